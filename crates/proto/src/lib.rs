@@ -1,0 +1,30 @@
+//! The generated code of the contract in `proto/`: messages, clients and servers. The comments of the contract are the
+//! documentation of these items.
+#![allow(missing_docs, clippy::pedantic, reason = "generated")]
+
+/// Orders and their payments.
+pub mod order {
+    /// `waybill.order.v1`
+    pub mod v1 {
+        tonic::include_proto!("waybill.order.v1");
+    }
+}
+
+/// The positions of drivers.
+pub mod location {
+    /// `waybill.location.v1`
+    pub mod v1 {
+        tonic::include_proto!("waybill.location.v1");
+    }
+}
+
+/// The fleet as it is now.
+pub mod fleet {
+    /// `waybill.fleet.v1`
+    pub mod v1 {
+        tonic::include_proto!("waybill.fleet.v1");
+    }
+}
+
+/// The encoded `FileDescriptorSet` of the contract, for reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
