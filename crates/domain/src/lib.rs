@@ -1,1 +1,12 @@
-//! To come.
+//! Waybill's rules: what an order is, what may happen to it next, what a fix is, when to try again.
+//!
+//! Nothing here reads a clock, draws a random number, or does IO: times, randomness and ids are arguments. That is what
+//! lets one rulebook serve the service, its tests and its model checker alike. Each type is parsed once, at the border,
+//! by its one fallible constructor; what holds a value need not check it again.
+
+pub mod fix;
+pub mod id;
+pub mod money;
+pub mod order;
+pub mod payment;
+pub mod position;

@@ -1,0 +1,134 @@
+//! A fix: one driver, one position, one time. And which times are believed.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use thiserror::Error;
+
+use crate::id::DriverId;
+use crate::position::Position;
+
+/// Which fixes are taken in, by their age at the server's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeWindow {
+    /// How far a device's clock may be ahead. A fix further ahead would hide all later ones.
+    pub future_max: Duration,
+    /// How old a fix may be when it arrives.
+    pub age_max: Duration,
+}
+
+/// Why a fix's time was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TimeError {
+    /// Ahead of the server's clock by more than the window allows.
+    #[error("is too far ahead of the server's clock")]
+    InFuture,
+    /// Behind the server's clock by more than the window allows.
+    #[error("is too old")]
+    TooOld,
+}
+
+/// One driver at one place at one time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fix {
+    /// Who.
+    pub driver: DriverId,
+    /// Where.
+    pub position: Position,
+    /// When, by the device, in whole microseconds: what Postgres keeps, so that a fix compares equal to its row.
+    pub recorded_at: Timestamp,
+}
+
+impl Fix {
+    /// A fix whose time lies in the window round `now`.
+    pub fn new(
+        driver: DriverId,
+        position: Position,
+        recorded_at: Timestamp,
+        now: Timestamp,
+        window: TimeWindow,
+    ) -> Result<Fix, TimeError> {
+        let ahead = recorded_at.duration_since(now);
+        if ahead > signed(window.future_max) {
+            return Err(TimeError::InFuture);
+        }
+        if -ahead > signed(window.age_max) {
+            return Err(TimeError::TooOld);
+        }
+        Ok(Fix {
+            driver,
+            position,
+            recorded_at: whole_micros(recorded_at),
+        })
+    }
+}
+
+/// The time, cut to whole microseconds.
+fn whole_micros(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: TimeWindow = TimeWindow {
+        future_max: Duration::from_secs(30),
+        age_max: Duration::from_secs(24 * 3600),
+    };
+
+    fn at(offset_secs: i64) -> Result<Fix, TimeError> {
+        let now: Timestamp = "2026-05-23T18:00:00Z".parse().unwrap();
+        let recorded = now + SignedDuration::from_secs(offset_secs);
+        Fix::new(
+            "cab-1".parse().unwrap(),
+            Position::new(1.0, 2.0).unwrap(),
+            recorded,
+            now,
+            WINDOW,
+        )
+    }
+
+    #[test]
+    fn times_within_the_window_are_taken_and_its_edges_too() {
+        for offset in [0, 30, -1, -86_400] {
+            assert!(at(offset).is_ok(), "{offset} s");
+        }
+        assert_eq!(at(31), Err(TimeError::InFuture));
+        assert_eq!(at(-86_401), Err(TimeError::TooOld));
+    }
+
+    #[test]
+    fn the_ends_of_time_are_refused_and_do_not_overflow() {
+        let now: Timestamp = "2026-05-23T18:00:00Z".parse().unwrap();
+        let fix = |at| {
+            Fix::new(
+                "cab-1".parse().unwrap(),
+                Position::new(1.0, 2.0).unwrap(),
+                at,
+                now,
+                WINDOW,
+            )
+        };
+        assert_eq!(fix(Timestamp::MAX), Err(TimeError::InFuture));
+        assert_eq!(fix(Timestamp::MIN), Err(TimeError::TooOld));
+    }
+
+    #[test]
+    fn times_are_cut_to_microseconds() {
+        let now: Timestamp = "2026-05-23T18:00:00.123456789Z".parse().unwrap();
+        let fix = Fix::new(
+            "cab-1".parse().unwrap(),
+            Position::new(1.0, 2.0).unwrap(),
+            now,
+            now,
+            WINDOW,
+        )
+        .unwrap();
+        assert_eq!(fix.recorded_at.to_string(), "2026-05-23T18:00:00.123456Z");
+    }
+}

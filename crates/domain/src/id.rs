@@ -1,0 +1,220 @@
+//! Names of things: orders, users, drivers, keys. Each is parsed once and never empty.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+use uuid::Uuid;
+
+/// The longest user or driver id, in characters.
+pub const ID_LENGTH_MAX: usize = 64;
+/// The shortest idempotency key, in bytes: shorter ones are guessed or collide.
+pub const KEY_LENGTH_MIN: usize = 16;
+/// The longest idempotency key, in bytes: the payment provider's own limit, and Stripe's.
+pub const KEY_LENGTH_MAX: usize = 255;
+
+/// Why a name was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum IdError {
+    /// Nothing was given.
+    #[error("is required")]
+    Empty,
+    /// Fewer bytes than the minimum.
+    #[error("has {length} bytes; at least {min} are needed")]
+    TooShort {
+        /// Bytes given.
+        length: usize,
+        /// Bytes needed.
+        min: usize,
+    },
+    /// More bytes than the maximum.
+    #[error("has {length} bytes; at most {max} are allowed")]
+    TooLong {
+        /// Bytes given.
+        length: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// A character outside the allowed set.
+    #[error("has a character that is not allowed; allowed are {allowed}")]
+    Character {
+        /// The allowed set, for people.
+        allowed: &'static str,
+    },
+    /// Not a UUID.
+    #[error("is not a UUID")]
+    NotAUuid,
+}
+
+/// An order: a `UUIDv7`, so that ids sort by the time at which they were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OrderId(Uuid);
+
+impl OrderId {
+    /// Wraps an id that Waybill made.
+    pub const fn new(id: Uuid) -> OrderId {
+        OrderId(id)
+    }
+
+    /// The UUID.
+    pub const fn uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl fmt::Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for OrderId {
+    type Err = IdError;
+
+    /// Takes the hyphenated form only, as the service prints it.
+    fn from_str(text: &str) -> Result<OrderId, IdError> {
+        match text.len() {
+            0 => Err(IdError::Empty),
+            36 => Uuid::try_parse(text).map(OrderId).map_err(|_| IdError::NotAUuid),
+            _ => Err(IdError::NotAUuid),
+        }
+    }
+}
+
+/// Declares a text newtype with one fallible constructor.
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<$name, IdError> {
+                let check: fn(&str) -> Result<(), IdError> = $check;
+                check(text).map(|()| $name(text.into()))
+            }
+        }
+    };
+}
+
+text_id!(
+    /// A customer: 1 to 64 characters of `A-Z a-z 0-9 . _ : -`.
+    UserId,
+    name
+);
+text_id!(
+    /// A driver: 1 to 64 characters of `A-Z a-z 0-9 . _ : -`. It becomes part of a Redis key, hence the plain set.
+    DriverId,
+    name
+);
+text_id!(
+    /// A client's key for one order: 16 to 255 printable ASCII characters.
+    IdempotencyKey,
+    |text| {
+        length(text, KEY_LENGTH_MIN, KEY_LENGTH_MAX)?;
+        characters(text, |byte| (b' '..=b'~').contains(&byte), "printable ASCII")
+    }
+);
+text_id!(
+    /// The payment provider's name of a means of payment: 1 to 64 characters of `A-Z a-z 0-9 _`.
+    PaymentMethod,
+    |text| {
+        length(text, 1, ID_LENGTH_MAX)?;
+        characters(text, |byte| byte.is_ascii_alphanumeric() || byte == b'_', "A-Z a-z 0-9 _")
+    }
+);
+
+fn name(text: &str) -> Result<(), IdError> {
+    length(text, 1, ID_LENGTH_MAX)?;
+    characters(
+        text,
+        |byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte),
+        "A-Z a-z 0-9 . _ : -",
+    )
+}
+
+fn length(text: &str, min: usize, max: usize) -> Result<(), IdError> {
+    match text.len() {
+        0 => Err(IdError::Empty),
+        length if length < min => Err(IdError::TooShort { length, min }),
+        length if length > max => Err(IdError::TooLong { length, max }),
+        _ => Ok(()),
+    }
+}
+
+fn characters(text: &str, allowed: fn(u8) -> bool, names: &'static str) -> Result<(), IdError> {
+    // By bytes: a character outside ASCII has bytes from 128 up, which no set here allows.
+    if text.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(IdError::Character { allowed: names })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_take_plain_characters_up_to_64() {
+        assert!("cab-7".parse::<DriverId>().is_ok());
+        assert!("a".repeat(64).parse::<UserId>().is_ok());
+        assert_eq!("".parse::<UserId>(), Err(IdError::Empty));
+        assert_eq!(
+            "a".repeat(65).parse::<UserId>(),
+            Err(IdError::TooLong { length: 65, max: 64 })
+        );
+        for bad in ["a b", "nul\0", "line\n", "\u{202e}evil", "über", "a/b", "a{b}"] {
+            assert!(
+                matches!(bad.parse::<DriverId>(), Err(IdError::Character { .. })),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn keys_are_16_to_255_printable_bytes() {
+        assert_eq!(
+            "k".repeat(15).parse::<IdempotencyKey>(),
+            Err(IdError::TooShort { length: 15, min: 16 })
+        );
+        assert!("k".repeat(16).parse::<IdempotencyKey>().is_ok());
+        assert!("k".repeat(255).parse::<IdempotencyKey>().is_ok());
+        assert_eq!(
+            "k".repeat(256).parse::<IdempotencyKey>(),
+            Err(IdError::TooLong { length: 256, max: 255 })
+        );
+        assert!(matches!(
+            "a-key-with-a-tab\t".parse::<IdempotencyKey>(),
+            Err(IdError::Character { .. })
+        ));
+        assert_eq!("".parse::<IdempotencyKey>(), Err(IdError::Empty));
+    }
+
+    #[test]
+    fn order_ids_are_hyphenated_uuids() {
+        let id = OrderId::new(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
+        assert_eq!(id.to_string().parse::<OrderId>(), Ok(id));
+        assert_eq!("".parse::<OrderId>(), Err(IdError::Empty));
+        assert_eq!("not-a-uuid".parse::<OrderId>(), Err(IdError::NotAUuid));
+        assert_eq!(
+            id.uuid().simple().to_string().parse::<OrderId>(),
+            Err(IdError::NotAUuid)
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! An order: what was asked, where it stands, and the rulebook that says what may happen next.
+
+mod request;
+mod rulebook;
+
+use jiff::Timestamp;
+
+pub use self::request::{OrderRequest, RequestHash};
+pub use self::rulebook::{Event, FailureReason, IllegalTransition, State, Step};
+
+use crate::id::{DriverId, OrderId, UserId};
+use crate::money::Money;
+use crate::position::Position;
+
+/// An order as it stands at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    /// Which.
+    pub id: OrderId,
+    /// Whose.
+    pub user: UserId,
+    /// What it costs.
+    pub amount: Money,
+    /// Where the service begins.
+    pub pickup: Position,
+    /// Where it ends, if that was given.
+    pub drop_off: Option<Position>,
+    /// Where it stands.
+    pub state: State,
+    /// Why it is or was undone; set from the moment that this is decided.
+    pub failure_reason: Option<FailureReason>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// What the provider confirmed; absent until it did.
+    pub payment: Option<Payment>,
+    /// Who serves or served it.
+    pub assignment: Option<Assignment>,
+}
+
+/// What the provider confirmed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Payment {
+    /// When the charge was confirmed.
+    pub charged_at: Timestamp,
+    /// The provider's id of the charge.
+    pub provider_charge_id: String,
+    /// What was given back.
+    pub refund: Option<Refund>,
+}
+
+/// A confirmed refund.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refund {
+    /// How much.
+    pub amount: Money,
+    /// When it was confirmed.
+    pub refunded_at: Timestamp,
+}
+
+/// Which driver serves an order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assignment {
+    /// The driver.
+    pub driver: DriverId,
+    /// Since when.
+    pub assigned_at: Timestamp,
+    /// Until when and why; absent while the driver is bound.
+    pub release: Option<Release>,
+}
+
+/// The end of an assignment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Release {
+    /// When.
+    pub released_at: Timestamp,
+    /// Why.
+    pub reason: ReleaseReason,
+}
+
+/// Why a driver was set free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReleaseReason {
+    /// The service was rendered.
+    Completed,
+    /// The order was cancelled.
+    Cancelled,
+}
+
+impl ReleaseReason {
+    /// Every reason.
+    pub const ALL: [ReleaseReason; 2] = [ReleaseReason::Completed, ReleaseReason::Cancelled];
+
+    /// Its name in the database and on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ReleaseReason::Completed => "completed",
+            ReleaseReason::Cancelled => "cancelled",
+        }
+    }
+}

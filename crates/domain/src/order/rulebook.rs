@@ -1,0 +1,303 @@
+//! The saga's rulebook: which step an order needs, and which state an event leads to. The service runs it, the model
+//! checker explores it, and the database repeats its transitions in a trigger.
+//!
+//! ```text
+//! started -> charging -> charged -> succeeded          terminal: succeeded, failed, refunded
+//!    |          | \         \-> refunding -> refunded  succeeded -> refunding only by a cancellation
+//!    |          |  \-> unknown: stays charging, the same key is sent again
+//!    \-> failed \-> failed (declined)
+//! ```
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// Where an order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Accepted; the provider was not asked.
+    Started,
+    /// The charge may have been sent; its outcome is not known.
+    Charging,
+    /// Paid; no driver yet.
+    Charged,
+    /// To be paid back; the provider has not confirmed it yet.
+    Refunding,
+    /// Paid and assigned.
+    Succeeded,
+    /// Never charged.
+    Failed,
+    /// Charged and paid back in full.
+    Refunded,
+}
+
+/// What a worker does next for an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Record that the charge will be sent, before it is.
+    IntendCharge,
+    /// Send the charge, or send it again under the same key.
+    Charge,
+    /// Bind the nearest free driver; give up when the window is over.
+    Assign,
+    /// Send the refund, or send it again under the same key. It does not get to refuse.
+    Refund,
+    /// Act on a cancellation that arrived while the saga ran.
+    HonourCancellation,
+}
+
+/// What happened to an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The intent to charge is recorded.
+    ChargeIntended,
+    /// The charge was sent and its outcome is not known. Doubt stays doubt: never a failure.
+    ChargeUnknown,
+    /// The provider confirmed the charge.
+    Charged,
+    /// The provider declined the charge: an answer, and a final one.
+    Declined,
+    /// A driver is bound.
+    DriverAssigned,
+    /// No driver was found within the window.
+    NoDriver,
+    /// The order is cancelled.
+    Cancelled,
+    /// The refund was sent and its outcome is not known.
+    RefundUnknown,
+    /// The provider confirmed the refund.
+    Refunded,
+}
+
+/// Why an order is undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureReason {
+    /// The payment was declined.
+    PaymentDeclined,
+    /// No free driver was near enough in time.
+    NoDriver,
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// An event that cannot happen in a state: a bug or a corrupted row, never a caller's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{event:?} cannot happen to an order that is {state}")]
+pub struct IllegalTransition {
+    /// Where the order stands.
+    pub state: State,
+    /// What was said to have happened.
+    pub event: Event,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [State; 7] = [
+        State::Started,
+        State::Charging,
+        State::Charged,
+        State::Refunding,
+        State::Succeeded,
+        State::Failed,
+        State::Refunded,
+    ];
+
+    /// The state after `event`, or proof that the event cannot happen here.
+    pub fn next(self, event: Event) -> Result<State, IllegalTransition> {
+        match (self, event) {
+            (State::Started, Event::ChargeIntended) => Ok(State::Charging),
+            // Nothing was sent, so nothing can have been charged. Once the charge may be on its way (charging), only
+            // the provider's answer moves the order: a cancellation waits for it.
+            (State::Started, Event::Cancelled) => Ok(State::Failed),
+            (State::Charging, Event::Charged) => Ok(State::Charged),
+            (State::Charging, Event::ChargeUnknown) => Ok(State::Charging),
+            (State::Charging, Event::Declined) => Ok(State::Failed),
+            (State::Charged, Event::DriverAssigned) => Ok(State::Succeeded),
+            (State::Charged | State::Succeeded, Event::Cancelled) => Ok(State::Refunding),
+            (State::Charged, Event::NoDriver) => Ok(State::Refunding),
+            (State::Refunding, Event::RefundUnknown) => Ok(State::Refunding),
+            (State::Refunding, Event::Refunded) => Ok(State::Refunded),
+            (state, event) => Err(IllegalTransition { state, event }),
+        }
+    }
+
+    /// What is to be done now; `None` when the order is settled. `cancel_requested`: somebody asked to cancel it.
+    pub fn pending_step(self, cancel_requested: bool) -> Option<Step> {
+        match self {
+            State::Started | State::Charged if cancel_requested => Some(Step::HonourCancellation),
+            State::Started => Some(Step::IntendCharge),
+            State::Charging => Some(Step::Charge),
+            State::Charged => Some(Step::Assign),
+            State::Refunding => Some(Step::Refund),
+            State::Succeeded | State::Failed | State::Refunded => None,
+        }
+    }
+
+    /// Whether the saga is at rest here.
+    pub fn is_terminal(self) -> bool {
+        self.pending_step(false).is_none()
+    }
+
+    /// Its name in the database, in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Started => "started",
+            State::Charging => "charging",
+            State::Charged => "charged",
+            State::Refunding => "refunding",
+            State::Succeeded => "succeeded",
+            State::Failed => "failed",
+            State::Refunded => "refunded",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Event {
+    /// Why the order is undone by this event; `None` when it is not.
+    pub fn failure_reason(self) -> Option<FailureReason> {
+        match self {
+            Event::Declined => Some(FailureReason::PaymentDeclined),
+            Event::NoDriver => Some(FailureReason::NoDriver),
+            Event::Cancelled => Some(FailureReason::Cancelled),
+            Event::ChargeIntended
+            | Event::ChargeUnknown
+            | Event::Charged
+            | Event::DriverAssigned
+            | Event::RefundUnknown
+            | Event::Refunded => None,
+        }
+    }
+}
+
+impl FailureReason {
+    /// Every reason.
+    pub const ALL: [FailureReason; 3] = [
+        FailureReason::PaymentDeclined,
+        FailureReason::NoDriver,
+        FailureReason::Cancelled,
+    ];
+
+    /// Its name in the database, in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureReason::PaymentDeclined => "payment_declined",
+            FailureReason::NoDriver => "no_driver",
+            FailureReason::Cancelled => "cancelled",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENTS: [Event; 9] = [
+        Event::ChargeIntended,
+        Event::ChargeUnknown,
+        Event::Charged,
+        Event::Declined,
+        Event::DriverAssigned,
+        Event::NoDriver,
+        Event::Cancelled,
+        Event::RefundUnknown,
+        Event::Refunded,
+    ];
+
+    fn after(events: &[Event]) -> State {
+        events
+            .iter()
+            .fold(State::Started, |state, event| state.next(*event).unwrap())
+    }
+
+    #[test]
+    fn an_order_is_charged_then_assigned() {
+        let order = after(&[
+            Event::ChargeIntended,
+            Event::ChargeUnknown,
+            Event::Charged,
+            Event::DriverAssigned,
+        ]);
+        assert_eq!(order, State::Succeeded);
+    }
+
+    #[test]
+    fn doubt_about_a_charge_keeps_the_order_charging() {
+        assert_eq!(State::Charging.next(Event::ChargeUnknown), Ok(State::Charging));
+        assert_eq!(State::Charging.pending_step(false), Some(Step::Charge));
+        // Not even a cancellation ends the doubt: the charge may be on its way.
+        assert!(State::Charging.next(Event::Cancelled).is_err());
+        assert_eq!(State::Charging.pending_step(true), Some(Step::Charge));
+    }
+
+    #[test]
+    fn a_refund_is_never_given_up() {
+        assert_eq!(State::Refunding.next(Event::RefundUnknown), Ok(State::Refunding));
+        let ends: Vec<_> = EVENTS
+            .iter()
+            .filter_map(|event| State::Refunding.next(*event).ok())
+            .collect();
+        assert!(
+            ends.iter()
+                .all(|state| matches!(state, State::Refunding | State::Refunded)),
+            "{ends:?}"
+        );
+    }
+
+    #[test]
+    fn a_paid_order_is_never_failed() {
+        for state in [State::Charged, State::Succeeded, State::Refunding, State::Refunded] {
+            assert!(
+                EVENTS.iter().all(|event| state.next(*event) != Ok(State::Failed)),
+                "{state}"
+            );
+        }
+    }
+
+    #[test]
+    fn cancellation_has_a_way_out_of_every_state_but_those_that_are_undone() {
+        assert_eq!(State::Started.next(Event::Cancelled), Ok(State::Failed));
+        assert_eq!(State::Charged.next(Event::Cancelled), Ok(State::Refunding));
+        assert_eq!(State::Succeeded.next(Event::Cancelled), Ok(State::Refunding));
+        assert_eq!(State::Charged.pending_step(true), Some(Step::HonourCancellation));
+        for undone in [State::Failed, State::Refunded, State::Refunding] {
+            assert!(undone.next(Event::Cancelled).is_err(), "{undone}");
+        }
+    }
+
+    #[test]
+    fn undone_orders_are_final_and_say_why() {
+        for state in [State::Failed, State::Refunded] {
+            assert!(state.is_terminal());
+            assert!(EVENTS.iter().all(|event| state.next(*event).is_err()));
+        }
+        // Every event that leads to an undone order carries the reason, and no other does.
+        for state in State::ALL {
+            for event in EVENTS {
+                let Ok(next) = state.next(event) else { continue };
+                let begins_undoing = matches!(next, State::Failed | State::Refunding) && next != state;
+                assert_eq!(event.failure_reason().is_some(), begins_undoing, "{state} {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_state_can_still_come_to_rest() {
+        for state in State::ALL {
+            let mut reached = vec![state];
+            let mut next = 0;
+            while let Some(from) = reached.get(next).copied() {
+                next += 1;
+                let steps = EVENTS.iter().filter_map(|event| from.next(*event).ok());
+                let new: Vec<_> = steps.filter(|to| !reached.contains(to)).collect();
+                reached.extend(new);
+            }
+            assert!(reached.iter().any(|state| state.is_terminal()), "{state} is a trap");
+        }
+    }
+}
