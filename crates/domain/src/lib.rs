@@ -4,9 +4,11 @@
 //! lets one rulebook serve the service, its tests and its model checker alike. Each type is parsed once, at the border,
 //! by its one fallible constructor; what holds a value need not check it again.
 
+pub mod breaker;
 pub mod fix;
 pub mod id;
 pub mod money;
 pub mod order;
 pub mod payment;
 pub mod position;
+pub mod retry;
