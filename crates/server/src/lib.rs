@@ -1,1 +1,4 @@
-//! To come.
+//! The service: orders, payments, dispatch and ingest behind gRPC.
+
+pub mod egress;
+pub mod resilience;

@@ -1,0 +1,3 @@
+//! Calls that leave the process for somebody else's service.
+
+pub mod payments;
