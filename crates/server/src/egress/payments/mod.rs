@@ -1,1 +1,282 @@
-//! The payment provider.
+//! The payment provider: charge, refund, and read its books.
+//!
+//! Speaks the subset of Stripe's HTTP API that an order needs, to Stripe and to the sandbox's simulator alike. What an
+//! answer means is decided in `verdict` (pure); how the provider is kept from hurting us, and we from hurting it, in
+//! `stack`; HTTP is in `wire`. A call never returns an error: it returns an [`Answer`], whose five kinds are the five
+//! things that the saga can do next. Whether and when a key is sent again after this call is the saga's decision;
+//! within the call it is sent at most as often as the retry policy says, always the same.
+
+mod answer;
+mod counters;
+mod settings;
+mod stack;
+mod verdict;
+mod wire;
+
+pub use answer::{Answer, DeclineReason, Movement, PaymentIntent, Receipt, Why};
+pub use counters::Snapshot;
+pub use settings::{Settings, SettingsError};
+
+use crate::resilience::{BreakerState, Deadline};
+use counters::Counters;
+use stack::{Exchange, Stack};
+use std::time::Duration;
+use uuid::Uuid;
+use verdict::{Expected, Object, Operation, Page, Verdict, judge};
+use wire::{Fault, Outgoing, Reply};
+
+const PAYMENTS_PATH: &str = "/v1/payment_intents";
+const REFUNDS_PATH: &str = "/v1/refunds";
+/// The most that Stripe gives in a page.
+const PAGE_LEN: usize = 100;
+/// A list ends here even if the provider goes on: a million entries are more than an audit can hold.
+const PAGES_MAX: usize = 10_000;
+
+/// A charge. The key is derived from the order, so that every try of it is the same request.
+#[derive(Debug, Clone, Copy)]
+pub struct ChargeRequest<'a> {
+    /// The idempotency key, at most 255 visible characters.
+    pub key: &'a str,
+    /// Goes into the metadata, where the audit finds it.
+    pub order_id: Uuid,
+    /// In minor units of the currency.
+    pub amount_minor: i64,
+    /// ISO 4217 code, in either case.
+    pub currency: &'a str,
+    /// The provider's id of the customer's payment method (`pm_...`).
+    pub payment_method: &'a str,
+}
+
+/// A refund of a payment.
+#[derive(Debug, Clone, Copy)]
+pub struct RefundRequest<'a> {
+    /// The idempotency key, at most 255 visible characters.
+    pub key: &'a str,
+    /// The provider's id of the payment (`pi_...`).
+    pub payment_intent: &'a str,
+    /// Goes into the metadata, where the audit finds it.
+    pub order_id: Uuid,
+    /// In minor units of the currency.
+    pub amount_minor: i64,
+    /// ISO 4217 code of the payment, in either case; compared, not sent.
+    pub currency: &'a str,
+}
+
+/// The client of the provider. One a process: its guards are shared by all calls.
+#[derive(Debug)]
+pub struct PaymentClient {
+    stack: Stack,
+    counters: Counters,
+}
+
+impl PaymentClient {
+    /// A client; no connection is made yet.
+    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+        Ok(PaymentClient {
+            stack: Stack::new(settings)?,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Takes the money of an order.
+    pub async fn charge(&self, request: &ChargeRequest<'_>, deadline: Deadline) -> Answer<Receipt> {
+        let expected = Expected {
+            operation: Operation::Charge,
+            amount_minor: request.amount_minor,
+            currency: request.currency,
+        };
+        let form = vec![
+            ("amount", request.amount_minor.to_string()),
+            ("currency", request.currency.to_ascii_lowercase()),
+            ("payment_method", request.payment_method.to_owned()),
+            ("confirm", "true".to_owned()),
+            ("automatic_payment_methods[enabled]", "true".to_owned()),
+            // Nobody sits before a browser: a payment that needs one is declined now and not left open for ever.
+            ("automatic_payment_methods[allow_redirects]", "never".to_owned()),
+            ("error_on_requires_action", "true".to_owned()),
+            ("metadata[order_id]", request.order_id.to_string()),
+        ];
+        let deadline = self.stack.bounded(deadline);
+        let answer = match self.post(PAYMENTS_PATH, request.key, form, &expected, deadline).await {
+            Verdict::Answer(answer) => answer,
+            Verdict::OnItsWay { id } => self.look_at(PAYMENTS_PATH, &id, &expected, deadline).await,
+            Verdict::AlreadyRefunded => Answer::Ambiguous(Why::Unreadable),
+        };
+        self.counters.count(&answer);
+        answer
+    }
+
+    /// Gives the money of an order back.
+    pub async fn refund(&self, request: &RefundRequest<'_>, deadline: Deadline) -> Answer<Receipt> {
+        let expected = Expected {
+            operation: Operation::Refund,
+            amount_minor: request.amount_minor,
+            currency: request.currency,
+        };
+        let form = vec![
+            ("payment_intent", request.payment_intent.to_owned()),
+            ("amount", request.amount_minor.to_string()),
+            ("metadata[order_id]", request.order_id.to_string()),
+        ];
+        let deadline = self.stack.bounded(deadline);
+        let answer = match self.post(REFUNDS_PATH, request.key, form, &expected, deadline).await {
+            Verdict::Answer(answer) => answer,
+            Verdict::OnItsWay { id } => self.look_at(REFUNDS_PATH, &id, &expected, deadline).await,
+            Verdict::AlreadyRefunded => self.find_refund(request, &expected, deadline).await,
+        };
+        self.counters.count(&answer);
+        answer
+    }
+
+    /// Reads one payment.
+    pub async fn retrieve(&self, payment_intent: &str, deadline: Deadline) -> Result<PaymentIntent, Why> {
+        let outgoing = Outgoing::get(PAYMENTS_PATH, payment_intent)?;
+        let body = self.read(&outgoing, self.stack.bounded(deadline)).await?;
+        let object: Object = serde_json::from_slice(&body).map_err(|_| Why::Unreadable)?;
+        Ok(PaymentIntent {
+            order_id: object.order_id(),
+            provider_id: object.id,
+            status: object.status.unwrap_or_default(),
+            amount_minor: object.amount,
+            currency: object.currency.to_ascii_uppercase(),
+        })
+    }
+
+    /// Every payment that succeeded, the newest first.
+    pub async fn list_charges(&self, deadline: Deadline) -> Result<Vec<Movement>, Why> {
+        Ok(movements(self.list(PAYMENTS_PATH, None, deadline).await?))
+    }
+
+    /// Every refund that succeeded, the newest first.
+    pub async fn list_refunds(&self, deadline: Deadline) -> Result<Vec<Movement>, Why> {
+        Ok(movements(self.list(REFUNDS_PATH, None, deadline).await?))
+    }
+
+    /// How long the breaker will refuse calls; `None` if one would pass now. For those who would rather not accept an
+    /// order that cannot be charged.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.stack.breaker.retry_after()
+    }
+
+    /// Whether the breaker lets calls pass.
+    pub fn breaker_state(&self) -> BreakerState {
+        self.stack.breaker.state()
+    }
+
+    /// What happened so far.
+    pub fn snapshot(&self) -> Snapshot {
+        self.counters.snapshot(&self.stack)
+    }
+
+    async fn post(
+        &self,
+        path: &str,
+        key: &str,
+        form: Vec<(&'static str, String)>,
+        expected: &Expected<'_>,
+        deadline: Deadline,
+    ) -> Verdict {
+        self.counters.begin();
+        let outgoing = match Outgoing::post(path, key, form) {
+            Ok(outgoing) => outgoing,
+            Err(why) => return Verdict::Answer(Answer::NotExecuted(why)),
+        };
+        let Exchange { result, doubt } = self.stack.call(&outgoing, deadline).await;
+        let verdict = match result {
+            Ok(Reply { status, body }) => judge(status, &body, expected),
+            Err(Fault::NotExecuted(why)) => Verdict::Answer(Answer::NotExecuted(why)),
+            Err(Fault::Ambiguous(why)) => Verdict::Answer(Answer::Ambiguous(why)),
+        };
+        match (verdict, doubt) {
+            // That the second attempt was not executed does not undo the first.
+            (Verdict::Answer(Answer::NotExecuted(_)), Some(why)) => Verdict::Answer(Answer::Ambiguous(why)),
+            (verdict, _) => verdict,
+        }
+    }
+
+    /// What became of an object that was on its way. Only what it says of itself counts; no answer is no news.
+    async fn look_at(&self, path: &str, id: &str, expected: &Expected<'_>, deadline: Deadline) -> Answer<Receipt> {
+        let Ok(outgoing) = Outgoing::get(path, id) else {
+            return Answer::InProgress;
+        };
+        let Ok(body) = self.read(&outgoing, deadline).await else {
+            return Answer::InProgress;
+        };
+        match judge(200, &body, expected) {
+            Verdict::Answer(answer) => answer,
+            Verdict::OnItsWay { .. } | Verdict::AlreadyRefunded => Answer::InProgress,
+        }
+    }
+
+    /// Looks for the refund of this order among those of its payment. A refund that somebody made by hand is none of
+    /// ours: that the customer has the money is likely, and not for us to say.
+    async fn find_refund(
+        &self,
+        request: &RefundRequest<'_>,
+        expected: &Expected<'_>,
+        deadline: Deadline,
+    ) -> Answer<Receipt> {
+        let refunds = match self.list(REFUNDS_PATH, Some(request.payment_intent), deadline).await {
+            Ok(refunds) => refunds,
+            Err(why) => return Answer::Ambiguous(why),
+        };
+        let is_ours = |refund: &Object| refund.order_id() == Some(request.order_id) && refund.is_about(expected);
+        let ours: Vec<Object> = refunds.into_iter().filter(is_ours).collect();
+        let is_on_its_way = ours
+            .iter()
+            .any(|refund| matches!(refund.status(), "pending" | "requires_action"));
+        match ours.into_iter().find(|refund| refund.status() == "succeeded") {
+            Some(refund) => Answer::Done(refund.into_receipt()),
+            None if is_on_its_way => Answer::InProgress,
+            None => Answer::Ambiguous(Why::RefundedElsewhere),
+        }
+    }
+
+    /// Pages through a list, all of it or that of one payment.
+    async fn list(&self, path: &str, payment_intent: Option<&str>, deadline: Deadline) -> Result<Vec<Object>, Why> {
+        let mut objects: Vec<Object> = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let mut query = vec![("limit", PAGE_LEN.to_string())];
+            query.extend(payment_intent.map(|id| ("payment_intent", id.to_owned())));
+            query.extend(objects.last().map(|last| ("starting_after", last.id.clone())));
+            // A page at a time has the time of a call; the whole list has that of its caller.
+            let body = self
+                .read(&Outgoing::list(path, query), self.stack.bounded(deadline))
+                .await?;
+            let page: Page = serde_json::from_slice(&body).map_err(|_| Why::Unreadable)?;
+            // An empty page with more behind it would be asked for again for ever.
+            let is_last = !page.has_more || page.data.is_empty();
+            objects.extend(page.data);
+            if is_last {
+                return Ok(objects);
+            }
+        }
+        Err(Why::Unreadable)
+    }
+
+    /// A request that moves nothing: the body of its success, or why there is none.
+    async fn read(&self, outgoing: &Outgoing, deadline: Deadline) -> Result<Vec<u8>, Why> {
+        self.counters.begin_read();
+        match self.stack.call(outgoing, deadline).await.result {
+            Ok(Reply {
+                status: 200..=299,
+                body,
+            }) => Ok(body),
+            Ok(Reply { status: 429, .. }) => Err(Why::Throttled),
+            Ok(Reply { status: 401 | 403, .. }) => Err(Why::Unauthorized),
+            Ok(Reply { status, .. }) => Err(Why::Status(status)),
+            Err(Fault::NotExecuted(why) | Fault::Ambiguous(why)) => Err(why),
+        }
+    }
+}
+
+fn movements(objects: Vec<Object>) -> Vec<Movement> {
+    let succeeded = objects.into_iter().filter(|object| object.status() == "succeeded");
+    let movement = |object: Object| Movement {
+        order_id: object.order_id(),
+        provider_id: object.id,
+        amount_minor: object.amount,
+        currency: object.currency.to_ascii_uppercase(),
+    };
+    succeeded.map(movement).collect()
+}

@@ -1,0 +1,149 @@
+//! What the payment provider can answer, in the words in which the saga thinks.
+
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The end of one try to move money. The five are told apart because each is followed by something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "an answer of the provider that nobody looks at is money that nobody knows of"]
+pub enum Answer<T> {
+    /// It is done, once, and with the amount and the currency that were asked for.
+    Done(T),
+    /// It was refused for good: this key will never move money. An answer, not an error.
+    Declined(DeclineReason),
+    /// It was not done: nothing left the process, or the provider refused to begin. Try later, same key.
+    NotExecuted(Why),
+    /// The provider is at it. Ask again in a second, same key.
+    InProgress,
+    /// It may have been done. Never "failed": send the same key again until the answer is definite.
+    Ambiguous(Why),
+}
+
+/// A movement of money that the provider confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The provider's id of the payment (`pi_...`) or of the refund (`re_...`).
+    pub provider_id: String,
+    /// In minor units of the currency, as the provider wrote it and as we asked.
+    pub amount_minor: i64,
+    /// ISO 4217 code, upper case.
+    pub currency: String,
+}
+
+/// Why the provider refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclineReason {
+    /// The provider's code, `[a-z0-9_]`, at most 64 characters: for the step log and for metrics. Not for the
+    /// customer: `stolen_card` is nothing to tell to whoever holds the card.
+    pub code: String,
+    /// Our own sentence for the customer; never the provider's text.
+    pub message: &'static str,
+}
+
+/// Why there is no definite answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Why {
+    /// The deadline passed before anything was sent.
+    #[error("the deadline passed before the call was sent")]
+    DeadlinePassed,
+    /// The breaker is open.
+    #[error("the circuit breaker of the payment provider is open")]
+    BreakerOpen {
+        /// How long it will refuse.
+        retry_after: Duration,
+    },
+    /// As many calls are in flight as may be.
+    #[error("too many calls to the payment provider are in flight")]
+    BulkheadFull,
+    /// Our own rate limit would hold it past its deadline.
+    #[error("the rate limit towards the payment provider is used up")]
+    RateLimited,
+    /// An id or a key that cannot be put into a request.
+    #[error("the request cannot be written as HTTP")]
+    Unsendable,
+    /// No connection: refused, no such host, TLS failed, or not in time.
+    #[error("no connection to the payment provider")]
+    NoConnection,
+    /// The provider's own rate limit, 429.
+    #[error("the payment provider limits our rate")]
+    Throttled,
+    /// Our secret is not accepted, 401 or 403.
+    #[error("the payment provider does not accept our credentials")]
+    Unauthorized,
+    /// Sent, and no answer in time.
+    #[error("the payment provider did not answer in time")]
+    TimedOut,
+    /// The connection broke after the request may have been sent.
+    #[error("the connection to the payment provider broke")]
+    ConnectionLost,
+    /// A status that decides nothing: 5xx, a redirect, an error without a Stripe body.
+    #[error("the payment provider answered with status {0}")]
+    Status(u16),
+    /// A success that cannot be read, or is larger than it may be.
+    #[error("the payment provider's answer cannot be read")]
+    Unreadable,
+    /// A success about another amount or currency.
+    #[error("the payment provider's answer is about another amount or currency")]
+    Mismatch,
+    /// The key was used for another request: a bug of ours, and what the first did is unknown.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// A payment that waits for somebody: neither made nor refused.
+    #[error("the payment is neither made nor refused")]
+    Unfinished,
+    /// The payment is refunded already, and not by the refund of this order.
+    #[error("the payment was refunded, but not by this refund")]
+    RefundedElsewhere,
+}
+
+impl Why {
+    /// A short name for the step log and for metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Why::DeadlinePassed => "deadline_passed",
+            Why::BreakerOpen { .. } => "breaker_open",
+            Why::BulkheadFull => "bulkhead_full",
+            Why::RateLimited => "rate_limited",
+            Why::Unsendable => "unsendable",
+            Why::NoConnection => "no_connection",
+            Why::Throttled => "throttled",
+            Why::Unauthorized => "unauthorized",
+            Why::TimedOut => "timed_out",
+            Why::ConnectionLost => "connection_lost",
+            Why::Status(_) => "status",
+            Why::Unreadable => "unreadable",
+            Why::Mismatch => "mismatch",
+            Why::KeyReused => "key_reused",
+            Why::Unfinished => "unfinished",
+            Why::RefundedElsewhere => "refunded_elsewhere",
+        }
+    }
+}
+
+/// A payment as the provider has it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentIntent {
+    /// `pi_...`
+    pub provider_id: String,
+    /// The provider's word for its state, as `succeeded` or `canceled`.
+    pub status: String,
+    /// In minor units of the currency.
+    pub amount_minor: i64,
+    /// ISO 4217 code, upper case.
+    pub currency: String,
+    /// From the metadata; `None` for a payment that is not one of ours.
+    pub order_id: Option<Uuid>,
+}
+
+/// Money that moved, in the provider's own books.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Movement {
+    /// From the metadata; `None` for a movement that somebody else made, as a refund by hand.
+    pub order_id: Option<Uuid>,
+    /// `pi_...` or `re_...`
+    pub provider_id: String,
+    /// In minor units of the currency.
+    pub amount_minor: i64,
+    /// ISO 4217 code, upper case.
+    pub currency: String,
+}

@@ -1,0 +1,65 @@
+//! Every knob of the payment client, with the default of the architecture.
+
+use crate::resilience::{BreakerPolicy, BudgetPolicy};
+use secrecy::SecretString;
+use std::num::NonZeroU32;
+use std::time::Duration;
+use waybill_domain::retry;
+
+/// Where the provider is and how it is treated.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Scheme, host and port, as `https://api.stripe.com`; paths are appended.
+    pub base_url: String,
+    /// The secret key, sent as a bearer token.
+    pub secret: SecretString,
+    /// How long making a connection may take, TLS included.
+    pub connect_timeout: Duration,
+    /// How long one attempt may take, from the connection to the last byte.
+    pub attempt_timeout: Duration,
+    /// How long a call may take with its retries and look-ups, if its deadline is not sooner. Shorter than the lease
+    /// of an order (15 s) by what two statements may take, so that a lease does not run out during a call.
+    pub total_timeout: Duration,
+    /// Calls in flight; what is above is refused, not queued.
+    pub in_flight_max: usize,
+    /// Attempts a second. Stripe allows 100 in live mode and 25 in test mode.
+    pub rate_per_second: NonZeroU32,
+    /// When to stop calling.
+    pub breaker: BreakerPolicy,
+    /// Attempts within one call.
+    pub retry: retry::Policy,
+    /// How many retries all calls together may make.
+    pub retry_budget: BudgetPolicy,
+}
+
+impl Settings {
+    /// The defaults, for this provider.
+    pub fn new(base_url: impl Into<String>, secret: SecretString) -> Self {
+        Settings {
+            base_url: base_url.into(),
+            secret,
+            connect_timeout: Duration::from_secs(1),
+            attempt_timeout: Duration::from_secs(5),
+            total_timeout: Duration::from_secs(10),
+            in_flight_max: 32,
+            rate_per_second: NonZeroU32::new(100).unwrap_or(NonZeroU32::MIN),
+            breaker: BreakerPolicy::default(),
+            retry: retry::Policy::default(),
+            retry_budget: BudgetPolicy::default(),
+        }
+    }
+}
+
+/// Settings with which no client can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// Not an absolute http or https URL, or one with credentials or a query in it.
+    #[error("the base URL of the payment provider is not a plain http or https URL")]
+    BaseUrl,
+    /// Holds a character that a header cannot. The text does not show it.
+    #[error("the secret of the payment provider cannot be sent in a header")]
+    Secret,
+    /// No TLS on this machine, as when it has no root certificates.
+    #[error("the HTTP client cannot be set up")]
+    Client(#[source] reqwest::Error),
+}

@@ -1,0 +1,799 @@
+//! The payment client against providers that misbehave: real sockets, small servers, each with a script.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the whole file is a test; clippy.toml excuses only the functions marked as such"
+)]
+
+use secrecy::SecretString;
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+use waybill_server::egress::payments::{
+    Answer, ChargeRequest, PaymentClient, Receipt, RefundRequest, Settings, SettingsError, Why,
+};
+use waybill_server::resilience::{BreakerPolicy, BreakerState, BudgetPolicy, Deadline};
+
+const SECRET: &str = "sk_test_never_to_be_seen";
+const ORDER: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
+
+/// What the provider does with a request that it has read to the end.
+#[derive(Debug, Clone)]
+enum Reaction {
+    Answer(u16, String),
+    /// Says nothing more.
+    Hang,
+    /// Closes the connection.
+    Close,
+    /// A status and a header line, no body.
+    Redirect(String),
+    /// A good answer behind which so many bytes of white space follow, as fast as they go.
+    Big(usize),
+    /// A body of which a byte comes every now and then.
+    Drip,
+}
+
+#[derive(Debug, Clone)]
+struct Seen {
+    line: String,
+    headers: HashMap<String, String>,
+    body: String,
+}
+
+type Script = dyn Fn(usize, &Seen) -> Reaction + Send + Sync;
+
+/// A provider on a port of its own; the script gets the number of the request, from 0.
+struct Provider {
+    url: String,
+    state: Arc<ProviderState>,
+}
+
+struct ProviderState {
+    script: Box<Script>,
+    connections: AtomicUsize,
+    seen: Mutex<Vec<Seen>>,
+    arrived: Notify,
+    tasks: TaskTracker,
+}
+
+impl Provider {
+    async fn start(script: impl Fn(usize, &Seen) -> Reaction + Send + Sync + 'static) -> Provider {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(ProviderState {
+            script: Box::new(script),
+            connections: AtomicUsize::new(0),
+            seen: Mutex::default(),
+            arrived: Notify::new(),
+            tasks: TaskTracker::new(),
+        });
+        let accepting = Arc::clone(&state);
+        state.tasks.spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                accepting.connections.fetch_add(1, Ordering::SeqCst);
+                accepting.tasks.spawn(Arc::clone(&accepting).serve(socket));
+            }
+        });
+        Provider { url, state }
+    }
+
+    fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.state.seen.lock().unwrap().clone()
+    }
+
+    /// Until so many requests have arrived.
+    async fn until_seen(&self, count: usize) {
+        patient()
+            .bound(async {
+                while self.seen().len() < count {
+                    self.state.arrived.notified().await;
+                }
+            })
+            .await
+            .unwrap_or_else(|_| panic!("{} of {count} requests arrived", self.seen().len()));
+    }
+}
+
+impl ProviderState {
+    async fn serve(self: Arc<Self>, mut socket: TcpStream) {
+        while let Some(seen) = read_request(&mut socket).await {
+            let number = {
+                let mut all = self.seen.lock().unwrap();
+                all.push(seen.clone());
+                all.len() - 1
+            };
+            self.arrived.notify_one();
+            if respond(&mut socket, (self.script)(number, &seen)).await.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+async fn read_request(socket: &mut TcpStream) -> Option<Seen> {
+    let mut bytes = Vec::new();
+    let head_len = loop {
+        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if socket.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8(bytes[..head_len].to_vec()).ok()?;
+    let mut lines = head.lines();
+    let line = lines.next()?.to_owned();
+    let headers: HashMap<String, String> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
+    let body_len: usize = headers.get("content-length").map_or(0, |len| len.parse().unwrap());
+    while bytes.len() < head_len + body_len {
+        if socket.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let body = String::from_utf8(bytes[head_len..].to_vec()).ok()?;
+    Some(Seen { line, headers, body })
+}
+
+/// `None` if the connection is not to be used again.
+async fn respond(socket: &mut TcpStream, reaction: Reaction) -> Option<()> {
+    match reaction {
+        Reaction::Answer(status, body) => {
+            let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len());
+            socket.write_all((head + &body).as_bytes()).await.ok()
+        }
+        Reaction::Redirect(to) => {
+            let head = format!("HTTP/1.1 307 X\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
+            socket.write_all(head.as_bytes()).await.ok()
+        }
+        Reaction::Big(len) => {
+            let good = object("pi_1", "succeeded");
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{good}", good.len() + len);
+            socket.write_all(head.as_bytes()).await.ok()?;
+            let block = vec![b' '; 64 * 1024];
+            for _ in 0..len / block.len() {
+                socket.write_all(&block).await.ok()?;
+            }
+            None
+        }
+        Reaction::Drip => {
+            socket
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+                .await
+                .ok()?;
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
+            loop {
+                tick.tick().await;
+                socket.write_all(b" ").await.ok()?;
+            }
+        }
+        // Holds the socket until the client has enough.
+        Reaction::Hang => {
+            let _ = socket.read(&mut [0; 1]).await;
+            None
+        }
+        Reaction::Close => None,
+    }
+}
+
+fn object(id: &str, status: &str) -> String {
+    format!(r#"{{"id":"{id}","status":"{status}","amount":1250,"currency":"eur","metadata":{{"order_id":"{ORDER}"}}}}"#)
+}
+
+fn succeeded() -> Reaction {
+    Reaction::Answer(200, object("pi_1", "succeeded"))
+}
+
+fn refusal(status: u16, kind: &str, code: &str) -> Reaction {
+    let body = format!(r#"{{"error":{{"type":"{kind}","code":"{code}","message":"Words of the provider."}}}}"#);
+    Reaction::Answer(status, body)
+}
+
+fn patient() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+/// Quick retries, and guards that only the tests about them can hit.
+fn settings(url: &str) -> Settings {
+    let mut settings = Settings::new(url, SecretString::from(SECRET));
+    settings.retry.base = Duration::from_millis(2);
+    settings.rate_per_second = NonZeroU32::new(10_000).unwrap();
+    settings.breaker = BreakerPolicy {
+        consecutive_failures: 1000,
+        min_calls: 1000,
+        ..BreakerPolicy::default()
+    };
+    settings
+}
+
+/// For providers that never finish an answer.
+fn impatient_client(provider: &Provider) -> PaymentClient {
+    let mut settings = settings(&provider.url);
+    settings.attempt_timeout = Duration::from_millis(100);
+    PaymentClient::new(&settings).unwrap()
+}
+
+fn client(provider: &Provider) -> PaymentClient {
+    PaymentClient::new(&settings(&provider.url)).unwrap()
+}
+
+fn a_charge() -> ChargeRequest<'static> {
+    ChargeRequest {
+        key: "order-1:charge",
+        order_id: ORDER,
+        amount_minor: 1250,
+        currency: "EUR",
+        payment_method: "pm_card_visa",
+    }
+}
+
+fn a_refund() -> RefundRequest<'static> {
+    RefundRequest {
+        key: "order-1:refund",
+        payment_intent: "pi_1",
+        order_id: ORDER,
+        amount_minor: 1250,
+        currency: "EUR",
+    }
+}
+
+fn receipt(id: &str) -> Answer<Receipt> {
+    Answer::Done(Receipt {
+        provider_id: id.into(),
+        amount_minor: 1250,
+        currency: "EUR".into(),
+    })
+}
+
+#[tokio::test]
+async fn a_charge_is_one_form_under_its_key_with_the_secret_and_the_version() {
+    let provider = Provider::start(|_, _| succeeded()).await;
+    assert_eq!(client(&provider).charge(&a_charge(), patient()).await, receipt("pi_1"));
+
+    let seen = provider.seen();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].line, "POST /v1/payment_intents HTTP/1.1");
+    assert_eq!(seen[0].headers["idempotency-key"], "order-1:charge");
+    assert_eq!(seen[0].headers["authorization"], format!("Bearer {SECRET}"));
+    assert_eq!(seen[0].headers["content-type"], "application/x-www-form-urlencoded");
+    assert!(seen[0].headers.contains_key("stripe-version"));
+    let fields: HashSet<&str> = seen[0].body.split('&').collect();
+    let order = format!("metadata%5Border_id%5D={ORDER}");
+    let expected = [
+        "amount=1250",
+        "currency=eur",
+        "payment_method=pm_card_visa",
+        "confirm=true",
+        "automatic_payment_methods%5Benabled%5D=true",
+        "automatic_payment_methods%5Ballow_redirects%5D=never",
+        "error_on_requires_action=true",
+        &order,
+    ];
+    assert_eq!(fields, HashSet::from(expected));
+}
+
+#[tokio::test]
+async fn a_refund_names_the_payment_the_amount_and_the_order() {
+    let provider = Provider::start(|_, _| Reaction::Answer(200, object("re_1", "succeeded"))).await;
+    assert_eq!(client(&provider).refund(&a_refund(), patient()).await, receipt("re_1"));
+
+    let seen = provider.seen();
+    assert_eq!(seen[0].line, "POST /v1/refunds HTTP/1.1");
+    assert_eq!(seen[0].headers["idempotency-key"], "order-1:refund");
+    let fields: HashSet<&str> = seen[0].body.split('&').collect();
+    let order = format!("metadata%5Border_id%5D={ORDER}");
+    assert_eq!(fields, HashSet::from(["payment_intent=pi_1", "amount=1250", &order]));
+}
+
+#[tokio::test]
+async fn a_decline_is_an_answer_and_carries_no_word_of_the_provider() {
+    let provider = Provider::start(|_, _| refusal(402, "card_error", "card_declined")).await;
+    let client = client(&provider);
+    let Answer::Declined(reason) = client.charge(&a_charge(), patient()).await else {
+        panic!("a decline")
+    };
+    assert_eq!(
+        (reason.code.as_str(), reason.message),
+        ("card_declined", "The payment was declined.")
+    );
+    assert_eq!((client.snapshot().declined, provider.seen().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_provider_that_hangs_is_asked_twice_with_one_key_and_then_nobody_knows() {
+    let provider = Provider::start(|_, _| Reaction::Hang).await;
+    let client = impatient_client(&provider);
+    assert_eq!(
+        client.charge(&a_charge(), patient()).await,
+        Answer::Ambiguous(Why::TimedOut)
+    );
+
+    let seen = provider.seen();
+    let keys: Vec<&str> = seen
+        .iter()
+        .map(|seen| seen.headers["idempotency-key"].as_str())
+        .collect();
+    assert_eq!(keys, ["order-1:charge", "order-1:charge"]);
+    assert_eq!(seen[0].body, seen[1].body);
+    assert_eq!((client.snapshot().attempts, client.snapshot().retries), (2, 1));
+}
+
+#[tokio::test]
+async fn a_connection_closed_after_the_request_is_tried_again_with_the_same_key() {
+    let provider = Provider::start(|n, _| if n == 0 { Reaction::Close } else { succeeded() }).await;
+    assert_eq!(client(&provider).charge(&a_charge(), patient()).await, receipt("pi_1"));
+    let keys: Vec<String> = provider
+        .seen()
+        .iter()
+        .map(|seen| seen.headers["idempotency-key"].clone())
+        .collect();
+    assert_eq!(keys, ["order-1:charge", "order-1:charge"]);
+}
+
+#[tokio::test]
+async fn a_500_is_ambiguous_and_not_sent_again_within_the_call() {
+    let provider = Provider::start(|n, _| {
+        if n < 2 {
+            Reaction::Answer(500, "{}".into())
+        } else {
+            succeeded()
+        }
+    })
+    .await;
+    let client = client(&provider);
+    assert_eq!(
+        client.charge(&a_charge(), patient()).await,
+        Answer::Ambiguous(Why::Status(500))
+    );
+    assert_eq!(
+        client.charge(&a_charge(), patient()).await,
+        Answer::Ambiguous(Why::Status(500))
+    );
+    assert_eq!(client.charge(&a_charge(), patient()).await, receipt("pi_1"));
+    assert_eq!(provider.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn a_429_is_tried_once_more_and_then_was_not_executed() {
+    let provider = Provider::start(|n, _| {
+        if n < 3 {
+            refusal(429, "api_error", "rate_limit")
+        } else {
+            succeeded()
+        }
+    })
+    .await;
+    let client = client(&provider);
+    assert_eq!(
+        client.charge(&a_charge(), patient()).await,
+        Answer::NotExecuted(Why::Throttled)
+    );
+    assert_eq!(client.charge(&a_charge(), patient()).await, receipt("pi_1"));
+    assert_eq!(provider.seen().len(), 4);
+}
+
+/// The first attempt may have been executed; that the second was not proves nothing about it.
+#[tokio::test]
+async fn a_refused_second_attempt_does_not_undo_the_doubt_of_the_first() {
+    let provider = Provider::start(|n, _| {
+        if n == 0 {
+            Reaction::Close
+        } else {
+            refusal(429, "api_error", "rate_limit")
+        }
+    })
+    .await;
+    assert_eq!(
+        client(&provider).charge(&a_charge(), patient()).await,
+        Answer::Ambiguous(Why::ConnectionLost)
+    );
+    assert_eq!(provider.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn nobody_at_the_address_means_not_executed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let client = PaymentClient::new(&settings(&url)).unwrap();
+    assert_eq!(
+        client.charge(&a_charge(), patient()).await,
+        Answer::NotExecuted(Why::NoConnection)
+    );
+    assert_eq!(client.snapshot().attempts, 2);
+}
+
+/// No request has been sent before the handshake is over, whether it fails or does not end.
+#[tokio::test]
+async fn a_tls_handshake_that_fails_or_hangs_means_not_executed() {
+    for speaks_http in [true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut settings = settings(&format!("https://{}", listener.local_addr().unwrap()));
+        settings.connect_timeout = if speaks_http {
+            Duration::from_secs(5)
+        } else {
+            Duration::from_millis(50)
+        };
+        let client = PaymentClient::new(&settings).unwrap();
+        let tasks = TaskTracker::new();
+        let server = tasks.spawn(async move {
+            let mut open = vec![];
+            while let Ok((mut socket, _)) = listener.accept().await {
+                if speaks_http {
+                    socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+                }
+                open.push(socket);
+            }
+        });
+        assert_eq!(
+            client.charge(&a_charge(), patient()).await,
+            Answer::NotExecuted(Why::NoConnection)
+        );
+        server.abort();
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_ambiguous() {
+    for (reaction, why) in [
+        (Reaction::Answer(200, "<html>Sign in</html>".into()), Why::Unreadable),
+        (
+            Reaction::Answer(502, "<html>Bad gateway</html>".into()),
+            Why::Status(502),
+        ),
+        (Reaction::Big(10 * 1024 * 1024), Why::Unreadable),
+        (Reaction::Drip, Why::TimedOut),
+    ] {
+        let reacted = reaction.clone();
+        let provider = Provider::start(move |_, _| reacted.clone()).await;
+        let client = match why {
+            Why::TimedOut => impatient_client(&provider),
+            _ => client(&provider),
+        };
+        assert_eq!(
+            client.charge(&a_charge(), patient()).await,
+            Answer::Ambiguous(why),
+            "{reaction:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_so_the_secret_stays_here() {
+    let thief = Provider::start(|_, _| succeeded()).await;
+    let to = format!("{}/v1/payment_intents", thief.url);
+    let provider = Provider::start(move |_, _| Reaction::Redirect(to.clone())).await;
+    assert_eq!(
+        client(&provider).charge(&a_charge(), patient()).await,
+        Answer::Ambiguous(Why::Status(307))
+    );
+    assert_eq!(thief.connections(), 0);
+}
+
+#[tokio::test]
+async fn the_breaker_opens_refuses_without_a_connection_and_closes_after_one_good_probe() {
+    let provider = Provider::start(|n, _| {
+        if n < 3 {
+            Reaction::Answer(500, "{}".into())
+        } else {
+            succeeded()
+        }
+    })
+    .await;
+    let mut settings = settings(&provider.url);
+    // Long enough for one call, also on a busy machine.
+    let open_min = Duration::from_secs(2);
+    settings.breaker = BreakerPolicy {
+        consecutive_failures: 3,
+        open_min,
+        ..settings.breaker
+    };
+    let client = PaymentClient::new(&settings).unwrap();
+    for _ in 0..3 {
+        assert_eq!(
+            client.charge(&a_charge(), patient()).await,
+            Answer::Ambiguous(Why::Status(500))
+        );
+    }
+    assert_eq!(client.breaker_state(), BreakerState::Open);
+    let before = (provider.connections(), provider.seen().len());
+    let refused = client.charge(&a_charge(), patient()).await;
+    assert!(
+        matches!(refused, Answer::NotExecuted(Why::BreakerOpen { .. })),
+        "{refused:?}"
+    );
+    assert_eq!((provider.connections(), provider.seen().len()), before);
+
+    let closed = async {
+        while client.charge(&a_charge(), patient()).await != receipt("pi_1") {
+            tokio::time::sleep(client.retry_after().unwrap_or_default()).await;
+        }
+    };
+    patient().bound(closed).await.expect("the breaker closes");
+    assert_eq!(
+        (client.breaker_state(), provider.seen().len()),
+        (BreakerState::Closed, 4)
+    );
+}
+
+#[tokio::test]
+async fn declines_and_429s_leave_the_breaker_closed() {
+    let provider = Provider::start(|n, _| match n % 2 {
+        0 => refusal(402, "card_error", "card_declined"),
+        _ => refusal(429, "api_error", "rate_limit"),
+    })
+    .await;
+    let mut settings = settings(&provider.url);
+    settings.breaker = BreakerPolicy {
+        consecutive_failures: 1,
+        ..BreakerPolicy::default()
+    };
+    let client = PaymentClient::new(&settings).unwrap();
+    for _ in 0..10 {
+        let answer = client.charge(&a_charge(), patient()).await;
+        assert!(
+            matches!(answer, Answer::Declined(_) | Answer::NotExecuted(Why::Throttled)),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(client.breaker_state(), BreakerState::Closed);
+}
+
+#[tokio::test]
+async fn the_budget_ends_a_storm_of_retries() {
+    let provider = Provider::start(|_, _| Reaction::Close).await;
+    let mut settings = settings(&provider.url);
+    settings.retry_budget = BudgetPolicy {
+        per_second: 0.0,
+        saved_max: 5.0,
+        ..BudgetPolicy::default()
+    };
+    let client = PaymentClient::new(&settings).unwrap();
+    for _ in 0..50 {
+        assert_eq!(
+            client.charge(&a_charge(), patient()).await,
+            Answer::Ambiguous(Why::ConnectionLost)
+        );
+    }
+    // 5 saved up, and a tenth of 50; the last tenth may be a hair short of one in binary.
+    let snapshot = client.snapshot();
+    assert!((9..=10).contains(&snapshot.retries), "{snapshot:?}");
+    assert_eq!(provider.seen().len() as u64, 50 + snapshot.retries);
+    assert_eq!(snapshot.retries_refused, 50 - snapshot.retries);
+}
+
+#[tokio::test]
+async fn the_bulkhead_sheds_what_is_too_much_and_cancelled_calls_leave_it() {
+    let provider = Provider::start(|_, _| Reaction::Hang).await;
+    let mut settings = settings(&provider.url);
+    settings.in_flight_max = 2;
+    settings.attempt_timeout = Duration::from_secs(20);
+    let client = Arc::new(PaymentClient::new(&settings).unwrap());
+    let calls = TaskTracker::new();
+    let in_flight: Vec<_> = (0..2)
+        .map(|_| {
+            let client = Arc::clone(&client);
+            calls.spawn(async move { client.charge(&a_charge(), patient()).await })
+        })
+        .collect();
+    provider.until_seen(2).await;
+    assert_eq!(
+        client.charge(&a_charge(), patient()).await,
+        Answer::NotExecuted(Why::BulkheadFull)
+    );
+    assert_eq!(
+        (client.snapshot().bulkhead.in_flight, client.snapshot().bulkhead.shed),
+        (2, 1)
+    );
+    assert_eq!(provider.seen().len(), 2);
+
+    for call in in_flight {
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+    }
+    assert_eq!(client.snapshot().bulkhead.in_flight, 0);
+}
+
+#[tokio::test]
+async fn the_rate_limit_spaces_calls_out_and_refuses_what_would_come_too_late() {
+    let provider = Provider::start(|_, _| succeeded()).await;
+    let mut settings = settings(&provider.url);
+    settings.rate_per_second = NonZeroU32::new(1).unwrap();
+    let client = PaymentClient::new(&settings).unwrap();
+    for _ in 0..2 {
+        assert_eq!(client.charge(&a_charge(), patient()).await, receipt("pi_1"));
+    }
+    assert_eq!(client.snapshot().rate_limit.waits, 1);
+    let hurried = client
+        .charge(&a_charge(), Deadline::after(Duration::from_millis(50)))
+        .await;
+    assert_eq!(hurried, Answer::NotExecuted(Why::RateLimited));
+    assert_eq!(provider.seen().len(), 2);
+}
+
+/// The attempt alone would take a minute: only the deadline can end it before the test is given up.
+#[tokio::test]
+async fn the_deadline_ends_an_attempt_and_a_call_after_it_is_not_sent() {
+    let provider = Provider::start(|_, _| Reaction::Hang).await;
+    let mut settings = settings(&provider.url);
+    settings.attempt_timeout = Duration::from_mins(1);
+    settings.total_timeout = Duration::from_mins(1);
+    settings.breaker.consecutive_failures = 1;
+    let client = PaymentClient::new(&settings).unwrap();
+    let request = a_charge();
+    let call = client.charge(&request, Deadline::after(Duration::from_millis(100)));
+    assert_eq!(patient().bound(call).await, Ok(Answer::Ambiguous(Why::TimedOut)));
+    // A caller in a hurry has learned nothing about the provider.
+    assert_eq!(client.breaker_state(), BreakerState::Closed);
+    let late = client.charge(&request, Deadline::after(Duration::ZERO)).await;
+    assert_eq!(
+        (late, provider.seen().len()),
+        (Answer::NotExecuted(Why::DeadlinePassed), 1)
+    );
+}
+
+#[tokio::test]
+async fn the_total_timeout_bounds_a_call_without_a_deadline() {
+    let provider = Provider::start(|_, _| Reaction::Drip).await;
+    let mut settings = settings(&provider.url);
+    settings.attempt_timeout = Duration::from_mins(1);
+    settings.total_timeout = Duration::from_millis(100);
+    let client = PaymentClient::new(&settings).unwrap();
+    let request = a_charge();
+    let call = client.charge(&request, Deadline::after(Duration::MAX));
+    assert_eq!(patient().bound(call).await, Ok(Answer::Ambiguous(Why::TimedOut)));
+}
+
+#[tokio::test]
+async fn a_pending_refund_is_in_progress_until_a_look_at_it_says_more() {
+    // The replay of the key says "pending" for ever; the object itself moves on.
+    let provider = Provider::start(|n, seen| match (seen.line.split(' ').next(), n) {
+        (Some("POST"), _) | (_, 1) => Reaction::Answer(200, object("re_1", "pending")),
+        (_, 3) => refusal(404, "invalid_request_error", "resource_missing"),
+        (_, 5) => Reaction::Answer(200, object("re_1", "failed")),
+        _ => Reaction::Answer(200, object("re_1", "succeeded")),
+    })
+    .await;
+    let client = client(&provider);
+    assert_eq!(client.refund(&a_refund(), patient()).await, Answer::InProgress);
+    assert_eq!(client.refund(&a_refund(), patient()).await, Answer::InProgress);
+    assert!(
+        matches!(client.refund(&a_refund(), patient()).await, Answer::Declined(why) if why.code == "refund_failed")
+    );
+    assert_eq!(client.refund(&a_refund(), patient()).await, receipt("re_1"));
+    assert_eq!(provider.seen()[1].line, "GET /v1/refunds/re_1 HTTP/1.1");
+}
+
+#[tokio::test]
+async fn already_refunded_is_done_only_if_the_refund_is_ours() {
+    let other = object("re_1", "succeeded").replace(&ORDER.to_string(), &Uuid::nil().to_string());
+    let less = object("re_2", "succeeded").replace("1250", "1000");
+    let by_hand = object("re_3", "succeeded").replace("order_id", "note");
+    let failed = object("re_4", "failed");
+    let strangers = format!("{other},{less},{by_hand},{failed}");
+    let ours = format!("{strangers},{}", object("re_5", "succeeded"));
+    let pending = format!("{strangers},{}", object("re_6", "pending"));
+    for (data, expected) in [
+        (ours, receipt("re_5")),
+        (pending, Answer::InProgress),
+        (strangers, Answer::Ambiguous(Why::RefundedElsewhere)),
+        (String::new(), Answer::Ambiguous(Why::RefundedElsewhere)),
+    ] {
+        let list = format!(r#"{{"object":"list","has_more":false,"data":[{data}]}}"#);
+        let provider = Provider::start(move |_, seen| {
+            if seen.line.starts_with("POST") {
+                return refusal(400, "invalid_request_error", "charge_already_refunded");
+            }
+            Reaction::Answer(200, list.clone())
+        })
+        .await;
+        assert_eq!(client(&provider).refund(&a_refund(), patient()).await, expected);
+        assert_eq!(
+            provider.seen()[1].line,
+            "GET /v1/refunds?limit=100&payment_intent=pi_1 HTTP/1.1"
+        );
+    }
+}
+
+#[tokio::test]
+async fn lists_are_paged_to_their_end_and_hold_only_what_succeeded() {
+    let provider = Provider::start(|n, _| {
+        let (data, has_more) = match n {
+            0 => (
+                format!("{},{}", object("pi_3", "succeeded"), object("pi_2", "canceled")),
+                true,
+            ),
+            // Larger than the cap of a single object, as pages are.
+            _ => (format!("{}{}", object("pi_1", "succeeded"), " ".repeat(200_000)), false),
+        };
+        Reaction::Answer(
+            200,
+            format!(r#"{{"object":"list","has_more":{has_more},"data":[{data}]}}"#),
+        )
+    })
+    .await;
+    let movements = client(&provider).list_charges(patient()).await.unwrap();
+    let ids: Vec<&str> = movements.iter().map(|movement| movement.provider_id.as_str()).collect();
+    assert_eq!(ids, ["pi_3", "pi_1"]);
+    assert_eq!(movements[0].order_id, Some(ORDER));
+    assert_eq!(
+        (movements[0].amount_minor, movements[0].currency.as_str()),
+        (1250, "EUR")
+    );
+    let lines: Vec<String> = provider.seen().into_iter().map(|seen| seen.line).collect();
+    assert_eq!(lines[0], "GET /v1/payment_intents?limit=100 HTTP/1.1");
+    assert_eq!(
+        lines[1],
+        "GET /v1/payment_intents?limit=100&starting_after=pi_2 HTTP/1.1"
+    );
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_to_its_end_is_no_list() {
+    let provider = Provider::start(|n, _| match n {
+        0 => Reaction::Answer(
+            200,
+            format!(r#"{{"has_more":true,"data":[{}]}}"#, object("re_1", "succeeded")),
+        ),
+        _ => Reaction::Answer(500, "{}".into()),
+    })
+    .await;
+    assert_eq!(client(&provider).list_refunds(patient()).await, Err(Why::Status(500)));
+}
+
+#[tokio::test]
+async fn one_payment_is_read_by_its_id_and_an_id_is_not_a_path() {
+    let provider = Provider::start(|_, _| Reaction::Answer(200, object("pi_1", "requires_action"))).await;
+    let client = client(&provider);
+    let payment = client.retrieve("pi_1", patient()).await.unwrap();
+    assert_eq!(
+        (payment.status.as_str(), payment.order_id),
+        ("requires_action", Some(ORDER))
+    );
+    assert_eq!(client.retrieve("../refunds", patient()).await, Err(Why::Unsendable));
+    assert_eq!(provider.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn no_text_about_the_client_holds_the_secret() {
+    let provider = Provider::start(|_, _| succeeded()).await;
+    let settings = settings(&provider.url);
+    let client = PaymentClient::new(&settings).unwrap();
+    let texts = format!("{settings:?} {client:?}");
+    assert!(!texts.contains(SECRET) && !texts.contains("sk_test"), "{texts}");
+
+    let bad = Settings::new(&provider.url, SecretString::from(format!("{SECRET}\n")));
+    let error = PaymentClient::new(&bad).unwrap_err();
+    assert!(matches!(error, SettingsError::Secret) && !format!("{error} {error:?}").contains(SECRET));
+    for url in ["ftp://127.0.0.1", "127.0.0.1:80", "", "http://user:word@127.0.0.1"] {
+        let error = PaymentClient::new(&Settings::new(url, SecretString::from(SECRET))).unwrap_err();
+        assert!(matches!(error, SettingsError::BaseUrl), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_no_header_can_carry_is_not_sent() {
+    let provider = Provider::start(|_, _| succeeded()).await;
+    for key in ["", "a\nb", &"k".repeat(256)] {
+        let answer = client(&provider)
+            .charge(&ChargeRequest { key, ..a_charge() }, patient())
+            .await;
+        assert_eq!(answer, Answer::NotExecuted(Why::Unsendable));
+    }
+    assert_eq!(provider.connections(), 0);
+}
