@@ -1,0 +1,318 @@
+//! Calls: how many, how they ended, how long they took, per method.
+//!
+//! The methods are given when the server is built, so that the map of them is never written again and a call takes no
+//! lock that calls of other methods take. What is asked for and does not exist is counted under one name, or a caller
+//! could make series at will.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram as Percentiles;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use serde::Serialize;
+use tonic::Code;
+
+use super::labelled::Labelled;
+
+/// The name under which calls of methods that do not exist are counted.
+pub const UNKNOWN_METHOD: &str = "unknown";
+
+/// By method, as `/package.Service/Method`.
+pub type MethodSnapshots = BTreeMap<&'static str, MethodSnapshot>;
+
+/// Upper bounds of the latency buckets, in seconds: from a read of Redis to the longest deadline.
+const LATENCY_BUCKETS_SEC: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
+];
+
+/// The longest latency that percentiles tell apart, in microseconds: an hour. What is longer counts as this.
+const LATENCY_MAX_US: u64 = 3_600_000_000;
+
+/// How many codes gRPC has: 0 to 16.
+const CODES: usize = 17;
+
+/// Counts calls.
+#[derive(Debug)]
+pub struct GrpcMetrics {
+    methods: HashMap<&'static str, Arc<Method>>,
+    unknown: Arc<Method>,
+    panics: Counter,
+}
+
+/// A call that has begun. If it is dropped before [`Call::finish`], the client has gone away and it counts as CANCELLED.
+#[derive(Debug)]
+#[must_use]
+pub struct Call {
+    method: Arc<Method>,
+    begun: Instant,
+    finished: bool,
+}
+
+/// One method at one moment. Latencies are of calls that have ended, since the start, in milliseconds; that of a
+/// stream is its whole life. Percentiles are exact to 1 %.
+#[derive(Debug, Clone, Serialize)]
+pub struct MethodSnapshot {
+    /// Calls that have ended.
+    pub count: u64,
+    /// Those of them that ended with another status than OK.
+    pub errors: u64,
+    /// Calls that have begun and not ended.
+    pub in_flight: i64,
+    /// The mean.
+    pub avg_latency_ms: f64,
+    /// The longest.
+    pub max_latency_ms: f64,
+    /// That of the call that ended last.
+    pub last_latency_ms: f64,
+    /// Half of the calls were not slower.
+    pub p50_ms: f64,
+    /// 95 in 100 calls were not slower.
+    pub p95_ms: f64,
+    /// 99 in 100 calls were not slower.
+    pub p99_ms: f64,
+}
+
+#[derive(Debug)]
+struct Method {
+    name: &'static str,
+    in_flight: Gauge,
+    calls: Labelled<Counter, 2>,
+    /// The series of `calls` for this method, each made when its code is first seen.
+    by_code: [OnceLock<Counter>; CODES],
+    seconds: Histogram,
+    latencies: Mutex<Latencies>,
+    last_us: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Latencies {
+    count: u64,
+    errors: u64,
+    sum_us: u64,
+    max_us: u64,
+    percentiles: Option<Percentiles<u32>>,
+}
+
+impl GrpcMetrics {
+    pub(super) fn new(methods: &[&'static str], registry: &mut Registry) -> GrpcMetrics {
+        let calls = Labelled::new(["method", "code"]);
+        let in_flight = Labelled::new(["method"]);
+        let seconds = Labelled::new(["method"]);
+        let panics = Counter::default();
+        registry.register(
+            "grpc_calls",
+            "Calls that have ended, by their gRPC status",
+            calls.clone(),
+        );
+        registry.register(
+            "grpc_in_flight",
+            "Calls that have begun and not ended",
+            in_flight.clone(),
+        );
+        registry.register_with_unit(
+            "grpc_latency",
+            "From the first byte of a call to its status; the whole life of a stream",
+            Unit::Seconds,
+            seconds.clone(),
+        );
+        registry.register(
+            "grpc_panics",
+            "Calls that ended in a panic, a defect of ours",
+            panics.clone(),
+        );
+
+        let method = |name| Arc::new(Method::new(name, &calls, &in_flight, &seconds));
+        GrpcMetrics {
+            methods: methods.iter().map(|name| (*name, method(*name))).collect(),
+            unknown: method(UNKNOWN_METHOD),
+            panics,
+        }
+    }
+
+    /// A call of `path`, as `/package.Service/Method`, has begun.
+    pub fn begin(&self, path: &str) -> Call {
+        let method = Arc::clone(self.methods.get(path).unwrap_or(&self.unknown));
+        method.in_flight.inc();
+        Call {
+            method,
+            begun: Instant::now(),
+            finished: false,
+        }
+    }
+
+    /// A handler panicked.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    pub(super) fn panics(&self) -> u64 {
+        self.panics.get()
+    }
+
+    pub(super) fn snapshot(&self) -> MethodSnapshots {
+        let unknown = Some(self.unknown.snapshot()).filter(|unknown| unknown.count > 0 || unknown.in_flight > 0);
+        let known = self.methods.iter().map(|(name, method)| (*name, method.snapshot()));
+        known.chain(unknown.map(|unknown| (UNKNOWN_METHOD, unknown))).collect()
+    }
+}
+
+impl Call {
+    /// The path of the method, or [`UNKNOWN_METHOD`]: bounded, so fit for a log field.
+    pub fn method(&self) -> &'static str {
+        self.method.name
+    }
+
+    /// The call has ended with this status. Only the first call of this counts.
+    pub fn finish(&mut self, code: Code) {
+        if !self.finished {
+            self.finished = true;
+            self.method.in_flight.dec();
+            self.method.record(code, self.begun.elapsed());
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.finish(Code::Cancelled);
+    }
+}
+
+impl Method {
+    fn new(
+        name: &'static str,
+        calls: &Labelled<Counter, 2>,
+        in_flight: &Labelled<Gauge, 1>,
+        seconds: &Labelled<Histogram, 1>,
+    ) -> Method {
+        let latencies = Latencies {
+            count: 0,
+            errors: 0,
+            sum_us: 0,
+            max_us: 0,
+            // Two digits, in 12 KiB a method. It cannot fail: the bounds are constants in range.
+            percentiles: Percentiles::new_with_bounds(1, LATENCY_MAX_US, 2).ok(),
+        };
+        Method {
+            name,
+            in_flight: in_flight.get([name]),
+            calls: calls.clone(),
+            by_code: [const { OnceLock::new() }; CODES],
+            seconds: seconds.get_or([name], || Histogram::new(LATENCY_BUCKETS_SEC)),
+            latencies: Mutex::new(latencies),
+            last_us: AtomicU64::new(0),
+        }
+    }
+
+    fn record(&self, code: Code, latency: Duration) {
+        if let Some(counter) = usize::try_from(i32::from(code))
+            .ok()
+            .and_then(|code| self.by_code.get(code))
+        {
+            counter
+                .get_or_init(|| self.calls.get([self.name, code_name(code)]))
+                .inc();
+        }
+        self.seconds.observe(latency.as_secs_f64());
+
+        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.last_us.store(latency_us, Ordering::Relaxed);
+        // Held for some tens of nanoseconds, and by calls of this method alone.
+        let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        latencies.count += 1;
+        latencies.errors += u64::from(code != Code::Ok);
+        latencies.sum_us = latencies.sum_us.saturating_add(latency_us);
+        latencies.max_us = latencies.max_us.max(latency_us);
+        if let Some(percentiles) = &mut latencies.percentiles {
+            percentiles.saturating_record(latency_us);
+        }
+    }
+
+    fn snapshot(&self) -> MethodSnapshot {
+        let latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        let percentile_ms = |quantile| {
+            let percentiles = latencies.percentiles.as_ref();
+            percentiles.map_or(0.0, |percentiles| as_ms(percentiles.value_at_quantile(quantile)))
+        };
+        MethodSnapshot {
+            count: latencies.count,
+            errors: latencies.errors,
+            in_flight: self.in_flight.get(),
+            avg_latency_ms: as_ms(latencies.sum_us.checked_div(latencies.count).unwrap_or(0)),
+            max_latency_ms: as_ms(latencies.max_us),
+            last_latency_ms: as_ms(self.last_us.load(Ordering::Relaxed)),
+            p50_ms: percentile_ms(0.50),
+            p95_ms: percentile_ms(0.95),
+            p99_ms: percentile_ms(0.99),
+        }
+    }
+}
+
+/// Rounded to whole microseconds, or the snapshot would show the noise of the division.
+fn as_ms(micros: u64) -> f64 {
+    (Duration::from_micros(micros).as_secs_f64() * 1_000_000.0).round() / 1_000.0
+}
+
+/// The name of a code in the gRPC specification, <https://grpc.io/docs/guides/status-codes/>.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_of_1_to_100_ms_have_their_percentiles_within_one_percent() {
+        let method = Method::new(
+            "m",
+            &Labelled::new(["m", "c"]),
+            &Labelled::new(["m"]),
+            &Labelled::new(["m"]),
+        );
+        for ms in 1..=100 {
+            method.record(Code::Ok, Duration::from_millis(ms));
+        }
+        method.record(Code::Internal, Duration::from_millis(50));
+
+        let shown = method.snapshot();
+        assert_eq!((shown.count, shown.errors), (101, 1));
+        let exact = [
+            (shown.max_latency_ms, 100.0),
+            (shown.last_latency_ms, 50.0),
+            (shown.avg_latency_ms, 50.495),
+        ];
+        for (found, expected) in exact {
+            assert!((found - expected).abs() < 0.001, "{found} is not {expected}");
+        }
+        for (found, expected) in [(shown.p50_ms, 50.0), (shown.p95_ms, 95.0), (shown.p99_ms, 99.0)] {
+            assert!(
+                (found - expected).abs() <= expected * 0.011,
+                "{found} is not {expected}"
+            );
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What the edge lets in, slows and refuses before a handler does any work.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use serde::Serialize;
+
+use super::labelled::Labelled;
+
+/// Counts connections, rate-limit waits and refusals.
+#[derive(Debug)]
+pub struct IngressMetrics {
+    waits: Counter,
+    wait_seconds: Counter<f64, AtomicU64>,
+    refusals: Labelled<Counter, 1>,
+    connections_open: Gauge,
+    connections_over_limit: Counter,
+    connections_abusive: Counter,
+}
+
+/// Connections and refusals at one moment.
+#[derive(Debug, Serialize)]
+pub struct IngressSnapshot {
+    /// Calls refused by a rate limit, by class.
+    pub rate_limit_refusals: BTreeMap<&'static str, u64>,
+    /// gRPC connections that are open.
+    pub connections_open: i64,
+    /// gRPC connections closed at once, since too many were open.
+    pub connections_over_limit: u64,
+    /// gRPC connections closed for a flood of control frames, or for saying nothing.
+    pub connections_abusive: u64,
+}
+
+impl IngressMetrics {
+    pub(super) fn new(registry: &mut Registry) -> IngressMetrics {
+        let metrics = IngressMetrics {
+            waits: Counter::default(),
+            wait_seconds: Counter::default(),
+            refusals: Labelled::new(["class"]),
+            connections_open: Gauge::default(),
+            connections_over_limit: Counter::default(),
+            connections_abusive: Counter::default(),
+        };
+        registry.register(
+            "rate_limit_waits",
+            "How often a call or a stream waited for a rate limit",
+            metrics.waits.clone(),
+        );
+        registry.register_with_unit(
+            "rate_limit_wait",
+            "Time that calls and streams waited for a rate limit",
+            Unit::Seconds,
+            metrics.wait_seconds.clone(),
+        );
+        registry.register(
+            "rate_limit_refusals",
+            "Calls refused with RESOURCE_EXHAUSTED by a rate limit, by class of call",
+            metrics.refusals.clone(),
+        );
+        registry.register(
+            "connections_open",
+            "gRPC connections that are open",
+            metrics.connections_open.clone(),
+        );
+        registry.register(
+            "connections_over_limit",
+            "gRPC connections closed at once, since too many were open",
+            metrics.connections_over_limit.clone(),
+        );
+        registry.register(
+            "connections_abusive",
+            "gRPC connections closed for a flood of control frames, or for not beginning to speak HTTP/2",
+            metrics.connections_abusive.clone(),
+        );
+        metrics
+    }
+
+    /// A call or a stream begins to wait for a rate limit.
+    pub fn wait_begun(&self) {
+        self.waits.inc();
+    }
+
+    /// It has waited so long.
+    pub fn waited(&self, time: Duration) {
+        self.wait_seconds.inc_by(time.as_secs_f64());
+    }
+
+    /// A call was refused by the rate limit of its class.
+    pub fn refused(&self, class: &'static str) {
+        self.refusals.get([class]).inc();
+    }
+
+    /// A connection was opened.
+    pub fn connection_opened(&self) {
+        self.connections_open.inc();
+    }
+
+    /// It was closed.
+    pub fn connection_closed(&self) {
+        self.connections_open.dec();
+    }
+
+    /// A connection was closed at once, since too many are open.
+    pub fn connection_over_limit(&self) {
+        self.connections_over_limit.inc();
+    }
+
+    /// A connection is closed for what its peer does.
+    pub fn connection_abusive(&self) {
+        self.connections_abusive.inc();
+    }
+
+    /// How often something waited, and how many milliseconds in all.
+    pub(super) fn waits(&self) -> (u64, u64) {
+        let waited = Duration::try_from_secs_f64(self.wait_seconds.get()).unwrap_or_default();
+        (self.waits.get(), u64::try_from(waited.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn snapshot(&self) -> IngressSnapshot {
+        let refusals = self.refusals.all();
+        IngressSnapshot {
+            rate_limit_refusals: refusals
+                .into_iter()
+                .map(|([class], count)| (class, count.get()))
+                .collect(),
+            connections_open: self.connections_open.get(),
+            connections_over_limit: self.connections_over_limit.get(),
+            connections_abusive: self.connections_abusive.get(),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! One metric in many series, told apart by labels.
+//!
+//! The family of `prometheus-client` does not let its series be read back, and the snapshot needs them; it also
+//! prints them in an arbitrary order. This one is an ordered map.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::{MetricType, TypedMetric};
+
+type Series<M, const N: usize> = BTreeMap<[&'static str; N], M>;
+
+/// Series of metric `M`, each with `N` labels. A clone is another handle on the same series.
+#[derive(Clone)]
+pub(super) struct Labelled<M, const N: usize> {
+    names: [&'static str; N],
+    series: Arc<RwLock<Series<M, N>>>,
+}
+
+impl<M: Clone, const N: usize> Labelled<M, N> {
+    /// No series yet; `names` are the names of the labels.
+    pub fn new(names: [&'static str; N]) -> Self {
+        Labelled {
+            names,
+            series: Arc::default(),
+        }
+    }
+
+    /// The series with these values of the labels, made by `create` if it is new. Keep the handle where it is hot.
+    pub fn get_or(&self, values: [&'static str; N], create: impl FnOnce() -> M) -> M {
+        let found = self
+            .series
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&values)
+            .cloned();
+        found.unwrap_or_else(|| {
+            let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
+            series.entry(values).or_insert_with(create).clone()
+        })
+    }
+
+    /// The series with these values of the labels.
+    pub fn get(&self, values: [&'static str; N]) -> M
+    where
+        M: Default,
+    {
+        self.get_or(values, M::default)
+    }
+
+    /// All series, in the order of their labels.
+    pub fn all(&self) -> Series<M, N> {
+        self.series.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl<M, const N: usize> fmt::Debug for Labelled<M, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Labelled")
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M, const N: usize> EncodeMetric for Labelled<M, N>
+where
+    M: Clone + EncodeMetric + TypedMetric,
+{
+    fn encode(&self, mut encoder: MetricEncoder) -> Result<(), fmt::Error> {
+        for (values, metric) in self.all() {
+            let labels: Vec<(&str, &str)> = self.names.into_iter().zip(values).collect();
+            metric.encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        M::TYPE
+    }
+}

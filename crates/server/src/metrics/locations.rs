@@ -1,0 +1,118 @@
+//! Fixes: each ends in exactly one of four counted outcomes, and those stored make their way into the history.
+
+use std::collections::BTreeMap;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+
+use super::labelled::Labelled;
+
+/// Counts fixes and history rows.
+#[derive(Debug)]
+pub struct LocationMetrics {
+    stored: Counter,
+    duplicate: Counter,
+    refused: Counter,
+    rejected: Labelled<Counter, 1>,
+    history_rows: Counter,
+    history_lag_entries: Gauge,
+}
+
+/// Fixes at one moment, as this process saw them.
+#[derive(Debug, Serialize)]
+pub struct LocationSnapshot {
+    /// Fixes stored.
+    pub stored: u64,
+    /// Fixes whose driver and time were stored already; acknowledged, and nothing added.
+    pub duplicate: u64,
+    /// Fixes not taken for want of room or of a store; the client sends them again.
+    pub refused: u64,
+    /// Fixes that can never be stored, by reason.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Rows that this process added to the history.
+    pub history_rows: u64,
+    /// Entries that are stored and not yet in the history, when the history writer last looked.
+    pub history_lag_entries: i64,
+}
+
+impl LocationMetrics {
+    pub(super) fn new(registry: &mut Registry) -> LocationMetrics {
+        let fixes = Labelled::<Counter, 1>::new(["outcome"]);
+        let metrics = LocationMetrics {
+            stored: fixes.get(["stored"]),
+            duplicate: fixes.get(["duplicate"]),
+            refused: fixes.get(["refused"]),
+            rejected: Labelled::new(["reason"]),
+            history_rows: Counter::default(),
+            history_lag_entries: Gauge::default(),
+        };
+        registry.register(
+            "fixes",
+            "Fixes by outcome: stored; duplicate (stored before); refused (no room or no store, to be sent again)",
+            fixes,
+        );
+        registry.register(
+            "fixes_rejected",
+            "Fixes that can never be stored, by reason",
+            metrics.rejected.clone(),
+        );
+        registry.register(
+            "history_rows",
+            "Rows that this process added to the history",
+            metrics.history_rows.clone(),
+        );
+        registry.register(
+            "history_lag_entries",
+            "Entries that are stored and not yet in the history, when the history writer last looked",
+            metrics.history_lag_entries.clone(),
+        );
+        metrics
+    }
+
+    /// `fixes` were stored.
+    pub fn stored(&self, fixes: u64) {
+        self.stored.inc_by(fixes);
+    }
+
+    /// `fixes` had been stored before.
+    pub fn duplicate(&self, fixes: u64) {
+        self.duplicate.inc_by(fixes);
+    }
+
+    /// `fixes` were not taken, and should be sent again.
+    pub fn refused(&self, fixes: u64) {
+        self.refused.inc_by(fixes);
+    }
+
+    /// `fixes` can never be stored, for this reason.
+    pub fn rejected(&self, reason: &'static str, fixes: u64) {
+        self.rejected.get([reason]).inc_by(fixes);
+    }
+
+    /// `rows` were added to the history.
+    pub fn history_stored(&self, rows: u64) {
+        self.history_rows.inc_by(rows);
+    }
+
+    /// So many entries wait for the history.
+    pub fn history_lag(&self, entries: u64) {
+        self.history_lag_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn snapshot(&self) -> LocationSnapshot {
+        let rejected = self.rejected.all();
+        LocationSnapshot {
+            stored: self.stored.get(),
+            duplicate: self.duplicate.get(),
+            refused: self.refused.get(),
+            rejected: rejected
+                .into_iter()
+                .map(|([reason], count)| (reason, count.get()))
+                .collect(),
+            history_rows: self.history_rows.get(),
+            history_lag_entries: self.history_lag_entries.get(),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Orders: how they ended, and every step on the way.
+
+use std::collections::BTreeMap;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+
+use super::labelled::Labelled;
+
+/// Counts orders and the steps of their sagas.
+#[derive(Debug)]
+pub struct OrderMetrics {
+    finished: Labelled<Counter, 1>,
+    steps: Labelled<Counter, 2>,
+    sweeper_claims: Counter,
+}
+
+/// Orders at one moment, as this process saw them.
+#[derive(Debug, Serialize)]
+pub struct OrderSnapshot {
+    /// Orders that this process brought to an end, by their terminal status.
+    pub finished: BTreeMap<&'static str, u64>,
+    /// Steps of sagas, by step, then by outcome.
+    pub steps: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
+    /// Orders whose lease had run out and which this process took over.
+    pub sweeper_claims: u64,
+}
+
+impl OrderMetrics {
+    pub(super) fn new(registry: &mut Registry) -> OrderMetrics {
+        let metrics = OrderMetrics {
+            finished: Labelled::new(["status"]),
+            steps: Labelled::new(["step", "outcome"]),
+            sweeper_claims: Counter::default(),
+        };
+        registry.register(
+            "orders_finished",
+            "Orders that this process brought to an end, by terminal status",
+            metrics.finished.clone(),
+        );
+        registry.register(
+            "saga_steps",
+            "Steps of sagas that this process committed, by step and outcome",
+            metrics.steps.clone(),
+        );
+        registry.register(
+            "sweeper_claims",
+            "Orders whose lease had run out and which this process took over",
+            metrics.sweeper_claims.clone(),
+        );
+        metrics
+    }
+
+    /// An order reached this terminal status.
+    pub fn finished(&self, status: &'static str) {
+        self.finished.get([status]).inc();
+    }
+
+    /// A step was committed with this outcome, both named as in the step log.
+    pub fn step(&self, step: &'static str, outcome: &'static str) {
+        self.steps.get([step, outcome]).inc();
+    }
+
+    /// The sweeper took over `orders`.
+    pub fn swept(&self, orders: u64) {
+        self.sweeper_claims.inc_by(orders);
+    }
+
+    pub(super) fn snapshot(&self) -> OrderSnapshot {
+        let mut steps = BTreeMap::<_, BTreeMap<_, _>>::new();
+        for ([step, outcome], count) in self.steps.all() {
+            steps.entry(step).or_default().insert(outcome, count.get());
+        }
+        let finished = self.finished.all();
+        OrderSnapshot {
+            finished: finished
+                .into_iter()
+                .map(|([status], count)| (status, count.get()))
+                .collect(),
+            steps,
+            sweeper_claims: self.sweeper_claims.get(),
+        }
+    }
+}
