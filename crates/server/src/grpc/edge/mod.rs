@@ -1,1 +1,133 @@
 //! What stands between the socket and the services.
+//!
+//! The services may assume what is kept here: a call has a deadline, a panic is an answer, every call is counted, and
+//! a peer that breaks the rules harms itself alone. A server is put together so:
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use waybill_server::grpc::edge::{self, ConnectionLimits, DeadlineSettings, Http2Limits};
+//! # use waybill_server::metrics::Metrics;
+//! # async fn serve(listener: tokio::net::TcpListener, metrics: Arc<Metrics>, routes: tonic::service::Routes) {
+//! let connections = edge::incoming(listener, ConnectionLimits::default(), Arc::clone(&metrics));
+//! edge::server_builder(&Http2Limits::default())
+//!     .layer(edge::layers(metrics, DeadlineSettings::default()))
+//!     .add_routes(routes)
+//!     .serve_with_incoming(connections)
+//!     .await;
+//! # }
+//! ```
+//!
+//! The principal of a call is in its message, so the rate limits are not a layer: handlers call [`IngressLimits`].
+
+mod connection;
+mod content_type;
+mod deadline;
+mod frames;
+mod ingress;
+mod message_size;
+mod observe;
+mod panics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::transport::Server;
+
+pub use self::connection::{Connection, ConnectionLimits, incoming};
+pub use self::content_type::{ContentType, ContentTypeLayer};
+pub use self::deadline::{CallDeadline, Deadline, DeadlineLayer, DeadlineSettings};
+pub use self::ingress::{Class, ClassLimit, IngressLimits, IngressSettings, Rate, Refusal};
+pub use self::message_size::{MessageSize, MessageSizeLayer};
+pub use self::observe::{Observe, ObserveLayer};
+pub use self::panics::{Panics, PanicsLayer};
+use crate::metrics::Metrics;
+
+/// The largest message that a service takes, in bytes: some 700 fixes. Each service sets it with
+/// `max_decoding_message_size`, since tonic has it there.
+pub const MESSAGE_SIZE_MAX: usize = 64 * 1024;
+
+/// The layers of [`layers`], outermost first.
+pub type Layers = (
+    ObserveLayer,
+    ContentTypeLayer,
+    PanicsLayer,
+    DeadlineLayer,
+    MessageSizeLayer,
+);
+
+/// What one HTTP/2 connection may take. tonic leaves most of these unlimited.
+#[derive(Debug, Clone)]
+pub struct Http2Limits {
+    /// Calls at a time on one connection; more are refused with `REFUSED_STREAM`, which a client may send again.
+    pub concurrent_streams_max: u32,
+    /// Streams that the peer reset before we took them (rapid reset, CVE-2023-44487), until the connection is closed.
+    pub pending_accept_reset_streams_max: usize,
+    /// Streams that we reset for the peer's errors (RUSTSEC-2024-0003), until the connection is closed.
+    pub local_error_reset_streams_max: usize,
+    /// Headers of one call, uncompressed, in bytes.
+    pub header_list_size_max: u32,
+    /// What a peer may send on one stream before the handler has read it, in bytes.
+    pub stream_window: u32,
+    /// The same for all streams of the connection.
+    pub connection_window: u32,
+    /// How often a silent peer is pinged.
+    pub keepalive_interval: Duration,
+    /// How long it may take to answer before the connection is closed.
+    pub keepalive_timeout: Duration,
+    /// The age at which a connection is asked to end (GOAWAY), so that clients come to know new instances. Calls and
+    /// streams on it are finished. `None` lets connections live for ever.
+    pub connection_age: Option<Duration>,
+}
+
+impl Default for Http2Limits {
+    fn default() -> Http2Limits {
+        Http2Limits {
+            // The first five and the keepalive as Envoy and h2 advise for servers at the edge of a network.
+            concurrent_streams_max: 100,
+            pending_accept_reset_streams_max: 20,
+            local_error_reset_streams_max: 1_024,
+            header_list_size_max: 8 * 1024,
+            stream_window: 64 * 1024,
+            connection_window: 1024 * 1024,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(10),
+            // As Temporal. There is no grace on purpose: with tonic's, the peer gets no GOAWAY and the socket is cut.
+            connection_age: Some(Duration::from_mins(5)),
+        }
+    }
+}
+
+/// What every call passes on its way to a service, outermost first. The order matters:
+///
+/// 1. observe: counts what any of the others answers, and what it really answers;
+/// 2. content type: refuses what is not gRPC before anything is done for it;
+/// 3. panics: outside all code that works on the call, so that none of it can take the connection down;
+/// 4. deadline: outside the service, whose future it drops; a deadline that has passed is not seen by the service;
+/// 5. message size: right at tonic's own answers, one of which it mends.
+pub fn layers(metrics: Arc<Metrics>, deadline: DeadlineSettings) -> Layers {
+    (
+        ObserveLayer::new(Arc::clone(&metrics)),
+        ContentTypeLayer::new(),
+        PanicsLayer::new(metrics),
+        DeadlineLayer::new(deadline),
+        MessageSizeLayer::new(),
+    )
+}
+
+/// A server with these limits and without layers. It has no `Server::timeout`, which answers CANCELLED and cuts
+/// streams; [`DeadlineLayer`] is there instead.
+pub fn server_builder(limits: &Http2Limits) -> Server {
+    let server = Server::builder()
+        .max_concurrent_streams(limits.concurrent_streams_max)
+        .http2_max_pending_accept_reset_streams(Some(limits.pending_accept_reset_streams_max))
+        .http2_max_local_error_reset_streams(Some(limits.local_error_reset_streams_max))
+        .http2_max_header_list_size(limits.header_list_size_max)
+        .initial_stream_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window)
+        .http2_keepalive_interval(Some(limits.keepalive_interval))
+        .http2_keepalive_timeout(Some(limits.keepalive_timeout));
+    match limits.connection_age {
+        Some(age) => server.max_connection_age(age),
+        None => server,
+    }
+}

@@ -1,0 +1,233 @@
+//! Connections: how many, and which are closed for what their peer does.
+//!
+//! A [`Connection`] is a TCP stream that tonic serves HTTP/2 on. It reads along, and fails a read when the peer floods
+//! it with control frames or does not begin to speak HTTP/2; tonic then closes it and drops its calls. What a peer does
+//! within calls is limited elsewhere: in h2 by [`super::Http2Limits`], in handlers by [`super::IngressLimits`].
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::stream::{Stream, unfold};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use super::frames::{Frames, Traffic};
+use crate::metrics::Metrics;
+
+/// How long to leave the listener alone when the system has no file descriptor or memory for a connection: some may be
+/// free then, and a tight loop would use up the processor too.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// What peers may do to a listener.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimits {
+    /// Open connections; what comes beyond is closed at once. An idle one takes about 16 KiB.
+    pub connections_max: usize,
+    /// From accept to the first frame. Afterwards, HTTP/2 keepalive finds dead peers.
+    pub handshake_time_max: Duration,
+    /// Frames that are not of a call (PING, SETTINGS, `WINDOW_UPDATE`...), in one window, beyond four for each frame of
+    /// a call.
+    pub control_frames_max: u64,
+    /// The window of time in which frames are counted.
+    pub control_frames_window: Duration,
+}
+
+/// One connection, for tonic to serve.
+pub struct Connection {
+    stream: TcpStream,
+    limits: ConnectionLimits,
+    inbound: Frames,
+    outbound: Frames,
+    traffic: Traffic,
+    /// Until the first frame.
+    handshake: Option<Pin<Box<Sleep>>>,
+    metrics: Arc<Metrics>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Why a connection was closed.
+#[derive(Debug, thiserror::Error)]
+enum Abuse {
+    #[error("the peer floods the connection with control frames")]
+    ControlFrames,
+    #[error("the peer does not begin to speak HTTP/2")]
+    Handshake,
+}
+
+/// Accepts connections for ever, never more at a time than `limits` says.
+pub fn incoming(
+    listener: TcpListener,
+    limits: ConnectionLimits,
+    metrics: Arc<Metrics>,
+) -> impl Stream<Item = io::Result<Connection>> + Send {
+    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let acceptor = Acceptor {
+        listener,
+        limits,
+        places,
+        metrics,
+    };
+    unfold(acceptor, |acceptor| async {
+        Some((Ok(acceptor.accept().await), acceptor))
+    })
+}
+
+struct Acceptor {
+    listener: TcpListener,
+    limits: ConnectionLimits,
+    places: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> ConnectionLimits {
+        ConnectionLimits {
+            // As Envoy: 160 MB when all are idle.
+            connections_max: 10_000,
+            handshake_time_max: Duration::from_secs(10),
+            control_frames_max: 1_000,
+            control_frames_window: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Acceptor {
+    async fn accept(&self) -> Connection {
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) if is_of_the_peer(&error) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections; trying again");
+                    sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            };
+            match Arc::clone(&self.places).try_acquire_owned() {
+                Ok(place) => return self.connection(stream, place),
+                // Dropping the stream closes it.
+                Err(_) => self.metrics.ingress.connection_over_limit(),
+            }
+        }
+    }
+
+    fn connection(&self, stream: TcpStream, place: OwnedSemaphorePermit) -> Connection {
+        // Answers are small, and Nagle's algorithm would hold them back. It fails only if the peer has gone.
+        let _ = stream.set_nodelay(true);
+        self.metrics.ingress.connection_opened();
+        Connection {
+            stream,
+            limits: self.limits.clone(),
+            inbound: Frames::from_client(),
+            outbound: Frames::from_server(),
+            traffic: Traffic::new(),
+            handshake: Some(Box::pin(sleep(self.limits.handshake_time_max))),
+            metrics: Arc::clone(&self.metrics),
+            _place: place,
+        }
+    }
+}
+
+/// Whether a peer went away while it was being accepted, which says nothing about the listener.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+impl Connection {
+    fn closed_for(&self, abuse: Abuse) -> io::Error {
+        self.metrics.ingress.connection_abusive();
+        tracing::info!(reason = %abuse, "a connection is closed");
+        io::Error::other(abuse)
+    }
+
+    fn sent(&mut self, bytes: &[u8]) {
+        self.outbound.follow(bytes, |kind| self.traffic.sent(kind));
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.metrics.ingress.connection_closed();
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(time) = &mut this.handshake
+            && time.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(this.closed_for(Abuse::Handshake)));
+        }
+
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        let received = buffer.filled().get(before..).unwrap_or_default();
+        this.traffic.renew(this.limits.control_frames_window);
+        this.inbound.follow(received, |kind| {
+            this.traffic.received(kind);
+            this.handshake = None;
+        });
+        if this.traffic.is_flood(this.limits.control_frames_max) {
+            return Poll::Ready(Err(this.closed_for(Abuse::ControlFrames)));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.sent(bytes.get(..written).unwrap_or(bytes));
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
+        let mut left = written;
+        for slice in slices {
+            let bytes = slice.get(..left).unwrap_or(slice);
+            self.sent(bytes);
+            left -= bytes.len();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

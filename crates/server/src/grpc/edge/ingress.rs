@@ -1,0 +1,274 @@
+//! Rate limits: no caller takes the place of the others, and all callers together do not take more than the service
+//! can give.
+//!
+//! A call passes the bucket of its principal, then that of its class; the other way round, one caller over its own
+//! limit would empty the bucket that all share. It waits a little if that is enough, never past its deadline, and is
+//! refused otherwise. A stream is slowed instead: the handler stops reading, and flow control stops the sender.
+//! The health service does not ask here: it must answer when all else is refused.
+//!
+//! The buckets are GCRA, the leaky bucket as a meter, of `governor`. They are kept in memory, so each instance has its
+//! own.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::time::{Instant, interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::CallDeadline;
+use crate::metrics::Metrics;
+
+/// How often principals that have not called for long are forgotten, each of which takes some 50 bytes.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Where gRPC clients look for the time to wait before they send a call again, in milliseconds.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// What a call is for. Each class has its own buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Placing, completing and cancelling orders. The principal is the user.
+    Orders,
+    /// Looking things up. The principal is the user.
+    Reads,
+    /// Positions. The principal is the driver.
+    Fixes,
+}
+
+/// A token bucket.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// Tokens that it gains in a second.
+    pub per_second: NonZeroU32,
+    /// Tokens that it holds.
+    pub burst: NonZeroU32,
+}
+
+/// The limits of one class.
+#[derive(Debug, Clone, Copy)]
+pub struct ClassLimit {
+    /// Of each principal.
+    pub principal: Rate,
+    /// Of all together.
+    pub all: Rate,
+}
+
+/// The limits of all classes.
+#[derive(Debug, Clone)]
+pub struct IngressSettings {
+    /// Of [`Class::Orders`].
+    pub orders: ClassLimit,
+    /// Of [`Class::Reads`].
+    pub reads: ClassLimit,
+    /// Of [`Class::Fixes`].
+    pub fixes: ClassLimit,
+    /// How long a call may wait for its token before it is refused.
+    pub wait_max: Duration,
+}
+
+/// The buckets. Share it in an `Arc`.
+#[derive(Debug)]
+pub struct IngressLimits {
+    orders: Buckets,
+    reads: Buckets,
+    fixes: Buckets,
+    wait_max: Duration,
+    metrics: Arc<Metrics>,
+}
+
+/// A call came too early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many calls; the next one is welcome in {} ms", retry_after.as_millis())]
+pub struct Refusal {
+    /// When a call would pass, if no other came.
+    pub retry_after: Duration,
+}
+
+#[derive(Debug)]
+struct Buckets {
+    name: &'static str,
+    limit: ClassLimit,
+    /// By hash of the principal, which spares a copy of it. Two that share a hash, one pair in billions, share a
+    /// bucket; nobody can aim at it, since the hasher is random.
+    principals: DefaultKeyedRateLimiter<u64>,
+    all: DefaultDirectRateLimiter,
+    hasher: RandomState,
+    clock: DefaultClock,
+}
+
+/// One wait, counted even if the caller goes away in it.
+struct Wait<'a> {
+    metrics: &'a Metrics,
+    began: Instant,
+}
+
+impl Default for IngressSettings {
+    fn default() -> IngressSettings {
+        IngressSettings {
+            orders: ClassLimit {
+                principal: Rate::new(5, 20),
+                all: Rate::new(500, 1_000),
+            },
+            reads: ClassLimit {
+                principal: Rate::new(50, 100),
+                all: Rate::new(5_000, 10_000),
+            },
+            fixes: ClassLimit {
+                principal: Rate::new(20, 100),
+                all: Rate::new(50_000, 100_000),
+            },
+            wait_max: Duration::from_millis(100),
+        }
+    }
+}
+
+impl Rate {
+    /// A bucket that gains `per_second` tokens and holds `burst`; 0 is taken for 1.
+    pub fn new(per_second: u32, burst: u32) -> Rate {
+        let at_least_one = |tokens| NonZeroU32::new(tokens).unwrap_or(NonZeroU32::MIN);
+        Rate {
+            per_second: at_least_one(per_second),
+            burst: at_least_one(burst),
+        }
+    }
+
+    fn quota(self) -> Quota {
+        Quota::per_second(self.per_second).allow_burst(self.burst)
+    }
+}
+
+impl IngressLimits {
+    /// All buckets full.
+    pub fn new(settings: &IngressSettings, metrics: Arc<Metrics>) -> IngressLimits {
+        IngressLimits {
+            orders: Buckets::new("orders", settings.orders),
+            reads: Buckets::new("reads", settings.reads),
+            fixes: Buckets::new("fixes", settings.fixes),
+            wait_max: settings.wait_max,
+            metrics,
+        }
+    }
+
+    /// Lets one call of `principal` pass, now or after a short wait.
+    pub async fn admit(&self, class: Class, principal: &str, deadline: Option<CallDeadline>) -> Result<(), Refusal> {
+        let buckets = self.buckets(class);
+        let latest = Instant::now() + self.wait_max;
+        let latest = deadline.map_or(latest, |CallDeadline(deadline)| latest.min(deadline));
+        let mut wait = None;
+        let mut passed_own = false;
+        loop {
+            let Err(retry_after) = buckets.take(principal, NonZeroU32::MIN, &mut passed_own) else {
+                return Ok(());
+            };
+            if Instant::now() + retry_after > latest {
+                self.metrics.ingress.refused(buckets.name);
+                return Err(Refusal { retry_after });
+            }
+            wait.get_or_insert_with(|| Wait::begin(&self.metrics));
+            sleep(retry_after).await;
+        }
+    }
+
+    /// Waits until `count` items of `principal` on a stream may pass, however long that takes. While it waits, do not
+    /// read from the stream.
+    pub async fn pace(&self, class: Class, principal: &str, count: u32) {
+        let buckets = self.buckets(class);
+        // A bucket never holds more than its burst, so larger counts pass in parts.
+        let part_max = buckets.limit.principal.burst.min(buckets.limit.all.burst);
+        let mut wait = None;
+        let mut left = count;
+        while let Some(remaining) = NonZeroU32::new(left) {
+            let part = remaining.min(part_max);
+            let mut passed_own = false;
+            while let Err(retry_after) = buckets.take(principal, part, &mut passed_own) {
+                wait.get_or_insert_with(|| Wait::begin(&self.metrics));
+                sleep(retry_after).await;
+            }
+            left -= part.get();
+        }
+    }
+
+    /// Forgets principals whose buckets are full again, until `stop`. Run it beside the server, or every principal
+    /// that ever called is kept.
+    pub async fn forget_idle(&self, stop: CancellationToken) {
+        let mut ticks = interval(UPKEEP_INTERVAL);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            for buckets in [&self.orders, &self.reads, &self.fixes] {
+                buckets.principals.retain_recent();
+            }
+        }
+    }
+
+    fn buckets(&self, class: Class) -> &Buckets {
+        match class {
+            Class::Orders => &self.orders,
+            Class::Reads => &self.reads,
+            Class::Fixes => &self.fixes,
+        }
+    }
+}
+
+impl Refusal {
+    /// `RESOURCE_EXHAUSTED` with `RetryInfo`, and the pushback that gRPC clients obey by themselves.
+    pub fn into_status(self) -> Status {
+        let retry_after_ms = u64::try_from(self.retry_after.as_millis())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
+        let details = ErrorDetails::with_retry_info(Some(self.retry_after));
+        let mut metadata = MetadataMap::new();
+        metadata.insert(PUSHBACK, MetadataValue::from(retry_after_ms));
+        Status::with_error_details_and_metadata(Code::ResourceExhausted, self.to_string(), details, metadata)
+    }
+}
+
+impl Buckets {
+    fn new(name: &'static str, limit: ClassLimit) -> Buckets {
+        Buckets {
+            name,
+            limit,
+            principals: RateLimiter::keyed(limit.principal.quota()),
+            all: RateLimiter::direct(limit.all.quota()),
+            hasher: RandomState::new(),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// Takes `count` tokens of the principal, unless `passed_own` says that it did so before, and of all; or tells how
+    /// long to wait. A count over the burst passes: callers ask for less.
+    fn take(&self, principal: &str, count: NonZeroU32, passed_own: &mut bool) -> Result<(), Duration> {
+        if !*passed_own {
+            let key = self.hasher.hash_one(principal);
+            if let Ok(Err(not_until)) = self.principals.check_key_n(&key, count) {
+                return Err(not_until.wait_time_from(self.clock.now()));
+            }
+            *passed_own = true;
+        }
+        match self.all.check_n(count) {
+            Ok(Err(not_until)) => Err(not_until.wait_time_from(self.clock.now())),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Wait<'_> {
+    fn begin(metrics: &Metrics) -> Wait<'_> {
+        metrics.ingress.wait_begun();
+        Wait {
+            metrics,
+            began: Instant::now(),
+        }
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.metrics.ingress.waited(self.began.elapsed());
+    }
+}
