@@ -1,0 +1,21 @@
+//! A free port for a server that will be killed and restarted on it.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use uuid::Uuid;
+
+/// Below the range from which Linux (32768) and macOS (49152) take the ports of outgoing connections. A client that
+/// dials a dead server's port again and again would otherwise now and then be given that very port as its own, connect
+/// to itself, and keep the server from coming back.
+const FIRST: u16 = 15_000;
+const COUNT: u16 = 17_000;
+
+/// A port on 127.0.0.1 that is free now. Another process may take it before the server does: the caller tries again.
+pub(crate) fn free() -> u16 {
+    let start = u16::try_from(Uuid::now_v7().as_u128() % u128::from(COUNT)).unwrap_or_default();
+    (0..COUNT)
+        .map(|step| FIRST + (start + step) % COUNT)
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        // All are taken: a server that fails to bind tells so.
+        .unwrap_or(FIRST + start)
+}

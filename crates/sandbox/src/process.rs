@@ -1,0 +1,192 @@
+//! A child process that dies with us, however we die.
+//!
+//! `kill_on_drop` covers the ordinary ends, but not `kill -9` of ourselves, and `PR_SET_PDEATHSIG` is Linux only. So
+//! each child has a watchdog: a shell that reads from a pipe whose other end only we hold. The end of the pipe without
+//! a word means that we are gone, and the shell ends the child; a word means that we have reaped the child ourselves.
+//!
+//! The child is started behind a gate: a shell that waits for our word and then becomes the program (`exec`, so the
+//! pid stays). The word comes once the watchdog stands, so there is no moment at which our death would leave the child
+//! alone.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, PipeWriter, Write};
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+
+use crate::Error;
+use crate::identity::Account;
+
+pub use nix::sys::signal::Signal;
+
+/// Waits for the word, then becomes the program. At the end of the pipe `read` fails, and nothing is started.
+const GATE: &str = r#"read -r _ && exec "$0" "$@" </dev/null"#;
+
+/// `$0` is the pid of the child. The signals that a service manager sends to a whole group are ignored: the watchdog
+/// must outlive its owner to be of use.
+const WATCHDOG: &str = r#"trap '' HUP INT TERM; read -r _ && exit 0; kill -s KILL "$0""#;
+
+/// Held while pipes are made and handed to a child. Where a pipe cannot be made close-on-exec in one step (macOS), a
+/// child that is started between the two steps would inherit our end of another's pipe, and its watchdog would never
+/// see us die.
+static SPAWNING: Mutex<()> = Mutex::new(());
+
+/// What to run, and how.
+#[derive(Debug)]
+pub struct Launch {
+    /// Absolute path of the program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Where both of its output streams go.
+    pub output: File,
+    /// Whom it runs as, if not as us.
+    pub run_as: Option<Account>,
+}
+
+/// A running child, its watchdog, or what is left of them. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Process {
+    // In this order: first the child is killed, then the watchdog is told that it may go.
+    child: Child,
+    watchdog: Watchdog,
+    pid: Pid,
+}
+
+impl Process {
+    /// Starts the program in its own process group (Ctrl-C in a terminal does not reach it), in `/`, with the C locale
+    /// and an empty input.
+    pub fn start(launch: Launch) -> Result<Process, Error> {
+        let program = launch.program.clone();
+        Self::spawn(launch).map_err(|source| Error::Spawn { program, source })
+    }
+
+    fn spawn(launch: Launch) -> io::Result<Process> {
+        let _alone = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let (gate, mut word) = io::pipe()?;
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", GATE])
+            .arg(launch.program)
+            .args(launch.args)
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(gate)
+            .stdout(launch.output.try_clone()?)
+            .stderr(launch.output)
+            .process_group(0)
+            .kill_on_drop(true);
+        if let Some(account) = launch.run_as {
+            command.uid(account.uid.as_raw()).gid(account.gid.as_raw());
+        }
+        let child = command.spawn()?;
+        let pid = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .map(Pid::from_raw)
+            .ok_or(io::ErrorKind::NotFound)?;
+        let watchdog = Watchdog::start(pid)?;
+        word.write_all(b"go\n")?;
+        Ok(Process { child, watchdog, pid })
+    }
+
+    /// The id of the process, also once it has ended.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Sends a signal. [`Error::NotRunning`] if the process was reaped: its pid may be another's by now.
+    pub fn signal(&self, signal: Signal) -> Result<(), Error> {
+        // tokio forgets the id when it reaps.
+        if self.child.id().is_none() {
+            return Err(Error::NotRunning);
+        }
+        match kill(self.pid, signal) {
+            Ok(()) => Ok(()),
+            Err(Errno::ESRCH) => Err(Error::NotRunning),
+            Err(errno) => Err(Error::Steer(errno.into())),
+        }
+    }
+
+    /// How it ended, or `None` while it runs.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, Error> {
+        let ended = self.child.try_wait().map_err(Error::Steer)?;
+        if ended.is_some() {
+            self.watchdog.dismiss();
+        }
+        Ok(ended)
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
+        let ended = self.child.wait().await.map_err(Error::Steer)?;
+        self.watchdog.dismiss();
+        self.watchdog.shell.wait().await.map_err(Error::Steer)?;
+        Ok(ended)
+    }
+
+    /// Asks it to end with `signal`, waits up to `grace`, then kills it; reaped in either case. A stopped process
+    /// (SIGSTOP) is continued, for it could not hear the request. Fine on a process that has ended.
+    pub async fn stop(&mut self, signal: Signal, grace: Duration) -> Result<ExitStatus, Error> {
+        for request in [signal, Signal::SIGCONT] {
+            match self.signal(request) {
+                Ok(()) | Err(Error::NotRunning) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if let Ok(ended) = tokio::time::timeout(grace, self.wait()).await {
+            return ended;
+        }
+        tracing::warn!(pid = self.pid.as_raw(), %signal, "process did not end when asked and is killed");
+        self.child.start_kill().map_err(Error::Steer)?;
+        self.wait().await
+    }
+}
+
+/// The shell that ends the child if we die.
+#[derive(Debug)]
+struct Watchdog {
+    shell: Child,
+    /// Our end of its pipe, which nobody else holds. Gone once the word was given.
+    pipe: Option<PipeWriter>,
+}
+
+impl Watchdog {
+    fn start(child: Pid) -> io::Result<Watchdog> {
+        let (reader, writer) = io::pipe()?;
+        let shell = Command::new("/bin/sh")
+            .args(["-c", WATCHDOG])
+            .arg(child.to_string())
+            .current_dir("/")
+            .stdin(reader)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        Ok(Watchdog {
+            shell,
+            pipe: Some(writer),
+        })
+    }
+
+    /// Lets the shell end without a signal.
+    fn dismiss(&mut self) {
+        if let Some(mut pipe) = self.pipe.take() {
+            // It fails only if somebody ended the shell, and then there is nobody to dismiss.
+            let _ = pipe.write_all(b"done\n");
+        }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.dismiss();
+    }
+}

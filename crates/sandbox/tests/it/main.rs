@@ -1,0 +1,4 @@
+//! The sandbox against the real servers, in one test binary.
+
+mod process;
+mod wait;

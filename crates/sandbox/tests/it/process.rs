@@ -1,0 +1,132 @@
+//! Children die with their owner, and are stopped and reaped by it.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+use waybill_sandbox::process::{Launch, Process};
+
+use crate::wait::{DEADLINE, folder, is_released, until};
+
+const OWNER_FILE: &str = "SANDBOX_TEST_OWNER_FILE";
+
+/// A shell script as a child; `path` is its output, locked as long as it lives.
+fn script(path: &Path, text: &str) -> Process {
+    let output = File::options().create(true).append(true).open(path).unwrap();
+    output.try_lock().unwrap();
+    let args = ["-c", text].map(OsString::from).to_vec();
+    Process::start(Launch {
+        program: PathBuf::from("/bin/sh"),
+        args,
+        output,
+        run_as: None,
+    })
+    .unwrap()
+}
+
+/// Not a test: the other process of the test below, which runs this test binary once more.
+#[tokio::test]
+#[ignore = "runs only as the owner that another test kills"]
+async fn owner_of_a_child() {
+    let Some(path) = std::env::var_os(OWNER_FILE) else {
+        return;
+    };
+    let mut child = script(Path::new(&path), "echo up; while :; do sleep 1; done");
+    eprintln!("owner of {}", child.pid());
+    child.wait().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_child_is_gone_after_its_owner_was_killed() {
+    let folder = folder();
+    let path = folder.path().join("output");
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "process::owner_of_a_child", "--ignored", "--nocapture"])
+        .env(OWNER_FILE, &path)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(owner.stderr.take().unwrap()).lines();
+    until("the owner has a child", async || {
+        lines
+            .next_line()
+            .await
+            .unwrap()
+            .expect("the owner lives")
+            .starts_with("owner of")
+    })
+    .await;
+    until("the child runs", async || {
+        fs::read_to_string(&path).is_ok_and(|text| text == "up\n")
+    })
+    .await;
+    assert!(!is_released(&path), "the child holds its output");
+
+    owner.kill().await.unwrap(); // SIGKILL: no code of the owner runs
+
+    until("the child is gone", async || is_released(&path)).await;
+}
+
+#[tokio::test]
+async fn a_child_that_ignores_the_request_is_killed_and_reaped() {
+    let folder = folder();
+    let path = folder.path().join("output");
+    let mut child = script(&path, "trap '' INT; echo up; while :; do sleep 0.1; done");
+    until("the child runs", async || fs::read_to_string(&path).unwrap() == "up\n").await;
+
+    let ended = child.stop(Signal::SIGINT, Duration::from_millis(200)).await.unwrap();
+
+    assert!(!ended.success());
+    assert_eq!(
+        kill(child.pid(), None),
+        Err(nix::errno::Errno::ESRCH),
+        "a zombie would still take signal 0"
+    );
+    assert!(child.signal(Signal::SIGINT).is_err(), "its pid may be another's now");
+}
+
+#[tokio::test]
+async fn a_paused_child_hears_the_request_to_stop() {
+    let folder = folder();
+    let path = folder.path().join("output");
+    let mut child = script(&path, "trap 'exit 7' INT; echo up; while :; do sleep 0.1; done");
+    until("the child runs", async || fs::read_to_string(&path).unwrap() == "up\n").await;
+    child.signal(Signal::SIGSTOP).unwrap();
+
+    let ended = child.stop(Signal::SIGINT, DEADLINE).await.unwrap();
+
+    assert_eq!(ended.code(), Some(7));
+}
+
+#[tokio::test]
+async fn a_dropped_child_is_killed() {
+    let folder = folder();
+    let path = folder.path().join("output");
+    let child = script(&path, "echo up; exec sleep 1000");
+    until("the child runs", async || fs::read_to_string(&path).unwrap() == "up\n").await;
+
+    drop(child);
+
+    until("the child is gone", async || is_released(&path)).await;
+}
+
+#[tokio::test]
+async fn a_child_is_out_of_reach_of_the_terminal() {
+    let folder = folder();
+    let path = folder.path().join("output");
+    let child = script(&path, "echo up; exec sleep 1000");
+
+    assert_eq!(
+        nix::unistd::getpgid(Some(child.pid())).unwrap(),
+        child.pid(),
+        "it leads a group of its own"
+    );
+    assert_ne!(nix::unistd::getpgid(None::<Pid>).unwrap(), child.pid());
+}
