@@ -9,10 +9,15 @@
 //!
 //! Nothing here knows Waybill: the crate depends on none of the others, so that a fault of ours cannot hide itself.
 
+pub mod binaries;
 mod error;
 mod identity;
+mod port;
+pub mod postgres;
 pub mod process;
-
+pub mod redis;
+mod server;
 mod server_log;
 
 pub use error::Error;
+pub use identity::Account;

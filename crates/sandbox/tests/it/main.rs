@@ -1,4 +1,13 @@
 //! The sandbox against the real servers, in one test binary.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "the exception for tests in clippy.toml covers the test functions, not the functions that they share"
+)]
+
+mod postgres;
 mod process;
+mod redis;
 mod wait;

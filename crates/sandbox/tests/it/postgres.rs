@@ -1,0 +1,219 @@
+//! A private Postgres: made, killed, restarted, taken over.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
+use tokio_postgres::{Client, NoTls};
+use tokio_util::task::TaskTracker;
+use waybill_sandbox::Error;
+use waybill_sandbox::postgres::{Postgres, Settings};
+
+use crate::wait::{folder, is_released, until};
+
+async fn start(folder: &Path) -> Postgres {
+    Postgres::start(settings(folder)).await.unwrap()
+}
+
+fn settings(folder: &Path) -> Settings {
+    Settings {
+        data_dir: folder.to_owned(),
+        durable: false,
+    }
+}
+
+async fn client(postgres: &Postgres, database: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(&postgres.url(database), NoTls).await.unwrap();
+    TaskTracker::new().spawn(connection);
+    client
+}
+
+async fn setting(client: &Client, name: &str) -> String {
+    client
+        .query_one("select current_setting($1)", &[&name])
+        .await
+        .unwrap()
+        .get(0)
+}
+
+#[tokio::test]
+async fn a_new_folder_becomes_a_server_and_a_restart_keeps_its_data_and_address() {
+    let folder = folder();
+    let mut postgres = start(folder.path()).await;
+    postgres.create_database("waybill").await.unwrap();
+    postgres.create_database("waybill").await.unwrap(); // idempotent
+    let first = client(&postgres, "waybill").await;
+    first
+        .batch_execute("create table kept (id int); insert into kept values (42)")
+        .await
+        .unwrap();
+    assert_eq!(setting(&first, "server_encoding").await, "UTF8");
+    assert_eq!(setting(&first, "listen_addresses").await, "127.0.0.1");
+    assert_eq!(setting(&first, "max_connections").await, "200");
+    assert_eq!(setting(&first, "fsync").await, "off");
+    let (url, pid) = (postgres.url("waybill"), postgres.pid().unwrap());
+
+    postgres.kill().await.unwrap(); // at once: an answered commit must not need another moment
+    assert_eq!(postgres.pid(), None);
+    assert!(kill(pid, None).is_err(), "reaped");
+    until("the backends have ended", async || {
+        is_released(&folder.path().join("log"))
+    })
+    .await;
+    assert!(first.query_one("select 1", &[]).await.is_err());
+    postgres.restart().await.unwrap();
+
+    assert_eq!(postgres.url("waybill"), url);
+    let second = client(&postgres, "waybill").await;
+    assert_eq!(
+        second
+            .query_one("select id from kept", &[])
+            .await
+            .unwrap()
+            .get::<_, i32>(0),
+        42
+    );
+    postgres.stop().await.unwrap();
+    let log = fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(
+        log.contains("received fast shutdown request") && log.contains("database system is shut down"),
+        "{log}"
+    );
+}
+
+/// The owner was killed, its server too, and nobody cleaned up: the pid file names a dead process, or by now a
+/// process that is none of ours.
+#[tokio::test]
+async fn a_folder_left_by_a_killed_server_starts_again() {
+    let folder = folder();
+    let mut postgres = start(folder.path()).await;
+    postgres.create_database("waybill").await.unwrap();
+    postgres.kill().await.unwrap();
+    drop(postgres);
+    assert!(
+        folder.path().join("data/postmaster.pid").exists(),
+        "the killed server left its pid file"
+    );
+
+    let postgres = start(folder.path()).await;
+
+    client(&postgres, "waybill")
+        .await
+        .query_one("select 1", &[])
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_durable_server_keeps_its_safeguards() {
+    let folder = folder();
+    let postgres = Postgres::start(Settings {
+        data_dir: folder.path().to_owned(),
+        durable: true,
+    })
+    .await
+    .unwrap();
+    let client = client(&postgres, "postgres").await;
+    for safeguard in ["fsync", "synchronous_commit", "full_page_writes"] {
+        assert_eq!(setting(&client, safeguard).await, "on", "{safeguard}");
+    }
+}
+
+#[tokio::test]
+async fn a_half_made_cluster_is_made_anew() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("data.new")).unwrap();
+    fs::write(folder.path().join("data.new/PG_VERSION"), "15").unwrap();
+
+    let postgres = start(folder.path()).await;
+
+    client(&postgres, "postgres")
+        .await
+        .query_one("select 1", &[])
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn two_servers_do_not_share_a_folder() {
+    let folder = folder();
+    // What a running server does: it holds its log.
+    let log = File::create(folder.path().join("log")).unwrap();
+    log.try_lock().unwrap();
+
+    let error = Postgres::start(settings(folder.path())).await.unwrap_err();
+
+    assert!(matches!(error, Error::InUse { .. }), "{error}");
+    assert!(!folder.path().join("data").exists());
+}
+
+#[tokio::test]
+async fn damaged_data_is_told_with_the_line_that_says_why() {
+    let folder = folder();
+    let mut postgres = start(folder.path()).await;
+    postgres.stop().await.unwrap();
+    fs::remove_file(folder.path().join("data/global/pg_control")).unwrap();
+
+    let error = postgres.restart().await.unwrap_err().to_string();
+
+    assert!(
+        error.starts_with("Postgres did not start: ") && error.contains("pg_control"),
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1);
+}
+
+#[tokio::test]
+async fn started_as_root_in_a_closed_folder_it_names_the_folder() {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let folder = folder();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+
+    let error = Postgres::start(settings(folder.path())).await.unwrap_err();
+
+    assert!(matches!(error, Error::FolderClosed { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_paused_server_answers_after_it_is_continued() {
+    let folder = folder();
+    let postgres = start(folder.path()).await;
+    postgres.signal(Signal::SIGSTOP).unwrap();
+    let url = postgres.url("postgres");
+    let waiting = TaskTracker::new().spawn(async move { tokio_postgres::connect(&url, NoTls).await.is_ok() });
+    assert!(!waiting.is_finished());
+
+    postgres.signal(Signal::SIGCONT).unwrap();
+
+    assert!(waiting.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_database_name_is_not_a_way_to_run_sql() {
+    let folder = folder();
+    let postgres = start(folder.path()).await;
+    for name in ["", "Orders", "x\"; drop database postgres; --", "1st", &"a".repeat(64)] {
+        let error = postgres.create_database(name).await.unwrap_err();
+        assert!(matches!(error, Error::DatabaseName(_)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_started_as_root_runs_unprivileged() {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let folder = folder();
+    let postgres = start(folder.path()).await;
+    let data = fs::metadata(folder.path().join("data")).unwrap();
+    assert_ne!(data.uid(), 0);
+    let own = client(&postgres, "postgres").await;
+    let pid: i32 = own.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+    if let Ok(process) = fs::metadata(format!("/proc/{}", Pid::from_raw(pid))) {
+        assert_eq!(process.uid(), data.uid());
+    }
+}
