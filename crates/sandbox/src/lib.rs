@@ -12,6 +12,7 @@
 pub mod binaries;
 mod error;
 mod identity;
+pub mod payments;
 mod port;
 pub mod postgres;
 pub mod process;

@@ -7,6 +7,7 @@
     reason = "the exception for tests in clippy.toml covers the test functions, not the functions that they share"
 )]
 
+mod payments;
 mod postgres;
 mod process;
 mod redis;

@@ -1,0 +1,239 @@
+//! The provider's pages: Stripe's under `/v1`, the sandbox's own under `/_sandbox`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{FormRejection, QueryRejection};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Extension, Form as FormBody, Path, Query, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::Bank;
+use super::books::Manner;
+use super::faults::{self, BadFault, Fault, FaultKind, Operation};
+use super::line::Cut;
+use super::objects::Movement;
+use super::refusal::Refusal;
+use super::reply::Reply;
+use super::request::{self, Charge, Form, Instruction, Page, Refund, What};
+
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+pub(super) fn router(bank: Arc<Bank>) -> Router {
+    let stripe = Router::new()
+        .route("/v1/payment_intents", post(charge).get(list_intents))
+        .route("/v1/payment_intents/{id}", get(read_intent))
+        .route("/v1/refunds", post(refund).get(list_refunds))
+        .route("/v1/refunds/{id}", get(read_refund))
+        .fallback(unrecognized)
+        .method_not_allowed_fallback(unrecognized)
+        .layer(from_fn_with_state(bank.clone(), admit));
+    let sandbox = Router::new()
+        .route(
+            "/_sandbox/faults",
+            get(read_faults).put(set_faults).delete(clear_faults),
+        )
+        .route("/_sandbox/ledger", get(ledger));
+    stripe
+        .merge(sandbox)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(bank)
+}
+
+/// The key of the account that a request was admitted for.
+#[derive(Clone)]
+struct ApiKey(String);
+
+/// Counts a request and checks who asks, before anything else is looked at.
+async fn admit(State(bank): State<Arc<Bank>>, mut request: Request, next: Next) -> Result<Response, Refusal> {
+    bank.requests.fetch_add(1, Ordering::Relaxed);
+    let key = request::api_key(request.headers())?;
+    request.extensions_mut().insert(ApiKey(key));
+    Ok(next.run(request).await)
+}
+
+type FormResult = Result<FormBody<Form>, FormRejection>;
+type QueryResult = Result<Query<Form>, QueryRejection>;
+
+async fn charge(
+    State(bank): State<Arc<Bank>>,
+    ConnectInfo(line): ConnectInfo<Cut>,
+    Extension(ApiKey(key)): Extension<ApiKey>,
+    headers: HeaderMap,
+    form: FormResult,
+) -> Result<Response, Refusal> {
+    let parse = |form: &Form| Charge::parse(form).map(What::Charge);
+    let instruction = Instruction::new(key, &headers, "/v1/payment_intents", read_form(form)?, parse)?;
+    follow(bank, line, instruction, Operation::Charge).await
+}
+
+async fn refund(
+    State(bank): State<Arc<Bank>>,
+    ConnectInfo(line): ConnectInfo<Cut>,
+    Extension(ApiKey(key)): Extension<ApiKey>,
+    headers: HeaderMap,
+    form: FormResult,
+) -> Result<Response, Refusal> {
+    let parse = |form: &Form| Refund::parse(form).map(What::Refund);
+    let instruction = Instruction::new(key, &headers, "/v1/refunds", read_form(form)?, parse)?;
+    follow(bank, line, instruction, Operation::Refund).await
+}
+
+/// Carries out an instruction, well or badly, as the faults have it. There is no await between the look at the key and
+/// the effect, so a client that hangs up cannot leave half of it.
+async fn follow(
+    bank: Arc<Bank>,
+    line: Cut,
+    instruction: Instruction,
+    operation: Operation,
+) -> Result<Response, Refusal> {
+    let fate = bank.faults().decide(operation);
+    if !fate.latency.is_zero() {
+        tokio::select! {
+            () = line.happened() => return Err(Refusal::server_error()),
+            () = tokio::time::sleep(fate.latency) => {}
+        }
+    }
+    let execute = |manner| bank.books().execute(&instruction, manner);
+    let Some((kind, delay)) = fate.fault else {
+        return execute(Manner::Usual).map(IntoResponse::into_response);
+    };
+    match kind {
+        FaultKind::RateLimited => Err(Refusal::rate_limited()),
+        FaultKind::InProgress => Err(Refusal::key_in_use()),
+        FaultKind::ErrorBeforeEffect => Err(Refusal::server_error()),
+        FaultKind::Hang => {
+            line.happened().await;
+            Err(Refusal::server_error())
+        }
+        FaultKind::Decline => execute(Manner::Decline).map(IntoResponse::into_response),
+        FaultKind::ErrorAfterEffectSaved => execute(Manner::SaveError).map(IntoResponse::into_response),
+        FaultKind::LateSuccess => follow_late(&bank, instruction, delay).await,
+        FaultKind::ErrorAfterEffect => execute(Manner::Usual).and(Err(Refusal::server_error())),
+        FaultKind::ReplyLost => {
+            let reply = execute(Manner::Usual);
+            line.now();
+            reply.map(IntoResponse::into_response)
+        }
+        FaultKind::Garbage => execute(Manner::Usual).map(|_| garbage()),
+        FaultKind::WrongAmount => execute(Manner::Usual)
+            .map(|reply| with_wrong_amount(&reply))
+            .map(IntoResponse::into_response),
+        // Given apart from the others in a fate; alone it changes nothing more.
+        FaultKind::Latency => execute(Manner::Usual).map(IntoResponse::into_response),
+    }
+}
+
+/// The effect comes in a task of its own: it comes whether or not the client has waited.
+async fn follow_late(bank: &Arc<Bank>, instruction: Instruction, delay: Duration) -> Result<Response, Refusal> {
+    if let Some(reply) = bank.books().begin(&instruction)? {
+        return Ok(reply.into_response());
+    }
+    let late = bank.clone();
+    let task = bank.tasks.spawn(async move {
+        tokio::select! {
+            // The provider stops: what it had not done yet it never does.
+            () = late.stopping.cancelled() => Err(Refusal::server_error()),
+            () = tokio::time::sleep(delay) => late.books().finish(&instruction),
+        }
+    });
+    task.await
+        .unwrap_or_else(|_| Err(Refusal::server_error()))
+        .map(IntoResponse::into_response)
+}
+
+fn garbage() -> Response {
+    let page = "<!DOCTYPE html><html><body><h1>We'll be right back</h1></body></html>";
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
+}
+
+/// One minor unit more than the truth. An answer without an amount, such as a decline, stays as it is.
+fn with_wrong_amount(reply: &Reply) -> Reply {
+    let mut body: Value = serde_json::from_str(&reply.body).unwrap_or_default();
+    for field in ["amount", "amount_received"] {
+        if let Some(amount) = body.get(field).and_then(Value::as_i64)
+            && let Some(place) = body.get_mut(field)
+        {
+            *place = json!(amount + 1);
+        }
+    }
+    Reply {
+        status: reply.status,
+        body: body.to_string(),
+        replayed: reply.replayed,
+    }
+}
+
+async fn read_intent(State(bank): State<Arc<Bank>>, Path(id): Path<String>) -> Result<Reply, Refusal> {
+    bank.books().intent(&id)
+}
+
+async fn read_refund(State(bank): State<Arc<Bank>>, Path(id): Path<String>) -> Result<Reply, Refusal> {
+    bank.books().refund(&id)
+}
+
+async fn list_intents(State(bank): State<Arc<Bank>>, query: QueryResult) -> Result<Reply, Refusal> {
+    let page = Page::parse(&read_query(query)?, &[])?;
+    bank.books().list_intents(&page)
+}
+
+async fn list_refunds(State(bank): State<Arc<Bank>>, query: QueryResult) -> Result<Reply, Refusal> {
+    let page = Page::parse(&read_query(query)?, &["payment_intent"])?;
+    bank.books().list_refunds(&page)
+}
+
+async fn unrecognized(method: Method, uri: Uri) -> Refusal {
+    Refusal::unrecognized(method.as_str(), uri.path())
+}
+
+fn read_form(form: FormResult) -> Result<Form, Refusal> {
+    form.map(|FormBody(form)| form)
+        .map_err(|rejection| Refusal::request(&rejection.body_text()))
+}
+
+fn read_query(query: QueryResult) -> Result<Form, Refusal> {
+    query
+        .map(|Query(query)| query)
+        .map_err(|rejection| Refusal::request(&rejection.body_text()))
+}
+
+async fn read_faults(State(bank): State<Arc<Bank>>) -> Json<Vec<Fault>> {
+    Json(bank.faults().left())
+}
+
+/// Replaces all rules, and answers with those that are set now.
+async fn set_faults(State(bank): State<Arc<Bank>>, body: Bytes) -> Response {
+    let not_json = |error: serde_json::Error| BadFault {
+        field: "body".into(),
+        must: format!("must be JSON: {error}"),
+    };
+    let parsed = serde_json::from_slice::<Value>(&body)
+        .map_err(not_json)
+        .and_then(|json| faults::parse(&json));
+    match parsed {
+        Ok(rules) => {
+            bank.faults().set(rules);
+            Json(bank.faults().left()).into_response()
+        }
+        Err(BadFault { field, must }) => {
+            let message = format!("{field} {must}");
+            let error = json!({ "error": { "type": "invalid_request_error", "param": field, "message": message } });
+            (StatusCode::BAD_REQUEST, Json(error)).into_response()
+        }
+    }
+}
+
+async fn clear_faults(State(bank): State<Arc<Bank>>) -> StatusCode {
+    bank.faults().set([]);
+    StatusCode::NO_CONTENT
+}
+
+async fn ledger(State(bank): State<Arc<Bank>>) -> Json<Vec<Movement>> {
+    Json(bank.books().movements())
+}

@@ -1,0 +1,120 @@
+//! Connections that can be cut without an answer: one of them, to lose a reply; all of them, when the provider stops.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// Accepts connections, all of which are cut when the provider stops.
+pub(super) struct Lines {
+    listener: TcpListener,
+    stopping: CancellationToken,
+}
+
+impl Lines {
+    pub(super) fn new(listener: TcpListener, stopping: CancellationToken) -> Self {
+        Self { listener, stopping }
+    }
+}
+
+impl Listener for Lines {
+    type Io = Line;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Line, SocketAddr) {
+        // axum's own accept, which retries what can be retried.
+        let (stream, peer) = Listener::accept(&mut self.listener).await;
+        // Answers are small: without this each would wait for the acknowledgement of the one before. A connection that
+        // is gone already refuses, and its next read tells so.
+        let _ = stream.set_nodelay(true);
+        let cut = self.stopping.child_token();
+        let until_cut = Box::pin(cut.clone().cancelled_owned());
+        (
+            Line {
+                stream,
+                cut: Cut(cut),
+                until_cut,
+            },
+            peer,
+        )
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// Lets a handler cut the connection that its request came on.
+#[derive(Clone)]
+pub(super) struct Cut(CancellationToken);
+
+impl Cut {
+    /// Nothing more is read or written; what was not written yet never is.
+    pub(super) fn now(&self) {
+        self.0.cancel();
+    }
+
+    /// Until somebody cuts it.
+    pub(super) async fn happened(&self) {
+        self.0.cancelled().await;
+    }
+}
+
+impl Connected<IncomingStream<'_, Lines>> for Cut {
+    fn connect_info(stream: IncomingStream<'_, Lines>) -> Self {
+        stream.io().cut.clone()
+    }
+}
+
+/// A connection that fails from the moment it is cut.
+pub(super) struct Line {
+    stream: TcpStream,
+    cut: Cut,
+    /// Wakes a connection that waits for its next request.
+    until_cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Line {
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let cut = self.cut.0.is_cancelled() || self.until_cut.as_mut().poll(context).is_ready();
+        if cut {
+            Err(io::ErrorKind::ConnectionAborted.into())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
