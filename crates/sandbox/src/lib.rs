@@ -16,6 +16,7 @@ pub mod payments;
 mod port;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 mod server;
 mod server_log;

@@ -10,5 +10,6 @@
 mod payments;
 mod postgres;
 mod process;
+mod proxy;
 mod redis;
 mod wait;
