@@ -105,7 +105,8 @@ create table order_saga_steps (
     fence      bigint not null,
     actor      text not null,
     constraint order_saga_steps_step check (step in ('create', 'charge', 'assign', 'refund', 'cancel', 'complete')),
-    constraint order_saga_steps_status check (status in ('started', 'succeeded', 'failed', 'unknown', 'requested'))
+    constraint order_saga_steps_status check
+        (status in ('started', 'succeeded', 'failed', 'unknown', 'postponed', 'requested'))
 );
 create index order_saga_steps_by_order on order_saga_steps (order_id, id);
 -- A step succeeds once: a second success is a double charge or a double assignment caught in the act.

@@ -1,0 +1,371 @@
+//! The questions of `waybill audit`: each promise that SQL can check, as a statement whose rows are its violations.
+//!
+//! Our books are in the tables. Two more witnesses are loaded beside them when they are there: what the payment
+//! provider says that it moved, and what clients say that they were told.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::StoreError;
+use super::postgres::Postgres;
+
+/// Money that the provider moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Movement {
+    /// `charge` or `refund`.
+    pub kind: &'static str,
+    /// For which order.
+    pub order: Uuid,
+    /// The provider's id of it.
+    pub provider_id: String,
+    /// How much, in minor units.
+    pub amount: i64,
+}
+
+/// What the audit is given beside our own books. `None`: the witness is not there, and its checks are not made.
+#[derive(Debug, Default)]
+pub struct Witnesses {
+    /// The provider's movements, all of them.
+    pub movements: Option<Vec<Movement>>,
+    /// Orders that a client was told are settled, with the status that it was told.
+    pub answered_orders: Option<Vec<(Uuid, String)>>,
+    /// Fixes that a client was told are stored.
+    pub acknowledged_fixes: Option<Vec<(String, Timestamp)>>,
+    /// Fixes that were read from the stream up to the history's cursor.
+    pub passed_fixes: Option<Vec<(String, Timestamp)>>,
+}
+
+/// One check of the audit.
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    /// The promise of the README that it checks.
+    pub promise: &'static str,
+    /// What would be wrong.
+    pub violation: &'static str,
+    needs: Witness,
+    statement: super::Statement,
+}
+
+/// What a check found.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// Which check.
+    pub check: Check,
+    /// The violations, at most [`SHOWN_MAX`] of them; `None`: not checked, for want of a witness.
+    pub violations: Option<Vec<String>>,
+    /// How many there are.
+    pub count: i64,
+}
+
+impl Finding {
+    /// Which witness is missing, if the check was not made.
+    pub fn missing_witness(&self) -> Option<&'static str> {
+        if self.violations.is_some() {
+            return None;
+        }
+        Some(match self.check.needs {
+            Witness::Books => "",
+            Witness::Movements => "the provider's ledger was not given (--payments-url)",
+            Witness::AnsweredOrders => "no client's log of answers was given",
+            Witness::AcknowledgedFixes => "no client's log of acknowledgements was given",
+            Witness::PassedFixes => "the stream was not given (--redis-url)",
+        })
+    }
+}
+
+/// How many violations of one check are shown; all are counted.
+pub const SHOWN_MAX: i64 = 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Witness {
+    Books,
+    Movements,
+    AnsweredOrders,
+    AcknowledgedFixes,
+    PassedFixes,
+}
+
+/// The witnesses' tables. They live as long as the audit's transaction.
+pub const CREATE_WITNESSES: &str = "
+    create temporary table provider_movements (kind text, order_id uuid, provider_id text, amount bigint) on commit drop;
+    create temporary table answered_orders (order_id uuid, status text) on commit drop;
+    create temporary table acknowledged_fixes (driver_id text, recorded_at timestamptz) on commit drop;
+    create temporary table passed_fixes (driver_id text, recorded_at timestamptz) on commit drop";
+
+statements! {
+    LOAD_MOVEMENTS = "insert into provider_movements
+                      select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[])";
+    LOAD_ANSWERED = "insert into answered_orders select * from unnest($1::uuid[], $2::text[])";
+    LOAD_ACKNOWLEDGED = "insert into acknowledged_fixes select * from unnest($1::text[], $2::timestamptz[])";
+    LOAD_PASSED = "insert into passed_fixes select * from unnest($1::text[], $2::timestamptz[])";
+
+    CHARGED_TWICE = "select order_id::text from provider_movements
+                      where kind = 'charge' group by order_id having count(*) > 1";
+    REFUNDED_TWICE = "select order_id::text from provider_movements
+                       where kind = 'refund' group by order_id having count(*) > 1";
+    REFUNDED_TOO_MUCH = "select order_id::text from provider_movements
+                          group by order_id
+                         having sum(case kind when 'charge' then amount else -amount end) < 0";
+    MONEY_WITHOUT_ORDER = "select m.order_id::text from provider_movements m
+                             left join order_sagas s on s.order_id = m.order_id where s.order_id is null";
+
+    /// 60 s, and the assignment window in which an order may rightly look for a driver.
+    UNFINISHED = "select order_id::text || ' is ' || status || ' since ' || updated_at::text
+                    from order_sagas
+                   where finished_at is null and needs_attention is null
+                     and greatest(created_at, cancel_requested_at) < now() - interval '60 seconds'";
+    PAID_FOR_NOTHING = "select s.order_id::text
+                          from order_sagas s
+                          join payments p on p.order_id = s.order_id
+                          left join order_assignments a on a.order_id = s.order_id
+                         where s.finished_at is not null and p.refunded_at is null
+                           and (a.order_id is null or a.release_reason = 'cancelled')";
+    SERVED_UNPAID = "select a.order_id::text
+                       from order_assignments a
+                       left join payments p on p.order_id = a.order_id
+                      where p.order_id is null
+                         or (p.refunded_at is not null and a.release_reason is distinct from 'cancelled')";
+
+    ANSWER_LOST = "select h.order_id::text || ' was answered ' || h.status || ', is ' || coalesce(s.status, 'missing')
+                     from answered_orders h
+                     left join order_sagas s on s.order_id = h.order_id
+                    where s.order_id is null
+                       or s.status is distinct from h.status
+                          and not (h.status = 'succeeded' and s.cancel_requested_at is not null)";
+    LOG_GAP = "select s.order_id::text || ' is ' || s.status
+                 from order_sagas s
+                where not (
+                    select coalesce(array_agg(step) filter (where status = 'succeeded'), '{}')
+                           @> (case s.status
+                                 when 'succeeded' then '{create,charge,assign}'
+                                 when 'refunded' then '{create,charge,refund}'
+                                 when 'charged' then '{create,charge}'
+                                 when 'refunding' then '{create,charge}'
+                                 else '{create}' end)::text[]
+                      from order_saga_steps t
+                     where t.order_id = s.order_id)";
+
+    BOOKS_DIFFER_ON_CHARGE = "select coalesce(p.order_id, m.order_id)::text
+                                from (select * from payments) p
+                                full join (select order_id, sum(amount) as amount
+                                             from provider_movements where kind = 'charge' group by order_id) m
+                                  on m.order_id = p.order_id
+                                left join order_sagas s on s.order_id = coalesce(p.order_id, m.order_id)
+                               where s.finished_at is not null and p.amount is distinct from m.amount";
+    BOOKS_DIFFER_ON_REFUND = "select coalesce(p.order_id, m.order_id)::text
+                                from (select * from payments where refunded_at is not null) p
+                                full join (select order_id, sum(amount) as amount
+                                             from provider_movements where kind = 'refund' group by order_id) m
+                                  on m.order_id = p.order_id
+                                left join order_sagas s on s.order_id = coalesce(p.order_id, m.order_id)
+                               where s.finished_at is not null and p.refund_amount is distinct from m.amount";
+
+    DRIVER_TWICE = "select driver_id from order_assignments
+                     where released_at is null group by driver_id having count(*) > 1";
+    /// By the per-driver sequence: clocks do not give the order of commits.
+    DRIVER_OVERLAP = "select a.driver_id || ': ' || a.order_id::text || ' and ' || b.order_id::text
+                        from order_assignments a
+                        join order_assignments b on b.driver_id = a.driver_id and b.assigned_seq > a.assigned_seq
+                       where coalesce(a.released_seq, 9223372036854775807) > b.assigned_seq";
+    DRIVER_STATE = "select coalesce(d.driver_id, a.driver_id)
+                      from (select * from drivers where active_order_id is not null) d
+                      full join (select * from order_assignments where released_at is null) a
+                        on a.driver_id = d.driver_id
+                     where d.active_order_id is distinct from a.order_id";
+
+    ACKNOWLEDGED_LOST = "select k.driver_id || ' at ' || k.recorded_at::text
+                           from acknowledged_fixes k
+                           left join driver_locations l on l.driver_id = k.driver_id and l.recorded_at = k.recorded_at
+                          where l.driver_id is null";
+    PASSED_LOST = "select k.driver_id || ' at ' || k.recorded_at::text
+                     from passed_fixes k
+                     left join driver_locations l on l.driver_id = k.driver_id and l.recorded_at = k.recorded_at
+                    where l.driver_id is null";
+    COUNT_FIXES = "select count(*) from driver_locations";
+}
+
+/// Every check, in the order in which it is shown.
+pub const CHECKS: &[Check] = &[
+    Check {
+        promise: "M1",
+        violation: "charged twice by the provider",
+        needs: Witness::Movements,
+        statement: CHARGED_TWICE,
+    },
+    Check {
+        promise: "M1",
+        violation: "refunded twice by the provider",
+        needs: Witness::Movements,
+        statement: REFUNDED_TWICE,
+    },
+    Check {
+        promise: "M1",
+        violation: "refunded more than charged",
+        needs: Witness::Movements,
+        statement: REFUNDED_TOO_MUCH,
+    },
+    Check {
+        promise: "M1",
+        violation: "money moved for an unknown order",
+        needs: Witness::Movements,
+        statement: MONEY_WITHOUT_ORDER,
+    },
+    Check {
+        promise: "M2",
+        violation: "not settled after 60 s, and not flagged",
+        needs: Witness::Books,
+        statement: UNFINISHED,
+    },
+    Check {
+        promise: "M2",
+        violation: "paid, neither served nor refunded",
+        needs: Witness::Books,
+        statement: PAID_FOR_NOTHING,
+    },
+    Check {
+        promise: "M2",
+        violation: "served but not paid",
+        needs: Witness::Books,
+        statement: SERVED_UNPAID,
+    },
+    Check {
+        promise: "M3",
+        violation: "an answered order is lost or changed",
+        needs: Witness::AnsweredOrders,
+        statement: ANSWER_LOST,
+    },
+    Check {
+        promise: "M3",
+        violation: "the log lacks a step",
+        needs: Witness::Books,
+        statement: LOG_GAP,
+    },
+    Check {
+        promise: "M9",
+        violation: "books and provider differ on a charge",
+        needs: Witness::Movements,
+        statement: BOOKS_DIFFER_ON_CHARGE,
+    },
+    Check {
+        promise: "M9",
+        violation: "books and provider differ on a refund",
+        needs: Witness::Movements,
+        statement: BOOKS_DIFFER_ON_REFUND,
+    },
+    Check {
+        promise: "D1",
+        violation: "a driver with two active orders",
+        needs: Witness::Books,
+        statement: DRIVER_TWICE,
+    },
+    Check {
+        promise: "D1",
+        violation: "a driver held two orders at once",
+        needs: Witness::Books,
+        statement: DRIVER_OVERLAP,
+    },
+    Check {
+        promise: "D1",
+        violation: "a driver's state and assignments differ",
+        needs: Witness::Books,
+        statement: DRIVER_STATE,
+    },
+    Check {
+        promise: "L1",
+        violation: "an acknowledged fix is not stored",
+        needs: Witness::AcknowledgedFixes,
+        statement: ACKNOWLEDGED_LOST,
+    },
+    Check {
+        promise: "L1",
+        violation: "a fix behind the cursor is not stored",
+        needs: Witness::PassedFixes,
+        statement: PASSED_LOST,
+    },
+];
+
+/// Makes every check that its witnesses allow.
+pub async fn audit(postgres: &Postgres, witnesses: &Witnesses) -> Result<Vec<Finding>, StoreError> {
+    let mut client = postgres.client().await?;
+    let tx = client.transaction().await?;
+    // Whole tables are read here: the limits of ordinary statements are not for it.
+    tx.batch_execute("set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0")
+        .await?;
+    tx.batch_execute(CREATE_WITNESSES).await?;
+    load(&tx, witnesses).await?;
+
+    let mut findings = Vec::with_capacity(CHECKS.len());
+    for check in CHECKS {
+        let given = match check.needs {
+            Witness::Books => true,
+            Witness::Movements => witnesses.movements.is_some(),
+            Witness::AnsweredOrders => witnesses.answered_orders.is_some(),
+            Witness::AcknowledgedFixes => witnesses.acknowledged_fixes.is_some(),
+            Witness::PassedFixes => witnesses.passed_fixes.is_some(),
+        };
+        if !given {
+            findings.push(Finding {
+                check: *check,
+                violations: None,
+                count: 0,
+            });
+            continue;
+        }
+        let rows = tx.query(check.statement.sql, &[]).await?;
+        let shown = rows.iter().take(usize::try_from(SHOWN_MAX).unwrap_or(0));
+        let violations = shown
+            .map(|row| Ok(row.try_get(0)?))
+            .collect::<Result<_, StoreError>>()?;
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        findings.push(Finding {
+            check: *check,
+            violations: Some(violations),
+            count,
+        });
+    }
+    Ok(findings)
+}
+
+/// How many fixes the history holds.
+pub async fn count_fixes(postgres: &Postgres) -> Result<i64, StoreError> {
+    let client = postgres.client().await?;
+    Ok(client.query_one(COUNT_FIXES.sql, &[]).await?.try_get(0)?)
+}
+
+async fn load(tx: &deadpool_postgres::Transaction<'_>, witnesses: &Witnesses) -> Result<(), StoreError> {
+    if let Some(movements) = &witnesses.movements {
+        let kinds: Vec<&str> = movements.iter().map(|movement| movement.kind).collect();
+        let orders: Vec<Uuid> = movements.iter().map(|movement| movement.order).collect();
+        let ids: Vec<&str> = movements.iter().map(|movement| movement.provider_id.as_str()).collect();
+        let amounts: Vec<i64> = movements.iter().map(|movement| movement.amount).collect();
+        tx.execute(LOAD_MOVEMENTS.sql, &[&kinds, &orders, &ids, &amounts])
+            .await?;
+    }
+    if let Some(answered) = &witnesses.answered_orders {
+        let (orders, statuses): (Vec<Uuid>, Vec<&str>) =
+            answered.iter().map(|(order, status)| (*order, status.as_str())).unzip();
+        tx.execute(LOAD_ANSWERED.sql, &[&orders, &statuses]).await?;
+    }
+    load_fixes(tx, LOAD_ACKNOWLEDGED, witnesses.acknowledged_fixes.as_deref()).await?;
+    load_fixes(tx, LOAD_PASSED, witnesses.passed_fixes.as_deref()).await?;
+    // The planner knows nothing of a table that was just filled, and would loop over it.
+    tx.batch_execute(
+        "analyze provider_movements; analyze answered_orders; analyze acknowledged_fixes; analyze passed_fixes",
+    )
+    .await?;
+    Ok(())
+}
+
+async fn load_fixes(
+    tx: &deadpool_postgres::Transaction<'_>,
+    statement: super::Statement,
+    fixes: Option<&[(String, Timestamp)]>,
+) -> Result<(), StoreError> {
+    // In parts: a day of a city is half a million of them.
+    for part in fixes.unwrap_or_default().chunks(50_000) {
+        let (drivers, times): (Vec<&str>, Vec<Timestamp>) =
+            part.iter().map(|(driver, at)| (driver.as_str(), *at)).unzip();
+        tx.execute(statement.sql, &[&drivers, &times]).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! What can go wrong between us and a store, by what the caller will do about it.
+
+use thiserror::Error;
+use tokio_postgres::error::SqlState;
+use waybill_domain::id::OrderId;
+use waybill_domain::order::IllegalTransition;
+
+use crate::resilience::Outcome;
+
+/// A store did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The store cannot be reached, is too slow or refuses for now. What was asked may or may not have happened: a
+    /// commit whose answer was lost is one of these. Try later.
+    #[error("{store} is not available: {why}")]
+    Unavailable {
+        /// Which: `postgres` or `redis`.
+        store: &'static str,
+        /// For the log.
+        why: String,
+    },
+    /// The lease on the order is lost: another worker has it. Stop, say nothing.
+    #[error("the lease on order {order} with fence {fence} is lost")]
+    Fenced {
+        /// Which order.
+        order: OrderId,
+        /// The fence that no longer holds.
+        fence: i64,
+    },
+    /// The store's answer makes no sense to this version: a bug, a corrupted row, a schema of another version.
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+impl StoreError {
+    pub(super) fn unexpected(why: impl std::fmt::Display) -> StoreError {
+        StoreError::Unexpected(why.to_string())
+    }
+
+    /// What it says about the store: only trouble of the store itself counts against it, an answer does not.
+    pub(super) fn breaker_outcome(&self) -> Outcome {
+        match self {
+            StoreError::Unavailable { .. } => Outcome::Failure,
+            StoreError::Fenced { .. } | StoreError::Unexpected(_) => Outcome::Success,
+        }
+    }
+}
+
+impl From<IllegalTransition> for StoreError {
+    fn from(error: IllegalTransition) -> StoreError {
+        StoreError::unexpected(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> StoreError {
+        let transient = match error.code() {
+            // No code: the connection itself failed, or a value could not be converted (a bug).
+            None => {
+                error.is_closed()
+                    || std::error::Error::source(&error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
+            }
+            Some(code) => is_transient(code),
+        };
+        let why = describe(&error);
+        if transient {
+            StoreError::Unavailable { store: "postgres", why }
+        } else {
+            StoreError::Unexpected(why)
+        }
+    }
+}
+
+impl From<deadpool_postgres::PoolError> for StoreError {
+    fn from(error: deadpool_postgres::PoolError) -> StoreError {
+        match error {
+            deadpool_postgres::PoolError::Backend(error) => StoreError::Unavailable {
+                store: "postgres",
+                why: describe(&error),
+            },
+            other => StoreError::Unavailable {
+                store: "postgres",
+                why: other.to_string(),
+            },
+        }
+    }
+}
+
+impl From<redis::RedisError> for StoreError {
+    fn from(error: redis::RedisError) -> StoreError {
+        use redis::{ErrorKind, ServerErrorKind};
+        match error.kind() {
+            ErrorKind::UnexpectedReturnType | ErrorKind::InvalidClientConfig | ErrorKind::Client => {
+                StoreError::Unexpected(error.to_string())
+            }
+            ErrorKind::Server(ServerErrorKind::ResponseError) => StoreError::Unexpected(error.to_string()),
+            _ => StoreError::Unavailable {
+                store: "redis",
+                why: error.to_string(),
+            },
+        }
+    }
+}
+
+/// Classes of <https://www.postgresql.org/docs/15/errcodes-appendix.html> that pass by themselves: 08 connection, 53
+/// resources, 57P operator intervention (restart), 57014 our statement timeout, 55P03 our lock timeout, 40 rollback
+/// (deadlock).
+fn is_transient(code: &SqlState) -> bool {
+    let code = code.code();
+    ["08", "53", "57P", "40"].iter().any(|class| code.starts_with(class)) || code == "57014" || code == "55P03"
+}
+
+/// The error with its causes: the driver's own text says only "db error".
+fn describe(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(db), _) => format!("{} ({})", db.message(), db.code().code()),
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
+    }
+}

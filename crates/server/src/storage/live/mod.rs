@@ -1,0 +1,64 @@
+//! Drivers in motion, in Redis: where each one is now, who is near a point, and the stream of fixes that the history
+//! is written from. The keys are named in [`keys`](super::keys).
+
+mod events;
+mod fixes;
+mod search;
+
+use std::time::Duration;
+
+pub use self::events::StreamEntry;
+pub use self::fixes::Stored;
+pub use self::search::{Near, SearchArea};
+
+use super::keys::Keys;
+use super::redis::Redis;
+
+/// The largest latitude that a geo index holds, by Web Mercator (Redis, GEOADD). Nobody drives beyond it.
+const GEO_LATITUDE_MAX: f64 = 85.05;
+
+/// How fixes are kept. See `[locations]` in `config/waybill.toml`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a fix counts as the driver's position.
+    pub ttl: Duration,
+    /// The length of a shard's stream at which fixes are refused.
+    pub high_water: u64,
+}
+
+/// The live positions of this process's Redis.
+#[derive(Clone)]
+pub struct LiveStore {
+    redis: Redis,
+    keys: Keys,
+    settings: Settings,
+    scripts: std::sync::Arc<Scripts>,
+}
+
+struct Scripts {
+    append: redis::Script,
+    latest: redis::Script,
+    reap: redis::Script,
+}
+
+impl LiveStore {
+    /// A store on `redis` with these keys.
+    pub fn new(redis: Redis, keys: Keys, settings: Settings) -> LiveStore {
+        let scripts = Scripts {
+            append: redis::Script::new(include_str!("append.lua")),
+            latest: redis::Script::new(include_str!("latest.lua")),
+            reap: redis::Script::new(include_str!("reap.lua")),
+        };
+        LiveStore {
+            redis,
+            keys,
+            settings,
+            scripts: scripts.into(),
+        }
+    }
+
+    /// The names of the keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+}

@@ -1,0 +1,184 @@
+//! Who is where, and who is near.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use waybill_domain::fix::Fix;
+use waybill_domain::id::DriverId;
+use waybill_domain::position::Position;
+
+use super::{GEO_LATITUDE_MAX, LiveStore};
+use crate::storage::StoreError;
+use crate::storage::keys::Keys;
+
+/// A circle to search.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SearchArea {
+    /// Its centre.
+    pub centre: Position,
+    /// Its radius in metres.
+    pub radius_m: f64,
+}
+
+/// A fresh driver in the circle.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Near {
+    /// Who.
+    pub driver: DriverId,
+    /// Great-circle distance from the centre, in metres.
+    pub distance_m: f64,
+}
+
+impl LiveStore {
+    /// Whether Redis answers, behind its breaker: a store that is known to be down costs nothing to ask.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let mut connection = self.redis.connection();
+        self.redis
+            .call(async { redis::cmd("PING").query_async::<()>(&mut connection).await })
+            .await
+    }
+
+    /// The driver's latest fix; `None` when there is none that is fresh.
+    pub async fn latest(&self, driver: &DriverId, now: Timestamp) -> Result<Option<Fix>, StoreError> {
+        Ok(self
+            .latest_of(std::slice::from_ref(driver), now)
+            .await?
+            .into_iter()
+            .next()
+            .flatten())
+    }
+
+    /// The latest fixes of several drivers, in their order.
+    pub async fn latest_of(&self, drivers: &[DriverId], now: Timestamp) -> Result<Vec<Option<Fix>>, StoreError> {
+        if drivers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for driver in drivers {
+            pipeline.hgetall(Keys::driver(driver));
+        }
+        let mut connection = self.redis.connection();
+        let hashes: Vec<HashMap<String, String>> = self
+            .redis
+            .call(async { pipeline.query_async(&mut connection).await })
+            .await?;
+        let since = self.fresh_since(now);
+        let fix = |(driver, hash): (&DriverId, &HashMap<String, String>)| -> Result<Option<Fix>, StoreError> {
+            if hash.is_empty() {
+                return Ok(None);
+            }
+            let fix = parse_fix(driver.clone(), |field| hash.get(field).map(String::as_str))?;
+            // The key expires by Redis' clock; which fix is fresh is decided by ours, here as everywhere.
+            Ok((fix.recorded_at >= since).then_some(fix))
+        };
+        drivers.iter().zip(&hashes).map(fix).collect()
+    }
+
+    /// The nearest drivers in the circle that were seen within the time to live, nearest first, up to `count`.
+    /// `whole`: whether the circle holds no more than those.
+    pub async fn nearest(
+        &self,
+        area: SearchArea,
+        count: usize,
+        now: Timestamp,
+    ) -> Result<(Vec<Near>, bool), StoreError> {
+        if area.centre.lat_deg().abs() > GEO_LATITUDE_MAX {
+            return Ok((Vec::new(), true));
+        }
+        let mut near = Vec::new();
+        let mut whole = true;
+        for keys in self.keys.shards() {
+            let found = self.search_index(&keys.geo, area, count).await?;
+            whole &= found.len() < count;
+            near.extend(self.keep_fresh(&keys.seen, found, now).await?);
+        }
+        near.sort_by(|a, b| a.distance_m.total_cmp(&b.distance_m));
+        near.truncate(count);
+        Ok((near, whole))
+    }
+
+    async fn search_index(&self, geo: &str, area: SearchArea, count: usize) -> Result<Vec<Near>, StoreError> {
+        let mut search = redis::cmd("GEOSEARCH");
+        search
+            .arg(geo)
+            .arg("FROMLONLAT")
+            .arg(area.centre.lon_deg())
+            .arg(area.centre.lat_deg());
+        search
+            .arg("BYRADIUS")
+            .arg(area.radius_m)
+            .arg("m")
+            .arg("ASC")
+            .arg("COUNT")
+            .arg(count)
+            .arg("WITHDIST");
+        let mut connection = self.redis.connection();
+        let found: Vec<(String, f64)> = self
+            .redis
+            .call(async { search.query_async(&mut connection).await })
+            .await?;
+        found
+            .into_iter()
+            .map(|(name, distance_m)| {
+                Ok(Near {
+                    driver: parse_driver(&name)?,
+                    distance_m,
+                })
+            })
+            .collect()
+    }
+
+    /// Drops who was not seen lately: the index alone cannot tell, its members do not expire.
+    async fn keep_fresh(&self, seen: &str, found: Vec<Near>, now: Timestamp) -> Result<Vec<Near>, StoreError> {
+        if found.is_empty() {
+            return Ok(found);
+        }
+        let mut scores = redis::cmd("ZMSCORE");
+        scores.arg(seen);
+        for near in &found {
+            scores.arg(near.driver.as_str());
+        }
+        let mut connection = self.redis.connection();
+        let scores: Vec<Option<f64>> = self
+            .redis
+            .call(async { scores.query_async(&mut connection).await })
+            .await?;
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "microseconds since 1970 are exact in a double until 2255"
+        )]
+        let since = self.fresh_since(now).as_microsecond() as f64;
+        let fresh = scores.into_iter().map(|score| score.is_some_and(|at| at >= since));
+        Ok(found
+            .into_iter()
+            .zip(fresh)
+            .filter_map(|(near, fresh)| fresh.then_some(near))
+            .collect())
+    }
+}
+
+/// The fix in the fields of a hash or a stream entry.
+pub(super) fn parse_fix<'a>(driver: DriverId, field: impl Fn(&str) -> Option<&'a str>) -> Result<Fix, StoreError> {
+    let number = |name: &str| field(name).and_then(|text| text.parse::<f64>().ok());
+    let position = number("lat")
+        .zip(number("long"))
+        .and_then(|(lat, long)| Position::new(lat, long).ok());
+    let recorded_at = field("timestamp")
+        .and_then(|text| text.parse::<i64>().ok())
+        .and_then(|micros| Timestamp::from_microsecond(micros).ok());
+    match (position, recorded_at) {
+        (Some(position), Some(recorded_at)) => Ok(Fix {
+            driver,
+            position,
+            recorded_at,
+        }),
+        _ => Err(StoreError::unexpected(format!(
+            "the stored fix of driver {driver} cannot be read"
+        ))),
+    }
+}
+
+pub(super) fn parse_driver(name: &str) -> Result<DriverId, StoreError> {
+    name.parse()
+        .map_err(|error| StoreError::unexpected(format!("a stored driver id {error}")))
+}

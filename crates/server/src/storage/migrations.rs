@@ -1,0 +1,136 @@
+//! Brings the schema to this version, and tells whether it is.
+//!
+//! All pending migrations run in one transaction under an advisory lock: two instances that start at once do not race,
+//! and a migration that fails leaves nothing behind. An applied file is never edited; its checksum is kept to see that.
+
+use sha2::{Digest as _, Sha256};
+use tokio_postgres::Row;
+
+use super::StoreError;
+use super::postgres::Postgres;
+
+/// One file of `migrations/`.
+struct Migration {
+    version: i32,
+    name: &'static str,
+    sql: &'static str,
+}
+
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "orders",
+        sql: include_str!("../../../../migrations/0001_orders.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "locations",
+        sql: include_str!("../../../../migrations/0002_locations.sql"),
+    },
+];
+
+/// The advisory lock that migrating instances take: "waybill" in ASCII.
+const LOCK: i64 = 0x0077_6179_6269_6c6c;
+
+const CREATE_TABLE: &str = "create table if not exists schema_migrations (
+    version integer primary key,
+    name text not null,
+    checksum bytea not null,
+    applied_at timestamptz not null default now())";
+
+statements! {
+    TABLE_EXISTS = "select to_regclass('schema_migrations') is not null";
+    APPLIED = "select version, name, checksum from schema_migrations order by version";
+    RECORD = "insert into schema_migrations (version, name, checksum) values ($1, $2, $3)";
+}
+
+/// How the database's schema stands to this program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SchemaState {
+    /// It is this program's.
+    Current,
+    /// Some migrations are still to run.
+    Behind {
+        /// How many.
+        pending: usize,
+    },
+    /// It has a migration that this program does not know, or knows otherwise.
+    Foreign {
+        /// What, for people.
+        why: String,
+    },
+}
+
+/// Runs what is pending; the names of the migrations that ran.
+pub async fn migrate(postgres: &Postgres) -> Result<Vec<&'static str>, StoreError> {
+    let mut client = postgres.client().await?;
+    let tx = client.transaction().await?;
+    // A migration may rewrite a large table: the limits of ordinary statements are not for it.
+    tx.batch_execute("set local statement_timeout = 0; set local lock_timeout = 0")
+        .await?;
+    tx.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    tx.batch_execute(CREATE_TABLE).await?;
+
+    let applied = tx.query(APPLIED.sql, &[]).await?;
+    if let Some(why) = foreign(&applied)? {
+        return Err(StoreError::unexpected(why));
+    }
+    let mut ran = Vec::new();
+    for migration in MIGRATIONS.iter().skip(applied.len()) {
+        tx.batch_execute(migration.sql).await?;
+        let checksum = checksum(migration);
+        tx.execute(RECORD.sql, &[&migration.version, &migration.name, &checksum])
+            .await?;
+        ran.push(migration.name);
+    }
+    tx.commit().await?;
+    Ok(ran)
+}
+
+/// Compares the database's schema with this program's.
+pub async fn schema_state(postgres: &Postgres) -> Result<SchemaState, StoreError> {
+    let exists: bool = match postgres.query_opt(TABLE_EXISTS, &[]).await? {
+        Some(row) => row.try_get(0)?,
+        None => false,
+    };
+    if !exists {
+        return Ok(SchemaState::Behind {
+            pending: MIGRATIONS.len(),
+        });
+    }
+    let applied = postgres.query(APPLIED, &[]).await?;
+    if let Some(why) = foreign(&applied)? {
+        return Ok(SchemaState::Foreign { why });
+    }
+    match MIGRATIONS.len().saturating_sub(applied.len()) {
+        0 => Ok(SchemaState::Current),
+        pending => Ok(SchemaState::Behind { pending }),
+    }
+}
+
+/// Why the applied migrations are not a beginning of ours.
+fn foreign(applied: &[Row]) -> Result<Option<String>, StoreError> {
+    for (index, row) in applied.iter().enumerate() {
+        let version: i32 = row.try_get("version")?;
+        let name: &str = row.try_get("name")?;
+        let sum: &[u8] = row.try_get("checksum")?;
+        match MIGRATIONS.get(index) {
+            None => {
+                return Ok(Some(format!(
+                    "the database has migration {version} ({name}), which a newer Waybill made"
+                )));
+            }
+            Some(ours) if ours.version != version || ours.name != name || checksum(ours) != sum => {
+                return Ok(Some(format!(
+                    "migration {version} ({name}) of the database is not the one of this Waybill"
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+fn checksum(migration: &Migration) -> Vec<u8> {
+    Sha256::digest(migration.sql.as_bytes()).to_vec()
+}

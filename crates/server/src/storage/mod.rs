@@ -1,0 +1,20 @@
+//! The only place with SQL and Redis commands. A method here owns one whole transaction or one pipeline: no transaction
+//! type leaves this module, so nobody can call a network inside one.
+//!
+//! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker. [`orders`] and [`history`] are
+//! Postgres; [`live`] is Redis; [`keys`] names every key of it. [`audit`] asks the questions of `waybill audit`.
+
+#[macro_use]
+mod statement;
+pub mod audit;
+mod error;
+pub mod history;
+pub mod keys;
+pub mod live;
+pub mod migrations;
+pub mod orders;
+pub mod postgres;
+pub mod redis;
+
+pub use self::error::StoreError;
+pub use self::statement::{Statement, all_statements};

@@ -1,0 +1,143 @@
+//! T0 and T1: claims the user's key, and records that the charge will be sent. One commit: between the two there is
+//! nothing to do, and nothing that a crash could leave half done.
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use tokio::try_join;
+use uuid::Uuid;
+use waybill_domain::id::OrderId;
+use waybill_domain::order::{Event, Order, OrderRequest, RequestHash, State};
+use waybill_domain::payment::Operation;
+
+use super::{Lease, OrderStore, Work};
+use crate::storage::StoreError;
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Accepted {
+    /// The order is ours to drive.
+    New(Box<Work>),
+    /// The user sent this key before.
+    Earlier(Earlier),
+}
+
+/// An order that this key already made.
+#[derive(Debug, Clone)]
+pub struct Earlier {
+    /// Which.
+    pub order: OrderId,
+    /// Of the request that made it.
+    pub hash: RequestHash,
+    /// Its answer, once it is settled.
+    pub answer: Option<Vec<u8>>,
+}
+
+statements! {
+    /// The claim. Two calls with one key meet here: the second waits for the first's commit, then gets no row.
+    CLAIM = "insert into order_sagas (order_id, idempotency_key, user_id, amount, currency, payment_method, status,
+                                      pickup_lat, pickup_long, drop_off_lat, drop_off_long, request_hash,
+                                      fence, lease_owner, lease_until)
+             values ($1, $2, $3, $4, $5, $6, 'started', $7, $8, $9, $10, $11,
+                     1, $12, now() + make_interval(secs => $13))
+             on conflict (user_id, idempotency_key) do nothing
+             returning created_at";
+    SET_CHARGING = "update order_sagas set status = $2 where order_id = $1 and fence = 1 and status = 'started'";
+    FIND_EARLIER = "select order_id, request_hash, response_body
+                      from order_sagas
+                     where user_id = $1 and idempotency_key = $2";
+}
+
+impl OrderStore {
+    /// Accepts the request as order `id`, unless its key was used before.
+    pub async fn accept(&self, id: OrderId, request: &OrderRequest) -> Result<Accepted, StoreError> {
+        let new = self.postgres.call(self.claim(id, request)).await?;
+        match new {
+            Some(work) => Ok(Accepted::New(Box::new(work))),
+            None => match self.find_earlier(request).await? {
+                Some(earlier) => Ok(Accepted::Earlier(earlier)),
+                None => Err(StoreError::unexpected("a claimed key has no order")),
+            },
+        }
+    }
+
+    /// The order that this user made with this key before, if there is one.
+    pub async fn find_earlier(&self, request: &OrderRequest) -> Result<Option<Earlier>, StoreError> {
+        let found = self
+            .postgres
+            .query_opt(FIND_EARLIER, &[&request.user.as_str(), &request.key.as_str()])
+            .await?;
+        let Some(row) = found else { return Ok(None) };
+        let hash: &[u8] = row.try_get("request_hash")?;
+        let hash = hash
+            .try_into()
+            .map_err(|_| StoreError::unexpected("a stored hash has another length"))?;
+        Ok(Some(Earlier {
+            order: OrderId::new(row.try_get::<_, Uuid>("order_id")?),
+            hash: RequestHash(hash),
+            answer: row.try_get("response_body")?,
+        }))
+    }
+
+    async fn claim(&self, id: OrderId, request: &OrderRequest) -> Result<Option<Work>, StoreError> {
+        let mut client = self.postgres.client().await?;
+        let tx = client.transaction().await?;
+        let drop_off = request.drop_off.map(|place| (place.lat_deg(), place.lon_deg())).unzip();
+        let claimed = CLAIM
+            .query_opt(
+                &tx,
+                &[
+                    &id.uuid(),
+                    &request.key.as_str(),
+                    &request.user.as_str(),
+                    &request.amount.minor_units(),
+                    &request.amount.currency().code(),
+                    &request.payment_method.as_str(),
+                    &request.pickup.lat_deg(),
+                    &request.pickup.lon_deg(),
+                    &drop_off.0,
+                    &drop_off.1,
+                    &request.hash().0.as_slice(),
+                    &self.settings.instance,
+                    &self.settings.lease_secs,
+                ],
+            )
+            .await?;
+        let Some(row) = claimed else { return Ok(None) };
+        let created_at: Timestamp = row.try_get(0)?;
+
+        let state = State::Started.next(Event::ChargeIntended)?;
+        let lease = Lease { order: id, fence: 1 };
+        // Sent together, answered together: one round trip.
+        try_join!(
+            self.log_step(&tx, lease, "create", "succeeded", ""),
+            set_charging(&tx, id, state),
+            self.intend(&tx, lease, Operation::Charge, request.amount),
+        )?;
+        tx.commit().await?;
+
+        let order = Order {
+            id,
+            user: request.user.clone(),
+            amount: request.amount,
+            pickup: request.pickup,
+            drop_off: request.drop_off,
+            state,
+            failure_reason: None,
+            created_at,
+            updated_at: created_at,
+            payment: None,
+            assignment: None,
+        };
+        Ok(Some(Work {
+            order,
+            lease,
+            payment_method: request.payment_method.clone(),
+            cancel_requested: false,
+            attempts: 1,
+        }))
+    }
+}
+
+async fn set_charging(tx: &Transaction<'_>, id: OrderId, state: State) -> Result<(), StoreError> {
+    SET_CHARGING.execute(tx, &[&id.uuid(), &state.as_str()]).await.map(drop)
+}

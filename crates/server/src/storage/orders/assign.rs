@@ -1,0 +1,162 @@
+//! T3: binds a driver. Redis proposed the candidates; this decides, under the lock of the driver's row and with a
+//! unique index as the last line of defence.
+
+use deadpool_postgres::Transaction;
+use tokio::try_join;
+use uuid::Uuid;
+use waybill_domain::id::{DriverId, OrderId};
+use waybill_domain::order::{Assignment, Event, Order};
+
+use super::advance::hold;
+use super::{OrderStore, Work};
+use crate::storage::StoreError;
+
+/// A driver near the pickup.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// Who.
+    pub driver: DriverId,
+    /// How far from the pickup, in metres.
+    pub distance_m: f64,
+}
+
+/// What came of an attempt to bind a driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assigned {
+    /// One is bound; the order is settled.
+    Yes,
+    /// None of the candidates is free any more.
+    NoneFree,
+    /// A cancellation was asked for in the meantime; nobody was bound.
+    CancelRequested,
+}
+
+statements! {
+    /// The candidates that serve no order, nearest first. A hint, read without a lock: `LOCK_FREE` decides. A driver
+    /// that was never a candidate has no row yet and is free.
+    FREE_AMONG = "select c.driver_id
+                    from unnest($1::text[]) with ordinality c (driver_id, nearness)
+                    left join drivers d on d.driver_id = c.driver_id
+                   where d.active_order_id is null
+                   order by c.nearness
+                   limit $2";
+    /// Which orders these drivers serve.
+    ACTIVE_ORDERS = "select driver_id, active_order_id from drivers
+                      where driver_id = any($1) and active_order_id is not null";
+    ENSURE_DRIVERS = "insert into drivers (driver_id) select unnest($1::text[]) on conflict (driver_id) do nothing";
+    /// Locks the nearest free driver. One that another order is just taking is passed over, not waited for.
+    LOCK_FREE = "select driver_id
+                   from drivers
+                  where driver_id = any($1) and active_order_id is null
+                  order by array_position($1, driver_id)
+                  limit 1
+                    for update skip locked";
+    BIND = "update drivers set active_order_id = $2, assignment_seq = assignment_seq + 1
+             where driver_id = $1 and active_order_id is null
+            returning assignment_seq";
+    INSERT_ASSIGNMENT = "insert into order_assignments (order_id, driver_id, assigned_seq) values ($1, $2, $3)";
+}
+
+impl OrderStore {
+    /// The first `limit` of these drivers that serve no order, in the order given.
+    pub async fn free_among(&self, drivers: &[DriverId], limit: i64) -> Result<Vec<DriverId>, StoreError> {
+        let names: Vec<&str> = drivers.iter().map(DriverId::as_str).collect();
+        let rows = self.postgres.query(FREE_AMONG, &[&names, &limit]).await?;
+        rows.iter().map(|row| driver(row.try_get(0)?)).collect()
+    }
+
+    /// The order that this driver serves, if it serves one.
+    pub async fn active_order(&self, of: &DriverId) -> Result<Option<OrderId>, StoreError> {
+        let row = self.postgres.query_opt(ACTIVE_ORDERS, &[&vec![of.as_str()]]).await?;
+        row.map(|row| Ok(OrderId::new(row.try_get::<_, Uuid>(1)?))).transpose()
+    }
+
+    /// Binds the nearest of the candidates that is still free, and settles the order.
+    pub async fn assign(&self, work: &mut Work, candidates: &[Candidate]) -> Result<Assigned, StoreError> {
+        match self.postgres.call(self.bind(work, candidates)).await? {
+            Ok(next) => {
+                *work = next;
+                Ok(Assigned::Yes)
+            }
+            Err(not) => Ok(not),
+        }
+    }
+
+    async fn bind(&self, work: &Work, candidates: &[Candidate]) -> Result<Result<Work, Assigned>, StoreError> {
+        // Sorted: two transactions that insert the same new drivers in different orders would deadlock.
+        let nearest: Vec<&str> = candidates.iter().map(|candidate| candidate.driver.as_str()).collect();
+        let mut sorted = nearest.clone();
+        sorted.sort_unstable();
+
+        let mut client = self.postgres.client().await?;
+        let tx = client.transaction().await?;
+        let (now, cancel_requested) = hold(&tx, work).await?;
+        if cancel_requested {
+            return Ok(Err(Assigned::CancelRequested));
+        }
+        ENSURE_DRIVERS.execute(&tx, &[&sorted]).await?;
+        // Its own statement: what it reads must be newer than the locks above, or a driver that was taken while we
+        // waited would look free.
+        let Some(row) = LOCK_FREE.query_opt(&tx, &[&nearest]).await? else {
+            tx.commit().await?;
+            return Ok(Err(Assigned::NoneFree));
+        };
+        let chosen = driver(row.try_get(0)?)?;
+
+        let next = Order {
+            state: work.order.state.next(Event::DriverAssigned)?,
+            updated_at: now,
+            assignment: Some(Assignment {
+                driver: chosen.clone(),
+                assigned_at: now,
+                release: None,
+            }),
+            ..work.order.clone()
+        };
+        let detail = detail(candidates, &chosen);
+        try_join!(
+            record_assignment(&tx, work, &chosen),
+            self.set_status(&tx, work, &next),
+            self.log_step(&tx, work.lease, "assign", "succeeded", &detail),
+        )?;
+        tx.commit().await?;
+        Ok(Ok(Work {
+            order: next,
+            ..work.clone()
+        }))
+    }
+}
+
+async fn record_assignment(tx: &Transaction<'_>, work: &Work, driver: &DriverId) -> Result<(), StoreError> {
+    let order = work.lease.order.uuid();
+    let row = BIND.query_one(tx, &[&driver.as_str(), &order]).await?;
+    let seq: i64 = row.try_get(0)?;
+    INSERT_ASSIGNMENT.execute(tx, &[&order, &driver.as_str(), &seq]).await?;
+    Ok(())
+}
+
+/// Who was chosen and who, nearer, was passed over because another order was just taking them.
+fn detail(candidates: &[Candidate], chosen: &DriverId) -> String {
+    let skipped: Vec<&str> = candidates
+        .iter()
+        .take_while(|candidate| candidate.driver != *chosen)
+        .map(|candidate| candidate.driver.as_str())
+        .collect();
+    let distance_m = candidates
+        .iter()
+        .find(|candidate| candidate.driver == *chosen)
+        .map_or(0.0, |candidate| candidate.distance_m);
+    if skipped.is_empty() {
+        format!("{chosen}, {distance_m:.0} m away")
+    } else {
+        format!(
+            "{chosen}, {distance_m:.0} m away; taken in the meantime: {}",
+            skipped.join(", ")
+        )
+    }
+}
+
+fn driver(name: &str) -> Result<DriverId, StoreError> {
+    name.parse()
+        .map_err(|error| StoreError::unexpected(format!("a stored driver id {error}")))
+}

@@ -1,0 +1,110 @@
+//! Who works on an order, and until when. Leases are kept by the database's clock: instances need not agree on time.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::advance::fenced;
+use super::row::{order_columns, work};
+use super::{Lease, OrderStore, Work};
+use crate::storage::StoreError;
+
+statements! {
+    /// The orders that nobody works on and whose time has come, each given to one sweeper only.
+    CLAIM_DUE = concat!(
+        "with due as (
+             select order_id
+               from order_sagas
+              where finished_at is null and next_run_at <= now() and (lease_until is null or lease_until < now())
+              order by next_run_at
+              limit $3
+                for update skip locked),
+         s as (
+             update order_sagas o
+                set lease_owner = $1, lease_until = now() + make_interval(secs => $2),
+                    fence = fence + 1, attempts = attempts + 1
+               from due
+              where o.order_id = due.order_id
+             returning o.*)
+         select ", order_columns!(), ", s.fence, s.payment_method, s.cancel_requested_at, s.attempts
+           from s
+           left join payments p on p.order_id = s.order_id
+           left join order_assignments a on a.order_id = s.order_id");
+    RENEW = "update order_sagas set lease_until = now() + make_interval(secs => $3)
+              where order_id = $1 and fence = $2 and finished_at is null
+             returning now(), cancel_requested_at is not null";
+    POSTPONE = "update order_sagas
+                   set lease_owner = null, lease_until = null, next_run_at = now() + make_interval(secs => $3),
+                       needs_attention = coalesce($4, needs_attention)
+                 where order_id = $1 and fence = $2 and finished_at is null";
+}
+
+/// A lease that was kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Renewal {
+    /// The database's clock.
+    pub now: Timestamp,
+    /// Whether somebody asked to cancel the order meanwhile.
+    pub cancel_requested: bool,
+}
+
+/// Why an order is put off.
+#[derive(Debug, Clone, Default)]
+pub struct Postponement {
+    /// The step that could not be done, and why: a line for the log. `None` where nothing is new.
+    pub step: Option<(&'static str, String)>,
+    /// Why a person should look, if one should.
+    pub needs_attention: Option<String>,
+}
+
+impl OrderStore {
+    /// Takes up to `limit` orders whose owner is gone or whose time has come.
+    pub async fn claim_due(&self, limit: i64) -> Result<Vec<Work>, StoreError> {
+        let rows = self
+            .postgres
+            .query(CLAIM_DUE, &[&self.settings.instance, &self.settings.lease_secs, &limit])
+            .await?;
+        rows.iter().map(work).collect()
+    }
+
+    /// Keeps the lease for another term. A step that waits does this before its lease runs out.
+    pub async fn renew(&self, lease: Lease) -> Result<Renewal, StoreError> {
+        let row = self
+            .postgres
+            .query_opt(RENEW, &[&lease.order.uuid(), &lease.fence, &self.settings.lease_secs])
+            .await?
+            .ok_or_else(|| fenced(lease))?;
+        Ok(Renewal {
+            now: row.try_get(0)?,
+            cancel_requested: row.try_get(1)?,
+        })
+    }
+
+    /// Puts the order off: the lease is given back, any sweeper may take it up after `delay`.
+    pub async fn postpone(&self, lease: Lease, delay: Duration, why: &Postponement) -> Result<(), StoreError> {
+        self.postgres
+            .call(async {
+                let mut client = self.postgres.client().await?;
+                let tx = client.transaction().await?;
+                let rows = POSTPONE
+                    .execute(
+                        &tx,
+                        &[
+                            &lease.order.uuid(),
+                            &lease.fence,
+                            &delay.as_secs_f64(),
+                            &why.needs_attention,
+                        ],
+                    )
+                    .await?;
+                if rows != 1 {
+                    return Err(fenced(lease));
+                }
+                if let Some((step, detail)) = &why.step {
+                    self.log_step(&tx, lease, step, "postponed", detail).await?;
+                }
+                Ok(tx.commit().await?)
+            })
+            .await
+    }
+}

@@ -1,0 +1,88 @@
+//! Orders in Postgres. Each file owns one kind of change, each method one whole transaction:
+//!
+//! * [`accept`]: T0 and T1 of the saga, the claim of the key and the intent to charge;
+//! * [`advance`]: T2, T4 and T5, one event each, under the fence;
+//! * [`assign`]: T3, the driver;
+//! * [`release`]: what comes after success: completion and cancellation;
+//! * [`money`]: what was asked of the provider and what it confirmed, within the others' transactions;
+//! * [`lease`]: who works on an order, and until when;
+//! * [`read`]: the orders as callers see them.
+
+pub(super) mod accept;
+pub(super) mod advance;
+pub(super) mod assign;
+pub(super) mod lease;
+pub(super) mod money;
+pub(super) mod read;
+pub(super) mod release;
+mod row;
+
+use std::sync::Arc;
+
+use waybill_domain::id::{OrderId, PaymentMethod};
+use waybill_domain::order::Order;
+
+pub use self::accept::{Accepted, Earlier};
+pub use self::advance::Outcome;
+pub use self::assign::{Assigned, Candidate};
+pub use self::lease::{Postponement, Renewal};
+pub use self::read::{ListFilter, StepRecord};
+pub use self::release::{Cancelled, Completed};
+
+use super::postgres::Postgres;
+
+/// Renders the answer to CreateOrder for a settled order. It is stored in the transaction that settles the order, and
+/// given to every later call with the same key. Storage does not look inside.
+pub type RenderAnswer = Arc<dyn Fn(&Order) -> Vec<u8> + Send + Sync>;
+
+/// How the orders of this process are stored.
+#[derive(Clone)]
+pub struct OrderStore {
+    postgres: Postgres,
+    render: RenderAnswer,
+    settings: Arc<Settings>,
+}
+
+/// Who this process is to the leases.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The instance's name: in every step that it logs, and on its leases.
+    pub instance: String,
+    /// How long a lease lasts, in seconds, by the database's clock. Longer than any one step takes.
+    pub lease_secs: f64,
+}
+
+/// The right to change an order until another worker takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// Of which order.
+    pub order: OrderId,
+    /// Named by every write; a worker with an older one writes nothing.
+    pub fence: i64,
+}
+
+/// An order in the hands of a worker.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// The order as it was last read or written.
+    pub order: Order,
+    /// The right to change it.
+    pub lease: Lease,
+    /// What the charge is taken from.
+    pub payment_method: PaymentMethod,
+    /// Whether somebody asked to cancel the order.
+    pub cancel_requested: bool,
+    /// How often a worker took the order up, this time included.
+    pub attempts: i32,
+}
+
+impl OrderStore {
+    /// A store on `postgres`.
+    pub fn new(postgres: Postgres, render: RenderAnswer, settings: Settings) -> OrderStore {
+        OrderStore {
+            postgres,
+            render,
+            settings: Arc::new(settings),
+        }
+    }
+}

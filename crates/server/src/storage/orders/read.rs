@@ -1,0 +1,87 @@
+//! Orders as callers see them: one with its steps, or a page of many.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+use waybill_domain::id::{OrderId, UserId};
+use waybill_domain::order::{Order, State};
+
+use super::OrderStore;
+use super::row::{get, order, order_columns, order_tables};
+use crate::storage::StoreError;
+
+/// A line of an order's log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepRecord {
+    /// What was done.
+    pub step: String,
+    /// How it went.
+    pub status: String,
+    /// More, for people.
+    pub detail: String,
+    /// When, by the database's clock.
+    pub created_at: Timestamp,
+}
+
+/// Which orders to list.
+#[derive(Debug, Clone, Default)]
+pub struct ListFilter {
+    /// Of this user only.
+    pub user: Option<UserId>,
+    /// In this state only.
+    pub state: Option<State>,
+    /// Older than this order only.
+    pub before: Option<OrderId>,
+}
+
+statements! {
+    READ_ORDER = concat!("select ", order_columns!(), " from ", order_tables!(), " where s.order_id = $1");
+    READ_STEPS = "select step, status, detail, created_at from order_saga_steps where order_id = $1 order by id";
+    /// A UUIDv7 sorts by its time, so the id is the page key.
+    LIST = concat!(
+        "select ", order_columns!(), "
+           from ", order_tables!(), "
+          where ($1::text is null or s.user_id = $1)
+            and ($2::text is null or s.status = $2)
+            and ($3::uuid is null or s.order_id < $3)
+          order by s.order_id desc
+          limit $4");
+    COUNT_UNFINISHED = "select count(*) from order_sagas where finished_at is null";
+}
+
+impl OrderStore {
+    /// The order as it is now; `None` when there is none of this id.
+    pub async fn read(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
+        let row = self.postgres.query_opt(READ_ORDER, &[&id.uuid()]).await?;
+        row.as_ref().map(order).transpose()
+    }
+
+    /// The order's log, the oldest line first.
+    pub async fn read_steps(&self, id: OrderId) -> Result<Vec<StepRecord>, StoreError> {
+        let rows = self.postgres.query(READ_STEPS, &[&id.uuid()]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(StepRecord {
+                    step: get(row, "step")?,
+                    status: get(row, "status")?,
+                    detail: get(row, "detail")?,
+                    created_at: get(row, "created_at")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Up to `limit` orders, the newest first.
+    pub async fn list(&self, filter: &ListFilter, limit: i64) -> Result<Vec<Order>, StoreError> {
+        let user = filter.user.as_ref().map(UserId::as_str);
+        let state = filter.state.map(State::as_str);
+        let before: Option<Uuid> = filter.before.map(OrderId::uuid);
+        let rows = self.postgres.query(LIST, &[&user, &state, &before, &limit]).await?;
+        rows.iter().map(order).collect()
+    }
+
+    /// How many orders are not at rest.
+    pub async fn count_unfinished(&self) -> Result<i64, StoreError> {
+        let row = self.postgres.query_opt(COUNT_UNFINISHED, &[]).await?;
+        row.map_or(Ok(0), |row| Ok(row.try_get(0)?))
+    }
+}

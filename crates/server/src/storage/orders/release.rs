@@ -1,0 +1,222 @@
+//! What callers do to orders: completion and cancellation. Both lock the order first and its driver second, as the
+//! assignment does, so that they cannot deadlock with it.
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use tokio::try_join;
+use waybill_domain::id::OrderId;
+use waybill_domain::order::{Assignment, Event, FailureReason, Order, Release, ReleaseReason, State};
+use waybill_domain::payment::Operation;
+
+use super::row::{get, order_columns, order_tables, work};
+use super::{Lease, OrderStore, Work};
+use crate::storage::StoreError;
+
+/// What came of a completion.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Completed {
+    /// The driver is free; now, or since an earlier completion.
+    Done(Box<Order>),
+    /// No such order.
+    NotFound,
+    /// The order has no driver to set free.
+    NotCompletable,
+}
+
+/// What came of a cancellation.
+#[derive(Debug, Clone)]
+pub enum Cancelled {
+    /// The driver is free and the refund is decided; it is the caller's to drive.
+    Refunding(Box<Work>),
+    /// The saga still runs; its worker will honour the request.
+    Requested,
+    /// It is undone already, or on its way there.
+    Undone,
+    /// No such order.
+    NotFound,
+    /// Completed, or failed for another reason.
+    NotCancellable,
+}
+
+statements! {
+    LOCK_ORDER = "select now() from order_sagas where order_id = $1 for update";
+    READ_LOCKED = concat!(
+        "select ", order_columns!(), ", s.fence, s.payment_method, s.cancel_requested_at, s.attempts
+           from ", order_tables!(), "
+          where s.order_id = $1");
+    LOCK_DRIVER = "select assignment_seq from drivers where driver_id = $1 for update";
+    FREE_DRIVER = "update drivers set active_order_id = null, assignment_seq = assignment_seq + 1
+                    where driver_id = $1 and active_order_id = $2
+                   returning assignment_seq";
+    RELEASE = "update order_assignments set released_at = now(), released_seq = $2, release_reason = $3
+                where order_id = $1 and released_at is null";
+    TOUCH = "update order_sagas set updated_at = now() where order_id = $1";
+    REQUEST_CANCEL = "update order_sagas set cancel_requested_at = now(), next_run_at = now(), updated_at = now()
+                       where order_id = $1 and cancel_requested_at is null";
+    /// Takes a settled order up again, under a new fence.
+    TAKE_UP = "update order_sagas
+                  set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
+                      status = $4, failure_reason = $5, finished_at = null,
+                      cancel_requested_at = coalesce(cancel_requested_at, now()),
+                      next_run_at = now(), updated_at = now()
+                where order_id = $1
+               returning fence";
+}
+
+impl OrderStore {
+    /// Sets the driver of an order free: the service was rendered.
+    pub async fn complete(&self, id: OrderId) -> Result<Completed, StoreError> {
+        self.postgres.call(self.commit_completion(id)).await
+    }
+
+    /// Cancels an order, or asks its worker to.
+    pub async fn cancel(&self, id: OrderId) -> Result<Cancelled, StoreError> {
+        self.postgres.call(self.commit_cancellation(id)).await
+    }
+
+    async fn commit_completion(&self, id: OrderId) -> Result<Completed, StoreError> {
+        let mut client = self.postgres.client().await?;
+        let tx = client.transaction().await?;
+        let Some((now, work)) = lock(&tx, id).await? else {
+            return Ok(Completed::NotFound);
+        };
+        let Some(assignment) = &work.order.assignment else {
+            return Ok(Completed::NotCompletable);
+        };
+        match &assignment.release {
+            Some(release) if release.reason == ReleaseReason::Completed => Ok(Completed::Done(Box::new(work.order))),
+            Some(_) => Ok(Completed::NotCompletable),
+            None => {
+                let detail = assignment.driver.as_str();
+                release(&tx, id, assignment, ReleaseReason::Completed).await?;
+                TOUCH.execute(&tx, &[&id.uuid()]).await?;
+                self.log_step(&tx, work.lease, "complete", "succeeded", detail).await?;
+                tx.commit().await?;
+                Ok(Completed::Done(Box::new(released(
+                    work.order,
+                    ReleaseReason::Completed,
+                    now,
+                ))))
+            }
+        }
+    }
+
+    async fn commit_cancellation(&self, id: OrderId) -> Result<Cancelled, StoreError> {
+        let mut client = self.postgres.client().await?;
+        let tx = client.transaction().await?;
+        let Some((now, work)) = lock(&tx, id).await? else {
+            return Ok(Cancelled::NotFound);
+        };
+        match work.order.state {
+            State::Started | State::Charging | State::Charged => {
+                if REQUEST_CANCEL.execute(&tx, &[&id.uuid()]).await? == 1 {
+                    self.log_step(&tx, work.lease, "cancel", "requested", "").await?;
+                }
+                tx.commit().await?;
+                Ok(Cancelled::Requested)
+            }
+            State::Refunding | State::Refunded => Ok(Cancelled::Undone),
+            State::Failed if work.order.failure_reason == Some(FailureReason::Cancelled) => Ok(Cancelled::Undone),
+            State::Failed => Ok(Cancelled::NotCancellable),
+            State::Succeeded => match &work.order.assignment {
+                Some(assignment) if assignment.release.is_none() => {
+                    let assignment = assignment.clone();
+                    let next = self.take_back(&tx, &work, &assignment, now).await?;
+                    tx.commit().await?;
+                    Ok(Cancelled::Refunding(Box::new(next)))
+                }
+                _ => Ok(Cancelled::NotCancellable),
+            },
+        }
+    }
+
+    /// Frees the driver of a succeeded order and decides its refund.
+    async fn take_back(
+        &self,
+        tx: &Transaction<'_>,
+        work: &Work,
+        assignment: &Assignment,
+        now: Timestamp,
+    ) -> Result<Work, StoreError> {
+        let id = work.order.id;
+        let event = Event::Cancelled;
+        let state = work.order.state.next(event)?;
+        let reason = event.failure_reason();
+
+        release(tx, id, assignment, ReleaseReason::Cancelled).await?;
+        let row = TAKE_UP
+            .query_one(
+                tx,
+                &[
+                    &id.uuid(),
+                    &self.settings.instance,
+                    &self.settings.lease_secs,
+                    &state.as_str(),
+                    &reason.map(FailureReason::as_str),
+                ],
+            )
+            .await?;
+        let order = Order {
+            state,
+            failure_reason: reason,
+            updated_at: now,
+            ..work.order.clone()
+        };
+        let next = Work {
+            order: released(order, ReleaseReason::Cancelled, now),
+            lease: Lease {
+                order: id,
+                fence: row.try_get(0)?,
+            },
+            cancel_requested: true,
+            ..work.clone()
+        };
+        try_join!(
+            self.log_step(tx, next.lease, "cancel", "succeeded", assignment.driver.as_str()),
+            self.intend(tx, next.lease, Operation::Refund, next.order.amount),
+        )?;
+        Ok(next)
+    }
+}
+
+/// Locks the order, then reads it: what is read is newer than the lock. `None`: no such order.
+async fn lock(tx: &Transaction<'_>, id: OrderId) -> Result<Option<(Timestamp, Work)>, StoreError> {
+    let Some(locked) = LOCK_ORDER.query_opt(tx, &[&id.uuid()]).await? else {
+        return Ok(None);
+    };
+    let row = READ_LOCKED.query_one(tx, &[&id.uuid()]).await?;
+    Ok(Some((locked.try_get(0)?, work(&row)?)))
+}
+
+/// Sets the driver of the (locked) order free.
+async fn release(
+    tx: &Transaction<'_>,
+    id: OrderId,
+    assignment: &Assignment,
+    reason: ReleaseReason,
+) -> Result<(), StoreError> {
+    let driver = assignment.driver.as_str();
+    LOCK_DRIVER.query_one(tx, &[&driver]).await?;
+    let row = FREE_DRIVER
+        .query_opt(tx, &[&driver, &id.uuid()])
+        .await?
+        .ok_or_else(|| StoreError::unexpected(format!("driver {driver} does not serve order {id}")))?;
+    let seq: i64 = get(&row, "assignment_seq")?;
+    let rows = RELEASE.execute(tx, &[&id.uuid(), &seq, &reason.as_str()]).await?;
+    if rows == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::unexpected(format!("order {id} has no active assignment")))
+    }
+}
+
+fn released(mut order: Order, reason: ReleaseReason, now: Timestamp) -> Order {
+    if let Some(assignment) = &mut order.assignment {
+        assignment.release = Some(Release {
+            released_at: now,
+            reason,
+        });
+    }
+    order.updated_at = now;
+    order
+}

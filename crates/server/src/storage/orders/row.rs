@@ -1,0 +1,151 @@
+//! Rows as domain values. A row that this version cannot read is an error, never a guess.
+
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use uuid::Uuid;
+use waybill_domain::id::OrderId;
+use waybill_domain::money::Money;
+use waybill_domain::order::{Assignment, FailureReason, Order, Payment, Refund, Release, ReleaseReason, State};
+use waybill_domain::position::Position;
+
+use super::{Lease, Work};
+use crate::storage::StoreError;
+
+/// The columns of an order with its payment and its assignment, in the form that [`order`] reads.
+macro_rules! order_columns {
+    () => {
+        "s.order_id, s.user_id, s.amount, s.currency, s.status, s.failure_reason,
+         s.pickup_lat, s.pickup_long, s.drop_off_lat, s.drop_off_long, s.created_at, s.updated_at,
+         p.charged_at, p.provider_charge_id, p.refund_amount, p.refunded_at,
+         a.driver_id, a.assigned_at, a.released_at, a.release_reason"
+    };
+}
+
+/// The tables of [`order_columns`].
+macro_rules! order_tables {
+    () => {
+        "order_sagas s
+         left join payments p on p.order_id = s.order_id
+         left join order_assignments a on a.order_id = s.order_id"
+    };
+}
+
+pub(super) use {order_columns, order_tables};
+
+/// The order in a row of `order_columns`.
+pub(super) fn order(row: &Row) -> Result<Order, StoreError> {
+    let currency = parse(row, "currency")?;
+    let money = |minor_units| Money::new(currency, minor_units).map_err(|error| corrupt("amount", &error));
+    Ok(Order {
+        id: OrderId::new(get::<Uuid>(row, "order_id")?),
+        user: parse(row, "user_id")?,
+        amount: money(get(row, "amount")?)?,
+        pickup: position(get(row, "pickup_lat")?, get(row, "pickup_long")?)?,
+        drop_off: match (get(row, "drop_off_lat")?, get(row, "drop_off_long")?) {
+            (Some(lat), Some(long)) => Some(position(lat, long)?),
+            _ => None,
+        },
+        state: state(get(row, "status")?)?,
+        failure_reason: get::<Option<&str>>(row, "failure_reason")?
+            .map(failure_reason)
+            .transpose()?,
+        created_at: get(row, "created_at")?,
+        updated_at: get(row, "updated_at")?,
+        payment: match (get(row, "charged_at")?, get(row, "provider_charge_id")?) {
+            (Some(charged_at), Some(provider_charge_id)) => {
+                let refund = match (get(row, "refund_amount")?, get(row, "refunded_at")?) {
+                    (Some(amount), Some(refunded_at)) => Some(Refund {
+                        amount: money(amount)?,
+                        refunded_at,
+                    }),
+                    _ => None,
+                };
+                Some(Payment {
+                    charged_at,
+                    provider_charge_id,
+                    refund,
+                })
+            }
+            _ => None,
+        },
+        assignment: match (get::<Option<&str>>(row, "driver_id")?, get(row, "assigned_at")?) {
+            (Some(driver), Some(assigned_at)) => Some(Assignment {
+                driver: driver.parse().map_err(|error| corrupt("driver_id", &error))?,
+                assigned_at,
+                release: release(get(row, "released_at")?, get(row, "release_reason")?)?,
+            }),
+            _ => None,
+        },
+    })
+}
+
+/// The order in a worker's hands, in a row of `order_columns` and `fence, payment_method, cancel_requested_at,
+/// attempts`.
+pub(super) fn work(row: &Row) -> Result<Work, StoreError> {
+    let order = order(row)?;
+    Ok(Work {
+        lease: Lease {
+            order: order.id,
+            fence: get(row, "fence")?,
+        },
+        payment_method: parse(row, "payment_method")?,
+        cancel_requested: get::<Option<Timestamp>>(row, "cancel_requested_at")?.is_some(),
+        attempts: get(row, "attempts")?,
+        order,
+    })
+}
+
+/// The value of a column; a missing column or another type is an error, not a panic.
+pub(super) fn get<'r, T: tokio_postgres::types::FromSql<'r>>(row: &'r Row, column: &str) -> Result<T, StoreError> {
+    Ok(row.try_get(column)?)
+}
+
+/// The state of that name.
+pub(super) fn state(name: &str) -> Result<State, StoreError> {
+    State::ALL
+        .into_iter()
+        .find(|state| state.as_str() == name)
+        .ok_or_else(|| unknown("status", name))
+}
+
+/// The reason of that name.
+pub(super) fn failure_reason(name: &str) -> Result<FailureReason, StoreError> {
+    FailureReason::ALL
+        .into_iter()
+        .find(|reason| reason.as_str() == name)
+        .ok_or_else(|| unknown("failure_reason", name))
+}
+
+/// The release in these columns.
+pub(super) fn release(at: Option<Timestamp>, reason: Option<&str>) -> Result<Option<Release>, StoreError> {
+    let (Some(released_at), Some(name)) = (at, reason) else {
+        return Ok(None);
+    };
+    let reason = ReleaseReason::ALL
+        .into_iter()
+        .find(|reason| reason.as_str() == name)
+        .ok_or_else(|| unknown("release_reason", name))?;
+    Ok(Some(Release { released_at, reason }))
+}
+
+fn position(lat: f64, long: f64) -> Result<Position, StoreError> {
+    Position::new(lat, long).map_err(|error| corrupt("a position", &error))
+}
+
+fn parse<T: FromStr<Err: std::fmt::Display>>(row: &Row, column: &str) -> Result<T, StoreError> {
+    get::<&str>(row, column)?
+        .parse()
+        .map_err(|error| corrupt(column, &error))
+}
+
+fn corrupt(column: &str, why: &dyn std::fmt::Display) -> StoreError {
+    StoreError::unexpected(format!("a stored order cannot be read: {column} {why}"))
+}
+
+fn unknown(column: &str, name: &str) -> StoreError {
+    StoreError::unexpected(format!(
+        "a stored order cannot be read: {column} {name:?} is not known to this version"
+    ))
+}

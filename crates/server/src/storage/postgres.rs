@@ -1,0 +1,162 @@
+//! The connections to Postgres: a bounded pool, every session with its timeouts, all calls behind one breaker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{NoTls, Row};
+
+use super::{Statement, StoreError};
+use crate::resilience::{Deadline, Guard, GuardError};
+
+/// How Postgres is used. See `[postgres]` in `config/waybill.toml`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `postgres://user:password@host:port/database`
+    pub url: SecretString,
+    /// Connections at most. A call that finds none free waits `acquire_timeout`, then fails.
+    pub pool_max: usize,
+    /// How long a call waits for a connection, a new one included.
+    pub acquire_timeout: Duration,
+    /// How long one statement may run, by the server.
+    pub statement_timeout: Duration,
+    /// How long one statement may wait for a lock, by the server.
+    pub lock_timeout: Duration,
+}
+
+/// Postgres, behind its pool and its breaker. Clones share both.
+#[derive(Clone)]
+pub struct Postgres {
+    pool: Pool,
+    guard: Arc<Guard>,
+    call_timeout: Duration,
+}
+
+impl Postgres {
+    /// Prepares the pool. No connection is made yet: a service starts, unready, while its database is down.
+    pub fn new(settings: &Settings, guard: Arc<Guard>) -> Result<Postgres, StoreError> {
+        let mut config: tokio_postgres::Config =
+            settings
+                .url
+                .expose_secret()
+                .parse()
+                .map_err(|error: tokio_postgres::Error| {
+                    // The parser's text may quote the URL, and with it the password.
+                    let _ = error;
+                    StoreError::unexpected(
+                        "postgres.url is not a Postgres URL: postgres://user:password@host:port/database",
+                    )
+                })?;
+        config.connect_timeout(settings.acquire_timeout);
+        config.application_name("waybill");
+        // `idle_in_transaction`: a worker that stops between two statements must not hold its locks for ever.
+        config.options(format!(
+            "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=5000",
+            settings.statement_timeout.as_millis(),
+            settings.lock_timeout.as_millis(),
+        ));
+        let manager = Manager::from_config(
+            config,
+            NoTls,
+            ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(settings.pool_max)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(settings.acquire_timeout))
+            .create_timeout(Some(settings.acquire_timeout))
+            .recycle_timeout(Some(settings.acquire_timeout))
+            .build()
+            .map_err(StoreError::unexpected)?;
+        // A transaction of a few statements at their worst, and the wait for its connection.
+        let call_timeout = settings.acquire_timeout + 2 * settings.statement_timeout;
+        Ok(Postgres {
+            pool,
+            guard,
+            call_timeout,
+        })
+    }
+
+    /// A connection of the pool.
+    pub(super) async fn client(&self) -> Result<Client, StoreError> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// Runs one whole call (connection, transaction, commit) behind the breaker and within the call's timeout.
+    pub(super) async fn call<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        // A future of a whole transaction is large; boxed, it does not grow every caller's future.
+        let work = Box::pin(work);
+        let deadline = Deadline::after(self.call_timeout);
+        self.guard
+            .call(deadline, work, StoreError::breaker_outcome)
+            .await
+            .map_err(|error| match error {
+                GuardError::Failed(error) => error,
+                refused => StoreError::Unavailable {
+                    store: "postgres",
+                    why: refused.to_string(),
+                },
+            })
+    }
+
+    /// Runs one statement; its rows.
+    pub(super) async fn query(
+        &self,
+        statement: Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StoreError> {
+        self.call(async {
+            let client = self.client().await?;
+            let prepared = client.prepare_cached(statement.sql).await?;
+            Ok(client.query(&prepared, params).await?)
+        })
+        .await
+    }
+
+    /// Runs one statement; its first row, if it gives one.
+    pub(super) async fn query_opt(
+        &self,
+        statement: Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, StoreError> {
+        Ok(self.query(statement, params).await?.into_iter().next())
+    }
+
+    /// Runs one statement; the number of rows that it changed.
+    pub(super) async fn execute(
+        &self,
+        statement: Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, StoreError> {
+        self.call(async {
+            let client = self.client().await?;
+            let prepared = client.prepare_cached(statement.sql).await?;
+            Ok(client.execute(&prepared, params).await?)
+        })
+        .await
+    }
+
+    /// Whether Postgres answers now. Not behind the breaker: it is what tells that the breaker may close.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.client().await?.simple_query("").await?;
+        Ok(())
+    }
+
+    /// The database's clock.
+    pub async fn now(&self) -> Result<jiff::Timestamp, StoreError> {
+        let row = self.client().await?.query_one("select now()", &[]).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Closes the pool: calls from now on fail.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+}

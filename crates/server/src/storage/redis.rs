@@ -1,0 +1,117 @@
+//! The connection to Redis: one multiplexed connection that reconnects by itself, all calls behind one breaker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::StoreError;
+use crate::resilience::{Deadline, Guard, GuardError};
+
+/// How Redis is used. See `[redis]` in `config/waybill.toml`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `redis://user:password@host:port/database`
+    pub url: SecretString,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long one command or pipeline may take.
+    pub command_timeout: Duration,
+    /// How many streams and indexes the drivers are spread over.
+    pub shards: u16,
+}
+
+/// Whether what Redis acknowledges survives its death.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Durability {
+    /// Append-only file, written to disk before each answer.
+    Full,
+    /// Something less; the text says what, and what to do.
+    Less(String),
+}
+
+/// Redis, behind its breaker. Clones share the connection.
+#[derive(Clone)]
+pub struct Redis {
+    connection: ConnectionManager,
+    guard: Arc<Guard>,
+    command_timeout: Duration,
+}
+
+impl Redis {
+    /// Prepares the connection. It is made at the first command: a service starts, unready, while its Redis is down.
+    pub fn new(settings: &Settings, guard: Arc<Guard>) -> Result<Redis, StoreError> {
+        let client = redis::Client::open(settings.url.expose_secret()).map_err(|_| {
+            StoreError::unexpected("redis.url is not a Redis URL: redis://user:password@host:port/database")
+        })?;
+        // Few and quick retries: a command that waits for a reconnection is not bounded by the response timeout, so
+        // `call` bounds it, and the breaker paces what comes after.
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(settings.connect_timeout))
+            .set_response_timeout(Some(settings.command_timeout))
+            .set_number_of_retries(1)
+            .set_max_delay(Duration::from_millis(100));
+        let connection = ConnectionManager::new_lazy_with_config(client, config)?;
+        Ok(Redis {
+            connection,
+            guard,
+            command_timeout: settings.command_timeout,
+        })
+    }
+
+    /// The connection.
+    pub(super) fn connection(&self) -> ConnectionManager {
+        self.connection.clone()
+    }
+
+    /// Runs one command or pipeline behind the breaker and within the timeout.
+    pub(super) async fn call<T>(
+        &self,
+        work: impl Future<Output = Result<T, redis::RedisError>> + Send,
+    ) -> Result<T, StoreError> {
+        let work = async { Box::pin(work).await.map_err(StoreError::from) };
+        let deadline = Deadline::after(self.command_timeout);
+        self.guard
+            .call(deadline, work, StoreError::breaker_outcome)
+            .await
+            .map_err(|error| match error {
+                GuardError::Failed(error) => error,
+                refused => StoreError::Unavailable {
+                    store: "redis",
+                    why: refused.to_string(),
+                },
+            })
+    }
+
+    /// Whether Redis answers now. Not behind the breaker: it is what tells that the breaker may close.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let mut connection = self.connection();
+        redis::cmd("PING")
+            .query_async::<()>(&mut connection)
+            .await
+            .map_err(StoreError::from)
+    }
+
+    /// Whether what Redis acknowledges survives its death.
+    pub async fn durability(&self) -> Result<Durability, StoreError> {
+        let mut connection = self.connection();
+        let settings: std::collections::HashMap<String, String> = redis::cmd("CONFIG")
+            .arg("GET")
+            .arg("append*")
+            .query_async(&mut connection)
+            .await?;
+        let of = |name: &str| settings.get(name).map_or("", String::as_str);
+        Ok(match (of("appendonly"), of("appendfsync")) {
+            ("yes", "always") => Durability::Full,
+            ("yes", other) => Durability::Less(format!(
+                "appendfsync is {other}: acknowledged fixes may be lost when Redis dies; CONFIG SET appendfsync always"
+            )),
+            _ => Durability::Less(
+                "appendonly is off: all fixes not yet in Postgres are lost when Redis dies; CONFIG SET appendonly yes, \
+                 then appendfsync always"
+                    .to_owned(),
+            ),
+        })
+    }
+}

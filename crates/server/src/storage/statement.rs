@@ -1,0 +1,72 @@
+//! SQL texts as named constants, so that one test can prepare every one of them on a real Postgres.
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::{StoreError, audit, history, migrations, orders};
+
+/// One SQL text of the program.
+#[derive(Debug, Clone, Copy)]
+pub struct Statement {
+    /// Its name in the source.
+    pub name: &'static str,
+    /// Its text.
+    pub sql: &'static str,
+}
+
+/// Declares the statements of a module, and the list of them that the prepare-all test reads.
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $sql:expr;)+) => {
+        $($(#[$doc])* const $name: $crate::storage::Statement =
+            $crate::storage::Statement { name: stringify!($name), sql: $sql };)+
+
+        /// Every statement of this module.
+        pub(in $crate::storage) const STATEMENTS: &[$crate::storage::Statement] = &[$($name),+];
+    };
+}
+
+/// Every SQL text of the program that can be prepared: all but the migrations and partitions, which are DDL.
+pub fn all_statements() -> Vec<Statement> {
+    [
+        orders::accept::STATEMENTS,
+        orders::advance::STATEMENTS,
+        orders::lease::STATEMENTS,
+        orders::money::STATEMENTS,
+        orders::assign::STATEMENTS,
+        orders::release::STATEMENTS,
+        orders::read::STATEMENTS,
+        history::STATEMENTS,
+        migrations::STATEMENTS,
+        audit::STATEMENTS,
+    ]
+    .concat()
+}
+
+impl Statement {
+    /// Runs it in a transaction; the number of rows that it changed.
+    pub(super) async fn execute(self, tx: &Transaction<'_>, params: &[&(dyn ToSql + Sync)]) -> Result<u64, StoreError> {
+        let prepared = tx.prepare_cached(self.sql).await?;
+        Ok(tx.execute(&prepared, params).await?)
+    }
+
+    /// Runs it in a transaction; its row, if it gives one.
+    pub(super) async fn query_opt(
+        self,
+        tx: &Transaction<'_>,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, StoreError> {
+        let prepared = tx.prepare_cached(self.sql).await?;
+        Ok(tx.query_opt(&prepared, params).await?)
+    }
+
+    /// Runs it in a transaction; its one row.
+    pub(super) async fn query_one(
+        self,
+        tx: &Transaction<'_>,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, StoreError> {
+        let prepared = tx.prepare_cached(self.sql).await?;
+        Ok(tx.query_one(&prepared, params).await?)
+    }
+}
