@@ -78,7 +78,7 @@ mod tests {
 
     const WINDOW: TimeWindow = TimeWindow {
         future_max: Duration::from_secs(30),
-        age_max: Duration::from_secs(24 * 3600),
+        age_max: Duration::from_hours(24),
     };
 
     fn at(offset_secs: i64) -> Result<Fix, TimeError> {

@@ -103,6 +103,7 @@ impl State {
     ];
 
     /// The state after `event`, or proof that the event cannot happen here.
+    #[allow(clippy::match_same_arms, reason = "one line a rule")]
     pub fn next(self, event: Event) -> Result<State, IllegalTransition> {
         match (self, event) {
             (State::Started, Event::ChargeIntended) => Ok(State::Charging),

@@ -1,0 +1,86 @@
+//! Who could serve an order: the nearest drivers that are fresh and free. A proposal; the assignment decides.
+
+use jiff::Timestamp;
+use waybill_domain::id::DriverId;
+use waybill_domain::position::Position;
+
+use crate::storage::StoreError;
+use crate::storage::live::{LiveStore, Near, SearchArea};
+use crate::storage::orders::{Candidate, OrderStore};
+
+/// How many drivers of a crowded place are looked at before a search gives up. With 2,048 drivers nearer and all of
+/// them busy, one more is not near.
+const SEARCH_MAX: usize = 2_048;
+
+/// Finds drivers.
+#[derive(Clone)]
+pub struct Dispatch {
+    live: LiveStore,
+    orders: OrderStore,
+    radius_m: f64,
+    candidates: usize,
+}
+
+impl Dispatch {
+    /// Proposes up to `candidates` drivers within `radius_m` metres.
+    pub fn new(live: LiveStore, orders: OrderStore, radius_m: f64, candidates: usize) -> Dispatch {
+        Dispatch {
+            live,
+            orders,
+            radius_m,
+            candidates,
+        }
+    }
+
+    /// Whether drivers can be looked for now.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.live.check().await
+    }
+
+    /// The nearest fresh, free drivers, nearest first.
+    pub async fn candidates(&self, pickup: Position) -> Result<Vec<Candidate>, StoreError> {
+        let area = SearchArea {
+            centre: pickup,
+            radius_m: self.radius_m,
+        };
+        let near = self.search(area, self.candidates).await?;
+        Ok(near
+            .into_iter()
+            .map(|near| Candidate {
+                driver: near.driver,
+                distance_m: near.distance_m,
+            })
+            .collect())
+    }
+
+    /// Up to `count` fresh, free drivers in the area, nearest first.
+    ///
+    /// Redis does not know who is busy, so the nearest few may all be: the search widens until enough are free, or
+    /// until the area is searched.
+    pub async fn search(&self, area: SearchArea, count: usize) -> Result<Vec<Near>, StoreError> {
+        let mut asked = count.max(1) * 2;
+        loop {
+            let (near, whole) = self.live.nearest(area, asked, Timestamp::now()).await?;
+            let free = self.free_of(near, count).await?;
+            if free.len() >= count || whole || asked >= SEARCH_MAX {
+                return Ok(free);
+            }
+            asked = (asked * 4).min(SEARCH_MAX);
+        }
+    }
+
+    async fn free_of(&self, near: Vec<Near>, count: usize) -> Result<Vec<Near>, StoreError> {
+        if near.is_empty() {
+            return Ok(near);
+        }
+        let drivers: Vec<DriverId> = near.iter().map(|near| near.driver.clone()).collect();
+        let limit = i64::try_from(count).unwrap_or(i64::MAX);
+        let free = self.orders.free_among(&drivers, limit).await?;
+        // Both lists are in the order of distance.
+        let mut free = free.into_iter().peekable();
+        Ok(near
+            .into_iter()
+            .filter(|near| free.next_if(|driver| *driver == near.driver).is_some())
+            .collect())
+    }
+}

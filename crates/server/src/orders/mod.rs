@@ -1,0 +1,94 @@
+//! Orders from the first call to their end.
+//!
+//! [`service`] takes the calls. [`drive`] brings one order to rest: it asks the rulebook what is next, runs that step
+//! with no transaction open, and commits what came of it under the fence. [`steps`] are those steps; [`dispatch`] finds
+//! drivers. [`running`] is how calls and workers of this process meet; [`sweeper`] takes up what a dead process left.
+//!
+//! A saga is a task of the process, never of a request: a client that hangs up changes nothing but who hears.
+
+mod dispatch;
+mod drive;
+mod running;
+pub mod service;
+mod steps;
+pub mod sweeper;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::dispatch::Dispatch;
+
+use self::running::Running;
+use crate::egress::payments::PaymentClient;
+use crate::metrics::Metrics;
+use crate::storage::orders::{OrderStore, Work};
+
+/// How orders are worked on. See `[orders]` in `config/waybill.toml`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a driver is looked for.
+    pub assignment_window: Duration,
+    /// How often the sweeper looks for orders that nobody works on.
+    pub sweep_interval: Duration,
+    /// How many orders it takes at once.
+    pub sweep_batch: usize,
+    /// How many sagas this process runs at once; calls above that are refused.
+    pub in_flight_max: usize,
+    /// How long all sends of one step to the payment provider may take. Shorter than the lease.
+    pub payment_timeout: Duration,
+}
+
+/// All that a saga needs.
+pub struct Context {
+    pub(crate) store: OrderStore,
+    pub(crate) payments: Arc<PaymentClient>,
+    pub(crate) dispatch: Dispatch,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) settings: Settings,
+    running: Running,
+    capacity: Arc<Semaphore>,
+    tasks: TaskTracker,
+    draining: CancellationToken,
+}
+
+impl Context {
+    /// A context whose sagas run on `tasks` and give their orders back once `draining` is cancelled.
+    pub fn new(
+        store: OrderStore,
+        payments: Arc<PaymentClient>,
+        dispatch: Dispatch,
+        metrics: Arc<Metrics>,
+        settings: Settings,
+        tasks: TaskTracker,
+        draining: CancellationToken,
+    ) -> Arc<Context> {
+        let capacity = Arc::new(Semaphore::new(settings.in_flight_max));
+        let running = Running::default();
+        Arc::new(Context {
+            store,
+            payments,
+            dispatch,
+            metrics,
+            settings,
+            running,
+            capacity,
+            tasks,
+            draining,
+        })
+    }
+
+    /// Works on the order in a task of the process.
+    fn spawn(self: &Arc<Self>, work: Work, permit: OwnedSemaphorePermit) {
+        let context = Arc::clone(self);
+        let announced = context.running.begin(work.order.id);
+        self.tasks.spawn(async move {
+            drive::drive(&context, work, &announced).await;
+            drop(announced);
+            drop(permit);
+        });
+    }
+}

@@ -1,0 +1,270 @@
+//! The calls of the order service, free of gRPC.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
+use waybill_domain::id::OrderId;
+use waybill_domain::order::{Order, OrderRequest};
+
+use super::Context;
+use crate::resilience::Deadline;
+use crate::storage::StoreError;
+use crate::storage::orders::{Accepted, Cancelled, Completed, Earlier, ListFilter, StepRecord};
+
+/// The least time in which an order can be accepted and answered. With less left, nothing is begun.
+const ACCEPT_TIME_MIN: Duration = Duration::from_millis(500);
+/// How long before the caller's deadline the answer "still running" leaves.
+const ANSWER_MARGIN: Duration = Duration::from_millis(50);
+/// How often another process's progress is looked at: at first, and at most.
+const POLL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+
+/// The answer to a placed order.
+#[derive(Debug)]
+pub enum Placed {
+    /// Settled by this call.
+    Settled(Box<Order>),
+    /// Settled before, or by the call that this one joined: the very bytes of that answer.
+    Replayed(Vec<u8>),
+}
+
+/// Why an order was not placed, or not answered.
+#[derive(Debug, Error)]
+pub enum PlaceError {
+    /// The key made another order before.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// It runs on; the time to wait for it is up.
+    #[error("order {0} is still in progress")]
+    InProgress(OrderId),
+    /// So little time was left that nothing was begun.
+    #[error("less than {} ms are left, which is too little to begin an order", ACCEPT_TIME_MIN.as_millis())]
+    TooLate,
+    /// This process runs as many sagas as it may.
+    #[error("too many orders are in progress")]
+    Overloaded,
+    /// Nothing was begun: what an order needs is not there.
+    #[error("{0}")]
+    NotReady(&'static str),
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a call on an order was refused.
+#[derive(Debug, Error)]
+pub enum OrderError {
+    /// There is no such order.
+    #[error("there is no such order")]
+    NotFound,
+    /// It has no driver to set free.
+    #[error("the order has no driver to set free")]
+    NotCompletable,
+    /// It is completed or failed.
+    #[error("the order can no longer be cancelled")]
+    NotCancellable,
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Whose order it is.
+enum Begun {
+    /// A worker of this process has it.
+    Here(OrderId),
+    /// The key made it before.
+    Earlier(Earlier),
+}
+
+/// The calls on orders.
+#[derive(Clone)]
+pub struct OrderService {
+    context: Arc<Context>,
+}
+
+impl OrderService {
+    /// A service over the sagas of `context`.
+    pub fn new(context: Arc<Context>) -> OrderService {
+        OrderService { context }
+    }
+
+    /// Places an order, or answers as the first call with its key was answered.
+    pub async fn place(&self, request: &OrderRequest, deadline: Deadline) -> Result<Placed, PlaceError> {
+        let earlier = match self.preflight(deadline).await {
+            Ok(permit) => match self.begin(request.clone(), permit).await? {
+                Begun::Here(id) => return self.settle(id, request, deadline).await,
+                Begun::Earlier(earlier) => earlier,
+            },
+            // Replays need none of what a new order needs.
+            Err(refusal) => self.context.store.find_earlier(request).await?.ok_or(refusal)?,
+        };
+        match earlier.answer {
+            _ if earlier.hash != request.hash() => Err(PlaceError::KeyReused),
+            Some(bytes) => Ok(Placed::Replayed(bytes)),
+            None => self.replay(earlier.order, request, deadline).await,
+        }
+    }
+
+    /// Accepts the order and sets a worker on it, in a task of its own: a caller that hangs up in between leaves no
+    /// accepted order without its worker.
+    async fn begin(&self, request: OrderRequest, permit: OwnedSemaphorePermit) -> Result<Begun, StoreError> {
+        let context = Arc::clone(&self.context);
+        let begun = self.context.tasks.spawn(async move {
+            match context.store.accept(OrderId::new(Uuid::now_v7()), &request).await? {
+                Accepted::Earlier(earlier) => Ok(Begun::Earlier(earlier)),
+                Accepted::New(work) => {
+                    let id = work.order.id;
+                    context.spawn(*work, permit);
+                    Ok(Begun::Here(id))
+                }
+            }
+        });
+        finish(begun).await
+    }
+
+    /// The order as it is now, with its log.
+    pub async fn get(&self, id: OrderId) -> Result<(Order, Vec<StepRecord>), OrderError> {
+        let (order, steps) = tokio::try_join!(self.context.store.read(id), self.context.store.read_steps(id))?;
+        Ok((order.ok_or(OrderError::NotFound)?, steps))
+    }
+
+    /// Up to `limit` orders, the newest first.
+    pub async fn list(&self, filter: &ListFilter, limit: i64) -> Result<Vec<Order>, OrderError> {
+        Ok(self.context.store.list(filter, limit).await?)
+    }
+
+    /// Sets the order's driver free: the service was rendered.
+    pub async fn complete(&self, id: OrderId) -> Result<Order, OrderError> {
+        // A task of its own: a caller that hangs up between two statements does not undo what it asked for.
+        let context = Arc::clone(&self.context);
+        match finish(
+            self.context
+                .tasks
+                .spawn(async move { context.store.complete(id).await }),
+        )
+        .await?
+        {
+            Completed::Done(order) => {
+                self.context.metrics.orders.step("complete", "succeeded");
+                Ok(*order)
+            }
+            Completed::NotFound => Err(OrderError::NotFound),
+            Completed::NotCompletable => Err(OrderError::NotCompletable),
+        }
+    }
+
+    /// Cancels the order and waits for its end; the order as it then is, or as it is when the time is up.
+    pub async fn cancel(&self, id: OrderId, deadline: Deadline) -> Result<Order, OrderError> {
+        let context = Arc::clone(&self.context);
+        let cancelled = self.context.tasks.spawn(async move {
+            let cancelled = context.store.cancel(id).await?;
+            if let Cancelled::Refunding(work) = cancelled {
+                // Without a permit the sweeper takes it up once the lease is over: the refund is decided either way.
+                if let Ok(permit) = Arc::clone(&context.capacity).try_acquire_owned() {
+                    context.spawn(*work, permit);
+                }
+                return Ok(Cancelled::Requested);
+            }
+            Ok(cancelled)
+        });
+        match finish(cancelled).await? {
+            Cancelled::NotFound => Err(OrderError::NotFound),
+            Cancelled::NotCancellable => Err(OrderError::NotCancellable),
+            Cancelled::Requested | Cancelled::Undone | Cancelled::Refunding(_) => {
+                self.context.metrics.orders.step("cancel", "requested");
+                self.until_at_rest(id, deadline).await
+            }
+        }
+    }
+
+    /// What must be there before an order is begun; and a place for its saga.
+    async fn preflight(&self, deadline: Deadline) -> Result<OwnedSemaphorePermit, PlaceError> {
+        let context = &self.context;
+        if deadline.remaining() < ACCEPT_TIME_MIN {
+            return Err(PlaceError::TooLate);
+        }
+        if context.draining.is_cancelled() {
+            return Err(PlaceError::NotReady("the server is draining"));
+        }
+        if context.payments.retry_after().is_some() {
+            return Err(PlaceError::NotReady("the payment provider is not available"));
+        }
+        // A charge without a way to find a driver would only be refunded.
+        if context.dispatch.check().await.is_err() {
+            return Err(PlaceError::NotReady("the drivers' positions are not available"));
+        }
+        Arc::clone(&context.capacity)
+            .try_acquire_owned()
+            .map_err(|_| PlaceError::Overloaded)
+    }
+
+    /// Waits for the order that this call began.
+    async fn settle(&self, id: OrderId, request: &OrderRequest, deadline: Deadline) -> Result<Placed, PlaceError> {
+        match self.wait(deadline, self.context.running.settled(id)).await {
+            Some(Some(order)) => Ok(Placed::Settled(Box::new(order))),
+            // Put off: whoever takes it up next settles it.
+            Some(None) => self.replay(id, request, deadline).await,
+            None => Err(PlaceError::InProgress(id)),
+        }
+    }
+
+    /// Waits for an order that another call began, in this process or another.
+    async fn replay(&self, id: OrderId, request: &OrderRequest, deadline: Deadline) -> Result<Placed, PlaceError> {
+        let stored = self.poll(id, || async {
+            Ok(self
+                .context
+                .store
+                .find_earlier(request)
+                .await?
+                .and_then(|earlier| earlier.answer))
+        });
+        match self.wait(deadline, stored).await {
+            Some(bytes) => Ok(Placed::Replayed(bytes?)),
+            None => Err(PlaceError::InProgress(id)),
+        }
+    }
+
+    async fn until_at_rest(&self, id: OrderId, deadline: Deadline) -> Result<Order, OrderError> {
+        let at_rest = self.poll(id, || async {
+            let order = self.context.store.read(id).await?;
+            // A cancellation that is asked for but not yet seen by its worker: `succeeded` is not its end.
+            Ok(order.filter(|order| order.state.is_terminal()))
+        });
+        match self.wait(deadline, at_rest).await {
+            Some(order) => Ok(order?),
+            None => self.context.store.read(id).await?.ok_or(OrderError::NotFound),
+        }
+    }
+
+    /// Asks until there is an answer: at once when this process settles the order, else now and then.
+    async fn poll<T, F>(&self, id: OrderId, ask: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<Option<T>, StoreError>>,
+    {
+        let mut pause = POLL.0;
+        loop {
+            if let Some(found) = ask().await? {
+                return Ok(found);
+            }
+            tokio::select! {
+                Some(_) = self.context.running.settled(id) => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(POLL.1);
+        }
+    }
+
+    /// Waits until shortly before the deadline, so that there is time left to say that it was too short.
+    async fn wait<T>(&self, deadline: Deadline, future: impl Future<Output = T>) -> Option<T> {
+        let until = Deadline::after(deadline.remaining().saturating_sub(ANSWER_MARGIN));
+        until.bound(future).await.ok()
+    }
+}
+
+/// The result of a task of ours. A panic in it was logged; the caller gets an error, the process goes on.
+async fn finish<T>(task: tokio::task::JoinHandle<Result<T, StoreError>>) -> Result<T, StoreError> {
+    task.await
+        .unwrap_or_else(|_| Err(StoreError::Unexpected("the task did not finish".to_owned())))
+}

@@ -1,0 +1,225 @@
+//! The steps of the saga. Each may be run again after a crash: its key comes from the order, its outcome is committed
+//! before the next step begins.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use rand::RngExt as _;
+use tracing::warn;
+use waybill_domain::order::Step;
+use waybill_domain::payment::{Operation, ProviderKey};
+use waybill_domain::retry;
+
+use super::Context;
+use crate::egress::payments::{Answer, ChargeRequest, RefundRequest};
+use crate::resilience::Deadline;
+use crate::storage::StoreError;
+use crate::storage::orders::{Assigned, Outcome, Postponement, Work};
+
+/// After so many tries of an order, a person should look. It is still tried.
+const ATTEMPTS_BEFORE_ATTENTION: i32 = 10;
+
+/// What a step came to.
+pub(super) enum Progress {
+    /// The order moved on.
+    Made,
+    /// Nothing more can be done now.
+    Later {
+        /// When to try again.
+        delay: Duration,
+        /// What to write down.
+        why: Postponement,
+    },
+}
+
+/// Runs one step, with no transaction open while it waits for anybody.
+pub(super) async fn run(context: &Context, step: Step, work: &mut Work) -> Result<Progress, StoreError> {
+    match step {
+        Step::IntendCharge => advance(context, work, Outcome::ChargeIntended).await,
+        Step::Charge => charge(context, work).await,
+        Step::Assign => assign(context, work).await,
+        Step::Refund => refund(context, work).await,
+        Step::HonourCancellation => advance(context, work, Outcome::Cancelled).await,
+    }
+}
+
+/// Charges the total. The key comes from the order, not from chance: a retry after a crash must be the *same* request
+/// to the provider, or the customer pays twice.
+async fn charge(context: &Context, work: &mut Work) -> Result<Progress, StoreError> {
+    let key = ProviderKey::new(work.order.id, Operation::Charge);
+    let request = ChargeRequest {
+        key: key.as_str(),
+        order_id: work.order.id.uuid(),
+        amount_minor: work.order.amount.minor_units(),
+        currency: work.order.amount.currency().code(),
+        payment_method: work.payment_method.as_str(),
+    };
+    let answer = context
+        .payments
+        .charge(&request, Deadline::after(context.settings.payment_timeout))
+        .await;
+    count(context, "charge", &answer);
+    match answer {
+        Answer::Done(receipt) => {
+            advance(
+                context,
+                work,
+                Outcome::Charged {
+                    provider_id: receipt.provider_id,
+                },
+            )
+            .await
+        }
+        Answer::Declined(reason) => advance(context, work, Outcome::Declined { code: reason.code }).await,
+        Answer::NotExecuted(why) => Ok(later(work, Some(("charge", why.to_string())))),
+        Answer::InProgress => Ok(later(work, None)),
+        // Doubt stays doubt: never a failure. The same key is sent again until the answer is definite.
+        Answer::Ambiguous(why) => {
+            let why = why.to_string();
+            warn!(order = %work.order.id, why, "the outcome of a charge is not known");
+            advance(context, work, Outcome::ChargeUnknown { why }).await?;
+            Ok(later(work, None))
+        }
+    }
+}
+
+/// Gives the money back. A refund does not get to refuse: it is sent until the provider confirms it.
+async fn refund(context: &Context, work: &mut Work) -> Result<Progress, StoreError> {
+    let Some(payment) = &work.order.payment else {
+        return Err(StoreError::Unexpected(format!(
+            "order {} is to be refunded, but has no payment",
+            work.order.id
+        )));
+    };
+    let key = ProviderKey::new(work.order.id, Operation::Refund);
+    let request = RefundRequest {
+        key: key.as_str(),
+        payment_intent: &payment.provider_charge_id,
+        order_id: work.order.id.uuid(),
+        amount_minor: work.order.amount.minor_units(),
+        currency: work.order.amount.currency().code(),
+    };
+    let answer = context
+        .payments
+        .refund(&request, Deadline::after(context.settings.payment_timeout))
+        .await;
+    count(context, "refund", &answer);
+    match answer {
+        Answer::Done(receipt) => {
+            advance(
+                context,
+                work,
+                Outcome::Refunded {
+                    provider_id: receipt.provider_id,
+                },
+            )
+            .await
+        }
+        Answer::Declined(reason) => {
+            let mut progress = later(work, Some(("refund", reason.code.clone())));
+            if let Progress::Later { why, .. } = &mut progress {
+                why.needs_attention = Some(format!("the provider refuses the refund: {}", reason.code));
+            }
+            Ok(progress)
+        }
+        Answer::NotExecuted(why) => Ok(later(work, Some(("refund", why.to_string())))),
+        Answer::InProgress => Ok(later(work, None)),
+        Answer::Ambiguous(why) => {
+            let why = why.to_string();
+            warn!(order = %work.order.id, why, "the outcome of a refund is not known");
+            advance(context, work, Outcome::RefundUnknown { why }).await?;
+            Ok(later(work, None))
+        }
+    }
+}
+
+/// Binds the nearest free driver, for as long as the window is open.
+async fn assign(context: &Context, work: &mut Work) -> Result<Progress, StoreError> {
+    let window = SignedDuration::try_from(context.settings.assignment_window).unwrap_or(SignedDuration::MAX);
+    for round in 0_u32.. {
+        let (candidates, none_why) = match context.dispatch.candidates(work.order.pickup).await {
+            Ok(candidates) => (candidates, "no free driver is near"),
+            // Redis is down: drivers cannot be found, which is no reason to give the money back before the window ends.
+            Err(StoreError::Unavailable { .. }) => (Vec::new(), "the drivers' positions cannot be read"),
+            Err(error) => return Err(error),
+        };
+        if !candidates.is_empty() {
+            match context.store.assign(work, &candidates).await? {
+                Assigned::Yes => {
+                    context.metrics.orders.step("assign", "succeeded");
+                    return Ok(Progress::Made);
+                }
+                Assigned::CancelRequested => {
+                    work.cancel_requested = true;
+                    return Ok(Progress::Made);
+                }
+                Assigned::NoneFree => {}
+            }
+        }
+        // The lease is kept while this waits, and the database's clock tells when the window ends.
+        let renewal = context.store.renew(work.lease).await?;
+        if renewal.cancel_requested {
+            work.cancel_requested = true;
+            return Ok(Progress::Made);
+        }
+        let charged_at = work
+            .order
+            .payment
+            .as_ref()
+            .map_or(work.order.updated_at, |payment| payment.charged_at);
+        if renewal.now.duration_since(charged_at) >= window {
+            return advance(
+                context,
+                work,
+                Outcome::NoDriver {
+                    why: none_why.to_owned(),
+                },
+            )
+            .await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause(round)) => {}
+            // Somebody else goes on with the search.
+            () = context.draining.cancelled() => {
+                return Ok(Progress::Later { delay: Duration::ZERO, why: Postponement::default() });
+            }
+        }
+    }
+    Ok(Progress::Made)
+}
+
+/// Between two looks for a driver: a quarter of a second at first, a second later, jittered so that the orders that
+/// wait for one driver do not ask in step.
+fn pause(round: u32) -> Duration {
+    let base = Duration::from_millis(250) * round.clamp(1, 4);
+    base.mul_f64(rand::rng().random_range(0.75..1.25))
+}
+
+async fn advance(context: &Context, work: &mut Work, outcome: Outcome) -> Result<Progress, StoreError> {
+    context.store.advance(work, &outcome).await?;
+    Ok(Progress::Made)
+}
+
+/// Puts the order off by the saga's own schedule, which grows with every time that it was taken up.
+fn later(work: &Work, step: Option<(&'static str, String)>) -> Progress {
+    let tries = u32::try_from(work.attempts).unwrap_or(1).max(1);
+    let delay = retry::next_try_after(tries, rand::rng().random());
+    let needs_attention = (work.attempts >= ATTEMPTS_BEFORE_ATTENTION)
+        .then(|| format!("tried {} times, still {}", work.attempts, work.order.state));
+    Progress::Later {
+        delay,
+        why: Postponement { step, needs_attention },
+    }
+}
+
+fn count<T>(context: &Context, step: &'static str, answer: &Answer<T>) {
+    let outcome = match answer {
+        Answer::Done(_) => "succeeded",
+        Answer::Declined(_) => "declined",
+        Answer::NotExecuted(_) => "not_executed",
+        Answer::InProgress => "in_progress",
+        Answer::Ambiguous(_) => "unknown",
+    };
+    context.metrics.dependencies.provider_answered(outcome);
+    context.metrics.orders.step(step, outcome);
+}

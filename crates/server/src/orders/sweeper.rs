@@ -1,0 +1,55 @@
+//! Takes up the orders that nobody works on: their owner died, stalled past its lease, or put them off until now. Every
+//! instance sweeps; the database gives each order to one of them.
+
+use std::sync::Arc;
+
+use rand::RngExt as _;
+use tracing::{debug, warn};
+
+use super::Context;
+
+/// Sweeps until the service drains.
+pub async fn run(context: Arc<Context>) {
+    loop {
+        // Jittered, so that the instances do not sweep in step.
+        let pause = context
+            .settings
+            .sweep_interval
+            .mul_f64(rand::rng().random_range(0.8..1.2));
+        tokio::select! {
+            () = context.draining.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        while sweep(&context).await {}
+    }
+}
+
+/// Takes up one batch; whether there may be more.
+async fn sweep(context: &Arc<Context>) -> bool {
+    // Only as many as can be worked on at once: a lease that waits for its worker runs out.
+    let free = context.capacity.available_permits().min(context.settings.sweep_batch);
+    let mut permits = Vec::with_capacity(free);
+    while permits.len() < free
+        && let Ok(permit) = Arc::clone(&context.capacity).try_acquire_owned()
+    {
+        permits.push(permit);
+    }
+    let limit = i64::try_from(permits.len()).unwrap_or(i64::MAX);
+    if limit == 0 || context.draining.is_cancelled() {
+        return false;
+    }
+    let due = match context.store.claim_due(limit).await {
+        Ok(due) => due,
+        Err(error) => {
+            warn!(%error, "cannot look for orders to take up");
+            return false;
+        }
+    };
+    context.metrics.orders.swept(due.len() as u64);
+    let full = due.len() == permits.len();
+    for (work, permit) in due.into_iter().zip(permits) {
+        debug!(order = %work.order.id, status = %work.order.state, fence = work.lease.fence, "order taken up");
+        context.spawn(work, permit);
+    }
+    full
+}
