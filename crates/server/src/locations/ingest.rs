@@ -1,0 +1,149 @@
+//! Gathers fixes into batches: while one batch is on its way to disk, the next one fills. So one write of the disk is
+//! shared by all who wait, and nobody waits for a timer.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+use waybill_domain::fix::Fix;
+
+use super::Settings;
+use crate::metrics::Metrics;
+use crate::storage::live::{LiveStore, Stored};
+
+/// Why fixes were not stored. They may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum IngestError {
+    /// The stream holds as many fixes as it may: the history is behind.
+    #[error("the buffer of fixes is full")]
+    Full,
+    /// Redis did not confirm them. They may be stored all the same; a second copy changes nothing.
+    #[error("the live store is not available")]
+    Unavailable,
+    /// The server stops.
+    #[error("the server is draining")]
+    Draining,
+}
+
+/// Takes fixes in.
+#[derive(Clone)]
+pub struct Ingest {
+    shards: Arc<[mpsc::Sender<Submission>]>,
+    live: LiveStore,
+    metrics: Arc<Metrics>,
+}
+
+struct Submission {
+    fixes: Vec<Fix>,
+    stored: oneshot::Sender<Result<(), IngestError>>,
+}
+
+impl Ingest {
+    /// Starts one batcher a shard on `tasks`. They end when every clone of this is dropped.
+    pub fn start(live: LiveStore, metrics: Arc<Metrics>, settings: &Settings, tasks: &TaskTracker) -> Ingest {
+        let shards = (0..live.keys().shards().len())
+            .map(|shard| {
+                let (sender, receiver) = mpsc::channel(settings.queue_max);
+                let batcher = Batcher {
+                    shard,
+                    receiver,
+                    live: live.clone(),
+                    metrics: Arc::clone(&metrics),
+                    batch_max: settings.batch_max,
+                };
+                tasks.spawn(batcher.run());
+                sender
+            })
+            .collect();
+        Ingest { shards, live, metrics }
+    }
+
+    /// Stores the fixes; returns when all of them are safe.
+    pub async fn store(&self, fixes: Vec<Fix>) -> Result<(), IngestError> {
+        let mut waiting = Vec::with_capacity(self.shards.len());
+        for (shard, fixes) in self.by_shard(fixes) {
+            let (stored, answer) = oneshot::channel();
+            let sender = self.shards.get(shard).ok_or(IngestError::Unavailable)?;
+            // Full: this waits, and with it the caller's stream. That is the back pressure.
+            sender
+                .send(Submission { fixes, stored })
+                .await
+                .map_err(|_| IngestError::Draining)?;
+            waiting.push(answer);
+        }
+        for answer in waiting {
+            answer.await.map_err(|_| IngestError::Draining)??;
+        }
+        Ok(())
+    }
+
+    /// Counts fixes that were refused before they came here.
+    pub fn rejected(&self, reason: &'static str) {
+        self.metrics.locations.rejected(reason, 1);
+    }
+
+    fn by_shard(&self, fixes: Vec<Fix>) -> Vec<(usize, Vec<Fix>)> {
+        if self.shards.len() == 1 {
+            return if fixes.is_empty() { Vec::new() } else { vec![(0, fixes)] };
+        }
+        let mut shards: Vec<(usize, Vec<Fix>)> = (0..self.shards.len()).map(|shard| (shard, Vec::new())).collect();
+        for fix in fixes {
+            let shard = self.live.keys().shard_of(&fix.driver);
+            if let Some((_, fixes)) = shards.get_mut(shard) {
+                fixes.push(fix);
+            }
+        }
+        shards.retain(|(_, fixes)| !fixes.is_empty());
+        shards
+    }
+}
+
+struct Batcher {
+    shard: usize,
+    receiver: mpsc::Receiver<Submission>,
+    live: LiveStore,
+    metrics: Arc<Metrics>,
+    batch_max: usize,
+}
+
+impl Batcher {
+    async fn run(mut self) {
+        while let Some(first) = self.receiver.recv().await {
+            let mut fixes = first.fixes;
+            let mut waiting = vec![first.stored];
+            while fixes.len() < self.batch_max
+                && let Ok(next) = self.receiver.try_recv()
+            {
+                fixes.extend(next.fixes);
+                waiting.push(next.stored);
+            }
+            let result = self.store(&fixes).await;
+            for stored in waiting {
+                // Whoever hung up meanwhile need not be told.
+                let _ = stored.send(result);
+            }
+        }
+    }
+
+    async fn store(&self, fixes: &[Fix]) -> Result<(), IngestError> {
+        let count = fixes.len() as u64;
+        match self.live.store(self.shard, fixes, Timestamp::now()).await {
+            Ok(Stored::Yes) => {
+                self.metrics.locations.stored(count);
+                Ok(())
+            }
+            Ok(Stored::Full) => {
+                self.metrics.locations.refused(count);
+                Err(IngestError::Full)
+            }
+            Err(error) => {
+                warn!(%error, fixes = count, "fixes not stored");
+                self.metrics.locations.refused(count);
+                Err(IngestError::Unavailable)
+            }
+        }
+    }
+}
