@@ -1,0 +1,145 @@
+//! From the configuration to the settings of each part, so that no part knows the whole.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use uuid::Uuid;
+use waybill_domain::fix::TimeWindow;
+
+use crate::config::{Bucket, Config};
+use crate::egress::payments;
+use crate::grpc::{LocationLimits, STREAMS, edge};
+use crate::storage::{live, orders as order_store, postgres, redis};
+use crate::{locations, orders};
+
+/// A name for this process, in every step that it logs: unique, since two instances may share a host and a pid may
+/// come again.
+pub fn instance_name() -> String {
+    let id = Uuid::now_v7().simple().to_string();
+    // The end of a UUIDv7 is random, its beginning is the time.
+    format!("{}-{}", std::process::id(), id.get(24..).unwrap_or_default())
+}
+
+pub fn postgres(config: &Config) -> postgres::Settings {
+    let settings = &config.postgres;
+    postgres::Settings {
+        url: settings.url.clone(),
+        pool_max: settings.pool_max,
+        acquire_timeout: settings.acquire_timeout.0,
+        statement_timeout: settings.statement_timeout.0,
+        lock_timeout: settings.lock_timeout.0,
+    }
+}
+
+/// A transaction of a few statements at their worst, and the wait for its connection.
+pub fn postgres_call_max(config: &Config) -> Duration {
+    config.postgres.acquire_timeout.0 + 2 * config.postgres.statement_timeout.0
+}
+
+pub fn redis(config: &Config) -> redis::Settings {
+    let settings = &config.redis;
+    redis::Settings {
+        url: settings.url.clone(),
+        connect_timeout: settings.connect_timeout.0,
+        command_timeout: settings.command_timeout.0,
+        shards: settings.shards,
+    }
+}
+
+pub fn payments(config: &Config) -> payments::Settings {
+    let settings = &config.payments;
+    let secret: SecretString = settings.secret_key.clone();
+    payments::Settings {
+        connect_timeout: settings.connect_timeout.0,
+        attempt_timeout: settings.attempt_timeout.0,
+        total_timeout: settings.total_timeout.0,
+        in_flight_max: settings.in_flight_max,
+        rate_per_second: NonZeroU32::new(settings.rate_per_second).unwrap_or(NonZeroU32::MIN),
+        ..payments::Settings::new(settings.url.clone(), secret)
+    }
+}
+
+pub fn live(config: &Config) -> live::Settings {
+    live::Settings {
+        ttl: config.locations.ttl.0,
+        high_water: config.locations.high_water,
+    }
+}
+
+pub fn order_store(config: &Config, instance: String) -> order_store::Settings {
+    order_store::Settings {
+        instance,
+        lease_secs: config.orders.lease.0.as_secs_f64(),
+    }
+}
+
+pub fn orders(config: &Config) -> orders::Settings {
+    let settings = &config.orders;
+    orders::Settings {
+        assignment_window: settings.assignment_window.0,
+        sweep_interval: settings.sweep_interval.0,
+        sweep_batch: settings.sweep_batch,
+        in_flight_max: settings.in_flight_max,
+        payment_timeout: config.payments.total_timeout.0,
+    }
+}
+
+pub fn locations(config: &Config) -> locations::Settings {
+    let settings = &config.locations;
+    locations::Settings {
+        batch_max: settings.batch_max,
+        queue_max: settings.queue_max,
+        history_batch_max: settings.history_batch_max,
+        history_poll: settings.history_poll.0,
+        keep_stored: settings.keep_stored,
+        retention_days: settings.retention_days,
+    }
+}
+
+pub fn location_limits(config: &Config) -> LocationLimits {
+    LocationLimits {
+        window: TimeWindow {
+            future_max: config.locations.future_max.0,
+            age_max: config.locations.age_max.0,
+        },
+        idle_max: config.grpc.stream_idle_max.0,
+    }
+}
+
+pub fn ingress(config: &Config) -> edge::IngressSettings {
+    let limits = &config.limits;
+    let rate = |bucket: &Bucket| edge::Rate::new(bucket.per_second, bucket.burst);
+    let class = |principal, all| edge::ClassLimit {
+        principal: rate(principal),
+        all: rate(all),
+    };
+    edge::IngressSettings {
+        orders: class(&limits.orders_per_user, &limits.orders_in_all),
+        reads: class(&limits.reads_per_caller, &limits.reads_in_all),
+        fixes: class(&limits.fixes_per_driver, &limits.fixes_in_all),
+        wait_max: limits.wait_max.0,
+    }
+}
+
+pub fn connections(config: &Config) -> edge::ConnectionLimits {
+    edge::ConnectionLimits {
+        connections_max: config.grpc.connections_max,
+        ..edge::ConnectionLimits::default()
+    }
+}
+
+pub fn http2(config: &Config) -> edge::Http2Limits {
+    edge::Http2Limits {
+        concurrent_streams_max: config.grpc.streams_per_connection_max,
+        ..edge::Http2Limits::default()
+    }
+}
+
+pub fn deadlines(config: &Config) -> edge::DeadlineSettings {
+    edge::DeadlineSettings {
+        default: config.grpc.deadline_default.0,
+        max: config.grpc.deadline_max.0,
+        streams: STREAMS,
+    }
+}

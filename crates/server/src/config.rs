@@ -1,0 +1,415 @@
+//! One documented file, `config/waybill.toml`, is the default. A user's file, the environment and the command line lie
+//! over it, in this order. An unknown key is refused: a misspelt limit must not be no limit.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use config::{File, FileFormat};
+use secrecy::SecretString;
+use serde::Deserialize;
+use thiserror::Error;
+
+/// The defaults, with a comment on each.
+pub const DEFAULTS: &str = include_str!("../../../config/waybill.toml");
+
+/// What separates a section from its key in a variable's name. One underscore would not: keys have them.
+const SEPARATOR: &str = "__";
+const PREFIX: &str = "WAYBILL_";
+/// Variables with our prefix that are not settings: they tell the sandbox where its programs are.
+const NOT_SETTINGS: [&str; 2] = ["WAYBILL_SANDBOX_POSTGRES_BIN", "WAYBILL_SANDBOX_REDIS_BIN"];
+
+/// A setting that cannot be used. The text names the key, and ends the program with status 64.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// A file, a key or a value that cannot be read.
+    #[error("{0}")]
+    Read(#[from] config::ConfigError),
+    /// A variable that is named like a setting and is none.
+    #[error(
+        "the environment variable {0} is not a setting: write WAYBILL_<SECTION>__<KEY>, such as WAYBILL_POSTGRES__URL"
+    )]
+    Variable(String),
+    /// A value out of its range.
+    #[error("{key} {why}")]
+    Value {
+        /// Which, as `section.key`.
+        key: &'static str,
+        /// What it must be.
+        why: String,
+    },
+}
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            $($(#[$field_doc])* #[doc = concat!("See `", stringify!($field), "` in `config/waybill.toml`.")] pub $field: $type,)+
+        }
+    };
+}
+
+section! {
+    /// All settings.
+    Config {
+        grpc: Grpc,
+        http: Http,
+        postgres: Postgres,
+        redis: Redis,
+        payments: Payments,
+        orders: Orders,
+        locations: Locations,
+        limits: Limits,
+        drain: Drain,
+        log: Log,
+    }
+}
+
+section! {
+    /// The gRPC face.
+    Grpc {
+        addr: SocketAddr,
+        services: Vec<Service>,
+        reflection: bool,
+        deadline_default: Span,
+        deadline_max: Span,
+        connections_max: usize,
+        streams_per_connection_max: u32,
+        message_bytes_max: usize,
+        stream_idle_max: Span,
+    }
+}
+
+section! {
+    /// The face for operators.
+    Http { addr: SocketAddr, }
+}
+
+section! {
+    /// The connections to Postgres.
+    Postgres {
+        url: SecretString,
+        pool_max: usize,
+        acquire_timeout: Span,
+        statement_timeout: Span,
+        lock_timeout: Span,
+    }
+}
+
+section! {
+    /// The connection to Redis.
+    Redis {
+        url: SecretString,
+        connect_timeout: Span,
+        command_timeout: Span,
+        shards: u16,
+    }
+}
+
+section! {
+    /// The payment provider.
+    Payments {
+        url: String,
+        secret_key: SecretString,
+        connect_timeout: Span,
+        attempt_timeout: Span,
+        total_timeout: Span,
+        in_flight_max: usize,
+        rate_per_second: u32,
+    }
+}
+
+section! {
+    /// The saga.
+    Orders {
+        assignment_window: Span,
+        assignment_radius_m: f64,
+        candidates: usize,
+        lease: Span,
+        sweep_interval: Span,
+        sweep_batch: usize,
+        in_flight_max: usize,
+    }
+}
+
+section! {
+    /// Ingest and history.
+    Locations {
+        ttl: Span,
+        future_max: Span,
+        age_max: Span,
+        batch_max: usize,
+        queue_max: usize,
+        high_water: u64,
+        keep_stored: u64,
+        history_batch_max: usize,
+        history_poll: Span,
+        retention_days: i32,
+    }
+}
+
+section! {
+    /// The token buckets.
+    Limits {
+        orders_per_user: Bucket,
+        orders_in_all: Bucket,
+        reads_per_caller: Bucket,
+        reads_in_all: Bucket,
+        fixes_per_driver: Bucket,
+        fixes_in_all: Bucket,
+        wait_max: Span,
+    }
+}
+
+section! {
+    /// A token bucket.
+    Bucket { per_second: u32, burst: u32, }
+}
+
+section! {
+    /// The shutdown.
+    Drain { unready: Span, work: Span, hard_stop: Span, }
+}
+
+section! {
+    /// The log.
+    Log { filter: String, format: LogFormat, }
+}
+
+/// A service that a process can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    /// `waybill.order.v1.OrderService`, with the saga and the sweeper.
+    Order,
+    /// `waybill.location.v1.LocationService`, with the history writer and the reaper.
+    Location,
+    /// `waybill.fleet.v1.FleetService`.
+    Fleet,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A duration as people write it: "250ms", "1m 30s".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Span(#[serde(deserialize_with = "span")] pub Duration);
+
+fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let signed: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| serde::de::Error::custom(format!("{text:?} is not a duration such as \"250ms\" or \"20s\"")))?;
+    Duration::try_from(signed).map_err(|_| serde::de::Error::custom(format!("{text:?} is negative")))
+}
+
+impl Config {
+    /// Reads the defaults, then `file`, then the variables of `environment` with our prefix, then `flags`
+    /// (`section.key` and value), each over the one before.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: &BTreeMap<&'static str, String>,
+    ) -> Result<Config, ConfigError> {
+        let mut builder = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(path) = file {
+            builder = builder.add_source(File::from(path).format(FileFormat::Toml).required(true));
+        }
+        for (name, value) in environment {
+            if let Some(key) = setting(&name)? {
+                builder = builder.set_override(key, parse(&value))?;
+            }
+        }
+        for (key, value) in flags {
+            builder = builder.set_override(*key, parse(value))?;
+        }
+        let config: Config = builder.build()?.try_deserialize()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What no single value shows.
+    fn check(&self) -> Result<(), ConfigError> {
+        let bad = |key, why: &str| {
+            Err(ConfigError::Value {
+                key,
+                why: why.to_owned(),
+            })
+        };
+        let positive: [(&'static str, usize); 9] = [
+            ("postgres.pool_max", self.postgres.pool_max),
+            ("payments.in_flight_max", self.payments.in_flight_max),
+            ("orders.candidates", self.orders.candidates),
+            ("orders.sweep_batch", self.orders.sweep_batch),
+            ("orders.in_flight_max", self.orders.in_flight_max),
+            ("locations.batch_max", self.locations.batch_max),
+            ("locations.queue_max", self.locations.queue_max),
+            ("locations.history_batch_max", self.locations.history_batch_max),
+            ("grpc.connections_max", self.grpc.connections_max),
+        ];
+        for (key, value) in positive {
+            if value == 0 {
+                return bad(key, "must be at least 1");
+            }
+        }
+        if self.grpc.services.is_empty() {
+            return bad("grpc.services", "must name at least one of order, location, fleet");
+        }
+        if self.redis.shards == 0 {
+            return bad("redis.shards", "must be at least 1");
+        }
+        if !(self.orders.assignment_radius_m.is_finite() && self.orders.assignment_radius_m > 0.0) {
+            return bad(
+                "orders.assignment_radius_m",
+                "must be a number of metres greater than 0",
+            );
+        }
+        if self.payments.total_timeout.0 + 2 * self.postgres.statement_timeout.0 > self.orders.lease.0 {
+            return bad(
+                "orders.lease",
+                "must be at least payments.total_timeout and two statement timeouts long",
+            );
+        }
+        if self.locations.retention_days < 2 {
+            return bad("locations.retention_days", "must be at least 2");
+        }
+        if self.locations.high_water <= self.locations.keep_stored {
+            return bad("locations.high_water", "must be greater than locations.keep_stored");
+        }
+        if self.drain.unready.0 + self.drain.work.0 > self.drain.hard_stop.0 {
+            return bad(
+                "drain.hard_stop",
+                "must be at least drain.unready and drain.work together",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The key that a variable sets; `None` for a variable that is not ours.
+fn setting(name: &str) -> Result<Option<String>, ConfigError> {
+    let Some(rest) = name.strip_prefix(PREFIX) else {
+        return Ok(None);
+    };
+    if NOT_SETTINGS.contains(&name) {
+        return Ok(None);
+    }
+    match rest.split_once(SEPARATOR) {
+        Some((section, key)) => Ok(Some(format!("{}.{}", section.to_lowercase(), key.to_lowercase()))),
+        None => Err(ConfigError::Variable(name.to_owned())),
+    }
+}
+
+/// Lists are written with commas; all else is converted where it is read.
+fn parse(value: &str) -> config::Value {
+    if value.contains(',') && !value.contains("://") {
+        let parts: Vec<String> = value.split(',').map(|part| part.trim().to_owned()).collect();
+        return config::Value::from(parts);
+    }
+    config::Value::from(value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::load(None, environment, &BTreeMap::new())
+    }
+
+    fn refusal(environment: &[(&str, &str)]) -> String {
+        load(environment).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_documented_file_is_the_default() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.orders.lease, Span(Duration::from_secs(15)));
+        assert_eq!(
+            config.grpc.services,
+            [Service::Order, Service::Location, Service::Fleet]
+        );
+        assert_eq!(config.postgres.acquire_timeout, Span(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn a_file_lies_over_the_defaults_the_environment_over_it_and_flags_over_all() {
+        let file = std::env::temp_dir().join(format!("waybill-config-{}.toml", std::process::id()));
+        std::fs::write(
+            &file,
+            "[postgres]\npool_max = 3\n[orders]\nsweep_batch = 3\ncandidates = 3\n",
+        )
+        .unwrap();
+        let environment = [
+            ("WAYBILL_ORDERS__SWEEP_BATCH".to_owned(), "4".to_owned()),
+            ("WAYBILL_ORDERS__CANDIDATES".to_owned(), "4".to_owned()),
+        ];
+        let flags = BTreeMap::from([("orders.candidates", "5".to_owned())]);
+        let config = Config::load(Some(&file), environment, &flags).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(
+            (
+                config.postgres.pool_max,
+                config.orders.sweep_batch,
+                config.orders.candidates
+            ),
+            (3, 4, 5)
+        );
+    }
+
+    #[test]
+    fn bad_settings_are_refused_by_name() {
+        assert!(
+            refusal(&[("WAYBILL_ORDERS__LAESE", "20s")]).contains("laese"),
+            "unknown key"
+        );
+        assert!(
+            refusal(&[("WAYBILL_ORDRES__LEASE", "20s")]).contains("ordres"),
+            "unknown section"
+        );
+        assert!(
+            refusal(&[("WAYBILL_POSTGRES_URL", "x")]).contains("WAYBILL_POSTGRES_URL"),
+            "one underscore"
+        );
+        let not_a_span = refusal(&[("WAYBILL_ORDERS__LEASE", "fast")]);
+        assert!(
+            not_a_span.contains("fast") && not_a_span.contains("orders.lease"),
+            "{not_a_span}"
+        );
+        assert!(refusal(&[("WAYBILL_GRPC__SERVICES", "order,rides")]).contains("rides"));
+        assert!(refusal(&[("WAYBILL_POSTGRES__POOL_MAX", "0")]).contains("postgres.pool_max"));
+        assert!(refusal(&[("WAYBILL_ORDERS__LEASE", "1s")]).contains("orders.lease"));
+        assert!(refusal(&[("WAYBILL_GRPC__ADDR", "nowhere")]).contains("grpc.addr"));
+    }
+
+    #[test]
+    fn services_may_be_one() {
+        let config = load(&[("WAYBILL_GRPC__SERVICES", "order,")]);
+        assert!(config.is_err() || config.is_ok_and(|config| config.grpc.services == [Service::Order]));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let config = load(&[("WAYBILL_PAYMENTS__SECRET_KEY", "sk_test_visible")]).unwrap();
+        assert!(!format!("{config:?}").contains("sk_test_visible"));
+    }
+
+    #[test]
+    fn the_sandbox_has_variables_of_its_own() {
+        assert!(load(&[("WAYBILL_SANDBOX_REDIS_BIN", "/usr/bin/redis-server")]).is_ok());
+    }
+}

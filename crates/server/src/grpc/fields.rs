@@ -1,0 +1,108 @@
+//! Requests into domain values. All bad fields of a request are named at once, so that a caller mends them at once.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+use waybill_domain::money::{Currency, Money};
+use waybill_domain::position::{Position, PositionError};
+use waybill_proto::location::v1::LatLng;
+use waybill_proto::order::v1 as pb;
+
+/// The bad fields of one request so far.
+#[derive(Debug, Default)]
+pub struct Violations {
+    fields: Vec<FieldViolation>,
+}
+
+/// A field that is bad: its path and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadField {
+    /// As in the contract, such as `pickup.latitude`.
+    pub field: String,
+    /// For people.
+    pub message: String,
+}
+
+impl Violations {
+    /// The value, or a note of what is wrong with the field.
+    pub fn check<T>(&mut self, field: &str, value: Result<T, impl Display>) -> Option<T> {
+        value.map_err(|error| self.add(field, &error.to_string())).ok()
+    }
+
+    /// The text parsed.
+    pub fn parse<T: FromStr<Err: Display>>(&mut self, field: &str, text: &str) -> Option<T> {
+        self.check(field, text.parse())
+    }
+
+    /// A point that must be given.
+    pub fn position(&mut self, field: &str, given: Option<&LatLng>) -> Option<Position> {
+        match position(field, given) {
+            Ok(position) => Some(position),
+            Err(bad) => {
+                self.add(&bad.field, &bad.message);
+                None
+            }
+        }
+    }
+
+    /// A sum that must be given.
+    pub fn money(&mut self, field: &str, given: Option<&pb::Money>) -> Option<Money> {
+        let Some(given) = given else {
+            self.add(field, "is required");
+            return None;
+        };
+        let currency = self.parse::<Currency>(&format!("{field}.currency_code"), &given.currency_code);
+        // A bad amount is told even when the currency is bad too: any currency serves to check it.
+        let any = currency.or_else(|| "USD".parse().ok())?;
+        let money = self.check(&format!("{field}.minor_units"), Money::new(any, given.minor_units));
+        currency.and(money)
+    }
+
+    /// Notes a bad field.
+    pub fn add(&mut self, field: &str, message: &str) {
+        self.fields.push(FieldViolation::new(field, message));
+    }
+
+    /// INVALID_ARGUMENT naming every field. Called where a value is missing, so there is at least one.
+    pub fn into_status(self) -> Status {
+        let named: Vec<String> = self
+            .fields
+            .iter()
+            .map(|violation| format!("{} {}", violation.field, violation.description))
+            .collect();
+        let details = ErrorDetails::with_bad_request(self.fields);
+        Status::with_error_details(Code::InvalidArgument, named.join("; "), details)
+    }
+}
+
+/// A point that must be given; or which field of it is bad.
+pub fn position(field: &str, given: Option<&LatLng>) -> Result<Position, BadField> {
+    let given = given.ok_or_else(|| bad(field, "is required"))?;
+    Position::new(given.latitude, given.longitude).map_err(|error| {
+        let coordinate = match error {
+            PositionError::LatitudeOutOfRange => "latitude",
+            PositionError::LongitudeOutOfRange => "longitude",
+        };
+        bad(&format!("{field}.{coordinate}"), error)
+    })
+}
+
+/// A time that must be given.
+pub fn timestamp(field: &str, given: Option<&prost_types::Timestamp>) -> Result<Timestamp, BadField> {
+    let given = given.ok_or_else(|| bad(field, "is required"))?;
+    // Nanoseconds count forward from the second, from 0 to 999,999,999, by the contract of the type.
+    if !(0..1_000_000_000).contains(&given.nanos) {
+        return Err(bad(&format!("{field}.nanos"), "must be from 0 to 999999999"));
+    }
+    Timestamp::new(given.seconds, given.nanos).map_err(|_| bad(field, "is not a time between the years -9999 and 9999"))
+}
+
+fn bad(field: &str, message: impl Display) -> BadField {
+    BadField {
+        field: field.to_owned(),
+        message: message.to_string(),
+    }
+}

@@ -1,0 +1,256 @@
+//! `waybill.location.v1.LocationService`: fixes in, acknowledgements out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt as _};
+use tracing::debug;
+use waybill_domain::fix::{Fix, TimeError, TimeWindow};
+use waybill_proto::location::v1 as pb;
+use waybill_proto::location::v1::location_service_server::LocationService as Api;
+
+use super::edge::{CallDeadline, Class, IngressLimits, Refusal};
+use super::fields::{self, Violations};
+use crate::locations::ingest::Ingest;
+
+/// Fixes in one ReportLocations call.
+const REPORT_MAX: usize = 500;
+/// Responses that a client has not read yet. When it does not read, its stream stops being read.
+const RESPONSES_MAX: usize = 16;
+
+/// How streams are treated. See `[locations]` in `config/waybill.toml`.
+#[derive(Debug, Clone)]
+pub struct LocationLimits {
+    /// Which times are believed.
+    pub window: TimeWindow,
+    /// How long a stream may be silent.
+    pub idle_max: Duration,
+}
+
+/// The location service on the wire.
+pub struct LocationApi {
+    sessions: Sessions,
+    tasks: TaskTracker,
+}
+
+/// What every stream needs.
+#[derive(Clone)]
+struct Sessions {
+    ingest: Ingest,
+    limits: Arc<IngressLimits>,
+    settings: LocationLimits,
+    draining: CancellationToken,
+}
+
+impl LocationApi {
+    /// Serves `ingest` within `limits`; its streams run on `tasks` and end once `draining` is cancelled.
+    pub fn new(
+        ingest: Ingest,
+        limits: Arc<IngressLimits>,
+        settings: LocationLimits,
+        tasks: TaskTracker,
+        draining: CancellationToken,
+    ) -> LocationApi {
+        LocationApi {
+            sessions: Sessions {
+                ingest,
+                limits,
+                settings,
+                draining,
+            },
+            tasks,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Api for LocationApi {
+    type StreamLocationsStream = ReceiverStream<Result<pb::StreamLocationsResponse, Status>>;
+
+    async fn stream_locations(
+        &self,
+        request: Request<Streaming<pb::StreamLocationsRequest>>,
+    ) -> Result<Response<Self::StreamLocationsStream>, Status> {
+        let (responses, receiver) = mpsc::channel(RESPONSES_MAX);
+        let sessions = self.sessions.clone();
+        let inbound = request.into_inner();
+        self.tasks.spawn(async move {
+            let end = sessions.run(inbound, &responses).await;
+            if let Err(status) = end {
+                debug!(code = ?status.code(), message = status.message(), "stream ended");
+                // A client that is gone need not be told.
+                let _ = responses.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn report_locations(
+        &self,
+        request: Request<pb::ReportLocationsRequest>,
+    ) -> Result<Response<pb::ReportLocationsResponse>, Status> {
+        let deadline = request.extensions().get::<CallDeadline>().copied();
+        let fixes = request.into_inner().fixes;
+        if fixes.is_empty() || fixes.len() > REPORT_MAX {
+            let mut bad = Violations::default();
+            bad.add(
+                "fixes",
+                &format!("must hold 1 to {REPORT_MAX} fixes, and holds {}", fixes.len()),
+            );
+            return Err(bad.into_status());
+        }
+        let batch = self.sessions.parse(fixes, 0);
+        for driver in batch.by_driver().into_keys() {
+            // One token a batch: a phone that was out of reach must be able to hand in what it gathered.
+            self.sessions
+                .limits
+                .admit(Class::Fixes, driver, deadline)
+                .await
+                .map_err(Refusal::into_status)?;
+        }
+        let accepted_count = u32::try_from(batch.fixes.len()).unwrap_or(u32::MAX);
+        self.sessions.ingest.store(batch.fixes).await?;
+        Ok(Response::new(pb::ReportLocationsResponse {
+            accepted_count,
+            rejections: batch.rejections,
+        }))
+    }
+}
+
+/// A message's fixes, sorted into good and bad.
+struct Batch {
+    fixes: Vec<Fix>,
+    rejections: Vec<pb::Rejection>,
+}
+
+impl Batch {
+    fn by_driver(&self) -> HashMap<&str, u32> {
+        let mut counts = HashMap::new();
+        for fix in &self.fixes {
+            *counts.entry(fix.driver.as_str()).or_insert(0) += 1;
+        }
+        counts
+    }
+}
+
+impl Sessions {
+    /// Reads one stream to its end. Every message is answered before the next one is read: what the client has sent
+    /// beyond that waits in the connection's window, and flow control holds the rest back.
+    async fn run(
+        &self,
+        mut inbound: Streaming<pb::StreamLocationsRequest>,
+        responses: &mpsc::Sender<Result<pb::StreamLocationsResponse, Status>>,
+    ) -> Result<(), Status> {
+        let mut next_sequence = 0;
+        loop {
+            let message = tokio::select! {
+                // What is stored was acknowledged with its message, so there is nothing left to say but why.
+                () = self.draining.cancelled() => {
+                    let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(100)));
+                    return Err(Status::with_error_details(Code::Unavailable, "the server is draining", details));
+                }
+                () = tokio::time::sleep(self.settings.idle_max) => {
+                    let idle = self.settings.idle_max.as_secs();
+                    return Err(Status::deadline_exceeded(format!("the stream was silent for {idle} s")));
+                }
+                message = inbound.message() => message?,
+            };
+            let Some(message) = message else { return Ok(()) };
+            let response = self.take(message, &mut next_sequence).await?;
+            if responses.send(Ok(response)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Stores one message's fixes.
+    async fn take(
+        &self,
+        message: pb::StreamLocationsRequest,
+        next_sequence: &mut u64,
+    ) -> Result<pb::StreamLocationsResponse, Status> {
+        let first = message.first_sequence;
+        let mut bad = Violations::default();
+        if first < *next_sequence {
+            bad.add(
+                "first_sequence",
+                &format!("must be at least {next_sequence}, and is {first}"),
+            );
+            return Err(bad.into_status());
+        }
+        let Some(last_offset) = (message.fixes.len() as u64).checked_sub(1) else {
+            bad.add("fixes", "must hold at least one fix");
+            return Err(bad.into_status());
+        };
+        let Some((last, after)) = first
+            .checked_add(last_offset)
+            .and_then(|last| Some((last, last.checked_add(1)?)))
+        else {
+            bad.add("first_sequence", "is too large");
+            return Err(bad.into_status());
+        };
+        let batch = self.parse(message.fixes, first);
+        for (driver, count) in batch.by_driver() {
+            self.limits.pace(Class::Fixes, driver, count).await;
+        }
+        self.ingest.store(batch.fixes).await?;
+        *next_sequence = after;
+        Ok(pb::StreamLocationsResponse {
+            acknowledged_sequence: last,
+            rejections: batch.rejections,
+        })
+    }
+
+    fn parse(&self, fixes: Vec<pb::Fix>, first_sequence: u64) -> Batch {
+        let now = Timestamp::now();
+        let mut batch = Batch {
+            fixes: Vec::with_capacity(fixes.len()),
+            rejections: Vec::new(),
+        };
+        for (sequence, fix) in (first_sequence..).zip(fixes) {
+            match parse_fix(&fix, now, self.settings.window) {
+                Ok(fix) => batch.fixes.push(fix),
+                Err(rejection) => {
+                    self.ingest.rejected(rejection.reason().as_str_name());
+                    batch.rejections.push(pb::Rejection { sequence, ..rejection });
+                }
+            }
+        }
+        batch
+    }
+}
+
+fn parse_fix(fix: &pb::Fix, now: Timestamp, window: TimeWindow) -> Result<Fix, pb::Rejection> {
+    use pb::RejectionReason as Reason;
+    let driver = fix
+        .driver_id
+        .parse()
+        .map_err(|error| reject(Reason::DriverId, "driver_id", error))?;
+    let position = fields::position("position", fix.position.as_ref())
+        .map_err(|bad| reject(Reason::Position, &bad.field, bad.message))?;
+    let recorded_at = fields::timestamp("recorded_at", fix.recorded_at.as_ref())
+        .map_err(|bad| reject(Reason::TimeInvalid, &bad.field, bad.message))?;
+    Fix::new(driver, position, recorded_at, now, window).map_err(|error| {
+        let reason = match error {
+            TimeError::InFuture => Reason::TimeInFuture,
+            TimeError::TooOld => Reason::TimeTooOld,
+        };
+        reject(reason, "recorded_at", error)
+    })
+}
+
+fn reject(reason: pb::RejectionReason, field: &str, why: impl std::fmt::Display) -> pb::Rejection {
+    pb::Rejection {
+        sequence: 0,
+        reason: reason.into(),
+        field: field.to_owned(),
+        message: format!("{field} {why}"),
+    }
+}

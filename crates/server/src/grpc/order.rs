@@ -1,0 +1,205 @@
+//! `waybill.order.v1.OrderService`: parse, call, render.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Response, Status};
+use waybill_domain::id::OrderId;
+use waybill_domain::order::OrderRequest;
+use waybill_proto::order::v1 as pb;
+use waybill_proto::order::v1::order_service_server::OrderService as Api;
+
+use super::edge::{CallDeadline, Class, IngressLimits};
+use super::fields::Violations;
+use super::render;
+use crate::orders::service::{OrderService, Placed};
+use crate::resilience::Deadline;
+use crate::storage::orders::ListFilter;
+
+/// The page size where none is asked for, and the largest.
+const PAGE: (i32, i32) = (50, 500);
+
+/// The order service on the wire.
+pub struct OrderApi {
+    orders: OrderService,
+    limits: Arc<IngressLimits>,
+}
+
+impl OrderApi {
+    /// Serves `orders` within `limits`.
+    pub fn new(orders: OrderService, limits: Arc<IngressLimits>) -> OrderApi {
+        OrderApi { orders, limits }
+    }
+
+    async fn admit<T>(&self, class: Class, principal: &str, request: &Request<T>) -> Result<(), Status> {
+        let deadline = request.extensions().get::<CallDeadline>().copied();
+        self.limits
+            .admit(class, principal, deadline)
+            .await
+            .map_err(super::edge::Refusal::into_status)
+    }
+}
+
+#[tonic::async_trait]
+impl Api for OrderApi {
+    async fn create_order(
+        &self,
+        request: Request<pb::CreateOrderRequest>,
+    ) -> Result<Response<pb::CreateOrderResponse>, Status> {
+        let order = parse_create(request.get_ref())?;
+        self.admit(Class::Orders, order.user.as_str(), &request).await?;
+        match self.orders.place(&order, deadline(&request)).await? {
+            Placed::Settled(order) => Ok(Response::new(pb::CreateOrderResponse {
+                order: Some(render::order(&order)),
+            })),
+            Placed::Replayed(bytes) => {
+                let answer = pb::CreateOrderResponse::decode(bytes.as_slice())
+                    .map_err(|_| Status::internal("the stored answer cannot be read"))?;
+                let mut response = Response::new(answer);
+                response
+                    .metadata_mut()
+                    .insert("idempotent-replayed", MetadataValue::from_static("true"));
+                Ok(response)
+            }
+        }
+    }
+
+    async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
+        let id = parse_id(&request.get_ref().order_id)?;
+        self.admit(Class::Reads, &request.get_ref().order_id, &request).await?;
+        let (order, steps) = self.orders.get(id).await?;
+        let mut order = render::order(&order);
+        order.steps = steps.into_iter().map(render::step).collect();
+        Ok(Response::new(pb::GetOrderResponse { order: Some(order) }))
+    }
+
+    async fn list_orders(
+        &self,
+        request: Request<pb::ListOrdersRequest>,
+    ) -> Result<Response<pb::ListOrdersResponse>, Status> {
+        let (filter, size) = parse_list(request.get_ref())?;
+        self.admit(Class::Reads, &request.get_ref().user_id, &request).await?;
+        // One more than the page: whether there is a next one.
+        let mut orders = self.orders.list(&filter, i64::from(size) + 1).await?;
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let more = orders.len() > size;
+        orders.truncate(size);
+        let next_page_token = match orders.last() {
+            Some(last) if more => page_token(request.get_ref(), last.id),
+            _ => String::new(),
+        };
+        Ok(Response::new(pb::ListOrdersResponse {
+            orders: orders.iter().map(render::order).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn complete_order(
+        &self,
+        request: Request<pb::CompleteOrderRequest>,
+    ) -> Result<Response<pb::CompleteOrderResponse>, Status> {
+        let id = parse_id(&request.get_ref().order_id)?;
+        self.admit(Class::Orders, &request.get_ref().order_id, &request).await?;
+        let order = self.orders.complete(id).await?;
+        Ok(Response::new(pb::CompleteOrderResponse {
+            order: Some(render::order(&order)),
+        }))
+    }
+
+    async fn cancel_order(
+        &self,
+        request: Request<pb::CancelOrderRequest>,
+    ) -> Result<Response<pb::CancelOrderResponse>, Status> {
+        let id = parse_id(&request.get_ref().order_id)?;
+        self.admit(Class::Orders, &request.get_ref().order_id, &request).await?;
+        let order = self.orders.cancel(id, deadline(&request)).await?;
+        Ok(Response::new(pb::CancelOrderResponse {
+            order: Some(render::order(&order)),
+        }))
+    }
+}
+
+/// The caller's deadline. The layer before the services gives every unary call one.
+fn deadline<T>(request: &Request<T>) -> Deadline {
+    match request.extensions().get::<CallDeadline>() {
+        Some(CallDeadline(at)) => Deadline::at(*at),
+        None => Deadline::after(super::edge::DeadlineSettings::default().default),
+    }
+}
+
+fn parse_create(request: &pb::CreateOrderRequest) -> Result<OrderRequest, Status> {
+    let mut bad = Violations::default();
+    let key = bad.parse("idempotency_key", &request.idempotency_key);
+    let user = bad.parse("user_id", &request.user_id);
+    let amount = bad.money("amount", request.amount.as_ref());
+    let payment_method = bad.parse("payment_method", &request.payment_method);
+    let pickup = bad.position("pickup", request.pickup.as_ref());
+    let drop_off = match &request.drop_off {
+        Some(given) => bad.position("drop_off", Some(given)).map(Some),
+        None => Some(None),
+    };
+    match (key, user, amount, payment_method, pickup, drop_off) {
+        (Some(key), Some(user), Some(amount), Some(payment_method), Some(pickup), Some(drop_off)) => Ok(OrderRequest {
+            key,
+            user,
+            amount,
+            payment_method,
+            pickup,
+            drop_off,
+        }),
+        _ => Err(bad.into_status()),
+    }
+}
+
+fn parse_id(text: &str) -> Result<OrderId, Status> {
+    let mut bad = Violations::default();
+    bad.parse("order_id", text).ok_or_else(|| bad.into_status())
+}
+
+fn parse_list(request: &pb::ListOrdersRequest) -> Result<(ListFilter, i32), Status> {
+    let mut bad = Violations::default();
+    let user = match request.user_id.as_str() {
+        "" => Some(None),
+        user => bad.parse("user_id", user).map(Some),
+    };
+    let state = match pb::OrderStatus::try_from(request.status) {
+        Ok(pb::OrderStatus::Unspecified) => Some(None),
+        Ok(status) => Some(render::state(status)),
+        Err(_) => {
+            bad.add("status", "is not a known status");
+            None
+        }
+    };
+    let before = match request.page_token.as_str() {
+        "" => Some(None),
+        token => bad.check("page_token", parse_page_token(request, token)).map(Some),
+    };
+    if request.page_size < 0 {
+        bad.add("page_size", "must not be negative");
+    }
+    match (user, state, before, request.page_size) {
+        (Some(user), Some(state), Some(before), 0..) => {
+            let size = if request.page_size == 0 {
+                PAGE.0
+            } else {
+                request.page_size.min(PAGE.1)
+            };
+            Ok((ListFilter { user, state, before }, size))
+        }
+        _ => Err(bad.into_status()),
+    }
+}
+
+/// Where the next page begins, and of which listing it is a page. Opaque to callers.
+fn page_token(request: &pb::ListOrdersRequest, last: OrderId) -> String {
+    format!("1.{}.{}.{last}", request.status, request.user_id)
+}
+
+fn parse_page_token(request: &pb::ListOrdersRequest, token: &str) -> Result<OrderId, &'static str> {
+    let listing = format!("1.{}.{}.", request.status, request.user_id);
+    token
+        .strip_prefix(&listing)
+        .and_then(|id| id.parse().ok())
+        .ok_or("is not a token of this listing")
+}

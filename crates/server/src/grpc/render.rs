@@ -1,0 +1,170 @@
+//! Domain values as messages.
+
+use jiff::{SignedDuration, Timestamp};
+use prost::Message as _;
+use waybill_domain::fix::Fix;
+use waybill_domain::id::OrderId;
+use waybill_domain::money::Money;
+use waybill_domain::order::{FailureReason, Order, ReleaseReason, State};
+use waybill_domain::position::Position;
+use waybill_proto::fleet::v1 as fleet;
+use waybill_proto::location::v1::LatLng;
+use waybill_proto::order::v1 as pb;
+
+use crate::storage::orders::StepRecord;
+
+/// The answer to CreateOrder, encoded: what is stored with a settled order, and given to every later call with its key.
+pub fn answer_bytes(order: &Order) -> Vec<u8> {
+    pb::CreateOrderResponse {
+        order: Some(self::order(order)),
+    }
+    .encode_to_vec()
+}
+
+/// An order, without its steps.
+pub fn order(order: &Order) -> pb::Order {
+    pb::Order {
+        order_id: order.id.to_string(),
+        user_id: order.user.to_string(),
+        amount: Some(money(order.amount)),
+        pickup: Some(position(order.pickup)),
+        drop_off: order.drop_off.map(position),
+        status: status(order.state).into(),
+        failure_reason: order
+            .failure_reason
+            .map_or(pb::FailureReason::Unspecified, failure_reason)
+            .into(),
+        created_at: Some(timestamp(order.created_at)),
+        updated_at: Some(timestamp(order.updated_at)),
+        payment: order.payment.as_ref().map(|payment| pb::Payment {
+            charged_at: Some(timestamp(payment.charged_at)),
+            refund_amount: payment.refund.as_ref().map(|refund| money(refund.amount)),
+            refunded_at: payment.refund.as_ref().map(|refund| timestamp(refund.refunded_at)),
+        }),
+        assignment: order.assignment.as_ref().map(|assignment| pb::Assignment {
+            driver_id: assignment.driver.to_string(),
+            assigned_at: Some(timestamp(assignment.assigned_at)),
+            released_at: assignment
+                .release
+                .as_ref()
+                .map(|release| timestamp(release.released_at)),
+            release_reason: assignment
+                .release
+                .as_ref()
+                .map_or("", |release| ReleaseReason::as_str(release.reason))
+                .to_owned(),
+        }),
+        steps: Vec::new(),
+    }
+}
+
+/// A line of an order's log.
+pub fn step(step: StepRecord) -> pb::Step {
+    pb::Step {
+        step: step.step,
+        status: step.status,
+        detail: step.detail,
+        created_at: Some(timestamp(step.created_at)),
+    }
+}
+
+/// A driver as last seen at `now`.
+pub fn driver(fix: &Fix, active_order: Option<OrderId>, now: Timestamp) -> fleet::Driver {
+    let age = now.duration_since(fix.recorded_at).max(SignedDuration::ZERO);
+    fleet::Driver {
+        driver_id: fix.driver.to_string(),
+        position: Some(position(fix.position)),
+        recorded_at: Some(timestamp(fix.recorded_at)),
+        age: Some(prost_types::Duration {
+            seconds: age.as_secs(),
+            nanos: age.subsec_nanos(),
+        }),
+        active_order_id: active_order.map(|order| order.to_string()).unwrap_or_default(),
+    }
+}
+
+/// The state of that status; `None` for one that is not set or not known.
+pub fn state(status: pb::OrderStatus) -> Option<State> {
+    State::ALL.into_iter().find(|state| self::status(*state) == status)
+}
+
+fn status(state: State) -> pb::OrderStatus {
+    match state {
+        State::Started => pb::OrderStatus::Started,
+        State::Charging => pb::OrderStatus::Charging,
+        State::Charged => pb::OrderStatus::Charged,
+        State::Refunding => pb::OrderStatus::Refunding,
+        State::Succeeded => pb::OrderStatus::Succeeded,
+        State::Failed => pb::OrderStatus::Failed,
+        State::Refunded => pb::OrderStatus::Refunded,
+    }
+}
+
+fn failure_reason(reason: FailureReason) -> pb::FailureReason {
+    match reason {
+        FailureReason::PaymentDeclined => pb::FailureReason::PaymentDeclined,
+        FailureReason::NoDriver => pb::FailureReason::NoDriver,
+        FailureReason::Cancelled => pb::FailureReason::Cancelled,
+    }
+}
+
+fn money(money: Money) -> pb::Money {
+    pb::Money {
+        currency_code: money.currency().code().to_owned(),
+        minor_units: money.minor_units(),
+    }
+}
+
+fn position(position: Position) -> LatLng {
+    LatLng {
+        latitude: position.lat_deg(),
+        longitude: position.lon_deg(),
+    }
+}
+
+fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+    // The wire counts nanoseconds forward from the second, also before 1970; jiff counts both away from 1970.
+    match at.subsec_nanosecond() {
+        nanos @ 0.. => prost_types::Timestamp {
+            seconds: at.as_second(),
+            nanos,
+        },
+        nanos => prost_types::Timestamp {
+            seconds: at.as_second() - 1,
+            nanos: nanos + 1_000_000_000,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_1970_count_forward_too() {
+        let at = Timestamp::from_microsecond(-1_500_000).unwrap();
+        assert_eq!(
+            timestamp(at),
+            prost_types::Timestamp {
+                seconds: -2,
+                nanos: 500_000_000
+            }
+        );
+        let at = Timestamp::from_microsecond(1_500_000).unwrap();
+        assert_eq!(
+            timestamp(at),
+            prost_types::Timestamp {
+                seconds: 1,
+                nanos: 500_000_000
+            }
+        );
+    }
+
+    #[test]
+    fn every_state_has_its_status_and_back() {
+        for state in State::ALL {
+            assert_eq!(super::state(status(state)), Some(state));
+        }
+        assert_eq!(super::state(pb::OrderStatus::Unspecified), None);
+    }
+}

@@ -1,0 +1,95 @@
+//! What went wrong, as gRPC says it. The one place where a status code is chosen. No text here comes from a store or
+//! the payment provider: those are for the log.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+use tracing::{error, warn};
+
+use crate::locations::ingest::IngestError;
+use crate::orders::service::{OrderError, PlaceError};
+use crate::storage::StoreError;
+
+/// Of the reasons in ErrorInfo.
+const DOMAIN: &str = "waybill";
+/// When to try again what was refused for want of a store: about as long as a breaker stays open at first.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+/// When to ask again for an order that is in progress.
+const PROGRESS_RETRY: Duration = Duration::from_secs(1);
+/// When to send fixes again after the buffer was full: the history writes some thousands of rows in that time.
+const BUFFER_RETRY: Duration = Duration::from_millis(500);
+
+impl From<PlaceError> for Status {
+    fn from(error: PlaceError) -> Status {
+        let text = error.to_string();
+        match error {
+            PlaceError::KeyReused => {
+                with_reason(Code::FailedPrecondition, text, "IDEMPOTENCY_KEY_REUSED", HashMap::new())
+            }
+            PlaceError::InProgress(order) => {
+                let metadata = HashMap::from([("order_id".to_owned(), order.to_string())]);
+                let mut details = ErrorDetails::with_error_info("ORDER_IN_PROGRESS", DOMAIN, metadata);
+                details.set_retry_info(Some(PROGRESS_RETRY));
+                Status::with_error_details(Code::Aborted, text, details)
+            }
+            PlaceError::TooLate => Status::deadline_exceeded(text),
+            PlaceError::Overloaded => retry(Code::ResourceExhausted, text, STORE_RETRY),
+            PlaceError::NotReady(_) => retry(Code::Unavailable, text, STORE_RETRY),
+            PlaceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<OrderError> for Status {
+    fn from(error: OrderError) -> Status {
+        let text = error.to_string();
+        match error {
+            OrderError::NotFound => Status::not_found(text),
+            OrderError::NotCompletable => {
+                with_reason(Code::FailedPrecondition, text, "ORDER_NOT_COMPLETABLE", HashMap::new())
+            }
+            OrderError::NotCancellable => {
+                with_reason(Code::FailedPrecondition, text, "ORDER_NOT_CANCELLABLE", HashMap::new())
+            }
+            OrderError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Status {
+        match error {
+            StoreError::Unavailable { store, .. } => {
+                warn!(%error, "call refused");
+                retry(Code::Unavailable, format!("{store} is not available"), STORE_RETRY)
+            }
+            // The worker with the lease goes on; this call only lost sight of it.
+            StoreError::Fenced { .. } => retry(Code::Unavailable, "the order changed hands".to_owned(), PROGRESS_RETRY),
+            StoreError::Unexpected(_) => {
+                error!(%error, "call failed");
+                Status::internal("an internal error, which the log tells more of")
+            }
+        }
+    }
+}
+
+impl From<IngestError> for Status {
+    fn from(error: IngestError) -> Status {
+        match error {
+            IngestError::Full => retry(Code::ResourceExhausted, error.to_string(), BUFFER_RETRY),
+            IngestError::Unavailable | IngestError::Draining => {
+                retry(Code::Unavailable, error.to_string(), STORE_RETRY)
+            }
+        }
+    }
+}
+
+fn retry(code: Code, text: String, after: Duration) -> Status {
+    Status::with_error_details(code, text, ErrorDetails::with_retry_info(Some(after)))
+}
+
+fn with_reason(code: Code, text: String, reason: &str, metadata: HashMap<String, String>) -> Status {
+    Status::with_error_details(code, text, ErrorDetails::with_error_info(reason, DOMAIN, metadata))
+}
