@@ -1,0 +1,128 @@
+//! Connections to the server. All are lazy: they are made at the first call and made anew when they break.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+
+/// Calls at one time on one connection. The server takes 100 streams a connection; a call above that would wait in
+/// this process, unseen, while its deadline runs.
+const CALLS_PER_CONNECTION: usize = 90;
+
+/// The address is not one of a gRPC server.
+#[derive(Debug, thiserror::Error)]
+#[error("`{address}` is not the address of a server; it looks like 127.0.0.1:7500 or http://host:port")]
+pub struct AddressError {
+    address: String,
+    #[source]
+    source: tonic::transport::Error,
+}
+
+/// The server at `address`: `host:port` or `http://host:port`. Nothing is connected yet.
+pub fn endpoint(address: &str) -> Result<Endpoint, AddressError> {
+    let url = if address.contains("://") {
+        address.to_owned()
+    } else {
+        format!("http://{address}")
+    };
+    let endpoint = Endpoint::from_shared(url);
+    let endpoint = endpoint.map_err(|source| AddressError {
+        address: address.to_owned(),
+        source,
+    })?;
+    // A server that was stopped or cut off says nothing: only unanswered pings tell.
+    Ok(endpoint
+        .connect_timeout(Duration::from_secs(2))
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5)))
+}
+
+/// Enough connections for so many calls at one time.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    first: Connection,
+    more: Vec<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    channel: Channel,
+    calls: Arc<AtomicUsize>,
+}
+
+/// Room for one call on a connection, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) channel: Channel,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Connections {
+    pub(crate) fn for_calls(endpoint: &Endpoint, calls_max: usize) -> Connections {
+        let more = calls_max.div_ceil(CALLS_PER_CONNECTION).saturating_sub(1);
+        let connection = || Connection {
+            channel: endpoint.connect_lazy(),
+            calls: Arc::default(),
+        };
+        Connections {
+            first: connection(),
+            more: std::iter::repeat_with(connection).take(more).collect(),
+        }
+    }
+
+    /// The first connection with room, so that few are open when little is under way; the first when all are full.
+    pub(crate) fn lease(&self) -> Lease {
+        let room = |connection: &&Connection| connection.calls.load(Ordering::Relaxed) < CALLS_PER_CONNECTION;
+        let connection = self.each().find(room).unwrap_or(&self.first);
+        connection.calls.fetch_add(1, Ordering::Relaxed);
+        Lease {
+            channel: connection.channel.clone(),
+            calls: Arc::clone(&connection.calls),
+        }
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Connection> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_scheme_means_plain_http() {
+        for address in ["127.0.0.1:7500", "http://127.0.0.1:7500"] {
+            assert_eq!(endpoint(address).unwrap().uri().to_string(), "http://127.0.0.1:7500/");
+        }
+        assert!(
+            endpoint("not an address")
+                .unwrap_err()
+                .to_string()
+                .contains("`not an address`")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_full_connection_is_not_given_more_calls() {
+        let connections = Connections::for_calls(&endpoint("127.0.0.1:1").unwrap(), 200);
+        let load = || {
+            connections
+                .each()
+                .map(|c| c.calls.load(Ordering::Relaxed))
+                .collect::<Vec<_>>()
+        };
+
+        let mut leases: Vec<_> = (0..100).map(|_| connections.lease()).collect();
+        assert_eq!(load(), [90, 10, 0]);
+        leases.truncate(10);
+        assert_eq!(load(), [10, 0, 0]);
+    }
+}

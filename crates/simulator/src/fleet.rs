@@ -1,0 +1,141 @@
+//! The fleet: streams fixes when they are due until the server has acknowledged or rejected every one of them.
+//!
+//! The drivers are spread over a few streams. Each stream pulls its fixes from an iterator as they fall due, so that
+//! nothing is buffered but its window of unacknowledged fixes: when the window is full the fleet falls behind, and
+//! catches up later. Fixes are numbered for life; after a disconnect exactly the unacknowledged ones go out again.
+
+mod ack_log;
+mod lane;
+mod window;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tonic::transport::Endpoint;
+
+pub use ack_log::AckLog;
+use lane::Lane;
+
+use crate::Drivers;
+use crate::retry::RetryPolicy;
+use crate::stats::Stats;
+
+/// How a fleet streams.
+#[derive(Debug, Clone, Copy)]
+pub struct FleetOptions {
+    /// Streams, each on a connection of its own.
+    pub streams: usize,
+    /// Unacknowledged fixes that a stream keeps. It takes no more until some are acknowledged.
+    pub window: usize,
+    /// Fixes in one message. A message of the contract holds some 700.
+    pub batch: usize,
+    /// How long to wait for the last acknowledgements once there are no more fixes.
+    pub drain: Duration,
+    /// How long to wait before a stream is opened again, and when to give up for want of any acknowledgement.
+    pub retry: RetryPolicy,
+}
+
+impl Default for FleetOptions {
+    fn default() -> Self {
+        FleetOptions {
+            streams: 4,
+            window: 2_000,
+            batch: 100,
+            drain: Duration::from_secs(30),
+            retry: RetryPolicy::default(),
+        }
+    }
+}
+
+/// A fix to send, and when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DueFix {
+    /// When it is to be sent.
+    pub due: Instant,
+    /// Who is there: an index into the [`Drivers`] of the fleet.
+    pub driver: u32,
+    /// Where: degrees north.
+    pub lat_deg: f64,
+    /// Where: degrees east.
+    pub lon_deg: f64,
+    /// When, as the device says: Unix time in microseconds.
+    pub recorded_at_micros: i64,
+}
+
+/// What a fleet came to.
+#[derive(Debug)]
+pub struct FleetReport {
+    /// Every fix that the server acknowledged as stored.
+    pub acknowledged: AckLog,
+    /// Fixes that were sent and neither acknowledged nor rejected: the time was up.
+    pub unsettled: u64,
+    /// Why streams gave up before their end, one for each that did.
+    pub failures: Vec<Status>,
+}
+
+/// The streams of a fleet, under way.
+#[derive(Debug)]
+pub struct Fleet {
+    drivers: Arc<Drivers>,
+    lanes: Vec<JoinHandle<lane::Report>>,
+}
+
+impl Fleet {
+    /// Begins to stream. `fixes` gives each stream, by number, the fixes of its drivers, by due time; a driver must not
+    /// be on two streams. The fleet ends by itself after the last fix, or when `stop` is cancelled.
+    pub fn start<I>(
+        endpoint: &Endpoint,
+        options: FleetOptions,
+        drivers: &Arc<Drivers>,
+        stats: &Arc<Stats>,
+        stop: &CancellationToken,
+        fixes: impl Fn(usize) -> I,
+    ) -> Fleet
+    where
+        I: Iterator<Item = DueFix> + Send + 'static,
+    {
+        let tasks = TaskTracker::new();
+        let start_lane = |number| {
+            let lane = Lane::new(
+                endpoint.connect_lazy(),
+                options,
+                Arc::clone(drivers),
+                Arc::clone(stats),
+                fixes(number),
+            );
+            tasks.spawn(lane.run(stop.clone()))
+        };
+        let lanes = (0..options.streams.max(1)).map(start_lane).collect();
+        Fleet {
+            drivers: Arc::clone(drivers),
+            lanes,
+        }
+    }
+
+    /// Waits for the end of every stream. The error is a panic in one of them.
+    pub async fn finished(self) -> Result<FleetReport, JoinError> {
+        let mut acknowledged = AckLog::new(self.drivers);
+        let mut unsettled = 0;
+        let mut failures = Vec::new();
+        for lane in self.lanes {
+            let report = lane.await?;
+            acknowledged.extend(report.acknowledged);
+            unsettled += report.unsettled;
+            failures.extend(report.failure);
+        }
+        acknowledged.seal();
+        Ok(FleetReport {
+            acknowledged,
+            unsettled,
+            failures,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,320 @@
+//! One stream of a fleet, kept up across disconnects.
+
+use std::collections::HashSet;
+use std::iter::Peekable;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost_types::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status, Streaming};
+use waybill_proto::location::v1::location_service_client::LocationServiceClient;
+use waybill_proto::location::v1::{Fix, LatLng, StreamLocationsRequest, StreamLocationsResponse};
+
+use super::ack_log::Entry;
+use super::window::Window;
+use super::{DueFix, FleetOptions};
+use crate::Drivers;
+use crate::stats::Stats;
+
+/// Fixes that fall due within this time go out in one message: a wake-up a fix would cost more than the fix.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// Messages that wait for the connection. Fixes beyond them wait in the window.
+const QUEUED_MESSAGES: usize = 4;
+
+/// What one stream came to.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) acknowledged: Vec<Entry>,
+    pub(super) unsettled: u64,
+    pub(super) failure: Option<Status>,
+}
+
+/// A stream that is opened as often as needed.
+pub(super) struct Lane<I: Iterator<Item = DueFix>> {
+    client: LocationServiceClient<Channel>,
+    options: FleetOptions,
+    drivers: Arc<Drivers>,
+    stats: Arc<Stats>,
+    source: Peekable<I>,
+    window: Window,
+    acknowledged: Vec<Entry>,
+    seen: HashSet<u32>,
+    pulled_at: Instant,
+    stopped: bool,
+    /// When to give up: set anew by every acknowledgement, and no more once there are no more fixes.
+    gives_up_at: Instant,
+    draining: bool,
+    /// Streams that broke since the last acknowledgement.
+    failures: u32,
+}
+
+/// How a stream ended.
+enum End {
+    /// All is settled.
+    Finished,
+    /// The server ended it or it broke; perhaps with work left.
+    Broken(Status),
+    /// Nothing was acknowledged for too long.
+    TimeIsUp,
+}
+
+impl<I: Iterator<Item = DueFix> + Send> Lane<I> {
+    pub(super) fn new(
+        channel: Channel,
+        options: FleetOptions,
+        drivers: Arc<Drivers>,
+        stats: Arc<Stats>,
+        source: I,
+    ) -> Self {
+        let now = Instant::now();
+        Lane {
+            client: LocationServiceClient::new(channel),
+            options,
+            drivers,
+            stats,
+            source: source.peekable(),
+            window: Window::new(options.window.max(1)),
+            acknowledged: Vec::new(),
+            seen: HashSet::new(),
+            pulled_at: now,
+            stopped: false,
+            gives_up_at: now + options.retry.give_up_after,
+            draining: false,
+            failures: 0,
+        }
+    }
+
+    /// Streams until every fix is settled, or `stop` is cancelled and what was taken is settled, or the time is up.
+    pub(super) async fn run(mut self, stop: CancellationToken) -> Report {
+        let mut failure = None;
+        while self.wait_for_work(&stop).await {
+            match self.stream(&stop).await {
+                End::Finished => break,
+                End::TimeIsUp => {
+                    failure = Some(Status::deadline_exceeded("no acknowledgement for too long"));
+                    break;
+                }
+                End::Broken(status) => {
+                    if !self.wait_after(&status).await {
+                        failure = Some(status);
+                        break;
+                    }
+                }
+            }
+        }
+        Report {
+            acknowledged: self.acknowledged,
+            unsettled: self.window.unsettled(),
+            failure,
+        }
+    }
+
+    /// Waits until there is a fix to send; false when there will be none. An idle stream is not opened: the server
+    /// would only end it again.
+    async fn wait_for_work(&mut self, stop: &CancellationToken) -> bool {
+        while self.window.is_empty() {
+            let Some(pull_at) = self.pull_at() else { return false };
+            if stop.run_until_cancelled(sleep_until(pull_at)).await.is_none() {
+                self.stopped = true;
+            } else {
+                self.pull();
+            }
+        }
+        true
+    }
+
+    /// Waits before the next stream, the longer the more streams broke in a row; false when there is no use.
+    async fn wait_after(&mut self, status: &Status) -> bool {
+        if matches!(
+            status.code(),
+            Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied
+        ) {
+            return false;
+        }
+        if self.window.is_empty() {
+            return true;
+        }
+        self.failures += 1;
+        self.stats.stream_broken();
+        tracing::warn!(
+            code = ?status.code(), message = status.message(), unsettled = self.window.unsettled(),
+            "a location stream broke; its unacknowledged fixes are sent again"
+        );
+        let opens_at = Instant::now() + self.options.retry.wait(self.failures, Some(status));
+        sleep_until(opens_at.min(self.gives_up_at)).await;
+        opens_at < self.gives_up_at
+    }
+
+    /// Opens a stream and serves it to its end.
+    async fn stream(&mut self, stop: &CancellationToken) -> End {
+        let (requests, body) = mpsc::channel(QUEUED_MESSAGES);
+        let mut requests = Some(requests);
+        let mut client = self.client.clone();
+        let mut answers = Answers::Opening(Box::pin(async move {
+            client.stream_locations(ReceiverStream::new(body)).await
+        }));
+        self.window.begin_stream();
+        loop {
+            let pull_at = self.pull_at();
+            if pull_at.is_none() && self.source_is_over() {
+                self.drain();
+                if !self.window.has_unsent() {
+                    // Half-close: the server acknowledges what it has and ends the stream.
+                    requests = None;
+                }
+            }
+            tokio::select! {
+                answer = answers.next() => match answer {
+                    Ok(Some(answer)) => self.settle(&answer),
+                    _ if self.window.is_empty() && requests.is_none() => return End::Finished,
+                    Ok(None) => return End::Broken(Status::unavailable("the server ended the stream")),
+                    Err(status) => return End::Broken(status),
+                },
+                permit = permit(requests.clone()), if requests.is_some() && self.window.has_unsent() => match permit {
+                    Some(permit) => drop(permit.send(self.next_message())),
+                    // The call is over; its answer tells why.
+                    None => requests = None,
+                },
+                () = sleep_until(pull_at.unwrap_or(self.pulled_at)), if pull_at.is_some() => self.pull(),
+                () = stop.cancelled(), if !self.stopped => self.stopped = true,
+                () = sleep_until(self.gives_up_at), if !self.window.is_empty() || requests.is_none() => {
+                    return if self.window.is_empty() { End::Finished } else { End::TimeIsUp };
+                }
+            }
+        }
+    }
+
+    fn source_is_over(&mut self) -> bool {
+        self.stopped || self.source.peek().is_none()
+    }
+
+    /// When to take the next fixes; none when there is no room or there are no more.
+    fn pull_at(&mut self) -> Option<Instant> {
+        if self.stopped || !self.window.has_room() {
+            return None;
+        }
+        let next = self.source.peek()?;
+        Some(next.due.max(self.pulled_at + GATHER))
+    }
+
+    /// Takes all fixes that are due, as far as there is room.
+    fn pull(&mut self) {
+        let now = Instant::now();
+        self.pulled_at = now;
+        if self.window.is_empty() {
+            // Nothing was owed until now, so the silence before does not count.
+            self.progress();
+        }
+        while self.window.has_room()
+            && let Some(fix) = self.source.next_if(|fix| fix.due <= now)
+        {
+            self.window.push(fix);
+        }
+    }
+
+    /// From now on only the last acknowledgements are waited for.
+    fn drain(&mut self) {
+        if !self.draining {
+            self.draining = true;
+            self.gives_up_at = Instant::now() + self.options.drain;
+        }
+    }
+
+    fn progress(&mut self) {
+        if !self.draining {
+            self.gives_up_at = Instant::now() + self.options.retry.give_up_after;
+        }
+    }
+
+    fn next_message(&mut self) -> StreamLocationsRequest {
+        let batch = self.window.batch(self.options.batch.max(1));
+        self.stats.fixes_sent(batch.first_time, batch.again);
+        let mut fixes = Vec::with_capacity(self.options.batch);
+        for fix in batch.fixes {
+            if self.seen.insert(fix.driver) {
+                self.stats.driver_seen();
+            }
+            fixes.push(message(fix, &self.drivers));
+        }
+        StreamLocationsRequest {
+            first_sequence: batch.first_sequence,
+            fixes,
+        }
+    }
+
+    fn settle(&mut self, answer: &StreamLocationsResponse) {
+        let (mut stored, mut rejected) = (0, 0);
+        let rejections = answer.rejections.iter().map(|rejection| rejection.sequence);
+        self.window
+            .settle(answer.acknowledged_sequence, rejections, |fix, is_stored| {
+                if is_stored {
+                    stored += 1;
+                    self.acknowledged.push(Entry {
+                        driver: fix.driver,
+                        recorded_at_micros: fix.recorded_at_micros,
+                    });
+                } else {
+                    rejected += 1;
+                }
+            });
+        for rejection in &answer.rejections {
+            tracing::debug!(reason = ?rejection.reason(), field = rejection.field, "a fix was rejected");
+        }
+        if stored + rejected > 0 {
+            self.failures = 0;
+            self.stats.fixes_settled(stored, rejected);
+            self.progress();
+        }
+    }
+}
+
+/// The answers of a stream. A server may hold back its headers until it has something to say, so the first fixes go
+/// out while the call is still opening.
+enum Answers {
+    Opening(Pin<Box<dyn Future<Output = Result<Response<AnswerStream>, Status>> + Send>>),
+    Open(Box<AnswerStream>),
+}
+
+type AnswerStream = Streaming<StreamLocationsResponse>;
+
+impl Answers {
+    /// The next answer; none when the server ended the stream. Loses nothing when dropped halfway.
+    async fn next(&mut self) -> Result<Option<StreamLocationsResponse>, Status> {
+        if let Answers::Opening(call) = self {
+            *self = Answers::Open(Box::new(call.await?.into_inner()));
+        }
+        match self {
+            Answers::Open(answers) => answers.message().await,
+            Answers::Opening(_) => Ok(None),
+        }
+    }
+}
+
+/// Room for one message; none when the call is over.
+async fn permit<T>(requests: Option<mpsc::Sender<T>>) -> Option<mpsc::OwnedPermit<T>> {
+    requests?.reserve_owned().await.ok()
+}
+
+fn message(fix: &DueFix, drivers: &Drivers) -> Fix {
+    let micros = fix.recorded_at_micros;
+    // Below a second, so it fits.
+    let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or(0);
+    Fix {
+        driver_id: drivers.name(fix.driver).to_owned(),
+        position: Some(LatLng {
+            latitude: fix.lat_deg,
+            longitude: fix.lon_deg,
+        }),
+        recorded_at: Some(Timestamp {
+            seconds: micros.div_euclid(1_000_000),
+            nanos,
+        }),
+    }
+}
