@@ -5,6 +5,7 @@
 //! one is acknowledged or rejected, the [`customers`] place orders at their own times whatever the server does, and
 //! [`run`] ties both together and tells what came of it, counted in [`stats`].
 
+pub mod city;
 pub mod clock;
 mod connections;
 pub mod customers;
@@ -14,6 +15,7 @@ mod fake_server;
 pub mod fleet;
 mod geo;
 mod retry;
+pub mod run;
 pub mod stats;
 pub mod trace;
 

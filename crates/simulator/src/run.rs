@@ -1,0 +1,324 @@
+//! Whole runs: an invented city for a while, or a recorded one to its end, with what came of every fix and order.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tonic::transport::Endpoint;
+
+use crate::Drivers;
+use crate::city::{self, Arrivals, CabFixes, CityOptions};
+use crate::clock::{SpeedError, TraceClock};
+use crate::customers::{Customers, CustomersOptions, Order};
+use crate::fleet::{AckLog, DueFix, Fleet, FleetOptions};
+use crate::stats::{Snapshot, Stats, Summary};
+use crate::trace::{BrokenLines, Locations, Ride, Rides, TraceError};
+
+/// How long after a cancellation the orders in flight may take to settle: the assignment window, a refund, and a margin.
+const WIND_DOWN: Duration = Duration::from_secs(30);
+
+/// How long to wait, at the end, for completions that were begun.
+const LAST_COMPLETIONS: Duration = Duration::from_secs(10);
+
+/// What a ride costs: a fare to start with, and so much for each metre as the crow flies.
+const FARE_CENTS: f64 = 350.0;
+const FARE_CENTS_PER_M: f64 = 0.25;
+
+/// A recorded city to play.
+#[derive(Debug, Clone)]
+pub struct TraceOptions {
+    /// The file of the fixes.
+    pub locations: PathBuf,
+    /// The file of the rides; without it fixes are streamed and nothing is ordered.
+    pub rides: Option<PathBuf>,
+    /// How many times faster than it was.
+    pub speed: f64,
+    /// How the drivers stream.
+    pub fleet: FleetOptions,
+    /// How the customers behave.
+    pub customers: CustomersOptions,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct RunReport {
+    /// The numbers that are reported; `acknowledged` in it are distinct fixes.
+    pub summary: Summary,
+    /// All counters at the end.
+    pub counts: Snapshot,
+    /// Every fix that the server acknowledged as stored, to be held against what it stored.
+    pub acknowledged: AckLog,
+    /// Fixes that were sent and neither acknowledged nor rejected when the time was up.
+    pub unsettled_fixes: u64,
+    /// Why location streams gave up before their end, one for each that did.
+    pub stream_failures: Vec<Status>,
+    /// Lines of the trace that could not be used.
+    pub broken_lines: BrokenLines,
+}
+
+/// Why a run could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Nothing answers at the address.
+    #[error("no server answers at {address}")]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// What went wrong.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// The trace cannot be read.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// The trace has a header and no line that can be used.
+    #[error("{} holds no fix{}", file.display(), first_broken.as_ref().map(|line| format!("; {line}")).unwrap_or_default())]
+    EmptyTrace {
+        /// The file of the fixes.
+        file: PathBuf,
+        /// What is wrong with its first line, if it has one.
+        first_broken: Option<String>,
+    },
+    /// The speed is not one.
+    #[error(transparent)]
+    Speed(#[from] SpeedError),
+    /// A part of the simulator panicked.
+    #[error("the simulator failed")]
+    Panicked(#[from] JoinError),
+}
+
+/// Runs an invented city for its duration, then until all orders are settled and all fixes are acknowledged or rejected.
+/// Cancelling ends it early.
+pub async fn run_city(
+    options: CityOptions,
+    endpoint: &Endpoint,
+    stats: Arc<Stats>,
+    cancel: &CancellationToken,
+) -> Result<RunReport, RunError> {
+    reach(endpoint).await?;
+    let drivers = city::drivers(options.drivers);
+    let streams = drivers.streams(options.fleet.streams);
+    let (started, started_at) = (Instant::now(), Timestamp::now());
+    let fixes = |stream| {
+        let on_stream = (0..)
+            .zip(&streams)
+            .filter(|(_, on)| **on == stream)
+            .map(|(driver, _)| driver);
+        CabFixes::new(options, on_stream, started, started_at)
+    };
+    let run = Run {
+        endpoint,
+        stats,
+        cancel,
+        started,
+        fleet: options.fleet,
+        customers: options.customers,
+    };
+    let fleet_end = FleetEnd::AfterOrdersAnd(started + options.duration);
+    run.finish(&drivers, fixes, Arrivals::new(options, started), fleet_end)
+        .await
+}
+
+/// Plays a recorded city: every fix at its time, every ride an order at the time and place of its request. The run ends
+/// when the time of the trace is over, every order is settled and every fix is acknowledged or rejected; rides that are
+/// still on the road then are left there. Cancelling ends it early.
+pub async fn run_trace(
+    options: TraceOptions,
+    endpoint: &Endpoint,
+    stats: Arc<Stats>,
+    cancel: &CancellationToken,
+) -> Result<RunReport, RunError> {
+    // Refused before the work of reading.
+    TraceClock::new(0, Timestamp::UNIX_EPOCH, Instant::now(), options.speed)?;
+    let (locations, rides) = read(&options).await?;
+    let mut broken_lines = locations.broken_lines().clone();
+    broken_lines.append(rides.broken_lines().clone());
+    let Some(first_fix) = locations.fixes().first().map(|fix| fix.recorded_at) else {
+        return Err(RunError::EmptyTrace {
+            file: options.locations,
+            first_broken: broken_lines.first.into_iter().next(),
+        });
+    };
+    reach(endpoint).await?;
+
+    let trace_start = rides
+        .rides()
+        .first()
+        .map_or(first_fix, |ride| ride.requested_at.min(first_fix));
+    let started = Instant::now();
+    let clock = TraceClock::new(trace_start, Timestamp::now(), started, options.speed)?;
+    let drivers = Arc::clone(locations.drivers());
+    let streams: Arc<[usize]> = drivers.streams(options.fleet.streams).into();
+    let fixes = |stream| trace_fixes(Arc::clone(&locations), Arc::clone(&streams), stream, clock);
+    let orders = (1..)
+        .zip(rides.rides())
+        .map(|(number, ride)| trace_order(number, ride, clock));
+    let run = Run {
+        endpoint,
+        stats,
+        cancel,
+        started,
+        fleet: options.fleet,
+        customers: options.customers,
+    };
+    let report = run.finish(&drivers, fixes, orders, FleetEnd::AfterItsLastFix).await?;
+    Ok(RunReport { broken_lines, ..report })
+}
+
+/// When the fleet is sent home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FleetEnd {
+    /// It drives until this time, and for as long as an order may want a driver.
+    AfterOrdersAnd(Instant),
+    /// It has an end of its own.
+    AfterItsLastFix,
+}
+
+struct Run<'a> {
+    endpoint: &'a Endpoint,
+    stats: Arc<Stats>,
+    cancel: &'a CancellationToken,
+    started: Instant,
+    fleet: FleetOptions,
+    customers: CustomersOptions,
+}
+
+impl Run<'_> {
+    async fn finish<I>(
+        self,
+        drivers: &Arc<Drivers>,
+        fixes: impl Fn(usize) -> I,
+        orders: impl IntoIterator<Item = Order>,
+        fleet_end: FleetEnd,
+    ) -> Result<RunReport, RunError>
+    where
+        I: Iterator<Item = DueFix> + Send + 'static,
+    {
+        let send_home = CancellationToken::new();
+        let _send_home_if_dropped = send_home.clone().drop_guard();
+        let fleet = Fleet::start(self.endpoint, self.fleet, drivers, &self.stats, &send_home, fixes);
+        let customers = Customers::new(self.endpoint, self.customers, Arc::clone(&self.stats));
+
+        customers.place_all(orders, self.cancel).await;
+        self.settle(&customers).await;
+        if let FleetEnd::AfterOrdersAnd(end) = fleet_end {
+            self.cancel.run_until_cancelled(tokio::time::sleep_until(end)).await;
+            send_home.cancel();
+        }
+        let mut fleet = std::pin::pin!(fleet.finished());
+        let report = tokio::select! {
+            report = &mut fleet => report?,
+            () = self.cancel.cancelled() => {
+                send_home.cancel();
+                fleet.await?
+            }
+        };
+        if tokio::time::timeout(LAST_COMPLETIONS, customers.end_rides())
+            .await
+            .is_err()
+        {
+            customers.abandon();
+            customers.end_rides().await;
+        }
+
+        let mut summary = self.stats.summary(self.started.elapsed());
+        summary.locations.acknowledged = report.acknowledged.distinct();
+        Ok(RunReport {
+            summary,
+            counts: self.stats.snapshot(),
+            acknowledged: report.acknowledged,
+            unsettled_fixes: report.unsettled,
+            stream_failures: report.failures,
+            broken_lines: BrokenLines::default(),
+        })
+    }
+
+    /// Waits until every order is settled; after a cancellation not for ever.
+    async fn settle(&self, customers: &Customers) {
+        let time_is_up = async {
+            self.cancel.cancelled().await;
+            tokio::time::sleep(WIND_DOWN).await;
+        };
+        tokio::select! {
+            () = customers.settled() => {}
+            () = time_is_up => {
+                customers.abandon();
+                customers.settled().await;
+            }
+        }
+    }
+}
+
+/// One clear error now instead of two minutes of retries.
+async fn reach(endpoint: &Endpoint) -> Result<(), RunError> {
+    let connected = endpoint.connect().await;
+    connected.map(drop).map_err(|source| RunError::Unreachable {
+        address: endpoint.uri().to_string(),
+        source,
+    })
+}
+
+async fn read(options: &TraceOptions) -> Result<(Arc<Locations>, Rides), RunError> {
+    let (locations, rides) = (options.locations.clone(), options.rides.clone());
+    let read = move || {
+        let locations = Locations::read(&locations)?;
+        let rides = rides.map(|file| Rides::read(&file)).transpose()?.unwrap_or_default();
+        Ok((Arc::new(locations), rides))
+    };
+    TaskTracker::new().spawn_blocking(read).await?
+}
+
+/// The fixes of the drivers that `stream` carries.
+fn trace_fixes(
+    locations: Arc<Locations>,
+    streams: Arc<[usize]>,
+    stream: usize,
+    clock: TraceClock,
+) -> impl Iterator<Item = DueFix> + Send + 'static {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let left = locations.fixes().get(next..)?;
+        let ahead = left
+            .iter()
+            .position(|fix| streams.get(fix.driver as usize) == Some(&stream))?;
+        let fix = left.get(ahead)?;
+        next += ahead + 1;
+        Some(DueFix {
+            due: clock.due(fix.recorded_at),
+            driver: fix.driver,
+            lat_deg: fix.lat_deg,
+            lon_deg: fix.lon_deg,
+            recorded_at_micros: clock.unix_micros(fix.recorded_at),
+        })
+    })
+}
+
+/// A ride as an order. Each has a rider of its own: at 720 times its pace, a real rider would be stopped as a flood.
+fn trace_order(number: usize, ride: &Ride, clock: TraceClock) -> Order {
+    Order {
+        due: clock.due(ride.requested_at),
+        user_id: format!("rider-{number:06}"),
+        amount_cents: fare_cents(ride),
+        payment_method: "pm_card_visa",
+        pickup: ride.pickup,
+        drop_off: ride.drop_off,
+        ride: clock.span(ride.completed_at - ride.requested_at),
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "half way round the Earth costs 50,000 dollars"
+)]
+fn fare_cents(ride: &Ride) -> i64 {
+    (FARE_CENTS + FARE_CENTS_PER_M * ride.pickup.distance_m(ride.drop_off)) as i64
+}
+
+#[cfg(test)]
+mod tests;
