@@ -20,6 +20,8 @@ pub mod proxy;
 pub mod redis;
 mod server;
 mod server_log;
+mod world;
 
 pub use error::Error;
 pub use identity::Account;
+pub use world::{Settings, World};

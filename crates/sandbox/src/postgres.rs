@@ -194,6 +194,18 @@ impl Program for Cluster {
     const NAME: &'static str = "Postgres";
     const STOP: Signal = Signal::SIGINT;
 
+    /// Postgres does not start while the process that `postmaster.pid` names exists: as a zombie that a container's
+    /// first process never reaps, or as a stranger that was given the number after a restart of the machine. The lock
+    /// that we hold knows better. Should somebody serve the folder without us, by hand, Postgres still sees the shared
+    /// memory of that server and refuses.
+    fn tidy(&self) -> Result<(), Error> {
+        let path = self.data.join("postmaster.pid");
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Folder { path, source }),
+            _ => Ok(()),
+        }
+    }
+
     fn launch(&self, port: u16, output: File) -> Launch {
         let mut settings = vec![
             "listen_addresses=127.0.0.1".to_owned(),

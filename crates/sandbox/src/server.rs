@@ -30,6 +30,11 @@ pub(crate) trait Program: Send + Sync {
     /// Asks it to end quickly and cleanly.
     const STOP: Signal;
 
+    /// Puts away what a predecessor that was killed left behind. The log is locked: that one is gone.
+    fn tidy(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// How it is run on `port` of 127.0.0.1.
     fn launch(&self, port: u16, output: File) -> Launch;
 
@@ -120,6 +125,7 @@ impl<P: Program> Server<P> {
 
     async fn attempt(&mut self) -> Result<(), Attempt> {
         let output = self.log.open().await.map_err(Attempt::Failed)?;
+        self.program.tidy().map_err(Attempt::Failed)?;
         let mut process = Process::start(self.program.launch(self.port, output)).map_err(Attempt::Failed)?;
         let deadline = Instant::now() + READY_WITHIN;
         while !self.program.is_ready(process.pid(), self.port).await {

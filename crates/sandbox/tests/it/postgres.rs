@@ -83,19 +83,23 @@ async fn a_new_folder_becomes_a_server_and_a_restart_keeps_its_data_and_address(
     );
 }
 
-/// The owner was killed, its server too, and nobody cleaned up: the pid file names a dead process, or by now a
-/// process that is none of ours.
+/// The owner was killed, its server too, and nobody cleaned up: the pid file names a dead process, or by now a living
+/// one that is none of ours.
 #[tokio::test]
 async fn a_folder_left_by_a_killed_server_starts_again() {
     let folder = folder();
     let mut postgres = start(folder.path()).await;
     postgres.create_database("waybill").await.unwrap();
+    let dead = postgres.pid().unwrap().to_string();
     postgres.kill().await.unwrap();
     drop(postgres);
-    assert!(
-        folder.path().join("data/postmaster.pid").exists(),
-        "the killed server left its pid file"
-    );
+    let pid_file = folder.path().join("data/postmaster.pid");
+    let left = fs::read_to_string(&pid_file).expect("the killed server left its pid file");
+    // A process of the same user, as after a restart of the machine: Postgres cannot tell it from its own.
+    let elsewhere = crate::wait::folder();
+    let other = start(elsewhere.path()).await;
+    let stranger = other.pid().unwrap().to_string();
+    fs::write(&pid_file, left.replacen(&dead, &stranger, 1)).unwrap();
 
     let postgres = start(folder.path()).await;
 
@@ -104,6 +108,19 @@ async fn a_folder_left_by_a_killed_server_starts_again() {
         .query_one("select 1", &[])
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_that_is_served_by_hand_is_not_served_twice() {
+    let folder = folder();
+    let mut postgres = start(folder.path()).await;
+    // Its output goes elsewhere, as that of a server started by hand would: the lock tells nothing about it.
+    fs::rename(folder.path().join("log"), folder.path().join("elsewhere")).unwrap();
+
+    let error = Postgres::start(settings(folder.path())).await.unwrap_err().to_string();
+
+    assert!(error.contains("pre-existing shared memory block"), "{error}");
+    postgres.stop().await.unwrap();
 }
 
 #[tokio::test]
