@@ -108,6 +108,8 @@ impl Charge {
             "automatic_payment_methods[enabled]",
             "automatic_payment_methods[allow_redirects]",
             "payment_method_types[]",
+            // No card here wants its holder to act, so there is nothing to decline for.
+            "error_on_requires_action",
         ];
         let known = ["amount", "currency", "payment_method", "confirm", "description"];
         refuse_unknown(form, &[&known[..], &ignored].concat())?;

@@ -63,6 +63,7 @@ fn charge_form<'a>(amount: &'a str, order: &'a str, card: &'a str) -> Vec<(&'a s
         ("confirm", "true"),
         ("automatic_payment_methods[enabled]", "true"),
         ("automatic_payment_methods[allow_redirects]", "never"),
+        ("error_on_requires_action", "true"),
         ("description", "Order"),
         ("metadata[order_id]", order),
     ]

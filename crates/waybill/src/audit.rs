@@ -1,0 +1,76 @@
+//! `waybill audit`: every promise that the database, the provider's books and the stream can show.
+
+use std::path::Path;
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+use serde_json::json;
+use waybill_server::app::{Report, Sources, run_audit};
+
+use crate::Failure;
+use crate::cli::{AuditArgs, load};
+
+#[allow(clippy::print_stdout, reason = "the command's answer")]
+pub async fn run(file: Option<&Path>, args: AuditArgs) -> Result<(), Failure> {
+    let config = load(file, &args.stores.flags())?;
+    let sources = Sources {
+        provider: args.stores.payments_url.is_some(),
+        stream: args.stores.redis_url.is_some(),
+        ..Sources::default()
+    };
+    let report = run_audit(&config, sources).await.map_err(Failure::unavailable)?;
+    if args.json {
+        println!("{}", to_json(&report));
+    } else {
+        println!("{}", table(&report));
+        println!("{}", verdict(&report));
+    }
+    if report.violations() == 0 { Ok(()) } else { Err(Failure::Found) }
+}
+
+/// The findings as a table, each violation named.
+pub fn table(report: &Report) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["promise", "there must be no …", "found"]);
+    for finding in &report.findings {
+        let found = match (finding.missing_witness(), &finding.violations) {
+            (Some(why), _) => format!("not checked: {why}"),
+            (None, Some(violations)) if !violations.is_empty() => {
+                let more = finding.count - i64::try_from(violations.len()).unwrap_or(0);
+                let more = if more > 0 { format!("\nand {more} more") } else { String::new() };
+                format!("{}\n{}{more}", finding.count, violations.join("\n"))
+            }
+            _ => "0".to_owned(),
+        };
+        table.add_row([finding.check.promise, finding.check.violation, &found]);
+    }
+    if let Some(column) = table.column_mut(2) {
+        column.set_cell_alignment(CellAlignment::Left);
+    }
+    table
+}
+
+/// The last line: what was checked, and what was found.
+pub fn verdict(report: &Report) -> String {
+    let skipped = report.findings.len() - report.checks();
+    let skipped = if skipped > 0 { format!(", {skipped} not made") } else { String::new() };
+    format!("audit: {} checks{skipped}, {} violations", report.checks(), report.violations())
+}
+
+fn to_json(report: &Report) -> serde_json::Value {
+    let findings: Vec<_> = report
+        .findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "promise": finding.check.promise,
+                "violation": finding.check.violation,
+                "count": finding.violations.as_ref().map(|_| finding.count),
+                "shown": finding.violations,
+                "not_checked": finding.missing_witness(),
+            })
+        })
+        .collect();
+    json!({ "checks": report.checks(), "violations": report.violations(), "findings": findings })
+}

@@ -1,0 +1,198 @@
+//! Commands and flags.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use waybill_server::config::{Config, ConfigError};
+
+/// Orders, payments, dispatch and live locations in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "waybill", version, max_term_width = 100)]
+pub struct Cli {
+    /// A file of settings; config/waybill.toml in the source tree documents each. Also set by `WAYBILL_<SECTION>__<KEY>`
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve, against the Postgres, Redis and payment provider of the configuration
+    Serve(ServeArgs),
+    /// Serve with a private Postgres, Redis and payment provider, until Ctrl-C
+    Dev(DevArgs),
+    /// Run a city through a private Waybill, then audit it
+    Demo(DemoArgs),
+    /// Stream the fixes of a recorded city into a running server
+    Replay(ReplayArgs),
+    /// Bring the database's schema to this version
+    Migrate(StoreArgs),
+    /// Check every promise that the database can show
+    Audit(AuditArgs),
+    /// Look at all that a server needs, and say what to change
+    Doctor(StoreArgs),
+}
+
+/// Where the stores and the payment provider are.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StoreArgs {
+    /// `postgres://user:password@host:port/database`
+    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// `redis://host:port/database`
+    #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
+    pub redis_url: Option<String>,
+    /// Stripe's API or what speaks it
+    #[arg(long, value_name = "URL", env = "PAYMENTS_URL", hide_env_values = true)]
+    pub payments_url: Option<String>,
+    /// The provider's secret key; better in the environment than on the command line
+    #[arg(long, value_name = "KEY", env = "PAYMENTS_SECRET_KEY", hide_env_values = true)]
+    pub payments_secret_key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ListenArgs {
+    /// Where the gRPC services listen; port 0 for any free one
+    #[arg(long, value_name = "ADDR")]
+    pub grpc_addr: Option<SocketAddr>,
+    /// Where /readyz and /metrics are served; port 0 for any free one
+    #[arg(long, value_name = "ADDR")]
+    pub http_addr: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub stores: StoreArgs,
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// Which services this process runs: order, location, fleet
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub services: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// The folder of the private servers' data; kept from one run to the next
+    #[arg(long, value_name = "DIR", default_value = ".waybill")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// How long the invented city lives
+    #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = duration, conflicts_with = "locations")]
+    pub duration: Duration,
+    /// The fixes of a recorded city, as CSV or CSV.gz
+    #[arg(long, value_name = "FILE")]
+    pub locations: Option<PathBuf>,
+    /// Its rides: each becomes an order
+    #[arg(long, value_name = "FILE", requires = "locations")]
+    pub rides: Option<PathBuf>,
+    /// How many times faster than it was
+    #[arg(long, value_name = "N", default_value_t = 60.0, requires = "locations")]
+    pub speed: f64,
+    /// The seed of the invented city
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Print one JSON object at the end, and no screen
+    #[arg(long)]
+    pub json: bool,
+    /// The folder of the private servers' data; emptied first
+    #[arg(long, value_name = "DIR", default_value = ".waybill/demo")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Where the server is
+    #[arg(long, value_name = "ADDR", env = "GRPC_ADDR", default_value = "127.0.0.1:7200")]
+    pub grpc_addr: String,
+    /// The fixes of a recorded city, as CSV or CSV.gz
+    #[arg(long, value_name = "FILE")]
+    pub locations: PathBuf,
+    /// Its rides: each becomes an order
+    #[arg(long, value_name = "FILE")]
+    pub rides: Option<PathBuf>,
+    /// How many times faster than it was
+    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    pub speed: f64,
+    /// Print one JSON object at the end, and no screen
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    #[command(flatten)]
+    pub stores: StoreArgs,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The settings that flags give, by key.
+pub type Flags = BTreeMap<&'static str, String>;
+
+impl StoreArgs {
+    pub fn flags(&self) -> Flags {
+        let given = [
+            ("postgres.url", &self.database_url),
+            ("redis.url", &self.redis_url),
+            ("payments.url", &self.payments_url),
+            ("payments.secret_key", &self.payments_secret_key),
+        ];
+        given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
+    }
+}
+
+impl ListenArgs {
+    pub fn flags(&self) -> Flags {
+        let given = [("grpc.addr", self.grpc_addr), ("http.addr", self.http_addr)];
+        given.into_iter().filter_map(|(key, value)| Some((key, value?.to_string()))).collect()
+    }
+}
+
+/// The configuration: the file, the environment and the flags over the defaults.
+pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, ConfigError> {
+    // A variable that is not UTF-8 cannot be a setting; `env::vars` would panic on it.
+    let environment =
+        env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(file, environment, flags)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let signed: jiff::SignedDuration =
+        text.parse().map_err(|_| format!("{text:?} is not a duration such as \"30s\" or \"2m\""))?;
+    match Duration::try_from(signed) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err(format!("{text:?} must be longer than nothing")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_positive() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        for bad in ["", "30", "fast", "0s", "-5s"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `waybill dev`: a private world with the server on it, until Ctrl-C.
+
+use std::path::Path;
+
+use waybill_sandbox::world::{Settings, World};
+use waybill_server::app::{App, Drained, migrate};
+use waybill_server::config::Config;
+
+use crate::cli::{DevArgs, Flags, load};
+use crate::{Failure, logging, signals};
+
+/// The key that the sandbox's payment provider takes. Not a secret: it opens nothing else.
+pub const SANDBOX_KEY: &str = "sk_test_sandbox";
+
+/// A server on a private world.
+pub struct Private {
+    world: World,
+    app: App,
+    config: Config,
+}
+
+#[allow(clippy::print_stderr, reason = "what a person at the terminal needs to know")]
+pub async fn run(file: Option<&Path>, args: DevArgs) -> Result<(), Failure> {
+    let stop = signals::stop_token()?;
+    logging::to_stderr(&load(file, &Flags::new())?.log)?;
+    let private = Private::start(file, &args.data_dir, args.listen.flags()).await?;
+
+    let env_file = args.data_dir.join("dev.env");
+    private.write_env(&env_file)?;
+    eprintln!("\n{}\n  settings for other programs are in {}; Ctrl-C ends it\n", private.banner(), env_file.display());
+    stop.cancelled().await;
+    // Whoever reads it from now on would look for servers that are gone. It may be gone itself already.
+    let _ = std::fs::remove_file(&env_file);
+    private.stop().await
+}
+
+impl Private {
+    /// Starts the private servers under `data_dir`, migrates, and serves.
+    pub async fn start(file: Option<&Path>, data_dir: &Path, mut flags: Flags) -> Result<Private, Failure> {
+        // A bad setting is told before anything is started.
+        load(file, &flags)?;
+        let world = World::start(Settings {
+            data_dir: data_dir.to_owned(),
+            durable: true,
+            postgres_url: None,
+            redis_url: None,
+            payments_addr: ([127, 0, 0, 1], 0).into(),
+        })
+        .await
+        .map_err(Failure::unavailable)?;
+        flags.extend([
+            ("postgres.url", world.database_url.clone()),
+            ("redis.url", world.redis_url.clone()),
+            ("payments.url", world.payments_url.clone()),
+            ("payments.secret_key", SANDBOX_KEY.to_owned()),
+            // The private provider has no rate limit of its own, and nobody balances load before a private server.
+            ("payments.rate_per_second", "10000".to_owned()),
+            ("grpc.reflection", "true".to_owned()),
+            ("drain.unready", "0s".to_owned()),
+        ]);
+        let config = load(file, &flags)?;
+        migrate(&config).await.map_err(Failure::unavailable)?;
+        let app = App::start(config.clone()).await.map_err(Failure::unavailable)?;
+        Ok(Private { world, app, config })
+    }
+
+    /// Where the server is.
+    pub fn grpc_addr(&self) -> String {
+        self.app.grpc_addr().to_string()
+    }
+
+    /// Ends the server, and leaves the stores for an audit.
+    pub async fn end_server(self) -> Result<Remains, Failure> {
+        match self.app.shut_down().await {
+            Drained::Clean => Ok(Remains { world: self.world, config: self.config }),
+            Drained::Cut => Err(Failure::Unavailable("the server did not end in time".to_owned())),
+        }
+    }
+
+    /// Ends everything.
+    pub async fn stop(self) -> Result<(), Failure> {
+        self.end_server().await?.stop().await
+    }
+
+    fn banner(&self) -> String {
+        let (grpc, http) = (self.app.grpc_addr(), self.app.http_addr());
+        format!(
+            "waybill is ready\n  gRPC      {grpc}   (reflection is on)\n  HTTP      http://{http}/readyz  /metrics\n  \
+             Postgres  {}\n  Redis     {}\n  payments  {}",
+            self.world.database_url, self.world.redis_url, self.world.payments_url
+        )
+    }
+
+    fn write_env(&self, path: &Path) -> Result<(), Failure> {
+        let lines = format!(
+            "DATABASE_URL={}\nREDIS_URL={}\nPAYMENTS_URL={}\nPAYMENTS_SECRET_KEY={SANDBOX_KEY}\nGRPC_ADDR={}\nHTTP_ADDR={}\n",
+            self.world.database_url,
+            self.world.redis_url,
+            self.world.payments_url,
+            self.app.grpc_addr(),
+            self.app.http_addr(),
+        );
+        // In one piece: whoever waits for the file must not read half of it.
+        let draft = path.with_extension("env.part");
+        std::fs::write(&draft, lines)
+            .and_then(|()| std::fs::rename(&draft, path))
+            .map_err(|error| Failure::Unavailable(format!("cannot write {}: {error}", path.display())))
+    }
+}
+
+/// What is left when the server has ended.
+pub struct Remains {
+    /// The stores and the payment provider.
+    pub world: World,
+    /// How the server reached them.
+    pub config: Config,
+}
+
+impl Remains {
+    /// Ends the stores too.
+    pub async fn stop(self) -> Result<(), Failure> {
+        self.world.stop().await.map_err(Failure::unavailable)
+    }
+}

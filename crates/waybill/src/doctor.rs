@@ -1,0 +1,23 @@
+//! `waybill doctor`: what a server needs, and what to change.
+
+use std::path::Path;
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{ContentArrangement, Table};
+
+use crate::Failure;
+use crate::cli::{StoreArgs, load};
+
+#[allow(clippy::print_stdout, reason = "the command's answer")]
+pub async fn run(file: Option<&Path>, args: StoreArgs) -> Result<(), Failure> {
+    let config = load(file, &args.flags())?;
+    let found = waybill_server::app::doctor(&config).await;
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["part", "", "finding"]);
+    for diagnosis in &found {
+        table.add_row([diagnosis.part, if diagnosis.well { "ok" } else { "CHANGE" }, &diagnosis.finding]);
+    }
+    println!("{table}");
+    if found.iter().all(|diagnosis| diagnosis.well) { Ok(()) } else { Err(Failure::Found) }
+}

@@ -1,0 +1,26 @@
+//! `waybill serve`: production.
+
+use std::path::Path;
+
+use waybill_server::app::{App, Drained};
+
+use crate::cli::{ServeArgs, load};
+use crate::{Failure, logging, signals};
+
+pub async fn run(file: Option<&Path>, args: ServeArgs) -> Result<(), Failure> {
+    let mut flags = args.stores.flags();
+    flags.extend(args.listen.flags());
+    if !args.services.is_empty() {
+        flags.insert("grpc.services", format!("{},", args.services.join(",")));
+    }
+    let config = load(file, &flags)?;
+    logging::to_stderr(&config.log)?;
+    let stop = signals::stop_token()?;
+
+    let app = App::start(config).await.map_err(Failure::unavailable)?;
+    stop.cancelled().await;
+    match app.shut_down().await {
+        Drained::Clean => Ok(()),
+        Drained::Cut => Err(Failure::Unavailable("the drain was cut short by drain.hard_stop".to_owned())),
+    }
+}
