@@ -1,7 +1,7 @@
 //! The customers: each order is placed at its own time, whatever became of the one before, and asked for until it is
 //! settled. An order that got a driver is completed when its ride is over.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -68,11 +68,26 @@ pub enum Outcome {
         driver_id: String,
     },
     /// Charged, and refunded in full.
-    Refunded,
+    Refunded {
+        /// The server's name of the order.
+        order_id: String,
+    },
     /// Never charged.
-    Failed,
+    Failed {
+        /// The server's name of the order.
+        order_id: String,
+    },
     /// There was no settled answer in time, or the server refused the order for good.
     GaveUp,
+}
+
+/// A settled answer of the server, to be held against what it stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The server's name of the order.
+    pub order_id: String,
+    /// The status that it was answered with, as in the database: `succeeded`, `refunded`, `failed`.
+    pub status: &'static str,
 }
 
 /// Places orders and sees them through.
@@ -93,6 +108,7 @@ struct Shared {
     abandon: CancellationToken,
     /// Leaves the rides that are not over yet on the road.
     rides_over: CancellationToken,
+    answers: Mutex<Vec<Answer>>,
 }
 
 impl Customers {
@@ -104,6 +120,7 @@ impl Customers {
             stats,
             abandon: CancellationToken::new(),
             rides_over: CancellationToken::new(),
+            answers: Mutex::default(),
         };
         Customers {
             shared: Arc::new(shared),
@@ -144,6 +161,11 @@ impl Customers {
         self.rides.wait().await;
     }
 
+    /// Every settled answer so far.
+    pub fn answers(&self) -> Vec<Answer> {
+        self.shared.answers().clone()
+    }
+
     /// Begins an order in a task of its own; waits only for room.
     async fn place(&self, order: Order) {
         let permit = if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
@@ -161,6 +183,9 @@ impl Customers {
         self.orders.spawn(async move {
             let outcome = shared.settle(&order).await;
             let answered = Instant::now();
+            if let Some(answer) = outcome.answer() {
+                shared.answers().push(answer);
+            }
             shared
                 .stats
                 .order_settled(&outcome, answered.saturating_duration_since(order.due));
@@ -172,7 +197,27 @@ impl Customers {
     }
 }
 
+impl Outcome {
+    fn answer(&self) -> Option<Answer> {
+        let (order_id, status) = match self {
+            Outcome::Succeeded { order_id, .. } => (order_id, "succeeded"),
+            Outcome::Refunded { order_id } => (order_id, "refunded"),
+            Outcome::Failed { order_id } => (order_id, "failed"),
+            Outcome::GaveUp => return None,
+        };
+        Some(Answer {
+            order_id: order_id.clone(),
+            status,
+        })
+    }
+}
+
 impl Shared {
+    /// A list that is only ever pushed to is whole, whoever panicked.
+    fn answers(&self) -> MutexGuard<'_, Vec<Answer>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks for one order until it is settled. The key is made once: however often the call is repeated, it is the
     /// same order, and the customer pays once.
     async fn settle(&self, order: &Order) -> Outcome {
@@ -277,8 +322,12 @@ fn outcome(order: pb::Order) -> Result<Outcome, Status> {
                 driver_id,
             })
         }
-        pb::OrderStatus::Refunded => Ok(Outcome::Refunded),
-        pb::OrderStatus::Failed => Ok(Outcome::Failed),
+        pb::OrderStatus::Refunded => Ok(Outcome::Refunded {
+            order_id: order.order_id,
+        }),
+        pb::OrderStatus::Failed => Ok(Outcome::Failed {
+            order_id: order.order_id,
+        }),
         status => Err(Status::aborted(format!(
             "answered with an order that is not settled: {}",
             status.as_str_name()

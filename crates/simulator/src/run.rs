@@ -15,7 +15,7 @@ use tonic::transport::Endpoint;
 use crate::Drivers;
 use crate::city::{self, Arrivals, CabFixes, CityOptions};
 use crate::clock::{SpeedError, TraceClock};
-use crate::customers::{Customers, CustomersOptions, Order};
+use crate::customers::{Answer, Customers, CustomersOptions, Order};
 use crate::fleet::{AckLog, DueFix, Fleet, FleetOptions};
 use crate::stats::{Snapshot, Stats, Summary};
 use crate::trace::{BrokenLines, Locations, Ride, Rides, TraceError};
@@ -54,6 +54,8 @@ pub struct RunReport {
     pub counts: Snapshot,
     /// Every fix that the server acknowledged as stored, to be held against what it stored.
     pub acknowledged: AckLog,
+    /// Every order that the server answered as settled, to be held against what it stored.
+    pub answers: Vec<Answer>,
     /// Fixes that were sent and neither acknowledged nor rejected when the time was up.
     pub unsettled_fixes: u64,
     /// Why location streams gave up before their end, one for each that did.
@@ -233,6 +235,7 @@ impl Run<'_> {
             summary,
             counts: self.stats.snapshot(),
             acknowledged: report.acknowledged,
+            answers: customers.answers(),
             unsettled_fixes: report.unsettled,
             stream_failures: report.failures,
             broken_lines: BrokenLines::default(),

@@ -220,8 +220,8 @@ impl Stats {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         match outcome {
             Outcome::Succeeded { .. } => add(&self.succeeded, 1),
-            Outcome::Refunded => add(&self.refunded, 1),
-            Outcome::Failed => add(&self.failed, 1),
+            Outcome::Refunded { .. } => add(&self.refunded, 1),
+            Outcome::Failed { .. } => add(&self.failed, 1),
             Outcome::GaveUp => return add(&self.gave_up, 1),
         }
         if let Some(latencies) = &mut *lock(&self.latency_micros) {
@@ -321,7 +321,15 @@ mod tests {
     fn every_order_is_in_exactly_one_count_and_latencies_are_those_of_settled_ones() {
         let stats = Stats::default();
         (0..5).for_each(|_| stats.order_placed());
-        for outcome in [succeeded(), Outcome::Refunded, Outcome::Failed] {
+        for outcome in [
+            succeeded(),
+            Outcome::Refunded {
+                order_id: "2".to_owned(),
+            },
+            Outcome::Failed {
+                order_id: "3".to_owned(),
+            },
+        ] {
             stats.order_settled(&outcome, Duration::from_millis(10));
         }
         stats.order_settled(&Outcome::GaveUp, Duration::from_mins(2));

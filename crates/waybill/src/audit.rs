@@ -25,20 +25,30 @@ pub async fn run(file: Option<&Path>, args: AuditArgs) -> Result<(), Failure> {
         println!("{}", table(&report));
         println!("{}", verdict(&report));
     }
-    if report.violations() == 0 { Ok(()) } else { Err(Failure::Found) }
+    if report.violations() == 0 {
+        Ok(())
+    } else {
+        Err(Failure::Found)
+    }
 }
 
 /// The findings as a table, each violation named.
 pub fn table(report: &Report) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+        .load_style(UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["promise", "there must be no …", "found"]);
     for finding in &report.findings {
         let found = match (finding.missing_witness(), &finding.violations) {
             (Some(why), _) => format!("not checked: {why}"),
             (None, Some(violations)) if !violations.is_empty() => {
                 let more = finding.count - i64::try_from(violations.len()).unwrap_or(0);
-                let more = if more > 0 { format!("\nand {more} more") } else { String::new() };
+                let more = if more > 0 {
+                    format!("\nand {more} more")
+                } else {
+                    String::new()
+                };
                 format!("{}\n{}{more}", finding.count, violations.join("\n"))
             }
             _ => "0".to_owned(),
@@ -54,8 +64,16 @@ pub fn table(report: &Report) -> Table {
 /// The last line: what was checked, and what was found.
 pub fn verdict(report: &Report) -> String {
     let skipped = report.findings.len() - report.checks();
-    let skipped = if skipped > 0 { format!(", {skipped} not made") } else { String::new() };
-    format!("audit: {} checks{skipped}, {} violations", report.checks(), report.violations())
+    let skipped = if skipped > 0 {
+        format!(", {skipped} not made")
+    } else {
+        String::new()
+    };
+    format!(
+        "audit: {} checks{skipped}, {} violations",
+        report.checks(),
+        report.violations()
+    )
 }
 
 fn to_json(report: &Report) -> serde_json::Value {

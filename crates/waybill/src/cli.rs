@@ -149,14 +149,20 @@ impl StoreArgs {
             ("payments.url", &self.payments_url),
             ("payments.secret_key", &self.payments_secret_key),
         ];
-        given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
+        given
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value.clone()?)))
+            .collect()
     }
 }
 
 impl ListenArgs {
     pub fn flags(&self) -> Flags {
         let given = [("grpc.addr", self.grpc_addr), ("http.addr", self.http_addr)];
-        given.into_iter().filter_map(|(key, value)| Some((key, value?.to_string()))).collect()
+        given
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?.to_string())))
+            .collect()
     }
 }
 
@@ -169,8 +175,9 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, ConfigError> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let signed: jiff::SignedDuration =
-        text.parse().map_err(|_| format!("{text:?} is not a duration such as \"30s\" or \"2m\""))?;
+    let signed: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not a duration such as \"30s\" or \"2m\""))?;
     match Duration::try_from(signed) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         _ => Err(format!("{text:?} must be longer than nothing")),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use waybill_sandbox::world::{Settings, World};
+use waybill_sandbox::{Settings, World};
 use waybill_server::app::{App, Drained, migrate};
 use waybill_server::config::Config;
 
@@ -27,7 +27,11 @@ pub async fn run(file: Option<&Path>, args: DevArgs) -> Result<(), Failure> {
 
     let env_file = args.data_dir.join("dev.env");
     private.write_env(&env_file)?;
-    eprintln!("\n{}\n  settings for other programs are in {}; Ctrl-C ends it\n", private.banner(), env_file.display());
+    eprintln!(
+        "\n{}\n  settings for other programs are in {}; Ctrl-C ends it\n",
+        private.banner(),
+        env_file.display()
+    );
     stop.cancelled().await;
     // Whoever reads it from now on would look for servers that are gone. It may be gone itself already.
     let _ = std::fs::remove_file(&env_file);
@@ -72,7 +76,10 @@ impl Private {
     /// Ends the server, and leaves the stores for an audit.
     pub async fn end_server(self) -> Result<Remains, Failure> {
         match self.app.shut_down().await {
-            Drained::Clean => Ok(Remains { world: self.world, config: self.config }),
+            Drained::Clean => Ok(Remains {
+                world: self.world,
+                config: self.config,
+            }),
             Drained::Cut => Err(Failure::Unavailable("the server did not end in time".to_owned())),
         }
     }

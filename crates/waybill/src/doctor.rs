@@ -13,11 +13,21 @@ pub async fn run(file: Option<&Path>, args: StoreArgs) -> Result<(), Failure> {
     let config = load(file, &args.flags())?;
     let found = waybill_server::app::doctor(&config).await;
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+        .load_style(UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["part", "", "finding"]);
     for diagnosis in &found {
-        table.add_row([diagnosis.part, if diagnosis.well { "ok" } else { "CHANGE" }, &diagnosis.finding]);
+        table.add_row([
+            diagnosis.part,
+            if diagnosis.well { "ok" } else { "CHANGE" },
+            &diagnosis.finding,
+        ]);
     }
     println!("{table}");
-    if found.iter().all(|diagnosis| diagnosis.well) { Ok(()) } else { Err(Failure::Found) }
+    if found.iter().all(|diagnosis| diagnosis.well) {
+        Ok(())
+    } else {
+        Err(Failure::Found)
+    }
 }

@@ -1,1 +1,97 @@
-//! To come.
+//! The command line, one file a command, and nothing else: what the commands do is in the other crates. A library, so
+//! that the tests can build the same program.
+
+mod audit;
+mod cli;
+mod demo;
+mod dev;
+mod doctor;
+mod logging;
+mod migrate;
+mod replay;
+mod screen;
+mod serve;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::cli::{Cli, Command};
+
+/// Exit statuses, after BSD's sysexits(3).
+mod status {
+    /// Wrong usage, an unknown setting or a bad value.
+    pub const USAGE: u8 = 64;
+    /// A store, a server or a program that is needed is not there.
+    pub const UNAVAILABLE: u8 = 69;
+}
+
+/// Why a command ended.
+enum Failure {
+    /// A setting or a flag that cannot be used.
+    Usage(String),
+    /// What is needed is not there.
+    Unavailable(String),
+    /// The command ran and found something wrong, and has said so.
+    Found,
+}
+
+impl Failure {
+    fn unavailable(error: impl Into<anyhow::Error>) -> Failure {
+        // The causes on one line: what a person reads first.
+        Failure::Unavailable(format!("{:#}", error.into()))
+    }
+}
+
+impl From<waybill_server::config::ConfigError> for Failure {
+    fn from(error: waybill_server::config::ConfigError) -> Failure {
+        Failure::Usage(error.to_string())
+    }
+}
+
+/// Runs the program; its exit status.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let wrong = error.use_stderr();
+            // Nothing better can be done with an error of writing the error.
+            let _ = error.print();
+            return if wrong {
+                ExitCode::from(status::USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("the runtime cannot start: {error}"), status::UNAVAILABLE),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Found) => ExitCode::FAILURE,
+        Err(Failure::Usage(line)) => fail(&line, status::USAGE),
+        Err(Failure::Unavailable(line)) => fail(&line, status::UNAVAILABLE),
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let config = cli.config.as_deref();
+    match cli.command {
+        Command::Serve(args) => serve::run(config, args).await,
+        Command::Dev(args) => dev::run(config, args).await,
+        Command::Demo(args) => demo::run(config, args).await,
+        Command::Replay(args) => replay::run(args).await,
+        Command::Migrate(args) => migrate::run(config, args).await,
+        Command::Audit(args) => audit::run(config, args).await,
+        Command::Doctor(args) => doctor::run(config, args).await,
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the command line's one way to say what is wrong")]
+fn fail(line: &str, status: u8) -> ExitCode {
+    eprintln!("waybill: {line}");
+    ExitCode::from(status)
+}

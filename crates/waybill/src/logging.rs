@@ -24,7 +24,10 @@ pub fn to_file(log: &Log, path: &Path) -> Result<(), Failure> {
 fn start(log: &Log, writer: BoxMakeWriter) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&log.filter)
         .map_err(|error| Failure::Usage(format!("log.filter {:?} is not a filter: {error}", log.filter)))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(false);
     let started = match log.format {
         LogFormat::Text => subscriber.try_init(),
         LogFormat::Json => subscriber.json().try_init(),

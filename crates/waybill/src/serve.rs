@@ -21,6 +21,8 @@ pub async fn run(file: Option<&Path>, args: ServeArgs) -> Result<(), Failure> {
     stop.cancelled().await;
     match app.shut_down().await {
         Drained::Clean => Ok(()),
-        Drained::Cut => Err(Failure::Unavailable("the drain was cut short by drain.hard_stop".to_owned())),
+        Drained::Cut => Err(Failure::Unavailable(
+            "the drain was cut short by drain.hard_stop".to_owned(),
+        )),
     }
 }

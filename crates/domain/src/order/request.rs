@@ -124,7 +124,7 @@ mod tests {
     fn the_form_is_stable_across_versions() {
         let hash = request().hash();
         // Stored hashes are compared for 30 days: a change here breaks replays of orders in flight.
-        let expected = 0x9fdb2b49bb3ce04d14c3f9dbdb91ff1f_u128.to_be_bytes();
+        let expected = 0x9fdb_2b49_bb3c_e04d_14c3_f9db_db91_ff1f_u128.to_be_bytes();
         assert_eq!(hash.0[..16], expected);
     }
 }

@@ -1,0 +1,178 @@
+//! `waybill demo`: a private world, a city in it, and the audit of what came of it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use waybill_sandbox::payments::MovementKind;
+use waybill_server::app::{Report, Sources, run_audit};
+use waybill_simulator::city::CityOptions;
+use waybill_simulator::customers::CustomersOptions;
+use waybill_simulator::endpoint;
+use waybill_simulator::fleet::FleetOptions;
+use waybill_simulator::run::{RunReport, TraceOptions, run_city, run_trace};
+use waybill_simulator::stats::Stats;
+
+use crate::cli::{DemoArgs, Flags, load};
+use crate::dev::{Private, Remains};
+use crate::replay::warn_of;
+use crate::screen::Screen;
+use crate::{Failure, audit, logging, signals};
+
+/// A folder that the demo made, and so may empty.
+const MARKER: &str = ".waybill-demo";
+
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "the command's answer")]
+pub async fn run(file: Option<&Path>, args: DemoArgs) -> Result<(), Failure> {
+    let stop = signals::stop_token()?;
+    let config = load(file, &Flags::new())?;
+    empty(&args.data_dir)?;
+    let log = args.data_dir.join("server.log");
+    logging::to_file(&config.log, &log)?;
+
+    let private = Private::start(file, &args.data_dir, flags()).await?;
+    let played = play(&args, &private, &stop).await;
+    // The server ends before the audit: it writes the history of all that it acknowledged.
+    let remains = private.end_server().await?;
+    let audited = match played {
+        Ok(report) => judge(&remains, &report).await.map(|audit| (report, audit)),
+        Err(failure) => Err(failure),
+    };
+    let charged = remains.world.payments.ledger();
+    remains.stop().await?;
+    let (report, found) = audited?;
+
+    warn_of(&report);
+    if args.json {
+        let count = |kind| charged.iter().filter(|movement| movement.kind == kind).count();
+        println!(
+            "{}",
+            summary(
+                &report,
+                &found,
+                count(MovementKind::Charge),
+                count(MovementKind::Refund)
+            )
+        );
+    } else {
+        println!("\n{}", audit::table(&found));
+        println!("{}", audit::verdict(&found));
+        eprintln!("the server's log is in {}", log.display());
+    }
+    let settled = report.counts.orders.gave_up == 0 && report.unsettled_fixes == 0;
+    if found.violations() == 0 && settled {
+        Ok(())
+    } else {
+        Err(Failure::Found)
+    }
+}
+
+/// What differs from production: ports that nobody else has, and limits that a city at many times its speed keeps.
+fn flags() -> Flags {
+    Flags::from([
+        ("grpc.addr", "127.0.0.1:0".to_owned()),
+        ("http.addr", "127.0.0.1:0".to_owned()),
+        ("limits.fixes_per_driver.per_second", "1000".to_owned()),
+        ("limits.fixes_per_driver.burst", "5000".to_owned()),
+    ])
+}
+
+async fn play(args: &DemoArgs, private: &Private, stop: &CancellationToken) -> Result<RunReport, Failure> {
+    let endpoint = endpoint(&private.grpc_addr()).map_err(|error| Failure::Usage(error.to_string()))?;
+    let stats = Arc::new(Stats::default());
+    let title = match &args.locations {
+        None => "waybill demo: an invented city".to_owned(),
+        Some(_) => format!("waybill demo: a recorded city, {} times faster", args.speed),
+    };
+    let expected = args.locations.is_none().then_some(args.duration);
+    let screen = (!args.json).then(|| Screen::start(title, expected, Arc::clone(&stats)));
+    let report = match &args.locations {
+        None => {
+            let options = CityOptions {
+                duration: args.duration,
+                seed: args.seed,
+                ..CityOptions::default()
+            };
+            run_city(options, &endpoint, stats, stop).await
+        }
+        Some(locations) => {
+            let options = TraceOptions {
+                locations: locations.clone(),
+                rides: args.rides.clone(),
+                speed: args.speed,
+                fleet: FleetOptions::default(),
+                customers: CustomersOptions::default(),
+            };
+            run_trace(options, &endpoint, stats, stop).await
+        }
+    };
+    if let Some(screen) = screen {
+        screen.end().await;
+    }
+    report.map_err(Failure::unavailable)
+}
+
+/// Holds what the clients were told against the books, the provider's ledger and the history.
+async fn judge(remains: &Remains, report: &RunReport) -> Result<Report, Failure> {
+    let answered = report
+        .answers
+        .iter()
+        .map(|answer| Ok((answer.order_id.parse::<Uuid>()?, answer.status.to_owned())))
+        .collect::<Result<_, uuid::Error>>()
+        .map_err(Failure::unavailable)?;
+    let acknowledged = report
+        .acknowledged
+        .iter()
+        .map(|(driver, micros)| Ok((driver.to_owned(), Timestamp::from_microsecond(micros)?)))
+        .collect::<Result<_, jiff::Error>>()
+        .map_err(Failure::unavailable)?;
+    let sources = Sources {
+        provider: true,
+        stream: true,
+        answered_orders: Some(answered),
+        acknowledged_fixes: Some(acknowledged),
+    };
+    run_audit(&remains.config, sources).await.map_err(Failure::unavailable)
+}
+
+fn summary(report: &RunReport, found: &Report, charged: usize, refunded: usize) -> serde_json::Value {
+    let (orders, locations) = (&report.summary.orders, &report.summary.locations);
+    json!({
+        "seconds": report.summary.seconds,
+        "orders": {
+            "created": orders.created,
+            "succeeded": orders.succeeded,
+            "refunded": orders.refunded,
+            "failed": orders.failed,
+        },
+        "payments": { "charged": charged, "refunded": refunded },
+        "locations": {
+            "sent": locations.sent,
+            "acknowledged": locations.acknowledged,
+            "rejected": locations.rejected,
+            "stored": found.stored_fixes,
+        },
+        "audit": { "checks": found.checks(), "violations": found.violations() },
+    })
+}
+
+/// Makes the folder new. One that the demo did not make is left alone.
+fn empty(folder: &Path) -> Result<(), Failure> {
+    let unusable = |error| Failure::Unavailable(format!("cannot use the folder {}: {error}", folder.display()));
+    if folder.exists() {
+        let is_ours = folder.join(MARKER).exists();
+        let is_empty = std::fs::read_dir(folder).map_err(unusable)?.next().is_none();
+        if !is_ours && !is_empty {
+            return Err(Failure::Usage(format!(
+                "the demo empties its folder, and {} is not one that it made: choose another with --data-dir",
+                folder.display()
+            )));
+        }
+        std::fs::remove_dir_all(folder).map_err(unusable)?;
+    }
+    std::fs::create_dir_all(folder).map_err(unusable)?;
+    std::fs::write(folder.join(MARKER), "").map_err(unusable)
+}
