@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Stores, settings};
-use crate::config::Config;
+use crate::config::{Config, Span};
 use crate::egress::payments::{Movement as ProviderMovement, PaymentClient, Why};
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
@@ -19,7 +19,9 @@ use crate::storage::live::LiveStore;
 /// How long all pages of the provider's list may take.
 const LIST_MAX: Duration = Duration::from_mins(10);
 /// Stream entries read at once.
-const PAGE: usize = 5_000;
+const PAGE: usize = 1_000;
+/// How long Redis may take for a page: nobody waits for an audit as for a call.
+const PAGE_MAX: Duration = Duration::from_secs(10);
 
 /// What an audit looks at beside the database.
 #[derive(Debug, Default)]
@@ -74,7 +76,9 @@ pub enum AuditError {
 
 /// Checks every promise that SQL can check.
 pub async fn run_audit(config: &Config, sources: Sources) -> Result<Report, AuditError> {
-    let stores = Stores::new(config)?;
+    let mut patient = config.clone();
+    patient.redis.command_timeout = Span(PAGE_MAX);
+    let stores = Stores::new(&patient)?;
     let movements = if sources.provider {
         Some(movements(config).await?)
     } else {
