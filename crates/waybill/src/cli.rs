@@ -99,6 +99,12 @@ pub struct DemoArgs {
     /// How many times faster than it was
     #[arg(long, value_name = "N", default_value_t = 60.0, requires = "locations")]
     pub speed: f64,
+    /// How many drivers the invented city has
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "locations")]
+    pub drivers: u32,
+    /// How many orders it has, on average
+    #[arg(long, value_name = "N", default_value_t = 8.0, value_parser = rate, conflicts_with = "locations")]
+    pub orders_per_second: f64,
     /// The seed of the invented city
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -184,6 +190,16 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= RATE_MAX => Ok(rate),
+        _ => Err(format!("{text:?} must be a number above 0 and at most {RATE_MAX}")),
+    }
+}
+
+/// Far above what one machine serves; a typing error of a few digits should not fill its memory.
+const RATE_MAX: f64 = 10_000.0;
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -200,6 +216,14 @@ mod tests {
         assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
         for bad in ["", "30", "fast", "0s", "-5s"] {
             assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn rates_are_positive_and_bounded() {
+        assert_eq!(rate("0.5"), Ok(0.5));
+        for bad in ["", "0", "-1", "NaN", "inf", "10001", "many"] {
+            assert!(rate(bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -18,7 +18,7 @@ use waybill_simulator::stats::Stats;
 
 use crate::cli::{DemoArgs, Flags, load};
 use crate::dev::{Private, Remains};
-use crate::replay::warn_of;
+use crate::replay::{refused, warn_of};
 use crate::screen::Screen;
 use crate::{Failure, audit, logging, signals};
 
@@ -112,7 +112,7 @@ async fn play(args: &DemoArgs, private: &Private, stop: &CancellationToken) -> R
     if let Some(screen) = screen {
         screen.end().await;
     }
-    report.map_err(Failure::unavailable)
+    report.map_err(refused)
 }
 
 /// Holds what the clients were told against the books, the provider's ledger and the history.

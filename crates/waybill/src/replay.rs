@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use waybill_simulator::customers::CustomersOptions;
 use waybill_simulator::fleet::FleetOptions;
-use waybill_simulator::run::{RunReport, TraceOptions, run_trace};
+use waybill_simulator::run::{RunError, RunReport, TraceOptions, run_trace};
 use waybill_simulator::stats::Stats;
 use waybill_simulator::{Endpoint, endpoint};
 
@@ -35,6 +35,16 @@ pub async fn run(args: ReplayArgs) -> Result<(), Failure> {
     warn_of(&report);
     println!("{}", serde_json::json!(report.summary));
     Ok(())
+}
+
+/// Why a run could not be made: the caller's doing, or a server that is not there.
+pub fn refused(error: RunError) -> Failure {
+    match error {
+        RunError::Trace(_) | RunError::EmptyTrace { .. } | RunError::Speed(_) => {
+            Failure::Usage(format!("{:#}", anyhow::Error::new(error)))
+        }
+        RunError::Unreachable { .. } | RunError::Panicked(_) => Failure::unavailable(error),
+    }
 }
 
 /// Says what did not go as it should, which the numbers alone do not tell.

@@ -1,0 +1,35 @@
+# `make demo` shows it, `make test` proves it; both install what they need first.
+
+CARGO ?= cargo
+BUF_VERSION = 1.75.0
+BUF = .waybill/tools/node_modules/.bin/buf
+
+.PHONY: setup demo dev test lint bench fmt clean
+
+setup: ## what the sandbox needs: PostgreSQL and Redis, installed only where they are missing
+	@scripts/setup.sh
+
+demo: setup ## a city through a private Waybill, then the audit
+	$(CARGO) run --release --quiet --package waybill -- demo --for 30s
+
+dev: setup ## a private Waybill to play with, until Ctrl-C
+	$(CARGO) run --release --quiet --package waybill -- dev
+
+test: setup ## everything; one crate: cargo test -p waybill-domain
+	$(CARGO) test --workspace --quiet
+
+lint: ## formatting, clippy, documentation, and the contract where Node is there
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
+	@scripts/lint-contract.sh $(BUF) $(BUF_VERSION)
+
+bench: setup ## how fast: the city at many times its speed, with the numbers it ends with
+	@scripts/bench.sh
+
+fmt:
+	$(CARGO) fmt --all
+
+clean: ## build products and the private worlds
+	$(CARGO) clean
+	rm -rf .waybill

