@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use rand::RngExt as _;
+use tokio::time::Instant;
 use tracing::warn;
 use waybill_domain::order::Step;
 use waybill_domain::payment::{Operation, ProviderKey};
@@ -135,8 +136,8 @@ async fn refund(context: &Context, work: &mut Work) -> Result<Progress, StoreErr
 
 /// Binds the nearest free driver, for as long as the window is open.
 async fn assign(context: &Context, work: &mut Work) -> Result<Progress, StoreError> {
-    let window = SignedDuration::try_from(context.settings.assignment_window).unwrap_or(SignedDuration::MAX);
-    for round in 0_u32.. {
+    let mut search = Search::begin(work, context.settings.assignment_window);
+    loop {
         let (candidates, none_why) = match context.dispatch.candidates(work.order.pickup).await {
             Ok(candidates) => (candidates, "no free driver is near"),
             // Redis is down: drivers cannot be found, which is no reason to give the money back before the window ends.
@@ -156,18 +157,12 @@ async fn assign(context: &Context, work: &mut Work) -> Result<Progress, StoreErr
                 Assigned::NoneFree => {}
             }
         }
-        // The lease is kept while this waits, and the database's clock tells when the window ends.
-        let renewal = context.store.renew(work.lease).await?;
-        if renewal.cancel_requested {
-            work.cancel_requested = true;
+        search.keep_lease(context, work).await?;
+        if work.cancel_requested {
             return Ok(Progress::Made);
         }
-        let charged_at = work
-            .order
-            .payment
-            .as_ref()
-            .map_or(work.order.updated_at, |payment| payment.charged_at);
-        if renewal.now.duration_since(charged_at) >= window {
+        if search.is_over() {
+            context.metrics.orders.step("assign", "failed");
             return advance(
                 context,
                 work,
@@ -178,21 +173,68 @@ async fn assign(context: &Context, work: &mut Work) -> Result<Progress, StoreErr
             .await;
         }
         tokio::select! {
-            () = tokio::time::sleep(pause(round)) => {}
+            () = tokio::time::sleep(search.pause()) => {}
             // Somebody else goes on with the search.
             () = context.draining.cancelled() => {
                 return Ok(Progress::Later { delay: Duration::ZERO, why: Postponement::default() });
             }
         }
     }
-    Ok(Progress::Made)
 }
 
-/// Between two looks for a driver: a quarter of a second at first, a second later, jittered so that the orders that
-/// wait for one driver do not ask in step.
-fn pause(round: u32) -> Duration {
-    let base = Duration::from_millis(250) * round.clamp(1, 4);
-    base.mul_f64(rand::rng().random_range(0.75..1.25))
+/// How long a search has lasted, by the database's clock: read now and then, with our own monotonic clock in between.
+struct Search {
+    charged_at: Timestamp,
+    window: SignedDuration,
+    rounds: u32,
+    /// When the lease was last kept, and how old the charge was then.
+    kept: Option<(Instant, SignedDuration)>,
+}
+
+/// How often a search keeps its lease, and sees whether the order was cancelled.
+const KEEP_LEASE_EVERY: Duration = Duration::from_secs(2);
+
+impl Search {
+    fn begin(work: &Work, window: Duration) -> Search {
+        let charged_at = work
+            .order
+            .payment
+            .as_ref()
+            .map_or(work.order.updated_at, |payment| payment.charged_at);
+        let window = SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX);
+        Search {
+            charged_at,
+            window,
+            rounds: 0,
+            kept: None,
+        }
+    }
+
+    async fn keep_lease(&mut self, context: &Context, work: &mut Work) -> Result<(), StoreError> {
+        if self.kept.is_some_and(|(at, _)| at.elapsed() < KEEP_LEASE_EVERY) {
+            return Ok(());
+        }
+        let before = Instant::now();
+        let renewal = context.store.renew(work.lease).await?;
+        work.cancel_requested = renewal.cancel_requested;
+        self.kept = Some((before, renewal.now.duration_since(self.charged_at)));
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        let lasted = |(at, age): (Instant, SignedDuration)| {
+            age.saturating_add(SignedDuration::try_from(at.elapsed()).unwrap_or(SignedDuration::MAX))
+        };
+        self.kept.is_some_and(|kept| lasted(kept) >= self.window)
+    }
+
+    /// Until the next look: a quarter of a second at first, a second later, jittered so that the orders that wait for
+    /// one driver do not ask in step.
+    fn pause(&mut self) -> Duration {
+        self.rounds = self.rounds.saturating_add(1);
+        let base = Duration::from_millis(250) * self.rounds.min(4);
+        base.mul_f64(rand::rng().random_range(0.75..1.25))
+    }
 }
 
 async fn advance(context: &Context, work: &mut Work, outcome: Outcome) -> Result<Progress, StoreError> {
