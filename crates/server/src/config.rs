@@ -305,9 +305,11 @@ fn setting(name: &str) -> Result<Option<String>, ConfigError> {
     if NOT_SETTINGS.contains(&name) {
         return Ok(None);
     }
-    match rest.split_once(SEPARATOR) {
-        Some((section, key)) => Ok(Some(format!("{}.{}", section.to_lowercase(), key.to_lowercase()))),
-        None => Err(ConfigError::Variable(name.to_owned())),
+    if rest.contains(SEPARATOR) {
+        // A bucket is a section within its section: WAYBILL_LIMITS__ORDERS_PER_USER__BURST.
+        Ok(Some(rest.replace(SEPARATOR, ".").to_lowercase()))
+    } else {
+        Err(ConfigError::Variable(name.to_owned()))
     }
 }
 
@@ -400,6 +402,13 @@ mod tests {
     fn services_may_be_one() {
         let config = load(&[("WAYBILL_GRPC__SERVICES", "order,")]);
         assert!(config.is_err() || config.is_ok_and(|config| config.grpc.services == [Service::Order]));
+    }
+
+    #[test]
+    fn a_bucket_is_set_number_by_number() {
+        let config = load(&[("WAYBILL_LIMITS__ORDERS_PER_USER__BURST", "7")]).unwrap();
+        let bucket = config.limits.orders_per_user;
+        assert_eq!((bucket.per_second, bucket.burst), (5, 7));
     }
 
     #[test]
