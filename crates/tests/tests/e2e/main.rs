@@ -1,1 +1,14 @@
-//! The end-to-end tests: one binary, so that they share one Postgres and one Redis.
+//! The end-to-end tests: one binary, so that they share one Postgres and one Redis. Each test has a database of its
+//! own in them, a payment provider of its own and a server of its own; see [`rig`].
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the exception for tests in clippy.toml covers the test functions, not the functions that they share"
+)]
+
+mod rig;
+
+mod rig_itself;

@@ -1,0 +1,49 @@
+//! The rig is what all other tests believe: it starts, it is private, and its audit sees.
+
+use waybill_proto::order::v1::OrderStatus;
+
+use crate::rig::process::{ServerProcess, waybill};
+use crate::rig::{Rig, a_ride};
+
+#[tokio::test]
+async fn a_paid_order_gets_a_driver_and_the_audit_is_clean() {
+    let rig = Rig::start().await;
+    rig.driver_at("cab-1", 37.775, -122.419).await;
+    let order = rig.place(a_ride()).await;
+    assert_eq!(order.status(), OrderStatus::Succeeded);
+    assert_eq!(order.assignment.unwrap().driver_id, "cab-1");
+    assert_eq!(rig.charges().len(), 1);
+    rig.assert_clean().await;
+    // All checks but those that need what a client was told.
+    assert_eq!(rig.audit().await.checks(), 14);
+}
+
+#[tokio::test]
+async fn a_killed_program_leaves_its_order_to_the_next() {
+    let rig = Rig::builder().no_server().start().await;
+    let server = ServerProcess::start(&rig, &[]).await;
+    server.kill().await;
+    let server = ServerProcess::start(&rig, &[]).await;
+    let mut request = a_ride();
+    request.payment_method = "pm_card_chargeDeclined".to_owned();
+    let answer = server.orders().create_order(request).await.unwrap().into_inner();
+    assert_eq!(answer.order.unwrap().status(), OrderStatus::Failed);
+    assert_eq!(server.stop().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_private_redis_can_be_killed_and_restarted() {
+    let mut rig = Rig::builder().private_stores().start().await;
+    rig.driver_at("cab-1", 37.775, -122.419).await;
+    rig.stores().redis().kill().await.unwrap();
+    rig.stores().redis().restart().await.unwrap();
+    rig.restart_server().await;
+    assert_eq!(rig.place(a_ride()).await.status(), OrderStatus::Succeeded);
+}
+
+#[tokio::test]
+async fn a_command_runs_to_its_end() {
+    let ended = waybill(&["--version"], &[]).await;
+    assert_eq!(ended.status, Some(0));
+    assert!(ended.stdout.starts_with("waybill "), "{ended:?}");
+}
