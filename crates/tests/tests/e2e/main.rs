@@ -11,4 +11,8 @@
 
 mod rig;
 
+mod orders_cancelled;
+mod orders_placed;
+mod orders_refused;
+mod orders_replayed;
 mod rig_itself;
