@@ -12,7 +12,10 @@
 mod rig;
 
 mod orders_cancelled;
+mod orders_leases;
 mod orders_placed;
+mod orders_provider_faults;
 mod orders_refused;
 mod orders_replayed;
+mod orders_store_faults;
 mod rig_itself;

@@ -1,0 +1,262 @@
+//! A payment provider that fails in every way that providers do: money moves once or not at all, and the order ends.
+
+use std::time::Duration;
+
+use tonic::Code;
+use waybill_proto::order::v1::{CancelOrderRequest, FailureReason, OrderStatus};
+use waybill_sandbox::payments::{Fault, FaultKind, Operation};
+use waybill_sandbox::proxy::Mode;
+
+use crate::rig::{Builder, PICKUP, Rig, a_ride, until};
+
+/// Short times: a fault costs an attempt, and the next try comes about a second later.
+fn impatient() -> Builder {
+    Rig::builder()
+        .set("payments.attempt_timeout", "500ms")
+        .set("payments.total_timeout", "2s")
+        .set("orders.sweep_interval", "100ms")
+        .set("grpc.deadline_default", "30s")
+}
+
+/// The charge meets the fault: the order is served in the end, and was paid once.
+async fn charge_meets(fault: Fault) {
+    let rig = impatient().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    rig.payments().set_fault(fault.on(Operation::Charge));
+    let order = rig.place(a_ride()).await;
+    assert_eq!(order.status(), OrderStatus::Succeeded);
+    assert_eq!(rig.payments().faults(), [], "the fault was met");
+    assert_eq!(rig.charges().len(), 1);
+    rig.assert_clean().await;
+}
+
+/// The refund meets the fault: the money is back in the end, once.
+async fn refund_meets(fault: Fault) {
+    let rig = impatient().set("orders.assignment_window", "0s").start().await;
+    rig.payments().set_fault(fault.on(Operation::Refund));
+    let order = rig.place(a_ride()).await;
+    assert_eq!(order.status(), OrderStatus::Refunded);
+    assert_eq!(rig.payments().faults(), [], "the fault was met");
+    assert_eq!((rig.charges().len(), rig.refunds().len()), (1, 1));
+    rig.assert_clean().await;
+}
+
+/// Two tests of one fault: `charge` and `refund`.
+macro_rules! both_operations_survive {
+    ($($name:ident: $fault:expr;)+) => {$(
+        mod $name {
+            use super::*;
+
+            #[tokio::test]
+            async fn charge() {
+                charge_meets($fault).await;
+            }
+
+            #[tokio::test]
+            async fn refund() {
+                refund_meets($fault).await;
+            }
+        }
+    )+};
+}
+
+// Twice each: the second attempt within the call meets it too, so the saga has to come back.
+both_operations_survive! {
+    an_error_before_the_money_moves: Fault::times(FaultKind::ErrorBeforeEffect, 2);
+    an_error_after_the_money_moved: Fault::times(FaultKind::ErrorAfterEffect, 1);
+    a_lost_reply: Fault::times(FaultKind::ReplyLost, 1);
+    a_hang: Fault::times(FaultKind::Hang, 2);
+    a_success_that_comes_after_the_timeout: Fault::times(FaultKind::LateSuccess, 1).delayed(Duration::from_millis(900));
+    an_answer_that_is_no_json: Fault::times(FaultKind::Garbage, 1);
+    an_answer_with_another_amount: Fault::times(FaultKind::WrongAmount, 1);
+    too_many_requests: Fault::times(FaultKind::RateLimited, 2);
+    a_key_in_use: Fault::times(FaultKind::InProgress, 2);
+}
+
+#[tokio::test]
+async fn a_charge_whose_error_the_provider_keeps_repeating_is_flagged_and_still_tried() {
+    let rig = impatient().set("grpc.deadline_default", "1s").start().await;
+    let fault = Fault::times(FaultKind::ErrorAfterEffectSaved, 1);
+    rig.payments().set_fault(fault.on(Operation::Charge));
+    let request = a_ride();
+    let refused = rig.orders().create_order(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted);
+
+    // As after ten tries, which would take minutes.
+    let sql = rig.sql().await;
+    let hurry = "update order_sagas set attempts = 10, next_run_at = now()";
+    until("a person is asked to look", async || {
+        sql.batch_execute(hurry).await.unwrap();
+        let row = sql
+            .query_one("select status, needs_attention from order_sagas", &[])
+            .await
+            .unwrap();
+        let (status, flag): (String, Option<String>) = (row.get(0), row.get(1));
+        assert_eq!(status, "charging", "doubt is not failure");
+        flag.ok_or(status)
+    })
+    .await;
+    let requests = rig.payments().requests();
+    until("it is tried again", async || {
+        sql.batch_execute(hurry).await.unwrap();
+        rig.payments().requests() > requests
+    })
+    .await;
+    assert_eq!(rig.charges().len(), 1, "the same key every time");
+}
+
+#[tokio::test]
+async fn a_refund_that_the_provider_makes_and_denies_stays_open_and_is_made_once() {
+    let rig = impatient()
+        .set("orders.assignment_window", "0s")
+        .set("grpc.deadline_default", "1s")
+        .start()
+        .await;
+    let fault = Fault::times(FaultKind::ErrorAfterEffectSaved, 1);
+    rig.payments().set_fault(fault.on(Operation::Refund));
+    let refused = rig.orders().create_order(a_ride()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted);
+    let row = rig.sql().await;
+    let row = row
+        .query_one("select status, finished_at is null from order_sagas", &[])
+        .await
+        .unwrap();
+    assert_eq!(
+        (row.get(0), row.get(1)),
+        ("refunding", true),
+        "a refund once decided is tried until confirmed"
+    );
+    assert_eq!(rig.refunds().len(), 1);
+}
+
+#[tokio::test]
+async fn a_slow_provider_holds_no_connection_to_the_database() {
+    let rig = impatient()
+        .set("payments.attempt_timeout", "2s")
+        .set("payments.total_timeout", "3s")
+        .set("postgres.pool_max", "2")
+        .start()
+        .await;
+    let slow = Fault::always(FaultKind::Latency).delayed(Duration::from_millis(1_000));
+    rig.payments().set_fault(slow);
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        rig.driver_at(&format!("cab-{n}"), PICKUP.0, PICKUP.1).await;
+        let mut orders = rig.orders();
+        calls.spawn(async move { orders.create_order(a_ride()).await.unwrap().into_inner().order.unwrap() });
+    }
+    let sql = rig.sql().await;
+    until(
+        "all eight wait for the provider, and no session is in a transaction",
+        async || {
+            let query = "select (select count(*) from order_sagas where status = 'charging'),
+                            (select count(*) from pg_stat_activity
+                              where datname = current_database() and application_name = 'waybill'
+                                and state <> 'idle')";
+            let row = sql.query_one(query, &[]).await.unwrap();
+            let seen: (i64, i64) = (row.get(0), row.get(1));
+            if seen == (8, 0) { Ok(()) } else { Err(seen) }
+        },
+    )
+    .await;
+    let orders = calls.join_all().await;
+    assert!(orders.iter().all(|order| order.status() == OrderStatus::Succeeded));
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn while_the_provider_is_down_new_orders_are_refused_and_those_begun_settle_when_it_is_back() {
+    let rig = impatient()
+        .payments_through_proxy()
+        .set("grpc.deadline_default", "1s")
+        .start()
+        .await;
+    for n in 0..12 {
+        rig.driver_at(&format!("cab-{n}"), PICKUP.0, PICKUP.1).await;
+    }
+    rig.payments_line().set_mode(Mode::Refuse);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let mut orders = rig.orders();
+        calls.spawn(async move { orders.create_order(a_ride()).await.unwrap_err().code() });
+    }
+    for code in calls.join_all().await {
+        assert!([Code::Aborted, Code::Unavailable].contains(&code), "{code:?}");
+    }
+    let refused = until("the breaker is open", async || {
+        let refused = rig.orders().create_order(a_ride()).await.unwrap_err();
+        if refused.code() == Code::Unavailable {
+            Ok(refused)
+        } else {
+            Err(refused)
+        }
+    })
+    .await;
+    assert!(crate::rig::retry_after(&refused).is_some());
+    assert_eq!(rig.payments().requests(), 0);
+
+    let begun = rig.count("select count(*) from order_sagas").await;
+    rig.payments_line().set_mode(Mode::Pass);
+    rig.until_all_settled().await;
+    assert_eq!(
+        rig.count("select count(*) from order_sagas where status = 'succeeded'")
+            .await,
+        begun
+    );
+    assert_eq!(i64::try_from(rig.charges().len()).unwrap(), begun);
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_line_that_is_cut_in_the_middle_of_an_answer_charges_once() {
+    let rig = impatient().payments_through_proxy().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    rig.payments_line().set_mode(Mode::CutAfter(40));
+    let mut orders = rig.orders();
+    let placed = orders.create_order(a_ride());
+    let mended = async {
+        until("the money has moved", async || !rig.charges().is_empty()).await;
+        let sql = rig.sql().await;
+        until("the outcome is in doubt", async || {
+            let query = "select 1 from order_saga_steps where step = 'charge' and status = 'unknown'";
+            sql.query_opt(query, &[]).await.unwrap().is_some()
+        })
+        .await;
+        rig.payments_line().set_mode(Mode::Pass);
+    };
+    let (placed, ()) = tokio::join!(placed, mended);
+    assert_eq!(
+        placed.unwrap().into_inner().order.unwrap().status(),
+        OrderStatus::Succeeded
+    );
+    assert_eq!(rig.charges().len(), 1);
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_refund_survives_a_provider_that_is_down_for_a_while() {
+    let rig = impatient().payments_through_proxy().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let order = rig.place(a_ride()).await;
+    rig.payments_line().set_mode(Mode::Refuse);
+    let request = CancelOrderRequest {
+        order_id: order.order_id.clone(),
+    };
+    let mut orders = rig.orders();
+    let cancelled = orders.cancel_order(request);
+    let back = async {
+        let sql = rig.sql().await;
+        until("the refund is put off", async || {
+            let query = "select 1 from order_saga_steps where step = 'refund' and status in ('postponed', 'unknown')";
+            sql.query_opt(query, &[]).await.unwrap().is_some()
+        })
+        .await;
+        rig.payments_line().set_mode(Mode::Pass);
+    };
+    let (cancelled, ()) = tokio::join!(cancelled, back);
+    let order = cancelled.unwrap().into_inner().order.unwrap();
+    assert_eq!(order.status(), OrderStatus::Refunded);
+    assert_eq!(order.failure_reason(), FailureReason::Cancelled);
+    assert_eq!(rig.refunds().len(), 1);
+    rig.assert_clean().await;
+}
