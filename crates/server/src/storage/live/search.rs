@@ -11,6 +11,10 @@ use super::{GEO_LATITUDE_MAX, LiveStore};
 use crate::storage::StoreError;
 use crate::storage::keys::Keys;
 
+/// The times that the history can hold, in Unix microseconds: 1970 to 9998. Outside of them a day has no name of eight
+/// digits or no day after it, and so no partition. No fix that was acknowledged is there.
+const STORABLE_MICROS: std::ops::Range<i64> = 0..253_370_764_800_000_000;
+
 /// A circle to search.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SearchArea {
@@ -165,6 +169,7 @@ pub(super) fn parse_fix<'a>(driver: DriverId, field: impl Fn(&str) -> Option<&'a
         .and_then(|(lat, long)| Position::new(lat, long).ok());
     let recorded_at = field("timestamp")
         .and_then(|text| text.parse::<i64>().ok())
+        .filter(|micros| STORABLE_MICROS.contains(micros))
         .and_then(|micros| Timestamp::from_microsecond(micros).ok());
     match (position, recorded_at) {
         (Some(position), Some(recorded_at)) => Ok(Fix {
