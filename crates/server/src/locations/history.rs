@@ -33,8 +33,9 @@ pub struct HistoryWriter {
     shard: ShardKeys,
     /// Days whose partition is known to exist.
     days: BTreeSet<Date>,
-    /// The last id and the length of each batch that is stored and still in the stream, the oldest first.
-    stored: VecDeque<(String, u64)>,
+    /// The last id and the length of each batch that is stored and still in the stream, the oldest first. `None`: not
+    /// known, since another writer was here before.
+    stored: Option<VecDeque<(String, u64)>>,
 }
 
 /// How a round went.
@@ -63,7 +64,7 @@ impl HistoryWriter {
             settings,
             shard,
             days: BTreeSet::new(),
-            stored: VecDeque::new(),
+            stored: None,
         }
     }
 
@@ -98,8 +99,12 @@ impl HistoryWriter {
 
     async fn round(&mut self) -> Result<Round, StoreError> {
         let Some(cursor) = self.history.claim_cursor(&self.shard.events).await? else {
+            self.stored = None;
             return Ok(Round::NotOurs);
         };
+        if self.stored.is_none() {
+            self.stored = Some(self.count_stored(&cursor).await?);
+        }
         let entries = self
             .live
             .read_events(&self.shard, &cursor, self.settings.history_batch_max)
@@ -114,7 +119,10 @@ impl HistoryWriter {
         let fixes = readable(entries);
         self.ensure_partitions(&fixes).await?;
         match self.history.write(&self.shard.events, &cursor, &last, &fixes).await? {
-            Written::CursorMoved => return Ok(Round::NotOurs),
+            Written::CursorMoved => {
+                self.stored = None;
+                return Ok(Round::NotOurs);
+            }
             Written::Yes { inserted } => self.metrics.locations.history_stored(inserted),
         }
         self.trim(last, read).await?;
@@ -122,10 +130,25 @@ impl HistoryWriter {
             self.metrics.locations.history_lag(0);
             return Ok(Round::CaughtUp);
         }
-        let stored: u64 = self.stored.iter().map(|(_, count)| count).sum();
+        let stored: u64 = self.stored.iter().flatten().map(|(_, count)| count).sum();
         let length = self.live.events_len(&self.shard).await?;
         self.metrics.locations.history_lag(length.saturating_sub(stored));
         Ok(Round::Busy)
+    }
+
+    /// What the writers before this one left in the stream: it is stored, and must be trimmed some day too.
+    async fn count_stored(&self, cursor: &str) -> Result<VecDeque<(String, u64)>, StoreError> {
+        let mut stored = VecDeque::new();
+        let mut after: Option<String> = None;
+        loop {
+            let entries = self
+                .live
+                .read_events_until(&self.shard, after.as_deref(), cursor, self.settings.history_batch_max)
+                .await?;
+            let Some(last) = entries.last() else { return Ok(stored) };
+            after = Some(last.id.clone());
+            stored.push_back((last.id.clone(), entries.len() as u64));
+        }
     }
 
     async fn ensure_partitions(&mut self, fixes: &[Fix]) -> Result<(), StoreError> {
@@ -143,15 +166,16 @@ impl HistoryWriter {
 
     /// Keeps the newest `keep_stored` entries that are stored, and never touches one that is not.
     async fn trim(&mut self, last: String, count: u64) -> Result<(), StoreError> {
-        self.stored.push_back((last, count));
-        let mut kept: u64 = self.stored.iter().map(|(_, count)| count).sum();
+        let stored = self.stored.get_or_insert_default();
+        stored.push_back((last, count));
+        let mut kept: u64 = stored.iter().map(|(_, count)| count).sum();
         let mut first_kept = None;
-        while let Some((id, count)) = self.stored.front()
+        while let Some((id, count)) = stored.front()
             && kept - count >= self.settings.keep_stored
         {
             kept -= count;
             first_kept = Some(id.clone());
-            self.stored.pop_front();
+            stored.pop_front();
         }
         if let Some(first_kept) = first_kept {
             self.live.trim_events(&self.shard, &first_kept).await?;
