@@ -284,8 +284,14 @@ impl Config {
         if self.locations.retention_days < 2 {
             return bad("locations.retention_days", "must be at least 2");
         }
-        if self.locations.high_water <= self.locations.keep_stored {
-            return bad("locations.high_water", "must be greater than locations.keep_stored");
+        // The stream is trimmed by whole batches, and Redis drops whole nodes of 100 entries: what stays may be so much
+        // more than is to be kept, and a stream that is full of stored entries would never have room again.
+        let kept_max = self.locations.keep_stored + self.locations.history_batch_max as u64 + 100;
+        if self.locations.high_water < kept_max {
+            return bad(
+                "locations.high_water",
+                "must be at least locations.keep_stored, locations.history_batch_max and 100 together",
+            );
         }
         if self.drain.unready.0 + self.drain.work.0 > self.drain.hard_stop.0 {
             return bad(
@@ -395,6 +401,7 @@ mod tests {
         assert!(refusal(&[("WAYBILL_GRPC__SERVICES", "order,rides")]).contains("rides"));
         assert!(refusal(&[("WAYBILL_POSTGRES__POOL_MAX", "0")]).contains("postgres.pool_max"));
         assert!(refusal(&[("WAYBILL_ORDERS__LEASE", "1s")]).contains("orders.lease"));
+        assert!(refusal(&[("WAYBILL_LOCATIONS__HIGH_WATER", "11099")]).contains("locations.high_water"));
         assert!(refusal(&[("WAYBILL_GRPC__ADDR", "nowhere")]).contains("grpc.addr"));
     }
 
