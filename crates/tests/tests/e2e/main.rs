@@ -19,3 +19,8 @@ mod orders_refused;
 mod orders_replayed;
 mod orders_store_faults;
 mod rig_itself;
+
+mod locations;
+mod locations_history;
+mod locations_limits;
+mod locations_uplink;
