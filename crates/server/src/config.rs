@@ -20,6 +20,9 @@ const PREFIX: &str = "WAYBILL_";
 /// Variables with our prefix that are not settings: they tell the sandbox where its programs are.
 const NOT_SETTINGS: [&str; 2] = ["WAYBILL_SANDBOX_POSTGRES_BIN", "WAYBILL_SANDBOX_REDIS_BIN"];
 
+/// Settings that are lists.
+const LISTS: [&str; 1] = ["grpc.services"];
+
 /// A setting that cannot be used. The text names the key, and ends the program with status 64.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -228,11 +231,12 @@ impl Config {
         }
         for (name, value) in environment {
             if let Some(key) = setting(&name)? {
-                builder = builder.set_override(key, parse(&value))?;
+                let value = parse(&key, &value);
+                builder = builder.set_override(key, value)?;
             }
         }
         for (key, value) in flags {
-            builder = builder.set_override(*key, parse(value))?;
+            builder = builder.set_override(*key, parse(key, value))?;
         }
         let config: Config = builder.build()?.try_deserialize()?;
         config.check()?;
@@ -319,9 +323,9 @@ fn setting(name: &str) -> Result<Option<String>, ConfigError> {
     }
 }
 
-/// Lists are written with commas; all else is converted where it is read.
-fn parse(value: &str) -> config::Value {
-    if value.contains(',') && !value.contains("://") {
+/// A list is written with commas; all else is converted where it is read, and may hold commas of its own.
+fn parse(key: &str, value: &str) -> config::Value {
+    if LISTS.contains(&key) {
         let parts: Vec<String> = value.split(',').map(|part| part.trim().to_owned()).collect();
         return config::Value::from(parts);
     }
@@ -406,9 +410,17 @@ mod tests {
     }
 
     #[test]
-    fn services_may_be_one() {
-        let config = load(&[("WAYBILL_GRPC__SERVICES", "order,")]);
-        assert!(config.is_err() || config.is_ok_and(|config| config.grpc.services == [Service::Order]));
+    fn services_are_a_list_also_where_it_is_one() {
+        let services = |text| load(&[("WAYBILL_GRPC__SERVICES", text)]).unwrap().grpc.services;
+        assert_eq!(services("order"), [Service::Order]);
+        assert_eq!(services("order, location"), [Service::Order, Service::Location]);
+        assert!(refusal(&[("WAYBILL_GRPC__SERVICES", "")]).contains("grpc.services"));
+    }
+
+    #[test]
+    fn a_value_that_is_no_list_may_hold_commas() {
+        let config = load(&[("WAYBILL_LOG__FILTER", "warn,waybill_server=debug")]).unwrap();
+        assert_eq!(config.log.filter, "warn,waybill_server=debug");
     }
 
     #[test]

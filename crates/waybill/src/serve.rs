@@ -11,7 +11,7 @@ pub async fn run(file: Option<&Path>, args: ServeArgs) -> Result<(), Failure> {
     let mut flags = args.stores.flags();
     flags.extend(args.listen.flags());
     if !args.services.is_empty() {
-        flags.insert("grpc.services", format!("{},", args.services.join(",")));
+        flags.insert("grpc.services", args.services.join(","));
     }
     let config = load(file, &flags)?;
     logging::to_stderr(&config.log)?;
