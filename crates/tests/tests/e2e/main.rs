@@ -20,7 +20,9 @@ mod orders_replayed;
 mod orders_store_faults;
 mod rig_itself;
 
+mod fleet;
 mod locations;
 mod locations_history;
 mod locations_limits;
 mod locations_uplink;
+mod ops;

@@ -43,6 +43,11 @@ impl Rig {
         HealthClient::new(self.servers[0].channel.clone())
     }
 
+    /// Where the first server's gRPC services listen, such as `127.0.0.1:4711`.
+    pub fn grpc_addr(&self) -> String {
+        self.servers[0].app.grpc_addr().to_string()
+    }
+
     /// `http://` URL of the first server's `/readyz` and `/metrics`, without a slash at the end.
     pub fn http(&self) -> String {
         format!("http://{}", self.servers[0].app.http_addr())

@@ -20,7 +20,7 @@ use waybill_server::app::{App, Drained};
 use waybill_server::config::Config;
 
 pub use self::builder::Builder;
-pub use self::clients::{PICKUP, a_ride, fix, refusal_fields, refusal_reason, retry_after};
+pub use self::clients::{PICKUP, a_ride, fix, get, refusal_fields, refusal_reason, retry_after};
 pub use self::stores::Stores;
 pub use self::until::until;
 

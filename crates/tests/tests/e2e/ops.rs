@@ -1,0 +1,258 @@
+//! What operators and their machines see: health, readiness, metrics, reflection.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use tonic::Code;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use waybill_proto::order::v1::GetOrderRequest;
+use waybill_sandbox::proxy::Mode;
+
+use crate::rig::process::ServerProcess;
+use crate::rig::{Rig, a_ride, channel, get, until};
+
+const ORDERS: &str = "waybill.order.v1.OrderService";
+const LOCATIONS: &str = "waybill.location.v1.LocationService";
+const FLEET: &str = "waybill.fleet.v1.FleetService";
+
+async fn health(mut client: HealthClient<Channel>, service: &str) -> Result<ServingStatus, Code> {
+    let request = HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    match client.check(request).await {
+        Ok(answer) => Ok(answer.into_inner().status()),
+        Err(status) => Err(status.code()),
+    }
+}
+
+async fn until_health(rig: &Rig, service: &str, status: ServingStatus) {
+    until(&format!("{service:?} is {status:?}"), async || {
+        let now = health(rig.health(), service).await;
+        if now == Ok(status) { Ok(()) } else { Err(now) }
+    })
+    .await;
+}
+
+async fn ready(http: &str) -> (u16, Value) {
+    let (status, body) = get(&format!("{http}/readyz")).await;
+    (status, serde_json::from_str(&body).unwrap())
+}
+
+#[tokio::test]
+async fn a_server_with_its_stores_is_alive_and_ready() {
+    let rig = Rig::start().await;
+    assert_eq!(get(&format!("{}/livez", rig.http())).await.0, 200);
+    let (status, report) = ready(&rig.http()).await;
+    assert_eq!(status, 200, "{report}");
+    assert_eq!(
+        report,
+        serde_json::json!({ "status": "ready", "checks": { "postgres": "ok", "redis": "ok" } })
+    );
+    assert_eq!(get(&format!("{}/", rig.http())).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_server_without_redis_is_alive_and_not_ready_and_says_why() {
+    let rig = Rig::builder().redis_through_proxy().start().await;
+    for mode in [Mode::Refuse, Mode::Blackhole] {
+        rig.redis_line().set_mode(mode);
+        let report = until("the server is not ready", async || match ready(&rig.http()).await {
+            (503, report) => Ok(report),
+            other => Err(other),
+        })
+        .await;
+        assert_eq!(report["status"], "not ready", "{mode:?}: {report}");
+        assert_eq!(report["checks"]["postgres"], "ok", "{mode:?}: {report}");
+        assert_ne!(report["checks"]["redis"], "ok", "{mode:?}: {report}");
+        assert_eq!(get(&format!("{}/livez", rig.http())).await.0, 200);
+        rig.redis_line().set_mode(Mode::Pass);
+        until("the server is ready again", async || match ready(&rig.http()).await {
+            (200, _) => Ok(()),
+            other => Err(other),
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn without_postgres_orders_are_not_served_and_locations_are() {
+    let rig = Rig::builder().postgres_through_proxy().start().await;
+    for service in ["", ORDERS, LOCATIONS, FLEET] {
+        until_health(&rig, service, ServingStatus::Serving).await;
+    }
+    assert_eq!(
+        health(rig.health(), "waybill.rides.v1.RideService").await,
+        Err(Code::NotFound)
+    );
+
+    rig.postgres_line().set_mode(Mode::Refuse);
+    for service in ["", ORDERS, FLEET] {
+        until_health(&rig, service, ServingStatus::NotServing).await;
+    }
+    assert_eq!(health(rig.health(), LOCATIONS).await, Ok(ServingStatus::Serving));
+    let (status, report) = ready(&rig.http()).await;
+    assert_eq!(
+        (status, &report["checks"]["redis"]),
+        (503, &Value::from("ok")),
+        "{report}"
+    );
+    assert_ne!(report["checks"]["postgres"], "ok", "{report}");
+
+    rig.postgres_line().set_mode(Mode::Pass);
+    until_health(&rig, ORDERS, ServingStatus::Serving).await;
+}
+
+#[tokio::test]
+async fn without_redis_nothing_is_served() {
+    let rig = Rig::builder().redis_through_proxy().start().await;
+    rig.redis_line().set_mode(Mode::Refuse);
+    for service in ["", ORDERS, LOCATIONS, FLEET] {
+        until_health(&rig, service, ServingStatus::NotServing).await;
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_may_forget_is_warned_of_and_ready() {
+    let mut rig = Rig::builder().private_stores().start().await;
+    let http = rig.http();
+    for (setting, value) in [("appendfsync", "everysec"), ("appendonly", "no")] {
+        let mut redis = rig.redis().await;
+        redis::cmd("CONFIG")
+            .arg("SET")
+            .arg(setting)
+            .arg(value)
+            .exec_async(&mut redis)
+            .await
+            .unwrap();
+        let (status, report) = ready(&http).await;
+        assert_eq!(status, 200, "{report}");
+        let warning = report["warnings"][0].as_str().unwrap();
+        assert!(warning.starts_with("redis: ") && warning.contains(setting), "{warning}");
+    }
+    rig.stop_servers().await;
+}
+
+#[tokio::test]
+async fn the_metrics_have_the_keys_that_they_must_and_count_a_call() {
+    let rig = Rig::start().await;
+    let unknown = GetOrderRequest {
+        order_id: uuid::Uuid::now_v7().to_string(),
+    };
+    rig.orders().get_order(unknown).await.unwrap_err();
+    rig.driver_at("cab-1", 1.0, 1.0).await;
+
+    let metrics = until("both calls have ended", async || {
+        let metrics = rig.metrics().await;
+        if metrics["total_requests"] == 2 {
+            Ok(metrics)
+        } else {
+            Err(metrics["total_requests"].clone())
+        }
+    })
+    .await;
+    for key in [
+        "uptime_sec",
+        "total_errors",
+        "in_flight",
+        "rate_limit_waits",
+        "rate_limit_wait_ms",
+    ] {
+        assert!(metrics[key].is_u64(), "{key}: {metrics}");
+    }
+    assert_eq!(
+        (&metrics["total_errors"], &metrics["in_flight"]),
+        (&Value::from(1), &Value::from(0))
+    );
+    let method = &metrics["methods"]["/waybill.order.v1.OrderService/GetOrder"];
+    let keys: BTreeSet<&str> = method.as_object().unwrap().keys().map(String::as_str).collect();
+    let required = [
+        "count",
+        "errors",
+        "in_flight",
+        "avg_latency_ms",
+        "max_latency_ms",
+        "last_latency_ms",
+        "p50_ms",
+        "p95_ms",
+        "p99_ms",
+    ];
+    assert_eq!(keys, BTreeSet::from(required));
+    assert_eq!(
+        (&method["count"], &method["errors"]),
+        (&Value::from(1), &Value::from(1))
+    );
+    assert!(method["max_latency_ms"].as_f64() > Some(0.0), "{method}");
+    let good = &metrics["methods"]["/waybill.location.v1.LocationService/ReportLocations"];
+    assert_eq!((&good["count"], &good["errors"]), (&Value::from(1), &Value::from(0)));
+}
+
+#[tokio::test]
+async fn a_scraper_that_asks_for_text_gets_text() {
+    let rig = Rig::start().await;
+    rig.driver_at("cab-1", 1.0, 1.0).await;
+    for accept in [
+        "text/plain",
+        "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+    ] {
+        let answer = reqwest::Client::new()
+            .get(format!("{}/metrics", rig.http()))
+            .header("accept", accept)
+            .send()
+            .await
+            .unwrap();
+        let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+        assert!(kind.starts_with(accept.split(';').next().unwrap()), "{kind}");
+        let text = answer.text().await.unwrap();
+        assert!(text.contains("# TYPE waybill_") && text.ends_with("# EOF\n"), "{text}");
+        assert!(text.contains("ReportLocations"), "{text}");
+    }
+}
+
+async fn reflected(channel: Channel) -> Result<BTreeSet<String>, Code> {
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut client = ServerReflectionClient::new(channel);
+    let answer = client.server_reflection_info(tokio_stream::once(request)).await;
+    let mut answers = answer.map_err(|status| status.code())?.into_inner();
+    match answers.message().await.unwrap().unwrap().message_response.unwrap() {
+        MessageResponse::ListServicesResponse(list) => Ok(list.service.into_iter().map(|one| one.name).collect()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_services_are_told_only_where_reflection_is_on() {
+    let rig = Rig::builder().set("grpc.reflection", "true").start().await;
+    let services = reflected(channel(&rig.grpc_addr())).await.unwrap();
+    for service in [ORDERS, LOCATIONS, FLEET, "grpc.health.v1.Health"] {
+        assert!(services.contains(service), "{services:?}");
+    }
+    let rig = Rig::start().await;
+    assert_eq!(reflected(channel(&rig.grpc_addr())).await, Err(Code::Unimplemented));
+}
+
+#[tokio::test]
+async fn a_process_may_serve_locations_only() {
+    let rig = Rig::builder().no_server().start().await;
+    let server = ServerProcess::start(&rig, &[("grpc.services", "location")]).await;
+    let refusal = server.orders().create_order(a_ride()).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::Unimplemented);
+    let client = || HealthClient::new(channel(server.grpc_addr()));
+    until("locations are served", async || {
+        health(client(), LOCATIONS).await == Ok(ServingStatus::Serving)
+    })
+    .await;
+    assert_eq!(health(client(), ORDERS).await, Err(Code::NotFound));
+    let mut uplink = crate::locations_uplink::Uplink::open(server.locations()).await;
+    uplink.store(0, crate::locations_uplink::track("cab-1", 1)).await;
+    assert_eq!(server.stop().await.code(), Some(0));
+}
