@@ -79,6 +79,10 @@ impl Watchman {
                 self.report(name(*service), serves).await;
             }
             self.report("", postgres && redis).await;
+            // The end may have begun, and been told, in between.
+            if unready.is_cancelled() {
+                self.not_serving().await;
+            }
         }
     }
 
