@@ -7,6 +7,9 @@ use tracing::{info, warn};
 
 use super::App;
 
+/// How long connections have to close once nothing runs on them.
+const CLOSING_MAX: Duration = Duration::from_secs(2);
+
 /// Whether everything came to its end in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -45,17 +48,23 @@ impl App {
             warn!(left = self.sagas.len(), "sagas left to their leases");
         }
 
-        // The history writer first writes what is acknowledged; the HTTP server answers until the end.
-        self.stopping.cancel();
-        self.servers.close();
-        // A client that holds its connection open must not hold us up: hyper waits for it without end.
-        if timeout(Duration::from_secs(2), self.servers.wait()).await.is_err() {
+        // What is left are calls that are no sagas, which are short, and connections. A client that holds its connection
+        // open must not hold us up: hyper waits for it without end.
+        self.grpc.close();
+        if timeout(CLOSING_MAX, self.grpc.wait()).await.is_err() {
             info!("connections cut that did not close");
             self.cut_grpc.abort();
         }
+
+        // Nobody brings fixes any more: the history writer writes what is acknowledged, then ends. Last the lights.
+        self.stopping.cancel();
         self.workers.close();
         if timeout(work, self.workers.wait()).await.is_err() {
             warn!(left = self.workers.len(), "workers cut");
+        }
+        self.http.close();
+        if timeout(CLOSING_MAX, self.http.wait()).await.is_err() {
+            info!("HTTP connections cut that did not close");
         }
         self.postgres.close();
     }

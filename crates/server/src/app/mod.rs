@@ -92,8 +92,10 @@ pub struct App {
     sagas: TaskTracker,
     /// Batchers, the history writer, the reaper, the watchman.
     workers: TaskTracker,
-    /// The two servers.
-    servers: TaskTracker,
+    /// The gRPC server.
+    grpc: TaskTracker,
+    /// The HTTP server.
+    http: TaskTracker,
     /// Ends the gRPC server where clients hold their connections open.
     cut_grpc: AbortHandle,
 }
@@ -173,7 +175,8 @@ struct Parts {
     stopping: CancellationToken,
     sagas: TaskTracker,
     workers: TaskTracker,
-    servers: TaskTracker,
+    grpc: TaskTracker,
+    http: TaskTracker,
 }
 
 impl Parts {
@@ -207,7 +210,8 @@ impl Parts {
             stopping: CancellationToken::new(),
             sagas: TaskTracker::new(),
             workers: TaskTracker::new(),
-            servers: TaskTracker::new(),
+            grpc: TaskTracker::new(),
+            http: TaskTracker::new(),
         })
     }
 
@@ -263,7 +267,8 @@ impl Parts {
             stopping: self.stopping,
             sagas: self.sagas,
             workers: self.workers,
-            servers: self.servers,
+            grpc: self.grpc,
+            http: self.http,
             config: self.config,
             cut_grpc,
         })
@@ -292,7 +297,13 @@ impl Parts {
             return;
         }
         let settings = settings::locations(&self.config);
-        let ingest = Ingest::start(self.live.clone(), Arc::clone(&self.metrics), &settings, &self.workers);
+        let ingest = Ingest::start(
+            self.live.clone(),
+            Arc::clone(&self.metrics),
+            &settings,
+            &self.workers,
+            &self.stopping,
+        );
         for shard in self.live.keys().shards() {
             let writer = HistoryWriter::new(
                 self.live.clone(),
@@ -336,7 +347,7 @@ impl Parts {
             settings::deadlines(&self.config),
         ));
         let draining = self.draining.clone();
-        let serving = self.servers.spawn(async move {
+        let serving = self.grpc.spawn(async move {
             let end = server
                 .add_routes(routes)
                 .serve_with_incoming_shutdown(connections, draining.cancelled_owned());
@@ -355,7 +366,7 @@ impl Parts {
             readiness,
             self.stopping.clone().cancelled_owned(),
         );
-        self.servers.spawn(async move {
+        self.http.spawn(async move {
             if let Err(error) = served.await {
                 error!(%error, "the HTTP server ended");
             }

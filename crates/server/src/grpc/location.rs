@@ -22,6 +22,8 @@ use crate::locations::ingest::Ingest;
 
 /// Fixes in one ReportLocations call.
 const REPORT_MAX: usize = 500;
+/// How long the status that ends a stream waits for room: who reads nothing does not hold up the end of the server.
+const LAST_WORD_MAX: Duration = Duration::from_secs(2);
 /// Responses that a client has not read yet. When it does not read, its stream stops being read.
 const RESPONSES_MAX: usize = 16;
 
@@ -85,8 +87,8 @@ impl Api for LocationApi {
             let end = sessions.run(inbound, &responses).await;
             if let Err(status) = end {
                 debug!(code = ?status.code(), message = status.message(), "stream ended");
-                // A client that is gone need not be told.
-                let _ = responses.send(Err(status)).await;
+                // A client that is gone, or does not read, need not be told.
+                let _ = tokio::time::timeout(LAST_WORD_MAX, responses.send(Err(status))).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -152,10 +154,7 @@ impl Sessions {
         loop {
             let message = tokio::select! {
                 // What is stored was acknowledged with its message, so there is nothing left to say but why.
-                () = self.draining.cancelled() => {
-                    let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(100)));
-                    return Err(Status::with_error_details(Code::Unavailable, "the server is draining", details));
-                }
+                () = self.draining.cancelled() => return Err(draining()),
                 () = tokio::time::sleep(self.settings.idle_max) => {
                     let idle = self.settings.idle_max.as_secs();
                     return Err(Status::deadline_exceeded(format!("the stream was silent for {idle} s")));
@@ -164,8 +163,11 @@ impl Sessions {
             };
             let Some(message) = message else { return Ok(()) };
             let response = self.take(message, &mut next_sequence).await?;
-            if responses.send(Ok(response)).await.is_err() {
-                return Ok(());
+            tokio::select! {
+                // First, so that an acknowledgement that can be given is given.
+                biased;
+                sent = responses.send(Ok(response)) => if sent.is_err() { return Ok(()) },
+                () = self.draining.cancelled() => return Err(draining()),
             }
         }
     }
@@ -198,7 +200,11 @@ impl Sessions {
         };
         let batch = self.parse(message.fixes, first);
         for (driver, count) in batch.by_driver() {
-            self.limits.pace(Class::Fixes, driver, count).await;
+            // Nothing of this message is stored yet: a server that ends does not wait for the driver's tokens.
+            let paced = self.limits.pace(Class::Fixes, driver, count);
+            if self.draining.run_until_cancelled(paced).await.is_none() {
+                return Err(draining());
+            }
         }
         self.ingest.store(batch.fixes).await?;
         *next_sequence = after;
@@ -225,6 +231,11 @@ impl Sessions {
         }
         batch
     }
+}
+
+fn draining() -> Status {
+    let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(100)));
+    Status::with_error_details(Code::Unavailable, "the server is draining", details)
 }
 
 fn parse_fix(fix: &pb::Fix, now: Timestamp, window: TimeWindow) -> Result<Fix, pb::Rejection> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 use waybill_domain::fix::Fix;
@@ -42,8 +43,15 @@ struct Submission {
 }
 
 impl Ingest {
-    /// Starts one batcher a shard on `tasks`. They end when every clone of this is dropped.
-    pub fn start(live: LiveStore, metrics: Arc<Metrics>, settings: &Settings, tasks: &TaskTracker) -> Ingest {
+    /// Starts one batcher a shard on `tasks`. They end when `stopping` is cancelled: a connection that a client holds
+    /// open holds a clone of this, so they cannot wait for the last one.
+    pub fn start(
+        live: LiveStore,
+        metrics: Arc<Metrics>,
+        settings: &Settings,
+        tasks: &TaskTracker,
+        stopping: &CancellationToken,
+    ) -> Ingest {
         let shards = (0..live.keys().shards().len())
             .map(|shard| {
                 let (sender, receiver) = mpsc::channel(settings.queue_max);
@@ -53,6 +61,7 @@ impl Ingest {
                     live: live.clone(),
                     metrics: Arc::clone(&metrics),
                     batch_max: settings.batch_max,
+                    stopping: stopping.clone(),
                 };
                 tasks.spawn(batcher.run());
                 sender
@@ -107,11 +116,12 @@ struct Batcher {
     live: LiveStore,
     metrics: Arc<Metrics>,
     batch_max: usize,
+    stopping: CancellationToken,
 }
 
 impl Batcher {
     async fn run(mut self) {
-        while let Some(first) = self.receiver.recv().await {
+        while let Some(first) = self.next().await {
             let mut fixes = first.fixes;
             let mut waiting = vec![first.stored];
             while fixes.len() < self.batch_max
@@ -124,6 +134,18 @@ impl Batcher {
             for stored in waiting {
                 // Whoever hung up meanwhile need not be told.
                 let _ = stored.send(result);
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Option<Submission> {
+        tokio::select! {
+            biased;
+            next = self.receiver.recv() => next,
+            () = self.stopping.cancelled() => {
+                // Closed, it still gives what was submitted before.
+                self.receiver.close();
+                self.receiver.recv().await
             }
         }
     }
