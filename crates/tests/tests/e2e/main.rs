@@ -26,3 +26,4 @@ mod locations_history;
 mod locations_limits;
 mod locations_uplink;
 mod ops;
+mod shutdown;

@@ -102,6 +102,11 @@ impl ServerProcess {
         self.process.signal(signal).expect("the server runs");
     }
 
+    /// Waits until it ends by itself.
+    pub async fn ended(mut self) -> ExitStatus {
+        self.process.wait().await.expect("a child")
+    }
+
     /// SIGKILL, and reaped.
     pub async fn kill(mut self) {
         self.signal(Signal::SIGKILL);
