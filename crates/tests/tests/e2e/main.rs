@@ -21,6 +21,7 @@ mod orders_store_faults;
 mod rig_itself;
 
 mod fleet;
+mod kill;
 mod locations;
 mod locations_history;
 mod locations_limits;

@@ -1,0 +1,189 @@
+//! `kill -9` of the server and of both stores, again and again, while drivers stream and customers order. At the end
+//! nobody was promised anything that is not so.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use waybill_server::app::{Sources, run_audit};
+use waybill_simulator::city::CityOptions;
+use waybill_simulator::customers::{CustomersOptions, RetryPolicy};
+use waybill_simulator::endpoint;
+use waybill_simulator::fleet::FleetOptions;
+use waybill_simulator::run::{RunReport, run_city};
+use waybill_simulator::stats::Stats;
+
+use crate::rig::process::ServerProcess;
+use crate::rig::{Builder, Rig};
+
+/// How often a server is killed.
+const KILLS: u32 = 20;
+/// How long a server serves at most before it is killed.
+const LIFE_MAX_MS: u64 = 900;
+
+/// The seed of a run: another at each, unless one is given to see a run again.
+fn seed() -> u64 {
+    let given = std::env::var("KILL_SEED")
+        .ok()
+        .map(|seed| seed.parse().expect("KILL_SEED is a number"));
+    let seed = given.unwrap_or_else(|| u64::from_be_bytes(Uuid::now_v7().as_bytes()[8..].try_into().unwrap()));
+    println!("KILL_SEED={seed}");
+    seed
+}
+
+/// The splitmix64 of the seed: one number after the other.
+struct Chance(u64);
+
+impl Chance {
+    fn up_to(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    /// A time to live. This is no wait for something: it is the fault itself.
+    async fn life(&mut self) {
+        tokio::time::sleep(Duration::from_millis(self.up_to(LIFE_MAX_MS))).await;
+    }
+}
+
+/// Stores of its own on a real disk's terms, and times that let an order be taken over in seconds.
+fn world(port: u16) -> Builder {
+    Rig::builder()
+        .private_stores()
+        .no_server()
+        .set("grpc.addr", &format!("127.0.0.1:{port}"))
+        .set("orders.lease", "4s")
+        .set("orders.assignment_window", "5s")
+        .set("payments.attempt_timeout", "1s")
+        .set("payments.total_timeout", "2s")
+        .set("postgres.statement_timeout", "1s")
+        .set("postgres.lock_timeout", "500ms")
+        .set("limits.fixes_per_driver.per_second", "1000")
+        .set("limits.fixes_per_driver.burst", "5000")
+}
+
+/// A port that clients can come back to.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A city that lives until it is cancelled, and its clients, who do not give up.
+async fn city(port: u16, seed: u64, end: &CancellationToken) -> RunReport {
+    let retry = RetryPolicy {
+        call_deadline: Duration::from_secs(10),
+        wait_max: Duration::from_millis(500),
+        ..RetryPolicy::default()
+    };
+    let options = CityOptions {
+        drivers: 60,
+        orders_per_second: 6.0,
+        fix_every: Duration::from_millis(500),
+        duration: Duration::from_mins(10),
+        seed,
+        fleet: FleetOptions {
+            retry,
+            ..FleetOptions::default()
+        },
+        customers: CustomersOptions {
+            retry,
+            ..CustomersOptions::default()
+        },
+        ..CityOptions::default()
+    };
+    let endpoint = endpoint(&format!("127.0.0.1:{port}")).unwrap();
+    run_city(options, &endpoint, Arc::new(Stats::default()), end)
+        .await
+        .expect("the city runs")
+}
+
+/// Every order came to an end, and everything that a client was told is so.
+async fn assert_kept(rig: &Rig, report: &RunReport) {
+    println!("{:?}", report.counts);
+    assert!(report.stream_failures.is_empty(), "{:?}", report.stream_failures);
+    assert_eq!((report.unsettled_fixes, report.counts.orders.gave_up), (0, 0));
+    assert!(
+        report.answers.len() > 20,
+        "{} orders are too few to show anything",
+        report.answers.len()
+    );
+    assert!(report.counts.orders.succeeded > 0);
+    rig.until_all_settled().await;
+
+    let answered = report.answers.iter();
+    let answered = answered.map(|answer| (answer.order_id.parse().unwrap(), answer.status.to_owned()));
+    let acknowledged = report.acknowledged.iter();
+    let acknowledged =
+        acknowledged.map(|(driver, micros)| (driver.to_owned(), Timestamp::from_microsecond(micros).unwrap()));
+    let sources = Sources {
+        provider: true,
+        stream: true,
+        answered_orders: Some(answered.collect()),
+        acknowledged_fixes: Some(acknowledged.collect()),
+    };
+    crate::locations_uplink::until_written(rig).await;
+    let audit = run_audit(&rig.config(), sources).await.unwrap();
+    let found: Vec<_> = audit.findings.iter().filter(|finding| finding.count > 0).collect();
+    assert!(found.is_empty(), "{found:#?}");
+    assert_eq!(audit.checks(), audit.findings.len(), "every check is made");
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_twenty_times_keeps_every_promise() {
+    let (seed, port) = (seed(), free_port());
+    let mut chance = Chance(seed);
+    let rig = world(port).start().await;
+    let mut server = ServerProcess::start(&rig, &[]).await;
+    let end = CancellationToken::new();
+    let killing = async {
+        for _ in 0..KILLS {
+            chance.life().await;
+            server.kill().await;
+            server = ServerProcess::start(&rig, &[]).await;
+        }
+        end.cancel();
+        server
+    };
+    let (report, server) = tokio::join!(city(port, seed, &end), killing);
+
+    assert!(report.counts.locations.broken_streams > 0, "the kills were felt");
+    assert_kept(&rig, &report).await;
+    assert_eq!(server.stop().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn stores_that_are_killed_keep_every_promise() {
+    let (seed, port) = (seed(), free_port());
+    let mut chance = Chance(seed);
+    let mut rig = world(port).start().await;
+    let server = ServerProcess::start(&rig, &[]).await;
+    let end = CancellationToken::new();
+    let killing = async {
+        for round in 0..6 {
+            chance.life().await;
+            if round % 2 == 0 {
+                rig.stores().redis().kill().await.unwrap();
+                chance.life().await;
+                rig.stores().redis().restart().await.unwrap();
+            } else {
+                rig.stores().postgres().kill().await.unwrap();
+                chance.life().await;
+                rig.stores().postgres().restart().await.unwrap();
+            }
+            // Long enough for the breakers to close, so that the next death is felt.
+            chance.life().await;
+            chance.life().await;
+        }
+        end.cancel();
+    };
+    let (report, ()) = tokio::join!(city(port, seed, &end), killing);
+
+    assert!(report.counts.orders.retries > 0, "the deaths were felt");
+    assert_kept(&rig, &report).await;
+    assert_eq!(server.stop().await.code(), Some(0));
+}
