@@ -94,6 +94,8 @@ async fn play(args: &DemoArgs, private: &Private, stop: &CancellationToken) -> R
             let options = CityOptions {
                 duration: args.duration,
                 seed: args.seed,
+                drivers: args.drivers,
+                orders_per_second: args.orders_per_second,
                 ..CityOptions::default()
             };
             run_city(options, &endpoint, stats, stop).await

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan as _};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use waybill_domain::fix::Fix;
@@ -23,6 +24,8 @@ use crate::storage::live::{LiveStore, StreamEntry};
 
 /// How long a writer rests after an error, or while another instance is the writer.
 const REST: Duration = Duration::from_secs(1);
+/// How often the writer's lease of 5 s is kept.
+const CLAIM_EVERY: Duration = Duration::from_secs(2);
 
 /// Writes the history of one shard.
 pub struct HistoryWriter {
@@ -33,9 +36,19 @@ pub struct HistoryWriter {
     shard: ShardKeys,
     /// Days whose partition is known to exist.
     days: BTreeSet<Date>,
-    /// The last id and the length of each batch that is stored and still in the stream, the oldest first. `None`: not
-    /// known, since another writer was here before.
-    stored: Option<VecDeque<(String, u64)>>,
+    /// What this writer knows of the stream while it is its writer.
+    held: Option<Held>,
+}
+
+/// A stream in the hands of this writer.
+struct Held {
+    /// When that was last confirmed. Between two claims a second writer would fail at the cursor: the lease spares
+    /// work, the compare-and-set decides.
+    claimed_at: Instant,
+    /// The last entry that is stored.
+    cursor: String,
+    /// The last id and the length of each batch that is stored and still in the stream, the oldest first.
+    stored: VecDeque<(String, u64)>,
 }
 
 /// How a round went.
@@ -64,7 +77,7 @@ impl HistoryWriter {
             settings,
             shard,
             days: BTreeSet::new(),
-            stored: None,
+            held: None,
         }
     }
 
@@ -98,42 +111,70 @@ impl HistoryWriter {
     }
 
     async fn round(&mut self) -> Result<Round, StoreError> {
-        let Some(cursor) = self.history.claim_cursor(&self.shard.events).await? else {
-            self.stored = None;
-            return Ok(Round::NotOurs);
+        // Taken, and given back only when all went well: after an error the cursor is read again, for a commit whose
+        // answer was lost may have moved it.
+        let held = match self.held.take() {
+            Some(held) if held.claimed_at.elapsed() < CLAIM_EVERY => held,
+            earlier => match self.claim(earlier).await? {
+                Some(held) => held,
+                None => return Ok(Round::NotOurs),
+            },
         };
-        if self.stored.is_none() {
-            self.stored = Some(self.count_stored(&cursor).await?);
-        }
-        let entries = self
-            .live
-            .read_events(&self.shard, &cursor, self.settings.history_batch_max)
-            .await?;
+        self.write_next(held).await
+    }
+
+    /// Takes or keeps the lease of the stream.
+    async fn claim(&self, earlier: Option<Held>) -> Result<Option<Held>, StoreError> {
+        let claimed_at = Instant::now();
+        let Some(cursor) = self.history.claim_cursor(&self.shard.events).await? else {
+            return Ok(None);
+        };
+        let stored = match earlier {
+            Some(earlier) if earlier.cursor == cursor => earlier.stored,
+            _ => self.count_stored(&cursor).await?,
+        };
+        Ok(Some(Held {
+            claimed_at,
+            cursor,
+            stored,
+        }))
+    }
+
+    /// Writes the next batch, if there is one.
+    async fn write_next(&mut self, mut held: Held) -> Result<Round, StoreError> {
+        let batch_max = self.settings.history_batch_max;
+        let entries = self.live.read_events(&self.shard, &held.cursor, batch_max).await?;
         let Some(last) = entries.last().map(|entry| entry.id.clone()) else {
             self.metrics.locations.history_lag(0);
+            self.held = Some(held);
             return Ok(Round::CaughtUp);
         };
-        let full = entries.len() >= self.settings.history_batch_max;
-        let read = entries.len() as u64;
-
+        let read = entries.len();
         let fixes = readable(entries);
         self.ensure_partitions(&fixes).await?;
-        match self.history.write(&self.shard.events, &cursor, &last, &fixes).await? {
-            Written::CursorMoved => {
-                self.stored = None;
-                return Ok(Round::NotOurs);
-            }
-            Written::Yes { inserted } => self.metrics.locations.history_stored(inserted),
+        match self
+            .history
+            .write(&self.shard.events, &held.cursor, &last, &fixes)
+            .await?
+        {
+            Written::CursorMoved => return Ok(Round::NotOurs),
+            Written::Yes { inserted } => self.metrics.locations.history_written(inserted, fixes.len() as u64),
         }
-        self.trim(last, read).await?;
-        if !full {
-            self.metrics.locations.history_lag(0);
-            return Ok(Round::CaughtUp);
-        }
-        let stored: u64 = self.stored.iter().flatten().map(|(_, count)| count).sum();
-        let length = self.live.events_len(&self.shard).await?;
-        self.metrics.locations.history_lag(length.saturating_sub(stored));
-        Ok(Round::Busy)
+        held.stored.push_back((last.clone(), read as u64));
+        held.cursor = last;
+        self.trim(&mut held).await?;
+
+        let full = read >= batch_max;
+        let lag = if full { self.lag(&held).await? } else { 0 };
+        self.metrics.locations.history_lag(lag);
+        self.held = Some(held);
+        Ok(if full { Round::Busy } else { Round::CaughtUp })
+    }
+
+    /// How many entries are in the stream and not in the history.
+    async fn lag(&self, held: &Held) -> Result<u64, StoreError> {
+        let stored: u64 = held.stored.iter().map(|(_, count)| count).sum();
+        Ok(self.live.events_len(&self.shard).await?.saturating_sub(stored))
     }
 
     /// What the writers before this one left in the stream: it is stored, and must be trimmed some day too.
@@ -165,22 +206,20 @@ impl HistoryWriter {
     }
 
     /// Keeps the newest `keep_stored` entries that are stored, and never touches one that is not.
-    async fn trim(&mut self, last: String, count: u64) -> Result<(), StoreError> {
-        let stored = self.stored.get_or_insert_default();
-        stored.push_back((last, count));
-        let mut kept: u64 = stored.iter().map(|(_, count)| count).sum();
+    async fn trim(&self, held: &mut Held) -> Result<(), StoreError> {
+        let mut kept: u64 = held.stored.iter().map(|(_, count)| count).sum();
         let mut first_kept = None;
-        while let Some((id, count)) = stored.front()
+        while let Some((id, count)) = held.stored.front()
             && kept - count >= self.settings.keep_stored
         {
             kept -= count;
             first_kept = Some(id.clone());
-            stored.pop_front();
+            held.stored.pop_front();
         }
-        if let Some(first_kept) = first_kept {
-            self.live.trim_events(&self.shard, &first_kept).await?;
+        match first_kept {
+            Some(first_kept) => self.live.trim_events(&self.shard, &first_kept).await.map(drop),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn drop_old_days(&mut self, today: Date) {

@@ -50,7 +50,7 @@ impl DependencyMetrics {
         );
         registry.register(
             "provider_answers",
-            "Answers of the payment provider, by kind: done, declined, not executed, ambiguous",
+            "Answers of the payment provider, by kind: succeeded, declined, not_executed, in_progress, unknown",
             metrics.provider_answers.clone(),
         );
         metrics

@@ -1,4 +1,4 @@
-//! Fixes: each ends in exactly one of four counted outcomes, and those stored make their way into the history.
+//! Fixes: each ends in exactly one of three counted outcomes, and those stored make their way into the history.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use super::labelled::Labelled;
 #[derive(Debug)]
 pub struct LocationMetrics {
     stored: Counter,
-    duplicate: Counter,
     refused: Counter,
     rejected: Labelled<Counter, 1>,
     history_rows: Counter,
+    history_duplicates: Counter,
     history_lag_entries: Gauge,
 }
 
@@ -25,14 +25,14 @@ pub struct LocationMetrics {
 pub struct LocationSnapshot {
     /// Fixes stored.
     pub stored: u64,
-    /// Fixes whose driver and time were stored already; acknowledged, and nothing added.
-    pub duplicate: u64,
     /// Fixes not taken for want of room or of a store; the client sends them again.
     pub refused: u64,
     /// Fixes that can never be stored, by reason.
     pub rejected: BTreeMap<&'static str, u64>,
     /// Rows that this process added to the history.
     pub history_rows: u64,
+    /// Stored fixes whose driver and time the history held already: nothing was added.
+    pub history_duplicates: u64,
     /// Entries that are stored and not yet in the history, when the history writer last looked.
     pub history_lag_entries: i64,
 }
@@ -42,15 +42,15 @@ impl LocationMetrics {
         let fixes = Labelled::<Counter, 1>::new(["outcome"]);
         let metrics = LocationMetrics {
             stored: fixes.get(["stored"]),
-            duplicate: fixes.get(["duplicate"]),
             refused: fixes.get(["refused"]),
             rejected: Labelled::new(["reason"]),
             history_rows: Counter::default(),
+            history_duplicates: Counter::default(),
             history_lag_entries: Gauge::default(),
         };
         registry.register(
             "fixes",
-            "Fixes by outcome: stored; duplicate (stored before); refused (no room or no store, to be sent again)",
+            "Fixes by outcome: stored; refused (no room or no store, to be sent again)",
             fixes,
         );
         registry.register(
@@ -62,6 +62,11 @@ impl LocationMetrics {
             "history_rows",
             "Rows that this process added to the history",
             metrics.history_rows.clone(),
+        );
+        registry.register(
+            "history_duplicates",
+            "Stored fixes whose driver and time the history held already: nothing was added",
+            metrics.history_duplicates.clone(),
         );
         registry.register(
             "history_lag_entries",
@@ -76,11 +81,6 @@ impl LocationMetrics {
         self.stored.inc_by(fixes);
     }
 
-    /// `fixes` had been stored before.
-    pub fn duplicate(&self, fixes: u64) {
-        self.duplicate.inc_by(fixes);
-    }
-
     /// `fixes` were not taken, and should be sent again.
     pub fn refused(&self, fixes: u64) {
         self.refused.inc_by(fixes);
@@ -91,9 +91,10 @@ impl LocationMetrics {
         self.rejected.get([reason]).inc_by(fixes);
     }
 
-    /// `rows` were added to the history.
-    pub fn history_stored(&self, rows: u64) {
+    /// Of `fixes` read from the stream, `rows` were new to the history.
+    pub fn history_written(&self, rows: u64, fixes: u64) {
         self.history_rows.inc_by(rows);
+        self.history_duplicates.inc_by(fixes.saturating_sub(rows));
     }
 
     /// So many entries wait for the history.
@@ -105,13 +106,13 @@ impl LocationMetrics {
         let rejected = self.rejected.all();
         LocationSnapshot {
             stored: self.stored.get(),
-            duplicate: self.duplicate.get(),
             refused: self.refused.get(),
             rejected: rejected
                 .into_iter()
                 .map(|([reason], count)| (reason, count.get()))
                 .collect(),
             history_rows: self.history_rows.get(),
+            history_duplicates: self.history_duplicates.get(),
             history_lag_entries: self.history_lag_entries.get(),
         }
     }
