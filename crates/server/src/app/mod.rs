@@ -190,12 +190,7 @@ impl Parts {
             Arc::new(grpc::answer_bytes),
             settings::order_store(&config, instance.clone()),
         );
-        let dispatch = Dispatch::new(
-            live.clone(),
-            orders.clone(),
-            config.orders.assignment_radius_m,
-            config.orders.candidates,
-        );
+        let dispatch = settings::dispatch(&config, live.clone(), orders.clone());
         Ok(Parts {
             metrics: Arc::new(Metrics::new(grpc::METHODS)),
             stores,
@@ -331,12 +326,9 @@ impl Parts {
         if !self.runs(Service::Fleet) {
             return;
         }
-        let api = FleetApi::new(
-            self.live.clone(),
-            self.orders.clone(),
-            self.dispatch.clone(),
-            Arc::clone(limits),
-        );
+        let orders = self.orders.for_callers();
+        let dispatch = settings::dispatch(&self.config, self.live.clone(), orders.clone());
+        let api = FleetApi::new(self.live.clone(), orders, dispatch, Arc::clone(limits));
         routes.add_service(FleetServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
     }
 

@@ -85,6 +85,10 @@ pub fn orders(config: &Config) -> orders::Settings {
     }
 }
 
+pub fn dispatch(config: &Config, live: live::LiveStore, store: order_store::OrderStore) -> orders::Dispatch {
+    orders::Dispatch::new(live, store, config.orders.assignment_radius_m, config.orders.candidates)
+}
+
 pub fn locations(config: &Config) -> locations::Settings {
     let settings = &config.locations;
     locations::Settings {

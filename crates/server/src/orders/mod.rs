@@ -44,7 +44,10 @@ pub struct Settings {
 
 /// All that a saga needs.
 pub struct Context {
+    /// For sagas.
     pub(crate) store: OrderStore,
+    /// For calls.
+    pub(crate) callers: OrderStore,
     pub(crate) payments: Arc<PaymentClient>,
     pub(crate) dispatch: Dispatch,
     pub(crate) metrics: Arc<Metrics>,
@@ -69,6 +72,7 @@ impl Context {
         let capacity = Arc::new(Semaphore::new(settings.in_flight_max));
         let running = Running::default();
         Arc::new(Context {
+            callers: store.for_callers(),
             store,
             payments,
             dispatch,
@@ -86,7 +90,7 @@ impl Context {
         let context = Arc::clone(self);
         let announced = context.running.begin(work.order.id);
         self.tasks.spawn(async move {
-            drive::drive(&context, work, &announced).await;
+            Box::pin(drive::drive(&context, work, &announced)).await;
             drop(announced);
             drop(permit);
         });

@@ -98,7 +98,7 @@ impl OrderService {
                 Begun::Earlier(earlier) => earlier,
             },
             // Replays need none of what a new order needs.
-            Err(refusal) => self.context.store.find_earlier(request).await?.ok_or(refusal)?,
+            Err(refusal) => self.context.callers.find_earlier(request).await?.ok_or(refusal)?,
         };
         match earlier.answer {
             _ if earlier.hash != request.hash() => Err(PlaceError::KeyReused),
@@ -112,7 +112,7 @@ impl OrderService {
     async fn begin(&self, request: OrderRequest, permit: OwnedSemaphorePermit) -> Result<Begun, StoreError> {
         let context = Arc::clone(&self.context);
         let begun = self.context.tasks.spawn(async move {
-            match context.store.accept(OrderId::new(Uuid::now_v7()), &request).await? {
+            match context.callers.accept(OrderId::new(Uuid::now_v7()), &request).await? {
                 Accepted::Earlier(earlier) => Ok(Begun::Earlier(earlier)),
                 Accepted::New(work) => {
                     let id = work.order.id;
@@ -126,13 +126,13 @@ impl OrderService {
 
     /// The order as it is now, with its log.
     pub async fn get(&self, id: OrderId) -> Result<(Order, Vec<StepRecord>), OrderError> {
-        let (order, steps) = tokio::try_join!(self.context.store.read(id), self.context.store.read_steps(id))?;
+        let (order, steps) = tokio::try_join!(self.context.callers.read(id), self.context.callers.read_steps(id))?;
         Ok((order.ok_or(OrderError::NotFound)?, steps))
     }
 
     /// Up to `limit` orders, the newest first.
     pub async fn list(&self, filter: &ListFilter, limit: i64) -> Result<Vec<Order>, OrderError> {
-        Ok(self.context.store.list(filter, limit).await?)
+        Ok(self.context.callers.list(filter, limit).await?)
     }
 
     /// Sets the order's driver free: the service was rendered.
@@ -142,7 +142,7 @@ impl OrderService {
         match finish(
             self.context
                 .tasks
-                .spawn(async move { context.store.complete(id).await }),
+                .spawn(async move { context.callers.complete(id).await }),
         )
         .await?
         {
@@ -159,7 +159,7 @@ impl OrderService {
     pub async fn cancel(&self, id: OrderId, deadline: Deadline) -> Result<Order, OrderError> {
         let context = Arc::clone(&self.context);
         let cancelled = self.context.tasks.spawn(async move {
-            let cancelled = context.store.cancel(id).await?;
+            let cancelled = context.callers.cancel(id).await?;
             if let Cancelled::Refunding(work) = cancelled {
                 // Without a permit the sweeper takes it up once the lease is over: the refund is decided either way.
                 if let Ok(permit) = Arc::clone(&context.capacity).try_acquire_owned() {
@@ -215,7 +215,7 @@ impl OrderService {
         let stored = self.poll(id, || async {
             Ok(self
                 .context
-                .store
+                .callers
                 .find_earlier(request)
                 .await?
                 .and_then(|earlier| earlier.answer))
@@ -228,13 +228,13 @@ impl OrderService {
 
     async fn until_at_rest(&self, id: OrderId, deadline: Deadline) -> Result<Order, OrderError> {
         let at_rest = self.poll(id, || async {
-            let order = self.context.store.read(id).await?;
+            let order = self.context.callers.read(id).await?;
             // A cancellation that is asked for but not yet seen by its worker: `succeeded` is not its end.
             Ok(order.filter(|order| order.state.is_terminal()))
         });
         match self.wait(deadline, at_rest).await {
             Some(order) => Ok(order?),
-            None => self.context.store.read(id).await?.ok_or(OrderError::NotFound),
+            None => self.context.callers.read(id).await?.ok_or(OrderError::NotFound),
         }
     }
 

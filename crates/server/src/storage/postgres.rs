@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
 
@@ -16,9 +18,9 @@ use crate::resilience::{Deadline, Guard, GuardError};
 pub struct Settings {
     /// `postgres://user:password@host:port/database`
     pub url: SecretString,
-    /// Connections at most. A call that finds none free waits `acquire_timeout`, then fails.
+    /// Connections at most. Calls from outside share all but a quarter of them.
     pub pool_max: usize,
-    /// How long a call waits for a connection, a new one included.
+    /// How long a call from outside waits for a connection, and anybody for a new one to be made.
     pub acquire_timeout: Duration,
     /// How long one statement may run, by the server.
     pub statement_timeout: Duration,
@@ -26,12 +28,29 @@ pub struct Settings {
     pub lock_timeout: Duration,
 }
 
+/// One connection in so many is kept for work that is under way.
+const WORKERS_SHARE: usize = 4;
+
 /// Postgres, behind its pool and its breaker. Clones share both.
 #[derive(Clone)]
 pub struct Postgres {
     pool: Pool,
     guard: Arc<Guard>,
     call_timeout: Duration,
+    acquire_timeout: Duration,
+    /// The places of callers at the pool.
+    callers: Arc<Semaphore>,
+    lane: Lane,
+}
+
+/// Who asks. What is under way goes before what is new: a saga that finds no connection leaves an order to its lease,
+/// a caller that finds none may call again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// Sagas, the sweeper, the history: wait for as long as a statement may take.
+    Workers,
+    /// Calls from outside: a share of the pool, and a short wait.
+    Callers,
 }
 
 impl Postgres {
@@ -67,7 +86,7 @@ impl Postgres {
         let pool = Pool::builder(manager)
             .max_size(settings.pool_max)
             .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(settings.acquire_timeout))
+            .wait_timeout(Some(settings.statement_timeout))
             .create_timeout(Some(settings.acquire_timeout))
             .recycle_timeout(Some(settings.acquire_timeout))
             .build()
@@ -78,7 +97,19 @@ impl Postgres {
             pool,
             guard,
             call_timeout,
+            acquire_timeout: settings.acquire_timeout,
+            callers: Arc::new(Semaphore::new(caller_places(settings.pool_max))),
+            lane: Lane::Workers,
         })
+    }
+
+    /// The same pool for calls from outside: they never take the connections that work under way needs.
+    #[must_use]
+    pub fn for_callers(&self) -> Postgres {
+        Postgres {
+            lane: Lane::Callers,
+            ..self.clone()
+        }
     }
 
     /// A connection of the pool.
@@ -91,6 +122,7 @@ impl Postgres {
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
+        let _place = self.place().await?;
         // A future of a whole transaction is large; boxed, it does not grow every caller's future.
         let work = Box::pin(work);
         let deadline = Deadline::after(self.call_timeout);
@@ -104,6 +136,20 @@ impl Postgres {
                     why: refused.to_string(),
                 },
             })
+    }
+
+    /// A place at the pool, for those who need one. Outside the breaker: that we are busy says nothing of Postgres.
+    async fn place(&self) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
+        if self.lane == Lane::Workers {
+            return Ok(None);
+        }
+        match timeout(self.acquire_timeout, self.callers.acquire()).await {
+            Ok(Ok(place)) => Ok(Some(place)),
+            _ => Err(StoreError::Unavailable {
+                store: "postgres",
+                why: "all connections are busy".to_owned(),
+            }),
+        }
     }
 
     /// Runs one statement; its rows.
@@ -159,4 +205,9 @@ impl Postgres {
     pub fn close(&self) {
         self.pool.close();
     }
+}
+
+/// All but one in [`WORKERS_SHARE`], and at least one.
+fn caller_places(pool_max: usize) -> usize {
+    pool_max.saturating_sub(pool_max.div_ceil(WORKERS_SHARE)).max(1)
 }

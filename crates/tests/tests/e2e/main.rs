@@ -22,6 +22,7 @@ mod rig_itself;
 
 mod fleet;
 mod kill;
+mod lanes;
 mod locations;
 mod locations_history;
 mod locations_limits;

@@ -85,4 +85,13 @@ impl OrderStore {
             settings: Arc::new(settings),
         }
     }
+
+    /// The same store for calls from outside: they never take the connections that sagas under way need.
+    #[must_use]
+    pub fn for_callers(&self) -> OrderStore {
+        OrderStore {
+            postgres: self.postgres.for_callers(),
+            ..self.clone()
+        }
+    }
 }
