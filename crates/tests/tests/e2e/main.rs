@@ -11,15 +11,7 @@
 
 mod rig;
 
-mod orders_cancelled;
-mod orders_leases;
-mod orders_placed;
-mod orders_provider_faults;
-mod orders_refused;
-mod orders_replayed;
-mod orders_store_faults;
-mod rig_itself;
-
+mod audit_sees;
 mod fleet;
 mod kill;
 mod lanes;
@@ -28,4 +20,14 @@ mod locations_history;
 mod locations_limits;
 mod locations_uplink;
 mod ops;
+mod orders_cancelled;
+mod orders_leases;
+mod orders_placed;
+mod orders_provider_faults;
+mod orders_read;
+mod orders_refused;
+mod orders_replayed;
+mod orders_store_faults;
+mod rig_itself;
+mod schema;
 mod shutdown;

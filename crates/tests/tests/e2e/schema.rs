@@ -1,0 +1,136 @@
+//! The database's own guards: what no statement may do, whoever types it; and that every statement of ours is valid.
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use waybill_server::storage::{all_statements, audit};
+
+use crate::rig::{PICKUP, Rig, a_ride};
+
+/// The rig with one order that was served and one that was refunded.
+async fn two_orders() -> (Rig, Client) {
+    let rig = Rig::builder().set("orders.assignment_window", "0s").start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    rig.place(a_ride()).await;
+    rig.place(a_ride()).await;
+    let sql = rig.sql().await;
+    (rig, sql)
+}
+
+/// The constraint that refuses the statement, or the class of the error where it has none.
+async fn refusal(sql: &Client, statement: &str) -> String {
+    let error = sql.batch_execute(statement).await.expect_err(statement);
+    let error = error.as_db_error().expect("an answer of the database");
+    error
+        .constraint()
+        .map_or_else(|| error.code().code().to_owned(), str::to_owned)
+}
+
+#[tokio::test]
+async fn no_statement_makes_an_impossible_transition() {
+    let (_rig, sql) = two_orders().await;
+    for (from, to) in [
+        ("succeeded", "charging"),
+        ("succeeded", "charged"),
+        ("succeeded", "refunded"),
+        ("succeeded", "failed"),
+        ("refunded", "succeeded"),
+        ("refunded", "refunding"),
+        ("refunded", "charged"),
+    ] {
+        let statement = format!("update order_sagas set status = '{to}' where status = '{from}'");
+        assert_eq!(
+            refusal(&sql, &statement).await,
+            "order_sagas_transition",
+            "{from} to {to}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_statement_changes_a_given_answer_lowers_a_fence_or_breaks_a_sum() {
+    let (_rig, sql) = two_orders().await;
+    for (statement, constraint) in [
+        (
+            "update order_sagas set response_body = 'other'",
+            "order_sagas_answer_final",
+        ),
+        ("update order_sagas set response_code = 5", "order_sagas_answer_final"),
+        (
+            "update order_sagas set response_body = null, response_code = null",
+            "order_sagas_answer_final",
+        ),
+        ("update order_sagas set fence = fence - 1", "order_sagas_fence"),
+        ("update order_sagas set finished_at = null", "order_sagas_finished"),
+        ("update order_sagas set amount = 0", "order_sagas_amount"),
+        (
+            "update order_sagas set failure_reason = 'no_driver' where status = 'succeeded'",
+            "order_sagas_failure_has_reason",
+        ),
+        (
+            "update payments set refund_amount = amount + 1 where refunded_at is not null",
+            "payments_refund_not_above_charge",
+        ),
+        (
+            "update payments set refund_amount = 1 where refunded_at is null",
+            "payments_refund_whole",
+        ),
+        (
+            "update payment_attempts set state = 'declined' where operation = 'refund'",
+            "payment_attempts_refund_not_declined",
+        ),
+    ] {
+        assert_eq!(refusal(&sql, statement).await, constraint, "{statement}");
+    }
+}
+
+#[tokio::test]
+async fn a_driver_cannot_be_given_two_active_orders_by_hand() {
+    let (_rig, sql) = two_orders().await;
+    let statement = "insert into order_assignments (order_id, driver_id, assigned_seq)
+                     select order_id, 'cab-1', 9 from order_sagas where status = 'refunded'";
+    assert_eq!(refusal(&sql, statement).await, "order_assignments_one_active");
+}
+
+#[tokio::test]
+async fn a_step_succeeds_once() {
+    let (_rig, sql) = two_orders().await;
+    let statement = "insert into order_saga_steps (order_id, step, status, fence, actor)
+                     select order_id, 'charge', 'succeeded', 1, 'somebody' from order_sagas";
+    assert_eq!(refusal(&sql, statement).await, "order_saga_steps_one_success");
+}
+
+#[tokio::test]
+async fn what_happened_cannot_be_rewritten() {
+    let (rig, sql) = two_orders().await;
+    crate::rig::until("the fix is in the history", async || {
+        rig.count("select count(*) from driver_locations").await == 1
+    })
+    .await;
+    for statement in [
+        "update order_saga_steps set detail = ''",
+        "delete from order_saga_steps",
+        "update driver_locations set lat = 0",
+        "delete from driver_locations",
+    ] {
+        assert_eq!(
+            refusal(&sql, statement).await,
+            SqlState::INSUFFICIENT_PRIVILEGE.code(),
+            "{statement}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_statement_of_the_program_prepares() {
+    let rig = Rig::builder().no_server().start().await;
+    let mut sql = rig.sql().await;
+    let tx = sql.transaction().await.unwrap();
+    tx.batch_execute(audit::CREATE_WITNESSES).await.unwrap();
+    let statements = all_statements();
+    assert!(statements.len() > 40, "{} statements", statements.len());
+    for statement in statements {
+        if let Err(error) = tx.prepare(statement.sql).await {
+            panic!("{}: {error:?}\n{}", statement.name, statement.sql);
+        }
+    }
+}
