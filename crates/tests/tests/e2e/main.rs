@@ -31,3 +31,4 @@ mod orders_store_faults;
 mod rig_itself;
 mod schema;
 mod shutdown;
+mod tidy;
