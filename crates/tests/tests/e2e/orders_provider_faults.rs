@@ -137,7 +137,7 @@ async fn a_slow_provider_holds_no_connection_to_the_database() {
         .set("postgres.pool_max", "2")
         .start()
         .await;
-    let slow = Fault::always(FaultKind::Latency).delayed(Duration::from_millis(1_000));
+    let slow = Fault::always(FaultKind::Latency).delayed(Duration::from_secs(1));
     rig.payments().set_fault(slow);
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..8 {

@@ -28,11 +28,11 @@ const BAD: &[(Change, &[&str])] = &[
         &["amount.minor_units"],
     ),
     (
-        |request| money(request).currency_code = "QQQ".to_owned(),
+        |request| "QQQ".clone_into(&mut money(request).currency_code),
         &["amount.currency_code"],
     ),
     (
-        |request| money(request).currency_code = "usd".to_owned(),
+        |request| "usd".clone_into(&mut money(request).currency_code),
         &["amount.currency_code"],
     ),
     (
@@ -68,25 +68,25 @@ const BAD: &[(Change, &[&str])] = &[
         &["idempotency_key"],
     ),
     (
-        |request| request.idempotency_key = "a key\nof two lines".to_owned(),
+        |request| "a key\nof two lines".clone_into(&mut request.idempotency_key),
         &["idempotency_key"],
     ),
     (
-        |request| request.idempotency_key = "a key with a \0 in it".to_owned(),
+        |request| "a key with a \0 in it".clone_into(&mut request.idempotency_key),
         &["idempotency_key"],
     ),
     (
-        |request| request.idempotency_key = "ein Schlüssel, nicht ASCII".to_owned(),
+        |request| "ein Schlüssel, nicht ASCII".clone_into(&mut request.idempotency_key),
         &["idempotency_key"],
     ),
     (|request| request.user_id.clear(), &["user_id"]),
     (|request| request.user_id = "u".repeat(65), &["user_id"]),
-    (|request| request.user_id = "user 1".to_owned(), &["user_id"]),
-    (|request| request.user_id = "user\0".to_owned(), &["user_id"]),
+    (|request| "user 1".clone_into(&mut request.user_id), &["user_id"]),
+    (|request| "user\0".clone_into(&mut request.user_id), &["user_id"]),
     (|request| request.payment_method.clear(), &["payment_method"]),
     (|request| request.payment_method = "p".repeat(65), &["payment_method"]),
     (
-        |request| request.payment_method = "pm&amount=1".to_owned(),
+        |request| "pm&amount=1".clone_into(&mut request.payment_method),
         &["payment_method"],
     ),
     (
