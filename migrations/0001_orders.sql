@@ -168,6 +168,8 @@ create table drivers (
     -- cannot give, since now() is not the order of commits.
     assignment_seq  bigint not null default 0
 );
+-- Who is busy: read by every search for a driver, and small beside all drivers ever seen.
+create index drivers_busy on drivers (driver_id) where active_order_id is not null;
 
 create table order_assignments (
     order_id       uuid primary key references order_sagas (order_id),

@@ -91,7 +91,8 @@ fn is_worth_repeating(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
         || matches!(
             status.code(),
-            Code::Unavailable | Code::Aborted | Code::DeadlineExceeded | Code::ResourceExhausted
+            // CANCELLED is what tonic's client says when the time of a call is up.
+            Code::Unavailable | Code::Aborted | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Cancelled
         )
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -106,7 +107,7 @@ async fn play(args: &DemoArgs, private: &Private, stop: &CancellationToken) -> R
                 rides: args.rides.clone(),
                 speed: args.speed,
                 fleet: FleetOptions::default(),
-                customers: CustomersOptions::default(),
+                customers: patient(),
             };
             run_trace(options, &endpoint, stats, stop).await
         }
@@ -115,6 +116,14 @@ async fn play(args: &DemoArgs, private: &Private, stop: &CancellationToken) -> R
         screen.end().await;
     }
     report.map_err(refused)
+}
+
+/// Customers of a city at many times its speed: what it asks of one machine in a rush hour may take that machine
+/// minutes, and every order is to have its answer.
+fn patient() -> CustomersOptions {
+    let mut options = CustomersOptions::default();
+    options.retry.give_up_after = Duration::from_mins(10);
+    options
 }
 
 /// Holds what the clients were told against the books, the provider's ledger and the history.

@@ -59,6 +59,8 @@ impl Private {
             ("payments.secret_key", SANDBOX_KEY.to_owned()),
             // The private provider has no rate limit of its own, and nobody balances load before a private server.
             ("payments.rate_per_second", "10000".to_owned()),
+            // The private stores share this machine's processors with everything else on it.
+            ("redis.command_timeout", "1s".to_owned()),
             ("grpc.reflection", "true".to_owned()),
             ("drain.unready", "0s".to_owned()),
         ]);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
@@ -14,6 +15,8 @@ pub struct OrderMetrics {
     finished: Labelled<Counter, 1>,
     steps: Labelled<Counter, 2>,
     sweeper_claims: Counter,
+    unfinished: Gauge,
+    needs_attention: Gauge,
 }
 
 /// Orders at one moment, as this process saw them.
@@ -25,6 +28,10 @@ pub struct OrderSnapshot {
     pub steps: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
     /// Orders whose lease had run out and which this process took over.
     pub sweeper_claims: u64,
+    /// Orders that are not at rest, in the whole database, when the sweeper last counted.
+    pub unfinished: i64,
+    /// Those of them that a person should look at.
+    pub needs_attention: i64,
 }
 
 impl OrderMetrics {
@@ -33,6 +40,8 @@ impl OrderMetrics {
             finished: Labelled::new(["status"]),
             steps: Labelled::new(["step", "outcome"]),
             sweeper_claims: Counter::default(),
+            unfinished: Gauge::default(),
+            needs_attention: Gauge::default(),
         };
         registry.register(
             "orders_finished",
@@ -49,6 +58,16 @@ impl OrderMetrics {
             "Orders whose lease had run out and which this process took over",
             metrics.sweeper_claims.clone(),
         );
+        registry.register(
+            "orders_unfinished",
+            "Orders that are not at rest, in the whole database, when the sweeper last counted",
+            metrics.unfinished.clone(),
+        );
+        registry.register(
+            "orders_needing_attention",
+            "Those of the unfinished orders that a person should look at; they are still retried",
+            metrics.needs_attention.clone(),
+        );
         metrics
     }
 
@@ -60,6 +79,12 @@ impl OrderMetrics {
     /// A step was committed with this outcome, both named as in the step log.
     pub fn step(&self, step: &'static str, outcome: &'static str) {
         self.steps.get([step, outcome]).inc();
+    }
+
+    /// So many orders are not at rest, and so many of them need a person.
+    pub fn waiting(&self, unfinished: i64, needs_attention: i64) {
+        self.unfinished.set(unfinished);
+        self.needs_attention.set(needs_attention);
     }
 
     /// The sweeper took over `orders`.
@@ -80,6 +105,8 @@ impl OrderMetrics {
                 .collect(),
             steps,
             sweeper_claims: self.sweeper_claims.get(),
+            unfinished: self.unfinished.get(),
+            needs_attention: self.needs_attention.get(),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Who could serve an order: the nearest drivers that are fresh and free. A proposal; the assignment decides.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use waybill_domain::id::DriverId;
 use waybill_domain::position::Position;
 
+use super::busy::BusyDrivers;
 use crate::storage::StoreError;
 use crate::storage::live::{LiveStore, Near, SearchArea};
 use crate::storage::orders::{Candidate, OrderStore};
@@ -11,12 +14,15 @@ use crate::storage::orders::{Candidate, OrderStore};
 /// How many drivers of a crowded place are looked at before a search gives up. With 2,048 drivers nearer and all of
 /// them busy, one more is not near.
 const SEARCH_MAX: usize = 2_048;
+/// How many are looked at first, at most.
+const SEARCH_FIRST_MAX: usize = 512;
 
 /// Finds drivers.
 #[derive(Clone)]
 pub struct Dispatch {
     live: LiveStore,
     orders: OrderStore,
+    busy: Arc<BusyDrivers>,
     radius_m: f64,
     candidates: usize,
 }
@@ -27,6 +33,7 @@ impl Dispatch {
         Dispatch {
             live,
             orders,
+            busy: Arc::default(),
             radius_m,
             candidates,
         }
@@ -37,30 +44,39 @@ impl Dispatch {
         self.live.check().await
     }
 
-    /// The nearest fresh, free drivers, nearest first.
+    /// The nearest drivers that are fresh and were free a moment ago, nearest first.
+    ///
+    /// As many are asked for as are busy, and a few more: so one search of the index finds somebody if there is
+    /// anybody, unless the fleet is so large that the search has to widen.
     pub async fn candidates(&self, pickup: Position) -> Result<Vec<Candidate>, StoreError> {
         let area = SearchArea {
             centre: pickup,
             radius_m: self.radius_m,
         };
-        let near = self.search(area, self.candidates).await?;
-        Ok(near
-            .into_iter()
-            .map(|near| Candidate {
-                driver: near.driver,
-                distance_m: near.distance_m,
-            })
-            .collect())
+        let busy = self.busy.now(&self.orders).await?;
+        let mut asked = (self.candidates + busy.len()).min(SEARCH_FIRST_MAX);
+        loop {
+            let is_free = |driver: &DriverId| !busy.contains(driver);
+            let (free, whole) = self.live.nearest(area, asked, Timestamp::now(), is_free).await?;
+            if !free.is_empty() || whole || asked >= SEARCH_MAX {
+                let nearest = free.into_iter().take(self.candidates);
+                return Ok(nearest
+                    .map(|near| Candidate {
+                        driver: near.driver,
+                        distance_m: near.distance_m,
+                    })
+                    .collect());
+            }
+            asked = (asked * 4).min(SEARCH_MAX);
+        }
     }
 
-    /// Up to `count` fresh, free drivers in the area, nearest first.
-    ///
-    /// Redis does not know who is busy, so the nearest few may all be: the search widens until enough are free, or
-    /// until the area is searched.
+    /// Up to `count` drivers in the area that are fresh and free now, nearest first. Exact, and dearer than
+    /// [`candidates`](Dispatch::candidates): for people who ask.
     pub async fn search(&self, area: SearchArea, count: usize) -> Result<Vec<Near>, StoreError> {
         let mut asked = count.max(1) * 2;
         loop {
-            let (near, whole) = self.live.nearest(area, asked, Timestamp::now()).await?;
+            let (near, whole) = self.live.nearest(area, asked, Timestamp::now(), |_| true).await?;
             let free = self.free_of(near, count).await?;
             if free.len() >= count || whole || asked >= SEARCH_MAX {
                 return Ok(free);

@@ -6,6 +6,7 @@
 //!
 //! A saga is a task of the process, never of a request: a client that hangs up changes nothing but who hears.
 
+mod busy;
 mod dispatch;
 mod drive;
 mod running;

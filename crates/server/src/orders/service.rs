@@ -137,12 +137,13 @@ impl OrderService {
 
     /// Sets the order's driver free: the service was rendered.
     pub async fn complete(&self, id: OrderId) -> Result<Order, OrderError> {
-        // A task of its own: a caller that hangs up between two statements does not undo what it asked for.
+        // A task of its own: a caller that hangs up between two statements does not undo what it asked for. In the lane
+        // of the sagas: it sets a driver free that an order may wait for.
         let context = Arc::clone(&self.context);
         match finish(
             self.context
                 .tasks
-                .spawn(async move { context.callers.complete(id).await }),
+                .spawn(async move { context.store.complete(id).await }),
         )
         .await?
         {
@@ -159,7 +160,7 @@ impl OrderService {
     pub async fn cancel(&self, id: OrderId, deadline: Deadline) -> Result<Order, OrderError> {
         let context = Arc::clone(&self.context);
         let cancelled = self.context.tasks.spawn(async move {
-            let cancelled = context.callers.cancel(id).await?;
+            let cancelled = context.store.cancel(id).await?;
             if let Cancelled::Refunding(work) = cancelled {
                 // Without a permit the sweeper takes it up once the lease is over: the refund is decided either way.
                 if let Ok(permit) = Arc::clone(&context.capacity).try_acquire_owned() {

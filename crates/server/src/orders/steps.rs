@@ -191,8 +191,8 @@ struct Search {
     kept: Option<(Instant, SignedDuration)>,
 }
 
-/// How often a search keeps its lease, and sees whether the order was cancelled.
-const KEEP_LEASE_EVERY: Duration = Duration::from_secs(2);
+/// How often a search keeps its lease, a third of its length, and sees whether the order was cancelled.
+const KEEP_LEASE_EVERY: Duration = Duration::from_secs(5);
 
 impl Search {
     fn begin(work: &Work, window: Duration) -> Search {

@@ -2,14 +2,20 @@
 //! instance sweeps; the database gives each order to one of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::RngExt as _;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Context;
 
+/// How often the orders that wait are counted, for the metrics.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+
 /// Sweeps until the service drains.
 pub async fn run(context: Arc<Context>) {
+    let mut counted_at = None;
     loop {
         // Jittered, so that the instances do not sweep in step.
         let pause = context
@@ -21,6 +27,13 @@ pub async fn run(context: Arc<Context>) {
             () = tokio::time::sleep(pause) => {}
         }
         while sweep(&context).await {}
+        if counted_at.is_none_or(|at: Instant| at.elapsed() >= COUNT_EVERY) {
+            counted_at = Some(Instant::now());
+            // What cannot be counted is not news: the sweep before has told of the same trouble.
+            if let Ok((unfinished, needs_attention)) = context.store.count_waiting().await {
+                context.metrics.orders.waiting(unfinished, needs_attention);
+            }
+        }
     }
 }
 

@@ -78,13 +78,14 @@ impl LiveStore {
         drivers.iter().zip(&hashes).map(fix).collect()
     }
 
-    /// The nearest drivers in the circle that were seen within the time to live, nearest first, up to `count`.
-    /// `whole`: whether the circle holds no more than those.
+    /// The nearest drivers in the circle that were seen within the time to live and are `wanted`, nearest first, of the
+    /// nearest `count`; and whether the circle holds no more than those.
     pub async fn nearest(
         &self,
         area: SearchArea,
         count: usize,
         now: Timestamp,
+        wanted: impl Fn(&DriverId) -> bool,
     ) -> Result<(Vec<Near>, bool), StoreError> {
         if area.centre.lat_deg().abs() > GEO_LATITUDE_MAX {
             return Ok((Vec::new(), true));
@@ -92,8 +93,10 @@ impl LiveStore {
         let mut near = Vec::new();
         let mut whole = true;
         for keys in self.keys.shards() {
-            let found = self.search_index(&keys.geo, area, count).await?;
+            let mut found = self.search_index(&keys.geo, area, count).await?;
             whole &= found.len() < count;
+            // Before their freshness is asked for: in a busy city few of those near are wanted.
+            found.retain(|near| wanted(&near.driver));
             near.extend(self.keep_fresh(&keys.seen, found, now).await?);
         }
         near.sort_by(|a, b| a.distance_m.total_cmp(&b.distance_m));

@@ -1,6 +1,8 @@
 //! T3: binds a driver. Redis proposed the candidates; this decides, under the lock of the driver's row and with a
 //! unique index as the last line of defence.
 
+use std::collections::HashSet;
+
 use deadpool_postgres::Transaction;
 use tokio::try_join;
 use uuid::Uuid;
@@ -40,6 +42,8 @@ statements! {
                    where d.active_order_id is null
                    order by c.nearness
                    limit $2";
+    /// Every driver that serves an order.
+    BUSY = "select driver_id from drivers where active_order_id is not null";
     /// Which orders these drivers serve.
     ACTIVE_ORDERS = "select driver_id, active_order_id from drivers
                       where driver_id = any($1) and active_order_id is not null";
@@ -62,6 +66,12 @@ impl OrderStore {
     pub async fn free_among(&self, drivers: &[DriverId], limit: i64) -> Result<Vec<DriverId>, StoreError> {
         let names: Vec<&str> = drivers.iter().map(DriverId::as_str).collect();
         let rows = self.postgres.query(FREE_AMONG, &[&names, &limit]).await?;
+        rows.iter().map(|row| driver(row.try_get(0)?)).collect()
+    }
+
+    /// Every driver that serves an order.
+    pub async fn busy_drivers(&self) -> Result<HashSet<DriverId>, StoreError> {
+        let rows = self.postgres.query(BUSY, &[]).await?;
         rows.iter().map(|row| driver(row.try_get(0)?)).collect()
     }
 

@@ -30,6 +30,8 @@ statements! {
            from s
            left join payments p on p.order_id = s.order_id
            left join order_assignments a on a.order_id = s.order_id");
+    /// By the partial index of what is due: finished orders cost nothing here.
+    COUNT_WAITING = "select count(*), count(needs_attention) from order_sagas where finished_at is null";
     RENEW = "update order_sagas set lease_until = now() + make_interval(secs => $3)
               where order_id = $1 and fence = $2 and finished_at is null
              returning now(), cancel_requested_at is not null";
@@ -65,6 +67,12 @@ impl OrderStore {
             .query(CLAIM_DUE, &[&self.settings.instance, &self.settings.lease_secs, &limit])
             .await?;
         rows.iter().map(work).collect()
+    }
+
+    /// How many orders are not at rest, and how many of them a person should look at.
+    pub async fn count_waiting(&self) -> Result<(i64, i64), StoreError> {
+        let row = self.postgres.query_opt(COUNT_WAITING, &[]).await?;
+        row.map_or(Ok((0, 0)), |row| Ok((row.try_get(0)?, row.try_get(1)?)))
     }
 
     /// Keeps the lease for another term. A step that waits does this before its lease runs out.
