@@ -46,4 +46,7 @@ async fn a_command_runs_to_its_end() {
     let ended = waybill(&["--version"], &[]).await;
     assert_eq!(ended.status, Some(0));
     assert!(ended.stdout.starts_with("waybill "), "{ended:?}");
+    let ended = waybill(&["doctor"], &[("WAYBILL_ORDERS__LEASE", "soon")]).await;
+    assert_eq!(ended.status, Some(64));
+    assert!(ended.stderr.contains("orders.lease"), "{ended:?}");
 }

@@ -19,6 +19,10 @@ const LINES_MAX: usize = 500;
 /// Where tests may pause, and why.
 const PAUSES: &[(&str, &str)] = &[
     ("crates/tests/tests/e2e/rig/until.rs", "the poll of a condition"),
+    (
+        "crates/tests/tests/e2e/kill.rs",
+        "a victim lives for a random time before it is killed",
+    ),
     ("crates/sandbox/tests/it/wait.rs", "the poll of a condition"),
     ("crates/server/tests/edge/rig.rs", "the poll of a condition"),
     (
@@ -96,7 +100,7 @@ fn rust(place: &str) -> Vec<File> {
     files(&[place], &["rs"])
 }
 
-fn refuse(offences: Vec<String>, what_to_do: &str) {
+fn refuse(offences: &[String], what_to_do: &str) {
     assert!(offences.is_empty(), "{what_to_do}:\n  {}", offences.join("\n  "));
 }
 
@@ -122,9 +126,9 @@ fn sql_and_redis_commands_are_in_storage_only() {
     for place in ["crates/simulator/src", "crates/waybill/src", "crates/domain/src"] {
         files.extend(rust(place));
     }
-    let offences = files.iter().flat_map(|file| file.lines_with(&words)).collect();
+    let offences: Vec<_> = files.iter().flat_map(|file| file.lines_with(&words)).collect();
     refuse(
-        offences,
+        &offences,
         "give the store a method in crates/server/src/storage that owns the whole transaction",
     );
 }
@@ -141,9 +145,9 @@ fn no_protobuf_type_goes_past_the_grpc_face() {
     files.retain(|file| !file.is_under(&faces));
     files.extend(rust("crates/domain/src"));
     let words = ["tonic::", "tonic_", "waybill_proto", "prost::", "prost_types"];
-    let offences = files.iter().flat_map(|file| file.lines_with(&words)).collect();
+    let offences: Vec<_> = files.iter().flat_map(|file| file.lines_with(&words)).collect();
     refuse(
-        offences,
+        &offences,
         "parse into domain types in crates/server/src/grpc, and render there",
     );
 }
@@ -166,12 +170,12 @@ fn the_domain_has_no_clock_no_chance_and_no_input_or_output() {
         "async fn",
         "println!",
     ];
-    let offences = rust("crates/domain/src")
+    let offences: Vec<_> = rust("crates/domain/src")
         .iter()
         .flat_map(|file| file.lines_with(&words).collect::<Vec<_>>())
         .collect();
     refuse(
-        offences,
+        &offences,
         "take times, random numbers and ids as arguments; act in crates/server",
     );
 }
@@ -181,9 +185,9 @@ fn no_part_past_the_root_knows_the_whole_configuration() {
     let mut files = rust("crates/server/src");
     files.retain(|file| !file.is_under(&["crates/server/src/app/", "crates/server/src/config.rs"]));
     let words = ["crate::config", "super::config", "config::Config"];
-    let offences = files.iter().flat_map(|file| file.lines_with(&words)).collect();
+    let offences: Vec<_> = files.iter().flat_map(|file| file.lines_with(&words)).collect();
     refuse(
-        offences,
+        &offences,
         "give the part a Settings of its own, made in crates/server/src/app/settings.rs",
     );
 }
@@ -205,7 +209,7 @@ fn nothing_is_left_for_later() {
     let mut offences: Vec<String> = files.iter().flat_map(|file| file.text_with(&words)).collect();
     // Not a test at all: what a test starts this binary as, to be killed.
     offences.retain(|line| !line.contains(concat!("#[", "ignore = \"runs only as the ")));
-    refuse(offences, "do it now, or write down in an ADR why not");
+    refuse(&offences, "do it now, or write down in an ADR why not");
 }
 
 #[test]
@@ -222,7 +226,7 @@ fn no_test_sleeps() {
         );
     }
     refuse(
-        offences,
+        &offences,
         "wait for the condition with `until`, which fails with the last state at its deadline",
     );
 }
@@ -237,7 +241,7 @@ fn every_file_says_what_it_is_for() {
         }
     }
     refuse(
-        offences,
+        &offences,
         "begin the file with a `//!` line: what it is for, and what it leaves to others",
     );
 }
@@ -252,7 +256,7 @@ fn no_file_is_longer_than_a_reader_likes() {
         }
     }
     refuse(
-        offences,
+        &offences,
         "split it by idea, at most 500 lines a file; or name it in LONG with the reason",
     );
 }
@@ -264,7 +268,7 @@ fn exceptions_are_of_files_that_exist() {
         .chain(PAUSES)
         .filter(|(path, _)| !root().join(path).is_file());
     refuse(
-        gone.map(|(path, _)| (*path).to_owned()).collect(),
+        &gone.map(|(path, _)| (*path).to_owned()).collect::<Vec<_>>(),
         "remove the exception of a file that is gone",
     );
 }
@@ -281,7 +285,7 @@ fn migrations_are_numbered_without_a_gap_and_named() {
         }
     }
     refuse(
-        offences,
+        &offences,
         "name migrations NNNN_name.sql, numbered from 0001; an applied one is never edited",
     );
 }
@@ -297,7 +301,7 @@ fn no_module_is_a_drawer() {
         path.rsplit('/').next().is_some_and(|name| drawers.contains(&name))
     });
     refuse(
-        files.into_iter().map(|file| file.path).collect(),
+        &files.into_iter().map(|file| file.path).collect::<Vec<_>>(),
         "name the module after what is in it",
     );
 }
@@ -320,6 +324,9 @@ fn the_product_speaks_of_the_product_alone() {
             .filter(|place| root().join(place).exists()),
     );
     let files = files(&places, &["rs", "sql", "proto", "toml", "md"]);
-    let offences = files.iter().flat_map(|file| file.text_with(&words)).collect();
-    refuse(offences, "say it without the machine and the tools of whoever wrote it");
+    let offences: Vec<_> = files.iter().flat_map(|file| file.text_with(&words)).collect();
+    refuse(
+        &offences,
+        "say it without the machine and the tools of whoever wrote it",
+    );
 }
