@@ -8,21 +8,27 @@ use waybill_proto::order::v1::{CancelOrderRequest, FailureReason, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind};
 use waybill_sandbox::proxy::Mode;
 
-use crate::rig::{PICKUP, Rig, a_ride, retry_after, until};
+use crate::rig::{PICKUP, Rig, a_ride, get, retry_after, until};
 
 #[tokio::test]
 async fn without_redis_new_orders_fail_before_any_charge_while_replays_and_refunds_go_on() {
-    let rig = Rig::builder().redis_through_proxy().start().await;
+    let rig = Rig::builder()
+        .redis_through_proxy()
+        .set("orders.assignment_window", "1s")
+        .start()
+        .await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     let request = a_ride();
     let first = rig.orders().create_order(request.clone()).await.unwrap().into_inner();
     let requests = rig.payments().requests();
 
     rig.redis_line().set_mode(Mode::Refuse);
-    let refused = until("new orders are refused", async || {
-        rig.orders().create_order(a_ride()).await.err()
+    until("the server sees it", async || {
+        let (status, body) = get(&format!("{}/readyz", rig.http())).await;
+        if status == 503 { Ok(()) } else { Err(body) }
     })
     .await;
+    let refused = rig.orders().create_order(a_ride()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
     assert!(retry_after(&refused).is_some());
     let orders = rig
