@@ -11,6 +11,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::storage;
+
 /// The defaults, with a comment on each.
 pub const DEFAULTS: &str = include_str!("../../../config/waybill.toml");
 
@@ -269,6 +271,12 @@ impl Config {
         }
         if self.grpc.services.is_empty() {
             return bad("grpc.services", "must name at least one of order, location, fleet");
+        }
+        if let Err(why) = storage::postgres::parse_url(&self.postgres.url) {
+            return bad("postgres.url", why);
+        }
+        if let Err(why) = storage::redis::parse_url(&self.redis.url) {
+            return bad("redis.url", why);
         }
         if self.redis.shards == 0 {
             return bad("redis.shards", "must be at least 1");

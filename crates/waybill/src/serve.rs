@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use waybill_server::app::{App, Drained};
+use waybill_server::app::{App, Drained, StartError};
 
 use crate::cli::{ServeArgs, load};
 use crate::{Failure, logging, signals};
@@ -17,7 +17,10 @@ pub async fn run(file: Option<&Path>, args: ServeArgs) -> Result<(), Failure> {
     logging::to_stderr(&config.log)?;
     let stop = signals::stop_token()?;
 
-    let app = App::start(config).await.map_err(Failure::unavailable)?;
+    let app = App::start(config).await.map_err(|error| match error {
+        StartError::Payments(_) => Failure::Usage(error.to_string()),
+        error => Failure::unavailable(error),
+    })?;
     stop.cancelled().await;
     match app.shut_down().await {
         Drained::Clean => Ok(()),

@@ -31,6 +31,13 @@ pub struct Settings {
 /// One connection in so many is kept for work that is under way.
 const WORKERS_SHARE: usize = 4;
 
+/// What the URL says; or, for people, what it is not.
+pub(crate) fn parse_url(url: &SecretString) -> Result<tokio_postgres::Config, &'static str> {
+    let parsed = url.expose_secret().parse();
+    // The parser's text may quote the URL, and with it the password.
+    parsed.map_err(|_| "is not a Postgres URL: postgres://user:password@host:port/database")
+}
+
 /// Postgres, behind its pool and its breaker. Clones share both.
 #[derive(Clone)]
 pub struct Postgres {
@@ -56,18 +63,8 @@ enum Lane {
 impl Postgres {
     /// Prepares the pool. No connection is made yet: a service starts, unready, while its database is down.
     pub fn new(settings: &Settings, guard: Arc<Guard>) -> Result<Postgres, StoreError> {
-        let mut config: tokio_postgres::Config =
-            settings
-                .url
-                .expose_secret()
-                .parse()
-                .map_err(|error: tokio_postgres::Error| {
-                    // The parser's text may quote the URL, and with it the password.
-                    let _ = error;
-                    StoreError::unexpected(
-                        "postgres.url is not a Postgres URL: postgres://user:password@host:port/database",
-                    )
-                })?;
+        let mut config =
+            parse_url(&settings.url).map_err(|why| StoreError::unexpected(format!("postgres.url {why}")))?;
         config.connect_timeout(settings.acquire_timeout);
         config.application_name("waybill");
         // `idle_in_transaction`: a worker that stops between two statements must not hold its locks for ever.

@@ -31,6 +31,12 @@ pub enum Durability {
     Less(String),
 }
 
+/// A client of the URL, not connected; or, for people, what the URL is not.
+pub(crate) fn parse_url(url: &SecretString) -> Result<redis::Client, &'static str> {
+    let client = redis::Client::open(url.expose_secret());
+    client.map_err(|_| "is not a Redis URL: redis://user:password@host:port/database")
+}
+
 /// Redis, behind its breaker. Clones share the connection.
 #[derive(Clone)]
 pub struct Redis {
@@ -42,9 +48,7 @@ pub struct Redis {
 impl Redis {
     /// Prepares the connection. It is made at the first command: a service starts, unready, while its Redis is down.
     pub fn new(settings: &Settings, guard: Arc<Guard>) -> Result<Redis, StoreError> {
-        let client = redis::Client::open(settings.url.expose_secret()).map_err(|_| {
-            StoreError::unexpected("redis.url is not a Redis URL: redis://user:password@host:port/database")
-        })?;
+        let client = parse_url(&settings.url).map_err(|why| StoreError::unexpected(format!("redis.url {why}")))?;
         // Few and quick retries: a command that waits for a reconnection is not bounded by the response timeout, so
         // `call` bounds it, and the breaker paces what comes after.
         let config = ConnectionManagerConfig::new()
