@@ -25,6 +25,7 @@ const KILLS: u32 = 20;
 const LIFE_MAX_MS: u64 = 900;
 
 /// The seed of a run: another at each, unless one is given to see a run again.
+#[allow(clippy::print_stdout, reason = "cargo shows it where the test fails")]
 fn seed() -> u64 {
     let given = std::env::var("KILL_SEED")
         .ok()
@@ -104,7 +105,6 @@ async fn city(port: u16, seed: u64, end: &CancellationToken) -> RunReport {
 
 /// Every order came to an end, and everything that a client was told is so.
 async fn assert_kept(rig: &Rig, report: &RunReport) {
-    println!("{:?}", report.counts);
     assert!(report.stream_failures.is_empty(), "{:?}", report.stream_failures);
     assert_eq!((report.unsettled_fixes, report.counts.orders.gave_up), (0, 0));
     assert!(

@@ -13,6 +13,8 @@
 mod rig;
 
 mod audit_sees;
+mod cli;
+mod cli_private;
 mod fleet;
 mod kill;
 mod lanes;
