@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::App;
 
 /// How long connections have to close once nothing runs on them.
-const CLOSING_MAX: Duration = Duration::from_secs(2);
+const CLOSING_MAX: Duration = Duration::from_secs(5);
 
 /// Whether everything came to its end in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
