@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde_json::json;
 use waybill_server::app::{Report, Sources, run_audit};
@@ -36,7 +36,7 @@ pub async fn run(file: Option<&Path>, args: AuditArgs) -> Result<(), Failure> {
 pub fn table(report: &Report) -> Table {
     let mut table = Table::new();
     table
-        .load_style(UTF8_HORIZONTAL_ONLY)
+        .load_style(UTF8_BORDERS_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["promise", "there must be no …", "found"]);
     for finding in &report.findings {

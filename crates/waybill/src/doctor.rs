@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{ContentArrangement, Table};
 
 use crate::Failure;
@@ -14,7 +14,7 @@ pub async fn run(file: Option<&Path>, args: StoreArgs) -> Result<(), Failure> {
     let found = waybill_server::app::doctor(&config).await;
     let mut table = Table::new();
     table
-        .load_style(UTF8_HORIZONTAL_ONLY)
+        .load_style(UTF8_BORDERS_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["part", "", "finding"]);
     for diagnosis in &found {
