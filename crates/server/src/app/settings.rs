@@ -78,6 +78,7 @@ pub fn orders(config: &Config) -> orders::Settings {
     let settings = &config.orders;
     orders::Settings {
         assignment_window: settings.assignment_window.0,
+        keep_lease_every: settings.lease.0 / 3,
         sweep_interval: settings.sweep_interval.0,
         sweep_batch: settings.sweep_batch,
         in_flight_max: settings.in_flight_max,

@@ -10,7 +10,7 @@ use waybill_proto::fleet::v1::fleet_service_server::FleetService as Api;
 
 use super::edge::{CallDeadline, Class, IngressLimits, Refusal};
 use super::fields::Violations;
-use super::render;
+use super::{principal, render};
 use crate::orders::Dispatch;
 use crate::storage::live::{LiveStore, SearchArea};
 use crate::storage::orders::OrderStore;
@@ -58,7 +58,7 @@ impl Api for FleetApi {
         let Some(driver) = bad.parse::<DriverId>("driver_id", &request.get_ref().driver_id) else {
             return Err(bad.into_status());
         };
-        self.admit(driver.as_str(), &request).await?;
+        self.admit(&principal::driver(driver.as_str()), &request).await?;
         let now = Timestamp::now();
         let (fix, active) = tokio::try_join!(self.live.latest(&driver, now), self.orders.active_order(&driver))?;
         let fix = fix.ok_or_else(|| Status::not_found("the driver has sent no fix lately"))?;
@@ -72,7 +72,7 @@ impl Api for FleetApi {
         request: Request<pb::SearchDriversRequest>,
     ) -> Result<Response<pb::SearchDriversResponse>, Status> {
         let (area, count) = parse_search(request.get_ref())?;
-        self.admit("search", &request).await?;
+        self.admit(&principal::caller(&request), &request).await?;
         let near = self.dispatch.search(area, count).await?;
         let drivers: Vec<DriverId> = near.iter().map(|near| near.driver.clone()).collect();
         let now = Timestamp::now();

@@ -16,7 +16,7 @@ use waybill_domain::fix::{Fix, TimeError, TimeWindow};
 use waybill_proto::location::v1 as pb;
 use waybill_proto::location::v1::location_service_server::LocationService as Api;
 
-use super::edge::{CallDeadline, Class, IngressLimits, Refusal};
+use super::edge::{CallDeadline, Class, IngressLimits};
 use super::fields::{self, Violations};
 use crate::locations::ingest::Ingest;
 
@@ -111,11 +111,11 @@ impl Api for LocationApi {
         let batch = self.sessions.parse(fixes, 0);
         for driver in batch.by_driver().into_keys() {
             // One token a batch: a phone that was out of reach must be able to hand in what it gathered.
-            self.sessions
-                .limits
-                .admit(Class::Fixes, driver, deadline)
-                .await
-                .map_err(Refusal::into_status)?;
+            let admitted = self.sessions.limits.admit(Class::Fixes, driver, deadline).await;
+            if let Err(refusal) = admitted {
+                self.sessions.ingest.refused(batch.fixes.len());
+                return Err(refusal.into_status());
+            }
         }
         let accepted_count = u32::try_from(batch.fixes.len()).unwrap_or(u32::MAX);
         self.sessions.ingest.store(batch.fixes).await?;
@@ -203,6 +203,7 @@ impl Sessions {
             // Nothing of this message is stored yet: a server that ends does not wait for the driver's tokens.
             let paced = self.limits.pace(Class::Fixes, driver, count);
             if self.draining.run_until_cancelled(paced).await.is_none() {
+                self.ingest.refused(batch.fixes.len());
                 return Err(draining());
             }
         }

@@ -1,7 +1,7 @@
 //! The gRPC face: what stands before the services ([`edge`]), and the services themselves. No protobuf type goes past
 //! here: a handler parses its request into domain values, calls, and renders what comes back.
 //!
-//! [`fields`] parses, and names every bad field at once. [`render`] writes domain values as messages. [`status`] is the
+//! [`principal`] says whose limit a call counts against. [`fields`] parses, and names every bad field at once. [`render`] writes domain values as messages. [`status`] is the
 //! one place where a status code is chosen.
 
 pub mod edge;
@@ -9,6 +9,7 @@ mod fields;
 mod fleet;
 mod location;
 mod order;
+mod principal;
 mod render;
 mod status;
 

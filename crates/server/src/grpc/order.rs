@@ -12,7 +12,7 @@ use waybill_proto::order::v1::order_service_server::OrderService as Api;
 
 use super::edge::{CallDeadline, Class, IngressLimits};
 use super::fields::Violations;
-use super::render;
+use super::{principal, render};
 use crate::orders::service::{OrderService, Placed};
 use crate::resilience::Deadline;
 use crate::storage::orders::ListFilter;
@@ -48,15 +48,15 @@ impl Api for OrderApi {
         request: Request<pb::CreateOrderRequest>,
     ) -> Result<Response<pb::CreateOrderResponse>, Status> {
         let order = parse_create(request.get_ref())?;
-        self.admit(Class::Orders, order.user.as_str(), &request).await?;
+        self.admit(Class::Orders, &principal::user(&order.user), &request)
+            .await?;
         match self.orders.place(&order, deadline(&request)).await? {
             Placed::Settled(order) => Ok(Response::new(pb::CreateOrderResponse {
                 order: Some(render::order(&order)),
             })),
+            Placed::Stored(bytes) => stored(&bytes),
             Placed::Replayed(bytes) => {
-                let answer = pb::CreateOrderResponse::decode(bytes.as_slice())
-                    .map_err(|_| Status::internal("the stored answer cannot be read"))?;
-                let mut response = Response::new(answer);
+                let mut response = stored(&bytes)?;
                 response
                     .metadata_mut()
                     .insert("idempotent-replayed", MetadataValue::from_static("true"));
@@ -67,7 +67,7 @@ impl Api for OrderApi {
 
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
         let id = parse_id(&request.get_ref().order_id)?;
-        self.admit(Class::Reads, &request.get_ref().order_id, &request).await?;
+        self.admit(Class::Reads, &principal::order(id), &request).await?;
         let (order, steps) = self.orders.get(id).await?;
         let mut order = render::order(&order);
         order.steps = steps.into_iter().map(render::step).collect();
@@ -79,7 +79,11 @@ impl Api for OrderApi {
         request: Request<pb::ListOrdersRequest>,
     ) -> Result<Response<pb::ListOrdersResponse>, Status> {
         let (filter, size) = parse_list(request.get_ref())?;
-        self.admit(Class::Reads, &request.get_ref().user_id, &request).await?;
+        let principal = match &filter.user {
+            Some(user) => principal::user(user),
+            None => principal::caller(&request),
+        };
+        self.admit(Class::Reads, &principal, &request).await?;
         // One more than the page: whether there is a next one.
         let mut orders = self.orders.list(&filter, i64::from(size) + 1).await?;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
@@ -100,7 +104,7 @@ impl Api for OrderApi {
         request: Request<pb::CompleteOrderRequest>,
     ) -> Result<Response<pb::CompleteOrderResponse>, Status> {
         let id = parse_id(&request.get_ref().order_id)?;
-        self.admit(Class::Orders, &request.get_ref().order_id, &request).await?;
+        self.admit(Class::Orders, &principal::order(id), &request).await?;
         let order = self.orders.complete(id).await?;
         Ok(Response::new(pb::CompleteOrderResponse {
             order: Some(render::order(&order)),
@@ -112,12 +116,19 @@ impl Api for OrderApi {
         request: Request<pb::CancelOrderRequest>,
     ) -> Result<Response<pb::CancelOrderResponse>, Status> {
         let id = parse_id(&request.get_ref().order_id)?;
-        self.admit(Class::Orders, &request.get_ref().order_id, &request).await?;
+        self.admit(Class::Orders, &principal::order(id), &request).await?;
         let order = self.orders.cancel(id, deadline(&request)).await?;
         Ok(Response::new(pb::CancelOrderResponse {
             order: Some(render::order(&order)),
         }))
     }
+}
+
+/// A stored answer.
+fn stored(bytes: &[u8]) -> Result<Response<pb::CreateOrderResponse>, Status> {
+    pb::CreateOrderResponse::decode(bytes)
+        .map(Response::new)
+        .map_err(|_| Status::internal("the stored answer cannot be read"))
 }
 
 /// The caller's deadline. The layer before the services gives every unary call one.

@@ -61,7 +61,7 @@ impl From<OrderError> for Status {
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Status {
         match error {
-            StoreError::Unavailable { store, .. } => {
+            StoreError::Unavailable { store, .. } | StoreError::Busy { store, .. } => {
                 warn!(%error, "call refused");
                 retry(Code::Unavailable, format!("{store} is not available"), STORE_RETRY)
             }

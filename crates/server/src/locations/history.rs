@@ -24,6 +24,8 @@ use crate::storage::live::{LiveStore, StreamEntry};
 
 /// How long a writer rests after an error, or while another instance is the writer.
 const REST: Duration = Duration::from_secs(1);
+/// When to try again to make or drop days.
+const DAYS_RETRY: Duration = Duration::from_mins(1);
 /// How often the writer's lease of 5 s is kept.
 const CLAIM_EVERY: Duration = Duration::from_secs(2);
 
@@ -38,6 +40,9 @@ pub struct HistoryWriter {
     days: BTreeSet<Date>,
     /// What this writer knows of the stream while it is its writer.
     held: Option<Held>,
+    /// The last day on which the days were kept in order, and when that failed.
+    kept_days_on: Option<Date>,
+    days_failed_at: Option<Instant>,
 }
 
 /// A stream in the hands of this writer.
@@ -78,28 +83,30 @@ impl HistoryWriter {
             shard,
             days: BTreeSet::new(),
             held: None,
+            kept_days_on: None,
+            days_failed_at: None,
         }
     }
 
     /// Writes until the service stops; then until the stream is written, so that a stopped service leaves no backlog.
     pub async fn run(mut self, stopping: CancellationToken) {
-        let mut dropped_on = None;
         loop {
             let pause = match self.round().await {
                 Ok(Round::Busy) => Duration::ZERO,
                 Ok(Round::CaughtUp | Round::NotOurs) | Err(_) if stopping.is_cancelled() => break,
                 Ok(Round::CaughtUp) => self.settings.history_poll,
-                Ok(Round::NotOurs) => REST,
+                Ok(Round::NotOurs) => {
+                    // Its writer tells how far behind it is; two would contradict each other.
+                    self.metrics.locations.history_lag(0);
+                    REST
+                }
                 Err(error) => {
                     warn!(stream = self.shard.events, %error, "history not written");
+                    self.report_backlog().await;
                     REST
                 }
             };
-            let today = day_of(Timestamp::now());
-            if dropped_on != Some(today) {
-                self.drop_old_days(today).await;
-                dropped_on = Some(today);
-            }
+            self.keep_days().await;
             tokio::select! {
                 () = stopping.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -222,16 +229,45 @@ impl HistoryWriter {
         }
     }
 
-    async fn drop_old_days(&mut self, today: Date) {
-        let Ok(first_kept) = today.checked_sub(self.settings.retention_days.days()) else {
+    /// While nothing can be written, what piles up is seen from the stream alone.
+    async fn report_backlog(&self) {
+        if let Ok(length) = self.live.events_len(&self.shard).await {
+            self.metrics
+                .locations
+                .history_lag(length.saturating_sub(self.settings.keep_stored));
+        }
+    }
+
+    /// Once a day, as the stream's writer: makes the partitions of today and tomorrow, so that no long reader at
+    /// midnight holds up the first fix of a day, and drops those that are older than they are kept.
+    async fn keep_days(&mut self) {
+        let today = day_of(Timestamp::now());
+        let due = self.held.is_some() && self.kept_days_on != Some(today);
+        if !due || self.days_failed_at.is_some_and(|at| at.elapsed() < DAYS_RETRY) {
             return;
-        };
-        match self.history.drop_partitions_before(first_kept).await {
-            Ok(dropped) if dropped.is_empty() => {}
-            Ok(dropped) => info!(partitions = dropped.join(", "), "old history dropped"),
-            Err(error) => warn!(%error, "old history not dropped"),
+        }
+        match self.ensure_and_drop(today).await {
+            Ok(()) => (self.kept_days_on, self.days_failed_at) = (Some(today), None),
+            Err(error) => {
+                warn!(%error, "the days of the history are not kept in order");
+                self.days_failed_at = Some(Instant::now());
+            }
+        }
+    }
+
+    async fn ensure_and_drop(&mut self, today: Date) -> Result<(), StoreError> {
+        let tomorrow = today.saturating_add(1.day());
+        self.history
+            .ensure_partitions(&BTreeSet::from([today, tomorrow]))
+            .await?;
+        self.days.extend([today, tomorrow]);
+        let first_kept = today.saturating_sub(self.settings.retention_days.days());
+        let dropped = self.history.drop_partitions_before(first_kept).await?;
+        if !dropped.is_empty() {
+            info!(partitions = dropped.join(", "), "old history dropped");
         }
         self.days.retain(|day| *day >= first_kept);
+        Ok(())
     }
 }
 

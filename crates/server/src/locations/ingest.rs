@@ -77,10 +77,10 @@ impl Ingest {
             let (stored, answer) = oneshot::channel();
             let sender = self.shards.get(shard).ok_or(IngestError::Unavailable)?;
             // Full: this waits, and with it the caller's stream. That is the back pressure.
-            sender
-                .send(Submission { fixes, stored })
-                .await
-                .map_err(|_| IngestError::Draining)?;
+            if let Err(unsent) = sender.send(Submission { fixes, stored }).await {
+                self.refused(unsent.0.fixes.len());
+                return Err(IngestError::Draining);
+            }
             waiting.push(answer);
         }
         for answer in waiting {
@@ -89,9 +89,14 @@ impl Ingest {
         Ok(())
     }
 
-    /// Counts fixes that were refused before they came here.
+    /// Counts a fix that can never be stored.
     pub fn rejected(&self, reason: &'static str) {
         self.metrics.locations.rejected(reason, 1);
+    }
+
+    /// Counts fixes that were turned away before they came here, to be sent again.
+    pub fn refused(&self, fixes: usize) {
+        self.metrics.locations.refused(fixes as u64);
     }
 
     fn by_shard(&self, fixes: Vec<Fix>) -> Vec<(usize, Vec<Fix>)> {

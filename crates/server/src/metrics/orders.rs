@@ -26,7 +26,7 @@ pub struct OrderSnapshot {
     pub finished: BTreeMap<&'static str, u64>,
     /// Steps of sagas, by step, then by outcome.
     pub steps: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
-    /// Orders whose lease had run out and which this process took over.
+    /// Orders that this process took up: their owner was gone, or they had been put off until then.
     pub sweeper_claims: u64,
     /// Orders that are not at rest, in the whole database, when the sweeper last counted.
     pub unfinished: i64,
@@ -50,12 +50,12 @@ impl OrderMetrics {
         );
         registry.register(
             "saga_steps",
-            "Steps of sagas that this process committed, by step and outcome",
+            "Steps of sagas that this process ran, by step and outcome",
             metrics.steps.clone(),
         );
         registry.register(
             "sweeper_claims",
-            "Orders whose lease had run out and which this process took over",
+            "Orders that this process took up: their owner was gone, or they had been put off until then",
             metrics.sweeper_claims.clone(),
         );
         registry.register(

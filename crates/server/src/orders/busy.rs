@@ -26,23 +26,26 @@ pub(super) struct BusyDrivers {
 }
 
 struct Seen {
-    at: Instant,
+    begun_at: Instant,
     drivers: Arc<HashSet<DriverId>>,
 }
 
 impl BusyDrivers {
     /// Who is busy. One caller looks, those who come meanwhile wait for what it sees.
     pub(super) async fn now(&self, orders: &OrderStore) -> Result<Arc<HashSet<DriverId>>, StoreError> {
+        let arrived_at = Instant::now();
         let mut seen = self.seen.lock().await;
+        // A look that was begun since is as good as our own, however long it took: else a slow database would be asked
+        // by all who wait, one after the other.
         if let Some(seen) = seen.as_ref()
-            && seen.at.elapsed() < AGE_MAX
+            && (seen.begun_at >= arrived_at || seen.begun_at.elapsed() < AGE_MAX)
         {
             return Ok(Arc::clone(&seen.drivers));
         }
-        let at = Instant::now();
+        let begun_at = Instant::now();
         let drivers = Arc::new(orders.busy_drivers().await?);
         *seen = Some(Seen {
-            at,
+            begun_at,
             drivers: Arc::clone(&drivers),
         });
         Ok(drivers)

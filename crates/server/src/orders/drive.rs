@@ -21,7 +21,9 @@ pub(super) async fn drive(context: &Context, mut work: Work, announcer: &Announc
         Ok(Rest::Postponed) => debug!(%order, status = %work.order.state, "order postponed"),
         // Nothing to mend here: the lease runs out, or another worker has it already.
         Err(StoreError::Fenced { fence, .. }) => info!(%order, fence, "lease lost, another worker has the order"),
-        Err(error @ StoreError::Unavailable { .. }) => warn!(%order, %error, "order left to the sweeper"),
+        Err(error @ (StoreError::Unavailable { .. } | StoreError::Busy { .. })) => {
+            warn!(%order, %error, "order left to the sweeper");
+        }
         Err(error @ StoreError::Unexpected(_)) => error!(%order, %error, "order left to the sweeper"),
     }
 }

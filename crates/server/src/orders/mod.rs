@@ -33,6 +33,8 @@ use crate::storage::orders::{OrderStore, Work};
 pub struct Settings {
     /// How long a driver is looked for.
     pub assignment_window: Duration,
+    /// How often a step that waits keeps its lease, and sees whether the order was cancelled: a third of the lease.
+    pub keep_lease_every: Duration,
     /// How often the sweeper looks for orders that nobody works on.
     pub sweep_interval: Duration,
     /// How many orders it takes at once.
@@ -55,6 +57,8 @@ pub struct Context {
     pub(crate) settings: Settings,
     running: Running,
     capacity: Arc<Semaphore>,
+    /// The sweeper's own, for when calls take all of the capacity: paid orders go before new ones.
+    sweeper_capacity: Arc<Semaphore>,
     tasks: TaskTracker,
     draining: CancellationToken,
 }
@@ -71,6 +75,7 @@ impl Context {
         draining: CancellationToken,
     ) -> Arc<Context> {
         let capacity = Arc::new(Semaphore::new(settings.in_flight_max));
+        let sweeper_capacity = Arc::new(Semaphore::new(settings.sweep_batch));
         let running = Running::default();
         Arc::new(Context {
             callers: store.for_callers(),
@@ -81,6 +86,7 @@ impl Context {
             settings,
             running,
             capacity,
+            sweeper_capacity,
             tasks,
             draining,
         })

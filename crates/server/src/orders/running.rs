@@ -34,6 +34,11 @@ impl Running {
         }
     }
 
+    /// Whether a worker of this process has the order in hand.
+    pub(super) fn has(&self, id: OrderId) -> bool {
+        lock(&self.orders).contains_key(&id)
+    }
+
     /// The settled order, as soon as this process settles it. `None`: nobody here works on it, or they stopped before
     /// it was settled.
     pub(super) async fn settled(&self, id: OrderId) -> Option<Order> {

@@ -26,6 +26,8 @@ const POLL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_m
 pub enum Placed {
     /// Settled by this call.
     Settled(Box<Order>),
+    /// Settled by a later worker of this call's order: the stored answer.
+    Stored(Vec<u8>),
     /// Settled before, or by the call that this one joined: the very bytes of that answer.
     Replayed(Vec<u8>),
 }
@@ -103,7 +105,7 @@ impl OrderService {
         match earlier.answer {
             _ if earlier.hash != request.hash() => Err(PlaceError::KeyReused),
             Some(bytes) => Ok(Placed::Replayed(bytes)),
-            None => self.replay(earlier.order, request, deadline).await,
+            None => Ok(Placed::Replayed(self.stored(earlier.order, request, deadline).await?)),
         }
     }
 
@@ -206,23 +208,19 @@ impl OrderService {
         match self.wait(deadline, self.context.running.settled(id)).await {
             Some(Some(order)) => Ok(Placed::Settled(Box::new(order))),
             // Put off: whoever takes it up next settles it.
-            Some(None) => self.replay(id, request, deadline).await,
+            Some(None) => Ok(Placed::Stored(self.stored(id, request, deadline).await?)),
             None => Err(PlaceError::InProgress(id)),
         }
     }
 
-    /// Waits for an order that another call began, in this process or another.
-    async fn replay(&self, id: OrderId, request: &OrderRequest, deadline: Deadline) -> Result<Placed, PlaceError> {
+    /// Waits for the stored answer of an order that a later worker settles, in this process or another.
+    async fn stored(&self, id: OrderId, request: &OrderRequest, deadline: Deadline) -> Result<Vec<u8>, PlaceError> {
         let stored = self.poll(id, || async {
-            Ok(self
-                .context
-                .callers
-                .find_earlier(request)
-                .await?
-                .and_then(|earlier| earlier.answer))
+            let earlier = self.context.callers.find_earlier(request).await?;
+            Ok(earlier.and_then(|earlier| earlier.answer))
         });
-        match self.wait(deadline, stored).await {
-            Some(bytes) => Ok(Placed::Replayed(bytes?)),
+        match self.wait(deadline, stored).await.transpose()?.flatten() {
+            Some(bytes) => Ok(bytes),
             None => Err(PlaceError::InProgress(id)),
         }
     }
@@ -230,27 +228,32 @@ impl OrderService {
     async fn until_at_rest(&self, id: OrderId, deadline: Deadline) -> Result<Order, OrderError> {
         let at_rest = self.poll(id, || async {
             let order = self.context.callers.read(id).await?;
-            // A cancellation that is asked for but not yet seen by its worker: `succeeded` is not its end.
             Ok(order.filter(|order| order.state.is_terminal()))
         });
-        match self.wait(deadline, at_rest).await {
-            Some(order) => Ok(order?),
+        match self.wait(deadline, at_rest).await.transpose()?.flatten() {
+            Some(order) => Ok(order),
             None => self.context.callers.read(id).await?.ok_or(OrderError::NotFound),
         }
     }
 
-    /// Asks until there is an answer: at once when this process settles the order, else now and then.
-    async fn poll<T, F>(&self, id: OrderId, ask: impl Fn() -> F) -> Result<T, StoreError>
+    /// Asks until there is an answer: at once when this process settles the order, else now and then. `None`: this
+    /// process ends, and nobody in it works on the order any more.
+    async fn poll<T, F>(&self, id: OrderId, ask: impl Fn() -> F) -> Result<Option<T>, StoreError>
     where
         F: Future<Output = Result<Option<T>, StoreError>>,
     {
+        let Context { running, draining, .. } = self.context.as_ref();
         let mut pause = POLL.0;
         loop {
             if let Some(found) = ask().await? {
-                return Ok(found);
+                return Ok(Some(found));
+            }
+            if draining.is_cancelled() && !running.has(id) {
+                return Ok(None);
             }
             tokio::select! {
-                Some(_) = self.context.running.settled(id) => {}
+                Some(_) = running.settled(id) => {}
+                () = draining.cancelled(), if !draining.is_cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(POLL.1);

@@ -17,8 +17,9 @@ use crate::resilience::Deadline;
 use crate::storage::StoreError;
 use crate::storage::orders::{Assigned, Outcome, Postponement, Work};
 
-/// After so many tries of an order, a person should look. It is still tried.
-const ATTEMPTS_BEFORE_ATTENTION: i32 = 10;
+/// How old a request to the provider may be when it is sent again. Stripe keeps a key for at least 24 h; sent again
+/// after that, the same key is a new request, and the customer pays twice.
+const KEY_AGE_MAX: Duration = Duration::from_hours(12);
 
 /// What a step came to.
 pub(super) enum Progress {
@@ -47,6 +48,9 @@ pub(super) async fn run(context: &Context, step: Step, work: &mut Work) -> Resul
 /// Charges the total. The key comes from the order, not from chance: a retry after a crash must be the *same* request
 /// to the provider, or the customer pays twice.
 async fn charge(context: &Context, work: &mut Work) -> Result<Progress, StoreError> {
+    if let Some(too_old) = key_is_too_old(context, work).await? {
+        return Ok(too_old);
+    }
     let key = ProviderKey::new(work.order.id, Operation::Charge);
     let request = ChargeRequest {
         key: key.as_str(),
@@ -134,15 +138,44 @@ async fn refund(context: &Context, work: &mut Work) -> Result<Progress, StoreErr
     }
 }
 
+/// Why the charge must not be sent again: the provider may have forgotten its key, and a person looks it up there. A
+/// refund has no such age: what is refunded in full cannot be refunded again.
+async fn key_is_too_old(context: &Context, work: &Work) -> Result<Option<Progress>, StoreError> {
+    // The first worker has just written it down.
+    if work.attempts <= 1 {
+        return Ok(None);
+    }
+    match context.store.attempt_age(work.order.id, Operation::Charge).await? {
+        Some(age) if age > KEY_AGE_MAX => {
+            let hours = age.as_secs() / 3_600;
+            let attention = format!(
+                "the charge was first sent {hours} h ago, and the provider may have forgotten its key: look it up there"
+            );
+            let mut progress = later(work, None);
+            if let Progress::Later { why, .. } = &mut progress {
+                why.needs_attention = Some(attention);
+            }
+            Ok(Some(progress))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// Binds the nearest free driver, for as long as the window is open.
 async fn assign(context: &Context, work: &mut Work) -> Result<Progress, StoreError> {
     let mut search = Search::begin(work, context.settings.assignment_window);
     loop {
+        search.keep_lease(context, work).await?;
+        if work.cancel_requested {
+            return Ok(Progress::Made);
+        }
         let (candidates, none_why) = match context.dispatch.candidates(work.order.pickup).await {
             Ok(candidates) => (candidates, "no free driver is near"),
-            // Redis is down: drivers cannot be found, which is no reason to give the money back before the window ends.
-            Err(StoreError::Unavailable { .. }) => (Vec::new(), "the drivers' positions cannot be read"),
-            Err(error) => return Err(error),
+            // No reason to give the money back before the window ends; and whatever the error is, it does end.
+            Err(error) => {
+                warn!(order = %work.order.id, %error, "drivers cannot be looked for");
+                (Vec::new(), "drivers could not be looked for")
+            }
         };
         if !candidates.is_empty() {
             match context.store.assign(work, &candidates).await? {
@@ -156,10 +189,6 @@ async fn assign(context: &Context, work: &mut Work) -> Result<Progress, StoreErr
                 }
                 Assigned::NoneFree => {}
             }
-        }
-        search.keep_lease(context, work).await?;
-        if work.cancel_requested {
-            return Ok(Progress::Made);
         }
         if search.is_over() {
             context.metrics.orders.step("assign", "failed");
@@ -191,9 +220,6 @@ struct Search {
     kept: Option<(Instant, SignedDuration)>,
 }
 
-/// How often a search keeps its lease, a third of its length, and sees whether the order was cancelled.
-const KEEP_LEASE_EVERY: Duration = Duration::from_secs(5);
-
 impl Search {
     fn begin(work: &Work, window: Duration) -> Search {
         let charged_at = work
@@ -211,7 +237,10 @@ impl Search {
     }
 
     async fn keep_lease(&mut self, context: &Context, work: &mut Work) -> Result<(), StoreError> {
-        if self.kept.is_some_and(|(at, _)| at.elapsed() < KEEP_LEASE_EVERY) {
+        if self
+            .kept
+            .is_some_and(|(at, _)| at.elapsed() < context.settings.keep_lease_every)
+        {
             return Ok(());
         }
         let before = Instant::now();
@@ -246,11 +275,12 @@ async fn advance(context: &Context, work: &mut Work, outcome: Outcome) -> Result
 fn later(work: &Work, step: Option<(&'static str, String)>) -> Progress {
     let tries = u32::try_from(work.attempts).unwrap_or(1).max(1);
     let delay = retry::next_try_after(tries, rand::rng().random());
-    let needs_attention = (work.attempts >= ATTEMPTS_BEFORE_ATTENTION)
-        .then(|| format!("tried {} times, still {}", work.attempts, work.order.state));
     Progress::Later {
         delay,
-        why: Postponement { step, needs_attention },
+        why: Postponement {
+            step,
+            needs_attention: None,
+        },
     }
 }
 

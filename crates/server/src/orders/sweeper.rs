@@ -40,12 +40,13 @@ pub async fn run(context: Arc<Context>) {
 /// Takes up one batch; whether there may be more.
 async fn sweep(context: &Arc<Context>) -> bool {
     // Only as many as can be worked on at once: a lease that waits for its worker runs out.
-    let free = context.capacity.available_permits().min(context.settings.sweep_batch);
-    let mut permits = Vec::with_capacity(free);
-    while permits.len() < free
-        && let Ok(permit) = Arc::clone(&context.capacity).try_acquire_owned()
-    {
-        permits.push(permit);
+    let mut permits = Vec::with_capacity(context.settings.sweep_batch);
+    for capacity in [&context.capacity, &context.sweeper_capacity] {
+        while permits.len() < context.settings.sweep_batch
+            && let Ok(permit) = Arc::clone(capacity).try_acquire_owned()
+        {
+            permits.push(permit);
+        }
     }
     let limit = i64::try_from(permits.len()).unwrap_or(i64::MAX);
     if limit == 0 || context.draining.is_cancelled() {

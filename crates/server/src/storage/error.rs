@@ -1,5 +1,6 @@
 //! What can go wrong between us and a store, by what the caller will do about it.
 
+use deadpool_postgres::TimeoutType;
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
 use waybill_domain::id::OrderId;
@@ -15,6 +16,15 @@ pub enum StoreError {
     #[error("{store} is not available: {why}")]
     Unavailable {
         /// Which: `postgres` or `redis`.
+        store: &'static str,
+        /// For the log.
+        why: String,
+    },
+    /// The call found no room or was too slow, which says nothing of the store: our own pool is full, a lock was held,
+    /// a statement ran too long. Try later.
+    #[error("{store} is not available: {why}")]
+    Busy {
+        /// Which: `postgres`.
         store: &'static str,
         /// For the log.
         why: String,
@@ -41,6 +51,7 @@ impl StoreError {
     pub(super) fn breaker_outcome(&self) -> Outcome {
         match self {
             StoreError::Unavailable { .. } => Outcome::Failure,
+            StoreError::Busy { .. } => Outcome::Neutral,
             StoreError::Fenced { .. } | StoreError::Unexpected(_) => Outcome::Success,
         }
     }
@@ -54,17 +65,20 @@ impl From<IllegalTransition> for StoreError {
 
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> StoreError {
-        let transient = match error.code() {
+        let why = describe(&error);
+        let (unavailable, busy) = match error.code() {
             // No code: the connection itself failed, or a value could not be converted (a bug).
             None => {
-                error.is_closed()
-                    || std::error::Error::source(&error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
+                let is_io =
+                    std::error::Error::source(&error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+                (error.is_closed() || is_io, false)
             }
-            Some(code) => is_transient(code),
+            Some(code) => (is_transient(code), is_limit(code)),
         };
-        let why = describe(&error);
-        if transient {
+        if unavailable {
             StoreError::Unavailable { store: "postgres", why }
+        } else if busy {
+            StoreError::Busy { store: "postgres", why }
         } else {
             StoreError::Unexpected(why)
         }
@@ -77,6 +91,10 @@ impl From<deadpool_postgres::PoolError> for StoreError {
             deadpool_postgres::PoolError::Backend(error) => StoreError::Unavailable {
                 store: "postgres",
                 why: describe(&error),
+            },
+            deadpool_postgres::PoolError::Timeout(TimeoutType::Wait) => StoreError::Busy {
+                store: "postgres",
+                why: "all connections are busy".to_owned(),
             },
             other => StoreError::Unavailable {
                 store: "postgres",
@@ -102,12 +120,16 @@ impl From<redis::RedisError> for StoreError {
     }
 }
 
+/// Our own limits, which a slow statement or a held lock runs into: 57014 statement timeout, 55P03 lock timeout.
+fn is_limit(code: &SqlState) -> bool {
+    [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(code)
+}
+
 /// Classes of <https://www.postgresql.org/docs/15/errcodes-appendix.html> that pass by themselves: 08 connection, 53
-/// resources, 57P operator intervention (restart), 57014 our statement timeout, 55P03 our lock timeout, 40 rollback
-/// (deadlock).
+/// resources, 57P operator intervention (restart), 40 rollback (deadlock).
 fn is_transient(code: &SqlState) -> bool {
     let code = code.code();
-    ["08", "53", "57P", "40"].iter().any(|class| code.starts_with(class)) || code == "57014" || code == "55P03"
+    ["08", "53", "57P", "40"].iter().any(|class| code.starts_with(class))
 }
 
 /// The error with its causes: the driver's own text says only "db error".

@@ -130,7 +130,7 @@ impl HistoryStore {
             let name: String = row.try_get(0)?;
             // The names sort by day, and only ours are touched.
             if name.starts_with(PARTITION_PREFIX) && name.len() == oldest_kept.len() && name < oldest_kept {
-                let ddl = format!("drop table {name}");
+                let ddl = format!("drop table if exists {name}");
                 self.postgres
                     .call(async { Ok(self.postgres.client().await?.batch_execute(&ddl).await?) })
                     .await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -142,7 +142,7 @@ impl Postgres {
         }
         match timeout(self.acquire_timeout, self.callers.acquire()).await {
             Ok(Ok(place)) => Ok(Some(place)),
-            _ => Err(StoreError::Unavailable {
+            _ => Err(StoreError::Busy {
                 store: "postgres",
                 why: "all connections are busy".to_owned(),
             }),
@@ -188,8 +188,24 @@ impl Postgres {
 
     /// Whether Postgres answers now. Not behind the breaker: it is what tells that the breaker may close.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.client().await?.simple_query("").await?;
-        Ok(())
+        match self
+            .pool
+            .timeout_get(&self.ping_timeouts())
+            .await
+            .map_err(StoreError::from)
+        {
+            Ok(client) => Ok(client.simple_query("").await.map(drop)?),
+            // Every connection is at work: what answers others is there.
+            Err(StoreError::Busy { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn ping_timeouts(&self) -> Timeouts {
+        Timeouts {
+            wait: Some(self.acquire_timeout),
+            ..self.pool.timeouts()
+        }
     }
 
     /// The database's clock.

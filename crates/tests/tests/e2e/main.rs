@@ -31,6 +31,7 @@ mod orders_read;
 mod orders_refused;
 mod orders_replayed;
 mod orders_store_faults;
+mod orders_survive;
 mod rig_itself;
 mod schema;
 mod shutdown;

@@ -124,15 +124,16 @@ impl LiveStore {
             .redis
             .call(async { search.query_async(&mut connection).await })
             .await?;
-        found
+        // A member that is no driver was not put there by Waybill, and must not hide those that are.
+        Ok(found
             .into_iter()
-            .map(|(name, distance_m)| {
-                Ok(Near {
-                    driver: parse_driver(&name)?,
+            .filter_map(|(name, distance_m)| {
+                Some(Near {
+                    driver: name.parse().ok()?,
                     distance_m,
                 })
             })
-            .collect()
+            .collect())
     }
 
     /// Drops who was not seen lately: the index alone cannot tell, its members do not expire.

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio_postgres::Row;
+use tracing::error;
+use uuid::Uuid;
 
 use super::advance::fenced;
 use super::row::{order_columns, work};
@@ -22,7 +25,9 @@ statements! {
          s as (
              update order_sagas o
                 set lease_owner = $1, lease_until = now() + make_interval(secs => $2),
-                    fence = fence + 1, attempts = attempts + 1
+                    fence = fence + 1, attempts = attempts + 1,
+                    needs_attention = coalesce(needs_attention, case when attempts + 1 >= $4
+                        then 'tried ' || (attempts + 1)::text || ' times, still ' || status end)
                from due
               where o.order_id = due.order_id
              returning o.*)
@@ -30,6 +35,11 @@ statements! {
            from s
            left join payments p on p.order_id = s.order_id
            left join order_assignments a on a.order_id = s.order_id");
+    /// An order that this version cannot read: others, and other versions, can.
+    PARK = "update order_sagas
+               set lease_owner = null, lease_until = null, next_run_at = now() + interval '1 minute',
+                   needs_attention = $3
+             where order_id = $1 and fence = $2 and finished_at is null";
     /// By the partial index of what is due: finished orders cost nothing here.
     COUNT_WAITING = "select count(*), count(needs_attention) from order_sagas where finished_at is null";
     RENEW = "update order_sagas set lease_until = now() + make_interval(secs => $3)
@@ -40,6 +50,9 @@ statements! {
                        needs_attention = coalesce($4, needs_attention)
                  where order_id = $1 and fence = $2 and finished_at is null";
 }
+
+/// After so many tries of an order a person should look. It is still tried.
+const ATTENTION_AFTER: i32 = 10;
 
 /// A lease that was kept.
 #[derive(Debug, Clone, Copy)]
@@ -64,9 +77,35 @@ impl OrderStore {
     pub async fn claim_due(&self, limit: i64) -> Result<Vec<Work>, StoreError> {
         let rows = self
             .postgres
-            .query(CLAIM_DUE, &[&self.settings.instance, &self.settings.lease_secs, &limit])
+            .query(
+                CLAIM_DUE,
+                &[
+                    &self.settings.instance,
+                    &self.settings.lease_secs,
+                    &limit,
+                    &ATTENTION_AFTER,
+                ],
+            )
             .await?;
-        rows.iter().map(work).collect()
+        let mut due = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match work(row) {
+                Ok(work) => due.push(work),
+                // One row must not take the others down with it: they are claimed already.
+                Err(error) => self.park(row, &error).await?,
+            }
+        }
+        Ok(due)
+    }
+
+    /// Puts an order aside that cannot be read.
+    async fn park(&self, row: &Row, why: &StoreError) -> Result<(), StoreError> {
+        let (order, fence): (Uuid, i64) = (row.try_get("order_id")?, row.try_get("fence")?);
+        error!(%order, error = %why, "an order cannot be read and is put aside");
+        self.postgres
+            .execute(PARK, &[&order, &fence, &why.to_string()])
+            .await
+            .map(drop)
     }
 
     /// How many orders are not at rest, and how many of them a person should look at.

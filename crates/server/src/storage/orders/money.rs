@@ -1,11 +1,14 @@
 //! What was asked of the provider, and what it confirmed. Written in the transactions of [`advance`](super::advance)
 //! and its neighbours, never alone.
 
+use std::time::Duration;
+
 use deadpool_postgres::Transaction;
 use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
 use waybill_domain::payment::{Operation, ProviderKey};
 
+use super::OrderStore;
 use crate::storage::StoreError;
 
 statements! {
@@ -18,10 +21,24 @@ statements! {
     DOUBT_ATTEMPT = "update payment_attempts
                         set state = 'unknown', sends = sends + 1, last_sent_at = now(), last_error = $3
                       where order_id = $1 and operation = $2";
+    ATTEMPT_AGE = "select extract(epoch from now() - first_sent_at)::float8
+                     from payment_attempts where order_id = $1 and operation = $2";
     INSERT_PAYMENT = "insert into payments (order_id, amount, currency, provider_charge_id) values ($1, $2, $3, $4)";
     SET_REFUND = "update payments
                      set refund_amount = amount, refunded_at = now(), provider_refund_id = $2
                    where order_id = $1 and refunded_at is null";
+}
+
+impl OrderStore {
+    /// How long ago the request may first have been sent; `None` when it never was.
+    pub async fn attempt_age(&self, order: OrderId, operation: Operation) -> Result<Option<Duration>, StoreError> {
+        let row = self
+            .postgres
+            .query_opt(ATTEMPT_AGE, &[&order.uuid(), &operation.as_str()])
+            .await?;
+        let secs: Option<f64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
+        Ok(secs.and_then(|secs| Duration::try_from_secs_f64(secs.max(0.0)).ok()))
+    }
 }
 
 /// Records that money will be asked to move, before it is; the key under which it is asked.

@@ -1,0 +1,27 @@
+//! Whose rate limit a call counts against. Nobody is authenticated yet, so it is who the call is about: a user, a driver
+//! or an order; else the caller's address. Each kind has a namespace of its own: a driver may be called like a user.
+
+use tonic::Request;
+use waybill_domain::id::{OrderId, UserId};
+
+/// A call of this user.
+pub fn user(user: &UserId) -> String {
+    format!("user {user}")
+}
+
+/// A call about this driver.
+pub fn driver(driver: &str) -> String {
+    format!("driver {driver}")
+}
+
+/// A call about this order.
+pub fn order(order: OrderId) -> String {
+    format!("order {order}")
+}
+
+/// A call about nobody in particular.
+pub fn caller<T>(request: &Request<T>) -> String {
+    request
+        .remote_addr()
+        .map_or_else(|| "caller".to_owned(), |address| format!("caller {}", address.ip()))
+}
