@@ -86,17 +86,28 @@ pub enum ReleaseReason {
     Completed,
     /// The order was cancelled.
     Cancelled,
+    /// The driver does not serve it; the order looks for another.
+    Declined,
+    /// Nothing was heard of the driver for too long; the order looks for another.
+    Silent,
 }
 
 impl ReleaseReason {
     /// Every reason.
-    pub const ALL: [ReleaseReason; 2] = [ReleaseReason::Completed, ReleaseReason::Cancelled];
+    pub const ALL: [ReleaseReason; 4] = [
+        ReleaseReason::Completed,
+        ReleaseReason::Cancelled,
+        ReleaseReason::Declined,
+        ReleaseReason::Silent,
+    ];
 
     /// Its name in the database and on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             ReleaseReason::Completed => "completed",
             ReleaseReason::Cancelled => "cancelled",
+            ReleaseReason::Declined => "declined",
+            ReleaseReason::Silent => "silent",
         }
     }
 }

@@ -5,7 +5,7 @@
 //! started -> charging -> charged -> succeeded          terminal: succeeded, failed, refunded
 //!    |          | \         \-> refunding -> refunded  succeeded -> refunding only by a cancellation
 //!    |          |  \-> unknown: stays charging, the same key is sent again
-//!    \-> failed \-> failed (declined)
+//!    \-> failed \-> failed (declined)                  succeeded -> charged when its driver is lost
 //! ```
 
 use std::fmt;
@@ -61,6 +61,8 @@ pub enum Event {
     DriverAssigned,
     /// No driver was found within the window.
     NoDriver,
+    /// The driver declined or fell silent: the order is paid, and looks for another.
+    DriverLost,
     /// The order is cancelled.
     Cancelled,
     /// The refund was sent and its outcome is not known.
@@ -116,6 +118,8 @@ impl State {
             (State::Charged, Event::DriverAssigned) => Ok(State::Succeeded),
             (State::Charged | State::Succeeded, Event::Cancelled) => Ok(State::Refunding),
             (State::Charged, Event::NoDriver) => Ok(State::Refunding),
+            // Never back to charging: what is paid is not charged again.
+            (State::Succeeded, Event::DriverLost) => Ok(State::Charged),
             (State::Refunding, Event::RefundUnknown) => Ok(State::Refunding),
             (State::Refunding, Event::Refunded) => Ok(State::Refunded),
             (state, event) => Err(IllegalTransition { state, event }),
@@ -170,6 +174,7 @@ impl Event {
             | Event::ChargeUnknown
             | Event::Charged
             | Event::DriverAssigned
+            | Event::DriverLost
             | Event::RefundUnknown
             | Event::Refunded => None,
         }
@@ -198,13 +203,14 @@ impl FailureReason {
 mod tests {
     use super::*;
 
-    const EVENTS: [Event; 9] = [
+    const EVENTS: [Event; 10] = [
         Event::ChargeIntended,
         Event::ChargeUnknown,
         Event::Charged,
         Event::Declined,
         Event::DriverAssigned,
         Event::NoDriver,
+        Event::DriverLost,
         Event::Cancelled,
         Event::RefundUnknown,
         Event::Refunded,
@@ -268,6 +274,26 @@ mod tests {
         assert_eq!(State::Charged.pending_step(true), Some(Step::HonourCancellation));
         for undone in [State::Failed, State::Refunded, State::Refunding] {
             assert!(undone.next(Event::Cancelled).is_err(), "{undone}");
+        }
+    }
+
+    #[test]
+    fn an_order_that_loses_its_driver_looks_for_another_and_is_not_charged_again() {
+        let order = after(&[
+            Event::ChargeIntended,
+            Event::Charged,
+            Event::DriverAssigned,
+            Event::DriverLost,
+        ]);
+        assert_eq!(order.pending_step(false), Some(Step::Assign));
+        for state in [State::Charged, State::Succeeded, State::Refunding, State::Refunded] {
+            let back = EVENTS.iter().filter_map(|event| state.next(*event).ok());
+            assert!(
+                !back
+                    .into_iter()
+                    .any(|to| matches!(to, State::Started | State::Charging)),
+                "{state}"
+            );
         }
     }
 

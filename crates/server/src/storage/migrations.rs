@@ -27,6 +27,26 @@ const MIGRATIONS: &[Migration] = &[
         name: "locations",
         sql: include_str!("../../../../migrations/0002_locations.sql"),
     },
+    Migration {
+        version: 3,
+        name: "reassignments",
+        sql: include_str!("../../../../migrations/0003_reassignments.sql"),
+    },
+    Migration {
+        version: 4,
+        name: "answers",
+        sql: include_str!("../../../../migrations/0004_answers.sql"),
+    },
+    Migration {
+        version: 5,
+        name: "payment_events",
+        sql: include_str!("../../../../migrations/0005_payment_events.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "attempts",
+        sql: include_str!("../../../../migrations/0006_attempts.sql"),
+    },
 ];
 
 /// The advisory lock that migrating instances take: "waybill" in ASCII.

@@ -78,6 +78,8 @@ statements! {
                          lease_owner = case when $6 then null else lease_owner end,
                          lease_until = case when $6 then null else now() + make_interval(secs => $7) end,
                          response_code = case when $6 then coalesce(response_code, 0) else response_code end,
+                         response_message = case when $6 then coalesce(response_message, '') else response_message end,
+                         response_details = case when $6 then coalesce(response_details, '') else response_details end,
                          response_body = coalesce(response_body, $8)
                    where order_id = $1 and fence = $2 and status = $3";
     INSERT_STEP = "insert into order_saga_steps (order_id, step, status, detail, fence, actor)
