@@ -11,4 +11,5 @@ pub mod money;
 pub mod order;
 pub mod payment;
 pub mod position;
+pub mod reason;
 pub mod retry;

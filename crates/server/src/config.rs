@@ -136,6 +136,7 @@ section! {
         lease: Span,
         sweep_interval: Span,
         sweep_batch: usize,
+        silent_after: Span,
         in_flight_max: usize,
     }
 }
@@ -292,6 +293,9 @@ impl Config {
                 "orders.lease",
                 "must be at least payments.total_timeout and two statement timeouts long",
             );
+        }
+        if !self.orders.silent_after.0.is_zero() && self.orders.silent_after.0 < self.locations.ttl.0 {
+            return bad("orders.silent_after", "must be 0s or at least locations.ttl");
         }
         if self.locations.retention_days < 2 {
             return bad("locations.retention_days", "must be at least 2");

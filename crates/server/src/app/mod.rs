@@ -34,6 +34,7 @@ use crate::locations::history::HistoryWriter;
 use crate::locations::ingest::Ingest;
 use crate::locations::reaper;
 use crate::metrics::Metrics;
+use crate::orders::patrol::Patrol;
 use crate::orders::service::OrderService;
 use crate::orders::{Context, Dispatch, sweeper};
 use crate::resilience::{BreakerPolicy, Guard};
@@ -283,6 +284,12 @@ impl Parts {
             self.draining.clone(),
         );
         self.workers.spawn(sweeper::run(Arc::clone(&context)));
+        let patrol = settings::patrol(&self.config);
+        if !patrol.silent_after.is_zero() {
+            let history = HistoryStore::new(self.stores.postgres.clone(), self.instance.clone());
+            let patrol = Patrol::new(Arc::clone(&context), self.live.clone(), history, patrol);
+            self.workers.spawn(patrol.run());
+        }
         let api = OrderApi::new(OrderService::new(context), Arc::clone(limits));
         routes.add_service(OrderServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
     }

@@ -86,6 +86,13 @@ pub fn orders(config: &Config) -> orders::Settings {
     }
 }
 
+pub fn patrol(config: &Config) -> orders::patrol::Settings {
+    orders::patrol::Settings {
+        silent_after: config.orders.silent_after.0,
+        ttl: config.locations.ttl.0,
+    }
+}
+
 pub fn dispatch(config: &Config, live: live::LiveStore, store: order_store::OrderStore) -> orders::Dispatch {
     orders::Dispatch::new(live, store, config.orders.assignment_radius_m, config.orders.candidates)
 }

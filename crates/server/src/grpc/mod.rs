@@ -25,6 +25,7 @@ pub const METHODS: &[&str] = &[
     "/waybill.order.v1.OrderService/ListOrders",
     "/waybill.order.v1.OrderService/CompleteOrder",
     "/waybill.order.v1.OrderService/CancelOrder",
+    "/waybill.order.v1.OrderService/ReleaseDriver",
     "/waybill.location.v1.LocationService/StreamLocations",
     "/waybill.location.v1.LocationService/ReportLocations",
     "/waybill.fleet.v1.FleetService/GetDriver",

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use prost::Message as _;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
-use waybill_domain::id::OrderId;
+use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::OrderRequest;
+use waybill_domain::reason::Reason;
 use waybill_proto::order::v1 as pb;
 use waybill_proto::order::v1::order_service_server::OrderService as Api;
 
@@ -122,6 +123,18 @@ impl Api for OrderApi {
             order: Some(render::order(&order)),
         }))
     }
+
+    async fn release_driver(
+        &self,
+        request: Request<pb::ReleaseDriverRequest>,
+    ) -> Result<Response<pb::ReleaseDriverResponse>, Status> {
+        let (id, driver, reason) = parse_release(request.get_ref())?;
+        self.admit(Class::Orders, &principal::order(id), &request).await?;
+        let order = self.orders.release_driver(id, driver, reason).await?;
+        Ok(Response::new(pb::ReleaseDriverResponse {
+            order: Some(render::order(&order)),
+        }))
+    }
 }
 
 /// A stored answer.
@@ -159,6 +172,17 @@ fn parse_create(request: &pb::CreateOrderRequest) -> Result<OrderRequest, Status
             pickup,
             drop_off,
         }),
+        _ => Err(bad.into_status()),
+    }
+}
+
+fn parse_release(request: &pb::ReleaseDriverRequest) -> Result<(OrderId, DriverId, Reason), Status> {
+    let mut bad = Violations::default();
+    let id = bad.parse("order_id", &request.order_id);
+    let driver = bad.parse("driver_id", &request.driver_id);
+    let reason = bad.parse("reason", &request.reason);
+    match (id, driver, reason) {
+        (Some(id), Some(driver), Some(reason)) => Ok((id, driver, reason)),
         _ => Err(bad.into_status()),
     }
 }

@@ -53,6 +53,9 @@ impl From<OrderError> for Status {
             OrderError::NotCancellable => {
                 with_reason(Code::FailedPrecondition, text, "ORDER_NOT_CANCELLABLE", HashMap::new())
             }
+            OrderError::DriverNotAssigned => {
+                with_reason(Code::FailedPrecondition, text, "DRIVER_NOT_ASSIGNED", HashMap::new())
+            }
             OrderError::Store(error) => error.into(),
         }
     }

@@ -15,6 +15,7 @@ pub struct OrderMetrics {
     finished: Labelled<Counter, 1>,
     steps: Labelled<Counter, 2>,
     sweeper_claims: Counter,
+    patrols: Counter,
     unfinished: Gauge,
     needs_attention: Gauge,
 }
@@ -28,6 +29,8 @@ pub struct OrderSnapshot {
     pub steps: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
     /// Orders that this process took up: their owner was gone, or they had been put off until then.
     pub sweeper_claims: u64,
+    /// Looks for drivers who fell silent while they serve an order.
+    pub patrols: u64,
     /// Orders that are not at rest, in the whole database, when the sweeper last counted.
     pub unfinished: i64,
     /// Those of them that a person should look at.
@@ -40,6 +43,7 @@ impl OrderMetrics {
             finished: Labelled::new(["status"]),
             steps: Labelled::new(["step", "outcome"]),
             sweeper_claims: Counter::default(),
+            patrols: Counter::default(),
             unfinished: Gauge::default(),
             needs_attention: Gauge::default(),
         };
@@ -57,6 +61,11 @@ impl OrderMetrics {
             "sweeper_claims",
             "Orders that this process took up: their owner was gone, or they had been put off until then",
             metrics.sweeper_claims.clone(),
+        );
+        registry.register(
+            "patrols",
+            "Looks for drivers who fell silent while they serve an order",
+            metrics.patrols.clone(),
         );
         registry.register(
             "orders_unfinished",
@@ -92,6 +101,11 @@ impl OrderMetrics {
         self.sweeper_claims.inc_by(orders);
     }
 
+    /// The patrol looked at all drivers who serve an order.
+    pub fn patrolled(&self) {
+        self.patrols.inc();
+    }
+
     pub(super) fn snapshot(&self) -> OrderSnapshot {
         let mut steps = BTreeMap::<_, BTreeMap<_, _>>::new();
         for ([step, outcome], count) in self.steps.all() {
@@ -105,6 +119,7 @@ impl OrderMetrics {
                 .collect(),
             steps,
             sweeper_claims: self.sweeper_claims.get(),
+            patrols: self.patrols.get(),
             unfinished: self.unfinished.get(),
             needs_attention: self.needs_attention.get(),
         }

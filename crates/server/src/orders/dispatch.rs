@@ -1,5 +1,6 @@
 //! Who could serve an order: the nearest drivers that are fresh and free. A proposal; the assignment decides.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -44,19 +45,19 @@ impl Dispatch {
         self.live.check().await
     }
 
-    /// The nearest drivers that are fresh and were free a moment ago, nearest first.
+    /// The nearest drivers that are fresh, were free a moment ago and are not among the `lost`, nearest first.
     ///
     /// As many are asked for as are busy, and a few more: so one search of the index finds somebody if there is
     /// anybody, unless the fleet is so large that the search has to widen.
-    pub async fn candidates(&self, pickup: Position) -> Result<Vec<Candidate>, StoreError> {
+    pub async fn candidates(&self, pickup: Position, lost: &HashSet<DriverId>) -> Result<Vec<Candidate>, StoreError> {
         let area = SearchArea {
             centre: pickup,
             radius_m: self.radius_m,
         };
         let busy = self.busy.now(&self.orders).await?;
-        let mut asked = (self.candidates + busy.len()).min(SEARCH_FIRST_MAX);
+        let mut asked = (self.candidates + busy.len() + lost.len()).min(SEARCH_FIRST_MAX);
         loop {
-            let is_free = |driver: &DriverId| !busy.contains(driver);
+            let is_free = |driver: &DriverId| !busy.contains(driver) && !lost.contains(driver);
             let (free, whole) = self.live.nearest(area, asked, Timestamp::now(), is_free).await?;
             if !free.is_empty() || whole || asked >= SEARCH_MAX {
                 let nearest = free.into_iter().take(self.candidates);

@@ -2,13 +2,14 @@
 //!
 //! [`service`] takes the calls. [`drive`] brings one order to rest: it asks the rulebook what is next, runs that step
 //! with no transaction open, and commits what came of it under the fence. [`steps`] are those steps; [`dispatch`] finds
-//! drivers. [`running`] is how calls and workers of this process meet; [`sweeper`] takes up what a dead process left.
+//! drivers, and [`patrol`] notices those who fell silent. [`running`] is how calls and workers of this process meet; [`sweeper`] takes up what a dead process left.
 //!
 //! A saga is a task of the process, never of a request: a client that hangs up changes nothing but who hears.
 
 mod busy;
 mod dispatch;
 mod drive;
+pub mod patrol;
 mod running;
 pub mod service;
 mod steps;
@@ -90,6 +91,14 @@ impl Context {
             tasks,
             draining,
         })
+    }
+
+    /// Works on an order that is decided already, where there is a place for it. Where there is none the sweeper takes it
+    /// up once its lease is over.
+    fn take_up(self: &Arc<Self>, work: Work) {
+        if let Ok(permit) = Arc::clone(&self.capacity).try_acquire_owned() {
+            self.spawn(work, permit);
+        }
     }
 
     /// Works on the order in a task of the process.

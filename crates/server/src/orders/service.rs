@@ -6,13 +6,14 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
-use waybill_domain::id::OrderId;
-use waybill_domain::order::{Order, OrderRequest};
+use waybill_domain::id::{DriverId, OrderId};
+use waybill_domain::order::{Order, OrderRequest, ReleaseReason};
+use waybill_domain::reason::Reason;
 
 use super::Context;
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
-use crate::storage::orders::{Accepted, Cancelled, Completed, Earlier, ListFilter, StepRecord};
+use crate::storage::orders::{Accepted, Cancelled, Completed, Earlier, ListFilter, Lost, StepRecord};
 
 /// The least time in which an order can be accepted and answered. With less left, nothing is begun.
 const ACCEPT_TIME_MIN: Duration = Duration::from_millis(500);
@@ -67,6 +68,9 @@ pub enum OrderError {
     /// It is completed or failed.
     #[error("the order can no longer be cancelled")]
     NotCancellable,
+    /// The driver does not serve it.
+    #[error("the driver does not serve this order now")]
+    DriverNotAssigned,
     /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -164,10 +168,7 @@ impl OrderService {
         let cancelled = self.context.tasks.spawn(async move {
             let cancelled = context.store.cancel(id).await?;
             if let Cancelled::Refunding(work) = cancelled {
-                // Without a permit the sweeper takes it up once the lease is over: the refund is decided either way.
-                if let Ok(permit) = Arc::clone(&context.capacity).try_acquire_owned() {
-                    context.spawn(*work, permit);
-                }
+                context.take_up(*work);
                 return Ok(Cancelled::Requested);
             }
             Ok(cancelled)
@@ -179,6 +180,30 @@ impl OrderService {
                 self.context.metrics.orders.step("cancel", "requested");
                 self.until_at_rest(id, deadline).await
             }
+        }
+    }
+
+    /// Sets the driver of an order free because they will not serve it, and has the order look for another. The order as
+    /// it then is.
+    pub async fn release_driver(&self, id: OrderId, driver: DriverId, reason: Reason) -> Result<Order, OrderError> {
+        let context = Arc::clone(&self.context);
+        let lost = self.context.tasks.spawn(async move {
+            let declined = ReleaseReason::Declined;
+            let lost = context
+                .store
+                .lose_driver(id, &driver, declined, reason.as_str())
+                .await?;
+            if let Lost::Searching(work) = &lost {
+                context.metrics.orders.step("release", declined.as_str());
+                context.take_up(work.as_ref().clone());
+            }
+            Ok(lost)
+        });
+        match finish(lost).await? {
+            Lost::Searching(work) => Ok(work.order),
+            Lost::Before(order) => Ok(*order),
+            Lost::NotFound => Err(OrderError::NotFound),
+            Lost::NotAssigned => Err(OrderError::DriverNotAssigned),
         }
     }
 

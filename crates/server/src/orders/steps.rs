@@ -1,6 +1,7 @@
 //! The steps of the saga. Each may be run again after a crash: its key comes from the order, its outcome is committed
 //! before the next step begins.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -164,12 +165,17 @@ async fn key_is_too_old(context: &Context, work: &Work) -> Result<Option<Progres
 /// Binds the nearest free driver, for as long as the window is open.
 async fn assign(context: &Context, work: &mut Work) -> Result<Progress, StoreError> {
     let mut search = Search::begin(work, context.settings.assignment_window);
+    // Nobody else is lost to the order while it is in this worker's hands: that takes a new fence.
+    let lost = match work.reassignments {
+        0 => HashSet::new(),
+        _ => context.store.lost_drivers(work.order.id).await?,
+    };
     loop {
         search.keep_lease(context, work).await?;
         if work.cancel_requested {
             return Ok(Progress::Made);
         }
-        let (candidates, none_why) = match context.dispatch.candidates(work.order.pickup).await {
+        let (candidates, none_why) = match context.dispatch.candidates(work.order.pickup, &lost).await {
             Ok(candidates) => (candidates, "no free driver is near"),
             // No reason to give the money back before the window ends; and whatever the error is, it does end.
             Err(error) => {
@@ -213,23 +219,20 @@ async fn assign(context: &Context, work: &mut Work) -> Result<Progress, StoreErr
 
 /// How long a search has lasted, by the database's clock: read now and then, with our own monotonic clock in between.
 struct Search {
-    charged_at: Timestamp,
+    began_at: Timestamp,
     window: SignedDuration,
     rounds: u32,
-    /// When the lease was last kept, and how old the charge was then.
+    /// When the lease was last kept, and how long the search had lasted then.
     kept: Option<(Instant, SignedDuration)>,
 }
 
 impl Search {
     fn begin(work: &Work, window: Duration) -> Search {
-        let charged_at = work
-            .order
-            .payment
-            .as_ref()
-            .map_or(work.order.updated_at, |payment| payment.charged_at);
+        let charged_at = work.order.payment.as_ref().map(|payment| payment.charged_at);
+        let began_at = work.search_from.or(charged_at).unwrap_or(work.order.updated_at);
         let window = SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX);
         Search {
-            charged_at,
+            began_at,
             window,
             rounds: 0,
             kept: None,
@@ -246,7 +249,7 @@ impl Search {
         let before = Instant::now();
         let renewal = context.store.renew(work.lease).await?;
         work.cancel_requested = renewal.cancel_requested;
-        self.kept = Some((before, renewal.now.duration_since(self.charged_at)));
+        self.kept = Some((before, renewal.now.duration_since(self.began_at)));
         Ok(())
     }
 

@@ -113,7 +113,7 @@ statements! {
     UNFINISHED = "select order_id::text || ' is ' || status || ' since ' || updated_at::text
                     from order_sagas
                    where finished_at is null and needs_attention is null
-                     and greatest(created_at, cancel_requested_at) < now() - interval '60 seconds'";
+                     and greatest(created_at, cancel_requested_at, search_from) < now() - interval '60 seconds'";
     PAID_FOR_NOTHING = "select s.order_id::text
                           from order_sagas s
                           join payments p on p.order_id = s.order_id
@@ -131,7 +131,8 @@ statements! {
                      left join order_sagas s on s.order_id = h.order_id
                     where s.order_id is null
                        or s.status is distinct from h.status
-                          and not (h.status = 'succeeded' and s.cancel_requested_at is not null)";
+                          and not (h.status = 'succeeded'
+                                   and (s.cancel_requested_at is not null or s.reassignments > 0))";
     LOG_GAP = "select s.order_id::text || ' is ' || s.status
                  from order_sagas s
                 where not (
@@ -163,9 +164,13 @@ statements! {
     DRIVER_TWICE = "select driver_id from order_assignments
                      where released_at is null group by driver_id having count(*) > 1";
     /// By the per-driver sequence: clocks do not give the order of commits.
-    DRIVER_OVERLAP = "select a.driver_id || ': ' || a.order_id::text || ' and ' || b.order_id::text
-                        from order_assignments a
-                        join order_assignments b on b.driver_id = a.driver_id and b.assigned_seq > a.assigned_seq
+    DRIVER_OVERLAP = "with held as (
+                          select driver_id, order_id, assigned_seq, released_seq from order_assignments
+                          union all
+                          select driver_id, order_id, assigned_seq, released_seq from past_assignments)
+                      select a.driver_id || ': ' || a.order_id::text || ' and ' || b.order_id::text
+                        from held a
+                        join held b on b.driver_id = a.driver_id and b.assigned_seq > a.assigned_seq
                        where coalesce(a.released_seq, 9223372036854775807) > b.assigned_seq";
     DRIVER_STATE = "select coalesce(d.driver_id, a.driver_id)
                       from (select * from drivers where active_order_id is not null) d

@@ -35,6 +35,7 @@ pub fn all_statements() -> Vec<Statement> {
         orders::money::STATEMENTS,
         orders::assign::STATEMENTS,
         orders::release::STATEMENTS,
+        orders::lose::STATEMENTS,
         orders::read::STATEMENTS,
         history::STATEMENTS,
         migrations::STATEMENTS,

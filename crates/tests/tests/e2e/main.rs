@@ -29,6 +29,7 @@ mod orders_placed;
 mod orders_provider_faults;
 mod orders_read;
 mod orders_refused;
+mod orders_released;
 mod orders_replayed;
 mod orders_store_faults;
 mod orders_survive;

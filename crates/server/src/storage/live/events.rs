@@ -1,5 +1,6 @@
 //! The stream of fixes, as the history writer reads and trims it.
 
+use jiff::Timestamp;
 use redis::streams::StreamRangeReply;
 use waybill_domain::fix::Fix;
 
@@ -15,6 +16,14 @@ pub struct StreamEntry {
     pub id: String,
     /// What it holds. An entry that is not a fix was not written by Waybill.
     pub fix: Result<Fix, StoreError>,
+}
+
+impl StreamEntry {
+    /// When it was added, by Redis's clock: the first half of its id.
+    pub fn added_at(&self) -> Option<Timestamp> {
+        let millis = self.id.split_once('-')?.0.parse().ok()?;
+        Timestamp::from_millisecond(millis).ok()
+    }
 }
 
 impl LiveStore {

@@ -78,6 +78,26 @@ impl LiveStore {
         drivers.iter().zip(&hashes).map(fix).collect()
     }
 
+    /// Whether any driver's position is fresh.
+    pub async fn is_anybody_fresh(&self, now: Timestamp) -> Result<bool, StoreError> {
+        for keys in self.keys.shards() {
+            let mut count = redis::cmd("ZCOUNT");
+            count
+                .arg(&keys.seen)
+                .arg(self.fresh_since(now).as_microsecond())
+                .arg("+inf");
+            let mut connection = self.redis.connection();
+            let fresh: u64 = self
+                .redis
+                .call(async { count.query_async(&mut connection).await })
+                .await?;
+            if fresh > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The nearest drivers in the circle that were seen within the time to live and are `wanted`, nearest first, of the
     /// nearest `count`; and whether the circle holds no more than those.
     pub async fn nearest(

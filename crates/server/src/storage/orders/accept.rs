@@ -134,6 +134,8 @@ impl OrderStore {
             payment_method: request.payment_method.clone(),
             cancel_requested: false,
             attempts: 1,
+            reassignments: 0,
+            search_from: None,
         }))
     }
 }

@@ -71,7 +71,7 @@ statements! {
               from order_sagas
              where order_id = $1 and fence = $2 and status = $3
                for update";
-    /// Moves the order on. The lease ends with the saga.
+    /// Moves the order on. With the saga end the lease and the need for a person to look.
     SET_STATUS = "update order_sagas
                      set status = $4, failure_reason = $5, updated_at = now(),
                          finished_at = case when $6 then now() end,
@@ -80,10 +80,12 @@ statements! {
                          response_code = case when $6 then coalesce(response_code, 0) else response_code end,
                          response_message = case when $6 then coalesce(response_message, '') else response_message end,
                          response_details = case when $6 then coalesce(response_details, '') else response_details end,
-                         response_body = coalesce(response_body, $8)
+                         response_body = coalesce(response_body, $8),
+                         needs_attention = case when not $6 then needs_attention end
                    where order_id = $1 and fence = $2 and status = $3";
-    INSERT_STEP = "insert into order_saga_steps (order_id, step, status, detail, fence, actor)
-                   values ($1, $2, $3, $4, $5, $6)";
+    /// The round is that of the search under way: how many drivers the order has lost.
+    INSERT_STEP = "insert into order_saga_steps (order_id, step, status, detail, fence, actor, round)
+                   select $1, $2, $3, $4, $5, $6, reassignments from order_sagas where order_id = $1";
 }
 
 impl OrderStore {

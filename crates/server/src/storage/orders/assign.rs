@@ -166,7 +166,7 @@ fn detail(candidates: &[Candidate], chosen: &DriverId) -> String {
     }
 }
 
-fn driver(name: &str) -> Result<DriverId, StoreError> {
+pub(super) fn driver(name: &str) -> Result<DriverId, StoreError> {
     name.parse()
         .map_err(|error| StoreError::unexpected(format!("a stored driver id {error}")))
 }

@@ -8,7 +8,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use super::advance::fenced;
-use super::row::{order_columns, work};
+use super::row::{work, work_columns};
 use super::{Lease, OrderStore, Work};
 use crate::storage::StoreError;
 
@@ -31,7 +31,7 @@ statements! {
                from due
               where o.order_id = due.order_id
              returning o.*)
-         select ", order_columns!(), ", s.fence, s.payment_method, s.cancel_requested_at, s.attempts
+         select ", work_columns!(), "
            from s
            left join payments p on p.order_id = s.order_id
            left join order_assignments a on a.order_id = s.order_id");

@@ -4,6 +4,7 @@
 //! * [`advance`]: T2, T4 and T5, one event each, under the fence;
 //! * [`assign`]: T3, the driver;
 //! * [`release`]: what comes after success: completion and cancellation;
+//! * [`lose`]: a driver who does not serve the order after all;
 //! * [`money`]: what was asked of the provider and what it confirmed, within the others' transactions;
 //! * [`lease`]: who works on an order, and until when;
 //! * [`read`]: the orders as callers see them.
@@ -12,6 +13,7 @@ pub(super) mod accept;
 pub(super) mod advance;
 pub(super) mod assign;
 pub(super) mod lease;
+pub(super) mod lose;
 pub(super) mod money;
 pub(super) mod read;
 pub(super) mod release;
@@ -19,6 +21,7 @@ mod row;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use waybill_domain::id::{OrderId, PaymentMethod};
 use waybill_domain::order::Order;
 
@@ -26,6 +29,7 @@ pub use self::accept::{Accepted, Earlier};
 pub use self::advance::Outcome;
 pub use self::assign::{Assigned, Candidate};
 pub use self::lease::{Postponement, Renewal};
+pub use self::lose::{Bound, Lost};
 pub use self::read::{ListFilter, StepRecord};
 pub use self::release::{Cancelled, Completed};
 
@@ -74,6 +78,10 @@ pub struct Work {
     pub cancel_requested: bool,
     /// How often a worker took the order up, this time included.
     pub attempts: i32,
+    /// How many drivers the order has lost.
+    pub reassignments: i32,
+    /// Since when another driver is looked for, once one was lost; the first search begins with the charge.
+    pub search_from: Option<Timestamp>,
 }
 
 impl OrderStore {

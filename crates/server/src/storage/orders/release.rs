@@ -4,11 +4,11 @@
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio::try_join;
-use waybill_domain::id::OrderId;
+use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{Assignment, Event, FailureReason, Order, Release, ReleaseReason, State};
 use waybill_domain::payment::Operation;
 
-use super::row::{get, order_columns, order_tables, work};
+use super::row::{get, order_tables, work, work_columns};
 use super::{Lease, OrderStore, Work};
 use crate::storage::StoreError;
 
@@ -41,7 +41,7 @@ pub enum Cancelled {
 statements! {
     LOCK_ORDER = "select now() from order_sagas where order_id = $1 for update";
     READ_LOCKED = concat!(
-        "select ", order_columns!(), ", s.fence, s.payment_method, s.cancel_requested_at, s.attempts
+        "select ", work_columns!(), "
            from ", order_tables!(), "
           where s.order_id = $1");
     LOCK_DRIVER = "select assignment_seq from drivers where driver_id = $1 for update";
@@ -180,7 +180,7 @@ impl OrderStore {
 }
 
 /// Locks the order, then reads it: what is read is newer than the lock. `None`: no such order.
-async fn lock(tx: &Transaction<'_>, id: OrderId) -> Result<Option<(Timestamp, Work)>, StoreError> {
+pub(super) async fn lock(tx: &Transaction<'_>, id: OrderId) -> Result<Option<(Timestamp, Work)>, StoreError> {
     let Some(locked) = LOCK_ORDER.query_opt(tx, &[&id.uuid()]).await? else {
         return Ok(None);
     };
@@ -195,19 +195,23 @@ async fn release(
     assignment: &Assignment,
     reason: ReleaseReason,
 ) -> Result<(), StoreError> {
-    let driver = assignment.driver.as_str();
-    LOCK_DRIVER.query_one(tx, &[&driver]).await?;
-    let row = FREE_DRIVER
-        .query_opt(tx, &[&driver, &id.uuid()])
-        .await?
-        .ok_or_else(|| StoreError::unexpected(format!("driver {driver} does not serve order {id}")))?;
-    let seq: i64 = get(&row, "assignment_seq")?;
+    let seq = free_driver(tx, id, &assignment.driver).await?;
     let rows = RELEASE.execute(tx, &[&id.uuid(), &seq, &reason.as_str()]).await?;
     if rows == 1 {
         Ok(())
     } else {
         Err(StoreError::unexpected(format!("order {id} has no active assignment")))
     }
+}
+
+/// Unties the driver from the (locked) order; the release's place in the driver's sequence.
+pub(super) async fn free_driver(tx: &Transaction<'_>, id: OrderId, driver: &DriverId) -> Result<i64, StoreError> {
+    LOCK_DRIVER.query_one(tx, &[&driver.as_str()]).await?;
+    let row = FREE_DRIVER
+        .query_opt(tx, &[&driver.as_str(), &id.uuid()])
+        .await?
+        .ok_or_else(|| StoreError::unexpected(format!("driver {driver} does not serve order {id}")))?;
+    get(&row, "assignment_seq")
 }
 
 fn released(mut order: Order, reason: ReleaseReason, now: Timestamp) -> Order {

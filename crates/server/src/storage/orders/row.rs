@@ -32,7 +32,17 @@ macro_rules! order_tables {
     };
 }
 
-pub(super) use {order_columns, order_tables};
+/// The columns of [`order_columns`], and those of the order's hold: the form that [`work`] reads.
+macro_rules! work_columns {
+    () => {
+        concat!(
+            $crate::storage::orders::row::order_columns!(),
+            ", s.fence, s.payment_method, s.cancel_requested_at, s.attempts, s.reassignments, s.search_from"
+        )
+    };
+}
+
+pub(super) use {order_columns, order_tables, work_columns};
 
 /// The order in a row of `order_columns`.
 pub(super) fn order(row: &Row) -> Result<Order, StoreError> {
@@ -81,8 +91,7 @@ pub(super) fn order(row: &Row) -> Result<Order, StoreError> {
     })
 }
 
-/// The order in a worker's hands, in a row of `order_columns` and `fence, payment_method, cancel_requested_at,
-/// attempts`.
+/// The order in a worker's hands, in a row of `work_columns`.
 pub(super) fn work(row: &Row) -> Result<Work, StoreError> {
     let order = order(row)?;
     Ok(Work {
@@ -93,6 +102,8 @@ pub(super) fn work(row: &Row) -> Result<Work, StoreError> {
         payment_method: parse(row, "payment_method")?,
         cancel_requested: get::<Option<Timestamp>>(row, "cancel_requested_at")?.is_some(),
         attempts: get(row, "attempts")?,
+        reassignments: get(row, "reassignments")?,
+        search_from: get(row, "search_from")?,
         order,
     })
 }

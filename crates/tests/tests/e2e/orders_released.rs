@@ -1,0 +1,240 @@
+//! An order that loses its driver goes to the next nearest one, and is not charged again.
+
+use tonic::{Code, Status};
+use waybill_proto::order::v1::{CancelOrderRequest, CompleteOrderRequest, Order, OrderStatus, ReleaseDriverRequest};
+
+use crate::rig::{PICKUP, Rig, a_ride, refusal_fields, refusal_reason, until};
+
+fn request(order: &Order, driver: &str) -> ReleaseDriverRequest {
+    ReleaseDriverRequest {
+        order_id: order.order_id.clone(),
+        driver_id: driver.to_owned(),
+        reason: "flat tyre".to_owned(),
+    }
+}
+
+async fn release(rig: &Rig, order: &Order, driver: &str) -> Result<Order, Status> {
+    let answer = rig.orders().release_driver(request(order, driver)).await?;
+    Ok(answer.into_inner().order.unwrap())
+}
+
+/// A rig with two drivers, `cab-1` the nearer, and an order that `cab-1` serves.
+async fn served_order(rig: &Rig) -> Order {
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    rig.driver_at("cab-2", PICKUP.0 + 0.001, PICKUP.1).await;
+    let order = rig.place(a_ride()).await;
+    assert_eq!(order.assignment.as_ref().unwrap().driver_id, "cab-1");
+    order
+}
+
+#[tokio::test]
+async fn an_order_whose_driver_declines_goes_to_the_next_nearest_and_is_charged_once() {
+    let rig = Rig::start().await;
+    let order = served_order(&rig).await;
+    let looking = release(&rig, &order, "cab-1").await.unwrap();
+    assert_eq!((looking.status(), looking.assignment), (OrderStatus::Charged, None));
+
+    let now = rig.until_settled(&order.order_id).await;
+    assert_eq!(now.status(), OrderStatus::Succeeded);
+    assert_eq!(now.assignment.as_ref().unwrap().driver_id, "cab-2");
+    assert_eq!((rig.charges().len(), rig.refunds().len()), (1, 0));
+    let steps: Vec<(&str, &str)> = now.steps.iter().map(|s| (s.step.as_str(), s.status.as_str())).collect();
+    assert_eq!(
+        steps[3..],
+        [
+            ("assign", "succeeded"),
+            ("release", "succeeded"),
+            ("assign", "succeeded")
+        ]
+    );
+    assert!(now.steps[4].detail.contains("cab-1") && now.steps[4].detail.contains("flat tyre"));
+
+    // The driver who declined is free for others, and is not offered this order again.
+    assert_eq!(rig.place(a_ride()).await.assignment.unwrap().driver_id, "cab-1");
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_driver_who_declined_is_not_offered_the_order_again() {
+    let rig = Rig::builder().set("orders.assignment_window", "1s").start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let order = rig.place(a_ride()).await;
+    release(&rig, &order, "cab-1").await.unwrap();
+    let now = rig.until_settled(&order.order_id).await;
+    assert_eq!(now.status(), OrderStatus::Refunded, "nobody else is there");
+    assert_eq!((rig.charges().len(), rig.refunds().len()), (1, 1));
+    // The answer of its first call stays what it was.
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_release_may_be_repeated_and_never_frees_the_next_driver() {
+    let rig = Rig::start().await;
+    let order = served_order(&rig).await;
+    release(&rig, &order, "cab-1").await.unwrap();
+    rig.until_settled(&order.order_id).await;
+    let again = release(&rig, &order, "cab-1").await.unwrap();
+    assert_eq!(again.assignment.unwrap().driver_id, "cab-2");
+    assert_eq!(rig.count("select count(*) from past_assignments").await, 1);
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn an_order_can_lose_one_driver_after_the_other() {
+    let rig = Rig::start().await;
+    let order = served_order(&rig).await;
+    rig.driver_at("cab-3", PICKUP.0 + 0.002, PICKUP.1).await;
+    for driver in ["cab-1", "cab-2"] {
+        release(&rig, &order, driver).await.unwrap();
+        rig.until_settled(&order.order_id).await;
+    }
+    assert_eq!(rig.order(&order.order_id).await.assignment.unwrap().driver_id, "cab-3");
+    assert_eq!(rig.charges().len(), 1);
+    let complete = CompleteOrderRequest {
+        order_id: order.order_id.clone(),
+    };
+    rig.orders().complete_order(complete).await.unwrap();
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn the_order_of_a_lost_driver_can_be_cancelled() {
+    let rig = Rig::start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let order = rig.place(a_ride()).await;
+    release(&rig, &order, "cab-1").await.unwrap();
+    let cancel = CancelOrderRequest {
+        order_id: order.order_id.clone(),
+    };
+    let cancelled = rig
+        .orders()
+        .cancel_order(cancel)
+        .await
+        .unwrap()
+        .into_inner()
+        .order
+        .unwrap();
+    assert_eq!(cancelled.status(), OrderStatus::Refunded);
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn who_does_not_serve_the_order_cannot_be_released_from_it() {
+    let rig = Rig::start().await;
+    let order = served_order(&rig).await;
+    let refused = release(&rig, &order, "cab-2").await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert_eq!(refusal_reason(&refused), "DRIVER_NOT_ASSIGNED");
+
+    let complete = CompleteOrderRequest {
+        order_id: order.order_id.clone(),
+    };
+    rig.orders().complete_order(complete).await.unwrap();
+    let refused = release(&rig, &order, "cab-1").await.unwrap_err();
+    assert_eq!(
+        refusal_reason(&refused),
+        "DRIVER_NOT_ASSIGNED",
+        "the service was rendered"
+    );
+
+    let unknown = Order {
+        order_id: "01a20315-5e19-7147-aacf-821719f49b3a".to_owned(),
+        ..Order::default()
+    };
+    assert_eq!(
+        release(&rig, &unknown, "cab-1").await.unwrap_err().code(),
+        Code::NotFound
+    );
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_release_names_every_bad_field() {
+    let rig = Rig::start().await;
+    let bad = ReleaseDriverRequest {
+        order_id: "7".to_owned(),
+        driver_id: String::new(),
+        reason: " ".to_owned(),
+    };
+    let refused = rig.orders().release_driver(bad).await.unwrap_err();
+    assert_eq!(refusal_fields(&refused), ["driver_id", "order_id", "reason"]);
+}
+
+#[tokio::test]
+async fn completion_cancellation_and_release_at_once_have_one_winner() {
+    let rig = Rig::builder().servers(2).start().await;
+    for n in 0..12 {
+        rig.driver_at(&format!("cab-{n}"), PICKUP.0, PICKUP.1).await;
+    }
+    for _ in 0..10 {
+        let order = rig.place(a_ride()).await;
+        let driver = order.assignment.as_ref().unwrap().driver_id.clone();
+        let (mut one, mut two, mut three) = (rig.orders_of(0), rig.orders_of(1), rig.orders_of(0));
+        let order_id = order.order_id.clone();
+        let (completed, cancelled, released) = tokio::join!(
+            one.complete_order(CompleteOrderRequest {
+                order_id: order_id.clone()
+            }),
+            two.cancel_order(CancelOrderRequest {
+                order_id: order_id.clone()
+            }),
+            three.release_driver(request(&order, &driver)),
+        );
+        let now = rig.until_settled(&order_id).await;
+        match (completed.is_ok(), cancelled.is_ok()) {
+            // Whom it was completed with is whoever served it then.
+            (true, false) => assert_eq!(now.status(), OrderStatus::Succeeded),
+            (false, true) => assert_eq!(now.status(), OrderStatus::Refunded),
+            // The release won, and neither found a driver to free or an order to cancel at that moment.
+            (false, false) => assert!(released.is_ok(), "{completed:?} {cancelled:?}"),
+            (true, true) => panic!("completed and cancelled: {now:?}"),
+        }
+    }
+    rig.assert_clean().await;
+}
+
+/// Everybody but `cab-1` goes on telling where they are, until the end.
+async fn heard_but_cab_1(rig: &Rig, order: &Order) -> Order {
+    until("another driver has the order", async || {
+        rig.driver_at("cab-2", PICKUP.0 + 0.001, PICKUP.1).await;
+        let now = rig.order(&order.order_id).await;
+        match &now.assignment {
+            Some(assignment) if assignment.driver_id == "cab-2" => Ok(now),
+            _ => Err(now),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_order_whose_driver_falls_silent_goes_to_the_next_nearest() {
+    let rig = Rig::builder()
+        .set("locations.ttl", "500ms")
+        .set("orders.silent_after", "1s")
+        .start()
+        .await;
+    let order = served_order(&rig).await;
+    let now = heard_but_cab_1(&rig, &order).await;
+    assert_eq!(now.status(), OrderStatus::Succeeded);
+    assert_eq!(rig.charges().len(), 1);
+    assert!(
+        now.steps
+            .iter()
+            .any(|step| step.step == "release" && step.detail.contains("silent"))
+    );
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn while_nobody_is_heard_no_driver_is_taken_for_silent() {
+    let rig = Rig::builder()
+        .set("locations.ttl", "500ms")
+        .set("orders.silent_after", "1s")
+        .start()
+        .await;
+    let order = served_order(&rig).await;
+    let looks = async || rig.metrics().await["orders"]["patrols"].as_u64().unwrap();
+    until("cab-1 is silent for long", async || looks().await >= 30).await;
+    assert_eq!(rig.order(&order.order_id).await.assignment.unwrap().driver_id, "cab-1");
+    assert_eq!(rig.count("select count(*) from past_assignments").await, 0);
+}
