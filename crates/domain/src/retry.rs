@@ -3,14 +3,15 @@
 //! Two schedules. [`Policy`] is for a second attempt within one call, while somebody waits: full jitter, a random
 //! time between zero and a bound that doubles, which of the schemes compared by M. Brooker, "Exponential Backoff And
 //! Jitter" (AWS Architecture Blog, 2015), finishes with the fewest calls. [`next_try_after`] is for a step of an
-//! order that will be tried again later by whoever sweeps: minutes, until the answer is definite.
+//! order that will be tried again later by whoever sweeps, until the answer is definite.
 
 use std::time::Duration;
 
 /// The later tries of a step start at this distance.
 const STEP_BASE: Duration = Duration::from_secs(1);
-/// And never get rarer than this, so that an order is settled within a minute of the end of a fault.
-const STEP_CAP: Duration = Duration::from_mins(1);
+/// And never get rarer than this, so that an order is settled within a minute of the end of a fault, even if the first
+/// try after it meets its tail.
+const STEP_CAP: Duration = Duration::from_secs(30);
 /// The share of the distance that is left to chance: orders that failed together do not come back together.
 const STEP_SPREAD: f64 = 0.2;
 
@@ -50,7 +51,7 @@ pub fn delay(attempt: u32, base: Duration, cap: Duration, unit_random: f64) -> D
     share(doubled(base, attempt, cap), unit_random.clamp(0.0, 1.0))
 }
 
-/// When to try a step of an order again after `tries` tries (1 or more): 1, 2, 4 ... 60 s, less up to a fifth that
+/// When to try a step of an order again after `tries` tries (1 or more): 1, 2, 4 ... 30 s, less up to a fifth that
 /// `unit_random` (0 to 1) takes off.
 pub fn next_try_after(tries: u32, unit_random: f64) -> Duration {
     share(
@@ -95,13 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_tried_after_one_second_and_then_less_often_up_to_a_minute() {
+    fn a_step_is_tried_after_one_second_and_then_less_often_up_to_half_a_minute() {
         let seconds = |tries| next_try_after(tries, 0.0).as_secs();
         assert_eq!(
             [1, 2, 3, 4, 5, 6, 7, 8, 40, u32::MAX].map(seconds),
-            [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+            [1, 2, 4, 8, 16, 30, 30, 30, 30, 30]
         );
-        assert_eq!(next_try_after(7, 1.0), Duration::from_secs(48));
+        assert_eq!(next_try_after(7, 1.0), Duration::from_secs(24));
     }
 
     proptest! {

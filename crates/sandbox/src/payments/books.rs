@@ -130,13 +130,16 @@ impl Books {
     pub(super) fn list_intents(&self, page: &Page) -> Result<Reply, Refusal> {
         let older = self.book.intents.older_than(page.starting_after.as_deref());
         let older = older.ok_or_else(|| no_such_start("payment_intent", page))?;
-        Ok(list("/v1/payment_intents", page, older.map(Intent::to_json)))
+        let wanted = older.filter(|intent| page.is_new_enough(intent.created));
+        Ok(list("/v1/payment_intents", page, wanted.map(Intent::to_json)))
     }
 
     pub(super) fn list_refunds(&self, page: &Page) -> Result<Reply, Refusal> {
         let older = self.book.refunds.older_than(page.starting_after.as_deref());
         let older = older.ok_or_else(|| no_such_start("refund", page))?;
-        let wanted = older.filter(|refund| page.payment_intent.as_ref().is_none_or(|id| *id == refund.intent_id));
+        let wanted = older.filter(|refund| {
+            page.is_new_enough(refund.created) && page.payment_intent.as_ref().is_none_or(|id| *id == refund.intent_id)
+        });
         Ok(list("/v1/refunds", page, wanted.map(Refund::to_json)))
     }
 

@@ -32,13 +32,19 @@ pub enum FaultKind {
     Garbage,
     /// The money has moved, and the answer is 200 with another amount. The true answer is saved.
     WrongAmount,
+    /// The money has moved, and the answer is 200 with another currency. The true answer is saved.
+    WrongCurrency,
+    /// The money has moved, and the answer is 200 with nothing in it. The true answer is saved.
+    EmptyBody,
+    /// The money has moved, and the answer comes at a byte a second. The true answer is saved.
+    SlowBody,
     /// As usual, but `delay_ms` later; a client that hangs up before then has asked for nothing. It goes together with
     /// another fault.
     Latency,
 }
 
 impl FaultKind {
-    const ALL: [FaultKind; 12] = [
+    const ALL: [FaultKind; 15] = [
         FaultKind::Decline,
         FaultKind::RateLimited,
         FaultKind::InProgress,
@@ -50,6 +56,9 @@ impl FaultKind {
         FaultKind::ReplyLost,
         FaultKind::Garbage,
         FaultKind::WrongAmount,
+        FaultKind::WrongCurrency,
+        FaultKind::EmptyBody,
+        FaultKind::SlowBody,
         FaultKind::Latency,
     ];
 

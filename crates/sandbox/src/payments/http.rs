@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::{FormRejection, QueryRejection};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Extension, Form as FormBody, Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
@@ -123,8 +123,13 @@ async fn follow(
         }
         FaultKind::Garbage => execute(Manner::Usual).map(|_| garbage()),
         FaultKind::WrongAmount => execute(Manner::Usual)
-            .map(|reply| with_wrong_amount(&reply))
+            .map(|reply| altered(&reply, another_amount))
             .map(IntoResponse::into_response),
+        FaultKind::WrongCurrency => execute(Manner::Usual)
+            .map(|reply| altered(&reply, another_currency))
+            .map(IntoResponse::into_response),
+        FaultKind::EmptyBody => execute(Manner::Usual).map(|_| StatusCode::OK.into_response()),
+        FaultKind::SlowBody => execute(Manner::Usual).map(slowly),
         // Given apart from the others in a fate; alone it changes nothing more.
         FaultKind::Latency => execute(Manner::Usual).map(IntoResponse::into_response),
     }
@@ -153,21 +158,44 @@ fn garbage() -> Response {
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
 }
 
-/// One minor unit more than the truth. An answer without an amount, such as a decline, stays as it is.
-fn with_wrong_amount(reply: &Reply) -> Reply {
+/// The answer with something in its body changed.
+fn altered(reply: &Reply, alter: fn(&mut Value)) -> Reply {
     let mut body: Value = serde_json::from_str(&reply.body).unwrap_or_default();
-    for field in ["amount", "amount_received"] {
-        if let Some(amount) = body.get(field).and_then(Value::as_i64)
-            && let Some(place) = body.get_mut(field)
-        {
-            *place = json!(amount + 1);
-        }
-    }
+    alter(&mut body);
     Reply {
         status: reply.status,
         body: body.to_string(),
         replayed: reply.replayed,
     }
+}
+
+/// One minor unit more than the truth. An answer without an amount, such as a decline, stays as it is.
+fn another_amount(body: &mut Value) {
+    for field in ["amount", "amount_received"] {
+        if let Some(amount) = body.get_mut(field)
+            && let Some(truth) = amount.as_i64()
+        {
+            *amount = json!(truth + 1);
+        }
+    }
+}
+
+/// Not the currency that was asked for, whichever that was.
+fn another_currency(body: &mut Value) {
+    if let Some(currency) = body.get_mut("currency") {
+        *currency = json!(if *currency == json!("eur") { "usd" } else { "eur" });
+    }
+}
+
+/// The answer, a byte a second.
+fn slowly(reply: Reply) -> Response {
+    let bytes = reply.body.into_bytes().into_iter();
+    let slow = futures_util::stream::unfold(bytes, async |mut bytes| {
+        let byte = bytes.next()?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(vec![byte])), bytes))
+    });
+    (reply.status, Body::from_stream(slow)).into_response()
 }
 
 async fn read_intent(State(bank): State<Arc<Bank>>, Path(id): Path<String>) -> Result<Reply, Refusal> {

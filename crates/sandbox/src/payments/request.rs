@@ -165,11 +165,13 @@ pub(super) struct Page {
     pub starting_after: Option<String>,
     /// Of refunds: only those of this intent.
     pub payment_intent: Option<String>,
+    /// Only what was made at this Unix second or later.
+    pub created_from: Option<i64>,
 }
 
 impl Page {
     pub(super) fn parse(query: &Form, filters: &[&str]) -> Result<Page, Refusal> {
-        refuse_unknown(query, &[&["limit", "starting_after"], filters].concat())?;
+        refuse_unknown(query, &[&["limit", "starting_after", "created[gte]"], filters].concat())?;
         let limit = match get(query, "limit").map(str::parse) {
             None => PAGE_DEFAULT,
             Some(Ok(limit @ 1..=PAGE_MAX)) => limit,
@@ -181,12 +183,29 @@ impl Page {
                 ));
             }
         };
+        let created_from = match get(query, "created[gte]").map(str::parse) {
+            None => None,
+            Some(Ok(second)) => Some(second),
+            Some(Err(_)) => {
+                return Err(Refusal::parameter(
+                    "parameter_invalid_integer",
+                    "created[gte]",
+                    "It must be a Unix time in seconds.",
+                ));
+            }
+        };
         let text = |name| get(query, name).map(str::to_owned);
         Ok(Page {
             limit,
             starting_after: text("starting_after"),
             payment_intent: text("payment_intent"),
+            created_from,
         })
+    }
+
+    /// Whether an object that was made at this Unix second is asked for.
+    pub(super) fn is_new_enough(&self, created: i64) -> bool {
+        self.created_from.is_none_or(|from| created >= from)
     }
 }
 

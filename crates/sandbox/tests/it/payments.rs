@@ -511,6 +511,9 @@ async fn faults_after_the_effect_hide_the_truth_and_the_same_key_gets_it() {
         FaultKind::ReplyLost,
         FaultKind::Garbage,
         FaultKind::WrongAmount,
+        FaultKind::WrongCurrency,
+        FaultKind::EmptyBody,
+        FaultKind::SlowBody,
     ];
     for (at, kind) in faults.into_iter().enumerate() {
         let key = format!("{kind:?}");
@@ -525,6 +528,15 @@ async fn faults_after_the_effect_hide_the_truth_and_the_same_key_gets_it() {
                 assert_eq!(response.status(), 200);
                 assert!(response.text().await.unwrap().starts_with("<!DOCTYPE html>"));
             }
+            FaultKind::WrongCurrency => {
+                let body = answer(response.unwrap()).await.body;
+                assert_eq!(
+                    (&body["status"], &body["currency"]),
+                    (&json!("succeeded"), &json!("eur"))
+                );
+            }
+            FaultKind::EmptyBody => assert_eq!(response.unwrap().text().await.unwrap(), ""),
+            FaultKind::SlowBody => assert_eq!(response.unwrap().chunk().await.unwrap().unwrap().len(), 1),
             _ => {
                 let body = answer(response.unwrap()).await.body;
                 assert_eq!((&body["status"], &body["amount"]), (&json!("succeeded"), &json!(501)));

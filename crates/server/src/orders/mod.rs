@@ -1,8 +1,8 @@
 //! Orders from the first call to their end.
 //!
 //! [`service`] takes the calls. [`drive`] brings one order to rest: it asks the rulebook what is next, runs that step
-//! with no transaction open, and commits what came of it under the fence. [`steps`] are those steps; [`dispatch`] finds
-//! drivers, and [`patrol`] notices those who fell silent. [`running`] is how calls and workers of this process meet; [`sweeper`] takes up what a dead process left.
+//! with no transaction open, and commits what came of it under the fence. [`steps`] are those steps, [`payment`] and
+//! [`search`] the long ones; [`dispatch`] finds drivers, and [`patrol`] notices those who fell silent. [`running`] is how calls and workers of this process meet; [`sweeper`] takes up what a dead process left.
 //!
 //! A saga is a task of the process, never of a request: a client that hangs up changes nothing but who hears.
 
@@ -10,7 +10,9 @@ mod busy;
 mod dispatch;
 mod drive;
 pub mod patrol;
+mod payment;
 mod running;
+mod search;
 pub mod service;
 mod steps;
 pub mod sweeper;

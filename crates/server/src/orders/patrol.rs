@@ -17,7 +17,7 @@ use waybill_domain::order::ReleaseReason;
 use super::Context;
 use crate::storage::StoreError;
 use crate::storage::history::HistoryStore;
-use crate::storage::live::LiveStore;
+use crate::storage::live::{LiveStore, StreamEntry};
 use crate::storage::orders::{Bound, Lost};
 
 /// Ten looks in the time that a driver may be silent; no more often than this, and no less.
@@ -106,7 +106,7 @@ impl Patrol {
         for shard in self.live.keys().shards() {
             let cursor = self.history.read_cursor(&shard.events).await?;
             let waiting = self.live.read_events(shard, &cursor, 1).await?;
-            let oldest = waiting.first().and_then(|entry| entry.added_at());
+            let oldest = waiting.first().and_then(StreamEntry::added_at);
             if oldest.is_some_and(|at| now.duration_since(at) > signed(self.settings.ttl)) {
                 return Ok(false);
             }

@@ -7,20 +7,11 @@ use waybill_proto::order::v1::{CancelOrderRequest, FailureReason, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind, Operation};
 use waybill_sandbox::proxy::Mode;
 
-use crate::rig::{Builder, PICKUP, Rig, a_ride, until};
-
-/// Short times: a fault costs an attempt, and the next try comes about a second later.
-fn impatient() -> Builder {
-    Rig::builder()
-        .set("payments.attempt_timeout", "500ms")
-        .set("payments.total_timeout", "2s")
-        .set("orders.sweep_interval", "100ms")
-        .set("grpc.deadline_default", "30s")
-}
+use crate::rig::{PICKUP, Rig, a_ride, until};
 
 /// The charge meets the fault: the order is served in the end, and was paid once.
 async fn charge_meets(fault: Fault) {
-    let rig = impatient().start().await;
+    let rig = Rig::builder().impatient().start().await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     rig.payments().set_fault(fault.on(Operation::Charge));
     let order = rig.place(a_ride()).await;
@@ -32,7 +23,11 @@ async fn charge_meets(fault: Fault) {
 
 /// The refund meets the fault: the money is back in the end, once.
 async fn refund_meets(fault: Fault) {
-    let rig = impatient().set("orders.assignment_window", "0s").start().await;
+    let rig = Rig::builder()
+        .impatient()
+        .set("orders.assignment_window", "0s")
+        .start()
+        .await;
     rig.payments().set_fault(fault.on(Operation::Refund));
     let order = rig.place(a_ride()).await;
     assert_eq!(order.status(), OrderStatus::Refunded);
@@ -69,69 +64,17 @@ both_operations_survive! {
     a_success_that_comes_after_the_timeout: Fault::times(FaultKind::LateSuccess, 1).delayed(Duration::from_millis(900));
     an_answer_that_is_no_json: Fault::times(FaultKind::Garbage, 1);
     an_answer_with_another_amount: Fault::times(FaultKind::WrongAmount, 1);
+    an_answer_with_another_currency: Fault::times(FaultKind::WrongCurrency, 1);
+    an_answer_with_nothing_in_it: Fault::times(FaultKind::EmptyBody, 1);
+    an_answer_at_a_byte_a_second: Fault::times(FaultKind::SlowBody, 1);
     too_many_requests: Fault::times(FaultKind::RateLimited, 2);
     a_key_in_use: Fault::times(FaultKind::InProgress, 2);
 }
 
 #[tokio::test]
-async fn a_charge_whose_error_the_provider_keeps_repeating_is_flagged_and_still_tried() {
-    let rig = impatient().set("grpc.deadline_default", "1s").start().await;
-    let fault = Fault::times(FaultKind::ErrorAfterEffectSaved, 1);
-    rig.payments().set_fault(fault.on(Operation::Charge));
-    let request = a_ride();
-    let refused = rig.orders().create_order(request).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Aborted);
-
-    // As after ten tries, which would take minutes.
-    let sql = rig.sql().await;
-    let hurry = "update order_sagas set attempts = 10, next_run_at = now()";
-    until("a person is asked to look", async || {
-        sql.batch_execute(hurry).await.unwrap();
-        let row = sql
-            .query_one("select status, needs_attention from order_sagas", &[])
-            .await
-            .unwrap();
-        let (status, flag): (String, Option<String>) = (row.get(0), row.get(1));
-        assert_eq!(status, "charging", "doubt is not failure");
-        flag.ok_or(status)
-    })
-    .await;
-    let requests = rig.payments().requests();
-    until("it is tried again", async || {
-        sql.batch_execute(hurry).await.unwrap();
-        rig.payments().requests() > requests
-    })
-    .await;
-    assert_eq!(rig.charges().len(), 1, "the same key every time");
-}
-
-#[tokio::test]
-async fn a_refund_that_the_provider_makes_and_denies_stays_open_and_is_made_once() {
-    let rig = impatient()
-        .set("orders.assignment_window", "0s")
-        .set("grpc.deadline_default", "1s")
-        .start()
-        .await;
-    let fault = Fault::times(FaultKind::ErrorAfterEffectSaved, 1);
-    rig.payments().set_fault(fault.on(Operation::Refund));
-    let refused = rig.orders().create_order(a_ride()).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Aborted);
-    let row = rig.sql().await;
-    let row = row
-        .query_one("select status, finished_at is null from order_sagas", &[])
-        .await
-        .unwrap();
-    assert_eq!(
-        (row.get(0), row.get(1)),
-        ("refunding", true),
-        "a refund once decided is tried until confirmed"
-    );
-    assert_eq!(rig.refunds().len(), 1);
-}
-
-#[tokio::test]
 async fn a_slow_provider_holds_no_connection_to_the_database() {
-    let rig = impatient()
+    let rig = Rig::builder()
+        .impatient()
         .set("payments.attempt_timeout", "2s")
         .set("payments.total_timeout", "3s")
         .set("postgres.pool_max", "2")
@@ -166,7 +109,8 @@ async fn a_slow_provider_holds_no_connection_to_the_database() {
 
 #[tokio::test]
 async fn while_the_provider_is_down_new_orders_are_refused_and_those_begun_settle_when_it_is_back() {
-    let rig = impatient()
+    let rig = Rig::builder()
+        .impatient()
         .payments_through_proxy()
         .set("grpc.deadline_default", "1s")
         .start()
@@ -209,7 +153,7 @@ async fn while_the_provider_is_down_new_orders_are_refused_and_those_begun_settl
 
 #[tokio::test]
 async fn a_line_that_is_cut_in_the_middle_of_an_answer_charges_once() {
-    let rig = impatient().payments_through_proxy().start().await;
+    let rig = Rig::builder().impatient().payments_through_proxy().start().await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     rig.payments_line().set_mode(Mode::CutAfter(40));
     let mut orders = rig.orders();
@@ -235,7 +179,7 @@ async fn a_line_that_is_cut_in_the_middle_of_an_answer_charges_once() {
 
 #[tokio::test]
 async fn a_refund_survives_a_provider_that_is_down_for_a_while() {
-    let rig = impatient().payments_through_proxy().start().await;
+    let rig = Rig::builder().impatient().payments_through_proxy().start().await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     let order = rig.place(a_ride()).await;
     rig.payments_line().set_mode(Mode::Refuse);

@@ -1,6 +1,5 @@
 //! What one bad thing must not do: keep an order from its end, or take others down with it.
 
-use tonic::Code;
 use waybill_proto::order::v1::OrderStatus;
 use waybill_sandbox::payments::{Fault, FaultKind, Operation};
 
@@ -65,40 +64,6 @@ async fn an_order_that_cannot_be_read_is_put_aside_and_the_others_go_on() {
 }
 
 /// Stripe forgets a key after a day: the same request is then a new one.
-#[tokio::test]
-async fn a_charge_is_not_sent_again_when_its_key_may_be_forgotten() {
-    let rig = Rig::builder().set("grpc.deadline_default", "1s").start().await;
-    rig.payments()
-        .set_fault(Fault::always(FaultKind::ErrorBeforeEffect).on(Operation::Charge));
-    let refused = rig.orders().create_order(a_ride()).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Aborted);
-    let sql = rig.sql().await;
-    sql.batch_execute("update payment_attempts set first_sent_at = now() - interval '13 hours'")
-        .await
-        .unwrap();
-
-    let hurry = "update order_sagas set next_run_at = now()";
-    let flagged = "select count(*) from order_sagas where needs_attention like '%forgotten its key%'";
-    until("a person is asked to look", async || {
-        sql.batch_execute(hurry).await.unwrap();
-        rig.count(flagged).await == 1
-    })
-    .await;
-
-    rig.payments().clear_faults();
-    let requests = rig.payments().requests();
-    let tried = "select attempts from order_sagas";
-    let attempts: i32 = sql.query_one(tried, &[]).await.unwrap().get(0);
-    until("it was taken up twice more", async || {
-        sql.batch_execute(hurry).await.unwrap();
-        sql.query_one(tried, &[]).await.unwrap().get::<_, i32>(0) >= attempts + 2
-    })
-    .await;
-    assert_eq!(rig.payments().requests(), requests, "nothing was sent");
-    assert!(rig.charges().is_empty());
-}
-
-/// The mark says that nothing was executed for this call; here it was.
 #[tokio::test]
 async fn the_answer_to_the_first_call_is_not_marked_as_replayed_though_a_later_worker_settled_it() {
     let rig = Rig::start().await;

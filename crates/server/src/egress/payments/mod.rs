@@ -19,10 +19,11 @@ pub use settings::{Settings, SettingsError};
 
 use crate::resilience::{BreakerState, Deadline};
 use counters::Counters;
+use jiff::Timestamp;
 use stack::{Exchange, Stack};
 use std::time::Duration;
 use uuid::Uuid;
-use verdict::{Expected, Object, Operation, Page, Verdict, judge};
+use verdict::{Expected, Object, Operation, Page, Verdict, judge, judge_state};
 use wire::{Fault, Outgoing, Reply};
 
 const PAYMENTS_PATH: &str = "/v1/payment_intents";
@@ -31,6 +32,8 @@ const REFUNDS_PATH: &str = "/v1/refunds";
 const PAGE_LEN: usize = 100;
 /// A list ends here even if the provider goes on: a million entries are more than an audit can hold.
 const PAGES_MAX: usize = 10_000;
+/// How far the provider's clock may be from ours when payments are looked for by time.
+const CLOCK_SKEW_MAX_SECS: i64 = 600;
 
 /// A charge. The key is derived from the order, so that every try of it is the same request.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +125,13 @@ impl PaymentClient {
         let answer = match self.post(REFUNDS_PATH, request.key, form, &expected, deadline).await {
             Verdict::Answer(answer) => answer,
             Verdict::OnItsWay { id } => self.look_at(REFUNDS_PATH, &id, &expected, deadline).await,
-            Verdict::AlreadyRefunded => self.find_refund(request, &expected, deadline).await,
+            // A refund that somebody made by hand is none of ours: that the customer has the money is likely, and not
+            // for us to say.
+            Verdict::AlreadyRefunded => match self.look_for_refund(request, deadline).await {
+                Ok(Some(answer @ (Answer::Done(_) | Answer::InProgress))) => answer,
+                Ok(_) => Answer::Ambiguous(Why::RefundedElsewhere),
+                Err(why) => Answer::Ambiguous(why),
+            },
         };
         self.counters.count(&answer);
         answer
@@ -144,12 +153,48 @@ impl PaymentClient {
 
     /// Every payment that succeeded, the newest first.
     pub async fn list_charges(&self, deadline: Deadline) -> Result<Vec<Movement>, Why> {
-        Ok(movements(self.list(PAYMENTS_PATH, None, deadline).await?))
+        Ok(movements(self.list(PAYMENTS_PATH, vec![], deadline).await?))
     }
 
     /// Every refund that succeeded, the newest first.
     pub async fn list_refunds(&self, deadline: Deadline) -> Result<Vec<Movement>, Why> {
-        Ok(movements(self.list(REFUNDS_PATH, None, deadline).await?))
+        Ok(movements(self.list(REFUNDS_PATH, vec![], deadline).await?))
+    }
+
+    /// Looks for the charge of this order among the payments of the provider since `since`, for when its key can no
+    /// longer tell. `None`: it is not there, which proves nothing.
+    pub async fn look_for_charge(
+        &self,
+        request: &ChargeRequest<'_>,
+        since: Timestamp,
+        deadline: Deadline,
+    ) -> Result<Option<Answer<Receipt>>, Why> {
+        let expected = Expected {
+            operation: Operation::Charge,
+            amount_minor: request.amount_minor,
+            currency: request.currency,
+        };
+        // The provider's clock need not be ours.
+        let since = since.as_second() - CLOCK_SKEW_MAX_SECS;
+        let filter = vec![("created[gte]", since.to_string())];
+        self.find(PAYMENTS_PATH, filter, request.order_id, &expected, deadline)
+            .await
+    }
+
+    /// Looks for the refund of this order among those of its payment. `None`: it is not there, which proves nothing.
+    pub async fn look_for_refund(
+        &self,
+        request: &RefundRequest<'_>,
+        deadline: Deadline,
+    ) -> Result<Option<Answer<Receipt>>, Why> {
+        let expected = Expected {
+            operation: Operation::Refund,
+            amount_minor: request.amount_minor,
+            currency: request.currency,
+        };
+        let filter = vec![("payment_intent", request.payment_intent.to_owned())];
+        self.find(REFUNDS_PATH, filter, request.order_id, &expected, deadline)
+            .await
     }
 
     /// How long the breaker will refuse calls; `None` if one would pass now. For those who would rather not accept an
@@ -208,36 +253,41 @@ impl PaymentClient {
         }
     }
 
-    /// Looks for the refund of this order among those of its payment. A refund that somebody made by hand is none of
-    /// ours: that the customer has the money is likely, and not for us to say.
-    async fn find_refund(
+    /// Looks for what was made for this order. If there are several, one that is done counts before one under way, and
+    /// that before one that was refused.
+    async fn find(
         &self,
-        request: &RefundRequest<'_>,
+        path: &str,
+        filter: Vec<(&'static str, String)>,
+        order_id: Uuid,
         expected: &Expected<'_>,
         deadline: Deadline,
-    ) -> Answer<Receipt> {
-        let refunds = match self.list(REFUNDS_PATH, Some(request.payment_intent), deadline).await {
-            Ok(refunds) => refunds,
-            Err(why) => return Answer::Ambiguous(why),
-        };
-        let is_ours = |refund: &Object| refund.order_id() == Some(request.order_id) && refund.is_about(expected);
-        let ours: Vec<Object> = refunds.into_iter().filter(is_ours).collect();
-        let is_on_its_way = ours
-            .iter()
-            .any(|refund| matches!(refund.status(), "pending" | "requires_action"));
-        match ours.into_iter().find(|refund| refund.status() == "succeeded") {
-            Some(refund) => Answer::Done(refund.into_receipt()),
-            None if is_on_its_way => Answer::InProgress,
-            None => Answer::Ambiguous(Why::RefundedElsewhere),
-        }
+    ) -> Result<Option<Answer<Receipt>>, Why> {
+        let objects = self.list(path, filter, deadline).await?;
+        let ours = objects.into_iter().filter(|object| object.order_id() == Some(order_id));
+        let answers = ours.map(|object| match judge_state(object, expected) {
+            Verdict::Answer(answer) => answer,
+            Verdict::OnItsWay { .. } | Verdict::AlreadyRefunded => Answer::InProgress,
+        });
+        Ok(answers.min_by_key(|answer| match answer {
+            Answer::Done(_) => 0,
+            Answer::InProgress | Answer::NotExecuted(_) => 1,
+            Answer::Ambiguous(_) => 2,
+            Answer::Declined(_) => 3,
+        }))
     }
 
-    /// Pages through a list, all of it or that of one payment.
-    async fn list(&self, path: &str, payment_intent: Option<&str>, deadline: Deadline) -> Result<Vec<Object>, Why> {
+    /// Pages through a list, or the part of it that the filter names.
+    async fn list(
+        &self,
+        path: &str,
+        filter: Vec<(&'static str, String)>,
+        deadline: Deadline,
+    ) -> Result<Vec<Object>, Why> {
         let mut objects: Vec<Object> = Vec::new();
         for _ in 0..PAGES_MAX {
             let mut query = vec![("limit", PAGE_LEN.to_string())];
-            query.extend(payment_intent.map(|id| ("payment_intent", id.to_owned())));
+            query.extend(filter.iter().cloned());
             query.extend(objects.last().map(|last| ("starting_after", last.id.clone())));
             // A page at a time has the time of a call; the whole list has that of its caller.
             let body = self

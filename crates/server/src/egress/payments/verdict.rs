@@ -110,6 +110,11 @@ fn judge_object(body: &[u8], expected: &Expected<'_>) -> Verdict {
         Ok(object) if !object.id.is_empty() => object,
         _ => return Verdict::Answer(Answer::Ambiguous(Why::Unreadable)),
     };
+    judge_state(object, expected)
+}
+
+/// Judges an object by what it says of itself.
+pub(super) fn judge_state(object: Object, expected: &Expected<'_>) -> Verdict {
     if !object.is_about(expected) {
         return Verdict::Answer(Answer::Ambiguous(Why::Mismatch));
     }
@@ -118,6 +123,8 @@ fn judge_object(body: &[u8], expected: &Expected<'_>) -> Verdict {
         (Operation::Charge, "processing") | (Operation::Refund, "pending" | "requires_action") => {
             return Verdict::OnItsWay { id: object.id };
         }
+        // Final: nobody can confirm it any more.
+        (Operation::Charge, "canceled") => Answer::Declined(decline("payment_canceled")),
         // Final for this refund, and a replay of its key says it again: the money is back in our own balance, and a
         // person must find another way to the customer. It is not "done", and not to be sent again by itself.
         (Operation::Refund, "failed") => Answer::Declined(decline("refund_failed")),

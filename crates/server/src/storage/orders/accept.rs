@@ -134,6 +134,7 @@ impl OrderStore {
             payment_method: request.payment_method.clone(),
             cancel_requested: false,
             attempts: 1,
+            needs_attention: None,
             reassignments: 0,
             search_from: None,
         }))

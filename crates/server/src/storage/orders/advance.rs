@@ -27,8 +27,8 @@ pub enum Outcome {
     },
     /// It is not known whether the charge happened.
     ChargeUnknown {
-        /// The class of what went wrong, for people.
-        why: String,
+        /// What went wrong.
+        doubt: Doubt,
     },
     /// No driver within the window.
     NoDriver {
@@ -39,14 +39,23 @@ pub enum Outcome {
     Cancelled,
     /// It is not known whether the refund happened.
     RefundUnknown {
-        /// The class of what went wrong, for people.
-        why: String,
+        /// What went wrong.
+        doubt: Doubt,
     },
     /// The provider confirmed the refund.
     Refunded {
         /// The provider's id of it.
         provider_id: String,
     },
+}
+
+/// Why it is not known whether money moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// The class of what went wrong, for people.
+    pub why: String,
+    /// Whether the provider answered with a server error: one that it may repeat for ever.
+    pub server_error: bool,
 }
 
 impl Outcome {
@@ -150,7 +159,7 @@ impl OrderStore {
                 money::decline(tx, id, code)
             )
             .map(drop),
-            Outcome::ChargeUnknown { why } => self.doubt(tx, lease, Operation::Charge, why).await,
+            Outcome::ChargeUnknown { doubt } => self.doubt(tx, lease, Operation::Charge, doubt).await,
             Outcome::NoDriver { why } => try_join!(
                 self.log_step(tx, lease, "assign", "failed", why),
                 self.intend(tx, lease, Operation::Refund, amount),
@@ -164,7 +173,7 @@ impl OrderStore {
                     None => Ok(()),
                 }
             }
-            Outcome::RefundUnknown { why } => self.doubt(tx, lease, Operation::Refund, why).await,
+            Outcome::RefundUnknown { doubt } => self.doubt(tx, lease, Operation::Refund, doubt).await,
             Outcome::Refunded { provider_id } => try_join!(
                 self.log_step(tx, lease, "refund", "succeeded", provider_id),
                 money::settle(tx, id, Operation::Refund, provider_id),
@@ -195,11 +204,11 @@ impl OrderStore {
         tx: &Transaction<'_>,
         lease: Lease,
         operation: Operation,
-        why: &str,
+        doubt: &Doubt,
     ) -> Result<(), StoreError> {
         try_join!(
-            self.log_step(tx, lease, operation.as_str(), "unknown", why),
-            money::doubt(tx, lease.order, operation, why),
+            self.log_step(tx, lease, operation.as_str(), "unknown", &doubt.why),
+            money::doubt(tx, lease.order, operation, doubt),
         )
         .map(drop)
     }

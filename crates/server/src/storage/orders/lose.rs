@@ -40,7 +40,7 @@ pub struct Bound {
 statements! {
     WAS_LOST = "select 1 from past_assignments where order_id = $1 and driver_id = $2";
     LOST_DRIVERS = "select driver_id from past_assignments where order_id = $1";
-    /// One row an order stays in order_assignments: what was before moves to where nothing is changed any more.
+    /// One row an order stays in `order_assignments`: what was before moves to where nothing is changed any more.
     PUT_BY = "with gone as (
                   delete from order_assignments
                    where order_id = $1 and driver_id = $2 and released_at is null

@@ -26,10 +26,11 @@ use waybill_domain::id::{OrderId, PaymentMethod};
 use waybill_domain::order::Order;
 
 pub use self::accept::{Accepted, Earlier};
-pub use self::advance::Outcome;
+pub use self::advance::{Doubt, Outcome};
 pub use self::assign::{Assigned, Candidate};
 pub use self::lease::{Postponement, Renewal};
 pub use self::lose::{Bound, Lost};
+pub use self::money::Attempt;
 pub use self::read::{ListFilter, StepRecord};
 pub use self::release::{Cancelled, Completed};
 
@@ -78,6 +79,8 @@ pub struct Work {
     pub cancel_requested: bool,
     /// How often a worker took the order up, this time included.
     pub attempts: i32,
+    /// Why a person should look at it, if one should.
+    pub needs_attention: Option<String>,
     /// How many drivers the order has lost.
     pub reassignments: i32,
     /// Since when another driver is looked for, once one was lost; the first search begins with the charge.

@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
+use jiff::Timestamp;
 use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
 use waybill_domain::payment::{Operation, ProviderKey};
 
 use super::OrderStore;
+use super::advance::Doubt;
 use crate::storage::StoreError;
 
 statements! {
@@ -19,25 +21,43 @@ statements! {
     SETTLE_ATTEMPT = "update payment_attempts set state = $3, provider_id = $4, last_error = $5
                        where order_id = $1 and operation = $2";
     DOUBT_ATTEMPT = "update payment_attempts
-                        set state = 'unknown', sends = sends + 1, last_sent_at = now(), last_error = $3
+                        set state = 'unknown', sends = sends + 1, last_sent_at = now(), last_error = $3,
+                            server_errors = server_errors + $4
                       where order_id = $1 and operation = $2";
-    ATTEMPT_AGE = "select extract(epoch from now() - first_sent_at)::float8
-                     from payment_attempts where order_id = $1 and operation = $2";
+    ATTEMPT = "select first_sent_at, extract(epoch from now() - first_sent_at)::float8 as age, server_errors
+                 from payment_attempts where order_id = $1 and operation = $2 and first_sent_at is not null";
     INSERT_PAYMENT = "insert into payments (order_id, amount, currency, provider_charge_id) values ($1, $2, $3, $4)";
     SET_REFUND = "update payments
                      set refund_amount = amount, refunded_at = now(), provider_refund_id = $2
                    where order_id = $1 and refunded_at is null";
 }
 
+/// A request to the provider that may have been sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt {
+    /// When it may first have been sent.
+    pub first_sent_at: Timestamp,
+    /// How long ago that was, by the database's clock.
+    pub age: Duration,
+    /// How often the provider answered with a server error.
+    pub server_errors: u32,
+}
+
 impl OrderStore {
-    /// How long ago the request may first have been sent; `None` when it never was.
-    pub async fn attempt_age(&self, order: OrderId, operation: Operation) -> Result<Option<Duration>, StoreError> {
+    /// What is known of a request; `None` when it was never sent.
+    pub async fn attempt(&self, order: OrderId, operation: Operation) -> Result<Option<Attempt>, StoreError> {
         let row = self
             .postgres
-            .query_opt(ATTEMPT_AGE, &[&order.uuid(), &operation.as_str()])
+            .query_opt(ATTEMPT, &[&order.uuid(), &operation.as_str()])
             .await?;
-        let secs: Option<f64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
-        Ok(secs.and_then(|secs| Duration::try_from_secs_f64(secs.max(0.0)).ok()))
+        let Some(row) = row else { return Ok(None) };
+        let age: f64 = row.try_get("age")?;
+        let errors: i32 = row.try_get("server_errors")?;
+        Ok(Some(Attempt {
+            first_sent_at: row.try_get("first_sent_at")?,
+            age: Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::MAX),
+            server_errors: u32::try_from(errors).unwrap_or(0),
+        }))
     }
 }
 
@@ -111,10 +131,18 @@ pub(super) async fn doubt(
     tx: &Transaction<'_>,
     order: OrderId,
     operation: Operation,
-    why: &str,
+    doubt: &Doubt,
 ) -> Result<(), StoreError> {
     DOUBT_ATTEMPT
-        .execute(tx, &[&order.uuid(), &operation.as_str(), &why])
+        .execute(
+            tx,
+            &[
+                &order.uuid(),
+                &operation.as_str(),
+                &doubt.why,
+                &i32::from(doubt.server_error),
+            ],
+        )
         .await
         .map(drop)
 }

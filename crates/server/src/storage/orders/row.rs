@@ -37,7 +37,8 @@ macro_rules! work_columns {
     () => {
         concat!(
             $crate::storage::orders::row::order_columns!(),
-            ", s.fence, s.payment_method, s.cancel_requested_at, s.attempts, s.reassignments, s.search_from"
+            ", s.fence, s.payment_method, s.cancel_requested_at, s.attempts, s.needs_attention,
+             s.reassignments, s.search_from"
         )
     };
 }
@@ -102,6 +103,7 @@ pub(super) fn work(row: &Row) -> Result<Work, StoreError> {
         payment_method: parse(row, "payment_method")?,
         cancel_requested: get::<Option<Timestamp>>(row, "cancel_requested_at")?.is_some(),
         attempts: get(row, "attempts")?,
+        needs_attention: get(row, "needs_attention")?,
         reassignments: get(row, "reassignments")?,
         search_from: get(row, "search_from")?,
         order,

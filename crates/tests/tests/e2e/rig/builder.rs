@@ -63,6 +63,15 @@ impl Builder {
         self
     }
 
+    /// Short times for the payment provider: a fault costs an attempt, and the next try comes about a second later.
+    #[must_use]
+    pub fn impatient(self) -> Builder {
+        self.set("payments.attempt_timeout", "500ms")
+            .set("payments.total_timeout", "2s")
+            .set("orders.sweep_interval", "100ms")
+            .set("grpc.deadline_default", "30s")
+    }
+
     /// A Postgres and a Redis of this test alone, which may be killed, paused and restarted.
     #[must_use]
     pub fn private_stores(mut self) -> Builder {
