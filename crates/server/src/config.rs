@@ -138,6 +138,7 @@ section! {
         sweep_batch: usize,
         silent_after: Span,
         in_flight_max: usize,
+        watchers_max: usize,
     }
 }
 
@@ -254,12 +255,13 @@ impl Config {
                 why: why.to_owned(),
             })
         };
-        let positive: [(&'static str, usize); 9] = [
+        let positive: [(&'static str, usize); 10] = [
             ("postgres.pool_max", self.postgres.pool_max),
             ("payments.in_flight_max", self.payments.in_flight_max),
             ("orders.candidates", self.orders.candidates),
             ("orders.sweep_batch", self.orders.sweep_batch),
             ("orders.in_flight_max", self.orders.in_flight_max),
+            ("orders.watchers_max", self.orders.watchers_max),
             ("locations.batch_max", self.locations.batch_max),
             ("locations.queue_max", self.locations.queue_max),
             ("locations.history_batch_max", self.locations.history_batch_max),

@@ -268,6 +268,15 @@ impl OrderService for Script {
         Err(Status::unimplemented("not part of this server"))
     }
 
+    type WatchOrderStream = tokio_stream::Empty<Result<order::WatchOrderResponse, Status>>;
+
+    async fn watch_order(
+        &self,
+        _: Request<order::WatchOrderRequest>,
+    ) -> Result<Response<Self::WatchOrderStream>, Status> {
+        Err(Status::unimplemented("not part of this server"))
+    }
+
     async fn cancel_order(
         &self,
         _: Request<order::CancelOrderRequest>,

@@ -82,6 +82,7 @@ pub fn orders(config: &Config) -> orders::Settings {
         sweep_interval: settings.sweep_interval.0,
         sweep_batch: settings.sweep_batch,
         in_flight_max: settings.in_flight_max,
+        watchers_max: settings.watchers_max,
         payment_timeout: config.payments.total_timeout.0,
     }
 }

@@ -23,6 +23,7 @@ pub const METHODS: &[&str] = &[
     "/waybill.order.v1.OrderService/CreateOrder",
     "/waybill.order.v1.OrderService/GetOrder",
     "/waybill.order.v1.OrderService/ListOrders",
+    "/waybill.order.v1.OrderService/WatchOrder",
     "/waybill.order.v1.OrderService/CompleteOrder",
     "/waybill.order.v1.OrderService/CancelOrder",
     "/waybill.order.v1.OrderService/ReleaseDriver",
@@ -36,6 +37,7 @@ pub const METHODS: &[&str] = &[
 
 /// The methods that stream, which have no deadline of their own.
 pub const STREAMS: &[&str] = &[
+    "/waybill.order.v1.OrderService/WatchOrder",
     "/waybill.location.v1.LocationService/StreamLocations",
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",

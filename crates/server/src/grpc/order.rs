@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use prost::Message as _;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
@@ -15,6 +17,7 @@ use super::edge::{CallDeadline, Class, IngressLimits};
 use super::fields::Violations;
 use super::{principal, render};
 use crate::orders::service::{OrderService, Placed};
+use crate::orders::watch::Change;
 use crate::resilience::Deadline;
 use crate::storage::orders::ListFilter;
 
@@ -100,6 +103,18 @@ impl Api for OrderApi {
         }))
     }
 
+    type WatchOrderStream = BoxStream<'static, Result<pb::WatchOrderResponse, Status>>;
+
+    async fn watch_order(
+        &self,
+        request: Request<pb::WatchOrderRequest>,
+    ) -> Result<Response<Self::WatchOrderStream>, Status> {
+        let (id, after_step) = parse_watch(request.get_ref())?;
+        self.admit(Class::Reads, &principal::order(id), &request).await?;
+        let changes = self.orders.watch(id, after_step).await?;
+        Ok(Response::new(changes.map(|change| Ok(told(change?))).boxed()))
+    }
+
     async fn complete_order(
         &self,
         request: Request<pb::CompleteOrderRequest>,
@@ -134,6 +149,14 @@ impl Api for OrderApi {
         Ok(Response::new(pb::ReleaseDriverResponse {
             order: Some(render::order(&order)),
         }))
+    }
+}
+
+fn told(change: Change) -> pb::WatchOrderResponse {
+    pb::WatchOrderResponse {
+        order: Some(render::order(&change.order)),
+        steps: change.steps.into_iter().map(render::step).collect(),
+        last_step_id: change.last_step,
     }
 }
 
@@ -190,6 +213,19 @@ fn parse_release(request: &pb::ReleaseDriverRequest) -> Result<(OrderId, DriverI
 fn parse_id(text: &str) -> Result<OrderId, Status> {
     let mut bad = Violations::default();
     bad.parse("order_id", text).ok_or_else(|| bad.into_status())
+}
+
+fn parse_watch(request: &pb::WatchOrderRequest) -> Result<(OrderId, Option<i64>), Status> {
+    let mut bad = Violations::default();
+    let id = bad.parse("order_id", &request.order_id);
+    if request.after_step_id.is_some_and(i64::is_negative) {
+        bad.add("after_step_id", "must not be negative");
+        return Err(bad.into_status());
+    }
+    match id {
+        Some(id) => Ok((id, request.after_step_id)),
+        None => Err(bad.into_status()),
+    }
 }
 
 fn parse_list(request: &pb::ListOrdersRequest) -> Result<(ListFilter, i32), Status> {

@@ -65,6 +65,7 @@ pub fn step(step: StepRecord) -> pb::Step {
         status: step.status,
         detail: step.detail,
         created_at: Some(timestamp(step.created_at)),
+        step_id: step.id,
     }
 }
 

@@ -10,6 +10,7 @@ use tracing::{error, warn};
 
 use crate::locations::ingest::IngestError;
 use crate::orders::service::{OrderError, PlaceError};
+use crate::orders::watch::WatchError;
 use crate::storage::StoreError;
 
 /// Of the reasons in ErrorInfo.
@@ -18,6 +19,8 @@ const DOMAIN: &str = "waybill";
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// When to ask again for an order that is in progress.
 const PROGRESS_RETRY: Duration = Duration::from_secs(1);
+/// When to watch again after a server ended: there is another one.
+const ELSEWHERE_RETRY: Duration = Duration::from_millis(100);
 /// When to send fixes again after the buffer was full: the history writes some thousands of rows in that time.
 const BUFFER_RETRY: Duration = Duration::from_millis(500);
 
@@ -57,6 +60,18 @@ impl From<OrderError> for Status {
                 with_reason(Code::FailedPrecondition, text, "DRIVER_NOT_ASSIGNED", HashMap::new())
             }
             OrderError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<WatchError> for Status {
+    fn from(error: WatchError) -> Status {
+        let text = error.to_string();
+        match error {
+            WatchError::NotFound => Status::not_found(text),
+            WatchError::TooMany | WatchError::Unread => retry(Code::ResourceExhausted, text, STORE_RETRY),
+            WatchError::Draining => retry(Code::Unavailable, text, ELSEWHERE_RETRY),
+            WatchError::Store(error) => error.into(),
         }
     }
 }

@@ -18,6 +18,7 @@ pub struct OrderMetrics {
     patrols: Counter,
     unfinished: Gauge,
     needs_attention: Gauge,
+    watches: Gauge,
 }
 
 /// Orders at one moment, as this process saw them.
@@ -35,6 +36,8 @@ pub struct OrderSnapshot {
     pub unfinished: i64,
     /// Those of them that a person should look at.
     pub needs_attention: i64,
+    /// Watches of orders that are open at this process.
+    pub watches: i64,
 }
 
 impl OrderMetrics {
@@ -46,6 +49,7 @@ impl OrderMetrics {
             patrols: Counter::default(),
             unfinished: Gauge::default(),
             needs_attention: Gauge::default(),
+            watches: Gauge::default(),
         };
         registry.register(
             "orders_finished",
@@ -77,6 +81,11 @@ impl OrderMetrics {
             "Those of the unfinished orders that a person should look at; they are still retried",
             metrics.needs_attention.clone(),
         );
+        registry.register(
+            "order_watches",
+            "Watches of orders that are open at this process",
+            metrics.watches.clone(),
+        );
         metrics
     }
 
@@ -94,6 +103,16 @@ impl OrderMetrics {
     pub fn waiting(&self, unfinished: i64, needs_attention: i64) {
         self.unfinished.set(unfinished);
         self.needs_attention.set(needs_attention);
+    }
+
+    /// Somebody follows an order from now on.
+    pub fn watch_begun(&self) {
+        self.watches.inc();
+    }
+
+    /// And does no longer.
+    pub fn watch_ended(&self) {
+        self.watches.dec();
     }
 
     /// The sweeper took over `orders`.
@@ -122,6 +141,7 @@ impl OrderMetrics {
             patrols: self.patrols.get(),
             unfinished: self.unfinished.get(),
             needs_attention: self.needs_attention.get(),
+            watches: self.watches.get(),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::storage::orders::Work;
 /// a crash at any line: the next worker sees what was committed, and repeats what was not under the same keys.
 pub(super) async fn drive(context: &Context, mut work: Work, announcer: &Announcer) {
     let order = work.order.id;
-    match drive_to_rest(context, &mut work).await {
+    match drive_to_rest(context, &mut work, announcer).await {
         Ok(Rest::Settled) => {
             info!(%order, status = %work.order.state, "order settled");
             context.metrics.orders.finished(work.order.state.as_str());
@@ -33,10 +33,10 @@ enum Rest {
     Postponed,
 }
 
-async fn drive_to_rest(context: &Context, work: &mut Work) -> Result<Rest, StoreError> {
+async fn drive_to_rest(context: &Context, work: &mut Work, announcer: &Announcer) -> Result<Rest, StoreError> {
     while let Some(step) = work.order.state.pending_step(work.cancel_requested) {
         match steps::run(context, step, work).await? {
-            Progress::Made => {}
+            Progress::Made => announcer.moved(),
             Progress::Later { delay, why } => {
                 context.store.postpone(work.lease, delay, &why).await?;
                 return Ok(Rest::Postponed);

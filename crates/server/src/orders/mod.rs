@@ -2,7 +2,9 @@
 //!
 //! [`service`] takes the calls. [`drive`] brings one order to rest: it asks the rulebook what is next, runs that step
 //! with no transaction open, and commits what came of it under the fence. [`steps`] are those steps, [`payment`] and
-//! [`search`] the long ones; [`dispatch`] finds drivers, and [`patrol`] notices those who fell silent. [`running`] is how calls and workers of this process meet; [`sweeper`] takes up what a dead process left.
+//! [`search`] the long ones; [`dispatch`] finds drivers, and [`patrol`] notices those who fell silent. [`running`] is how
+//! calls and workers of this process meet; [`watch`] is for those who follow an order; [`sweeper`] takes up what a dead
+//! process left.
 //!
 //! A saga is a task of the process, never of a request: a client that hangs up changes nothing but who hears.
 
@@ -16,6 +18,7 @@ mod search;
 pub mod service;
 mod steps;
 pub mod sweeper;
+pub mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +30,7 @@ use tokio_util::task::TaskTracker;
 pub use self::dispatch::Dispatch;
 
 use self::running::Running;
+use self::watch::Watchers;
 use crate::egress::payments::PaymentClient;
 use crate::metrics::Metrics;
 use crate::storage::orders::{OrderStore, Work};
@@ -44,6 +48,8 @@ pub struct Settings {
     pub sweep_batch: usize,
     /// How many sagas this process runs at once; calls above that are refused.
     pub in_flight_max: usize,
+    /// How many watchers this process serves at once; more are refused.
+    pub watchers_max: usize,
     /// How long all sends of one step to the payment provider may take. Shorter than the lease.
     pub payment_timeout: Duration,
 }
@@ -59,6 +65,7 @@ pub struct Context {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) settings: Settings,
     running: Running,
+    watchers: Watchers,
     capacity: Arc<Semaphore>,
     /// The sweeper's own, for when calls take all of the capacity: paid orders go before new ones.
     sweeper_capacity: Arc<Semaphore>,
@@ -80,6 +87,7 @@ impl Context {
         let capacity = Arc::new(Semaphore::new(settings.in_flight_max));
         let sweeper_capacity = Arc::new(Semaphore::new(settings.sweep_batch));
         let running = Running::default();
+        let watchers = Watchers::new(settings.watchers_max);
         Arc::new(Context {
             callers: store.for_callers(),
             store,
@@ -88,6 +96,7 @@ impl Context {
             metrics,
             settings,
             running,
+            watchers,
             capacity,
             sweeper_capacity,
             tasks,

@@ -87,7 +87,7 @@ enum Begun {
 /// The calls on orders.
 #[derive(Clone)]
 pub struct OrderService {
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
 }
 
 impl OrderService {

@@ -34,6 +34,7 @@ mod orders_released;
 mod orders_replayed;
 mod orders_store_faults;
 mod orders_survive;
+mod orders_watched;
 mod rig_itself;
 mod schema;
 mod shutdown;

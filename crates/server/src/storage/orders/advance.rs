@@ -213,7 +213,8 @@ impl OrderStore {
         .map(drop)
     }
 
-    /// Writes a line of the order's log, in the transaction of the change that it tells of.
+    /// Writes a line of the order's log, in the transaction of the change that it tells of. The transaction must hold the
+    /// order's row by then: those who follow the log rely on it (`READ_AFTER`).
     pub(super) async fn log_step(
         &self,
         tx: &Transaction<'_>,

@@ -1,0 +1,262 @@
+//! Who follows an order: one loop a watcher, which looks at the order when a worker of this process moved it, and else
+//! now and then, since another process may have it. It only reads: what a watcher does changes nothing for the order.
+//!
+//! A look is one small statement, a few at a time for all watchers together. What a watcher does not fetch is not
+//! gathered for it: there is no further look before what the last one found has room, so that a slow watcher gets fewer,
+//! larger changes, and one that does not read is let go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use waybill_domain::id::OrderId;
+use waybill_domain::order::Order;
+
+use super::Context;
+use super::running::Progress;
+use super::service::OrderService;
+use crate::metrics::Metrics;
+use crate::storage::StoreError;
+use crate::storage::orders::StepRecord;
+
+/// How long a watcher waits for its next look: after a change, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
+/// Looks at a time, of all watchers: many that wake at once, as after a fault of Postgres, leave connections to others.
+const LOOKS_MAX: usize = 2;
+/// Steps in one change; what is beyond follows at once.
+const STEPS_MAX: usize = 100;
+/// Changes that a watcher has not fetched yet.
+const UNREAD_MAX: usize = 8;
+/// How long so many may stay unread.
+const UNREAD_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long an order is not seen before its watchers are told: longer than a restart of Postgres.
+const BLIND_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What is new about an order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// As it is now.
+    pub order: Order,
+    /// Since the last change, the oldest first.
+    pub steps: Vec<StepRecord>,
+    /// The last step that the watcher knows: where to go on.
+    pub last_step: i64,
+}
+
+/// The changes of one order. It ends when the order is at rest, or with why it is not followed any more.
+pub type Changes = ReceiverStream<Result<Change, WatchError>>;
+
+/// Why an order is not, or no longer, followed.
+#[derive(Debug, Error)]
+pub enum WatchError {
+    /// There is no such order.
+    #[error("there is no such order")]
+    NotFound,
+    /// This process has as many watchers as it may.
+    #[error("too many orders are watched")]
+    TooMany,
+    /// The watcher does not fetch what there is.
+    #[error("{UNREAD_MAX} changes were not read for {} s", UNREAD_TIME_MAX.as_secs())]
+    Unread,
+    /// This process ends.
+    #[error("the server is draining")]
+    Draining,
+    /// A store failed; for long, if the watch had begun.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What the watchers of a process share.
+pub(super) struct Watchers {
+    places: Arc<Semaphore>,
+    looks: Semaphore,
+}
+
+/// One of the places. Dropped, it is free again.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    metrics: Arc<Metrics>,
+}
+
+/// One watcher, and what it knows.
+struct Watcher {
+    context: Arc<Context>,
+    id: OrderId,
+    /// The last step that it knows.
+    last_step: i64,
+    /// The order as it was last told.
+    told: Option<Order>,
+    next: Next,
+    /// Of the worker that has the order, if it is one of this process.
+    progress: Progress,
+    _place: Place,
+}
+
+/// What a watcher does after it told what it saw.
+#[derive(Clone, Copy)]
+enum Next {
+    /// Nothing until the order moves on.
+    Wait,
+    /// There is more than one change holds.
+    LookAgain,
+    /// The order is at rest, and all of it is told.
+    End,
+}
+
+impl OrderService {
+    /// Follows an order: first as it is now, with its steps after `after_step`, then each change, until it is at rest.
+    /// Without `after_step` only steps from now on are told.
+    pub async fn watch(&self, id: OrderId, after_step: Option<i64>) -> Result<Changes, WatchError> {
+        let context = &self.context;
+        if context.draining.is_cancelled() {
+            return Err(WatchError::Draining);
+        }
+        let place = context.watchers.place(&context.metrics)?;
+        let last_step = match after_step {
+            Some(step) => step,
+            None => context.callers.last_step(id).await?,
+        };
+        let mut watcher = Watcher {
+            context: Arc::clone(context),
+            id,
+            last_step,
+            told: None,
+            next: Next::Wait,
+            progress: Progress::default(),
+            _place: place,
+        };
+        // Within the call, so that what cannot be watched is refused.
+        let first = watcher.look().await?;
+        let (changes, receiver) = mpsc::channel(UNREAD_MAX + 1);
+        context.tasks.spawn(watcher.run(first, changes));
+        Ok(ReceiverStream::new(receiver))
+    }
+}
+
+impl Watchers {
+    /// Room for so many.
+    pub(super) fn new(watchers_max: usize) -> Watchers {
+        Watchers {
+            places: Arc::new(Semaphore::new(watchers_max)),
+            looks: Semaphore::new(LOOKS_MAX),
+        }
+    }
+
+    fn place(&self, metrics: &Arc<Metrics>) -> Result<Place, WatchError> {
+        let permit = Arc::clone(&self.places).try_acquire_owned();
+        let permit = permit.map_err(|_| WatchError::TooMany)?;
+        metrics.orders.watch_begun();
+        Ok(Place {
+            _permit: permit,
+            metrics: Arc::clone(metrics),
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.orders.watch_ended();
+    }
+}
+
+impl Watcher {
+    async fn run(mut self, first: Option<Change>, changes: mpsc::Sender<Result<Change, WatchError>>) {
+        // Room for the last word is kept from the beginning: a watch that is cut must not look like one that is done.
+        let Ok(last_word) = changes.clone().reserve_owned().await else {
+            return;
+        };
+        let context = Arc::clone(&self.context);
+        let end = tokio::select! {
+            biased;
+            end = self.follow(first, &changes) => end,
+            () = context.draining.cancelled() => Err(WatchError::Draining),
+            // Whoever asked is gone.
+            () = changes.closed() => Ok(()),
+        };
+        if let Err(error) = end {
+            last_word.send(Err(error));
+        }
+    }
+
+    async fn follow(
+        &mut self,
+        first: Option<Change>,
+        changes: &mpsc::Sender<Result<Change, WatchError>>,
+    ) -> Result<(), WatchError> {
+        let mut news = first;
+        let mut seen_at = Instant::now();
+        let mut pause = PAUSE.0;
+        loop {
+            if let Some(change) = news {
+                match timeout(UNREAD_TIME_MAX, changes.send(Ok(change))).await {
+                    Ok(Ok(())) => pause = PAUSE.0,
+                    Ok(Err(_)) => return Ok(()),
+                    Err(_) => return Err(WatchError::Unread),
+                }
+            }
+            match self.next {
+                Next::End => return Ok(()),
+                Next::LookAgain => {}
+                Next::Wait => {
+                    self.wait(pause).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            }
+            news = match self.look().await {
+                Err(WatchError::Store(StoreError::Unavailable { .. } | StoreError::Busy { .. }))
+                    if seen_at.elapsed() < BLIND_TIME_MAX =>
+                {
+                    None
+                }
+                seen => {
+                    seen_at = Instant::now();
+                    seen?
+                }
+            };
+        }
+    }
+
+    /// Until a worker of this process moves the order on; or until the next look is due, jittered so that those who
+    /// watch one order do not look in step.
+    async fn wait(&mut self, pause: Duration) {
+        let pause = pause.mul_f64(rand::rng().random_range(0.75..1.25));
+        tokio::select! {
+            () = self.progress.made() => {}
+            () = sleep(pause) => {}
+        }
+    }
+
+    /// What is new since the last look, if anything is.
+    async fn look(&mut self) -> Result<Option<Change>, WatchError> {
+        self.next = Next::Wait;
+        let context = Arc::clone(&self.context);
+        let _turn = context.watchers.looks.acquire().await;
+        // Before the look, so that what happens while it is made wakes us for the next one.
+        self.progress = context.running.progress(self.id);
+        let seen = context.callers.read_after(self.id, self.last_step, STEPS_MAX).await?;
+        let (order, steps) = seen.ok_or(WatchError::NotFound)?;
+        self.next = if steps.len() >= STEPS_MAX {
+            Next::LookAgain
+        } else if order.state.is_terminal() {
+            Next::End
+        } else {
+            Next::Wait
+        };
+        if steps.is_empty() && self.told.as_ref() == Some(&order) {
+            return Ok(None);
+        }
+        if let Some(last) = steps.last() {
+            self.last_step = last.id;
+        }
+        self.told = Some(order.clone());
+        Ok(Some(Change {
+            order,
+            steps,
+            last_step: self.last_step,
+        }))
+    }
+}
