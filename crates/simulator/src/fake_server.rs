@@ -277,6 +277,13 @@ impl OrderService for Script {
         Err(Status::unimplemented("not part of this server"))
     }
 
+    async fn release_driver(
+        &self,
+        _: Request<order::ReleaseDriverRequest>,
+    ) -> Result<Response<order::ReleaseDriverResponse>, Status> {
+        Err(Status::unimplemented("not part of this server"))
+    }
+
     async fn cancel_order(
         &self,
         _: Request<order::CancelOrderRequest>,
