@@ -1,12 +1,17 @@
 //! The generated code of the contract in `proto/`: messages, clients and servers. The comments of the contract are the
-//! documentation of these items.
+//! documentation of these items. By hand is [`Encoded`] alone: the answer of `CreateOrder` on the server's side.
 #![allow(missing_docs, clippy::pedantic, reason = "generated")]
+
+mod encoded;
+
+pub use self::encoded::Encoded;
 
 /// Orders and their payments.
 pub mod order {
     /// `waybill.order.v1`
     pub mod v1 {
         tonic::include_proto!("waybill.order.v1");
+        tonic::include_proto!("servers/waybill.order.v1");
     }
 }
 
@@ -15,6 +20,7 @@ pub mod location {
     /// `waybill.location.v1`
     pub mod v1 {
         tonic::include_proto!("waybill.location.v1");
+        tonic::include_proto!("servers/waybill.location.v1");
     }
 }
 
@@ -23,6 +29,7 @@ pub mod fleet {
     /// `waybill.fleet.v1`
     pub mod v1 {
         tonic::include_proto!("waybill.fleet.v1");
+        tonic::include_proto!("servers/waybill.fleet.v1");
     }
 }
 

@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
+use waybill_proto::Encoded;
 use waybill_proto::location::v1 as location;
 use waybill_proto::location::v1::location_service_server::{LocationService, LocationServiceServer};
 use waybill_proto::order::v1 as order;
@@ -220,10 +221,7 @@ fn point(position: Option<location::LatLng>) -> Point {
 
 #[tonic::async_trait]
 impl OrderService for Script {
-    async fn create_order(
-        &self,
-        request: Request<order::CreateOrderRequest>,
-    ) -> Result<Response<order::CreateOrderResponse>, Status> {
+    async fn create_order(&self, request: Request<order::CreateOrderRequest>) -> Result<Response<Encoded>, Status> {
         let request = request.into_inner();
         self.note(|seen| seen.creates.push(request.clone()));
         if let Some(refusal) = self.create_refusals.lock().unwrap().pop_front() {
@@ -243,7 +241,8 @@ impl OrderService for Script {
             seen.orders.insert(key, (request.clone(), settled.clone()));
             Ok(settled)
         })
-        .map(|order| Response::new(order::CreateOrderResponse { order: Some(order) }))
+        .map(|order| order::CreateOrderResponse { order: Some(order) })
+        .map(|answer| Response::new(Encoded::of(&answer)))
     }
 
     async fn complete_order(

@@ -188,7 +188,7 @@ impl Parts {
         let live = LiveStore::new(stores.redis.clone(), keys, settings::live(&config));
         let orders = OrderStore::new(
             stores.postgres.clone(),
-            Arc::new(grpc::answer_bytes),
+            Arc::new(grpc::answer),
             settings::order_store(&config, instance.clone()),
         );
         let dispatch = settings::dispatch(&config, live.clone(), orders.clone());

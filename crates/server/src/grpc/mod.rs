@@ -16,7 +16,7 @@ mod status;
 pub use self::fleet::FleetApi;
 pub use self::location::{LocationApi, LocationLimits};
 pub use self::order::OrderApi;
-pub use self::render::answer_bytes;
+pub use self::render::answer;
 
 /// The full path of every method, for the metrics.
 pub const METHODS: &[&str] = &[

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use prost::Message as _;
-use tonic::metadata::MetadataValue;
-use tonic::{Request, Response, Status};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Extensions, Request, Response, Status};
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::OrderRequest;
 use waybill_domain::reason::Reason;
+use waybill_proto::Encoded;
 use waybill_proto::order::v1 as pb;
 use waybill_proto::order::v1::order_service_server::OrderService as Api;
 
@@ -47,26 +47,11 @@ impl OrderApi {
 
 #[tonic::async_trait]
 impl Api for OrderApi {
-    async fn create_order(
-        &self,
-        request: Request<pb::CreateOrderRequest>,
-    ) -> Result<Response<pb::CreateOrderResponse>, Status> {
+    async fn create_order(&self, request: Request<pb::CreateOrderRequest>) -> Result<Response<Encoded>, Status> {
         let order = parse_create(request.get_ref())?;
         self.admit(Class::Orders, &principal::user(&order.user), &request)
             .await?;
-        match self.orders.place(&order, deadline(&request)).await? {
-            Placed::Settled(order) => Ok(Response::new(pb::CreateOrderResponse {
-                order: Some(render::order(&order)),
-            })),
-            Placed::Stored(bytes) => stored(&bytes),
-            Placed::Replayed(bytes) => {
-                let mut response = stored(&bytes)?;
-                response
-                    .metadata_mut()
-                    .insert("idempotent-replayed", MetadataValue::from_static("true"));
-                Ok(response)
-            }
-        }
+        given(self.orders.place(&order, deadline(&request)).await?)
     }
 
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
@@ -160,11 +145,25 @@ fn told(change: Change) -> pb::WatchOrderResponse {
     }
 }
 
-/// A stored answer.
-fn stored(bytes: &[u8]) -> Result<Response<pb::CreateOrderResponse>, Status> {
-    pb::CreateOrderResponse::decode(bytes)
-        .map(Response::new)
-        .map_err(|_| Status::internal("the stored answer cannot be read"))
+/// The answer as it is stored, to the byte: it is not read here, since another version may have written it.
+fn given(Placed { answer, replayed }: Placed) -> Result<Response<Encoded>, Status> {
+    let mut metadata = MetadataMap::new();
+    if replayed {
+        metadata.insert("idempotent-replayed", MetadataValue::from_static("true"));
+    }
+    match Code::from(i32::from(answer.code)) {
+        Code::Ok => Ok(Response::from_parts(
+            metadata,
+            Encoded(answer.body),
+            Extensions::default(),
+        )),
+        code => Err(Status::with_details_and_metadata(
+            code,
+            answer.message,
+            answer.details.into(),
+            metadata,
+        )),
+    }
 }
 
 /// The caller's deadline. The layer before the services gives every unary call one.

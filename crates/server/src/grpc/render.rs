@@ -11,14 +11,19 @@ use waybill_proto::fleet::v1 as fleet;
 use waybill_proto::location::v1::LatLng;
 use waybill_proto::order::v1 as pb;
 
-use crate::storage::orders::StepRecord;
+use crate::storage::orders::{StepRecord, StoredAnswer};
 
-/// The answer to CreateOrder, encoded: what is stored with a settled order, and given to every later call with its key.
-pub fn answer_bytes(order: &Order) -> Vec<u8> {
-    pb::CreateOrderResponse {
+/// The answer to CreateOrder for a settled order: what is stored with it, and given to every call with its key.
+pub fn answer(order: &Order) -> StoredAnswer {
+    let message = pb::CreateOrderResponse {
         order: Some(self::order(order)),
+    };
+    StoredAnswer {
+        code: 0,
+        message: String::new(),
+        details: Vec::new(),
+        body: message.encode_to_vec(),
     }
-    .encode_to_vec()
 }
 
 /// An order, without its steps.

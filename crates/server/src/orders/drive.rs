@@ -16,7 +16,9 @@ pub(super) async fn drive(context: &Context, mut work: Work, announcer: &Announc
         Ok(Rest::Settled) => {
             info!(%order, status = %work.order.state, "order settled");
             context.metrics.orders.finished(work.order.state.as_str());
-            announcer.settled(work.order);
+            if let Some(answer) = work.answer {
+                announcer.settled(answer);
+            }
         }
         Ok(Rest::Postponed) => debug!(%order, status = %work.order.state, "order postponed"),
         // Nothing to mend here: the lease runs out, or another worker has it already.

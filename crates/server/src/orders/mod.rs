@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::dispatch::Dispatch;
 
-use self::running::Running;
+use self::running::{Running, Settling};
 use self::watch::Watchers;
 use crate::egress::payments::PaymentClient;
 use crate::metrics::Metrics;
@@ -112,14 +112,16 @@ impl Context {
         }
     }
 
-    /// Works on the order in a task of the process.
-    fn spawn(self: &Arc<Self>, work: Work, permit: OwnedSemaphorePermit) {
+    /// Works on the order in a task of the process; where that task tells that it is settled.
+    fn spawn(self: &Arc<Self>, work: Work, permit: OwnedSemaphorePermit) -> Settling {
         let context = Arc::clone(self);
         let announced = context.running.begin(work.order.id);
+        let settling = announced.settling();
         self.tasks.spawn(async move {
             Box::pin(drive::drive(&context, work, &announced)).await;
             drop(announced);
             drop(permit);
         });
+        settling
     }
 }

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 use waybill_domain::id::OrderId;
-use waybill_domain::order::Order;
 
-type Orders = Arc<Mutex<HashMap<OrderId, watch::Receiver<Option<Order>>>>>;
+use crate::storage::orders::StoredAnswer;
+
+type Orders = Arc<Mutex<HashMap<OrderId, watch::Receiver<Option<StoredAnswer>>>>>;
 
 /// The orders that this process works on.
 #[derive(Default)]
@@ -18,15 +19,18 @@ pub(super) struct Running {
 /// A worker's side. Dropped, it tells all who wait that this worker is done with the order, settled or not.
 pub(super) struct Announcer {
     id: OrderId,
-    sender: watch::Sender<Option<Order>>,
+    sender: watch::Sender<Option<StoredAnswer>>,
     orders: Orders,
 }
 
 /// A watcher's side: what wakes it. Without a worker in this process, nothing does.
 #[derive(Default)]
 pub(super) struct Progress {
-    worker: Option<watch::Receiver<Option<Order>>>,
+    worker: Option<watch::Receiver<Option<StoredAnswer>>>,
 }
+
+/// A caller's side.
+pub(super) struct Settling(watch::Receiver<Option<StoredAnswer>>);
 
 impl Running {
     /// A worker begins.
@@ -45,12 +49,11 @@ impl Running {
         lock(&self.orders).contains_key(&id)
     }
 
-    /// The settled order, as soon as this process settles it. `None`: nobody here works on it, or they stopped before
+    /// The order's answer, as soon as this process settles it. `None`: nobody here works on it, or they stopped before
     /// it was settled.
-    pub(super) async fn settled(&self, id: OrderId) -> Option<Order> {
-        let mut receiver = lock(&self.orders).get(&id)?.clone();
-        let settled = receiver.wait_for(Option::is_some).await.ok()?;
-        settled.clone()
+    pub(super) async fn settled(&self, id: OrderId) -> Option<StoredAnswer> {
+        let receiver = lock(&self.orders).get(&id)?.clone();
+        Settling(receiver).settled().await
     }
 
     /// The progress of the order from now on.
@@ -80,9 +83,22 @@ impl Announcer {
         self.sender.send_modify(|_| {});
     }
 
-    /// Tells all who wait that the order is settled.
-    pub(super) fn settled(&self, order: Order) {
-        self.sender.send_replace(Some(order));
+    /// For the call that began the order: taken before the worker runs, it misses nothing, however soon the order ends.
+    pub(super) fn settling(&self) -> Settling {
+        Settling(self.sender.subscribe())
+    }
+
+    /// Tells all who wait that the order is settled, and what is answered.
+    pub(super) fn settled(&self, answer: StoredAnswer) {
+        self.sender.send_replace(Some(answer));
+    }
+}
+
+impl Settling {
+    /// The order's answer. `None`: the worker stopped before the order was settled.
+    pub(super) async fn settled(mut self) -> Option<StoredAnswer> {
+        let settled = self.0.wait_for(Option::is_some).await.ok()?;
+        settled.clone()
     }
 }
 
@@ -100,7 +116,7 @@ impl Drop for Announcer {
 }
 
 /// The map is never left half changed, so a panic elsewhere does not spoil it.
-fn lock(orders: &Orders) -> std::sync::MutexGuard<'_, HashMap<OrderId, watch::Receiver<Option<Order>>>> {
+fn lock(orders: &Orders) -> std::sync::MutexGuard<'_, HashMap<OrderId, watch::Receiver<Option<StoredAnswer>>>> {
     orders.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -132,5 +148,45 @@ mod tests {
         let mut progress = running.progress(id);
         drop(worker);
         timeout(DEADLINE, progress.made()).await.expect("woken by the end");
+    }
+
+    fn answer() -> StoredAnswer {
+        StoredAnswer {
+            code: 0,
+            message: String::new(),
+            details: Vec::new(),
+            body: b"settled".to_vec(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_order_that_ends_before_its_call_looks_is_not_missed() {
+        let running = Running::default();
+        let worker = running.begin(OrderId::new(Uuid::from_u128(1)));
+        let settling = worker.settling();
+        worker.settled(answer());
+        drop(worker);
+        assert_eq!(settling.settled().await, Some(answer()));
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_stops_without_an_answer_is_not_waited_for() {
+        let running = Running::default();
+        let id = OrderId::new(Uuid::from_u128(1));
+        let worker = running.begin(id);
+        let settling = worker.settling();
+        drop(worker);
+        assert_eq!(settling.settled().await, None);
+        assert!(!running.has(id));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_joins_hears_the_answer_of_the_later_worker() {
+        let running = Running::default();
+        let id = OrderId::new(Uuid::from_u128(1));
+        let (first, second) = (running.begin(id), running.begin(id));
+        drop(first);
+        let (heard, ()) = tokio::join!(running.settled(id), async { second.settled(answer()) });
+        assert_eq!(heard, Some(answer()));
     }
 }

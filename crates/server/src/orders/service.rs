@@ -11,9 +11,10 @@ use waybill_domain::order::{Order, OrderRequest, ReleaseReason};
 use waybill_domain::reason::Reason;
 
 use super::Context;
+use super::running::Settling;
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
-use crate::storage::orders::{Accepted, Cancelled, Completed, Earlier, ListFilter, Lost, StepRecord};
+use crate::storage::orders::{Accepted, Cancelled, Completed, Earlier, ListFilter, Lost, StepRecord, StoredAnswer};
 
 /// The least time in which an order can be accepted and answered. With less left, nothing is begun.
 const ACCEPT_TIME_MIN: Duration = Duration::from_millis(500);
@@ -24,13 +25,12 @@ const POLL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_m
 
 /// The answer to a placed order.
 #[derive(Debug)]
-pub enum Placed {
-    /// Settled by this call.
-    Settled(Box<Order>),
-    /// Settled by a later worker of this call's order: the stored answer.
-    Stored(Vec<u8>),
-    /// Settled before, or by the call that this one joined: the very bytes of that answer.
-    Replayed(Vec<u8>),
+pub struct Placed {
+    /// As it is stored.
+    pub answer: StoredAnswer,
+    /// Whether another call made the order: before, or at the same time. A call whose own order is settled by a later
+    /// worker hears its answer for the first time.
+    pub replayed: bool,
 }
 
 /// Why an order was not placed, or not answered.
@@ -78,8 +78,8 @@ pub enum OrderError {
 
 /// Whose order it is.
 enum Begun {
-    /// A worker of this process has it.
-    Here(OrderId),
+    /// A worker of this process has it, and tells here when it is settled.
+    Here(OrderId, Settling),
     /// The key made it before.
     Earlier(Earlier),
 }
@@ -100,17 +100,24 @@ impl OrderService {
     pub async fn place(&self, request: &OrderRequest, deadline: Deadline) -> Result<Placed, PlaceError> {
         let earlier = match self.preflight(deadline).await {
             Ok(permit) => match self.begin(request.clone(), permit).await? {
-                Begun::Here(id) => return self.settle(id, request, deadline).await,
+                Begun::Here(id, settling) => {
+                    let answer = self.settle(id, settling, request, deadline).await?;
+                    return Ok(Placed {
+                        answer,
+                        replayed: false,
+                    });
+                }
                 Begun::Earlier(earlier) => earlier,
             },
             // Replays need none of what a new order needs.
             Err(refusal) => self.context.callers.find_earlier(request).await?.ok_or(refusal)?,
         };
-        match earlier.answer {
-            _ if earlier.hash != request.hash() => Err(PlaceError::KeyReused),
-            Some(bytes) => Ok(Placed::Replayed(bytes)),
-            None => Ok(Placed::Replayed(self.stored(earlier.order, request, deadline).await?)),
-        }
+        let answer = match earlier.answer {
+            _ if earlier.hash != request.hash() => return Err(PlaceError::KeyReused),
+            Some(answer) => answer,
+            None => self.stored(earlier.order, request, deadline).await?,
+        };
+        Ok(Placed { answer, replayed: true })
     }
 
     /// Accepts the order and sets a worker on it, in a task of its own: a caller that hangs up in between leaves no
@@ -122,8 +129,7 @@ impl OrderService {
                 Accepted::Earlier(earlier) => Ok(Begun::Earlier(earlier)),
                 Accepted::New(work) => {
                     let id = work.order.id;
-                    context.spawn(*work, permit);
-                    Ok(Begun::Here(id))
+                    Ok(Begun::Here(id, context.spawn(*work, permit)))
                 }
             }
         });
@@ -229,23 +235,34 @@ impl OrderService {
     }
 
     /// Waits for the order that this call began.
-    async fn settle(&self, id: OrderId, request: &OrderRequest, deadline: Deadline) -> Result<Placed, PlaceError> {
-        match self.wait(deadline, self.context.running.settled(id)).await {
-            Some(Some(order)) => Ok(Placed::Settled(Box::new(order))),
+    async fn settle(
+        &self,
+        id: OrderId,
+        settling: Settling,
+        request: &OrderRequest,
+        deadline: Deadline,
+    ) -> Result<StoredAnswer, PlaceError> {
+        match self.wait(deadline, settling.settled()).await {
+            Some(Some(answer)) => Ok(answer),
             // Put off: whoever takes it up next settles it.
-            Some(None) => Ok(Placed::Stored(self.stored(id, request, deadline).await?)),
+            Some(None) => self.stored(id, request, deadline).await,
             None => Err(PlaceError::InProgress(id)),
         }
     }
 
     /// Waits for the stored answer of an order that a later worker settles, in this process or another.
-    async fn stored(&self, id: OrderId, request: &OrderRequest, deadline: Deadline) -> Result<Vec<u8>, PlaceError> {
+    async fn stored(
+        &self,
+        id: OrderId,
+        request: &OrderRequest,
+        deadline: Deadline,
+    ) -> Result<StoredAnswer, PlaceError> {
         let stored = self.poll(id, || async {
             let earlier = self.context.callers.find_earlier(request).await?;
             Ok(earlier.and_then(|earlier| earlier.answer))
         });
         match self.wait(deadline, stored).await.transpose()?.flatten() {
-            Some(bytes) => Ok(bytes),
+            Some(answer) => Ok(answer),
             None => Err(PlaceError::InProgress(id)),
         }
     }

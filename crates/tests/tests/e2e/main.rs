@@ -23,6 +23,7 @@ mod locations_history;
 mod locations_limits;
 mod locations_uplink;
 mod ops;
+mod orders_answers;
 mod orders_cancelled;
 mod orders_leases;
 mod orders_looked_up;

@@ -9,7 +9,8 @@ use waybill_domain::id::OrderId;
 use waybill_domain::order::{Event, Order, OrderRequest, RequestHash, State};
 use waybill_domain::payment::Operation;
 
-use super::{Lease, OrderStore, Work};
+use super::answer::answer;
+use super::{Lease, OrderStore, StoredAnswer, Work};
 use crate::storage::StoreError;
 
 /// What became of a request.
@@ -29,7 +30,7 @@ pub struct Earlier {
     /// Of the request that made it.
     pub hash: RequestHash,
     /// Its answer, once it is settled.
-    pub answer: Option<Vec<u8>>,
+    pub answer: Option<StoredAnswer>,
 }
 
 statements! {
@@ -42,7 +43,8 @@ statements! {
              on conflict (user_id, idempotency_key) do nothing
              returning created_at";
     SET_CHARGING = "update order_sagas set status = $2 where order_id = $1 and fence = 1 and status = 'started'";
-    FIND_EARLIER = "select order_id, request_hash, response_body
+    FIND_EARLIER = "select order_id, request_hash,
+                           response_code, response_message, response_details, response_body
                       from order_sagas
                      where user_id = $1 and idempotency_key = $2";
 }
@@ -74,7 +76,7 @@ impl OrderStore {
         Ok(Some(Earlier {
             order: OrderId::new(row.try_get::<_, Uuid>("order_id")?),
             hash: RequestHash(hash),
-            answer: row.try_get("response_body")?,
+            answer: answer(&row)?,
         }))
     }
 
@@ -137,6 +139,7 @@ impl OrderStore {
             needs_attention: None,
             reassignments: 0,
             search_from: None,
+            answer: None,
         }))
     }
 }

@@ -7,7 +7,8 @@ use waybill_domain::money::Money;
 use waybill_domain::order::{Event, FailureReason, Order, Payment, Refund};
 use waybill_domain::payment::{Operation, ProviderKey};
 
-use super::{Lease, OrderStore, Work, money};
+use super::answer::answer;
+use super::{Lease, OrderStore, StoredAnswer, Work, money};
 use crate::storage::StoreError;
 
 /// What a step found out, with what is to be stored of it.
@@ -80,18 +81,20 @@ statements! {
               from order_sagas
              where order_id = $1 and fence = $2 and status = $3
                for update";
-    /// Moves the order on. With the saga end the lease and the need for a person to look.
+    /// Moves the order on. With the saga end the lease and the need for a person to look. The answer is that of the first
+    /// time that the order came to rest; an order whose key is forgotten keeps none, for nobody can ask for it.
     SET_STATUS = "update order_sagas
                      set status = $4, failure_reason = $5, updated_at = now(),
                          finished_at = case when $6 then now() end,
                          lease_owner = case when $6 then null else lease_owner end,
                          lease_until = case when $6 then null else now() + make_interval(secs => $7) end,
-                         response_code = case when $6 then coalesce(response_code, 0) else response_code end,
-                         response_message = case when $6 then coalesce(response_message, '') else response_message end,
-                         response_details = case when $6 then coalesce(response_details, '') else response_details end,
-                         response_body = coalesce(response_body, $8),
+                         response_code = case when idempotency_key is not null then coalesce(response_code, $8) end,
+                         response_message = case when idempotency_key is not null then coalesce(response_message, $9) end,
+                         response_details = case when idempotency_key is not null then coalesce(response_details, $10) end,
+                         response_body = case when idempotency_key is not null then coalesce(response_body, $11) end,
                          needs_attention = case when not $6 then needs_attention end
-                   where order_id = $1 and fence = $2 and status = $3";
+                   where order_id = $1 and fence = $2 and status = $3
+                  returning response_code, response_message, response_details, response_body";
     /// The round is that of the search under way: how many drivers the order has lost.
     INSERT_STEP = "insert into order_saga_steps (order_id, step, status, detail, fence, actor, round)
                    select $1, $2, $3, $4, $5, $6, reassignments from order_sagas where order_id = $1";
@@ -110,22 +113,29 @@ impl OrderStore {
         let tx = client.transaction().await?;
         let (now, cancel_requested) = hold(&tx, work).await?;
 
-        let next = Work {
-            order: after(&work.order, outcome, now)?,
-            cancel_requested,
-            ..work.clone()
-        };
-        try_join!(self.set_status(&tx, work, &next.order), self.record(&tx, work, outcome))?;
+        let order = after(&work.order, outcome, now)?;
+        let (answer, ()) = try_join!(self.set_status(&tx, work, &order), self.record(&tx, work, outcome))?;
         tx.commit().await?;
-        Ok(next)
+        Ok(Work {
+            order,
+            cancel_requested,
+            answer,
+            ..work.clone()
+        })
     }
 
-    /// Writes the order's new status, and with the end of the saga its answer.
-    pub(super) async fn set_status(&self, tx: &Transaction<'_>, work: &Work, next: &Order) -> Result<(), StoreError> {
+    /// Writes the order's new status, and with the end of the saga its answer: the one to give, which is what is stored.
+    pub(super) async fn set_status(
+        &self,
+        tx: &Transaction<'_>,
+        work: &Work,
+        next: &Order,
+    ) -> Result<Option<StoredAnswer>, StoreError> {
         let finished = next.state.is_terminal();
-        let answer = finished.then(|| (self.render)(next));
-        let rows = SET_STATUS
-            .execute(
+        let rendered = finished.then(|| (self.render)(next));
+        let new = rendered.as_ref();
+        let row = SET_STATUS
+            .query_opt(
                 tx,
                 &[
                     &work.lease.order.uuid(),
@@ -135,11 +145,15 @@ impl OrderStore {
                     &next.failure_reason.map(FailureReason::as_str),
                     &finished,
                     &self.settings.lease_secs,
-                    &answer,
+                    &new.map(|answer| answer.code),
+                    &new.map(|answer| answer.message.as_str()),
+                    &new.map(|answer| answer.details.as_slice()),
+                    &new.map(|answer| answer.body.as_slice()),
                 ],
             )
-            .await?;
-        if rows == 1 { Ok(()) } else { Err(fenced(work.lease)) }
+            .await?
+            .ok_or_else(|| fenced(work.lease))?;
+        Ok(if finished { answer(&row)?.or(rendered) } else { None })
     }
 
     /// Writes what belongs to the outcome beside the status: the step, the attempt, the money.

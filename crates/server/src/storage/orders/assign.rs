@@ -124,7 +124,7 @@ impl OrderStore {
             ..work.order.clone()
         };
         let detail = detail(candidates, &chosen);
-        try_join!(
+        let ((), answer, ()) = try_join!(
             record_assignment(&tx, work, &chosen),
             self.set_status(&tx, work, &next),
             self.log_step(&tx, work.lease, "assign", "succeeded", &detail),
@@ -132,6 +132,7 @@ impl OrderStore {
         tx.commit().await?;
         Ok(Ok(Work {
             order: next,
+            answer,
             ..work.clone()
         }))
     }

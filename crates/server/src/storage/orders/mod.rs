@@ -2,6 +2,7 @@
 //!
 //! * [`accept`]: T0 and T1 of the saga, the claim of the key and the intent to charge;
 //! * [`advance`]: T2, T4 and T5, one event each, under the fence;
+//! * [`answer`]: what was answered first to a key;
 //! * [`assign`]: T3, the driver;
 //! * [`release`]: what comes after success: completion and cancellation;
 //! * [`lose`]: a driver who does not serve the order after all;
@@ -11,6 +12,7 @@
 
 pub(super) mod accept;
 pub(super) mod advance;
+mod answer;
 pub(super) mod assign;
 pub(super) mod lease;
 pub(super) mod lose;
@@ -27,6 +29,7 @@ use waybill_domain::order::Order;
 
 pub use self::accept::{Accepted, Earlier};
 pub use self::advance::{Doubt, Outcome};
+pub use self::answer::StoredAnswer;
 pub use self::assign::{Assigned, Candidate};
 pub use self::lease::{Postponement, Renewal};
 pub use self::lose::{Bound, Lost};
@@ -38,7 +41,7 @@ use super::postgres::Postgres;
 
 /// Renders the answer to CreateOrder for a settled order. It is stored in the transaction that settles the order, and
 /// given to every later call with the same key. Storage does not look inside.
-pub type RenderAnswer = Arc<dyn Fn(&Order) -> Vec<u8> + Send + Sync>;
+pub type RenderAnswer = Arc<dyn Fn(&Order) -> StoredAnswer + Send + Sync>;
 
 /// How the orders of this process are stored.
 #[derive(Clone)]
@@ -85,6 +88,8 @@ pub struct Work {
     pub reassignments: i32,
     /// Since when another driver is looked for, once one was lost; the first search begins with the charge.
     pub search_from: Option<Timestamp>,
+    /// What the call that made the order is answered, once this worker brought it to rest.
+    pub answer: Option<StoredAnswer>,
 }
 
 impl OrderStore {

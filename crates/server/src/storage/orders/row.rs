@@ -106,6 +106,7 @@ pub(super) fn work(row: &Row) -> Result<Work, StoreError> {
         needs_attention: get(row, "needs_attention")?,
         reassignments: get(row, "reassignments")?,
         search_from: get(row, "search_from")?,
+        answer: None,
         order,
     })
 }

@@ -7,6 +7,7 @@ mod builder;
 mod clients;
 mod judge;
 pub mod process;
+mod raw;
 mod stores;
 mod until;
 
