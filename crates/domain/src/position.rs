@@ -13,7 +13,8 @@ pub enum PositionError {
     LongitudeOutOfRange,
 }
 
-/// A point on the globe. Invariant: both coordinates are finite and in range.
+/// A point on the globe. Invariant: both coordinates are finite and in range, and zero has no sign, so that equal
+/// coordinates have equal bits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Position {
     lat_deg: f64,
@@ -30,7 +31,11 @@ impl Position {
         if !(-180.0..=180.0).contains(&lon_deg) {
             return Err(PositionError::LongitudeOutOfRange);
         }
-        Ok(Position { lat_deg, lon_deg })
+        // -0.0 and 0.0 are one number; the sum of the two is 0.0 (IEEE 754), and nothing else changes.
+        Ok(Position {
+            lat_deg: lat_deg + 0.0,
+            lon_deg: lon_deg + 0.0,
+        })
     }
 
     /// Degrees north, -90 to 90.
@@ -47,6 +52,13 @@ impl Position {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zero_has_no_sign() {
+        let position = Position::new(-0.0, -0.0).unwrap();
+        assert_eq!(position.lat_deg().to_bits(), 0.0_f64.to_bits());
+        assert_eq!(position.lon_deg().to_bits(), 0.0_f64.to_bits());
+    }
 
     #[test]
     fn the_whole_globe_and_nothing_else() {

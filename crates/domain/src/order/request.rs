@@ -31,8 +31,9 @@ impl OrderRequest {
     /// The hash of all that the request asks for. The key is left out: it is what the hash is compared under.
     ///
     /// The canonical form is the fields in a fixed order, each preceded by its length, so that no two requests share
-    /// one; coordinates are their bits. Requests that differ in spelling alone (0.0 and -0.0) count as different, which
-    /// is the safe side.
+    /// one; coordinates are their bits. It is made of parsed values, so requests that differ in spelling alone have the
+    /// same: the order and presence of fields on the wire and the sign of zero are gone by then, and currencies have one
+    /// spelling. Values are not interpreted further: 180 and -180 degrees east count as two places.
     pub fn hash(&self) -> RequestHash {
         let mut hash = Sha256::new();
         let mut field = |bytes: &[u8]| {
@@ -118,6 +119,27 @@ mod tests {
         for other in &others {
             assert_ne!(other.hash(), request().hash(), "{other:?}");
         }
+    }
+
+    /// Two spellings on the wire, one number: a client that computes its coordinates may send either.
+    #[test]
+    fn zero_and_minus_zero_are_the_same_request() {
+        let at = |lat, lon| OrderRequest {
+            pickup: Position::new(lat, lon).unwrap(),
+            drop_off: Some(Position::new(lon, lat).unwrap()),
+            ..request()
+        };
+        assert_eq!(at(-0.0, -0.0).hash(), at(0.0, 0.0).hash());
+        assert_eq!(at(37.7749, -0.0).hash(), at(37.7749, 0.0).hash());
+    }
+
+    #[test]
+    fn a_drop_off_at_zero_is_not_the_lack_of_one() {
+        let to_zero = OrderRequest {
+            drop_off: Some(Position::new(0.0, 0.0).unwrap()),
+            ..request()
+        };
+        assert_ne!(to_zero.hash(), request().hash());
     }
 
     #[test]
