@@ -22,6 +22,10 @@ const PREFIX: &str = "WAYBILL_";
 /// Variables with our prefix that are not settings: they tell the sandbox where its programs are.
 const NOT_SETTINGS: [&str; 2] = ["WAYBILL_SANDBOX_POSTGRES_BIN", "WAYBILL_SANDBOX_REDIS_BIN"];
 
+/// A client may ask again for a day, as with the payment provider's own keys: a repeat that comes after its key was
+/// forgotten is a second order.
+const KEYS_KEPT_MIN: Duration = Duration::from_hours(24);
+
 /// Settings that are lists.
 const LISTS: [&str; 1] = ["grpc.services"];
 
@@ -137,6 +141,8 @@ section! {
         sweep_interval: Span,
         sweep_batch: usize,
         silent_after: Span,
+        keys_kept: Span,
+        forget_interval: Span,
         in_flight_max: usize,
         watchers_max: usize,
     }
@@ -299,6 +305,12 @@ impl Config {
         if !self.orders.silent_after.0.is_zero() && self.orders.silent_after.0 < self.locations.ttl.0 {
             return bad("orders.silent_after", "must be 0s or at least locations.ttl");
         }
+        if self.orders.keys_kept.0 < KEYS_KEPT_MIN {
+            return bad("orders.keys_kept", "must be at least 24h");
+        }
+        if self.orders.forget_interval.0.is_zero() {
+            return bad("orders.forget_interval", "must be longer than nothing");
+        }
         if self.locations.retention_days < 2 {
             return bad("locations.retention_days", "must be at least 2");
         }
@@ -419,6 +431,8 @@ mod tests {
         assert!(refusal(&[("WAYBILL_GRPC__SERVICES", "order,rides")]).contains("rides"));
         assert!(refusal(&[("WAYBILL_POSTGRES__POOL_MAX", "0")]).contains("postgres.pool_max"));
         assert!(refusal(&[("WAYBILL_ORDERS__LEASE", "1s")]).contains("orders.lease"));
+        assert!(refusal(&[("WAYBILL_ORDERS__KEYS_KEPT", "23h")]).contains("orders.keys_kept"));
+        assert!(refusal(&[("WAYBILL_ORDERS__FORGET_INTERVAL", "0s")]).contains("orders.forget_interval"));
         assert!(refusal(&[("WAYBILL_LOCATIONS__HIGH_WATER", "11099")]).contains("locations.high_water"));
         assert!(refusal(&[("WAYBILL_GRPC__ADDR", "nowhere")]).contains("grpc.addr"));
     }

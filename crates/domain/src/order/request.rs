@@ -32,8 +32,8 @@ impl OrderRequest {
     ///
     /// The canonical form is the fields in a fixed order, each preceded by its length, so that no two requests share
     /// one; coordinates are their bits. It is made of parsed values, so requests that differ in spelling alone have the
-    /// same: the order and presence of fields on the wire and the sign of zero are gone by then, and currencies have one
-    /// spelling. Values are not interpreted further: 180 and -180 degrees east count as two places.
+    /// same: the order of fields on the wire, whether a zero is written out, and its sign are gone by then, and
+    /// currencies have one spelling. Values are not interpreted further: 180 and -180 degrees east are two places.
     pub fn hash(&self) -> RequestHash {
         let mut hash = Sha256::new();
         let mut field = |bytes: &[u8]| {

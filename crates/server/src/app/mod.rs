@@ -36,7 +36,7 @@ use crate::locations::reaper;
 use crate::metrics::Metrics;
 use crate::orders::patrol::Patrol;
 use crate::orders::service::OrderService;
-use crate::orders::{Context, Dispatch, sweeper};
+use crate::orders::{Context, Dispatch, reaper as key_reaper, sweeper};
 use crate::resilience::{BreakerPolicy, Guard};
 use crate::storage::StoreError;
 use crate::storage::history::HistoryStore;
@@ -284,6 +284,7 @@ impl Parts {
             self.draining.clone(),
         );
         self.workers.spawn(sweeper::run(Arc::clone(&context)));
+        self.workers.spawn(key_reaper::run(Arc::clone(&context)));
         let patrol = settings::patrol(&self.config);
         if !patrol.silent_after.is_zero() {
             let history = HistoryStore::new(self.stores.postgres.clone(), self.instance.clone());

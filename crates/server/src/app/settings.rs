@@ -81,6 +81,8 @@ pub fn orders(config: &Config) -> orders::Settings {
         keep_lease_every: settings.lease.0 / 3,
         sweep_interval: settings.sweep_interval.0,
         sweep_batch: settings.sweep_batch,
+        keys_kept: settings.keys_kept.0,
+        forget_interval: settings.forget_interval.0,
         in_flight_max: settings.in_flight_max,
         watchers_max: settings.watchers_max,
         payment_timeout: config.payments.total_timeout.0,

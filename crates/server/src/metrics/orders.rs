@@ -16,6 +16,8 @@ pub struct OrderMetrics {
     steps: Labelled<Counter, 2>,
     sweeper_claims: Counter,
     patrols: Counter,
+    keys_forgotten: Counter,
+    payment_events_forgotten: Counter,
     unfinished: Gauge,
     needs_attention: Gauge,
     watches: Gauge,
@@ -32,6 +34,10 @@ pub struct OrderSnapshot {
     pub sweeper_claims: u64,
     /// Looks for drivers who fell silent while they serve an order.
     pub patrols: u64,
+    /// Idempotency keys that this process forgot, with their answers: their time was over.
+    pub keys_forgotten: u64,
+    /// Events of the payment provider that this process forgot.
+    pub payment_events_forgotten: u64,
     /// Orders that are not at rest, in the whole database, when the sweeper last counted.
     pub unfinished: i64,
     /// Those of them that a person should look at.
@@ -47,6 +53,8 @@ impl OrderMetrics {
             steps: Labelled::new(["step", "outcome"]),
             sweeper_claims: Counter::default(),
             patrols: Counter::default(),
+            keys_forgotten: Counter::default(),
+            payment_events_forgotten: Counter::default(),
             unfinished: Gauge::default(),
             needs_attention: Gauge::default(),
             watches: Gauge::default(),
@@ -70,6 +78,16 @@ impl OrderMetrics {
             "patrols",
             "Looks for drivers who fell silent while they serve an order",
             metrics.patrols.clone(),
+        );
+        registry.register(
+            "keys_forgotten",
+            "Idempotency keys that this process forgot, with their answers: their time was over",
+            metrics.keys_forgotten.clone(),
+        );
+        registry.register(
+            "payment_events_forgotten",
+            "Events of the payment provider that this process forgot: their time was over",
+            metrics.payment_events_forgotten.clone(),
         );
         registry.register(
             "orders_unfinished",
@@ -125,6 +143,12 @@ impl OrderMetrics {
         self.patrols.inc();
     }
 
+    /// So many keys and events of the provider were forgotten.
+    pub fn forgot(&self, keys: u64, events: u64) {
+        self.keys_forgotten.inc_by(keys);
+        self.payment_events_forgotten.inc_by(events);
+    }
+
     pub(super) fn snapshot(&self) -> OrderSnapshot {
         let mut steps = BTreeMap::<_, BTreeMap<_, _>>::new();
         for ([step, outcome], count) in self.steps.all() {
@@ -139,6 +163,8 @@ impl OrderMetrics {
             steps,
             sweeper_claims: self.sweeper_claims.get(),
             patrols: self.patrols.get(),
+            keys_forgotten: self.keys_forgotten.get(),
+            payment_events_forgotten: self.payment_events_forgotten.get(),
             unfinished: self.unfinished.get(),
             needs_attention: self.needs_attention.get(),
             watches: self.watches.get(),

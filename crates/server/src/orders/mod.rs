@@ -4,7 +4,7 @@
 //! with no transaction open, and commits what came of it under the fence. [`steps`] are those steps, [`payment`] and
 //! [`search`] the long ones; [`dispatch`] finds drivers, and [`patrol`] notices those who fell silent. [`running`] is how
 //! calls and workers of this process meet; [`watch`] is for those who follow an order; [`sweeper`] takes up what a dead
-//! process left.
+//! process left; [`reaper`] forgets old idempotency keys.
 //!
 //! A saga is a task of the process, never of a request: a client that hangs up changes nothing but who hears.
 
@@ -13,6 +13,7 @@ mod dispatch;
 mod drive;
 pub mod patrol;
 mod payment;
+pub mod reaper;
 mod running;
 mod search;
 pub mod service;
@@ -46,6 +47,10 @@ pub struct Settings {
     pub sweep_interval: Duration,
     /// How many orders it takes at once.
     pub sweep_batch: usize,
+    /// How long a key is kept after its order came to rest.
+    pub keys_kept: Duration,
+    /// How often the reaper looks for keys that are older.
+    pub forget_interval: Duration,
     /// How many sagas this process runs at once; calls above that are refused.
     pub in_flight_max: usize,
     /// How many watchers this process serves at once; more are refused.

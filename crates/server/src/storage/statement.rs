@@ -36,6 +36,7 @@ pub fn all_statements() -> Vec<Statement> {
         orders::assign::STATEMENTS,
         orders::release::STATEMENTS,
         orders::lose::STATEMENTS,
+        orders::forget::STATEMENTS,
         orders::read::STATEMENTS,
         history::STATEMENTS,
         migrations::STATEMENTS,

@@ -52,14 +52,16 @@ statements! {
 impl OrderStore {
     /// Accepts the request as order `id`, unless its key was used before.
     pub async fn accept(&self, id: OrderId, request: &OrderRequest) -> Result<Accepted, StoreError> {
-        let new = self.postgres.call(self.claim(id, request)).await?;
-        match new {
-            Some(work) => Ok(Accepted::New(Box::new(work))),
-            None => match self.find_earlier(request).await? {
-                Some(earlier) => Ok(Accepted::Earlier(earlier)),
-                None => Err(StoreError::unexpected("a claimed key has no order")),
-            },
+        // Twice: a key that is taken for the claim may be forgotten before its order is looked for, and is free then.
+        for _ in 0..2 {
+            if let Some(work) = self.postgres.call(self.claim(id, request)).await? {
+                return Ok(Accepted::New(Box::new(work)));
+            }
+            if let Some(earlier) = self.find_earlier(request).await? {
+                return Ok(Accepted::Earlier(earlier));
+            }
         }
+        Err(StoreError::unexpected("a claimed key has no order"))
     }
 
     /// The order that this user made with this key before, if there is one.

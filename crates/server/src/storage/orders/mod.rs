@@ -8,12 +8,14 @@
 //! * [`lose`]: a driver who does not serve the order after all;
 //! * [`money`]: what was asked of the provider and what it confirmed, within the others' transactions;
 //! * [`lease`]: who works on an order, and until when;
+//! * [`forget`]: what is forgotten after its time;
 //! * [`read`]: the orders as callers see them.
 
 pub(super) mod accept;
 pub(super) mod advance;
 mod answer;
 pub(super) mod assign;
+pub(super) mod forget;
 pub(super) mod lease;
 pub(super) mod lose;
 pub(super) mod money;
@@ -31,6 +33,7 @@ pub use self::accept::{Accepted, Earlier};
 pub use self::advance::{Doubt, Outcome};
 pub use self::answer::StoredAnswer;
 pub use self::assign::{Assigned, Candidate};
+pub use self::forget::Forgettable;
 pub use self::lease::{Postponement, Renewal};
 pub use self::lose::{Bound, Lost};
 pub use self::money::Attempt;
