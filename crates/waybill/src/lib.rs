@@ -82,7 +82,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(args) => serve::run(config, args).await,
         Command::Dev(args) => dev::run(config, args).await,
-        Command::Demo(args) => demo::run(config, args).await,
+        // Boxed: the largest of them, and each of the others would be as large with it.
+        Command::Demo(args) => Box::pin(demo::run(config, args)).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Migrate(args) => migrate::run(config, args).await,
         Command::Audit(args) => audit::run(config, args).await,
