@@ -40,4 +40,5 @@ mod orders_watched;
 mod rig_itself;
 mod schema;
 mod shutdown;
+mod storm;
 mod tidy;

@@ -4,6 +4,7 @@
 //! test waits with [`until`], which asks for a condition until it holds and reports the last state when it does not.
 
 mod builder;
+pub mod chance;
 mod clients;
 mod judge;
 pub mod process;
