@@ -82,11 +82,14 @@ impl Search {
         let charged_at = work.order.payment.as_ref().map(|payment| payment.charged_at);
         let began_at = work.search_from.or(charged_at).unwrap_or(work.order.updated_at);
         let window = SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX);
+        // The first worker comes from the commit of the charge, which kept the lease and asked for a cancellation: to
+        // do so again would be a fourth commit of every order.
+        let kept = (work.attempts <= 1).then(|| (Instant::now(), work.order.updated_at.duration_since(began_at)));
         Search {
             began_at,
             window,
             rounds: 0,
-            kept: None,
+            kept,
         }
     }
 

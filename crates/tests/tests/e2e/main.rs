@@ -25,6 +25,7 @@ mod locations_uplink;
 mod ops;
 mod orders_answers;
 mod orders_cancelled;
+mod orders_commits;
 mod orders_forgotten;
 mod orders_leases;
 mod orders_looked_up;
