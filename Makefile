@@ -4,7 +4,7 @@ CARGO ?= cargo
 BUF_VERSION = 1.75.0
 BUF = .waybill/tools/node_modules/.bin/buf
 
-.PHONY: setup demo dev test lint bench fmt clean
+.PHONY: setup demo dev test race lint bench fmt clean
 
 setup: ## what the sandbox needs: PostgreSQL and Redis, installed only where they are missing
 	@scripts/setup.sh
@@ -17,6 +17,9 @@ dev: setup ## a private Waybill to play with, until Ctrl-C
 
 test: setup ## everything; one crate: cargo test -p waybill-domain
 	$(CARGO) test --workspace --quiet
+
+race: setup ## twenty thousand drivers' orders, given away and taken back by sixteen workers at once
+	RACE_ASSIGNMENTS=20000 $(CARGO) test --quiet --package waybill-tests --test e2e -- --nocapture driver_races
 
 lint: ## formatting, clippy, documentation, and the contract where Node is there
 	$(CARGO) fmt --all --check

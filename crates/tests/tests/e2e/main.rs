@@ -15,6 +15,7 @@ mod rig;
 mod audit_sees;
 mod cli;
 mod cli_private;
+mod driver_races;
 mod fleet;
 mod kill;
 mod lanes;
