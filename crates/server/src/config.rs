@@ -302,9 +302,6 @@ impl Config {
                 "must be at least payments.total_timeout and two statement timeouts long",
             );
         }
-        if !self.orders.silent_after.0.is_zero() && self.orders.silent_after.0 < self.locations.ttl.0 {
-            return bad("orders.silent_after", "must be 0s or at least locations.ttl");
-        }
         if self.orders.keys_kept.0 < KEYS_KEPT_MIN {
             return bad("orders.keys_kept", "must be at least 24h");
         }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tracing::warn;
 use waybill_domain::payment::{Operation, ProviderKey, Resend, SERVER_ERRORS_MAX};
 
@@ -120,8 +121,12 @@ async fn refunded(
 }
 
 /// What is known of the request from before, and how it goes on. `None` for the first worker, who wrote it down just now.
+///
+/// Just now by the clock, not by the code: a process may sleep for a day between any two lines, and a key that was new
+/// when it fell asleep is forgotten when it wakes. Clocks that differ cost a look, no more.
 async fn before(context: &Context, work: &Work, operation: Operation) -> Result<Option<(Attempt, Resend)>, StoreError> {
-    if work.attempts <= 1 {
+    let since = Timestamp::now().duration_since(work.order.updated_at);
+    if work.attempts <= 1 && since.unsigned_abs() < context.settings.keep_lease_every {
         return Ok(None);
     }
     let attempt = context.store.attempt(work.order.id, operation).await?;

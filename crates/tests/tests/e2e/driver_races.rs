@@ -1,21 +1,21 @@
-//! Drivers raced for: workers of two processes assign, complete and cancel the orders of too few drivers while Postgres
+//! Drivers raced for: workers of two processes assign, complete, cancel and release the orders of too few drivers while Postgres
 //! is killed. Judged by each driver's own sequence, for clocks do not give the order of commits.
 //!
 //! A thousand assignments in a run of all tests; `make race` makes twenty thousand (`RACE_ASSIGNMENTS`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::{JoinSet, LocalSet};
 use waybill_domain::id::{DriverId, OrderId};
-use waybill_domain::order::State;
+use waybill_domain::order::{ReleaseReason, State};
 use waybill_server::app::{Sources, run_audit};
 use waybill_server::resilience::{BreakerPolicy, Guard};
 use waybill_server::storage::StoreError;
 use waybill_server::storage::orders::{
-    Assigned, Cancelled, Candidate, OrderStore, Outcome, Postponement, Settings, Work,
+    Assigned, Cancelled, Candidate, Lost, OrderStore, Outcome, Postponement, Settings, Work,
 };
 use waybill_server::storage::postgres;
 
@@ -79,7 +79,7 @@ fn store(rig: &Rig, instance: &str) -> OrderStore {
     let guard = Arc::new(Guard::new("postgres", 3 * timeout, policy));
     OrderStore::new(
         postgres::Postgres::new(&settings, guard).expect("a pool"),
-        Arc::new(waybill_server::grpc::answer_bytes),
+        Arc::new(waybill_server::grpc::answer),
         Settings {
             instance: instance.to_owned(),
             lease_secs: LEASE_SECS,
@@ -151,7 +151,7 @@ async fn turn(store: &OrderStore, chance: &mut Chance, race: &Race) -> Result<()
     }
     let driver = driver(chance.below(DRIVERS));
     match store.active_order(&driver).await? {
-        Some(order) => set_free(store, order, chance).await,
+        Some(order) => set_free(store, order, &driver, chance).await,
         None => Ok(()),
     }
 }
@@ -162,13 +162,15 @@ async fn look_for_driver(store: &OrderStore, mut work: Work, candidates: &[Candi
         refund(store, work).await?;
         return Ok(false);
     }
-    match store.assign(&mut work, candidates).await? {
+    let lost = match work.reassignments {
+        0 => HashSet::new(),
+        _ => store.lost_drivers(work.order.id).await?,
+    };
+    let offered = candidates.iter().filter(|candidate| !lost.contains(&candidate.driver));
+    let offered: Vec<Candidate> = offered.cloned().collect();
+    match store.assign(&mut work, &offered).await? {
         Assigned::Yes => Ok(true),
-        Assigned::NoneFree => {
-            let at_once = Postponement::default();
-            store.postpone(work.lease, Duration::ZERO, &at_once).await?;
-            Ok(false)
-        }
+        Assigned::NoneFree => at_once(store, &work).await.map(|()| false),
         Assigned::CancelRequested => {
             store.advance(&mut work, &Outcome::Cancelled).await?;
             refund(store, work).await?;
@@ -178,14 +180,33 @@ async fn look_for_driver(store: &OrderStore, mut work: Work, candidates: &[Candi
 }
 
 /// One of the ways in which a driver is free again. All of them may be tried on one order at the same time.
-async fn set_free(store: &OrderStore, order: OrderId, chance: &mut Chance) -> Result<(), StoreError> {
-    match chance.below(2) {
+async fn set_free(
+    store: &OrderStore,
+    order: OrderId,
+    driver: &DriverId,
+    chance: &mut Chance,
+) -> Result<(), StoreError> {
+    match chance.below(3) {
         0 => store.complete(order).await.map(drop),
+        1 => {
+            let declined = ReleaseReason::Declined;
+            match store.lose_driver(order, driver, declined, "a race").await? {
+                Lost::Searching(work) => at_once(store, &work).await,
+                _ => Ok(()),
+            }
+        }
         _ => match store.cancel(order).await? {
             Cancelled::Refunding(work) => refund(store, *work).await,
             _ => Ok(()),
         },
     }
+}
+
+/// Leaves the order to whoever takes it up next.
+async fn at_once(store: &OrderStore, work: &Work) -> Result<(), StoreError> {
+    store
+        .postpone(work.lease, Duration::ZERO, &Postponement::default())
+        .await
 }
 
 async fn refund(store: &OrderStore, mut work: Work) -> Result<(), StoreError> {
