@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod fix;
 pub mod id;
 pub mod money;
+pub mod operator;
 pub mod order;
 pub mod payment;
 pub mod position;
