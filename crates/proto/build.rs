@@ -6,10 +6,11 @@ use std::{env, fs};
 
 use prost::Message as _;
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "waybill/order/v1/order.proto",
     "waybill/location/v1/location.proto",
     "waybill/fleet/v1/fleet.proto",
+    "waybill/admin/v1/admin.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

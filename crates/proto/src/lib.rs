@@ -33,5 +33,13 @@ pub mod fleet {
     }
 }
 
+/// The operator's desk.
+pub mod admin {
+    /// `waybill.admin.v1`
+    pub mod v1 {
+        tonic::include_proto!("waybill.admin.v1");
+    }
+}
+
 /// The encoded `FileDescriptorSet` of the contract, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
