@@ -38,6 +38,7 @@ pub mod admin {
     /// `waybill.admin.v1`
     pub mod v1 {
         tonic::include_proto!("waybill.admin.v1");
+        tonic::include_proto!("servers/waybill.admin.v1");
     }
 }
 

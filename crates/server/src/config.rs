@@ -202,6 +202,8 @@ pub enum Service {
     Location,
     /// `waybill.fleet.v1.FleetService`.
     Fleet,
+    /// `waybill.admin.v1.AdminService`, the operator's desk. Not among the defaults.
+    Admin,
 }
 
 /// How the log is written.
@@ -279,7 +281,10 @@ impl Config {
             }
         }
         if self.grpc.services.is_empty() {
-            return bad("grpc.services", "must name at least one of order, location, fleet");
+            return bad(
+                "grpc.services",
+                "must name at least one of order, location, fleet, admin",
+            );
         }
         if let Err(why) = storage::postgres::parse_url(&self.postgres.url) {
             return bad("postgres.url", why);

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use waybill_domain::id::OrderId;
+use waybill_domain::operator::{Operator, Reason, Settled};
 use waybill_server::config::{Config, ConfigError};
 
 /// Orders, payments, dispatch and live locations in one binary.
@@ -34,6 +36,8 @@ pub enum Command {
     Migrate(StoreArgs),
     /// Check every promise that the database can show
     Audit(AuditArgs),
+    /// See to orders that do not come to rest by themselves
+    Orders(OrdersArgs),
     /// Look at all that a server needs, and say what to change
     Doctor(StoreArgs),
 }
@@ -71,7 +75,7 @@ pub struct ServeArgs {
     pub stores: StoreArgs,
     #[command(flatten)]
     pub listen: ListenArgs,
-    /// Which services this process runs: order, location, fleet
+    /// Which services this process runs: order, location, fleet, admin
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub services: Vec<String>,
 }
@@ -142,6 +146,108 @@ pub struct AuditArgs {
     /// Print one JSON object instead of the table
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct OrdersArgs {
+    #[command(subcommand)]
+    pub command: OrdersCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OrdersCommand {
+    /// List the orders that are not at rest, the oldest first
+    List(ListArgs),
+    /// Show all that is known of one order
+    Show(ShowArgs),
+    /// Have an order that was put off tried again now
+    Retry(RetryArgs),
+    /// Settle what the provider's answer does not tell: what became of an order's money
+    Resolve(ResolveArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub stores: StoreArgs,
+    /// Only those that should be at rest: older than a minute, or flagged for people
+    #[arg(long)]
+    pub stuck: bool,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    pub stores: StoreArgs,
+    /// The order's id
+    #[arg(value_name = "ID")]
+    pub order: OrderId,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    #[command(flatten)]
+    pub stores: StoreArgs,
+    /// The order's id
+    #[arg(value_name = "ID")]
+    pub order: OrderId,
+    /// Why, for the order's log
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<Reason>,
+    /// Who asks for it, for the order's log; else whoever is logged in
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<Operator>,
+}
+
+#[derive(Debug, Args)]
+pub struct ResolveArgs {
+    #[command(flatten)]
+    pub stores: StoreArgs,
+    /// The order's id
+    #[arg(value_name = "ID")]
+    pub order: OrderId,
+    /// What became of its money
+    #[arg(long = "as", value_name = "OUTCOME")]
+    pub outcome: SettledName,
+    /// How that is known, for the order's log
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Reason,
+    /// The provider's id of the payment (`pi_...`) or of the refund (`re_...`)
+    #[arg(long, value_name = "ID")]
+    pub provider_id: Option<String>,
+    /// The refund was made past the provider, which cannot confirm it; `--provider-id` is another reference to it
+    #[arg(long)]
+    pub unverified: bool,
+    /// Who says so, for the order's log; else whoever is logged in
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<Operator>,
+}
+
+/// What became of the money, as operators write it.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SettledName {
+    /// It was taken
+    Charged,
+    /// It was not
+    NotCharged,
+    /// It was given back
+    Refunded,
+}
+
+impl From<SettledName> for Settled {
+    fn from(name: SettledName) -> Settled {
+        match name {
+            SettledName::Charged => Settled::Charged,
+            SettledName::NotCharged => Settled::NotCharged,
+            SettledName::Refunded => Settled::Refunded,
+        }
+    }
 }
 
 /// The settings that flags give, by key.

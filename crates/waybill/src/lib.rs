@@ -8,6 +8,8 @@ mod dev;
 mod doctor;
 mod logging;
 mod migrate;
+mod orders;
+mod orders_shown;
 mod replay;
 mod screen;
 mod serve;
@@ -21,6 +23,8 @@ use self::cli::{Cli, Command};
 
 /// Exit statuses, after BSD's sysexits(3).
 mod status {
+    /// Something was found, or refused.
+    pub const REFUSED: u8 = 1;
     /// Wrong usage, an unknown setting or a bad value.
     pub const USAGE: u8 = 64;
     /// A store, a server or a program that is needed is not there.
@@ -35,6 +39,8 @@ enum Failure {
     Unavailable(String),
     /// The command ran and found something wrong, and has said so.
     Found,
+    /// What was asked for was refused, for this reason.
+    Refused(String),
 }
 
 impl Failure {
@@ -72,6 +78,7 @@ pub fn main() -> ExitCode {
     match runtime.block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Found) => ExitCode::FAILURE,
+        Err(Failure::Refused(line)) => fail(&line, status::REFUSED),
         Err(Failure::Usage(line)) => fail(&line, status::USAGE),
         Err(Failure::Unavailable(line)) => fail(&line, status::UNAVAILABLE),
     }
@@ -87,6 +94,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Replay(args) => replay::run(args).await,
         Command::Migrate(args) => migrate::run(config, args).await,
         Command::Audit(args) => audit::run(config, args).await,
+        Command::Orders(args) => orders::run(config, args).await,
         Command::Doctor(args) => doctor::run(config, args).await,
     }
 }

@@ -100,22 +100,21 @@ pub async fn run_audit(config: &Config, sources: Sources) -> Result<Report, Audi
     Ok(Report { findings, stored_fixes })
 }
 
-/// The provider's own books. Movements without an order's id are not ours.
-async fn movements(config: &Config) -> Result<Vec<Movement>, AuditError> {
+/// The provider's own books.
+pub(super) async fn movements(config: &Config) -> Result<Vec<Movement>, AuditError> {
     let client = Arc::new(PaymentClient::new(&settings::payments(config))?);
     let deadline = Deadline::after(LIST_MAX);
     let charges = client.list_charges(deadline).await?;
     let refunds = client.list_refunds(deadline).await?;
-    let ours = |kind: &'static str, movement: ProviderMovement| {
-        Some(Movement {
-            kind,
-            order: movement.order_id?,
-            provider_id: movement.provider_id,
-            amount: movement.amount_minor,
-        })
+    let entry = |kind: &'static str, movement: ProviderMovement| Movement {
+        kind,
+        order: movement.order_id,
+        provider_id: movement.provider_id,
+        amount: movement.amount_minor,
+        currency: movement.currency,
     };
-    let charges = charges.into_iter().filter_map(|movement| ours("charge", movement));
-    let refunds = refunds.into_iter().filter_map(|movement| ours("refund", movement));
+    let charges = charges.into_iter().map(|movement| entry("charge", movement));
+    let refunds = refunds.into_iter().map(|movement| entry("refund", movement));
     Ok(charges.chain(refunds).collect())
 }
 

@@ -75,6 +75,7 @@ impl Watchman {
                 let serves = match service {
                     Service::Order | Service::Fleet => postgres && redis,
                     Service::Location => redis,
+                    Service::Admin => postgres,
                 };
                 self.report(name(*service), serves).await;
             }
@@ -204,6 +205,7 @@ fn name(service: Service) -> &'static str {
         Service::Order => "waybill.order.v1.OrderService",
         Service::Location => "waybill.location.v1.LocationService",
         Service::Fleet => "waybill.fleet.v1.FleetService",
+        Service::Admin => "waybill.admin.v1.AdminService",
     }
 }
 

@@ -2,6 +2,7 @@
 //! the parts that need it.
 
 mod audit;
+mod desk;
 mod drain;
 mod health;
 mod settings;
@@ -17,19 +18,23 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic_health::server::health_reporter;
 use tracing::{error, info};
+use waybill_proto::admin::v1::admin_service_server::AdminServiceServer;
 use waybill_proto::fleet::v1::fleet_service_server::FleetServiceServer;
 use waybill_proto::location::v1::location_service_server::LocationServiceServer;
 use waybill_proto::order::v1::order_service_server::OrderServiceServer;
 
 pub use self::audit::{AuditError, Report, Sources, run_audit};
+pub use self::desk::{DeskUnusable, open_desk};
 pub use self::drain::Drained;
 pub use self::health::{Diagnosis, doctor};
+pub use crate::orders::desk::{Contradiction, Desk, DeskError};
+pub use crate::storage::orders::{LeaseHolder, OrderFile, Resolution, UnfinishedOrders};
 
 use self::health::Watchman;
 use crate::admin;
 use crate::config::{Config, Service};
 use crate::egress::payments::{PaymentClient, SettingsError};
-use crate::grpc::{self, FleetApi, LocationApi, OrderApi, edge};
+use crate::grpc::{self, AdminApi, FleetApi, LocationApi, OrderApi, edge};
 use crate::locations::history::HistoryWriter;
 use crate::locations::ingest::Ingest;
 use crate::locations::reaper;
@@ -242,6 +247,7 @@ impl Parts {
         self.add_orders(&mut routes, &limits);
         self.add_locations(&mut routes, &limits);
         self.add_fleet(&mut routes, &limits);
+        self.add_admin(&mut routes, &limits);
 
         self.workers.spawn(watchman.clone().run(
             Arc::clone(&self.metrics),
@@ -338,6 +344,16 @@ impl Parts {
         let dispatch = settings::dispatch(&self.config, self.live.clone(), orders.clone());
         let api = FleetApi::new(self.live.clone(), orders, dispatch, Arc::clone(limits));
         routes.add_service(FleetServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
+    }
+
+    fn add_admin(&self, routes: &mut tonic::service::RoutesBuilder, limits: &Arc<edge::IngressLimits>) {
+        if !self.runs(Service::Admin) {
+            return;
+        }
+        // In the lane of the sagas: people come when calls are too many, too.
+        let desk = Desk::new(self.orders.clone(), Arc::clone(&self.payments));
+        let api = AdminApi::new(desk, Arc::clone(limits));
+        routes.add_service(AdminServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
     }
 
     fn serve_grpc(&self, listener: TcpListener, routes: Routes) -> AbortHandle {

@@ -4,6 +4,7 @@
 //! [`principal`] says whose limit a call counts against. [`fields`] parses, and names every bad field at once. [`render`] writes domain values as messages. [`status`] is the
 //! one place where a status code is chosen.
 
+mod admin;
 pub mod edge;
 mod fields;
 mod fleet;
@@ -13,6 +14,7 @@ mod principal;
 mod render;
 mod status;
 
+pub use self::admin::AdminApi;
 pub use self::fleet::FleetApi;
 pub use self::location::{LocationApi, LocationLimits};
 pub use self::order::OrderApi;
@@ -31,6 +33,10 @@ pub const METHODS: &[&str] = &[
     "/waybill.location.v1.LocationService/ReportLocations",
     "/waybill.fleet.v1.FleetService/GetDriver",
     "/waybill.fleet.v1.FleetService/SearchDrivers",
+    "/waybill.admin.v1.AdminService/ListStuckOrders",
+    "/waybill.admin.v1.AdminService/ShowOrder",
+    "/waybill.admin.v1.AdminService/RetryOrder",
+    "/waybill.admin.v1.AdminService/ResolveOrder",
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
 ];

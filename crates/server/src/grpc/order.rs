@@ -167,7 +167,7 @@ fn given(Placed { answer, replayed }: Placed) -> Result<Response<Encoded>, Statu
 }
 
 /// The caller's deadline. The layer before the services gives every unary call one.
-fn deadline<T>(request: &Request<T>) -> Deadline {
+pub(super) fn deadline<T>(request: &Request<T>) -> Deadline {
     match request.extensions().get::<CallDeadline>() {
         Some(CallDeadline(at)) => Deadline::at(*at),
         None => Deadline::after(super::edge::DeadlineSettings::default().default),

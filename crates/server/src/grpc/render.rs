@@ -94,7 +94,8 @@ pub fn state(status: pb::OrderStatus) -> Option<State> {
     State::ALL.into_iter().find(|state| self::status(*state) == status)
 }
 
-fn status(state: State) -> pb::OrderStatus {
+/// The status of that state.
+pub fn status(state: State) -> pb::OrderStatus {
     match state {
         State::Started => pb::OrderStatus::Started,
         State::Charging => pb::OrderStatus::Charging,
@@ -128,7 +129,8 @@ fn position(position: Position) -> LatLng {
     }
 }
 
-fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+/// A time on the wire.
+pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     // The wire counts nanoseconds forward from the second, also before 1970; jiff counts both away from 1970.
     match at.subsec_nanosecond() {
         nanos @ 0.. => prost_types::Timestamp {

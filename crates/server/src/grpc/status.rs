@@ -9,6 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::{error, warn};
 
 use crate::locations::ingest::IngestError;
+use crate::orders::desk::{DeskError, IN_FLIGHT_RETRY};
 use crate::orders::service::{OrderError, PlaceError};
 use crate::orders::watch::WatchError;
 use crate::storage::StoreError;
@@ -76,6 +77,37 @@ impl From<WatchError> for Status {
     }
 }
 
+impl From<DeskError> for Status {
+    fn from(error: DeskError) -> Status {
+        let text = error.to_string();
+        match error {
+            DeskError::NotFound => Status::not_found(text),
+            DeskError::AtRest { status } => {
+                with_reason(Code::FailedPrecondition, text, "ORDER_AT_REST", standing(&status))
+            }
+            DeskError::NotResolvable { state, .. } => with_reason(
+                Code::FailedPrecondition,
+                text,
+                "ORDER_NOT_RESOLVABLE",
+                standing(state.as_str()),
+            ),
+            DeskError::InFlight => {
+                let mut details = ErrorDetails::with_error_info("ORDER_IN_FLIGHT", DOMAIN, HashMap::new());
+                details.set_retry_info(Some(IN_FLIGHT_RETRY));
+                Status::with_error_details(Code::Aborted, text, details)
+            }
+            DeskError::Contradicted(_) => {
+                with_reason(Code::FailedPrecondition, text, "PROVIDER_DISAGREES", HashMap::new())
+            }
+            DeskError::Provider(_) => {
+                warn!(%error, "call refused");
+                retry(Code::Unavailable, text, STORE_RETRY)
+            }
+            DeskError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Status {
         match error {
@@ -102,6 +134,11 @@ impl From<IngestError> for Status {
             }
         }
     }
+}
+
+/// Where the order stands, for machines.
+fn standing(status: &str) -> HashMap<String, String> {
+    HashMap::from([("status".to_owned(), status.to_owned())])
 }
 
 fn retry(code: Code, text: String, after: Duration) -> Status {

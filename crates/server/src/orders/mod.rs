@@ -4,11 +4,12 @@
 //! with no transaction open, and commits what came of it under the fence. [`steps`] are those steps, [`payment`] and
 //! [`search`] the long ones; [`dispatch`] finds drivers, and [`patrol`] notices those who fell silent. [`running`] is how
 //! calls and workers of this process meet; [`watch`] is for those who follow an order; [`sweeper`] takes up what a dead
-//! process left; [`reaper`] forgets old idempotency keys.
+//! process left; [`reaper`] forgets old idempotency keys; [`desk`] is for people: what is stuck, and what they know of it.
 //!
 //! A saga is a task of the process, never of a request: a client that hangs up changes nothing but who hears.
 
 mod busy;
+pub mod desk;
 mod dispatch;
 mod drive;
 pub mod patrol;

@@ -14,12 +14,15 @@ use super::postgres::Postgres;
 pub struct Movement {
     /// `charge` or `refund`.
     pub kind: &'static str,
-    /// For which order.
-    pub order: Uuid,
+    /// For which order, as the provider has it; `None` for one that carries no order. Our books may still know it, by
+    /// its id: an operator settles orders with such movements.
+    pub order: Option<Uuid>,
     /// The provider's id of it.
     pub provider_id: String,
     /// How much, in minor units.
     pub amount: i64,
+    /// ISO 4217 code, upper case.
+    pub currency: String,
 }
 
 /// What the audit is given beside our own books. `None`: the witness is not there, and its checks are not made.
@@ -87,27 +90,37 @@ enum Witness {
 
 /// The witnesses' tables. They live as long as the audit's transaction.
 pub const CREATE_WITNESSES: &str = "
-    create temporary table provider_movements (kind text, order_id uuid, provider_id text, amount bigint) on commit drop;
+    create temporary table provider_movements (kind text, order_id uuid, provider_id text, amount bigint, currency text)
+        on commit drop;
     create temporary table answered_orders (order_id uuid, status text) on commit drop;
     create temporary table acknowledged_fixes (driver_id text, recorded_at timestamptz) on commit drop;
     create temporary table passed_fixes (driver_id text, recorded_at timestamptz) on commit drop";
 
 statements! {
     LOAD_MOVEMENTS = "insert into provider_movements
-                      select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[])";
+                      select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[])";
+    /// A movement that carries no order is an order's if our books name its id.
+    FIND_ORDERS = "update provider_movements m
+                      set order_id = p.order_id
+                     from (select order_id, 'charge' as kind, provider_charge_id as provider_id from payments
+                            union all
+                           select order_id, 'refund', provider_refund_id from payments) p
+                    where m.order_id is null and p.kind = m.kind and p.provider_id = m.provider_id";
     LOAD_ANSWERED = "insert into answered_orders select * from unnest($1::uuid[], $2::text[])";
     LOAD_ACKNOWLEDGED = "insert into acknowledged_fixes select * from unnest($1::text[], $2::timestamptz[])";
     LOAD_PASSED = "insert into passed_fixes select * from unnest($1::text[], $2::timestamptz[])";
 
     CHARGED_TWICE = "select order_id::text from provider_movements
-                      where kind = 'charge' group by order_id having count(*) > 1";
+                      where kind = 'charge' and order_id is not null group by order_id having count(*) > 1";
     REFUNDED_TWICE = "select order_id::text from provider_movements
-                       where kind = 'refund' group by order_id having count(*) > 1";
+                       where kind = 'refund' and order_id is not null group by order_id having count(*) > 1";
     REFUNDED_TOO_MUCH = "select order_id::text from provider_movements
+                          where order_id is not null
                           group by order_id
                          having sum(case kind when 'charge' then amount else -amount end) < 0";
     MONEY_WITHOUT_ORDER = "select m.order_id::text from provider_movements m
-                             left join order_sagas s on s.order_id = m.order_id where s.order_id is null";
+                             left join order_sagas s on s.order_id = m.order_id
+                            where m.order_id is not null and s.order_id is null";
 
     /// 60 s, and the assignment window in which an order may rightly look for a driver.
     UNFINISHED = "select order_id::text || ' is ' || status || ' since ' || updated_at::text
@@ -153,8 +166,11 @@ statements! {
                                   on m.order_id = p.order_id
                                 left join order_sagas s on s.order_id = coalesce(p.order_id, m.order_id)
                                where s.finished_at is not null and p.amount is distinct from m.amount";
+    /// What an operator gave back past the provider (`unverified:`) is not looked for there.
     BOOKS_DIFFER_ON_REFUND = "select coalesce(p.order_id, m.order_id)::text
-                                from (select * from payments where refunded_at is not null) p
+                                from (select * from payments
+                                       where refunded_at is not null
+                                         and provider_refund_id not like 'unverified:%') p
                                 full join (select order_id, sum(amount) as amount
                                              from provider_movements where kind = 'refund' group by order_id) m
                                   on m.order_id = p.order_id
@@ -292,11 +308,7 @@ pub const CHECKS: &[Check] = &[
 /// Makes every check that its witnesses allow.
 pub async fn audit(postgres: &Postgres, witnesses: &Witnesses) -> Result<Vec<Finding>, StoreError> {
     let mut client = postgres.client().await?;
-    let tx = client.transaction().await?;
-    // Whole tables are read here: the limits of ordinary statements are not for it.
-    tx.batch_execute("set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0")
-        .await?;
-    tx.batch_execute(CREATE_WITNESSES).await?;
+    let tx = begin(&mut client).await?;
     load(&tx, witnesses).await?;
 
     let mut findings = Vec::with_capacity(CHECKS.len());
@@ -337,14 +349,42 @@ pub async fn count_fixes(postgres: &Postgres) -> Result<i64, StoreError> {
     Ok(client.query_one(COUNT_FIXES.sql, &[]).await?.try_get(0)?)
 }
 
+/// A transaction with the provider's movements in it, each with its order if it has one.
+pub(super) async fn begin_with_movements<'c>(
+    client: &'c mut deadpool_postgres::Client,
+    movements: &[Movement],
+) -> Result<deadpool_postgres::Transaction<'c>, StoreError> {
+    let tx = begin(client).await?;
+    load_movements(&tx, movements).await?;
+    tx.batch_execute("analyze provider_movements").await?;
+    Ok(tx)
+}
+
+/// A transaction with the witnesses' tables in it, empty.
+async fn begin(client: &mut deadpool_postgres::Client) -> Result<deadpool_postgres::Transaction<'_>, StoreError> {
+    let tx = client.transaction().await?;
+    // Whole tables are read here: the limits of ordinary statements are not for it.
+    tx.batch_execute("set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0")
+        .await?;
+    tx.batch_execute(CREATE_WITNESSES).await?;
+    Ok(tx)
+}
+
+async fn load_movements(tx: &deadpool_postgres::Transaction<'_>, movements: &[Movement]) -> Result<(), StoreError> {
+    let kinds: Vec<&str> = movements.iter().map(|movement| movement.kind).collect();
+    let orders: Vec<Option<Uuid>> = movements.iter().map(|movement| movement.order).collect();
+    let ids: Vec<&str> = movements.iter().map(|movement| movement.provider_id.as_str()).collect();
+    let amounts: Vec<i64> = movements.iter().map(|movement| movement.amount).collect();
+    let currencies: Vec<&str> = movements.iter().map(|movement| movement.currency.as_str()).collect();
+    tx.execute(LOAD_MOVEMENTS.sql, &[&kinds, &orders, &ids, &amounts, &currencies])
+        .await?;
+    tx.execute(FIND_ORDERS.sql, &[]).await?;
+    Ok(())
+}
+
 async fn load(tx: &deadpool_postgres::Transaction<'_>, witnesses: &Witnesses) -> Result<(), StoreError> {
     if let Some(movements) = &witnesses.movements {
-        let kinds: Vec<&str> = movements.iter().map(|movement| movement.kind).collect();
-        let orders: Vec<Uuid> = movements.iter().map(|movement| movement.order).collect();
-        let ids: Vec<&str> = movements.iter().map(|movement| movement.provider_id.as_str()).collect();
-        let amounts: Vec<i64> = movements.iter().map(|movement| movement.amount).collect();
-        tx.execute(LOAD_MOVEMENTS.sql, &[&kinds, &orders, &ids, &amounts])
-            .await?;
+        load_movements(tx, movements).await?;
     }
     if let Some(answered) = &witnesses.answered_orders {
         let (orders, statuses): (Vec<Uuid>, Vec<&str>) =

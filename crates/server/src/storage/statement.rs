@@ -38,6 +38,8 @@ pub fn all_statements() -> Vec<Statement> {
         orders::lose::STATEMENTS,
         orders::forget::STATEMENTS,
         orders::read::STATEMENTS,
+        orders::desk::STATEMENTS,
+        orders::resolve::STATEMENTS,
         history::STATEMENTS,
         migrations::STATEMENTS,
         audit::STATEMENTS,
@@ -60,6 +62,16 @@ impl Statement {
     ) -> Result<Option<Row>, StoreError> {
         let prepared = tx.prepare_cached(self.sql).await?;
         Ok(tx.query_opt(&prepared, params).await?)
+    }
+
+    /// Runs it in a transaction; its rows.
+    pub(super) async fn query(
+        self,
+        tx: &Transaction<'_>,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StoreError> {
+        let prepared = tx.prepare_cached(self.sql).await?;
+        Ok(tx.query(&prepared, params).await?)
     }
 
     /// Runs it in a transaction; its one row.

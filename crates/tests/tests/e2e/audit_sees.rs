@@ -8,7 +8,7 @@ use waybill_proto::order::v1::OrderStatus;
 use waybill_server::app::{Sources, run_audit};
 use waybill_server::storage::audit::CHECKS;
 
-use crate::rig::{PICKUP, Rig, SECRET_KEY, a_ride, until};
+use crate::rig::{PICKUP, Rig, a_ride, until};
 
 /// The world before the violation.
 struct World {
@@ -233,7 +233,7 @@ async fn move_money(world: &World, movements: &[(Order, i64, &[i64])]) {
                 ("confirm", "true".to_owned()),
                 ("metadata[order_id]", order.clone()),
             ];
-            intent = post(world, "payment_intents", &form).await;
+            intent = world.rig.at_provider("payment_intents", &form).await;
         }
         for amount in *refunded {
             let form = [
@@ -241,22 +241,9 @@ async fn move_money(world: &World, movements: &[(Order, i64, &[i64])]) {
                 ("amount", amount.to_string()),
                 ("metadata[order_id]", order.clone()),
             ];
-            post(world, "refunds", &form).await;
+            world.rig.at_provider("refunds", &form).await;
         }
     }
-}
-
-async fn post(world: &World, path: &str, form: &[(&str, String)]) -> String {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let answer = reqwest::Client::new()
-        .post(format!("{}/v1/{path}", world.rig.payments().url()))
-        .bearer_auth(SECRET_KEY)
-        .form(form)
-        .send()
-        .await
-        .unwrap();
-    let answer: serde_json::Value = answer.error_for_status().unwrap().json().await.unwrap();
-    answer["id"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]

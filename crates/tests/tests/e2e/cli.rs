@@ -29,7 +29,7 @@ fn says(ended: &Ended, status: Option<i32>, named: &[&str]) {
 }
 
 /// A command on the stores of the rig.
-async fn on_stores(rig: &Rig, args: &[&str]) -> Ended {
+pub async fn on_stores(rig: &Rig, args: &[&str]) -> Ended {
     let flags = rig.flags();
     let variables = [
         ("DATABASE_URL", flags["postgres.url"].as_str()),
@@ -122,7 +122,7 @@ async fn an_unknown_flag_or_command_is_named() {
     }
     let help = waybill(&["--help"], &[]).await;
     assert_eq!((help.status, help.stderr.as_str()), (Some(0), ""));
-    for command in ["serve", "dev", "demo", "replay", "migrate", "audit", "doctor"] {
+    for command in ["serve", "dev", "demo", "replay", "migrate", "audit", "orders", "doctor"] {
         assert!(help.stdout.contains(command), "{}", help.stdout);
     }
 }

@@ -135,6 +135,23 @@ pub struct PaymentIntent {
     pub order_id: Option<Uuid>,
 }
 
+/// A refund as the provider has it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refund {
+    /// `re_...`
+    pub provider_id: String,
+    /// The provider's word for its state, as `succeeded` or `pending`.
+    pub status: String,
+    /// In minor units of the currency.
+    pub amount_minor: i64,
+    /// ISO 4217 code, upper case.
+    pub currency: String,
+    /// From the metadata; `None` for a refund that somebody made by hand.
+    pub order_id: Option<Uuid>,
+    /// The payment that it gives back (`pi_...`), where the provider shows it.
+    pub payment_intent: Option<String>,
+}
+
 /// Money that moved, in the provider's own books.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Movement {

@@ -13,7 +13,7 @@ mod stack;
 mod verdict;
 mod wire;
 
-pub use answer::{Answer, DeclineReason, Movement, PaymentIntent, Receipt, Why};
+pub use answer::{Answer, DeclineReason, Movement, PaymentIntent, Receipt, Refund, Why};
 pub use counters::Snapshot;
 pub use settings::{Settings, SettingsError};
 
@@ -142,13 +142,28 @@ impl PaymentClient {
         let outgoing = Outgoing::get(PAYMENTS_PATH, payment_intent)?;
         let body = self.read(&outgoing, self.stack.bounded(deadline)).await?;
         let object: Object = serde_json::from_slice(&body).map_err(|_| Why::Unreadable)?;
-        Ok(PaymentIntent {
-            order_id: object.order_id(),
-            provider_id: object.id,
-            status: object.status.unwrap_or_default(),
-            amount_minor: object.amount,
-            currency: object.currency.to_ascii_uppercase(),
-        })
+        Ok(intent(object))
+    }
+
+    /// Reads one refund.
+    pub async fn retrieve_refund(&self, refund: &str, deadline: Deadline) -> Result<Refund, Why> {
+        let outgoing = Outgoing::get(REFUNDS_PATH, refund)?;
+        let body = self.read(&outgoing, self.stack.bounded(deadline)).await?;
+        let object: Object = serde_json::from_slice(&body).map_err(|_| Why::Unreadable)?;
+        Ok(refund_object(object))
+    }
+
+    /// Every refund of this payment, the newest first, whatever became of it.
+    pub async fn find_refunds(&self, payment_intent: &str, deadline: Deadline) -> Result<Vec<Refund>, Why> {
+        let objects = self.list(REFUNDS_PATH, of_payment(payment_intent), deadline).await?;
+        Ok(objects.into_iter().map(refund_object).collect())
+    }
+
+    /// Every payment that carries this order, the newest first, whatever became of it. Reads the whole list.
+    pub async fn find_charges(&self, order_id: Uuid, deadline: Deadline) -> Result<Vec<PaymentIntent>, Why> {
+        let objects = self.list(PAYMENTS_PATH, vec![], deadline).await?;
+        let of_order = objects.into_iter().filter(|object| object.order_id() == Some(order_id));
+        Ok(of_order.map(intent).collect())
     }
 
     /// Every payment that succeeded, the newest first.
@@ -192,7 +207,7 @@ impl PaymentClient {
             amount_minor: request.amount_minor,
             currency: request.currency,
         };
-        let filter = vec![("payment_intent", request.payment_intent.to_owned())];
+        let filter = of_payment(request.payment_intent);
         self.find(REFUNDS_PATH, filter, request.order_id, &expected, deadline)
             .await
     }
@@ -318,6 +333,32 @@ impl PaymentClient {
             Err(Fault::NotExecuted(why) | Fault::Ambiguous(why)) => Err(why),
         }
     }
+}
+
+fn intent(object: Object) -> PaymentIntent {
+    PaymentIntent {
+        order_id: object.order_id(),
+        provider_id: object.id,
+        status: object.status.unwrap_or_default(),
+        amount_minor: object.amount,
+        currency: object.currency.to_ascii_uppercase(),
+    }
+}
+
+fn refund_object(object: Object) -> Refund {
+    Refund {
+        order_id: object.order_id(),
+        provider_id: object.id,
+        status: object.status.unwrap_or_default(),
+        amount_minor: object.amount,
+        currency: object.currency.to_ascii_uppercase(),
+        payment_intent: object.payment_intent,
+    }
+}
+
+/// The part of a list that is about this payment.
+fn of_payment(payment_intent: &str) -> Vec<(&'static str, String)> {
+    vec![("payment_intent", payment_intent.to_owned())]
 }
 
 fn movements(objects: Vec<Object>) -> Vec<Movement> {

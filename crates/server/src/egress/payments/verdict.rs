@@ -46,6 +46,9 @@ pub(super) struct Object {
     pub currency: String,
     #[serde(default)]
     pub metadata: Option<HashMap<String, String>>,
+    /// Of a refund: the payment that it gives back.
+    #[serde(default)]
+    pub payment_intent: Option<String>,
 }
 
 /// A page of a list.

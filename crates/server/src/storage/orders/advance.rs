@@ -157,7 +157,7 @@ impl OrderStore {
     }
 
     /// Writes what belongs to the outcome beside the status: the step, the attempt, the money.
-    async fn record(&self, tx: &Transaction<'_>, work: &Work, outcome: &Outcome) -> Result<(), StoreError> {
+    pub(super) async fn record(&self, tx: &Transaction<'_>, work: &Work, outcome: &Outcome) -> Result<(), StoreError> {
         let lease = work.lease;
         let (id, amount) = (work.order.id, work.order.amount);
         match outcome {
@@ -275,7 +275,7 @@ pub(super) fn fenced(lease: Lease) -> StoreError {
 }
 
 /// The order after `outcome`, as the transaction of time `now` writes it.
-fn after(order: &Order, outcome: &Outcome, now: Timestamp) -> Result<Order, StoreError> {
+pub(super) fn after(order: &Order, outcome: &Outcome, now: Timestamp) -> Result<Order, StoreError> {
     let event = outcome.event();
     let mut next = Order {
         state: order.state.next(event)?,

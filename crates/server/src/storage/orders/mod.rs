@@ -9,18 +9,22 @@
 //! * [`money`]: what was asked of the provider and what it confirmed, within the others' transactions;
 //! * [`lease`]: who works on an order, and until when;
 //! * [`forget`]: what is forgotten after its time;
-//! * [`read`]: the orders as callers see them.
+//! * [`read`]: the orders as callers see them;
+//! * [`desk`]: the orders as operators see them, and the retry;
+//! * [`resolve`]: an operator's word in place of the provider's answer.
 
 pub(super) mod accept;
 pub(super) mod advance;
 mod answer;
 pub(super) mod assign;
+pub(super) mod desk;
 pub(super) mod forget;
 pub(super) mod lease;
 pub(super) mod lose;
 pub(super) mod money;
 pub(super) mod read;
 pub(super) mod release;
+pub(super) mod resolve;
 mod row;
 
 use std::sync::Arc;
@@ -33,12 +37,17 @@ pub use self::accept::{Accepted, Earlier};
 pub use self::advance::{Doubt, Outcome};
 pub use self::answer::StoredAnswer;
 pub use self::assign::{Assigned, Candidate};
+pub use self::desk::{
+    ConfirmedPayment, DriverAssignment, LeaseHolder, LogLine, OrderFile, PaymentEvent, ProviderAttempt, Retried,
+    UnfinishedOrder, UnfinishedOrders,
+};
 pub use self::forget::Forgettable;
 pub use self::lease::{Postponement, Renewal};
 pub use self::lose::{Bound, Lost};
 pub use self::money::Attempt;
 pub use self::read::{ListFilter, StepRecord};
 pub use self::release::{Cancelled, Completed};
+pub use self::resolve::{Resolution, Resolved};
 
 use super::postgres::Postgres;
 

@@ -12,7 +12,7 @@ use waybill_proto::location::v1::{Fix, LatLng, ReportLocationsRequest};
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 use waybill_proto::order::v1::{CreateOrderRequest, GetOrderRequest, Money, Order};
 
-use super::Rig;
+use super::{Rig, SECRET_KEY};
 
 /// Where `a_ride()` begins: degrees north and east.
 pub const PICKUP: (f64, f64) = (37.7749, -122.4194);
@@ -98,6 +98,26 @@ impl Rig {
             .await;
         let answer = answer.expect("fixes are taken").into_inner();
         assert_eq!(answer.accepted_count as usize, count, "{:?}", answer.rejections);
+    }
+
+    /// Has the provider do something behind the servers' back, as a person in its dashboard does; the id of what it
+    /// made.
+    pub async fn at_provider(&self, path: &str, form: &[(&str, String)]) -> String {
+        let answer = self.try_at_provider(path, form).await;
+        answer["id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+
+    /// The same, where it may refuse; its answer.
+    pub async fn try_at_provider(&self, path: &str, form: &[(&str, String)]) -> serde_json::Value {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let answer = reqwest::Client::new()
+            .post(format!("{}/v1/{path}", self.payments().url()))
+            .bearer_auth(SECRET_KEY)
+            .form(form)
+            .send()
+            .await
+            .expect("the provider answers");
+        answer.json().await.expect("JSON")
     }
 
     /// Places an order; its answer.
