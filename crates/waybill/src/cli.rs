@@ -38,6 +38,8 @@ pub enum Command {
     Audit(AuditArgs),
     /// See to orders that do not come to rest by themselves
     Orders(OrdersArgs),
+    /// Compare the payment provider's list with our books
+    Reconcile(AuditArgs),
     /// Look at all that a server needs, and say what to change
     Doctor(StoreArgs),
 }

@@ -10,6 +10,7 @@ mod logging;
 mod migrate;
 mod orders;
 mod orders_shown;
+mod reconcile;
 mod replay;
 mod screen;
 mod serve;
@@ -95,6 +96,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Migrate(args) => migrate::run(config, args).await,
         Command::Audit(args) => audit::run(config, args).await,
         Command::Orders(args) => orders::run(config, args).await,
+        Command::Reconcile(args) => reconcile::run(config, args).await,
         Command::Doctor(args) => doctor::run(config, args).await,
     }
 }

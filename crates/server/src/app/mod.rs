@@ -5,6 +5,7 @@ mod audit;
 mod desk;
 mod drain;
 mod health;
+mod reconcile;
 mod settings;
 
 use std::net::SocketAddr;
@@ -27,8 +28,10 @@ pub use self::audit::{AuditError, Report, Sources, run_audit};
 pub use self::desk::{DeskUnusable, open_desk};
 pub use self::drain::Drained;
 pub use self::health::{Diagnosis, doctor};
+pub use self::reconcile::{Reconciled, run_reconcile};
 pub use crate::orders::desk::{Contradiction, Desk, DeskError};
 pub use crate::storage::orders::{LeaseHolder, OrderFile, Resolution, UnfinishedOrders};
+pub use crate::storage::reconcile::{Difference, Entry, Reconciliation};
 
 use self::health::Watchman;
 use crate::admin;

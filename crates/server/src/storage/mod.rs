@@ -2,7 +2,8 @@
 //! type leaves this module, so nobody can call a network inside one.
 //!
 //! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker. [`orders`] and [`history`] are
-//! Postgres; [`live`] is Redis; [`keys`] names every key of it. [`audit`] asks the questions of `waybill audit`.
+//! Postgres; [`live`] is Redis; [`keys`] names every key of it. [`audit`] asks the questions of `waybill audit`,
+//! [`reconcile`] those of `waybill reconcile`.
 
 #[macro_use]
 mod statement;
@@ -14,6 +15,7 @@ pub mod live;
 pub mod migrations;
 pub mod orders;
 pub mod postgres;
+pub mod reconcile;
 pub mod redis;
 
 pub use self::error::StoreError;

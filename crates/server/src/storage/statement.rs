@@ -4,7 +4,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::{StoreError, audit, history, migrations, orders};
+use super::{StoreError, audit, history, migrations, orders, reconcile};
 
 /// One SQL text of the program.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,7 @@ pub fn all_statements() -> Vec<Statement> {
         history::STATEMENTS,
         migrations::STATEMENTS,
         audit::STATEMENTS,
+        reconcile::STATEMENTS,
     ]
     .concat()
 }

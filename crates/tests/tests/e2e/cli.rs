@@ -122,7 +122,17 @@ async fn an_unknown_flag_or_command_is_named() {
     }
     let help = waybill(&["--help"], &[]).await;
     assert_eq!((help.status, help.stderr.as_str()), (Some(0), ""));
-    for command in ["serve", "dev", "demo", "replay", "migrate", "audit", "orders", "doctor"] {
+    for command in [
+        "serve",
+        "dev",
+        "demo",
+        "replay",
+        "migrate",
+        "audit",
+        "orders",
+        "reconcile",
+        "doctor",
+    ] {
         assert!(help.stdout.contains(command), "{}", help.stdout);
     }
 }

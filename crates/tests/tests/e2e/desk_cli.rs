@@ -152,6 +152,11 @@ async fn refunds_are_resolved_with_and_without_the_providers_word() {
         assert!(resolved.stdout.ends_with(" is refunded\n"), "{resolved:?}");
     }
     rig.assert_clean().await;
+    let ended = on_stores(&rig, &["reconcile"]).await;
+    assert_eq!(
+        (ended.status, ended.stdout.lines().last()),
+        (Some(0), Some("reconcile: 2 charges, 1 refunds, 0 differences"))
+    );
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ mod orders_replayed;
 mod orders_store_faults;
 mod orders_survive;
 mod orders_watched;
+mod reconcile;
 mod rig_itself;
 mod schema;
 mod shutdown;
