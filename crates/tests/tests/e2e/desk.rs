@@ -247,6 +247,33 @@ async fn an_order_that_was_put_off_until_tomorrow_settles_when_it_is_retried() {
 }
 
 #[tokio::test]
+async fn a_retry_takes_no_order_from_the_worker_that_has_it() {
+    let rig = with_desk().start().await;
+    let order = in_doubt_about_its_charge(&rig, FaultKind::ErrorBeforeEffect).await;
+    let lease = "update order_sagas set lease_owner = 'a live worker', lease_until = now() + interval '1 hour'";
+    rig.sql().await.batch_execute(lease).await.unwrap();
+    let before = show(&rig, &order).await;
+    let answer = desk(&rig)
+        .retry_order(retry_request(&order))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(answer.lease_until, before.lease_until);
+    let after = show(&rig, &order).await;
+    assert_eq!(
+        (
+            after.fence,
+            after.attempts,
+            after.lease_owner.as_str(),
+            after.lease_until
+        ),
+        (before.fence, before.attempts, "a live worker", before.lease_until)
+    );
+    let due = |file: &OrderFile| file.next_run_at.unwrap().seconds;
+    assert!(due(&after) < due(&before), "due, once the worker gives it back");
+}
+
+#[tokio::test]
 async fn what_is_asked_of_the_desk_in_vain_has_its_named_status_and_changes_nothing() {
     let rig = with_desk().start().await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;

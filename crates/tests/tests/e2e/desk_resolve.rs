@@ -1,6 +1,8 @@
 //! What a person says became of an order's money: believed where the provider agrees, refused where it does not, and
 //! never in the way of a worker.
 
+use std::time::Duration;
+
 use tonic::Code;
 use uuid::Uuid;
 use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
@@ -220,6 +222,40 @@ async fn that_nothing_was_moved_is_not_believed_while_a_request_may_be_on_its_wa
         let request = claim(&order, Outcome::NotCharged, "");
         is_refused(&rig, request, Code::Aborted, "ORDER_IN_FLIGHT", &[]).await;
     }
+}
+
+#[tokio::test]
+async fn what_the_provider_said_is_worth_nothing_for_an_order_that_was_taken_up_meanwhile() {
+    let rig = with_desk()
+        .payments_through_proxy()
+        .set("payments.attempt_timeout", "8s")
+        .set("payments.total_timeout", "8s")
+        .start()
+        .await;
+    let order = in_doubt_about_its_charge(&rig, FaultKind::ErrorAfterEffectSaved).await;
+    let mut request = tonic::Request::new(claim(&order, Outcome::Charged, &rig.charges()[0].provider_id));
+    request.set_timeout(Duration::from_secs(20));
+    // Long enough for a worker to come by while the answer is on its way.
+    rig.payments_line().set_mode(Mode::Latency {
+        requests: Duration::ZERO,
+        replies: Duration::from_secs(2),
+    });
+    let requests = rig.payments().requests();
+    let mut desk = desk(&rig);
+    let resolved = desk.resolve_order(request);
+    let taken_up = async {
+        until("the provider is asked", async || rig.payments().requests() > requests).await;
+        let take_up = "update order_sagas set fence = fence + 1";
+        rig.sql().await.batch_execute(take_up).await.unwrap();
+        books(&rig).await
+    };
+    let (resolved, before) = tokio::join!(resolved, taken_up);
+    let refused = resolved.unwrap_err();
+    assert_eq!(
+        (refused.code(), refusal_reason(&refused).as_str()),
+        (Code::Aborted, "ORDER_IN_FLIGHT")
+    );
+    assert_eq!(books(&rig).await, before);
 }
 
 #[tokio::test]
