@@ -12,5 +12,5 @@ pub mod operator;
 pub mod order;
 pub mod payment;
 pub mod position;
-pub mod reason;
 pub mod retry;
+pub mod text;

@@ -2,15 +2,13 @@
 //! once, at the border.
 
 use std::fmt;
-use std::str::FromStr;
 
 use thiserror::Error;
 
 use crate::order::State;
 use crate::payment::Operation;
+use crate::text::{TextError, text};
 
-/// The longest reason, in characters.
-pub const REASON_LENGTH_MAX: usize = 500;
 /// The longest name of an operator, in characters.
 pub const OPERATOR_LENGTH_MAX: usize = 64;
 /// The longest id or reference of a movement of money, in characters.
@@ -19,67 +17,6 @@ pub const REFERENCE_LENGTH_MAX: usize = 200;
 /// What stands before a reference that nobody has checked, wherever it is stored.
 pub const UNVERIFIED: &str = "unverified:";
 
-/// Why a text was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum TextError {
-    /// Nothing was given, or only space.
-    #[error("is required")]
-    Blank,
-    /// More than the maximum.
-    #[error("has {length} characters; at most {max} are allowed")]
-    TooLong {
-        /// Characters given.
-        length: usize,
-        /// Characters allowed.
-        max: usize,
-    },
-    /// A line break, a tab or another control character: the log has one line an entry, and terminals obey them.
-    #[error("has a control character")]
-    Control,
-}
-
-/// Declares a text for people, with one fallible constructor. Space around it is cut off.
-macro_rules! text {
-    ($(#[$doc:meta])* $name:ident, $max:expr) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq)]
-        pub struct $name(Box<str>);
-
-        impl $name {
-            /// The text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = TextError;
-
-            fn from_str(text: &str) -> Result<$name, TextError> {
-                let text = text.trim();
-                let length = text.chars().count();
-                match length {
-                    0 => Err(TextError::Blank),
-                    _ if length > $max => Err(TextError::TooLong { length, max: $max }),
-                    _ if text.chars().any(char::is_control) => Err(TextError::Control),
-                    _ => Ok($name(text.into())),
-                }
-            }
-        }
-    };
-}
-
-text!(
-    /// Why somebody intervenes: 1 to 500 characters on one line.
-    Reason,
-    REASON_LENGTH_MAX
-);
 text!(
     /// Who intervenes, by a name that others know: 1 to 64 characters on one line.
     Operator,
@@ -179,22 +116,6 @@ impl fmt::Display for Claim {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_reason_is_one_line_that_says_something() {
-        assert_eq!(" looked it up ".parse::<Reason>().unwrap().as_str(), "looked it up");
-        assert_eq!("ü".repeat(500).parse::<Reason>().unwrap().as_str().len(), 1_000);
-        for blank in ["", "  ", "\t\n"] {
-            assert_eq!(blank.parse::<Reason>(), Err(TextError::Blank), "{blank:?}");
-        }
-        assert_eq!(
-            "a".repeat(501).parse::<Reason>(),
-            Err(TextError::TooLong { length: 501, max: 500 })
-        );
-        for control in ["two\nlines", "bell\u{7}", "red \u{1b}[31m"] {
-            assert_eq!(control.parse::<Reason>(), Err(TextError::Control), "{control:?}");
-        }
-    }
 
     #[test]
     fn a_claim_names_the_movement_if_there_was_one() {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use waybill_domain::id::OrderId;
-use waybill_domain::operator::{Operator, Reason, Settled};
+use waybill_domain::operator::{Operator, Settled};
+use waybill_domain::text::Reason;
 use waybill_server::config::{Config, ConfigError};
 
 /// Orders, payments, dispatch and live locations in one binary.

@@ -106,6 +106,7 @@ impl From<DeskError> for Failure {
             | DeskError::AtRest { .. }
             | DeskError::NotResolvable { .. }
             | DeskError::InFlight
+            | DeskError::StillSent
             | DeskError::Contradicted(_) => Failure::Refused(error.to_string()),
         }
     }

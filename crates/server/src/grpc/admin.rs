@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 use waybill_domain::id::OrderId;
-use waybill_domain::operator::{Claim, ClaimError, Operator, Reason, Settled};
+use waybill_domain::operator::{Claim, ClaimError, Operator, Settled};
 use waybill_domain::order::State;
+use waybill_domain::text::Reason;
 use waybill_proto::admin::v1 as pb;
 use waybill_proto::admin::v1::admin_service_server::AdminService as Api;
 use waybill_proto::order::v1::{Money, OrderStatus};

@@ -8,7 +8,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Extensions, Request, Response, Status};
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::OrderRequest;
-use waybill_domain::reason::Reason;
+use waybill_domain::text::Reason;
 use waybill_proto::Encoded;
 use waybill_proto::order::v1 as pb;
 use waybill_proto::order::v1::order_service_server::OrderService as Api;

@@ -96,6 +96,7 @@ impl From<DeskError> for Status {
                 details.set_retry_info(Some(IN_FLIGHT_RETRY));
                 Status::with_error_details(Code::Aborted, text, details)
             }
+            DeskError::StillSent => with_reason(Code::FailedPrecondition, text, "CHARGE_STILL_SENT", HashMap::new()),
             DeskError::Contradicted(_) => {
                 with_reason(Code::FailedPrecondition, text, "PROVIDER_DISAGREES", HashMap::new())
             }

@@ -12,8 +12,10 @@ use tracing::info;
 use uuid::Uuid;
 use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
-use waybill_domain::operator::{Claim, Operator, Reason, Reference};
+use waybill_domain::operator::{Claim, Operator, Reference};
 use waybill_domain::order::{Order, State};
+use waybill_domain::payment::KEY_AGE_MAX;
+use waybill_domain::text::Reason;
 
 use crate::egress::payments::{PaymentClient, PaymentIntent, Refund, Why};
 use crate::resilience::Deadline;
@@ -55,6 +57,13 @@ pub enum DeskError {
     /// A request to the provider may be on its way, or another worker took the order up meanwhile.
     #[error("a worker may be asking the provider at this moment: try again in half a minute")]
     InFlight,
+    /// The charge may still be sent, by a worker that slept or by the next one.
+    #[error(
+        "the charge is still sent again and again: that nothing was charged can be said {} h after it was first sent, \
+         when it no longer is",
+        KEY_AGE_MAX.as_secs() / 3_600
+    )]
+    StillSent,
     /// The provider, or our own books, say otherwise.
     #[error("{0}")]
     Contradicted(#[from] Contradiction),
@@ -200,6 +209,7 @@ impl Desk {
             }
             Resolved::NotAwaited(state) => Err(not_resolvable(state)),
             Resolved::InFlight => Err(DeskError::InFlight),
+            Resolved::StillSent => Err(DeskError::StillSent),
             Resolved::Booked(order) => Err(Contradiction::Booked {
                 id: match claim {
                     Claim::Charged(id) | Claim::Refunded(id) | Claim::RefundedElsewhere(id) => id.to_string(),

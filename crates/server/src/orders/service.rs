@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{Order, OrderRequest, ReleaseReason};
-use waybill_domain::reason::Reason;
+use waybill_domain::text::Reason;
 
 use super::Context;
 use super::running::Settling;

@@ -109,6 +109,12 @@ pub async fn refund_by_hand(rig: &Rig, payment: &str, amount: i64) -> String {
     rig.at_provider("refunds", &form).await
 }
 
+/// As if every charge was first sent so long ago that it is not sent again.
+pub async fn age_charges(rig: &Rig) {
+    let age = "update payment_attempts set first_sent_at = now() - interval '13 hours', last_sent_at = now() - interval '1 hour'";
+    rig.sql().await.batch_execute(age).await.unwrap();
+}
+
 /// All that a refused call must leave as it was.
 pub async fn books(rig: &Rig) -> String {
     let query = "select string_agg(row, ' ') from (

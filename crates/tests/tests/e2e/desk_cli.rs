@@ -5,7 +5,7 @@ use uuid::Uuid;
 use waybill_sandbox::payments::FaultKind;
 
 use crate::cli::on_stores;
-use crate::desk::{in_doubt_about_its_charge, in_doubt_about_its_refund, refund_by_hand, with_desk};
+use crate::desk::{age_charges, in_doubt_about_its_charge, in_doubt_about_its_refund, refund_by_hand, with_desk};
 use crate::rig::process::Ended;
 use crate::rig::{PICKUP, Rig};
 
@@ -221,6 +221,7 @@ async fn each_refusal_has_its_exit_status_and_names_what_is_wrong() {
     let steps = "select count(*) from order_saga_steps where step in ('retry', 'resolve')";
     assert_eq!(rig.count(steps).await, 0, "nothing of all this is in the log");
 
+    age_charges(&rig).await;
     orders(&rig, &format!("resolve {order} --as not-charged {resolve}")).await;
     is_refused(&orders(&rig, &format!("retry {order} --by mara")).await, 1, &["failed"]);
 }

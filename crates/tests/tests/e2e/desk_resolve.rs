@@ -12,8 +12,8 @@ use waybill_sandbox::payments::{Fault, FaultKind, Operation};
 use waybill_sandbox::proxy::Mode;
 
 use crate::desk::{
-    books, charge_by_hand, claim, desk, in_doubt_about_its_charge, in_doubt_about_its_refund, refund_by_hand, resolve,
-    retry_request, show, with_desk,
+    age_charges, books, charge_by_hand, claim, desk, in_doubt_about_its_charge, in_doubt_about_its_refund,
+    refund_by_hand, resolve, retry_request, show, with_desk,
 };
 use crate::rig::process::ServerProcess;
 use crate::rig::{PICKUP, Rig, a_ride, channel, refusal_reason, until};
@@ -63,9 +63,12 @@ async fn a_charge_without_an_order_id_in_it_may_be_the_orders() {
 }
 
 #[tokio::test]
-async fn an_order_that_the_provider_never_charged_is_resolved_as_failed() {
+async fn an_order_that_the_provider_never_charged_is_resolved_as_failed_once_it_is_not_sent_any_more() {
     let rig = with_desk().start().await;
     let order = in_doubt_about_its_charge(&rig, FaultKind::ErrorBeforeEffect).await;
+    let request = claim(&order, Outcome::NotCharged, "");
+    is_refused(&rig, request, Code::FailedPrecondition, "CHARGE_STILL_SENT", &["12 h"]).await;
+    age_charges(&rig).await;
     let resolved = resolve(&rig, claim(&order, Outcome::NotCharged, "")).await.unwrap();
     assert_eq!(
         (resolved.status(), resolved.failure_reason()),
@@ -169,6 +172,7 @@ async fn a_declined_payment_is_no_charge() {
     let request = claim(&order, Outcome::Charged, &declined);
     let named = [declined.as_str(), "requires_payment_method"];
     is_refused(&rig, request, Code::FailedPrecondition, "PROVIDER_DISAGREES", &named).await;
+    age_charges(&rig).await;
     resolve(&rig, claim(&order, Outcome::NotCharged, ""))
         .await
         .expect("it does not stand against it");

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use tokio_postgres::{IsolationLevel, Row};
 use uuid::Uuid;
 use waybill_domain::id::OrderId;
-use waybill_domain::operator::{Operator, Reason};
+use waybill_domain::operator::Operator;
+use waybill_domain::text::Reason;
 
 use super::OrderStore;
 use super::row::get;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
 use waybill_domain::id::OrderId;
-use waybill_domain::operator::{Claim, Operator, Reason, UNVERIFIED};
+use waybill_domain::operator::{Claim, Operator, UNVERIFIED};
 use waybill_domain::order::{Order, State};
+use waybill_domain::payment::KEY_AGE_MAX;
+use waybill_domain::text::Reason;
 
 use super::advance::after;
 use super::desk::log_request;
@@ -41,6 +43,8 @@ pub enum Resolved {
     NotAwaited(State),
     /// A worker took the order up meanwhile, or may be asking the provider at this moment.
     InFlight,
+    /// The charge is young enough to be sent again, and then may be made after all.
+    StillSent,
     /// The books have this movement already, for this order.
     Booked(Uuid),
 }
@@ -56,6 +60,9 @@ statements! {
                       from order_sagas s
                       left join payment_attempts a on a.order_id = s.order_id and a.operation = $2
                      where s.order_id = $1";
+    /// Whether a worker would still send the charge, and one that slept since it read its age may.
+    IS_STILL_SENT = "select first_sent_at > now() - make_interval(secs => $2)
+                       from payment_attempts where order_id = $1 and operation = 'charge'";
     FIND_BOOKED = "select order_id from payments where provider_charge_id = $1 or provider_refund_id = $1";
     /// What the tries so far were for is decided: the next ones are counted anew, or the order would be flagged again
     /// at once.
@@ -94,6 +101,9 @@ impl OrderStore {
         }
         if work.lease != seen || (claim.needs_quiet() && is_in_flight(&tx, id, claim).await?) {
             return Ok(Resolved::InFlight);
+        }
+        if *claim == Claim::NotCharged && is_still_sent(&tx, id).await? {
+            return Ok(Resolved::StillSent);
         }
         let outcome = outcome(claim);
         if let Some(order) = find_booked(&tx, &outcome).await? {
@@ -159,6 +169,13 @@ async fn is_in_flight(tx: &Transaction<'_>, id: OrderId, claim: &Claim) -> Resul
         )
         .await?;
     Ok(row.try_get(0)?)
+}
+
+async fn is_still_sent(tx: &Transaction<'_>, id: OrderId) -> Result<bool, StoreError> {
+    let row = IS_STILL_SENT
+        .query_opt(tx, &[&id.uuid(), &KEY_AGE_MAX.as_secs_f64()])
+        .await?;
+    row.map_or(Ok(false), |row| Ok(row.try_get(0)?))
 }
 
 /// The order whose payment or refund this movement is already.
