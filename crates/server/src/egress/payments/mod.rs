@@ -9,6 +9,7 @@
 mod answer;
 mod counters;
 mod settings;
+pub mod signature;
 mod stack;
 mod verdict;
 mod wire;
