@@ -16,6 +16,7 @@ use super::objects::{Intent, Movement, MovementKind, Refund};
 use super::refusal::Refusal;
 use super::reply::Reply;
 use super::request::{self, CardOutcome, Charge, Instruction, Page, What};
+use super::webhooks::Event;
 use crate::Error;
 
 /// How an instruction is carried out.
@@ -34,6 +35,8 @@ pub(super) struct Books {
     book: Book,
     /// `None` once closed.
     journal: Option<Journal>,
+    /// What the last instruction did, until somebody takes it.
+    news: Option<Event>,
 }
 
 impl Books {
@@ -43,12 +46,18 @@ impl Books {
         Ok(Books {
             book,
             journal: Some(journal),
+            news: None,
         })
     }
 
     /// Lets go of the file. A request that is still on its way has no effect any more.
     pub(super) fn close(&mut self) {
         self.journal = None;
+    }
+
+    /// What the instruction just carried out did, as an event; `None` if it did nothing, or an earlier one had.
+    pub(super) fn take_news(&mut self) -> Option<Event> {
+        self.news.take()
     }
 
     /// Carries out an instruction, or replays the answer to the first one with its key.
@@ -105,6 +114,7 @@ impl Books {
             tracing::error!(%error, "payment ledger cannot be written; nothing was charged or refunded");
             return Err(Refusal::server_error());
         }
+        self.news = Some(news(&record.effect, instruction));
         self.book.apply(record);
         Ok(reply)
     }
@@ -316,6 +326,16 @@ fn charge_card(charge: &Charge, manner: Manner) -> (Effect, Reply) {
         Refusal::declined(&intent).into()
     };
     (Effect::Intent(intent), reply)
+}
+
+/// Under the names of <https://docs.stripe.com/api/events/types>.
+fn news(effect: &Effect, instruction: &Instruction) -> Event {
+    let (kind, object) = match effect {
+        Effect::Intent(intent) if intent.outcome == CardOutcome::Paid => ("payment_intent.succeeded", intent.to_json()),
+        Effect::Intent(intent) => ("payment_intent.payment_failed", intent.to_json()),
+        Effect::Refund(refund) => ("refund.created", refund.to_json()),
+    };
+    Event::new(kind, &object, instruction.key.as_ref())
 }
 
 fn list(url: &str, page: &Page, mut objects: impl Iterator<Item = Value>) -> Reply {

@@ -12,6 +12,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Bank;
@@ -22,6 +23,7 @@ use super::objects::Movement;
 use super::refusal::Refusal;
 use super::reply::Reply;
 use super::request::{self, Charge, Form, Instruction, Page, Refund, What};
+use super::webhooks::{WebhookBehaviour, WebhookEndpoint};
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
@@ -38,6 +40,10 @@ pub(super) fn router(bank: Arc<Bank>) -> Router {
         .route(
             "/_sandbox/faults",
             get(read_faults).put(set_faults).delete(clear_faults),
+        )
+        .route(
+            "/_sandbox/webhooks",
+            get(read_webhooks).put(set_webhooks).delete(clear_webhooks),
         )
         .route("/_sandbox/ledger", get(ledger));
     stripe
@@ -100,9 +106,9 @@ async fn follow(
             () = tokio::time::sleep(fate.latency) => {}
         }
     }
-    let execute = |manner| bank.books().execute(&instruction, manner);
+    let execute = |manner| execute(&bank, &instruction, manner);
     let Some((kind, delay)) = fate.fault else {
-        return execute(Manner::Usual).map(IntoResponse::into_response);
+        return execute(Manner::Usual).await.map(IntoResponse::into_response);
     };
     match kind {
         FaultKind::RateLimited => Err(Refusal::rate_limited()),
@@ -112,27 +118,49 @@ async fn follow(
             line.happened().await;
             Err(Refusal::server_error())
         }
-        FaultKind::Decline => execute(Manner::Decline).map(IntoResponse::into_response),
-        FaultKind::ErrorAfterEffectSaved => execute(Manner::SaveError).map(IntoResponse::into_response),
+        FaultKind::Decline => execute(Manner::Decline).await.map(IntoResponse::into_response),
+        FaultKind::ErrorAfterEffectSaved => execute(Manner::SaveError).await.map(IntoResponse::into_response),
         FaultKind::LateSuccess => follow_late(&bank, instruction, delay).await,
-        FaultKind::ErrorAfterEffect => execute(Manner::Usual).and(Err(Refusal::server_error())),
+        FaultKind::ErrorAfterEffect => execute(Manner::Usual).await.and(Err(Refusal::server_error())),
         FaultKind::ReplyLost => {
-            let reply = execute(Manner::Usual);
+            let reply = execute(Manner::Usual).await;
             line.now();
             reply.map(IntoResponse::into_response)
         }
-        FaultKind::Garbage => execute(Manner::Usual).map(|_| garbage()),
+        FaultKind::Garbage => execute(Manner::Usual).await.map(|_| garbage()),
         FaultKind::WrongAmount => execute(Manner::Usual)
+            .await
             .map(|reply| altered(&reply, another_amount))
             .map(IntoResponse::into_response),
         FaultKind::WrongCurrency => execute(Manner::Usual)
+            .await
             .map(|reply| altered(&reply, another_currency))
             .map(IntoResponse::into_response),
-        FaultKind::EmptyBody => execute(Manner::Usual).map(|_| StatusCode::OK.into_response()),
-        FaultKind::SlowBody => execute(Manner::Usual).map(slowly),
+        FaultKind::EmptyBody => execute(Manner::Usual).await.map(|_| StatusCode::OK.into_response()),
+        FaultKind::SlowBody => execute(Manner::Usual).await.map(slowly),
         // Given apart from the others in a fate; alone it changes nothing more.
-        FaultKind::Latency => execute(Manner::Usual).map(IntoResponse::into_response),
+        FaultKind::Latency => execute(Manner::Usual).await.map(IntoResponse::into_response),
     }
+}
+
+/// Carries out an instruction, then tells of it.
+async fn execute(bank: &Bank, instruction: &Instruction, manner: Manner) -> Result<Reply, Refusal> {
+    let (reply, news) = {
+        let mut books = bank.books();
+        (books.execute(instruction, manner), books.take_news())
+    };
+    bank.webhooks.tell(news).await;
+    reply
+}
+
+/// The same for one that was begun.
+async fn finish(bank: &Bank, instruction: &Instruction) -> Result<Reply, Refusal> {
+    let (reply, news) = {
+        let mut books = bank.books();
+        (books.finish(instruction), books.take_news())
+    };
+    bank.webhooks.tell(news).await;
+    reply
 }
 
 /// The effect comes in a task of its own: it comes whether or not the client has waited.
@@ -145,7 +173,7 @@ async fn follow_late(bank: &Arc<Bank>, instruction: Instruction, delay: Duration
         tokio::select! {
             // The provider stops: what it had not done yet it never does.
             () = late.stopping.cancelled() => Err(Refusal::server_error()),
-            () = tokio::time::sleep(delay) => late.books().finish(&instruction),
+            () = tokio::time::sleep(delay) => finish(&late, &instruction).await,
         }
     });
     task.await
@@ -259,6 +287,62 @@ async fn set_faults(State(bank): State<Arc<Bank>>, body: Bytes) -> Response {
 
 async fn clear_faults(State(bank): State<Arc<Bank>>) -> StatusCode {
     bank.faults().set([]);
+    StatusCode::NO_CONTENT
+}
+
+/// What `PUT /_sandbox/webhooks` takes: an endpoint, how it is told from now on, or both.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Registration {
+    endpoint: Option<Endpoint>,
+    #[serde(default)]
+    behaviour: WebhookBehaviour,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Endpoint {
+    url: String,
+    secret: String,
+}
+
+/// The endpoint without its secret, how events are delivered, and what came of those so far.
+async fn read_webhooks(State(bank): State<Arc<Bank>>) -> Json<Value> {
+    let (endpoint, behaviour) = bank.webhooks.registered();
+    let url = endpoint.map(|endpoint| endpoint.url());
+    Json(json!({ "url": url, "behaviour": behaviour, "deliveries": bank.webhooks.deliveries() }))
+}
+
+async fn set_webhooks(State(bank): State<Arc<Bank>>, body: Bytes) -> Response {
+    let parsed = serde_json::from_slice::<Registration>(&body)
+        .map_err(|error| {
+            format!("the body must be {{\"endpoint\": {{\"url\": …, \"secret\": …}}, \"behaviour\": {{…}}}}: {error}")
+        })
+        .and_then(|asked| {
+            let endpoint = asked.endpoint.map(|one| WebhookEndpoint::new(&one.url, &one.secret));
+            let both = endpoint
+                .transpose()
+                .and_then(|endpoint| Ok((endpoint, asked.behaviour.check()?)));
+            both.map_err(|error| error.to_string())
+        });
+    match parsed {
+        Ok((endpoint, behaviour)) => {
+            if endpoint.is_some() {
+                bank.webhooks.register(endpoint);
+            }
+            bank.webhooks.behave(behaviour);
+            read_webhooks(State(bank)).await.into_response()
+        }
+        Err(message) => {
+            let error = json!({ "error": { "type": "invalid_request_error", "message": message } });
+            (StatusCode::BAD_REQUEST, Json(error)).into_response()
+        }
+    }
+}
+
+async fn clear_webhooks(State(bank): State<Arc<Bank>>) -> StatusCode {
+    bank.webhooks.register(None);
+    bank.webhooks.behave(WebhookBehaviour::default());
     StatusCode::NO_CONTENT
 }
 

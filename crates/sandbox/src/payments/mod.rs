@@ -5,7 +5,9 @@
 //! * any API key that begins with `sk_test_`, Stripe's test payment methods, its error objects, and its rules for
 //!   idempotency keys: the first answer of a request that had an effect or was declined is saved and replayed, refusals
 //!   before that save nothing
-//! * `GET|PUT|DELETE /_sandbox/faults` and `GET /_sandbox/ledger`, for tests and demonstrations
+//! * webhooks, signed as Stripe's are, to one endpoint
+//! * `GET|PUT|DELETE /_sandbox/faults`, `GET|PUT|DELETE /_sandbox/webhooks` and `GET /_sandbox/ledger`, for tests and
+//!   demonstrations
 //!
 //! The ledger is the truth about money: one line of a file for each request that had an effect, written before the
 //! answer. A provider that is started over the same file knows all that the one before it knew.
@@ -19,6 +21,7 @@ mod objects;
 mod refusal;
 mod reply;
 mod request;
+mod webhooks;
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,10 +36,12 @@ use tokio_util::task::TaskTracker;
 use self::books::Books;
 use self::faults::Faults;
 use self::line::{Cut, Lines};
+use self::webhooks::Webhooks;
 use crate::Error;
 
 pub use self::faults::{Fault, FaultKind, Operation};
 pub use self::objects::{Movement, MovementKind};
+pub use self::webhooks::{BadWebhooks, Delivery, WebhookBehaviour, WebhookEndpoint, webhook_signature};
 
 /// A running provider. Dropped, it stops as at [`Provider::stop`], without the wait.
 #[derive(Debug)]
@@ -56,12 +61,14 @@ impl Provider {
         let addr = listener
             .local_addr()
             .map_err(|source| Error::Listen { address: addr, source })?;
+        let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
         let bank = Arc::new(Bank {
             books: Mutex::new(books),
             faults: Mutex::default(),
             requests: AtomicU64::new(0),
-            stopping: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            webhooks: Webhooks::new(tasks.clone(), stopping.clone()),
+            stopping,
+            tasks,
         });
         let service = http::router(bank.clone()).into_make_service_with_connect_info::<Cut>();
         let serve = axum::serve(Lines::new(listener, bank.stopping.clone()), service)
@@ -110,6 +117,21 @@ impl Provider {
         self.set_faults([]);
     }
 
+    /// Events from now on go to this endpoint, or to none.
+    pub fn set_webhooks(&self, endpoint: Option<WebhookEndpoint>) {
+        self.bank.webhooks.register(endpoint);
+    }
+
+    /// Events from now on are delivered so. One that waits to be overtaken leaves now.
+    pub fn set_webhook_behaviour(&self, behaviour: WebhookBehaviour) {
+        self.bank.webhooks.behave(behaviour);
+    }
+
+    /// The last thousand tries to deliver an event, the oldest first.
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        self.bank.webhooks.deliveries()
+    }
+
     /// Stops as a killed process would: all connections are cut, what was not done yet is not done. Then the port and
     /// the ledger file are free for another.
     pub async fn stop(self) {
@@ -133,6 +155,7 @@ struct Bank {
     books: Mutex<Books>,
     faults: Mutex<Faults>,
     requests: AtomicU64,
+    webhooks: Webhooks,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }

@@ -13,4 +13,5 @@ mod process;
 mod proxy;
 mod redis;
 mod wait;
+mod webhooks;
 mod world;
