@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use config::{File, FileFormat};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -27,7 +27,7 @@ const NOT_SETTINGS: [&str; 2] = ["WAYBILL_SANDBOX_POSTGRES_BIN", "WAYBILL_SANDBO
 const KEYS_KEPT_MIN: Duration = Duration::from_hours(24);
 
 /// Settings that are lists.
-const LISTS: [&str; 1] = ["grpc.services"];
+const LISTS: [&str; 2] = ["grpc.services", "payments.webhook_secrets"];
 
 /// A setting that cannot be used. The text names the key, and ends the program with status 64.
 #[derive(Debug, Error)]
@@ -123,6 +123,7 @@ section! {
     Payments {
         url: String,
         secret_key: SecretString,
+        webhook_secrets: Vec<SecretString>,
         connect_timeout: Span,
         attempt_timeout: Span,
         total_timeout: Span,
@@ -286,6 +287,10 @@ impl Config {
                 "must name at least one of order, location, fleet, admin",
             );
         }
+        let secrets = &self.payments.webhook_secrets;
+        if secrets.len() > 2 || secrets.iter().any(|secret| secret.expose_secret().is_empty()) {
+            return bad("payments.webhook_secrets", "must be at most two, none of them empty");
+        }
         if let Err(why) = storage::postgres::parse_url(&self.postgres.url) {
             return bad("postgres.url", why);
         }
@@ -354,8 +359,9 @@ fn setting(name: &str) -> Result<Option<String>, ConfigError> {
 /// A list is written with commas; all else is converted where it is read, and may hold commas of its own.
 fn parse(key: &str, value: &str) -> config::Value {
     if LISTS.contains(&key) {
-        let parts: Vec<String> = value.split(',').map(|part| part.trim().to_owned()).collect();
-        return config::Value::from(parts);
+        // A variable that is set to nothing is an empty list, not a list of nothing.
+        let parts = value.split(',').filter(|_| !value.trim().is_empty());
+        return config::Value::from(parts.map(|part| part.trim().to_owned()).collect::<Vec<_>>());
     }
     config::Value::from(value.to_owned())
 }
@@ -462,8 +468,28 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let config = load(&[("WAYBILL_PAYMENTS__SECRET_KEY", "sk_test_visible")]).unwrap();
-        assert!(!format!("{config:?}").contains("sk_test_visible"));
+        let config = load(&[
+            ("WAYBILL_PAYMENTS__SECRET_KEY", "sk_test_visible"),
+            ("WAYBILL_PAYMENTS__WEBHOOK_SECRETS", "whsec_visible"),
+        ])
+        .unwrap();
+        assert!(!format!("{config:?}").contains("visible"));
+    }
+
+    #[test]
+    fn webhook_secrets_are_none_one_or_two() {
+        let secrets = |text| -> Result<Vec<String>, String> {
+            let config = load(&[("WAYBILL_PAYMENTS__WEBHOOK_SECRETS", text)]).map_err(|error| error.to_string())?;
+            let secrets = config.payments.webhook_secrets.iter();
+            Ok(secrets.map(|secret| secret.expose_secret().to_owned()).collect())
+        };
+        assert!(load(&[]).unwrap().payments.webhook_secrets.is_empty());
+        assert_eq!(secrets("").unwrap(), [""; 0]);
+        assert_eq!(secrets("whsec_a").unwrap(), ["whsec_a"]);
+        assert_eq!(secrets("whsec_a, whsec_b").unwrap(), ["whsec_a", "whsec_b"]);
+        for bad in ["whsec_a,", ",", "whsec_a,whsec_b,whsec_c"] {
+            assert!(secrets(bad).unwrap_err().contains("payments.webhook_secrets"), "{bad}");
+        }
     }
 
     #[test]

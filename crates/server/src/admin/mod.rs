@@ -1,11 +1,13 @@
-//! The HTTP face for people and machines that run the service: `/livez`, `/readyz`, `/metrics`.
+//! The HTTP face for people and machines that run the service: `/livez`, `/readyz`, `/metrics`; and for
+//! the payment provider: `/webhooks/payments`, where secrets are set.
 //!
 //! It has its own port, so that a balancer or a scraper needs no way to the gRPC port, and no other route: what is not
-//! one of the three is 404. It knows neither Redis nor Postgres; the caller gives it probes.
+//! one of these is 404. It knows neither Redis nor Postgres; the caller gives it probes.
 
 mod listener;
 mod metrics;
 mod ready;
+mod webhooks;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -22,22 +24,29 @@ use tokio::net::TcpListener;
 pub use self::listener::{BindError, bind};
 pub use self::ready::{Probe, ProbeOutcome, Readiness};
 use crate::metrics::Metrics;
+use crate::orders::webhooks::Webhooks;
 
-/// Serves on `listener` until `stop` completes; answers that are under way then are finished.
+/// Serves on `listener` until `stop` completes, webhooks too if there are any to be taken; answers that are under way then are finished.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
+    webhooks: Option<Webhooks>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let limited = listener::LimitedListener::new(listener);
-    axum::serve(limited, router(metrics, readiness))
+    axum::serve(limited, router(metrics, readiness, webhooks))
         .with_graceful_shutdown(stop)
         .await
 }
 
-fn router(metrics: Arc<Metrics>, readiness: Arc<Readiness>) -> Router {
-    Router::new()
+fn router(metrics: Arc<Metrics>, readiness: Arc<Readiness>, webhooks: Option<Webhooks>) -> Router {
+    let mut router = Router::new();
+    if let Some(webhooks) = webhooks {
+        let face = webhooks::Face::new(webhooks, Arc::clone(&metrics));
+        router = router.route("/webhooks/payments", post(webhooks::receive).with_state(face));
+    }
+    router
         .route("/readyz", get(ready::readyz))
         .with_state(readiness)
         .route("/metrics", get(metrics::metrics))

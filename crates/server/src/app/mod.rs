@@ -44,6 +44,7 @@ use crate::locations::reaper;
 use crate::metrics::Metrics;
 use crate::orders::patrol::Patrol;
 use crate::orders::service::OrderService;
+use crate::orders::webhooks::Webhooks;
 use crate::orders::{Context, Dispatch, reaper as key_reaper, sweeper};
 use crate::resilience::{BreakerPolicy, Guard};
 use crate::storage::StoreError;
@@ -377,12 +378,22 @@ impl Parts {
         serving.abort_handle()
     }
 
+    /// Without a secret nothing could be told from a forgery, and nothing is taken.
+    fn webhooks(&self) -> Option<Webhooks> {
+        let secrets = &self.config.payments.webhook_secrets;
+        if !self.runs(Service::Order) || secrets.is_empty() {
+            return None;
+        }
+        Some(Webhooks::new(self.orders.for_callers(), secrets.clone()))
+    }
+
     fn serve_http(&self, listener: TcpListener, watchman: &Watchman) {
         let readiness = Arc::new(admin::Readiness::new(watchman.probes(), self.unready.clone()));
         let served = admin::serve(
             listener,
             Arc::clone(&self.metrics),
             readiness,
+            self.webhooks(),
             self.stopping.clone().cancelled_owned(),
         );
         self.http.spawn(async move {

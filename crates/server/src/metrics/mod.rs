@@ -14,6 +14,7 @@ mod ingress;
 mod labelled;
 mod locations;
 mod orders;
+mod webhooks;
 
 use std::time::Instant;
 
@@ -27,6 +28,7 @@ pub use self::grpc::{Call, GrpcMetrics, MethodSnapshot, UNKNOWN_METHOD};
 pub use self::ingress::{IngressMetrics, IngressSnapshot};
 pub use self::locations::{LocationMetrics, LocationSnapshot};
 pub use self::orders::{OrderMetrics, OrderSnapshot};
+pub use self::webhooks::{WebhookMetrics, WebhookSnapshot};
 
 /// All that one server counts. Share it in an `Arc`.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub struct Metrics {
     pub orders: OrderMetrics,
     /// Positions, and their way into the history.
     pub locations: LocationMetrics,
+    /// Webhooks of the payment provider.
+    pub webhooks: WebhookMetrics,
     /// What the service leans on: stores and the payment provider.
     pub dependencies: DependencyMetrics,
     started: Instant,
@@ -71,6 +75,8 @@ pub struct Snapshot {
     pub orders: OrderSnapshot,
     /// Positions, and their way into the history.
     pub locations: LocationSnapshot,
+    /// Webhooks of the payment provider.
+    pub webhooks: WebhookSnapshot,
     /// Breakers and the answers of the payment provider.
     pub dependencies: DependencySnapshot,
 }
@@ -84,6 +90,7 @@ impl Metrics {
             ingress: IngressMetrics::new(&mut registry),
             orders: OrderMetrics::new(&mut registry),
             locations: LocationMetrics::new(&mut registry),
+            webhooks: WebhookMetrics::new(&mut registry),
             dependencies: DependencyMetrics::new(&mut registry),
             started: Instant::now(),
             registry,
@@ -106,6 +113,7 @@ impl Metrics {
             ingress: self.ingress.snapshot(),
             orders: self.orders.snapshot(),
             locations: self.locations.snapshot(),
+            webhooks: self.webhooks.snapshot(),
             dependencies: self.dependencies.snapshot(),
         }
     }

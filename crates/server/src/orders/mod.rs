@@ -6,6 +6,8 @@
 //! calls and workers of this process meet; [`watch`] is for those who follow an order; [`sweeper`] takes up what a dead
 //! process left; [`reaper`] forgets old idempotency keys; [`desk`] is for people: what is stuck, and what they know of it.
 //!
+//! [`webhooks`] hears the payment provider, and only ever makes an order be looked at sooner.
+//!
 //! A saga is a task of the process, never of a request: a client that hangs up changes nothing but who hears.
 
 mod busy;
@@ -21,6 +23,7 @@ pub mod service;
 mod steps;
 pub mod sweeper;
 pub mod watch;
+pub mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;

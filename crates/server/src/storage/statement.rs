@@ -31,6 +31,7 @@ pub fn all_statements() -> Vec<Statement> {
     [
         orders::accept::STATEMENTS,
         orders::advance::STATEMENTS,
+        orders::events::STATEMENTS,
         orders::lease::STATEMENTS,
         orders::money::STATEMENTS,
         orders::assign::STATEMENTS,

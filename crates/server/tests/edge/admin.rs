@@ -252,6 +252,7 @@ impl Admin {
             listener,
             Arc::clone(&metrics),
             readiness,
+            None,
             std::future::pending(),
         ));
         Admin {

@@ -48,3 +48,4 @@ mod schema;
 mod shutdown;
 mod storm;
 mod tidy;
+mod webhooks;

@@ -7,6 +7,7 @@
 //! * [`release`]: what comes after success: completion and cancellation;
 //! * [`lose`]: a driver who does not serve the order after all;
 //! * [`money`]: what was asked of the provider and what it confirmed, within the others' transactions;
+//! * [`events`]: what the payment provider told;
 //! * [`lease`]: who works on an order, and until when;
 //! * [`forget`]: what is forgotten after its time;
 //! * [`read`]: the orders as callers see them;
@@ -18,6 +19,7 @@ pub(super) mod advance;
 mod answer;
 pub(super) mod assign;
 pub(super) mod desk;
+pub(super) mod events;
 pub(super) mod forget;
 pub(super) mod lease;
 pub(super) mod lose;
@@ -41,6 +43,7 @@ pub use self::desk::{
     ConfirmedPayment, DriverAssignment, LeaseHolder, LogLine, OrderFile, PaymentEvent, ProviderAttempt, Retried,
     UnfinishedOrder, UnfinishedOrders,
 };
+pub use self::events::Recorded;
 pub use self::forget::Forgettable;
 pub use self::lease::{Postponement, Renewal};
 pub use self::lose::{Bound, Lost};

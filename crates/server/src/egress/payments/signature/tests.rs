@@ -16,11 +16,8 @@ fn signed(secret: &str, t: &str, body: &[u8]) -> String {
     mac.update(t.as_bytes());
     mac.update(b".");
     mac.update(body);
-    mac.finalize()
-        .into_bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let bytes = mac.finalize().into_bytes();
+    bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 fn header_at(secs: i64) -> String {
