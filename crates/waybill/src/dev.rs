@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use uuid::Uuid;
+use waybill_sandbox::payments::WebhookEndpoint;
 use waybill_sandbox::{Settings, World};
 use waybill_server::app::{App, Drained, migrate};
 use waybill_server::config::Config;
@@ -52,11 +54,14 @@ impl Private {
         })
         .await
         .map_err(Failure::unavailable)?;
+        // New with each start: nobody else needs to know it.
+        let webhook_secret = format!("whsec_{}{}", Uuid::now_v7().simple(), Uuid::now_v7().simple());
         flags.extend([
             ("postgres.url", world.database_url.clone()),
             ("redis.url", world.redis_url.clone()),
             ("payments.url", world.payments_url.clone()),
             ("payments.secret_key", SANDBOX_KEY.to_owned()),
+            ("payments.webhook_secrets", webhook_secret.clone()),
             // The private provider has no rate limit of its own, and nobody balances load before a private server.
             ("payments.rate_per_second", "10000".to_owned()),
             // The private stores share this machine's processors with everything else on it.
@@ -67,6 +72,9 @@ impl Private {
         let config = load(file, &flags)?;
         migrate(&config).await.map_err(Failure::unavailable)?;
         let app = App::start(config.clone()).await.map_err(Failure::unavailable)?;
+        let webhooks = format!("http://{}/webhooks/payments", app.http_addr());
+        let endpoint = WebhookEndpoint::new(&webhooks, &webhook_secret).map_err(Failure::unavailable)?;
+        world.payments.set_webhooks(Some(endpoint));
         Ok(Private { world, app, config })
     }
 

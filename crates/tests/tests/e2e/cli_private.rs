@@ -97,6 +97,13 @@ async fn dev_tells_where_everything_is_and_leaves_nothing_behind() {
     let mut declined = a_ride();
     declined.payment_method = "pm_card_chargeDeclined".to_owned();
     orders.create_order(declined).await.unwrap();
+    until("the provider's webhook is taken", async || {
+        let (_, metrics) = get(&format!("http://{}/metrics", variables["HTTP_ADDR"])).await;
+        let metrics: Value = serde_json::from_str(&metrics).unwrap();
+        let events = metrics["webhooks"]["events"].clone();
+        if events["taken"] == 1 { Ok(()) } else { Err(events) }
+    })
+    .await;
     let variables: Vec<_> = variables
         .iter()
         .map(|(key, value)| (key.as_str(), value.as_str()))
