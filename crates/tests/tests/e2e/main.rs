@@ -49,3 +49,4 @@ mod shutdown;
 mod storm;
 mod tidy;
 mod webhooks;
+mod webhooks_refused;

@@ -1,5 +1,5 @@
-//! What the payment provider tells us: it makes an order be looked at now, and changes nothing else, whoever sends it,
-//! however often and in whatever order.
+//! What the payment provider tells us: it makes an order be looked at now, and changes nothing else, however often and
+//! in whatever order it comes. What is refused is in [`crate::webhooks_refused`].
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -11,14 +11,13 @@ use waybill_proto::order::v1::{FailureReason, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind, Operation, WebhookBehaviour, WebhookEndpoint, webhook_signature};
 use waybill_sandbox::proxy::Mode;
 
-use crate::rig::{Builder, PICKUP, Rig, a_ride, get, until};
+use crate::rig::{Builder, PICKUP, Rig, a_ride, until};
 
-const SECRET: &str = "whsec_end_to_end";
-const NEXT_SECRET: &str = "whsec_end_to_end_next";
-const PATH: &str = "/webhooks/payments";
+pub const SECRET: &str = "whsec_end_to_end";
+pub const PATH: &str = "/webhooks/payments";
 
 /// Servers that take webhooks, and whose calls give up soon.
-fn listening() -> Builder {
+pub fn listening() -> Builder {
     Rig::builder()
         .set("payments.webhook_secrets", SECRET)
         .set("payments.attempt_timeout", "500ms")
@@ -27,11 +26,11 @@ fn listening() -> Builder {
 }
 
 /// The same, with nobody who takes up what is due: what a webhook did stays to be seen.
-fn nobody_sweeps() -> Builder {
+pub fn nobody_sweeps() -> Builder {
     listening().set("orders.sweep_interval", "1h")
 }
 
-fn event_about(order_id: &str) -> Value {
+pub fn event_about(order_id: &str) -> Value {
     let object = json!({
         "id": "pi_1", "object": "payment_intent", "status": "succeeded", "amount": 1, "amount_received": 1,
         "metadata": { "order_id": order_id },
@@ -42,7 +41,7 @@ fn event_about(order_id: &str) -> Value {
     })
 }
 
-fn signed(body: &str) -> String {
+pub fn signed(body: &str) -> String {
     webhook_signature(SECRET, Timestamp::now().as_second(), body.as_bytes())
 }
 
@@ -52,7 +51,7 @@ impl Rig {
     }
 
     /// Sends a body with a `Stripe-Signature`; the status of the answer, whose body must tell nothing.
-    async fn webhook(&self, body: &str, signature: &str) -> u16 {
+    pub async fn webhook(&self, body: &str, signature: &str) -> u16 {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let request = reqwest::Client::new()
             .post(format!("{}{PATH}", self.http()))
@@ -69,23 +68,29 @@ impl Rig {
     }
 
     /// As the provider would send it, now.
-    async fn genuine(&self, event: &Value) -> u16 {
+    pub async fn genuine(&self, event: &Value) -> u16 {
         let body = event.to_string();
         self.webhook(&body, &signed(&body)).await
     }
 
-    /// Sends bytes as they are; the status of the answer.
-    async fn raw(&self, request: &[u8]) -> u16 {
+    /// A connection on which these bytes were sent, as they are.
+    pub async fn send(&self, request: &[u8]) -> TcpStream {
         let address = self.http().replace("http://", "");
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         stream.write_all(request).await.expect("it is sent");
+        stream
+    }
+
+    /// Sends bytes as they are; the status of the answer.
+    pub async fn raw(&self, request: &[u8]) -> u16 {
         let mut answer = String::new();
+        let mut stream = self.send(request).await;
         stream.read_to_string(&mut answer).await.expect("an answer");
         answer.split(' ').nth(1).expect("a status").parse().expect("a number")
     }
 
     /// An order whose charge is in doubt, and whose next try is a day away; its id.
-    async fn order_in_doubt(&self) -> String {
+    pub async fn order_in_doubt(&self) -> String {
         let refused = self.orders().create_order(a_ride()).await.unwrap_err();
         assert_eq!(refused.code(), Code::Aborted, "{refused:?}");
         let sql = self.sql().await;
@@ -99,7 +104,7 @@ impl Rig {
     }
 
     /// Every row that says where an order and its money stand, and what was taken.
-    async fn books(&self) -> Vec<String> {
+    pub async fn books(&self) -> Vec<String> {
         let query = "select to_jsonb(o)::text from order_sagas o union all
                      select to_jsonb(s)::text from order_saga_steps s union all
                      select to_jsonb(t)::text from payment_attempts t union all
@@ -125,7 +130,7 @@ fn lost() -> [Fault; 2] {
 }
 
 /// No charge happens, and nobody can know.
-fn never_charged() -> [Fault; 1] {
+pub fn never_charged() -> [Fault; 1] {
     [Fault::always(FaultKind::ErrorBeforeEffect).on(Operation::Charge)]
 }
 
@@ -193,92 +198,6 @@ async fn an_event_that_says_succeeded_is_not_believed() {
 }
 
 #[tokio::test]
-async fn what_is_not_from_the_provider_or_not_of_now_changes_nothing() {
-    let rig = nobody_sweeps().set("grpc.deadline_default", "1s").start().await;
-    rig.payments().set_faults(never_charged());
-    let order_id = rig.order_in_doubt().await;
-    let before = rig.books().await;
-
-    let body = event_about(&order_id).to_string();
-    let now = Timestamp::now().as_second();
-    let at = |secs| webhook_signature(SECRET, secs, body.as_bytes());
-    let good = at(now);
-    let altered = body.replace("\"amount\":1", "\"amount\":2");
-    assert_ne!(altered, body);
-    for (what, body, signature) in [
-        ("no signature", &body, String::new()),
-        ("not a signature", &body, "signed".to_owned()),
-        (
-            "another secret",
-            &body,
-            webhook_signature("whsec_other", now, body.as_bytes()),
-        ),
-        ("altered", &altered, good.clone()),
-        (
-            "made younger",
-            &body,
-            at(now - 3600).replace(&(now - 3600).to_string(), &now.to_string()),
-        ),
-        ("old", &body, at(now - 400)),
-        ("of the future", &body, at(now + 400)),
-        ("a test event's scheme", &body, good.replace("v1=", "v0=")),
-        ("huge", &body, format!("{good}{}", ",v1=00".repeat(3000))),
-    ] {
-        assert_eq!(rig.webhook(body, &signature).await, 401, "{what}");
-    }
-    assert_eq!(rig.books().await, before);
-
-    // Signed, but nothing that we could keep as an event.
-    for body in [
-        "",
-        "not JSON",
-        "[]",
-        "null",
-        "{}",
-        r#"{"id":"evt_1"}"#,
-        r#"{"id":"","type":"x"}"#,
-        r#"{"id":7,"type":"x"}"#,
-        r#"{"id":"evt\u0000","type":"x"}"#,
-    ] {
-        assert_eq!(rig.webhook(body, &signed(body)).await, 400, "{body}");
-    }
-    let long = json!({ "id": "e".repeat(256), "type": "x" }).to_string();
-    assert_eq!(rig.webhook(&long, &signed(&long)).await, 400);
-    let deep = "[".repeat(60_000);
-    assert_eq!(rig.webhook(&deep, &signed(&deep)).await, 400);
-    assert_eq!(rig.books().await, before);
-
-    let (status, _) = get(&format!("{}{PATH}", rig.http())).await;
-    assert_eq!(status, 405);
-    let (status, _) = get(&format!("{}{PATH}/more", rig.http())).await;
-    assert_eq!(status, 404);
-    let counted = rig.metrics().await["webhooks"]["events"].clone();
-    assert_eq!(counted, json!({ "refused_signature": 9, "refused_body": 11 }));
-}
-
-#[tokio::test]
-async fn a_body_over_the_limit_is_refused_unread() {
-    let rig = listening().start().await;
-    let head = format!("POST {PATH} HTTP/1.1\r\nhost: waybill\r\nstripe-signature: t=1,v1=00\r\n");
-    // Nothing of the ten megabytes is ever sent: an answer that waited for them would not come.
-    let said = format!("{head}content-length: 10000000\r\n\r\n");
-    assert_eq!(rig.raw(said.as_bytes()).await, 413);
-    // Nor is the end of this one, whose length nobody says: the first byte too many is enough.
-    let mut unsaid = format!("{head}transfer-encoding: chunked\r\n\r\n10001\r\n").into_bytes();
-    unsaid.extend(vec![b' '; 0x1_0001]);
-    assert_eq!(rig.raw(&unsaid).await, 413);
-    assert_eq!(rig.metrics().await["webhooks"]["events"], json!({ "refused_body": 2 }));
-
-    let filler = " ".repeat(65_536 - event_about("x").to_string().len());
-    let fits = format!("{}{filler}", event_about("x"));
-    assert_eq!(
-        rig.webhook(&fits, &signed(&fits)).await,
-        200,
-        "the limit itself is within it"
-    );
-}
-
-#[tokio::test]
 async fn a_duplicate_is_stored_once_and_wakes_nobody() {
     let rig = nobody_sweeps().set("grpc.deadline_default", "1s").start().await;
     rig.payments().set_faults(never_charged());
@@ -330,6 +249,10 @@ async fn a_settled_order_is_not_taken_up_again() {
     assert_eq!(order.status(), OrderStatus::Succeeded);
     let rows = "select to_jsonb(o)::text from order_sagas o";
     let sql = rig.sql().await;
+    // As a settled order never is: a wake would be seen.
+    sql.batch_execute("update order_sagas set next_run_at = now() + interval '1 day'")
+        .await
+        .unwrap();
     let before: String = sql.query_one(rows, &[]).await.unwrap().get(0);
     assert_eq!(rig.genuine(&event_about(&order.order_id)).await, 200);
     let after: String = sql.query_one(rows, &[]).await.unwrap().get(0);
@@ -408,17 +331,6 @@ async fn forged_events_of_the_provider_are_refused_and_orders_settle_without_the
 }
 
 #[tokio::test]
-async fn while_the_secret_is_replaced_both_are_taken() {
-    let both = format!("{SECRET}, {NEXT_SECRET}");
-    let rig = listening().set("payments.webhook_secrets", &both).start().await;
-    for secret in [SECRET, NEXT_SECRET] {
-        let body = event_about("x").to_string();
-        let signature = webhook_signature(secret, Timestamp::now().as_second(), body.as_bytes());
-        assert_eq!(rig.webhook(&body, &signature).await, 200, "{secret}");
-    }
-}
-
-#[tokio::test]
 async fn events_are_forgotten_after_a_month() {
     let mut rig = listening().start().await;
     let sql = rig.sql().await;
@@ -440,13 +352,6 @@ async fn events_are_forgotten_after_a_month() {
             .await,
         1
     );
-}
-
-#[tokio::test]
-async fn without_a_secret_there_is_no_such_page() {
-    let rig = Rig::builder().start().await;
-    let request = format!("POST {PATH} HTTP/1.1\r\nhost: waybill\r\ncontent-length: 0\r\n\r\n");
-    assert_eq!(rig.raw(request.as_bytes()).await, 404);
 }
 
 #[tokio::test]
