@@ -4,7 +4,7 @@ CARGO ?= cargo
 BUF_VERSION = 1.75.0
 BUF = .waybill/tools/node_modules/.bin/buf
 
-.PHONY: setup demo dev test race lint bench fmt clean
+.PHONY: setup demo dev test race lint bench bench-orders fmt clean
 
 setup: ## what the sandbox needs: PostgreSQL and Redis, installed only where they are missing
 	@scripts/setup.sh
@@ -29,6 +29,9 @@ lint: ## formatting, clippy, documentation, and the contract where Node is there
 
 bench: setup ## how fast: the city at many times its speed, with the numbers it ends with
 	@scripts/bench.sh
+
+bench-orders: setup ## orders a second, against pgbench with the same statements on the same Postgres
+	$(CARGO) bench --quiet --package waybill-tests --bench orders
 
 fmt:
 	$(CARGO) fmt --all

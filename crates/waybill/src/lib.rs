@@ -89,7 +89,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let config = cli.config.as_deref();
     match cli.command {
         Command::Serve(args) => serve::run(config, args).await,
-        Command::Dev(args) => dev::run(config, args).await,
+        Command::Dev(args) => Box::pin(dev::run(config, args)).await,
         // Boxed: the largest of them, and each of the others would be as large with it.
         Command::Demo(args) => Box::pin(demo::run(config, args)).await,
         Command::Replay(args) => replay::run(args).await,

@@ -3,6 +3,11 @@
 //!
 //! A thousand assignments in a run of all tests; `make race` makes twenty thousand (`RACE_ASSIGNMENTS`).
 
+#![allow(
+    clippy::large_futures,
+    reason = "sixteen of them: the store's whole transactions, awaited one by one"
+)]
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
