@@ -194,6 +194,14 @@ statements! {
                         on a.driver_id = d.driver_id
                      where d.active_order_id is distinct from a.order_id";
 
+    /// The steps of an order are logged under its lock, so their ids are the order of its commits.
+    ZOMBIE = "select order_id::text || ': ' || step || ' ' || status || ' under fence ' || fence || ' after ' || highest
+                from (select order_id, step, status, fence,
+                             max(fence) over (partition by order_id order by id
+                                              rows between unbounded preceding and 1 preceding) as highest
+                        from order_saga_steps) t
+               where fence < highest";
+
     ACKNOWLEDGED_LOST = "select k.driver_id || ' at ' || k.recorded_at::text
                            from acknowledged_fixes k
                            left join driver_locations l on l.driver_id = k.driver_id and l.recorded_at = k.recorded_at
@@ -290,6 +298,12 @@ pub const CHECKS: &[Check] = &[
         violation: "a driver's state and assignments differ",
         needs: Witness::Books,
         statement: DRIVER_STATE,
+    },
+    Check {
+        promise: "D3",
+        violation: "a worker wrote after it lost the order",
+        needs: Witness::Books,
+        statement: ZOMBIE,
     },
     Check {
         promise: "L1",

@@ -124,6 +124,20 @@ const CASES: &[(&str, Violation)] = &[
         ),
     ),
     (
+        "a driver held two orders at once",
+        Books(
+            "insert into past_assignments (order_id, driver_id, assigned_at, assigned_seq, released_seq, release_reason)
+               values (REFUNDED, 'cab-1', now(), 0, 9, 'silent')",
+        ),
+    ),
+    (
+        "a worker wrote after it lost the order",
+        Books(
+            "insert into order_saga_steps (order_id, step, status, fence, actor)
+               values (REFUNDED, 'refund', 'unknown', 0, 'a zombie')",
+        ),
+    ),
+    (
         "a driver's state and assignments differ",
         Books("update drivers set active_order_id = null"),
     ),
@@ -189,12 +203,13 @@ async fn change_books(world: &World, statements: &str) {
 }
 
 /// What a case may touch.
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 7] = [
     "order_sagas",
     "order_saga_steps",
     "payments",
     "drivers",
     "order_assignments",
+    "past_assignments",
     "driver_locations",
 ];
 

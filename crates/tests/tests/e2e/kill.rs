@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 use waybill_server::app::{Sources, run_audit};
 use waybill_simulator::city::CityOptions;
 use waybill_simulator::customers::{CustomersOptions, RetryPolicy};
@@ -16,6 +15,7 @@ use waybill_simulator::fleet::FleetOptions;
 use waybill_simulator::run::{RunReport, run_city};
 use waybill_simulator::stats::Stats;
 
+use crate::rig::chance::{Chance, seed};
 use crate::rig::process::ServerProcess;
 use crate::rig::{Builder, Rig};
 
@@ -24,33 +24,9 @@ const KILLS: u32 = 20;
 /// How long a server serves at most before it is killed.
 const LIFE_MAX_MS: u64 = 900;
 
-/// The seed of a run: another at each, unless one is given to see a run again.
-#[allow(clippy::print_stdout, reason = "cargo shows it where the test fails")]
-fn seed() -> u64 {
-    let given = std::env::var("KILL_SEED")
-        .ok()
-        .map(|seed| seed.parse().expect("KILL_SEED is a number"));
-    let seed = given.unwrap_or_else(|| u64::from_be_bytes(Uuid::now_v7().as_bytes()[8..].try_into().unwrap()));
-    println!("KILL_SEED={seed}");
-    seed
-}
-
-/// The splitmix64 of the seed: one number after the other.
-struct Chance(u64);
-
-impl Chance {
-    fn up_to(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    /// A time to live. This is no wait for something: it is the fault itself.
-    async fn life(&mut self) {
-        tokio::time::sleep(Duration::from_millis(self.up_to(LIFE_MAX_MS))).await;
-    }
+/// A time to live. This is no wait for something: it is the fault itself.
+async fn life(chance: &mut Chance) {
+    tokio::time::sleep(Duration::from_millis(chance.below(LIFE_MAX_MS))).await;
 }
 
 /// Stores of its own on a real disk's terms, and times that let an order be taken over in seconds.
@@ -135,14 +111,14 @@ async fn assert_kept(rig: &Rig, report: &RunReport) {
 
 #[tokio::test]
 async fn a_server_that_is_killed_twenty_times_keeps_every_promise() {
-    let (seed, port) = (seed(), free_port());
+    let (seed, port) = (seed("KILL_SEED"), free_port());
     let mut chance = Chance(seed);
     let rig = world(port).start().await;
     let mut server = ServerProcess::start(&rig, &[]).await;
     let end = CancellationToken::new();
     let killing = async {
         for _ in 0..KILLS {
-            chance.life().await;
+            life(&mut chance).await;
             server.kill().await;
             server = ServerProcess::start(&rig, &[]).await;
         }
@@ -158,26 +134,26 @@ async fn a_server_that_is_killed_twenty_times_keeps_every_promise() {
 
 #[tokio::test]
 async fn stores_that_are_killed_keep_every_promise() {
-    let (seed, port) = (seed(), free_port());
+    let (seed, port) = (seed("KILL_SEED"), free_port());
     let mut chance = Chance(seed);
     let mut rig = world(port).start().await;
     let server = ServerProcess::start(&rig, &[]).await;
     let end = CancellationToken::new();
     let killing = async {
         for round in 0..6 {
-            chance.life().await;
+            life(&mut chance).await;
             if round % 2 == 0 {
                 rig.stores().redis().kill().await.unwrap();
-                chance.life().await;
+                life(&mut chance).await;
                 rig.stores().redis().restart().await.unwrap();
             } else {
                 rig.stores().postgres().kill().await.unwrap();
-                chance.life().await;
+                life(&mut chance).await;
                 rig.stores().postgres().restart().await.unwrap();
             }
             // Long enough for the breakers to close, so that the next death is felt.
-            chance.life().await;
-            chance.life().await;
+            life(&mut chance).await;
+            life(&mut chance).await;
         }
         end.cancel();
     };

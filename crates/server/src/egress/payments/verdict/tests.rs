@@ -62,7 +62,7 @@ fn every_answer_to_a_charge_means_what_the_table_says() {
         (200, object("requires_action"), Ambiguous("unfinished")),
         (200, object("requires_capture"), Ambiguous("unfinished")),
         (200, object("requires_payment_method"), Ambiguous("unfinished")),
-        (200, object("canceled"), Ambiguous("unfinished")),
+        (200, object("canceled"), declined("payment_canceled")),
         (200, object("failed"), Ambiguous("unfinished")),
         (200, object("Succeeded"), Ambiguous("unfinished")),
         (200, object("succeeded").replace("1250", "1251"), Ambiguous("mismatch")),
