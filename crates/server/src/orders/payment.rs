@@ -122,12 +122,17 @@ async fn refunded(
 
 /// What is known of the request from before, and how it goes on. `None` for the first worker, who wrote it down just now.
 ///
-/// Just now by the clock, not by the code: a process may sleep for a day between any two lines, and a key that was new
-/// when it fell asleep is forgotten when it wakes. Clocks that differ cost a look, no more.
+/// Just now by the clock, not by the code: a process may sleep for a day between any two lines. What it then has in hand
+/// may be another's, and a key that was new when it fell asleep is forgotten. Clocks that differ cost a look, no more.
 async fn before(context: &Context, work: &Work, operation: Operation) -> Result<Option<(Attempt, Resend)>, StoreError> {
     let since = Timestamp::now().duration_since(work.order.updated_at);
-    if work.attempts <= 1 && since.unsigned_abs() < context.settings.keep_lease_every {
-        return Ok(None);
+    if since.unsigned_abs() < context.settings.keep_lease_every {
+        if work.attempts <= 1 {
+            return Ok(None);
+        }
+    } else {
+        // Nothing is sent for an order that went to another worker, or that a person has settled.
+        context.store.renew(work.lease).await?;
     }
     let attempt = context.store.attempt(work.order.id, operation).await?;
     Ok(attempt.map(|attempt| (attempt, Resend::of(operation, attempt.age, attempt.server_errors))))
