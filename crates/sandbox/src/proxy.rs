@@ -3,6 +3,8 @@
 //! The mode is switched at run time and holds at once for open connections too. The port stays taken in every mode, so
 //! nobody else can be given it while it refuses.
 
+mod replies;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::replies::Replies;
 use crate::Error;
 use crate::port;
 
@@ -50,6 +53,9 @@ pub enum Mode {
     DropReplies,
     /// Each connection is closed after this many more bytes of reply.
     CutAfter(u64),
+    /// Each connection to a Postgres is closed when the answer to a COMMIT comes by: it is done, and the client does not
+    /// see it. Needs a connection without encryption.
+    CutAtCommit,
 }
 
 /// What went through the proxy since it was started.
@@ -61,6 +67,8 @@ pub struct Traffic {
     pub request_bytes: u64,
     /// Bytes forwarded to the client.
     pub reply_bytes: u64,
+    /// Connections closed by [`Mode::CutAfter`] and [`Mode::CutAtCommit`].
+    pub cuts: u64,
 }
 
 /// A running proxy. Dropped, it closes all its connections.
@@ -77,6 +85,7 @@ struct Shared {
     connections: AtomicU64,
     request_bytes: AtomicU64,
     reply_bytes: AtomicU64,
+    cuts: AtomicU64,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -90,6 +99,7 @@ impl FaultProxy {
             connections: AtomicU64::new(0),
             request_bytes: AtomicU64::new(0),
             reply_bytes: AtomicU64::new(0),
+            cuts: AtomicU64::new(0),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
@@ -124,6 +134,7 @@ impl FaultProxy {
             connections: self.shared.connections.load(Ordering::Relaxed),
             request_bytes: self.shared.request_bytes.load(Ordering::Relaxed),
             reply_bytes: self.shared.reply_bytes.load(Ordering::Relaxed),
+            cuts: self.shared.cuts.load(Ordering::Relaxed),
         }
     }
 
@@ -256,11 +267,13 @@ async fn forward(shared: &Shared, client: &mut TcpStream, target: &mut TcpStream
         direction: Direction::Requests,
         forwarded: &shared.request_bytes,
         lost: &lost_replies,
+        cuts: &shared.cuts,
     };
     let replies = Pump {
         direction: Direction::Replies,
         forwarded: &shared.reply_bytes,
         lost: &lost_replies,
+        cuts: &shared.cuts,
     };
     let both = async {
         // One side's end of stream is passed on, and the other side may still speak.
@@ -305,6 +318,8 @@ struct Pump<'a> {
     forwarded: &'a AtomicU64,
     /// Whether this connection has lost replies.
     lost: &'a AtomicBool,
+    /// Raised when it is cut.
+    cuts: &'a AtomicU64,
 }
 
 /// Bytes that are due at a time.
@@ -346,6 +361,8 @@ impl Pump<'_> {
     ) -> io::Result<()> {
         // How many bytes are left before the cut, where one is set.
         let mut left = None;
+        // Followed from the first byte, whatever the mode: later it could not be told where a message begins.
+        let mut replies = Replies::default();
         mode.mark_changed();
         while let Some((due, bytes)) = chunks.recv().await {
             tokio::time::sleep_until(due).await;
@@ -360,6 +377,15 @@ impl Pump<'_> {
                 return to.shutdown().await;
             }
             let current = *mode.borrow();
+            let commit = match self.direction {
+                Direction::Replies => replies.commit_in(&bytes),
+                Direction::Requests => None,
+            };
+            if let Some(commit) = commit
+                && current == Mode::CutAtCommit
+            {
+                return self.cut(bytes.get(..commit.before).unwrap_or_default(), &mut to).await;
+            }
             self.deliver(&bytes, &mut to, current, left.as_mut()).await?;
         }
         Ok(())
@@ -383,15 +409,21 @@ impl Pump<'_> {
                 bytes = bytes.get(..count).unwrap_or_default();
                 *left -= count as u64;
                 if *left == 0 {
-                    to.write_all(bytes).await?;
-                    self.count(bytes);
-                    return Err(io::ErrorKind::ConnectionAborted.into());
+                    return self.cut(bytes, to).await;
                 }
             }
         }
         to.write_all(bytes).await?;
         self.count(bytes);
         Ok(())
+    }
+
+    /// The last bytes, and the end: an error, which ends the other direction too.
+    async fn cut(&self, last: &[u8], to: &mut WriteHalf<'_>) -> io::Result<()> {
+        to.write_all(last).await?;
+        self.count(last);
+        self.cuts.fetch_add(1, Ordering::Relaxed);
+        Err(io::ErrorKind::ConnectionAborted.into())
     }
 
     fn count(&self, bytes: &[u8]) {

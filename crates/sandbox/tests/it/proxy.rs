@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tokio_postgres::NoTls;
 use tokio_util::task::TaskTracker;
+use waybill_sandbox::postgres::{Postgres, Settings};
 use waybill_sandbox::proxy::{FaultProxy, Mode, Traffic};
 
-use crate::wait::{DEADLINE, until};
+use crate::wait::{DEADLINE, folder, until};
 
 /// Sends back what it gets, and counts it, so that one sees what reached it.
 struct Echo {
@@ -91,7 +93,8 @@ async fn passing_forwards_both_ways_and_counts() {
         Traffic {
             connections: 1,
             request_bytes: 5,
-            reply_bytes: 5
+            reply_bytes: 5,
+            cuts: 0
         }
     );
     proxy.stop().await;
@@ -241,6 +244,47 @@ async fn a_cut_comes_after_exactly_so_many_bytes_of_reply() {
         "each connection counts for itself"
     );
     assert_eq!(echo.heard(), 15, "the requests went through whole");
+}
+
+/// A client of this Postgres past a proxy, or through one.
+async fn client(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    TaskTracker::new().spawn(connection);
+    client
+}
+
+#[tokio::test]
+async fn a_cut_at_a_commit_lets_it_happen_and_the_client_does_not_know() {
+    let folder = folder();
+    let settings = Settings {
+        data_dir: folder.path().to_owned(),
+        durable: false,
+    };
+    let postgres = Postgres::start(settings).await.unwrap();
+    let url = postgres.url("postgres");
+    let target: SocketAddr = url.split(['@', '/']).nth(3).unwrap().parse().unwrap();
+    let proxy = FaultProxy::start(target).unwrap();
+    let through = url.replace(&target.to_string(), &proxy.addr().to_string());
+    let witness = client(&url).await;
+    witness.batch_execute("create table kept (id int)").await.unwrap();
+
+    let mut writer = client(&through).await;
+    proxy.set_mode(Mode::CutAtCommit);
+    let undone = writer.transaction().await.unwrap();
+    undone.batch_execute("insert into kept values (1)").await.unwrap();
+    undone.rollback().await.expect("a rollback goes through");
+    let done = writer.transaction().await.unwrap();
+    done.execute("insert into kept values (2)", &[]).await.unwrap();
+    let error = done.commit().await.unwrap_err();
+
+    assert!(error.is_closed(), "{error:?}");
+    let rows = witness.query("select id from kept", &[]).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<i32>>(), [2]);
+    assert_eq!(proxy.traffic().cuts, 1);
+
+    proxy.set_mode(Mode::Pass);
+    let mut writer = client(&through).await;
+    writer.transaction().await.unwrap().commit().await.unwrap();
 }
 
 #[tokio::test]
