@@ -19,8 +19,14 @@ pub const DEFAULTS: &str = include_str!("../../../config/waybill.toml");
 /// What separates a section from its key in a variable's name. One underscore would not: keys have them.
 const SEPARATOR: &str = "__";
 const PREFIX: &str = "WAYBILL_";
-/// Variables with our prefix that are not settings: they tell the sandbox where its programs are.
-const NOT_SETTINGS: [&str; 2] = ["WAYBILL_SANDBOX_POSTGRES_BIN", "WAYBILL_SANDBOX_REDIS_BIN"];
+/// Variables with our prefix that are not settings: they tell the sandbox where its programs are, and a test where to
+/// die. A program without crash points refuses the last as it does any that it does not know.
+const NOT_SETTINGS: &[&str] = &[
+    "WAYBILL_SANDBOX_POSTGRES_BIN",
+    "WAYBILL_SANDBOX_REDIS_BIN",
+    #[cfg(all(feature = "crash-points", debug_assertions))]
+    crate::crash_points::VARIABLE,
+];
 
 /// A client may ask again for a day, as with the payment provider's own keys: a repeat that comes after its key was
 /// forgotten is a second order.

@@ -9,6 +9,7 @@ use waybill_domain::payment::{Operation, ProviderKey, Resend, SERVER_ERRORS_MAX}
 
 use super::Context;
 use super::steps::{Progress, advance, later};
+use crate::crash_points::crash_point;
 use crate::egress::payments::{Answer, ChargeRequest, Receipt, RefundRequest, Why};
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
@@ -44,7 +45,9 @@ pub(super) async fn charge(context: &Context, work: &mut Work) -> Result<Progres
             _ => {}
         }
     }
+    crash_point!("charge_unsent");
     let answer = context.payments.charge(&request, deadline(context)).await;
+    crash_point!("charge_answered");
     count(context, "charge", &answer);
     charged(context, work, answer, server_errors(before)).await
 }
@@ -93,6 +96,7 @@ pub(super) async fn refund(context: &Context, work: &mut Work) -> Result<Progres
         return refunded(context, work, answer, attempt.server_errors).await;
     }
     let answer = context.payments.refund(&request, deadline(context)).await;
+    crash_point!("refund_answered");
     count(context, "refund", &answer);
     refunded(context, work, answer, server_errors(before)).await
 }

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::Context;
 use super::steps::{Progress, advance};
+use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 use crate::storage::orders::{Assigned, Outcome, Postponement, Work};
 
@@ -35,6 +36,7 @@ pub(super) async fn assign(context: &Context, work: &mut Work) -> Result<Progres
             }
         };
         if !candidates.is_empty() {
+            crash_point!("candidates_read");
             match context.store.assign(work, &candidates).await? {
                 Assigned::Yes => {
                     context.metrics.orders.step("assign", "succeeded");

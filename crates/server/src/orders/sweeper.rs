@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Context;
+use crate::crash_points::crash_point;
 
 /// How often the orders that wait are counted, for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
@@ -59,6 +60,7 @@ async fn sweep(context: &Arc<Context>) -> bool {
             return false;
         }
     };
+    crash_point!("order_taken_up", if !due.is_empty());
     context.metrics.orders.swept(due.len() as u64);
     let full = due.len() == permits.len();
     for (work, permit) in due.into_iter().zip(permits) {

@@ -6,6 +6,7 @@
 
 use super::answer::Why;
 use super::settings::{Settings, SettingsError};
+use crate::crash_points::crash_point;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url, redirect, retry};
 use secrecy::ExposeSecret;
@@ -144,7 +145,10 @@ impl Wire {
             Some(key) => request.header(IDEMPOTENCY_KEY_NAME, key).form(&outgoing.parameters),
             None => request.query(&outgoing.parameters),
         };
-        let mut response = request.send().await.map_err(fault)?;
+        let sent = request.send();
+        let sent = crash_point!("charge_written", if outgoing.key.is_some() && outgoing.path == super::PAYMENTS_PATH, while sent);
+        let sent = crash_point!("refund_written", if outgoing.key.is_some() && outgoing.path == super::REFUNDS_PATH, while sent);
+        let mut response = sent.await.map_err(fault)?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
         while let Some(chunk) = response

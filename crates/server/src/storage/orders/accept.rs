@@ -11,6 +11,7 @@ use waybill_domain::payment::Operation;
 
 use super::answer::answer;
 use super::{Lease, OrderStore, StoredAnswer, Work};
+use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
 /// What became of a request.
@@ -117,7 +118,9 @@ impl OrderStore {
             set_charging(&tx, id, state),
             self.intend(&tx, lease, Operation::Charge, request.amount),
         )?;
+        crash_point!("accept_uncommitted");
         tx.commit().await?;
+        crash_point!("accept_committed");
 
         let order = Order {
             id,

@@ -9,6 +9,7 @@ use waybill_domain::payment::{Operation, ProviderKey};
 
 use super::answer::answer;
 use super::{Lease, OrderStore, StoredAnswer, Work, money};
+use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
 /// What a step found out, with what is to be stored of it.
@@ -116,6 +117,9 @@ impl OrderStore {
         let order = after(&work.order, outcome, now)?;
         let (answer, ()) = try_join!(self.set_status(&tx, work, &order), self.record(&tx, work, outcome))?;
         tx.commit().await?;
+        crash_point!("charge_committed", if matches!(outcome, Outcome::Charged { .. }));
+        crash_point!("refund_intended", if matches!(outcome, Outcome::NoDriver { .. } | Outcome::Cancelled));
+        crash_point!("refund_committed", if matches!(outcome, Outcome::Refunded { .. }));
         Ok(Work {
             order,
             cancel_requested,

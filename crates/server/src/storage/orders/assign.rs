@@ -11,6 +11,7 @@ use waybill_domain::order::{Assignment, Event, Order};
 
 use super::advance::hold;
 use super::{OrderStore, Work};
+use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
 /// A driver near the pickup.
@@ -129,7 +130,9 @@ impl OrderStore {
             self.set_status(&tx, work, &next),
             self.log_step(&tx, work.lease, "assign", "succeeded", &detail),
         )?;
+        crash_point!("assign_uncommitted");
         tx.commit().await?;
+        crash_point!("assign_committed");
         Ok(Ok(Work {
             order: next,
             answer,

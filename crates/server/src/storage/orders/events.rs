@@ -4,6 +4,7 @@ use uuid::Uuid;
 use waybill_domain::id::OrderId;
 
 use super::OrderStore;
+use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
 /// What came of an event.
@@ -44,6 +45,7 @@ impl OrderStore {
             None => false,
         };
         tx.commit().await?;
+        crash_point!("webhook_stored");
         Ok(Recorded::New { woken })
     }
 }
