@@ -1,0 +1,130 @@
+//! What is read, from where, and what is refused.
+
+use super::*;
+
+fn load(environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let environment = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::load(None, environment, &BTreeMap::new())
+}
+
+fn refusal(environment: &[(&str, &str)]) -> String {
+    load(environment).unwrap_err().to_string()
+}
+
+#[test]
+fn the_documented_file_is_the_default() {
+    let config = load(&[]).unwrap();
+    assert_eq!(config.orders.lease, Span(Duration::from_secs(15)));
+    assert_eq!(
+        config.grpc.services,
+        [Service::Order, Service::Location, Service::Fleet]
+    );
+    assert_eq!(config.postgres.acquire_timeout, Span(Duration::from_millis(250)));
+}
+
+#[test]
+fn a_file_lies_over_the_defaults_the_environment_over_it_and_flags_over_all() {
+    let file = std::env::temp_dir().join(format!("waybill-config-{}.toml", std::process::id()));
+    std::fs::write(
+        &file,
+        "[postgres]\npool_max = 3\n[orders]\nsweep_batch = 3\ncandidates = 3\n",
+    )
+    .unwrap();
+    let environment = [
+        ("WAYBILL_ORDERS__SWEEP_BATCH".to_owned(), "4".to_owned()),
+        ("WAYBILL_ORDERS__CANDIDATES".to_owned(), "4".to_owned()),
+    ];
+    let flags = BTreeMap::from([("orders.candidates", "5".to_owned())]);
+    let config = Config::load(Some(&file), environment, &flags).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(
+        (
+            config.postgres.pool_max,
+            config.orders.sweep_batch,
+            config.orders.candidates
+        ),
+        (3, 4, 5)
+    );
+}
+
+#[test]
+fn bad_settings_are_refused_by_name() {
+    assert!(
+        refusal(&[("WAYBILL_ORDERS__LAESE", "20s")]).contains("laese"),
+        "unknown key"
+    );
+    assert!(
+        refusal(&[("WAYBILL_ORDRES__LEASE", "20s")]).contains("ordres"),
+        "unknown section"
+    );
+    assert!(
+        refusal(&[("WAYBILL_POSTGRES_URL", "x")]).contains("WAYBILL_POSTGRES_URL"),
+        "one underscore"
+    );
+    let not_a_span = refusal(&[("WAYBILL_ORDERS__LEASE", "fast")]);
+    assert!(
+        not_a_span.contains("fast") && not_a_span.contains("orders.lease"),
+        "{not_a_span}"
+    );
+    assert!(refusal(&[("WAYBILL_GRPC__SERVICES", "order,rides")]).contains("rides"));
+    assert!(refusal(&[("WAYBILL_POSTGRES__POOL_MAX", "0")]).contains("postgres.pool_max"));
+    assert!(refusal(&[("WAYBILL_ORDERS__LEASE", "1s")]).contains("orders.lease"));
+    assert!(refusal(&[("WAYBILL_ORDERS__KEYS_KEPT", "23h")]).contains("orders.keys_kept"));
+    assert!(refusal(&[("WAYBILL_ORDERS__FORGET_INTERVAL", "0s")]).contains("orders.forget_interval"));
+    assert!(refusal(&[("WAYBILL_LOCATIONS__HIGH_WATER", "11099")]).contains("locations.high_water"));
+    assert!(refusal(&[("WAYBILL_GRPC__ADDR", "nowhere")]).contains("grpc.addr"));
+}
+
+#[test]
+fn services_are_a_list_also_where_it_is_one() {
+    let services = |text| load(&[("WAYBILL_GRPC__SERVICES", text)]).unwrap().grpc.services;
+    assert_eq!(services("order"), [Service::Order]);
+    assert_eq!(services("order, location"), [Service::Order, Service::Location]);
+    assert!(refusal(&[("WAYBILL_GRPC__SERVICES", "")]).contains("grpc.services"));
+}
+
+#[test]
+fn a_value_that_is_no_list_may_hold_commas() {
+    let config = load(&[("WAYBILL_LOG__FILTER", "warn,waybill_server=debug")]).unwrap();
+    assert_eq!(config.log.filter, "warn,waybill_server=debug");
+}
+
+#[test]
+fn a_bucket_is_set_number_by_number() {
+    let config = load(&[("WAYBILL_LIMITS__ORDERS_PER_USER__BURST", "7")]).unwrap();
+    let bucket = config.limits.orders_per_user;
+    assert_eq!((bucket.per_second, bucket.burst), (5, 7));
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let config = load(&[
+        ("WAYBILL_PAYMENTS__SECRET_KEY", "sk_test_visible"),
+        ("WAYBILL_PAYMENTS__WEBHOOK_SECRETS", "whsec_visible"),
+    ])
+    .unwrap();
+    assert!(!format!("{config:?}").contains("visible"));
+}
+
+#[test]
+fn webhook_secrets_are_none_one_or_two() {
+    let secrets = |text| -> Result<Vec<String>, String> {
+        let config = load(&[("WAYBILL_PAYMENTS__WEBHOOK_SECRETS", text)]).map_err(|error| error.to_string())?;
+        let secrets = config.payments.webhook_secrets.iter();
+        Ok(secrets.map(|secret| secret.expose_secret().to_owned()).collect())
+    };
+    assert!(load(&[]).unwrap().payments.webhook_secrets.is_empty());
+    assert_eq!(secrets("").unwrap(), [""; 0]);
+    assert_eq!(secrets("whsec_a").unwrap(), ["whsec_a"]);
+    assert_eq!(secrets("whsec_a, whsec_b").unwrap(), ["whsec_a", "whsec_b"]);
+    for bad in ["whsec_a,", ",", "whsec_a,whsec_b,whsec_c"] {
+        assert!(secrets(bad).unwrap_err().contains("payments.webhook_secrets"), "{bad}");
+    }
+}
+
+#[test]
+fn the_sandbox_has_variables_of_its_own() {
+    assert!(load(&[("WAYBILL_SANDBOX_REDIS_BIN", "/usr/bin/redis-server")]).is_ok());
+}
