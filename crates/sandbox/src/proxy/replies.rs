@@ -1,7 +1,7 @@
 //! What Postgres says to its client, message by message, as far as is needed to see a commit pass.
 //!
 //! After the start-up each message of the server is a type byte, a length of four bytes that counts itself, and the
-//! rest (`PostgreSQL` documentation, 55.7 "Message Formats"). `CommandComplete` is `C` with the command's tag and a zero.
+//! rest (the documentation of Postgres, 55.7 "Message Formats"). `CommandComplete` is `C` with the command's tag and a zero.
 //! A message may come in any number of pieces, so what was seen of one is kept.
 
 /// Where a commit passes: between what was forwarded already and the rest of these bytes.

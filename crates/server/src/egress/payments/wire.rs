@@ -146,8 +146,10 @@ impl Wire {
             None => request.query(&outgoing.parameters),
         };
         let sent = request.send();
-        let sent = crash_point!("charge_written", if outgoing.key.is_some() && outgoing.path == super::PAYMENTS_PATH, while sent);
-        let sent = crash_point!("refund_written", if outgoing.key.is_some() && outgoing.path == super::REFUNDS_PATH, while sent);
+        let sent = crash_point!("charge_written",
+            if outgoing.key.is_some() && outgoing.path == super::PAYMENTS_PATH, while sent);
+        let sent = crash_point!("refund_written",
+            if outgoing.key.is_some() && outgoing.path == super::REFUNDS_PATH, while sent);
         let mut response = sent.await.map_err(fault)?;
         let status = response.status().as_u16();
         let mut body = Vec::new();

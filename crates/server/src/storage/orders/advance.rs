@@ -118,7 +118,7 @@ impl OrderStore {
         let (answer, ()) = try_join!(self.set_status(&tx, work, &order), self.record(&tx, work, outcome))?;
         tx.commit().await?;
         crash_point!("charge_committed", if matches!(outcome, Outcome::Charged { .. }));
-        crash_point!("refund_intended", if matches!(outcome, Outcome::NoDriver { .. } | Outcome::Cancelled));
+        crash_point!("refund_intended", if matches!(outcome.event(), Event::NoDriver | Event::Cancelled));
         crash_point!("refund_committed", if matches!(outcome, Outcome::Refunded { .. }));
         Ok(Work {
             order,
