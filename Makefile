@@ -4,7 +4,7 @@ CARGO ?= cargo
 BUF_VERSION = 1.75.0
 BUF = .waybill/tools/node_modules/.bin/buf
 
-.PHONY: setup demo dev test race lint bench bench-orders fmt clean
+.PHONY: setup demo dev test torture mutants race lint bench bench-orders fmt clean
 
 setup: ## what the sandbox needs: PostgreSQL and Redis, installed only where they are missing
 	@scripts/setup.sh
@@ -17,6 +17,12 @@ dev: setup ## a private Waybill to play with, until Ctrl-C
 
 test: setup ## everything; one crate: cargo test -p waybill-domain
 	$(CARGO) test --workspace --quiet
+
+torture: setup ## ten minutes of kill -9, sleep and broken lines; TORTURE_MINUTES, TORTURE_SEED to see a run again
+	TORTURE_MINUTES=$${TORTURE_MINUTES:-10} $(CARGO) test --quiet --package waybill-tests --test torture
+
+mutants: setup ## twelve ways to break the program, each of which the torture rig must see: half an hour
+	@scripts/mutants.sh
 
 race: setup ## twenty thousand drivers' orders, given away and taken back by sixteen workers at once
 	RACE_ASSIGNMENTS=20000 $(CARGO) test --quiet --package waybill-tests --test e2e -- --nocapture driver_races

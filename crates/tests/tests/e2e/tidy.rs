@@ -23,6 +23,10 @@ const PAUSES: &[(&str, &str)] = &[
         "crates/tests/tests/e2e/kill.rs",
         "a victim lives for a random time before it is killed",
     ),
+    (
+        "crates/tests/tests/torture/chance.rs",
+        "lives, faults and rides are times that are drawn",
+    ),
     ("crates/sandbox/tests/it/wait.rs", "the poll of a condition"),
     ("crates/server/tests/edge/rig.rs", "the poll of a condition"),
     (

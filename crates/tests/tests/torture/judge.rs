@@ -1,0 +1,310 @@
+//! The checks: every few seconds of the storm what must never be, and after it everything that was promised.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::Client;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Channel;
+use uuid::Uuid;
+use waybill_sandbox::payments::{Movement, MovementKind};
+use waybill_server::app::{Sources, run_audit};
+
+use crate::books;
+use crate::chance::pass;
+use crate::findings::{Findings, Tally, lock};
+use crate::history::{Asked, History};
+use crate::plan::Plan;
+use crate::wire::{Outcome, create};
+use crate::world::{World, config};
+
+/// The promise of M2, and a little for the look at it.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60 + 2);
+/// An order that takes so long, in seconds, is shown.
+const WORTH_A_LOOK_SECS: f64 = 30.0;
+/// The promise of D3, in seconds.
+const OWNER_REPLACED_WITHIN_SECS: f64 = 20.0;
+const READY_WITHIN: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(100);
+const ASKED_AT_ONCE: usize = 16;
+
+/// What must never be, not even for a moment: money that moved twice, by the provider's ledger.
+pub fn check_ledger(ledger: &[Movement], findings: &Findings) {
+    let mut orders: BTreeMap<&str, (u32, u32, i64)> = BTreeMap::new();
+    for movement in ledger {
+        let Some(order) = &movement.order_id else {
+            findings.add("M1", &format!("money moved for no order: {movement:?}"));
+            continue;
+        };
+        let (charges, refunds, balance) = orders.entry(order).or_default();
+        match movement.kind {
+            MovementKind::Charge => {
+                *charges += 1;
+                *balance += movement.amount_minor;
+            }
+            MovementKind::Refund => {
+                *refunds += 1;
+                *balance -= movement.amount_minor;
+            }
+        }
+    }
+    for (order, (charges, refunds, balance)) in orders {
+        if charges > 1 || refunds > 1 || balance < 0 {
+            let what = format!("order {order}: {charges} charges, {refunds} refunds, {balance} left");
+            findings.add("M1", &what);
+        }
+    }
+}
+
+/// As above, by our books: a driver with two orders, a worker that writes without its lease.
+pub async fn check_books(sql: &Client, findings: &Findings) {
+    // A database that is down at the moment says nothing; the next look does.
+    for driver in books::drivers_with_two_orders(sql).await.unwrap_or_default() {
+        findings.add("D1", &format!("{driver} holds two orders"));
+    }
+    for line in books::stale_lines(sql).await.unwrap_or_default() {
+        findings.add("D3", &format!("a worker wrote that had lost its lease: {line}"));
+    }
+}
+
+/// What the end of a run is judged by.
+pub struct Judge<'a> {
+    /// Healed.
+    pub world: &'a mut World,
+    /// What the clients know.
+    pub history: Arc<History>,
+    /// What was done.
+    pub tally: &'a Tally,
+    /// Where violations go.
+    pub findings: &'a Findings,
+    /// How long an order may rightly look for a driver, and how long it may wait.
+    pub plan: &'a Plan,
+}
+
+impl Judge<'_> {
+    /// Waits until every order is at rest or flagged; how long after now the last one was, in seconds.
+    #[allow(clippy::print_stdout, reason = "what the run is for")]
+    pub async fn until_settled(&mut self, sql: &Client) -> f64 {
+        let healed = books::now(sql).await.expect("Postgres answers");
+        for seat in &mut self.world.seats {
+            if !seat.is_ready_within(READY_WITHIN).await {
+                let log = seat.log();
+                let last: Vec<&str> = log.lines().rev().take(3).collect();
+                self.findings
+                    .add("M2", &format!("a server is not ready when all is well: {last:?}"));
+            }
+        }
+        let began = Instant::now();
+        let until = began + SETTLED_WITHIN + self.plan.assignment_window;
+        loop {
+            let open = books::unsettled(sql).await.expect("Postgres answers");
+            if open.is_empty() {
+                break;
+            }
+            if Instant::now() > until {
+                for order in open {
+                    self.findings
+                        .add("M2", &format!("order {order} is not settled, and not flagged"));
+                }
+                break;
+            }
+            if self.plan.hurry_after.is_some_and(|after| began.elapsed() > after) {
+                books::hurry(sql).await.expect("Postgres answers");
+            }
+            pass(POLL).await;
+        }
+        let last = books::last_settled(sql, healed).await.expect("Postgres answers");
+        if let Some((order, secs)) = last.filter(|(_, secs)| *secs > WORTH_A_LOOK_SECS) {
+            let story = books::story(sql, order).await.expect("Postgres answers");
+            println!("torture: the last came to rest {secs:.1} s after all was well:\n{story}");
+        }
+        last.map_or(0.0, |(_, secs)| secs)
+    }
+
+    /// The audit, with what the clients know as witness.
+    pub async fn audit(&self, sql: &Client) {
+        self.until_written(sql).await;
+        let sources = Sources {
+            provider: true,
+            stream: true,
+            answered_orders: Some(self.history.answered()),
+            acknowledged_fixes: Some(self.history.acknowledged_fixes()),
+        };
+        let report = run_audit(&config(&self.world.observer), sources)
+            .await
+            .expect("the audit is made");
+        assert_eq!(report.checks(), report.findings.len(), "every check is made");
+        for finding in report.findings.iter().filter(|finding| finding.count > 0) {
+            for violation in finding.violations.iter().flatten() {
+                self.findings.add(
+                    finding.check.promise,
+                    &format!("{}: {violation}", finding.check.violation),
+                );
+            }
+        }
+        check_ledger(&self.world.cashier.ledger().unwrap_or_default(), self.findings);
+        check_books(sql, self.findings).await;
+    }
+
+    /// Asks once more for every order that there is, at another server than the one that the rig began with: the same
+    /// bytes as ever. And for some with another amount: refused.
+    pub async fn replay(&self, sql: &Client) {
+        let there: HashSet<(String, String)> = books::users_with_orders(sql)
+            .await
+            .expect("Postgres answers")
+            .into_iter()
+            .collect();
+        let asked: Vec<Asked> = self.history.keys();
+        let is_there =
+            |asked: &&Asked| there.contains(&(asked.request.user_id.clone(), asked.request.idempotency_key.clone()));
+        for lost in asked.iter().filter(|asked| asked.told.is_some() && !is_there(asked)) {
+            self.findings
+                .add("M3", &format!("an answered order is not at rest: {:?}", lost.told));
+        }
+        let channels = self.channels();
+        let tasks = TaskTracker::new();
+        let mut under_way = Vec::new();
+        for (number, asked) in asked.iter().filter(is_there).enumerate() {
+            let ask = ask_again(
+                self.history.clone(),
+                asked.clone(),
+                channels[number % channels.len()].clone(),
+                number,
+            );
+            under_way.push(tasks.spawn(ask));
+            if under_way.len() == ASKED_AT_ONCE {
+                self.hear(under_way.drain(..)).await;
+            }
+        }
+        self.hear(under_way.drain(..)).await;
+    }
+
+    async fn hear(&self, answers: impl Iterator<Item = tokio::task::JoinHandle<Option<String>>>) {
+        for answer in answers {
+            if let Some(what) = answer.await.expect("no panic") {
+                self.findings.add("M4", &what);
+            }
+        }
+    }
+
+    fn channels(&self) -> Vec<Channel> {
+        let addresses = self.world.seats.iter().filter_map(|seat| *lock(&seat.backend));
+        let channel = |addr| {
+            waybill_simulator::endpoint(&format!("{addr}"))
+                .expect("an address")
+                .connect_lazy()
+        };
+        addresses.map(channel).collect()
+    }
+
+    /// How long the orders of killed owners waited for a driver, in seconds, shortest first. Only the last kill of an
+    /// order's owner counts.
+    pub async fn owner_kill_settle_secs(&self, sql: &Client) -> Vec<f64> {
+        let mut last_kill: HashMap<Uuid, f64> = HashMap::new();
+        for kill in self.tally.owner_kills() {
+            last_kill.extend(kill.orders.iter().map(|order| (*order, kill.at_secs)));
+        }
+        let orders: Vec<Uuid> = last_kill.keys().copied().collect();
+        let served = books::served_at(sql, &orders).await.expect("Postgres answers");
+        let mut waited = Vec::new();
+        for (order, at) in served {
+            let secs = at - last_kill[&order];
+            waited.push(secs);
+            if secs > OWNER_REPLACED_WITHIN_SECS {
+                let what = format!("order {order} waited {secs:.1} s after its owner was killed");
+                self.findings.add("D3", &what);
+            }
+        }
+        waited.sort_by(f64::total_cmp);
+        waited
+    }
+
+    /// No server may have panicked, whatever it met.
+    pub fn check_logs(&self) {
+        let entries = std::fs::read_dir(self.world.folder.path()).expect("the folder");
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_some_and(|ending| ending == "log") {
+                let log = std::fs::read_to_string(&path).unwrap_or_default();
+                for line in log.lines().filter(|line| line.contains("panicked")) {
+                    self.findings.add("X2", &format!("{}: {line}", path.display()));
+                }
+            }
+        }
+    }
+
+    /// The log of every order that a violation names.
+    #[allow(clippy::print_stdout, reason = "what the run is for")]
+    pub async fn tell_stories(&self, sql: &Client) {
+        let all = self.findings.all().join(" ");
+        let words = all.split(|letter: char| !letter.is_ascii_hexdigit() && letter != '-');
+        let orders: HashSet<Uuid> = words.filter_map(|word| word.parse().ok()).collect();
+        let ledger = self.world.cashier.ledger().unwrap_or_default();
+        for order in orders.into_iter().take(10) {
+            println!(
+                "{}",
+                books::story(sql, order).await.unwrap_or_else(|error| error.to_string())
+            );
+            let id = order.to_string();
+            for movement in ledger.iter().filter(|movement| movement.order_id.as_ref() == Some(&id)) {
+                println!(
+                    "  ledger | {:?} | {} | {}",
+                    movement.kind, movement.provider_id, movement.amount_minor
+                );
+            }
+        }
+    }
+
+    /// Waits until the history holds what the stream does: fixes that are on their way are not lost.
+    async fn until_written(&self, sql: &Client) {
+        let stream = "location_events";
+        let client = redis::Client::open(self.world.observer["redis.url"].as_str()).expect("a URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("Redis answers");
+        let until = Instant::now() + READY_WITHIN;
+        loop {
+            let last: redis::streams::StreamRangeReply = redis::cmd("XREVRANGE")
+                .arg(stream)
+                .arg(&["+", "-", "COUNT", "1"])
+                .query_async(&mut connection)
+                .await
+                .expect("Redis answers");
+            let last = last.ids.into_iter().next().map(|entry| entry.id);
+            let cursor = books::cursor(sql, stream).await.expect("Postgres answers");
+            if last.is_none() || last == cursor {
+                return;
+            }
+            if Instant::now() > until {
+                self.findings.add(
+                    "L1",
+                    &format!("the history stands at {cursor:?}, the stream at {last:?}"),
+                );
+                return;
+            }
+            pass(POLL).await;
+        }
+    }
+}
+
+/// Asks for an order again; what is wrong about the answer, beside what the history finds.
+async fn ask_again(history: Arc<History>, asked: Asked, channel: Channel, number: usize) -> Option<String> {
+    let deadline = Duration::from_secs(10);
+    let whose = format!("{}/{}", asked.request.user_id, asked.request.idempotency_key);
+    let answer = create(channel.clone(), &asked.request, deadline).await;
+    let told = history.hears(&asked.request, &answer, usize::MAX);
+    if told.is_none() {
+        return Some(format!("{whose} has an order at rest and no answer: {answer:?}"));
+    }
+    if number.is_multiple_of(10) {
+        let mut other = asked.request.clone();
+        other.amount = other.amount.map(|mut amount| {
+            amount.minor_units += 1;
+            amount
+        });
+        let answer = create(channel, &other, deadline).await;
+        if !matches!(&answer, Outcome::Refused(status) if status.code() == tonic::Code::FailedPrecondition) {
+            return Some(format!("{whose} with another amount is not refused: {answer:?}"));
+        }
+    }
+    None
+}

@@ -1,0 +1,256 @@
+//! The load: customers who come at their own times, whatever becomes of those before them, and cabs that tell where they
+//! are. Some customers hang up, some ask twice at once, some change their mind, some are where no cab is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Channel;
+use uuid::Uuid;
+use waybill_proto::location::v1::location_service_client::LocationServiceClient;
+use waybill_proto::location::v1::{Fix, LatLng, ReportLocationsRequest};
+use waybill_proto::order::v1::order_service_client::OrderServiceClient;
+use waybill_proto::order::v1::{
+    CancelOrderRequest, CompleteOrderRequest, CreateOrderRequest, ListOrdersRequest, Money,
+};
+
+use crate::chance::{Chance, pass};
+use crate::findings::Tally;
+use crate::history::{History, Told};
+use crate::wire::{Outcome, bounded, create};
+
+const CITY: (f64, f64) = (37.7749, -122.4194);
+/// No cab comes here.
+const FAR_AWAY: (f64, f64) = (38.9, -121.0);
+const CABS: usize = 40;
+const FIX_EVERY: Duration = Duration::from_millis(900);
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// A key in so many is one that another user has as well.
+const SHARED_KEYS_PERCENT: u64 = 10;
+const KEY_SHARED_BY_MANY: &str = "a-key-that-many-users-choose";
+
+/// Who makes the load.
+#[derive(Clone)]
+pub struct Load {
+    /// How they come in.
+    pub gates: Vec<Channel>,
+    /// What they are told.
+    pub history: Arc<History>,
+    /// Counts them.
+    pub tally: Arc<Tally>,
+    /// No more orders, and no more calls about them.
+    pub closing: CancellationToken,
+}
+
+impl Load {
+    /// Customers come until `closing`; returns when the last has hung up.
+    pub async fn customers(self, per_second: u64, mut chance: Chance) {
+        let tasks = TaskTracker::new();
+        let mean = 1_000 / per_second.max(1);
+        for number in 0.. {
+            let wait = pass(chance.millis(0, 2 * mean));
+            if self.closing.run_until_cancelled(wait).await.is_none() {
+                break;
+            }
+            Tally::count(&self.tally.orders);
+            let (load, chance) = (self.clone(), chance.of(number));
+            // One who is cut off by the end has hung up.
+            tasks.spawn(async move {
+                let customer = Box::pin(load.customer(number, chance));
+                load.closing.run_until_cancelled(customer).await;
+            });
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    /// One customer, from the order to the end of the ride.
+    async fn customer(&self, number: u64, mut chance: Chance) {
+        let request = an_order(number, &mut chance);
+        let twin = chance.percent(15);
+        let changes_mind = chance.percent(12);
+        let first = self.ask(&request, chance.of(1));
+        let again = async {
+            if twin {
+                self.ask(&request, chance.of(2)).await
+            } else {
+                None
+            }
+        };
+        let cancel = async {
+            if changes_mind {
+                self.cancel(&request.user_id, chance.of(3)).await;
+            }
+        };
+        let (told, also_told, ()) = tokio::join!(first, again, cancel);
+        if let Some(told) = told.or(also_told)
+            && told.status == "succeeded"
+            && !changes_mind
+        {
+            pass(chance.millis(200, 3_000)).await;
+            self.complete(&told.order.to_string(), chance.of(4)).await;
+        }
+    }
+
+    /// Asks until there is an answer; some hang up before it, and only some of these come back.
+    async fn ask(&self, request: &CreateOrderRequest, mut chance: Chance) -> Option<Told> {
+        loop {
+            let impatient = chance.percent(25);
+            let (gate, channel) = self.gate(&mut chance);
+            self.history.asks(request);
+            let call = create(channel, request, CALL_DEADLINE);
+            let outcome = if impatient {
+                match tokio::time::timeout(chance.millis(5, 1_500), call).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Outcome::Unknown(tonic::Status::cancelled("hung up")),
+                }
+            } else {
+                call.await
+            };
+            if let Some(told) = self.history.hears(request, &outcome, gate) {
+                return Some(told);
+            }
+            if impatient && chance.percent(40) {
+                return None;
+            }
+            pass(chance.millis(50, 900)).await;
+        }
+    }
+
+    /// Finds out which order it is, and cancels it; at a random moment of its life.
+    async fn cancel(&self, user: &str, mut chance: Chance) {
+        pass(chance.millis(0, 3_000)).await;
+        let order = loop {
+            let (_, channel) = self.gate(&mut chance);
+            let request = ListOrdersRequest {
+                user_id: user.to_owned(),
+                ..ListOrdersRequest::default()
+            };
+            let list = bounded(CALL_DEADLINE, async {
+                Ok(OrderServiceClient::new(channel)
+                    .list_orders(request)
+                    .await?
+                    .into_inner())
+            })
+            .await;
+            self.history.heard("list", user, &list);
+            if let Outcome::Ok(list) = list
+                && let Some(order) = list.orders.into_iter().next()
+            {
+                break order.order_id;
+            }
+            pass(chance.millis(200, 1_000)).await;
+        };
+        loop {
+            let (_, channel) = self.gate(&mut chance);
+            let request = CancelOrderRequest {
+                order_id: order.clone(),
+            };
+            let answer = bounded(CALL_DEADLINE, async {
+                OrderServiceClient::new(channel).cancel_order(request).await.map(drop)
+            })
+            .await;
+            self.history.heard("cancel", &order, &answer);
+            // Refused: it has failed, or was completed, and stays so.
+            if !matches!(answer, Outcome::Unknown(_)) {
+                return;
+            }
+            pass(chance.millis(100, 1_000)).await;
+        }
+    }
+
+    async fn complete(&self, order: &str, mut chance: Chance) {
+        loop {
+            let (_, channel) = self.gate(&mut chance);
+            let request = CompleteOrderRequest {
+                order_id: order.to_owned(),
+            };
+            let answer = bounded(CALL_DEADLINE, async {
+                OrderServiceClient::new(channel).complete_order(request).await.map(drop)
+            })
+            .await;
+            self.history.heard("complete", order, &answer);
+            if !matches!(answer, Outcome::Unknown(_)) {
+                return;
+            }
+            pass(chance.millis(100, 1_000)).await;
+        }
+    }
+
+    /// The cabs stand where they are and say so, until `home`.
+    pub async fn cabs(self, home: CancellationToken, mut chance: Chance) {
+        while !home.is_cancelled() {
+            let now = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH);
+            let fixes: Vec<Fix> = (0..CABS).map(|cab| fix(cab, now)).collect();
+            let (_, channel) = self.gate(&mut chance);
+            let answer = bounded(Duration::from_secs(2), async {
+                let request = ReportLocationsRequest { fixes };
+                let answer = LocationServiceClient::new(channel).report_locations(request).await?;
+                Ok(answer.into_inner())
+            })
+            .await;
+            self.history.heard("report", "", &answer);
+            if let Outcome::Ok(answer) = &answer
+                && answer.rejections.is_empty()
+            {
+                self.history.acknowledged((0..CABS).map(|cab| (cab_name(cab), now)));
+            }
+            home.run_until_cancelled(pass(FIX_EVERY)).await;
+        }
+    }
+
+    fn gate(&self, chance: &mut Chance) -> (usize, Channel) {
+        let gate = usize::try_from(chance.below(self.gates.len() as u64)).unwrap_or(0);
+        (gate, self.gates[gate].clone())
+    }
+}
+
+fn an_order(number: u64, chance: &mut Chance) -> CreateOrderRequest {
+    let (lat, lon) = if chance.percent(15) { FAR_AWAY } else { CITY };
+    let payment_method = if chance.percent(5) {
+        "pm_card_chargeDeclined"
+    } else {
+        "pm_card_visa"
+    };
+    let idempotency_key = if chance.percent(SHARED_KEYS_PERCENT) {
+        KEY_SHARED_BY_MANY.to_owned()
+    } else {
+        Uuid::now_v7().to_string()
+    };
+    CreateOrderRequest {
+        idempotency_key,
+        user_id: format!("rider-{number:06}"),
+        amount: Some(Money {
+            currency_code: "USD".to_owned(),
+            minor_units: 500 + i64::try_from(chance.below(5_000)).unwrap_or(0),
+        }),
+        payment_method: payment_method.to_owned(),
+        pickup: Some(LatLng {
+            latitude: lat + 0.02 * (chance.unit() - 0.5),
+            longitude: lon + 0.02 * (chance.unit() - 0.5),
+        }),
+        drop_off: None,
+    }
+}
+
+fn cab_name(cab: usize) -> String {
+    format!("cab-{cab:02}")
+}
+
+fn fix(cab: usize, at: Timestamp) -> Fix {
+    // On a grid of some 3 km.
+    let step = |number: usize| f64::from(u32::try_from(number).unwrap_or(0)) * 0.004 - 0.014;
+    Fix {
+        driver_id: cab_name(cab),
+        position: Some(LatLng {
+            latitude: CITY.0 + step(cab / 6),
+            longitude: CITY.1 + step(cab % 6),
+        }),
+        recorded_at: Some(prost_types::Timestamp {
+            seconds: at.as_second(),
+            nanos: at.subsec_nanosecond(),
+        }),
+    }
+}

@@ -1,0 +1,253 @@
+//! The world of a run: three servers behind a balancer, a Postgres, a Redis and a payment provider of their own, and a
+//! fault proxy on every edge between any two of them.
+
+use std::fs::Permissions;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use waybill_sandbox::payments::{Fault, FaultKind, Movement, Provider};
+use waybill_sandbox::postgres::{self, Postgres};
+use waybill_sandbox::proxy::FaultProxy;
+use waybill_sandbox::redis::{self, Redis};
+use waybill_server::app::migrate;
+use waybill_server::config::Config;
+
+use crate::balancer::Balancer;
+use crate::books;
+use crate::chance::{Chance, pass};
+use crate::findings::lock;
+use crate::plan::{Flags, Plan};
+use crate::seat::Seat;
+
+const SERVERS: usize = 3;
+/// Ways for clients to come in, each with a line of its own.
+const GATES: usize = 6;
+const DATABASE: &str = "waybill";
+/// As for all servers of the sandbox: below the ports that outgoing connections are given.
+const LOW_PORTS: std::ops::Range<u16> = 15_000..32_000;
+
+/// A line that can be spoiled.
+pub struct Line {
+    /// What is at its end.
+    pub to: To,
+    /// What spoils it.
+    pub proxy: FaultProxy,
+}
+
+/// What is at the end of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// The balancer, from a client.
+    Servers,
+    /// From a server.
+    Postgres,
+    /// From a server.
+    Redis,
+    /// From a server.
+    Provider,
+}
+
+/// Everything that runs.
+pub struct World {
+    /// The servers.
+    pub seats: Vec<Seat>,
+    /// The database.
+    pub postgres: Postgres,
+    /// The cache and the stream.
+    pub redis: Redis,
+    /// The payment provider.
+    pub cashier: Arc<Cashier>,
+    /// All lines.
+    pub lines: Arc<Vec<Line>>,
+    /// How clients come in.
+    pub gates: Vec<Channel>,
+    /// What an observer is told: past all proxies.
+    pub observer: Flags,
+    /// Logs, data and the ledger.
+    pub folder: TempDir,
+    _balancer: Balancer,
+}
+
+impl World {
+    /// Starts it all but the servers.
+    pub async fn start(plan: &Plan) -> World {
+        let folder = tempfile::Builder::new()
+            .prefix("waybill-torture-")
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir()
+            .expect("a folder");
+        // Processes are killed here, not machines: Postgres need not survive the loss of power. What Redis
+        // acknowledges must survive its own death.
+        let (postgres, redis, cashier) = tokio::join!(
+            Postgres::start(postgres::Settings {
+                data_dir: folder.path().join("postgres"),
+                durable: false,
+            }),
+            Redis::start(redis::Settings {
+                data_dir: folder.path().join("redis"),
+                durable: true,
+            }),
+            Cashier::start(folder.path().join("payments.jsonl"), Chance::new(plan.seed)),
+        );
+        let (postgres, redis) = (postgres.expect("Postgres starts"), redis.expect("Redis starts"));
+        postgres.create_database(DATABASE).await.expect("a database");
+        let mut observer = plan.flags.clone();
+        observer.extend([
+            ("postgres.url", postgres.url(DATABASE)),
+            ("redis.url", redis.url()),
+            ("payments.url", format!("http://{}", cashier.addr)),
+            ("postgres.acquire_timeout", "5s".to_owned()),
+        ]);
+        migrate(&config(&observer)).await.expect("the migrations run");
+        let sql = books::connect(&observer["postgres.url"])
+            .await
+            .expect("Postgres answers");
+        books::watch_fences(&sql).await.expect("the watch stands");
+
+        let mut lines = Vec::new();
+        let mut seats = Vec::new();
+        for number in 0..SERVERS {
+            let mut flags = plan.flags.clone();
+            for (to, key) in [
+                (To::Postgres, "postgres.url"),
+                (To::Redis, "redis.url"),
+                (To::Provider, "payments.url"),
+            ] {
+                flags.insert(key, line_to(to, &observer[key], &mut lines));
+            }
+            seats.push(Seat::new(number, folder.path(), &plan.program, flags));
+        }
+        let balancer = Balancer::start(seats.iter().map(|seat| seat.backend.clone()).collect()).await;
+        let gates = (0..GATES)
+            .map(|_| line_to(To::Servers, &format!("http://{}", balancer.addr()), &mut lines))
+            .map(|url| waybill_simulator::endpoint(&url).expect("an address").connect_lazy())
+            .collect();
+        World {
+            seats,
+            postgres,
+            redis,
+            cashier: Arc::new(cashier),
+            lines: Arc::new(lines),
+            gates,
+            observer,
+            folder,
+            _balancer: balancer,
+        }
+    }
+
+    /// `postgres://` URL past all proxies.
+    pub fn database(&self) -> String {
+        self.observer["postgres.url"].clone()
+    }
+
+    /// How many commits were cut off from their answer.
+    pub fn commits_cut(&self) -> u64 {
+        let lines = self.lines.iter().filter(|line| line.to == To::Postgres);
+        lines.map(|line| line.proxy.traffic().cuts).sum()
+    }
+}
+
+/// The defaults of the program, with these over them.
+pub fn config(flags: &Flags) -> Config {
+    Config::load(None, [], flags).expect("the settings of the run")
+}
+
+/// A proxy before the address of this URL; the URL through it.
+fn line_to(to: To, url: &str, lines: &mut Vec<Line>) -> String {
+    let host = url.split(['/', '@']).find(|part| part.starts_with("127.0.0.1:"));
+    let target: SocketAddr = host.expect("a local URL").parse().expect("an address");
+    let proxy = FaultProxy::start(target).expect("the proxy starts");
+    let through = url.replace(&target.to_string(), &proxy.addr().to_string());
+    lines.push(Line { to, proxy });
+    through
+}
+
+/// The payment provider, which can be killed: another takes its place over the same ledger.
+pub struct Cashier {
+    addr: SocketAddr,
+    ledger: PathBuf,
+    provider: Mutex<Option<Provider>>,
+    /// How many want it silent, whatever its faults are to be.
+    silencers: AtomicU64,
+}
+
+impl Cashier {
+    async fn start(ledger: PathBuf, mut chance: Chance) -> Cashier {
+        let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+        let first = LOW_PORTS.start + u16::try_from(chance.below(10_000)).unwrap_or(0);
+        let port = (first..LOW_PORTS.end).find(free).expect("a free port");
+        let cashier = Cashier {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            ledger,
+            provider: Mutex::new(None),
+            silencers: AtomicU64::new(0),
+        };
+        cashier.open().await;
+        cashier
+    }
+
+    /// Starts it where it was.
+    pub async fn open(&self) {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            match Provider::start(self.addr, &self.ledger).await {
+                Ok(provider) => {
+                    *lock(&self.provider) = Some(provider);
+                    return;
+                }
+                // Connections of the one before, closed a moment ago.
+                Err(error) if Instant::now() > until => panic!("the provider does not start again: {error}"),
+                Err(_) => pass(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// Ends it as a kill would.
+    pub async fn close(&self) {
+        let provider = lock(&self.provider).take();
+        if let Some(provider) = provider {
+            provider.stop().await;
+        }
+    }
+
+    /// These faults from now on, or as soon as nobody wants silence.
+    pub fn set_faults(&self, faults: Vec<Fault>) {
+        if self.silencers.load(Ordering::Relaxed) == 0
+            && let Some(provider) = &*lock(&self.provider)
+        {
+            provider.set_faults(faults);
+        }
+    }
+
+    /// From now on it answers hardly anybody.
+    pub fn silence(&self) {
+        self.silencers.fetch_add(1, Ordering::Relaxed);
+        if let Some(provider) = &*lock(&self.provider) {
+            provider.set_faults([Fault::always(FaultKind::Hang).with_probability(0.95)]);
+        }
+    }
+
+    /// One who wanted silence does not any more.
+    pub fn speak(&self) {
+        if self.silencers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.set_faults(Vec::new());
+        }
+    }
+
+    /// It makes no mistakes, and takes so long for each answer.
+    pub fn set_slow(&self, answer: Duration) {
+        self.set_faults(vec![Fault::always(FaultKind::Latency).delayed(answer)]);
+    }
+
+    /// Every movement of money; `None` while it is down.
+    pub fn ledger(&self) -> Option<Vec<Movement>> {
+        lock(&self.provider).as_ref().map(Provider::ledger)
+    }
+}
