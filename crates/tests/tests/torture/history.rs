@@ -29,6 +29,8 @@ pub struct Told {
     pub status: &'static str,
     /// Of the bytes of the answer.
     pub sha256: String,
+    /// Who served it then.
+    pub driver: Option<String>,
 }
 
 /// All calls of a run.
@@ -151,6 +153,8 @@ impl History {
         let known = order
             .as_ref()
             .and_then(|order| Some((order.order_id.parse().ok()?, order.status())));
+        let driver = order.as_ref().and_then(|order| order.assignment.as_ref());
+        let driver = driver.map(|assignment| assignment.driver_id.clone());
         let status = match known {
             Some((_, OrderStatus::Succeeded)) => "succeeded",
             Some((_, OrderStatus::Refunded)) => "refunded",
@@ -166,7 +170,12 @@ impl History {
         };
         let sha256 = hex(&Sha256::digest(bytes));
         let order = known?.0;
-        Some(Told { order, status, sha256 })
+        Some(Told {
+            order,
+            status,
+            sha256,
+            driver,
+        })
     }
 
     /// The same key: the same order, and the same bytes.

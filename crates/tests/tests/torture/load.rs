@@ -13,7 +13,7 @@ use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::location::v1::{Fix, LatLng, ReportLocationsRequest};
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 use waybill_proto::order::v1::{
-    CancelOrderRequest, CompleteOrderRequest, CreateOrderRequest, ListOrdersRequest, Money,
+    CancelOrderRequest, CompleteOrderRequest, CreateOrderRequest, ListOrdersRequest, Money, ReleaseDriverRequest,
 };
 
 use crate::chance::{Chance, pass};
@@ -27,6 +27,10 @@ const FAR_AWAY: (f64, f64) = (38.9, -121.0);
 const CABS: usize = 40;
 const FIX_EVERY: Duration = Duration::from_millis(900);
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// So many drivers of a hundred decline an order that they were given.
+const DECLINES_PERCENT: u64 = 10;
+/// So often a customer without a driver asks whether the ride is over.
+const COMPLETE_TRIES: u32 = 8;
 /// A key in so many is one that another user has as well.
 const SHARED_KEYS_PERCENT: u64 = 10;
 const KEY_SHARED_BY_MANY: &str = "a-key-that-many-users-choose";
@@ -90,6 +94,9 @@ impl Load {
             && !changes_mind
         {
             pass(chance.millis(200, 3_000)).await;
+            if chance.percent(DECLINES_PERCENT) {
+                self.decline(&told, chance.of(5)).await;
+            }
             self.complete(&told.order.to_string(), chance.of(4)).await;
         }
     }
@@ -161,7 +168,32 @@ impl Load {
         }
     }
 
+    /// The driver does not serve the order after all.
+    async fn decline(&self, told: &Told, mut chance: Chance) {
+        let order = told.order.to_string();
+        let Some(driver) = &told.driver else { return };
+        loop {
+            let (_, channel) = self.gate(&mut chance);
+            let request = ReleaseDriverRequest {
+                order_id: order.clone(),
+                driver_id: driver.clone(),
+                reason: "flat tyre".to_owned(),
+            };
+            let answer = bounded(CALL_DEADLINE, async {
+                OrderServiceClient::new(channel).release_driver(request).await.map(drop)
+            })
+            .await;
+            self.history.heard("release", &order, &answer);
+            if !matches!(answer, Outcome::Unknown(_)) {
+                return;
+            }
+            pass(chance.millis(100, 1_000)).await;
+        }
+    }
+
+    /// The ride is over; or, while the order looks for another driver, a little later.
     async fn complete(&self, order: &str, mut chance: Chance) {
+        let mut refusals = 0;
         loop {
             let (_, channel) = self.gate(&mut chance);
             let request = CompleteOrderRequest {
@@ -172,8 +204,11 @@ impl Load {
             })
             .await;
             self.history.heard("complete", order, &answer);
-            if !matches!(answer, Outcome::Unknown(_)) {
-                return;
+            match answer {
+                Outcome::Ok(()) => return,
+                Outcome::Refused(_) if refusals == COMPLETE_TRIES => return,
+                Outcome::Refused(_) => refusals += 1,
+                Outcome::Unknown(_) => {}
             }
             pass(chance.millis(100, 1_000)).await;
         }

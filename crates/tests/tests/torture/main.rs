@@ -15,10 +15,12 @@
 
 mod balancer;
 mod books;
+mod calm;
 mod chance;
 mod findings;
 mod history;
 mod judge;
+mod liar;
 mod load;
 mod nemesis;
 mod plan;
@@ -98,7 +100,10 @@ async fn torture(plan: Plan) -> ExitCode {
     tasks.spawn(load.clone().customers(plan.orders_per_second, chance.of(1)));
     tasks.spawn(load.cabs(home.clone(), chance.of(2)));
 
+    calm::calm(&plan, &world, &findings).await;
     owners_only(&plan, &mut world, &tally, &findings, chance.of(3)).await;
+    let lying = liar::lie(world.webhooks.clone(), world.database(), closing.clone(), chance.of(5));
+    tasks.spawn(lying);
     storm(&plan, &mut world, &tally, &findings, &chance.of(4), &closing).await;
 
     let sql = books::connect(&world.database()).await.expect("Postgres answers");

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use waybill_sandbox::payments::{Fault, FaultKind};
+use waybill_sandbox::payments::{Fault, FaultKind, WebhookBehaviour};
 use waybill_sandbox::postgres::Postgres;
 use waybill_sandbox::process::Signal;
 use waybill_sandbox::proxy::Mode;
@@ -161,6 +161,13 @@ impl Storm<'_> {
         let cashier = self.cashier;
         while !self.is_over() {
             cashier.set_faults(provider_faults(&mut chance));
+            cashier.set_webhook_behaviour(WebhookBehaviour {
+                copies: 1 + u32::try_from(chance.below(3)).unwrap_or(0),
+                reordered: chance.percent(50),
+                delay_ms: chance.below(1_500),
+                before_response: chance.percent(30),
+                forged: chance.percent(10),
+            });
             self.pass(chance.millis(1_000, 5_000)).await;
             if chance.percent(50) && !self.is_over() {
                 cashier.close().await;
@@ -211,8 +218,7 @@ fn spoil(to: To, chance: &mut Chance) -> Mode {
     *chance.pick(&modes)
 }
 
-/// Some of the provider's ways to err, each for some of the requests. Not among them: an error that is stored under the
-/// key for good, of which only a look-up tells the truth.
+/// Some of the provider's ways to err, each for some of the requests.
 fn provider_faults(chance: &mut Chance) -> Vec<Fault> {
     if chance.percent(20) {
         return Vec::new();
@@ -227,11 +233,15 @@ fn provider_faults(chance: &mut Chance) -> Vec<Fault> {
         Fault::always(FaultKind::InProgress),
         Fault::always(FaultKind::ErrorBeforeEffect),
         Fault::always(FaultKind::ErrorAfterEffect),
+        Fault::always(FaultKind::ErrorAfterEffectSaved),
         Fault::always(FaultKind::Hang),
         Fault::always(FaultKind::LateSuccess).delayed(late),
         Fault::always(FaultKind::ReplyLost),
         Fault::always(FaultKind::Garbage),
         Fault::always(FaultKind::WrongAmount),
+        Fault::always(FaultKind::WrongCurrency),
+        Fault::always(FaultKind::EmptyBody),
+        Fault::always(FaultKind::SlowBody),
         Fault::always(FaultKind::Latency).delayed(slow),
     ];
     let mut faults = Vec::new();

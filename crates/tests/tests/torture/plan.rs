@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::world::WEBHOOK_SECRET;
+
 /// Built before the rig, by the same cargo.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_waybill-under-test");
 
@@ -17,9 +19,13 @@ pub type Flags = BTreeMap<&'static str, String>;
 pub struct Plan {
     /// Of all that is drawn.
     pub seed: u64,
-    /// First, for so long: servers are killed while all else is well, to see how long their orders wait.
+    /// First, for so long: nothing goes wrong. Longer than a lease.
+    pub calm: Duration,
+    /// How long the provider takes for an answer then. Shorter than a server waits for it.
+    pub slow_answer: Duration,
+    /// Then, for so long: servers are killed while all else is well, to see how long their orders wait.
     pub owners_only: Duration,
-    /// Then, for so long at most: everything goes wrong.
+    /// At last, for so long at most: everything goes wrong.
     pub storm: Duration,
     /// It ends after so many kills.
     pub kills_enough: u64,
@@ -88,6 +94,8 @@ impl Plan {
         let owners_only = (all / 3).min(Duration::from_secs(150));
         Plan {
             seed: 0,
+            calm: Duration::from_secs(25),
+            slow_answer: Duration::from_secs(2),
             owners_only,
             storm: all.saturating_sub(owners_only),
             kills_enough: u64::MAX,
@@ -109,6 +117,8 @@ impl Plan {
     fn short(storm: Duration, kills_enough: u64) -> Plan {
         Plan {
             seed: 0,
+            calm: Duration::from_secs(9),
+            slow_answer: Duration::from_millis(600),
             owners_only: Duration::ZERO,
             storm,
             kills_enough,
@@ -146,6 +156,7 @@ fn flags(times: &[(&'static str, &str)]) -> Flags {
         ("http.addr", "127.0.0.1:0"),
         ("payments.secret_key", "sk_test_torture"),
         ("payments.rate_per_second", "1000"),
+        ("payments.webhook_secrets", WEBHOOK_SECRET),
         ("postgres.pool_max", "8"),
         ("redis.command_timeout", "500ms"),
         // The rig reads its own answers back at the end, all of them at once.

@@ -33,6 +33,8 @@ pub struct Seat {
     log: PathBuf,
     /// Where its order service listens, for the balancer.
     pub backend: Backend,
+    /// Where it takes webhooks, for theirs.
+    pub http_backend: Backend,
     http: Option<SocketAddr>,
 }
 
@@ -48,6 +50,7 @@ impl Seat {
             process: None,
             log: PathBuf::new(),
             backend: Backend::default(),
+            http_backend: Backend::default(),
             http: None,
         }
     }
@@ -163,6 +166,7 @@ impl Seat {
         self.process = None;
         self.http = None;
         *lock(&self.backend) = None;
+        *lock(&self.http_backend) = None;
     }
 
     /// From the line of the log in which the server tells where it listens.
@@ -178,6 +182,7 @@ impl Seat {
         if let Some(line) = told.next() {
             let address = |name: &str| line["fields"][name].as_str().and_then(|text| text.parse().ok());
             self.http = address("http");
+            *lock(&self.http_backend) = self.http;
             *lock(&self.backend) = address("grpc");
         }
     }

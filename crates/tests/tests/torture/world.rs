@@ -1,10 +1,10 @@
 //! The world of a run: three servers behind a balancer, a Postgres, a Redis and a payment provider of their own, and a
 //! fault proxy on every edge between any two of them.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,11 +12,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use waybill_sandbox::payments::{Fault, FaultKind, Movement, Provider};
+use waybill_sandbox::payments::{Fault, FaultKind, Movement, Provider, WebhookBehaviour, WebhookEndpoint};
 use waybill_sandbox::postgres::{self, Postgres};
+use waybill_sandbox::process::{Launch, Process};
 use waybill_sandbox::proxy::FaultProxy;
 use waybill_sandbox::redis::{self, Redis};
-use waybill_server::app::migrate;
 use waybill_server::config::Config;
 
 use crate::balancer::Balancer;
@@ -25,6 +25,9 @@ use crate::chance::{Chance, pass};
 use crate::findings::lock;
 use crate::plan::{Flags, Plan};
 use crate::seat::Seat;
+
+/// Of the provider's signatures.
+pub const WEBHOOK_SECRET: &str = "whsec_torture";
 
 const SERVERS: usize = 3;
 /// Ways for clients to come in, each with a line of its own.
@@ -52,6 +55,8 @@ pub enum To {
     Redis,
     /// From a server.
     Provider,
+    /// The servers, from the provider.
+    Webhooks,
 }
 
 /// Everything that runs.
@@ -68,11 +73,13 @@ pub struct World {
     pub lines: Arc<Vec<Line>>,
     /// How clients come in.
     pub gates: Vec<Channel>,
+    /// `http://` URL by which the provider's events come in.
+    pub webhooks: String,
     /// What an observer is told: past all proxies.
     pub observer: Flags,
     /// Logs, data and the ledger.
     pub folder: TempDir,
-    _balancer: Balancer,
+    _balancers: [Balancer; 2],
 }
 
 impl World {
@@ -105,7 +112,7 @@ impl World {
             ("payments.url", format!("http://{}", cashier.addr)),
             ("postgres.acquire_timeout", "5s".to_owned()),
         ]);
-        migrate(&config(&observer)).await.expect("the migrations run");
+        run_migrations(plan, &observer, folder.path()).await;
         let sql = books::connect(&observer["postgres.url"])
             .await
             .expect("Postgres answers");
@@ -129,6 +136,10 @@ impl World {
             .map(|_| line_to(To::Servers, &format!("http://{}", balancer.addr()), &mut lines))
             .map(|url| waybill_simulator::endpoint(&url).expect("an address").connect_lazy())
             .collect();
+        let for_events = Balancer::start(seats.iter().map(|seat| seat.http_backend.clone()).collect()).await;
+        let webhooks = line_to(To::Webhooks, &format!("http://{}", for_events.addr()), &mut lines);
+        let webhooks = format!("{webhooks}/webhooks/payments");
+        cashier.tell(&webhooks);
         World {
             seats,
             postgres,
@@ -136,9 +147,10 @@ impl World {
             cashier: Arc::new(cashier),
             lines: Arc::new(lines),
             gates,
+            webhooks,
             observer,
             folder,
-            _balancer: balancer,
+            _balancers: [balancer, for_events],
         }
     }
 
@@ -152,6 +164,23 @@ impl World {
         let lines = self.lines.iter().filter(|line| line.to == To::Postgres);
         lines.map(|line| line.proxy.traffic().cuts).sum()
     }
+}
+
+/// By the program that is on the rack: its schema is a part of it.
+async fn run_migrations(plan: &Plan, observer: &Flags, folder: &Path) {
+    let output = File::create(folder.join("migrate.txt")).expect("a file");
+    let launched = Process::start(Launch {
+        program: plan.program.clone(),
+        args: vec![
+            "migrate".into(),
+            "--database-url".into(),
+            observer["postgres.url"].clone().into(),
+        ],
+        output,
+        run_as: None,
+    });
+    let status = launched.expect("the program starts").wait().await.expect("a child");
+    assert!(status.success(), "the migrations run: {status}");
 }
 
 /// The defaults of the program, with these over them.
@@ -174,6 +203,8 @@ pub struct Cashier {
     addr: SocketAddr,
     ledger: PathBuf,
     provider: Mutex<Option<Provider>>,
+    /// Where it sends its events.
+    webhooks: Mutex<Option<WebhookEndpoint>>,
     /// How many want it silent, whatever its faults are to be.
     silencers: AtomicU64,
 }
@@ -187,6 +218,7 @@ impl Cashier {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             ledger,
             provider: Mutex::new(None),
+            webhooks: Mutex::new(None),
             silencers: AtomicU64::new(0),
         };
         cashier.open().await;
@@ -199,6 +231,7 @@ impl Cashier {
         loop {
             match Provider::start(self.addr, &self.ledger).await {
                 Ok(provider) => {
+                    provider.set_webhooks(lock(&self.webhooks).clone());
                     *lock(&self.provider) = Some(provider);
                     return;
                 }
@@ -206,6 +239,22 @@ impl Cashier {
                 Err(error) if Instant::now() > until => panic!("the provider does not start again: {error}"),
                 Err(_) => pass(Duration::from_millis(20)).await,
             }
+        }
+    }
+
+    /// Has it send its events there from now on.
+    fn tell(&self, url: &str) {
+        let endpoint = WebhookEndpoint::new(url, WEBHOOK_SECRET).expect("a local URL");
+        *lock(&self.webhooks) = Some(endpoint.clone());
+        if let Some(provider) = &*lock(&self.provider) {
+            provider.set_webhooks(Some(endpoint));
+        }
+    }
+
+    /// How it sends its events from now on.
+    pub fn set_webhook_behaviour(&self, behaviour: WebhookBehaviour) {
+        if let Some(provider) = &*lock(&self.provider) {
+            provider.set_webhook_behaviour(behaviour);
         }
     }
 
