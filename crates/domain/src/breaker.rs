@@ -9,8 +9,9 @@
 //!
 //! Two rules open it: a share of failures among enough calls of the last seconds (a dependency that is half broken),
 //! and a run of failures without one success (a dependency that is down, seen before `min_calls` is reached). The run
-//! of 7 and the times from 1 s to 60 s with a jitter of one half are those of linkerd2-proxy's
-//! `consecutive_failures.rs`; the share is that of Envoy's and resilience4j's defaults.
+//! of 7, the first second and the jitter of one half are those of linkerd2-proxy's `consecutive_failures.rs`; the share is
+//! that of Envoy's and resilience4j's defaults. The cap is 15 s and not linkerd's 60: an order has 60 s from the end of a
+//! fault to its own end, and a probe each 15 s is no load.
 //!
 //! Time is a [`Duration`] since any fixed origin and the random number is an argument, so that each transition can be
 //! tested. The caller brings the lock, and makes sure that each [`Permit`] comes back, also when its call is cancelled.
@@ -46,7 +47,7 @@ impl Default for Policy {
             window: Duration::from_secs(10),
             consecutive_failures: 7,
             open_min: Duration::from_secs(1),
-            open_max: Duration::from_mins(1),
+            open_max: Duration::from_secs(15),
         }
     }
 }

@@ -152,13 +152,21 @@ fn deadline(context: &Context) -> Deadline {
 }
 
 fn not_executed(work: &Work, operation: Operation, why: Why) -> Progress {
-    later(
+    let progress = later(
         work,
         Postponement {
             step: Some((operation.as_str(), why.to_string())),
             needs_attention: None,
         },
-    )
+    );
+    match (why, progress) {
+        // Nothing was tried, so nothing speaks for a longer wait than the breaker's own.
+        (Why::BreakerOpen { retry_after }, Progress::Later { delay, why }) => Progress::Later {
+            delay: delay.min(retry_after),
+            why,
+        },
+        (_, progress) => progress,
+    }
 }
 
 fn doubt(why: Why) -> Doubt {
