@@ -10,5 +10,7 @@ create table payment_events (
     received_at timestamptz not null default now(),
     constraint payment_events_id_length check (octet_length(event_id) between 1 and 255)
 );
--- Old events are deleted by age; rows come in that order, so a few pages of summary are enough.
-create index payment_events_by_age on payment_events using brin (received_at);
+-- Old events are deleted by age.
+create index payment_events_by_age on payment_events (received_at);
+-- What an operator is shown of one order.
+create index payment_events_by_order on payment_events (order_id) where order_id is not null;

@@ -13,7 +13,7 @@ pub mod binaries;
 mod error;
 mod identity;
 pub mod payments;
-mod port;
+pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

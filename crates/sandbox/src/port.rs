@@ -11,7 +11,7 @@ const FIRST: u16 = 15_000;
 const COUNT: u16 = 17_000;
 
 /// A port on 127.0.0.1 that is free now. Another process may take it before the server does: the caller tries again.
-pub(crate) fn free() -> u16 {
+pub fn free() -> u16 {
     let start = u16::try_from(Uuid::now_v7().as_u128() % u128::from(COUNT)).unwrap_or_default();
     (0..COUNT)
         .map(|step| FIRST + (start + step) % COUNT)

@@ -321,6 +321,9 @@ impl Config {
         if self.orders.keys_kept.0 < KEYS_KEPT_MIN {
             return bad("orders.keys_kept", "must be at least 24h");
         }
+        if self.orders.sweep_interval.0.is_zero() {
+            return bad("orders.sweep_interval", "must be longer than nothing");
+        }
         if self.orders.forget_interval.0.is_zero() {
             return bad("orders.forget_interval", "must be longer than nothing");
         }

@@ -256,6 +256,7 @@ impl Shared {
                 self.connections.lease(),
                 pb::CompleteOrderRequest {
                     order_id: order_id.clone(),
+                    ..Default::default()
                 },
             );
             async move {

@@ -104,9 +104,9 @@ impl Api for OrderApi {
         &self,
         request: Request<pb::CompleteOrderRequest>,
     ) -> Result<Response<pb::CompleteOrderResponse>, Status> {
-        let id = parse_id(&request.get_ref().order_id)?;
+        let (id, driver) = parse_complete(request.get_ref())?;
         self.admit(Class::Orders, &principal::order(id), &request).await?;
-        let order = self.orders.complete(id).await?;
+        let order = self.orders.complete(id, driver).await?;
         Ok(Response::new(pb::CompleteOrderResponse {
             order: Some(render::order(&order)),
         }))
@@ -194,6 +194,19 @@ fn parse_create(request: &pb::CreateOrderRequest) -> Result<OrderRequest, Status
             pickup,
             drop_off,
         }),
+        _ => Err(bad.into_status()),
+    }
+}
+
+fn parse_complete(request: &pb::CompleteOrderRequest) -> Result<(OrderId, Option<DriverId>), Status> {
+    let mut bad = Violations::default();
+    let id = bad.parse("order_id", &request.order_id);
+    let driver = match request.driver_id.as_str() {
+        "" => Some(None),
+        driver => bad.parse("driver_id", driver).map(Some),
+    };
+    match (id, driver) {
+        (Some(id), Some(driver)) => Ok((id, driver)),
         _ => Err(bad.into_status()),
     }
 }

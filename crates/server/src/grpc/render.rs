@@ -63,12 +63,17 @@ pub fn order(order: &Order) -> pb::Order {
     }
 }
 
-/// A line of an order's log.
+/// A line of an order's log, for callers.
 pub fn step(step: StepRecord) -> pb::Step {
+    // The word of an operator is for operators; and why a card was declined is nothing to tell to whoever holds it.
+    let is_internal = matches!(
+        (step.step.as_str(), step.status.as_str()),
+        ("retry" | "resolve", _) | ("charge", "failed")
+    );
     pb::Step {
         step: step.step,
         status: step.status,
-        detail: step.detail,
+        detail: if is_internal { String::new() } else { step.detail },
         created_at: Some(timestamp(step.created_at)),
         step_id: step.id,
     }

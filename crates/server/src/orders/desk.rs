@@ -118,6 +118,12 @@ pub enum Contradiction {
         /// The other order.
         order: Uuid,
     },
+    /// Nothing ties it to the order.
+    #[error("{id} does not say which order it is for: put the order's id into its metadata, as order_id")]
+    NoOrder {
+        /// The provider's id.
+        id: String,
+    },
     /// A refund of another payment than the order's.
     #[error("{id} gives back payment {payment}, which is not the order's")]
     AnotherPayment {
@@ -227,20 +233,37 @@ impl Desk {
             Claim::Charged(id) => {
                 let payment = self.payments.retrieve(id.as_str(), deadline).await;
                 confirm_charge(&seen.order, &found("payment", id, payment)?)?;
-                confirm_kept(id, &self.payments.find_refunds(id.as_str(), deadline).await?)?;
+                confirm_kept(id.as_str(), &self.payments.find_refunds(id.as_str(), deadline).await?)?;
+                // The order's own charge may have been made, too: then this one is the second.
+                let all = self.find_charges(&seen.order, deadline).await?;
+                let others: Vec<_> = all
+                    .into_iter()
+                    .filter(|payment| payment.provider_id != id.as_str())
+                    .collect();
+                confirm_no_charge(&others)?;
             }
             Claim::NotCharged => {
-                let payments = self.payments.find_charges(seen.order.id.uuid(), deadline).await?;
-                confirm_no_charge(&payments)?;
+                confirm_no_charge(&self.find_charges(&seen.order, deadline).await?)?;
             }
             Claim::Refunded(id) => {
                 let refund = self.payments.retrieve_refund(id.as_str(), deadline).await;
                 confirm_refund(&seen.order, &found("refund", id, refund)?)?;
             }
-            // It cannot know.
-            Claim::RefundedElsewhere(_) => {}
+            // It cannot know of that, but of a refund of its own that was made beside it.
+            Claim::RefundedElsewhere(_) => {
+                if let Some(payment) = &seen.order.payment {
+                    let id = payment.provider_charge_id.as_str();
+                    confirm_kept(id, &self.payments.find_refunds(id, deadline).await?)?;
+                }
+            }
         }
         Ok(())
+    }
+
+    async fn find_charges(&self, order: &Order, deadline: Deadline) -> Result<Vec<PaymentIntent>, Why> {
+        self.payments
+            .find_charges(order.id.uuid(), order.created_at, deadline)
+            .await
     }
 }
 
@@ -264,16 +287,23 @@ fn confirm_charge(order: &Order, payment: &PaymentIntent) -> Result<(), Contradi
         &payment.provider_id,
         payment.amount_minor,
         &payment.currency,
-    )
+    )?;
+    // One that was made by hand, beside the order's own charge, would be the second.
+    match payment.order_id {
+        Some(_) => Ok(()),
+        None => Err(Contradiction::NoOrder {
+            id: payment.provider_id.clone(),
+        }),
+    }
 }
 
 /// A refund that failed moved nothing and will not. Every other one did, or still may.
-fn confirm_kept(id: &Reference, refunds: &[Refund]) -> Result<(), Contradiction> {
+fn confirm_kept(id: &str, refunds: &[Refund]) -> Result<(), Contradiction> {
     let is_alive = |refund: &&Refund| !matches!(refund.status.as_str(), "failed" | "canceled");
     match refunds.iter().find(is_alive) {
         None => Ok(()),
         Some(refund) => Err(Contradiction::GivenBack {
-            id: id.to_string(),
+            id: id.to_owned(),
             refund: refund.provider_id.clone(),
         }),
     }
@@ -305,6 +335,11 @@ fn confirm_refund(order: &Order, refund: &Refund) -> Result<(), Contradiction> {
             return Err(Contradiction::AnotherPayment {
                 id: refund.provider_id.clone(),
                 payment: payment.clone(),
+            });
+        }
+        None if refund.order_id.is_none() => {
+            return Err(Contradiction::NoOrder {
+                id: refund.provider_id.clone(),
             });
         }
         _ => {}

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tracing::{info, warn};
-use waybill_domain::id::DriverId;
+use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::ReleaseReason;
 
 use super::Context;
@@ -22,6 +22,9 @@ use crate::storage::orders::{Bound, Lost};
 
 /// Ten looks in the time that a driver may be silent; no more often than this, and no less.
 const INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// More than these, and more than a quarter of all who serve an order, do not fall silent at once: a network or one of
+/// our own processes did.
+const SILENT_AT_ONCE_MAX: usize = 3;
 /// Drivers whose positions are asked for at once.
 const BATCH: usize = 500;
 
@@ -85,18 +88,35 @@ impl Patrol {
             return Ok(());
         }
         let bound = self.context.store.bound_for(self.settings.silent_after).await?;
+        let mut silent = Vec::new();
         for batch in bound.chunks(BATCH) {
-            let silent = self.silent_among(batch, now).await?;
-            for Bound { order, driver } in batch.iter().filter(|bound| silent.contains(&bound.driver)) {
-                let lost = ReleaseReason::Silent;
-                let detail = format!("nothing heard for {} s", self.settings.silent_after.as_secs_f64());
-                // Who completed it, cancelled it or took it away in the meantime was first.
-                if let Lost::Searching(work) = self.context.store.lose_driver(*order, driver, lost, &detail).await? {
-                    info!(%order, %driver, "driver silent, the order looks for another");
-                    self.context.metrics.orders.step("release", lost.as_str());
-                    self.context.take_up(*work);
-                }
+            let names = self.silent_among(batch, now).await?;
+            silent.extend(batch.iter().filter(|bound| names.contains(&bound.driver)));
+        }
+        if silent.len() > SILENT_AT_ONCE_MAX && silent.len() > bound.len() / 4 {
+            warn!(
+                silent = silent.len(),
+                of = bound.len(),
+                "too many drivers are silent at once to be their own doing"
+            );
+            return Ok(());
+        }
+        for Bound { order, driver } in silent {
+            if let Err(error) = self.lose(*order, driver).await {
+                warn!(%order, %driver, %error, "a silent driver keeps the order for now");
             }
+        }
+        Ok(())
+    }
+
+    async fn lose(&self, order: OrderId, driver: &DriverId) -> Result<(), StoreError> {
+        let lost = ReleaseReason::Silent;
+        let detail = format!("nothing heard for {} s", self.settings.silent_after.as_secs_f64());
+        // Who completed it, cancelled it or took it away in the meantime was first.
+        if let Lost::Searching(work) = self.context.store.lose_driver(order, driver, lost, &detail).await? {
+            info!(%order, %driver, "driver silent, the order looks for another");
+            self.context.metrics.orders.step("release", lost.as_str());
+            self.context.take_up(*work);
         }
         Ok(())
     }

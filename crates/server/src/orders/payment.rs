@@ -8,7 +8,7 @@ use tracing::warn;
 use waybill_domain::payment::{Operation, ProviderKey, Resend, SERVER_ERRORS_MAX};
 
 use super::Context;
-use super::steps::{Progress, advance, later};
+use super::steps::{Progress, advance, later, later_after};
 use crate::crash_points::crash_point;
 use crate::egress::payments::{Answer, ChargeRequest, Receipt, RefundRequest, Why};
 use crate::resilience::Deadline;
@@ -39,24 +39,33 @@ pub(super) async fn charge(context: &Context, work: &mut Work) -> Result<Progres
             .await;
         match found {
             Ok(Some(answer @ (Answer::Done(_) | Answer::Declined(_)))) => {
-                return charged(context, work, answer, attempt.server_errors).await;
+                return charged(context, work, answer, tried(before)).await;
+            }
+            // It is there, and not as it should be: sent again it would only hide that.
+            Ok(Some(Answer::Ambiguous(why))) => {
+                let why = format!("looked for at the provider: {why}");
+                return Ok(Progress::Later {
+                    delay: LOOK_EVERY,
+                    why: flagged(work, Operation::Charge, why),
+                });
             }
             _ if resend == Resend::Look => return Ok(looked_in_vain(work, attempt, &found)),
-            _ => {}
+            // The look took its time: nothing is sent for an order that went to another worker meanwhile.
+            _ => drop(context.store.renew(work.lease).await?),
         }
     }
     crash_point!("charge_unsent");
     let answer = context.payments.charge(&request, deadline(context)).await;
     crash_point!("charge_answered");
     count(context, "charge", &answer);
-    charged(context, work, answer, server_errors(before)).await
+    charged(context, work, answer, tried(before)).await
 }
 
 async fn charged(
     context: &Context,
     work: &mut Work,
     answer: Answer<Receipt>,
-    server_errors: u32,
+    tried: Tried,
 ) -> Result<Progress, StoreError> {
     match answer {
         Answer::Done(Receipt { provider_id, .. }) => advance(context, work, Outcome::Charged { provider_id }).await,
@@ -68,7 +77,7 @@ async fn charged(
             warn!(order = %work.order.id, %why, "the outcome of a charge is not known");
             let doubt = doubt(why);
             advance(context, work, Outcome::ChargeUnknown { doubt }).await?;
-            Ok(doubtful(work, why, server_errors))
+            Ok(doubtful(why, tried))
         }
     }
 }
@@ -90,22 +99,24 @@ pub(super) async fn refund(context: &Context, work: &mut Work) -> Result<Progres
         currency: work.order.amount.currency().code(),
     };
     let before = before(context, work, Operation::Refund).await?;
-    if let Some((attempt, Resend::Look | Resend::LookThenSend)) = before
-        && let Ok(Some(answer @ Answer::Done(_))) = context.payments.look_for_refund(&request, deadline(context)).await
-    {
-        return refunded(context, work, answer, attempt.server_errors).await;
+    if let Some((_, Resend::Look | Resend::LookThenSend)) = before {
+        if let Ok(Some(answer @ Answer::Done(_))) = context.payments.look_for_refund(&request, deadline(context)).await
+        {
+            return refunded(context, work, answer, tried(before)).await;
+        }
+        context.store.renew(work.lease).await?;
     }
     let answer = context.payments.refund(&request, deadline(context)).await;
     crash_point!("refund_answered");
     count(context, "refund", &answer);
-    refunded(context, work, answer, server_errors(before)).await
+    refunded(context, work, answer, tried(before)).await
 }
 
 async fn refunded(
     context: &Context,
     work: &mut Work,
     answer: Answer<Receipt>,
-    server_errors: u32,
+    tried: Tried,
 ) -> Result<Progress, StoreError> {
     match answer {
         Answer::Done(Receipt { provider_id, .. }) => advance(context, work, Outcome::Refunded { provider_id }).await,
@@ -119,7 +130,7 @@ async fn refunded(
             warn!(order = %work.order.id, %why, "the outcome of a refund is not known");
             let doubt = doubt(why);
             advance(context, work, Outcome::RefundUnknown { doubt }).await?;
-            Ok(doubtful(work, why, server_errors))
+            Ok(doubtful(why, tried))
         }
     }
 }
@@ -142,9 +153,18 @@ async fn before(context: &Context, work: &Work, operation: Operation) -> Result<
     Ok(attempt.map(|attempt| (attempt, Resend::of(operation, attempt.age, attempt.server_errors))))
 }
 
-/// How often the provider answered this request with a server error before.
-fn server_errors(before: Option<(Attempt, Resend)>) -> u32 {
-    before.map_or(0, |(attempt, _)| attempt.server_errors)
+/// What was tried of this request before.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tried {
+    sends: u32,
+    server_errors: u32,
+}
+
+fn tried(before: Option<(Attempt, Resend)>) -> Tried {
+    before.map_or_else(Tried::default, |(attempt, _)| Tried {
+        sends: attempt.sends,
+        server_errors: attempt.server_errors,
+    })
 }
 
 fn deadline(context: &Context) -> Deadline {
@@ -180,9 +200,10 @@ fn is_server_error(why: Why) -> bool {
     matches!(why, Why::Status(500..=599))
 }
 
-/// Tried again later; a person looks, too, where the answer may stay what it is.
-fn doubtful(work: &Work, why: Why, server_errors: u32) -> Progress {
-    let repeats = is_server_error(why) && server_errors + 1 >= SERVER_ERRORS_MAX;
+/// Tried again later, and the later the more often it was sent: how often its workers died is no fault of the provider.
+/// A person looks, too, where the answer may stay what it is.
+fn doubtful(why: Why, tried: Tried) -> Progress {
+    let repeats = is_server_error(why) && tried.server_errors + 1 >= SERVER_ERRORS_MAX;
     let needs_attention = match why {
         Why::Mismatch | Why::KeyReused | Why::RefundedElsewhere | Why::Unfinished => Some(why.to_string()),
         _ if repeats => Some(format!(
@@ -190,8 +211,8 @@ fn doubtful(work: &Work, why: Why, server_errors: u32) -> Progress {
         )),
         _ => None,
     };
-    later(
-        work,
+    later_after(
+        tried.sends,
         Postponement {
             step: None,
             needs_attention,
@@ -205,7 +226,7 @@ fn looked_in_vain<T>(work: &Work, attempt: Attempt, found: &Result<Option<Answer
     let there = match found {
         Ok(None) => "its list does not have it".to_owned(),
         Ok(Some(Answer::InProgress)) => "its list has it under way".to_owned(),
-        Ok(Some(Answer::Ambiguous(why))) | Err(why) => format!("its list does not tell: {why}"),
+        Err(why) => format!("its list does not tell: {why}"),
         Ok(Some(_)) => "its list does not tell".to_owned(),
     };
     let why = format!(

@@ -148,14 +148,14 @@ impl OrderService {
     }
 
     /// Sets the order's driver free: the service was rendered.
-    pub async fn complete(&self, id: OrderId) -> Result<Order, OrderError> {
+    pub async fn complete(&self, id: OrderId, driver: Option<DriverId>) -> Result<Order, OrderError> {
         // A task of its own: a caller that hangs up between two statements does not undo what it asked for. In the lane
         // of the sagas: it sets a driver free that an order may wait for.
         let context = Arc::clone(&self.context);
         match finish(
             self.context
                 .tasks
-                .spawn(async move { context.store.complete(id).await }),
+                .spawn(async move { context.store.complete(id, driver.as_ref()).await }),
         )
         .await?
         {
@@ -165,6 +165,7 @@ impl OrderService {
             }
             Completed::NotFound => Err(OrderError::NotFound),
             Completed::NotCompletable => Err(OrderError::NotCompletable),
+            Completed::NotAssigned => Err(OrderError::DriverNotAssigned),
         }
     }
 

@@ -44,7 +44,11 @@ pub(super) async fn advance(context: &Context, work: &mut Work, outcome: Outcome
 
 /// Puts the order off by the saga's own schedule, which grows with every time that it was taken up.
 pub(super) fn later(work: &Work, why: Postponement) -> Progress {
-    let tries = u32::try_from(work.attempts).unwrap_or(1).max(1);
-    let delay = retry::next_try_after(tries, rand::rng().random());
+    later_after(u32::try_from(work.attempts).unwrap_or(1), why)
+}
+
+/// Puts the order off by the saga's own schedule, after so many tries.
+pub(super) fn later_after(tries: u32, why: Postponement) -> Progress {
+    let delay = retry::next_try_after(tries.max(1), rand::rng().random());
     Progress::Later { delay, why }
 }

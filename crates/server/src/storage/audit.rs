@@ -122,7 +122,7 @@ statements! {
                              left join order_sagas s on s.order_id = m.order_id
                             where m.order_id is not null and s.order_id is null";
 
-    /// 60 s, and the assignment window in which an order may rightly look for a driver.
+    /// From its acceptance, its cancellation, or the loss of its driver.
     UNFINISHED = "select order_id::text || ' is ' || status || ' since ' || updated_at::text
                     from order_sagas
                    where finished_at is null and needs_attention is null
@@ -144,7 +144,7 @@ statements! {
                      left join order_sagas s on s.order_id = h.order_id
                     where s.order_id is null
                        or s.status is distinct from h.status
-                          and not (h.status = 'succeeded'
+                          and not (h.status = 'succeeded' and s.status in ('charged', 'refunding', 'refunded')
                                    and (s.cancel_requested_at is not null or s.reassignments > 0))";
     LOG_GAP = "select s.order_id::text || ' is ' || s.status
                  from order_sagas s
@@ -176,6 +176,16 @@ statements! {
                                   on m.order_id = p.order_id
                                 left join order_sagas s on s.order_id = coalesce(p.order_id, m.order_id)
                                where s.finished_at is not null and p.refund_amount is distinct from m.amount";
+
+    /// By the provider's own ids: equal sums may be of different movements.
+    NOT_AT_PROVIDER = "select b.order_id::text || ': ' || b.provider_id
+                         from (select order_id, currency, amount, provider_charge_id as provider_id from payments
+                               union all
+                               select order_id, currency, refund_amount, provider_refund_id from payments
+                                where provider_refund_id not like 'unverified:%') b
+                         left join provider_movements m
+                           on m.provider_id = b.provider_id and m.amount = b.amount and m.currency = b.currency
+                        where m.provider_id is null";
 
     DRIVER_TWICE = "select driver_id from order_assignments
                      where released_at is null group by driver_id having count(*) > 1";
@@ -280,6 +290,12 @@ pub const CHECKS: &[Check] = &[
         violation: "books and provider differ on a refund",
         needs: Witness::Movements,
         statement: BOOKS_DIFFER_ON_REFUND,
+    },
+    Check {
+        promise: "M9",
+        violation: "the provider does not know a booked movement",
+        needs: Witness::Movements,
+        statement: NOT_AT_PROVIDER,
     },
     Check {
         promise: "D1",

@@ -61,7 +61,12 @@ pub async fn serve(channel: &Channel, request: CreateOrderRequest) -> Order {
     let order = order.into_inner().order.unwrap();
     assert_eq!(order.status(), OrderStatus::Succeeded, "{order:?}");
     let order_id = order.order_id.clone();
-    let completed = orders.complete_order(CompleteOrderRequest { order_id }).await;
+    let completed = orders
+        .complete_order(CompleteOrderRequest {
+            order_id,
+            ..CompleteOrderRequest::default()
+        })
+        .await;
     completed.expect("the order is completed");
     order
 }

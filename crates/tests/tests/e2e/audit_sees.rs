@@ -109,6 +109,18 @@ const CASES: &[(&str, Violation)] = &[
         Books("update payments set refund_amount = 1 where order_id = REFUNDED"),
     ),
     (
+        "the provider does not know a booked movement",
+        Books("update payments set provider_charge_id = 'pi_of_nobody' where order_id = SERVED"),
+    ),
+    (
+        "the provider does not know a booked movement",
+        Books("update payments set provider_refund_id = 're_of_nobody' where order_id = REFUNDED"),
+    ),
+    (
+        "the provider does not know a booked movement",
+        Books("update payments set currency = 'EUR' where order_id = SERVED"),
+    ),
+    (
         "a driver with two active orders",
         Books(
             "drop index order_assignments_one_active;

@@ -52,14 +52,49 @@ async fn a_charge_that_the_provider_confirms_is_resolved_and_the_order_gets_its_
 }
 
 #[tokio::test]
-async fn a_charge_without_an_order_id_in_it_may_be_the_orders() {
+async fn a_payment_that_does_not_say_whose_it_is_settles_nothing() {
     let rig = with_desk().start().await;
-    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     let order = in_doubt_about_its_charge(&rig, FaultKind::ErrorBeforeEffect).await;
     let id = charge_by_hand(&rig, 1_999, "usd", None).await;
-    resolve(&rig, claim(&order, Outcome::Charged, &id)).await.unwrap();
-    rig.until_settled(&order).await;
-    rig.assert_clean().await;
+    let request = claim(&order, Outcome::Charged, &id);
+    is_refused(
+        &rig,
+        request,
+        Code::FailedPrecondition,
+        "PROVIDER_DISAGREES",
+        &[&id, "order_id"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_second_payment_for_the_order_is_not_believed_to_be_the_only_one() {
+    let rig = with_desk().start().await;
+    // Made, and answered with a server error for ever; then a person makes another one.
+    let order = in_doubt_about_its_charge(&rig, FaultKind::ErrorAfterEffectSaved).await;
+    let own = rig.charges()[0].provider_id.clone();
+    let by_hand = charge_by_hand(&rig, 1_999, "usd", Some(&order)).await;
+    let request = claim(&order, Outcome::Charged, &by_hand);
+    is_refused(&rig, request, Code::FailedPrecondition, "PROVIDER_DISAGREES", &[&own]).await;
+}
+
+#[tokio::test]
+async fn money_given_back_elsewhere_is_not_believed_beside_a_refund_of_the_providers() {
+    let rig = with_desk().set("orders.assignment_window", "0s").start().await;
+    let order = in_doubt_about_its_refund(&rig).await;
+    let refund = refund_by_hand(&rig, &rig.charges()[0].provider_id, 1_999).await;
+    let request = ResolveOrderRequest {
+        unverified: true,
+        ..claim(&order, Outcome::Refunded, "bank transfer 17")
+    };
+    is_refused(
+        &rig,
+        request,
+        Code::FailedPrecondition,
+        "PROVIDER_DISAGREES",
+        &[&refund],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -205,7 +240,7 @@ async fn a_movement_that_is_in_the_books_of_another_order_is_not_counted_again()
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     let first = in_doubt_about_its_charge(&rig, FaultKind::ErrorBeforeEffect).await;
     let second = in_doubt_about_its_charge(&rig, FaultKind::ErrorBeforeEffect).await;
-    let id = charge_by_hand(&rig, 1_999, "usd", None).await;
+    let id = charge_by_hand(&rig, 1_999, "usd", Some(&first)).await;
     resolve(&rig, claim(&first, Outcome::Charged, &id)).await.unwrap();
     rig.until_settled(&first).await;
     let again = claim(&second, Outcome::Charged, &id);

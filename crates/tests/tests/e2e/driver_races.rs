@@ -192,7 +192,7 @@ async fn set_free(
     chance: &mut Chance,
 ) -> Result<(), StoreError> {
     match chance.below(3) {
-        0 => store.complete(order).await.map(drop),
+        0 => store.complete(order, Some(driver)).await.map(drop),
         1 => {
             let declined = ReleaseReason::Declined;
             match store.lose_driver(order, driver, declined, "a race").await? {

@@ -64,7 +64,10 @@ async fn a_driver_is_told_with_its_place_its_age_and_its_order() {
 
     let order_id = order.order_id;
     rig.orders()
-        .complete_order(CompleteOrderRequest { order_id })
+        .complete_order(CompleteOrderRequest {
+            order_id,
+            ..CompleteOrderRequest::default()
+        })
         .await
         .unwrap();
     assert_eq!(get(&rig, "cab-1").await.unwrap().active_order_id, "");

@@ -1,12 +1,12 @@
 //! `kill -9` of the server and of both stores, again and again, while drivers stream and customers order. At the end
 //! nobody was promised anything that is not so.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use waybill_sandbox::port;
 use waybill_server::app::{Sources, run_audit};
 use waybill_simulator::city::CityOptions;
 use waybill_simulator::customers::{CustomersOptions, RetryPolicy};
@@ -43,11 +43,6 @@ fn world(port: u16) -> Builder {
         .set("postgres.lock_timeout", "500ms")
         .set("limits.fixes_per_driver.per_second", "1000")
         .set("limits.fixes_per_driver.burst", "5000")
-}
-
-/// A port that clients can come back to.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A city that lives until it is cancelled, and its clients, who do not give up.
@@ -111,7 +106,7 @@ async fn assert_kept(rig: &Rig, report: &RunReport) {
 
 #[tokio::test]
 async fn a_server_that_is_killed_twenty_times_keeps_every_promise() {
-    let (seed, port) = (seed("KILL_SEED"), free_port());
+    let (seed, port) = (seed("KILL_SEED"), port::free());
     let mut chance = Chance(seed);
     let rig = world(port).start().await;
     let mut server = ServerProcess::start(&rig, &[]).await;
@@ -134,7 +129,7 @@ async fn a_server_that_is_killed_twenty_times_keeps_every_promise() {
 
 #[tokio::test]
 async fn stores_that_are_killed_keep_every_promise() {
-    let (seed, port) = (seed("KILL_SEED"), free_port());
+    let (seed, port) = (seed("KILL_SEED"), port::free());
     let mut chance = Chance(seed);
     let mut rig = world(port).start().await;
     let server = ServerProcess::start(&rig, &[]).await;

@@ -136,6 +136,7 @@ async fn a_completed_order_cannot_be_cancelled_and_keeps_its_money() {
     let order = rig.place(a_ride()).await;
     let request = CompleteOrderRequest {
         order_id: order.order_id.clone(),
+        ..CompleteOrderRequest::default()
     };
     rig.orders().complete_order(request).await.unwrap();
 
@@ -154,6 +155,7 @@ async fn of_a_completion_and_a_cancellation_at_once_one_wins() {
         let order = rig.place(a_ride()).await;
         let request = CompleteOrderRequest {
             order_id: order.order_id.clone(),
+            ..CompleteOrderRequest::default()
         };
         let mut orders = rig.orders_of(1);
         let (completed, cancelled) = tokio::join!(orders.complete_order(request), cancel(&rig, &order.order_id));

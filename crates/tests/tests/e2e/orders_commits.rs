@@ -56,6 +56,7 @@ async fn a_served_order_takes_three_commits_and_its_completion_one() {
     let order_id = orders[0].clone();
     let complete = CompleteOrderRequest {
         order_id: order_id.clone(),
+        ..CompleteOrderRequest::default()
     };
     rig.orders().complete_order(complete).await.unwrap();
     assert_eq!(commits(&rig).await[&order_id], 4);

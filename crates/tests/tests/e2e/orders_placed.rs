@@ -16,6 +16,7 @@ fn north(metres: f64) -> f64 {
 fn complete(order_id: &str) -> Request<CompleteOrderRequest> {
     Request::new(CompleteOrderRequest {
         order_id: order_id.to_owned(),
+        ..CompleteOrderRequest::default()
     })
 }
 

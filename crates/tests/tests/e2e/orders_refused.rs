@@ -165,6 +165,7 @@ async fn an_order_id_must_be_one_and_must_be_known() {
         };
         let complete = CompleteOrderRequest {
             order_id: order_id.clone(),
+            ..CompleteOrderRequest::default()
         };
         let cancel = CancelOrderRequest {
             order_id: order_id.clone(),

@@ -80,6 +80,27 @@ async fn a_release_may_be_repeated_and_never_frees_the_next_driver() {
 }
 
 #[tokio::test]
+async fn a_lost_driver_does_not_end_the_service_of_who_followed() {
+    let rig = Rig::start().await;
+    let order = served_order(&rig).await;
+    release(&rig, &order, "cab-1").await.unwrap();
+    rig.until_settled(&order.order_id).await;
+    let by = |driver: &str| CompleteOrderRequest {
+        order_id: order.order_id.clone(),
+        driver_id: driver.to_owned(),
+    };
+    let refused = rig.orders().complete_order(by("cab-1")).await.unwrap_err();
+    assert_eq!(refusal_reason(&refused), "DRIVER_NOT_ASSIGNED");
+    assert_eq!(
+        rig.count("select count(*) from order_assignments where released_at is null")
+            .await,
+        1
+    );
+    rig.orders().complete_order(by("cab-2")).await.unwrap();
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
 async fn an_order_can_lose_one_driver_after_the_other() {
     let rig = Rig::start().await;
     let order = served_order(&rig).await;
@@ -92,6 +113,7 @@ async fn an_order_can_lose_one_driver_after_the_other() {
     assert_eq!(rig.charges().len(), 1);
     let complete = CompleteOrderRequest {
         order_id: order.order_id.clone(),
+        ..CompleteOrderRequest::default()
     };
     rig.orders().complete_order(complete).await.unwrap();
     rig.assert_clean().await;
@@ -128,6 +150,7 @@ async fn who_does_not_serve_the_order_cannot_be_released_from_it() {
 
     let complete = CompleteOrderRequest {
         order_id: order.order_id.clone(),
+        ..CompleteOrderRequest::default()
     };
     rig.orders().complete_order(complete).await.unwrap();
     let refused = release(&rig, &order, "cab-1").await.unwrap_err();
@@ -173,7 +196,8 @@ async fn completion_cancellation_and_release_at_once_have_one_winner() {
         let order_id = order.order_id.clone();
         let (completed, cancelled, released) = tokio::join!(
             one.complete_order(CompleteOrderRequest {
-                order_id: order_id.clone()
+                order_id: order_id.clone(),
+                ..CompleteOrderRequest::default()
             }),
             two.cancel_order(CancelOrderRequest {
                 order_id: order_id.clone()
@@ -209,8 +233,8 @@ async fn heard_but_cab_1(rig: &Rig, order: &Order) -> Order {
 #[tokio::test]
 async fn an_order_whose_driver_falls_silent_goes_to_the_next_nearest() {
     let rig = Rig::builder()
-        .set("locations.ttl", "500ms")
-        .set("orders.silent_after", "1s")
+        .set("locations.ttl", "3s")
+        .set("orders.silent_after", "3s")
         .start()
         .await;
     let order = served_order(&rig).await;
@@ -228,8 +252,8 @@ async fn an_order_whose_driver_falls_silent_goes_to_the_next_nearest() {
 #[tokio::test]
 async fn while_nobody_is_heard_no_driver_is_taken_for_silent() {
     let rig = Rig::builder()
-        .set("locations.ttl", "500ms")
-        .set("orders.silent_after", "1s")
+        .set("locations.ttl", "3s")
+        .set("orders.silent_after", "3s")
         .start()
         .await;
     let order = served_order(&rig).await;

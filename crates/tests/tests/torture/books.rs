@@ -49,9 +49,9 @@ pub async fn hurry(sql: &Client) -> Result<u64, Error> {
     sql.execute(update, &[]).await
 }
 
-/// The orders that are not at rest and not flagged.
+/// The orders that are not at rest. A flag is no excuse: nothing here needs a person once all is well.
 pub async fn unsettled(sql: &Client) -> Result<Vec<Uuid>, Error> {
-    let query = "select order_id from order_sagas where finished_at is null and needs_attention is null";
+    let query = "select order_id from order_sagas where finished_at is null";
     Ok(sql.query(query, &[]).await?.iter().map(|row| row.get(0)).collect())
 }
 
@@ -74,22 +74,29 @@ pub async fn last_settled(sql: &Client, moment_secs: f64) -> Result<Option<(Uuid
 /// What the server with this pid had in hand when it was killed a moment ago.
 pub async fn owned_by(sql: &Client, pid: i32) -> Result<OwnerKill, Error> {
     // The name of an instance begins with its pid.
-    let query = "select order_id from order_sagas
+    let query = "select order_id, fence from order_sagas
                   where finished_at is null and lease_until > now() and lease_owner like $1::text || '-%'";
     let rows = sql.query(query, &[&pid.to_string()]).await?;
     Ok(OwnerKill {
         at_secs: now(sql).await?,
-        orders: rows.iter().map(|row| row.get(0)).collect(),
+        orders: rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
     })
 }
 
-/// When these orders came to rest with a driver, in seconds since 1970.
-pub async fn served_at(sql: &Client, orders: &[Uuid]) -> Result<Vec<(Uuid, f64)>, Error> {
-    let query = "select s.order_id, extract(epoch from a.assigned_at)::float8
-                   from order_sagas s join order_assignments a on a.order_id = s.order_id
-                  where s.order_id = any($1)";
-    let rows = sql.query(query, &[&orders]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+/// When an order was first settled by somebody after the worker of this fence, in seconds since 1970: with a driver, by a
+/// decline or a cancellation. `None` for one that found no driver, which rightly takes the whole window.
+pub async fn settled_after(sql: &Client, order: Uuid, fence: i64) -> Result<Option<f64>, Error> {
+    let query = "select extract(epoch from min(created_at))::float8
+                   from order_saga_steps
+                  where order_id = $1 and fence > $2
+                    and (step, status) in (('assign', 'succeeded'), ('charge', 'failed'), ('cancel', 'succeeded'))";
+    Ok(sql.query_one(query, &[&order, &fence]).await?.get(0))
+}
+
+/// How many orders were given a driver.
+pub async fn served(sql: &Client) -> Result<i64, Error> {
+    let query = "select count(distinct order_id) from order_saga_steps where step = 'assign' and status = 'succeeded'";
+    Ok(sql.query_one(query, &[]).await?.get(0))
 }
 
 /// Drivers that hold two orders.
@@ -156,7 +163,7 @@ pub async fn users_with_orders(sql: &Client) -> Result<Vec<(String, String)>, Er
         .collect())
 }
 
-/// How far the history is behind each stream's end.
+/// The last entry of the stream that is in the history.
 pub async fn cursor(sql: &Client, stream: &str) -> Result<Option<String>, Error> {
     let row = sql
         .query_opt("select last_id from history_cursors where stream = $1", &[&stream])

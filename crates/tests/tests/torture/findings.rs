@@ -62,8 +62,8 @@ struct Point {
 pub struct OwnerKill {
     /// When, in seconds since 1970 by the database's clock.
     pub at_secs: f64,
-    /// Which.
-    pub orders: Vec<Uuid>,
+    /// Which, and under which fence.
+    pub orders: Vec<(Uuid, i64)>,
 }
 
 impl Tally {

@@ -198,6 +198,7 @@ impl Load {
             let (_, channel) = self.gate(&mut chance);
             let request = CompleteOrderRequest {
                 order_id: order.to_owned(),
+                ..CompleteOrderRequest::default()
             };
             let answer = bounded(CALL_DEADLINE, async {
                 OrderServiceClient::new(channel).complete_order(request).await.map(drop)

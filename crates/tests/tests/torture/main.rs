@@ -124,6 +124,7 @@ async fn torture(plan: Plan) -> ExitCode {
     let waited = judge.owner_kill_settle_secs(&sql).await;
     judge.tell_stories(&sql).await;
     let counts = books::counts(&sql).await.expect("Postgres answers");
+    let served = books::served(&sql).await.expect("Postgres answers");
     drop(sql);
 
     println!("torture: calls: {}", history.outcomes());
@@ -149,6 +150,27 @@ async fn torture(plan: Plan) -> ExitCode {
             "torture: FAILED: {} crash points did not kill a process",
             NAMES.len() - points
         );
+    }
+    if plan.only.is_empty() && !findings.any.is_cancelled() {
+        let reached = [
+            ("kills", so_far(&tally.kills), plan.kills_least),
+            ("orders with a driver", served.unsigned_abs(), plan.kills_least),
+            ("charges and refunds in doubt", counts.ambiguous.unsigned_abs(), 1),
+            ("orders taken over", counts.taken_over.unsigned_abs(), 1),
+            (
+                "orders of killed owners",
+                waited.len() as u64,
+                u64::from(!plan.owners_only.is_zero()),
+            ),
+        ];
+        for (what, count, least) in reached {
+            if count < least {
+                findings.add(
+                    "rig",
+                    &format!("only {count} {what}, of at least {least}: it shows nothing"),
+                );
+            }
+        }
     }
     let violations = findings.all();
     let failed = !violations.is_empty() || plan.every_point && points < NAMES.len();
@@ -280,6 +302,7 @@ async fn watch(plan: &Plan, tally: &Tally, findings: &Findings, cashier: &world:
             checked = Instant::now();
             judge::check_ledger(&cashier.ledger().unwrap_or_default(), findings);
             if let Ok(Ok(sql)) = tokio::time::timeout(CHECK_EVERY, books::connect(database)).await {
+                // A database that is down at the moment says nothing; the next look does.
                 let _ = tokio::time::timeout(CHECK_EVERY, judge::check_books(&sql, findings)).await;
             }
         }

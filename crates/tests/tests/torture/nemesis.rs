@@ -53,7 +53,7 @@ impl Storm<'_> {
             }
             let life = chance.millis(self.plan.life_ms.0, self.plan.life_ms.1);
             if let Some(status) = seat.lives(life, self.end).await {
-                self.autopsy(seat, status);
+                self.autopsy(seat, status, false);
             } else if !self.is_over() {
                 self.strike(seat, &mut chance).await;
             }
@@ -82,14 +82,14 @@ impl Storm<'_> {
             seat.signal(Signal::SIGCONT);
             // It learns that its leases are lost, and may be at a crash point.
             if let Some(status) = seat.lives(chance.millis(500, 2_000), self.end).await {
-                self.autopsy(seat, status);
+                self.autopsy(seat, status, false);
             }
             if silent {
                 self.cashier.speak();
             }
         } else if chance.percent(10) {
             if let Some(status) = seat.stop().await {
-                self.autopsy(seat, status);
+                self.autopsy(seat, status, true);
             }
         } else {
             seat.kill().await;
@@ -97,15 +97,16 @@ impl Storm<'_> {
         }
     }
 
-    /// Why a server ended that nobody killed.
-    fn autopsy(&self, seat: &Seat, status: std::process::ExitStatus) {
+    /// Why a server ended that nobody killed, and whether it was asked to.
+    fn autopsy(&self, seat: &Seat, status: std::process::ExitStatus, was_asked: bool) {
         let log = seat.log();
         let died_at = NAMES
             .into_iter()
             .find(|name| log.contains(&format!("crash point {name}\n")));
         match (died_at, status.code()) {
             (Some(name), None) => self.tally.died_at(name),
-            (None, Some(0 | UNAVAILABLE)) => {}
+            (None, Some(UNAVAILABLE)) => {}
+            (None, Some(0)) if was_asked => {}
             _ => {
                 let last: Vec<&str> = log.lines().rev().take(3).collect();
                 self.findings

@@ -29,6 +29,8 @@ pub struct Plan {
     pub storm: Duration,
     /// It ends after so many kills.
     pub kills_enough: u64,
+    /// With fewer kills, and fewer orders that got a driver, a run shows nothing.
+    pub kills_least: u64,
     /// Whether the run fails if a crash point did not kill a process.
     pub every_point: bool,
     /// A server lives so long before something befalls it, in milliseconds.
@@ -99,6 +101,7 @@ impl Plan {
             owners_only,
             storm: all.saturating_sub(owners_only),
             kills_enough: u64::MAX,
+            kills_least: 20 * minutes,
             every_point: true,
             life_ms: (500, 8_000),
             sleep_ms: (1_000, 20_000),
@@ -122,6 +125,7 @@ impl Plan {
             owners_only: Duration::ZERO,
             storm,
             kills_enough,
+            kills_least: 15,
             every_point: false,
             life_ms: (100, 1_500),
             sleep_ms: (3_000, 6_500),

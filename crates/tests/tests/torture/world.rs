@@ -2,7 +2,7 @@
 //! fault proxy on every edge between any two of them.
 
 use std::fs::{File, Permissions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use waybill_sandbox::payments::{Fault, FaultKind, Movement, Provider, WebhookBehaviour, WebhookEndpoint};
+use waybill_sandbox::port;
 use waybill_sandbox::postgres::{self, Postgres};
 use waybill_sandbox::process::{Launch, Process};
 use waybill_sandbox::proxy::FaultProxy;
@@ -21,7 +22,7 @@ use waybill_server::config::Config;
 
 use crate::balancer::Balancer;
 use crate::books;
-use crate::chance::{Chance, pass};
+use crate::chance::pass;
 use crate::findings::lock;
 use crate::plan::{Flags, Plan};
 use crate::seat::Seat;
@@ -33,8 +34,6 @@ const SERVERS: usize = 3;
 /// Ways for clients to come in, each with a line of its own.
 const GATES: usize = 6;
 const DATABASE: &str = "waybill";
-/// As for all servers of the sandbox: below the ports that outgoing connections are given.
-const LOW_PORTS: std::ops::Range<u16> = 15_000..32_000;
 
 /// A line that can be spoiled.
 pub struct Line {
@@ -101,7 +100,7 @@ impl World {
                 data_dir: folder.path().join("redis"),
                 durable: true,
             }),
-            Cashier::start(folder.path().join("payments.jsonl"), Chance::new(plan.seed)),
+            Cashier::start(folder.path().join("payments.jsonl")),
         );
         let (postgres, redis) = (postgres.expect("Postgres starts"), redis.expect("Redis starts"));
         postgres.create_database(DATABASE).await.expect("a database");
@@ -210,12 +209,9 @@ pub struct Cashier {
 }
 
 impl Cashier {
-    async fn start(ledger: PathBuf, mut chance: Chance) -> Cashier {
-        let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-        let first = LOW_PORTS.start + u16::try_from(chance.below(10_000)).unwrap_or(0);
-        let port = (first..LOW_PORTS.end).find(free).expect("a free port");
+    async fn start(ledger: PathBuf) -> Cashier {
         let cashier = Cashier {
-            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port::free())),
             ledger,
             provider: Mutex::new(None),
             webhooks: Mutex::new(None),

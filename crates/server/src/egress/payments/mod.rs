@@ -23,6 +23,7 @@ use counters::Counters;
 use jiff::Timestamp;
 use stack::{Exchange, Stack};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 use verdict::{Expected, Object, Operation, Page, Verdict, judge, judge_state};
 use wire::{Fault, Outgoing, Reply};
@@ -33,6 +34,8 @@ const REFUNDS_PATH: &str = "/v1/refunds";
 const PAGE_LEN: usize = 100;
 /// A list ends here even if the provider goes on: a million entries are more than an audit can hold.
 const PAGES_MAX: usize = 10_000;
+/// So many sagas at a time look at the provider's lists; the others do without until their next try.
+const LOOKS_MAX: usize = 2;
 /// How far the provider's clock may be from ours when payments are looked for by time.
 const CLOCK_SKEW_MAX_SECS: i64 = 600;
 
@@ -71,6 +74,8 @@ pub struct RefundRequest<'a> {
 pub struct PaymentClient {
     stack: Stack,
     counters: Counters,
+    /// Looks that sagas take at lists: pages and pages, which must not keep charges from being made.
+    looks: Semaphore,
 }
 
 impl PaymentClient {
@@ -79,6 +84,7 @@ impl PaymentClient {
         Ok(PaymentClient {
             stack: Stack::new(settings)?,
             counters: Counters::default(),
+            looks: Semaphore::new(LOOKS_MAX),
         })
     }
 
@@ -160,9 +166,14 @@ impl PaymentClient {
         Ok(objects.into_iter().map(refund_object).collect())
     }
 
-    /// Every payment that carries this order, the newest first, whatever became of it. Reads the whole list.
-    pub async fn find_charges(&self, order_id: Uuid, deadline: Deadline) -> Result<Vec<PaymentIntent>, Why> {
-        let objects = self.list(PAYMENTS_PATH, vec![], deadline).await?;
+    /// Every payment that carries this order, the newest first, whatever became of it. Reads the list since `since`.
+    pub async fn find_charges(
+        &self,
+        order_id: Uuid,
+        since: Timestamp,
+        deadline: Deadline,
+    ) -> Result<Vec<PaymentIntent>, Why> {
+        let objects = self.list(PAYMENTS_PATH, made_since(since), deadline).await?;
         let of_order = objects.into_iter().filter(|object| object.order_id() == Some(order_id));
         Ok(of_order.map(intent).collect())
     }
@@ -190,11 +201,26 @@ impl PaymentClient {
             amount_minor: request.amount_minor,
             currency: request.currency,
         };
-        // The provider's clock need not be ours.
-        let since = since.as_second() - CLOCK_SKEW_MAX_SECS;
-        let filter = vec![("created[gte]", since.to_string())];
-        self.find(PAYMENTS_PATH, filter, request.order_id, &expected, deadline)
-            .await
+        let Ok(_permit) = self.looks.try_acquire() else {
+            return Err(Why::BulkheadFull);
+        };
+        let filter = made_since(since);
+        let found = self
+            .find(PAYMENTS_PATH, filter, request.order_id, &expected, deadline)
+            .await?;
+        // It says of itself that it succeeded also after somebody gave it back by hand.
+        if let Some(Answer::Done(receipt)) = &found {
+            let refunds = self
+                .list(REFUNDS_PATH, of_payment(&receipt.provider_id), deadline)
+                .await?;
+            if refunds
+                .iter()
+                .any(|refund| !matches!(refund.status(), "failed" | "canceled"))
+            {
+                return Ok(Some(Answer::Ambiguous(Why::RefundedElsewhere)));
+            }
+        }
+        Ok(found)
     }
 
     /// Looks for the refund of this order among those of its payment. `None`: it is not there, which proves nothing.
@@ -207,6 +233,9 @@ impl PaymentClient {
             operation: Operation::Refund,
             amount_minor: request.amount_minor,
             currency: request.currency,
+        };
+        let Ok(_permit) = self.looks.try_acquire() else {
+            return Err(Why::BulkheadFull);
         };
         let filter = of_payment(request.payment_intent);
         self.find(REFUNDS_PATH, filter, request.order_id, &expected, deadline)
@@ -360,6 +389,11 @@ fn refund_object(object: Object) -> Refund {
 /// The part of a list that is about this payment.
 fn of_payment(payment_intent: &str) -> Vec<(&'static str, String)> {
     vec![("payment_intent", payment_intent.to_owned())]
+}
+
+/// The part of a list that was made at this time or later. The provider's clock need not be ours.
+fn made_since(since: Timestamp) -> Vec<(&'static str, String)> {
+    vec![("created[gte]", (since.as_second() - CLOCK_SKEW_MAX_SECS).to_string())]
 }
 
 fn movements(objects: Vec<Object>) -> Vec<Movement> {

@@ -4,7 +4,7 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio::try_join;
 use waybill_domain::money::Money;
-use waybill_domain::order::{Event, FailureReason, Order, Payment, Refund};
+use waybill_domain::order::{Event, FailureReason, Order, Payment, Refund, State};
 use waybill_domain::payment::{Operation, ProviderKey};
 
 use super::answer::answer;
@@ -188,7 +188,8 @@ impl OrderStore {
                 // Nothing to give back where nothing was charged.
                 match work.order.payment {
                     Some(_) => self.intend(tx, lease, Operation::Refund, amount).await,
-                    None => Ok(()),
+                    None if work.order.state == State::Started => Ok(()),
+                    None => Err(StoreError::unexpected("a charged order without its payment")),
                 }
             }
             Outcome::RefundUnknown { doubt } => self.doubt(tx, lease, Operation::Refund, doubt).await,

@@ -204,7 +204,7 @@ pub enum Retried {
 
 statements! {
     /// By the partial index of what is due: orders at rest cost nothing here.
-    LIST_UNFINISHED = "select s.order_id, s.status, greatest(s.created_at, s.cancel_requested_at) as since,
+    LIST_UNFINISHED = "select s.order_id, s.status, greatest(s.created_at, s.cancel_requested_at, s.search_from) as since,
                               s.attempts, coalesce(a.sends, 0) as sends, s.needs_attention,
                               s.lease_owner, s.lease_until, s.next_run_at, now() as now, count(*) over () as total
                          from order_sagas s
@@ -213,7 +213,7 @@ statements! {
                           and a.operation = case s.status when 'charging' then 'charge' when 'refunding' then 'refund' end
                         where s.finished_at is null
                           and (not $1 or s.needs_attention is not null
-                               or greatest(s.created_at, s.cancel_requested_at) < now() - interval '1 minute')
+                               or greatest(s.created_at, s.cancel_requested_at, s.search_from) < now() - interval '1 minute')
                         order by since, s.order_id
                         limit $2";
     READ_CLOCK = "select now()";

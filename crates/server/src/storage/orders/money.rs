@@ -24,7 +24,7 @@ statements! {
                         set state = 'unknown', sends = sends + 1, last_sent_at = now(), last_error = $3,
                             server_errors = server_errors + $4
                       where order_id = $1 and operation = $2";
-    ATTEMPT = "select first_sent_at, extract(epoch from now() - first_sent_at)::float8 as age, server_errors
+    ATTEMPT = "select first_sent_at, extract(epoch from now() - first_sent_at)::float8 as age, sends, server_errors
                  from payment_attempts where order_id = $1 and operation = $2 and first_sent_at is not null";
     INSERT_PAYMENT = "insert into payments (order_id, amount, currency, provider_charge_id) values ($1, $2, $3, $4)";
     SET_REFUND = "update payments
@@ -39,6 +39,8 @@ pub struct Attempt {
     pub first_sent_at: Timestamp,
     /// How long ago that was, by the database's clock.
     pub age: Duration,
+    /// How often it may have been sent.
+    pub sends: u32,
     /// How often the provider answered with a server error.
     pub server_errors: u32,
 }
@@ -52,11 +54,12 @@ impl OrderStore {
             .await?;
         let Some(row) = row else { return Ok(None) };
         let age: f64 = row.try_get("age")?;
-        let errors: i32 = row.try_get("server_errors")?;
+        let count = |column| Ok::<_, StoreError>(u32::try_from(row.try_get::<_, i32>(column)?).unwrap_or(0));
         Ok(Some(Attempt {
             first_sent_at: row.try_get("first_sent_at")?,
             age: Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::MAX),
-            server_errors: u32::try_from(errors).unwrap_or(0),
+            sends: count("sends")?,
+            server_errors: count("server_errors")?,
         }))
     }
 }

@@ -21,6 +21,8 @@ pub enum Completed {
     NotFound,
     /// The order has no driver to set free.
     NotCompletable,
+    /// Another driver serves it.
+    NotAssigned,
 }
 
 /// What came of a cancellation.
@@ -64,9 +66,9 @@ statements! {
 }
 
 impl OrderStore {
-    /// Sets the driver of an order free: the service was rendered.
-    pub async fn complete(&self, id: OrderId) -> Result<Completed, StoreError> {
-        self.postgres.call(self.commit_completion(id)).await
+    /// Sets the driver of an order free: the service was rendered; by `driver`, if that is said.
+    pub async fn complete(&self, id: OrderId, driver: Option<&DriverId>) -> Result<Completed, StoreError> {
+        self.postgres.call(self.commit_completion(id, driver)).await
     }
 
     /// Cancels an order, or asks its worker to.
@@ -74,7 +76,7 @@ impl OrderStore {
         self.postgres.call(self.commit_cancellation(id)).await
     }
 
-    async fn commit_completion(&self, id: OrderId) -> Result<Completed, StoreError> {
+    async fn commit_completion(&self, id: OrderId, driver: Option<&DriverId>) -> Result<Completed, StoreError> {
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
         let Some((now, work)) = lock(&tx, id).await? else {
@@ -83,6 +85,9 @@ impl OrderStore {
         let Some(assignment) = &work.order.assignment else {
             return Ok(Completed::NotCompletable);
         };
+        if driver.is_some_and(|driver| *driver != assignment.driver) {
+            return Ok(Completed::NotAssigned);
+        }
         match &assignment.release {
             Some(release) if release.reason == ReleaseReason::Completed => Ok(Completed::Done(Box::new(work.order))),
             Some(_) => Ok(Completed::NotCompletable),

@@ -71,7 +71,9 @@ statements! {
                               lease_owner = $2, lease_until = now() + make_interval(secs => $3)
                         where order_id = $1 and fence = $4
                        returning fence";
-    GIVE_BACK = "update order_sagas set lease_owner = null, lease_until = null, next_run_at = now()
+    /// A sweeper that is just looking must not take it yet: its snapshot has the order without what is written here.
+    GIVE_BACK = "update order_sagas
+                    set lease_owner = null, lease_until = null, next_run_at = clock_timestamp() + interval '1 second'
                   where order_id = $1 and fence = $2";
 }
 
