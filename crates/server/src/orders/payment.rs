@@ -211,8 +211,14 @@ fn doubtful(why: Why, tried: Tried) -> Progress {
         )),
         _ => None,
     };
+    // The look at the provider's list comes at once.
+    let count = if repeats && tried.server_errors + 1 == SERVER_ERRORS_MAX {
+        1
+    } else {
+        tried.sends
+    };
     later_after(
-        tried.sends,
+        count,
         Postponement {
             step: None,
             needs_attention,

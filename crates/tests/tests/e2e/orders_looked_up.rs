@@ -55,6 +55,21 @@ async fn a_charge_that_is_made_and_denied_for_ever_is_found_in_the_providers_lis
 }
 
 #[tokio::test]
+async fn a_decline_that_is_denied_for_ever_is_found_in_the_providers_list() {
+    let rig = Rig::builder().impatient().start().await;
+    let fault = Fault::times(FaultKind::ErrorAfterEffectSaved, 1);
+    rig.payments().set_fault(fault.on(Operation::Charge));
+    let declined = CreateOrderRequest {
+        payment_method: "pm_card_chargeDeclined".to_owned(),
+        ..a_ride()
+    };
+    let order = rig.place(declined).await;
+    assert_eq!(order.status(), OrderStatus::Failed);
+    assert_eq!(rig.charges(), []);
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
 async fn a_refund_that_is_made_and_denied_for_ever_is_found_in_the_providers_list() {
     let rig = Rig::builder()
         .impatient()

@@ -17,6 +17,7 @@ mod balancer;
 mod books;
 mod calm;
 mod chance;
+mod drivers;
 mod findings;
 mod history;
 mod judge;
@@ -99,6 +100,13 @@ async fn torture(plan: Plan) -> ExitCode {
     let tasks = TaskTracker::new();
     tasks.spawn(load.clone().customers(plan.orders_per_second, chance.of(1)));
     tasks.spawn(load.cabs(home.clone(), chance.of(2)));
+    tasks.spawn(drivers::end_rides(
+        world.database(),
+        world.gates.clone(),
+        history.clone(),
+        home.clone(),
+        chance.of(6),
+    ));
 
     calm::calm(&plan, &world, &findings).await;
     owners_only(&plan, &mut world, &tally, &findings, chance.of(3)).await;

@@ -310,10 +310,7 @@ impl PaymentClient {
     ) -> Result<Option<Answer<Receipt>>, Why> {
         let objects = self.list(path, filter, deadline).await?;
         let ours = objects.into_iter().filter(|object| object.order_id() == Some(order_id));
-        let answers = ours.map(|object| match judge_state(object, expected) {
-            Verdict::Answer(answer) => answer,
-            Verdict::OnItsWay { .. } | Verdict::AlreadyRefunded => Answer::InProgress,
-        });
+        let answers = ours.map(judge_listed(expected));
         Ok(answers.min_by_key(|answer| match answer {
             Answer::Done(_) => 0,
             Answer::InProgress | Answer::NotExecuted(_) => 1,
@@ -383,6 +380,20 @@ fn refund_object(object: Object) -> Refund {
         amount_minor: object.amount,
         currency: object.currency.to_ascii_uppercase(),
         payment_intent: object.payment_intent,
+    }
+}
+
+/// What an object in a list means. A payment that wants another payment method was declined: it was confirmed as it was
+/// made, and nobody confirms it again.
+fn judge_listed<'a>(expected: &'a Expected<'a>) -> impl Fn(Object) -> Answer<Receipt> + 'a {
+    |object| {
+        if expected.operation == Operation::Charge && object.status() == "requires_payment_method" {
+            return Answer::Declined(verdict::decline("card_declined"));
+        }
+        match judge_state(object, expected) {
+            Verdict::Answer(answer) => answer,
+            Verdict::OnItsWay { .. } | Verdict::AlreadyRefunded => Answer::InProgress,
+        }
     }
 }
 

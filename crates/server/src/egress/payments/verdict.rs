@@ -157,7 +157,7 @@ fn judge_refusal(status: u16, body: &[u8], operation: Operation) -> Verdict {
 }
 
 /// The code as far as it is one, with a sentence that is fit for the customer.
-fn decline(code: &str) -> DeclineReason {
+pub(super) fn decline(code: &str) -> DeclineReason {
     let is_code = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let code = match code {
         "" => "unspecified",
