@@ -21,7 +21,7 @@ test: setup ## everything; one crate: cargo test -p waybill-domain
 torture: setup ## ten minutes of kill -9, sleep and broken lines; TORTURE_MINUTES, TORTURE_SEED to see a run again
 	TORTURE_MINUTES=$${TORTURE_MINUTES:-10} $(CARGO) test --quiet --package waybill-tests --test torture
 
-mutants: setup ## twelve ways to break the program, each of which the torture rig must see: half an hour
+mutants: setup ## twelve ways to break the program, each of which the torture rig must see: twenty minutes and more
 	@scripts/mutants.sh
 
 race: setup ## twenty thousand drivers' orders, given away and taken back by sixteen workers at once
