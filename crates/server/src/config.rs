@@ -262,15 +262,9 @@ impl Config {
         Ok(config)
     }
 
-    /// What no single value shows.
-    fn check(&self) -> Result<(), ConfigError> {
-        let bad = |key, why: &str| {
-            Err(ConfigError::Value {
-                key,
-                why: why.to_owned(),
-            })
-        };
-        let positive: [(&'static str, usize); 10] = [
+    /// The keys of counts that are 0 and must not be.
+    fn zeros(&self) -> impl Iterator<Item = &'static str> {
+        let counts: [(&'static str, usize); 10] = [
             ("postgres.pool_max", self.postgres.pool_max),
             ("payments.in_flight_max", self.payments.in_flight_max),
             ("orders.candidates", self.orders.candidates),
@@ -282,10 +276,19 @@ impl Config {
             ("locations.history_batch_max", self.locations.history_batch_max),
             ("grpc.connections_max", self.grpc.connections_max),
         ];
-        for (key, value) in positive {
-            if value == 0 {
-                return bad(key, "must be at least 1");
-            }
+        counts.into_iter().filter(|(_, count)| *count == 0).map(|(key, _)| key)
+    }
+
+    /// What no single value shows.
+    fn check(&self) -> Result<(), ConfigError> {
+        let bad = |key, why: &str| {
+            Err(ConfigError::Value {
+                key,
+                why: why.to_owned(),
+            })
+        };
+        if let Some(key) = self.zeros().next() {
+            return bad(key, "must be at least 1");
         }
         if self.grpc.services.is_empty() {
             return bad(

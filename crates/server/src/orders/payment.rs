@@ -37,6 +37,7 @@ pub(super) async fn charge(context: &Context, work: &mut Work) -> Result<Progres
             .payments
             .look_for_charge(&request, attempt.first_sent_at, deadline(context))
             .await;
+        count_look(context, "charge_look", &found);
         match found {
             Ok(Some(answer @ (Answer::Done(_) | Answer::Declined(_)))) => {
                 return charged(context, work, answer, tried(before)).await;
@@ -100,8 +101,9 @@ pub(super) async fn refund(context: &Context, work: &mut Work) -> Result<Progres
     };
     let before = before(context, work, Operation::Refund).await?;
     if let Some((_, Resend::Look | Resend::LookThenSend)) = before {
-        if let Ok(Some(answer @ Answer::Done(_))) = context.payments.look_for_refund(&request, deadline(context)).await
-        {
+        let found = context.payments.look_for_refund(&request, deadline(context)).await;
+        count_look(context, "refund_look", &found);
+        if let Ok(Some(answer @ Answer::Done(_))) = found {
             return refunded(context, work, answer, tried(before)).await;
         }
         context.store.renew(work.lease).await?;
@@ -263,5 +265,17 @@ fn count<T>(context: &Context, step: &'static str, answer: &Answer<T>) {
         Answer::Ambiguous(_) => "unknown",
     };
     context.metrics.dependencies.provider_answered(outcome);
+    context.metrics.orders.step(step, outcome);
+}
+
+/// Looks are counted as steps of their own: they are no sends.
+fn count_look<T>(context: &Context, step: &'static str, found: &Result<Option<Answer<T>>, Why>) {
+    let outcome = match found {
+        Ok(Some(Answer::Done(_))) => "found",
+        Ok(Some(Answer::Declined(_))) => "declined",
+        Ok(Some(_)) => "undecided",
+        Ok(None) => "not_found",
+        Err(_) => "unanswered",
+    };
     context.metrics.orders.step(step, outcome);
 }

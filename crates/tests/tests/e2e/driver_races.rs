@@ -334,7 +334,7 @@ async fn no_driver_ever_has_two_orders_however_many_workers_race_for_them() {
 
 async fn the_race() {
     let assignments = std::env::var("RACE_ASSIGNMENTS").map_or(ROUND, |given| given.parse().expect("a number"));
-    let mut chance = Chance(seed("RACE_SEED"));
+    let mut chance = Chance::new(seed("RACE_SEED"));
     let mut rig = Rig::builder().private_stores().no_server().start().await;
     let stores = [store(&rig, "one"), store(&rig, "other")];
     for left in (0..assignments.div_ceil(ROUND)).rev() {

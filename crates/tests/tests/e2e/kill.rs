@@ -107,7 +107,7 @@ async fn assert_kept(rig: &Rig, report: &RunReport) {
 #[tokio::test]
 async fn a_server_that_is_killed_twenty_times_keeps_every_promise() {
     let (seed, port) = (seed("KILL_SEED"), port::free());
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new(seed);
     let rig = world(port).start().await;
     let mut server = ServerProcess::start(&rig, &[]).await;
     let end = CancellationToken::new();
@@ -130,7 +130,7 @@ async fn a_server_that_is_killed_twenty_times_keeps_every_promise() {
 #[tokio::test]
 async fn stores_that_are_killed_keep_every_promise() {
     let (seed, port) = (seed("KILL_SEED"), port::free());
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new(seed);
     let mut rig = world(port).start().await;
     let server = ServerProcess::start(&rig, &[]).await;
     let end = CancellationToken::new();

@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prost::Message as _;
-use prost::bytes::{Buf as _, BufMut as _};
 use tokio::task::{JoinSet, LocalSet};
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -19,6 +17,7 @@ use waybill_sandbox::payments::{Fault, FaultKind, Operation};
 
 use crate::rig::chance::{Chance, seed};
 use crate::rig::process::ServerProcess;
+use crate::rig::raw::{Bytes, CREATE_ORDER};
 use crate::rig::{PICKUP, Rig, a_ride, channel, fix, until};
 
 const KEYS: usize = 200;
@@ -46,54 +45,14 @@ struct Answer {
 /// Those of each key, by its index.
 type Answers = HashMap<usize, HashSet<Answer>>;
 
-/// Carries messages as they are: what is compared is what was sent, not what a decoder made of it.
-#[derive(Debug, Clone, Copy)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Raw;
-    type Decoder = Raw;
-
-    fn encoder(&mut self) -> Raw {
-        Raw
-    }
-
-    fn decoder(&mut self) -> Raw {
-        Raw
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, message: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put_slice(&message);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        let mut message = vec![0; buffer.remaining()];
-        buffer.copy_to_slice(&mut message);
-        Ok(Some(message))
-    }
-}
-
 /// One call of CreateOrder; `Err` is an answer that is not definite.
 async fn call(channel: Channel, request: Vec<u8>) -> Result<Answer, Status> {
     let mut grpc = Grpc::new(channel);
     grpc.ready()
         .await
         .map_err(|error| Status::unavailable(error.to_string()))?;
-    let path = PathAndQuery::from_static("/waybill.order.v1.OrderService/CreateOrder");
-    match grpc.unary(Request::new(request), path, Raw).await {
+    let path = PathAndQuery::from_static(CREATE_ORDER);
+    match grpc.unary(Request::new(request), path, Bytes).await {
         Ok(answer) => Ok(Answer {
             code: Code::Ok,
             message: String::new(),
@@ -251,7 +210,7 @@ async fn two_hundred_keys_of_fifty_callers_each_are_one_order_one_charge_and_one
 }
 
 async fn the_storm() {
-    let mut chance = Chance(seed("STORM_SEED"));
+    let mut chance = Chance::new(seed("STORM_SEED"));
     let rig = Rig::builder()
         .no_server()
         .set("orders.assignment_window", "500ms")

@@ -1,59 +1,12 @@
 //! The chance of a run, all of it from one seed; and the times that it draws. The one place of the rig with a pause in
 //! it: these pauses wait for nothing, they are the lives and the faults themselves.
 
+#[path = "../shared/chance.rs"]
+mod shared;
+
 use std::time::Duration;
 
-/// The splitmix64 of a seed: one number after the other.
-#[derive(Debug, Clone)]
-pub struct Chance(u64);
-
-impl Chance {
-    /// The chance of this seed.
-    pub fn new(seed: u64) -> Chance {
-        Chance(seed)
-    }
-
-    /// Another, for somebody who draws at times of their own: what they draw does not depend on who else draws.
-    pub fn of(&self, whom: u64) -> Chance {
-        let mut chance = Chance(self.0 ^ whom.wrapping_mul(0xff51_afd7_ed55_8ccd));
-        chance.next();
-        chance
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// From 0 to below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-
-    /// True in so many of a hundred.
-    pub fn percent(&mut self, share: u64) -> bool {
-        self.below(100) < share
-    }
-
-    /// From 0 to 1.
-    pub fn unit(&mut self) -> f64 {
-        f64::from(u32::try_from(self.below(1 << 32)).unwrap_or(0)) / f64::from(u32::MAX)
-    }
-
-    /// A time between these, in milliseconds.
-    pub fn millis(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(from + self.below(to.saturating_sub(from) + 1))
-    }
-
-    /// One of these.
-    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        let at = self.below(of.len() as u64);
-        &of[usize::try_from(at).unwrap_or(0)]
-    }
-}
+pub use self::shared::Chance;
 
 /// A time passes.
 pub async fn pass(time: Duration) {

@@ -25,6 +25,7 @@ mod liar;
 mod load;
 mod nemesis;
 mod plan;
+mod report;
 mod seat;
 mod wire;
 mod world;
@@ -46,6 +47,7 @@ use crate::judge::Judge;
 use crate::load::Load;
 use crate::nemesis::{Storm, so_far};
 use crate::plan::Plan;
+use crate::report::Numbers;
 use crate::world::World;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -131,81 +133,15 @@ async fn torture(plan: Plan) -> ExitCode {
     judge.check_logs();
     let waited = judge.owner_kill_settle_secs(&sql).await;
     judge.tell_stories(&sql).await;
-    let counts = books::counts(&sql).await.expect("Postgres answers");
-    let served = books::served(&sql).await.expect("Postgres answers");
-    drop(sql);
-
-    println!("torture: calls: {}", history.outcomes());
-    println!("torture: points: {}", tally.points());
-    println!(
-        "torture: {:.0} s; {} sleeps, {} spoiled lines, {} commits cut from their answer, {} orders taken over, {} flagged",
-        began.elapsed().as_secs_f64(),
-        so_far(&tally.sleeps),
-        so_far(&tally.spoiled_lines),
-        world.commits_cut(),
-        counts.taken_over,
-        counts.flagged,
-    );
-    if let (Some(median), Some(max)) = (waited.get(waited.len() / 2), waited.last()) {
-        println!(
-            "torture: owner_kill_settle_s median={median:.1} max={max:.1} of {}",
-            waited.len()
-        );
-    }
-    let points = tally.points_hit();
-    if plan.every_point && points < NAMES.len() {
-        println!(
-            "torture: FAILED: {} crash points did not kill a process",
-            NAMES.len() - points
-        );
-    }
-    if plan.only.is_empty() && !findings.any.is_cancelled() {
-        let reached = [
-            ("kills", so_far(&tally.kills), plan.kills_least),
-            ("orders with a driver", served.unsigned_abs(), plan.kills_least),
-            ("charges and refunds in doubt", counts.ambiguous.unsigned_abs(), 1),
-            ("orders taken over", counts.taken_over.unsigned_abs(), 1),
-            (
-                "orders of killed owners",
-                waited.len() as u64,
-                u64::from(!plan.owners_only.is_zero()),
-            ),
-        ];
-        for (what, count, least) in reached {
-            if count < least {
-                findings.add(
-                    "rig",
-                    &format!("only {count} {what}, of at least {least}: it shows nothing"),
-                );
-            }
-        }
-    }
-    let violations = findings.all();
-    let failed = !violations.is_empty() || plan.every_point && points < NAMES.len();
-    let verdict = if failed {
-        "FAILED. 0 passed; 1 failed"
-    } else {
-        "ok. 1 passed; 0 failed"
+    let numbers = Numbers {
+        lasted: began.elapsed(),
+        settled_secs,
+        waited_secs: waited,
+        counts: books::counts(&sql).await.expect("Postgres answers"),
+        served: books::served(&sql).await.expect("Postgres answers"),
     };
-    println!("test result: {verdict}; 0 ignored; 0 measured; 0 filtered out");
-    if failed || plan.keep {
-        history.flush();
-        for line in &violations {
-            println!("torture: VIOLATION {line}");
-        }
-        let kept = world.folder.keep();
-        println!("torture: see {} ; again: TORTURE_SEED={}", kept.display(), plan.seed);
-    }
-    println!(
-        "torture: seed={} kills={} crash_points={points}/{} orders={} ambiguous={} max_settle_s={settled_secs:.1} violations={}",
-        plan.seed,
-        so_far(&tally.kills),
-        NAMES.len(),
-        so_far(&tally.orders),
-        counts.ambiguous,
-        violations.len(),
-    );
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    drop(sql);
+    report::tell(&plan, world, &history, &tally, &findings, &numbers)
 }
 
 /// Servers are killed one after the other, each replaced at once, and all else is well: how long do their orders wait?

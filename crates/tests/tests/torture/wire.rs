@@ -1,16 +1,19 @@
 //! The calls of the rig's clients. An answer to `CreateOrder` is taken as the bytes that came, before anybody decodes
 //! them: that they stay the same is a promise.
 
+#[path = "../shared/bytes.rs"]
+mod bytes;
+
 use std::time::Duration;
 
 use prost::Message as _;
-use prost::bytes::{Buf as _, BufMut as _};
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use waybill_proto::order::v1::CreateOrderRequest;
+
+use self::bytes::{Bytes, CREATE_ORDER};
 
 /// What a client knows after a call.
 #[derive(Debug)]
@@ -71,7 +74,7 @@ impl<T> Outcome<T> {
 pub async fn create(channel: Channel, request: &CreateOrderRequest, deadline: Duration) -> Outcome<Vec<u8>> {
     let mut request = Request::new(request.encode_to_vec());
     request.set_timeout(deadline);
-    let path = PathAndQuery::from_static("/waybill.order.v1.OrderService/CreateOrder");
+    let path = PathAndQuery::from_static(CREATE_ORDER);
     bounded(deadline, async {
         let mut client = Grpc::new(channel);
         let ready = client.ready().await;
@@ -85,43 +88,4 @@ pub async fn create(channel: Channel, request: &CreateOrderRequest, deadline: Du
 pub async fn bounded<T>(deadline: Duration, call: impl Future<Output = Result<T, Status>>) -> Outcome<T> {
     let in_time = tokio::time::timeout(deadline, call).await;
     Outcome::of(in_time.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))))
-}
-
-/// Messages as they are.
-#[derive(Debug, Default)]
-struct Bytes;
-
-impl Codec for Bytes {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Bytes;
-    type Decoder = Bytes;
-
-    fn encoder(&mut self) -> Bytes {
-        Bytes
-    }
-
-    fn decoder(&mut self) -> Bytes {
-        Bytes
-    }
-}
-
-impl Encoder for Bytes {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, message: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put_slice(&message);
-        Ok(())
-    }
-}
-
-impl Decoder for Bytes {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        let count = from.remaining();
-        Ok(Some(from.copy_to_bytes(count).to_vec()))
-    }
 }

@@ -8,7 +8,7 @@ pub mod chance;
 mod clients;
 mod judge;
 pub mod process;
-mod raw;
+pub mod raw;
 mod stores;
 mod until;
 
