@@ -4,6 +4,7 @@
 use waybill_proto::order::v1::{CreateOrderRequest, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind, Operation};
 
+use crate::desk::refund_by_hand;
 use crate::rig::{PICKUP, Rig, a_ride, until};
 
 /// Places the order; whoever answers, or nobody: the order is looked at, not the answer.
@@ -52,6 +53,35 @@ async fn a_charge_that_is_made_and_denied_for_ever_is_found_in_the_providers_lis
     assert_eq!(rig.count(errors).await, 3, "the key was believed three times");
     assert_eq!(flag(&rig).await, None, "an order at rest needs nobody");
     rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_charge_that_was_given_back_by_hand_pays_for_nothing_when_it_is_found() {
+    let rig = Rig::builder().impatient().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let fault = Fault::times(FaultKind::ErrorAfterEffectSaved, 1);
+    rig.payments().set_fault(fault.on(Operation::Charge));
+    let _call = place(&rig, a_ride());
+    until("the charge is made", async || rig.charges().len() == 1).await;
+    refund_by_hand(&rig, &rig.charges()[0].provider_id, 1_999).await;
+    let sql = rig.sql().await;
+    let flag = until("it is found", async || {
+        until_flagged(&rig).await;
+        let row = sql
+            .query_one("select needs_attention from order_sagas", &[])
+            .await
+            .unwrap();
+        let flag: String = row.get(0);
+        if flag.contains("refunded") { Ok(flag) } else { Err(flag) }
+    })
+    .await;
+    assert!(flag.contains("looked for at the provider"), "{flag}");
+    assert_eq!(rig.count("select count(*) from order_assignments").await, 0);
+    assert_eq!(
+        rig.count("select count(*) from order_sagas where status = 'charging'")
+            .await,
+        1
+    );
 }
 
 #[tokio::test]
