@@ -45,9 +45,18 @@ enum Failure {
 }
 
 impl Failure {
+    /// The causes on one line: what a person reads first. One that the error above it says already is not said again.
     fn unavailable(error: impl Into<anyhow::Error>) -> Failure {
-        // The causes on one line: what a person reads first.
-        Failure::Unavailable(format!("{:#}", error.into()))
+        let causes = error.into();
+        let mut line = String::new();
+        for cause in causes.chain().map(ToString::to_string) {
+            if line.is_empty() {
+                line = cause;
+            } else if !line.ends_with(&cause) {
+                line = format!("{line}: {cause}");
+            }
+        }
+        Failure::Unavailable(line)
     }
 }
 

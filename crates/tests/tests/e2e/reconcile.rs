@@ -184,3 +184,12 @@ async fn a_provider_that_is_not_there_is_told_in_one_line() {
     let ended = on_stores(&rig, &["reconcile", "--payments-url", &format!("http://{gone}")]).await;
     assert_eq!((ended.status, ended.stderr.lines().count()), (Some(69), 1), "{ended:?}");
 }
+
+#[tokio::test]
+async fn a_wrong_key_is_said_once_and_names_the_setting() {
+    let rig = Rig::start().await;
+    let ended = on_stores(&rig, &["reconcile", "--payments-secret-key", "of_somebody_else"]).await;
+    assert_eq!(ended.status, Some(69), "{ended:?}");
+    assert_eq!(ended.stderr.matches("credentials").count(), 1, "{ended:?}");
+    assert!(ended.stderr.contains("payments.secret_key"), "{ended:?}");
+}

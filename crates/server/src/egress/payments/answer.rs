@@ -68,7 +68,7 @@ pub enum Why {
     #[error("the payment provider limits our rate")]
     Throttled,
     /// Our secret is not accepted, 401 or 403.
-    #[error("the payment provider does not accept our credentials")]
+    #[error("the payment provider does not accept our credentials (payments.secret_key)")]
     Unauthorized,
     /// Sent, and no answer in time.
     #[error("the payment provider did not answer in time")]
