@@ -14,6 +14,8 @@ mod drivers;
 mod fake_server;
 pub mod fleet;
 mod geo;
+pub mod load;
+pub mod report;
 mod retry;
 pub mod run;
 pub mod stats;

@@ -1,0 +1,8 @@
+//! Load: as many calls as asked for, each at its own time, and how long each took to be answered.
+//!
+//! A [`plan`] says what is called and when. The calls of an open loop are scheduled ahead, and a latency counts from the
+//! time that was meant, so a server that stalls is seen by every call that it kept waiting (Tene, "How NOT to Measure
+//! Latency", 2013: coordinated omission). What was measured is a [`report`], which [`crate::report`] draws as a page.
+
+pub mod plan;
+pub mod report;

@@ -1,0 +1,150 @@
+//! What to call, when, and for how long.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// A run of load.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What is called.
+    pub workload: Workload,
+    /// When.
+    pub pace: Pace,
+    /// How long the load goes before anything is counted. The first stage of a staircase is not shortened by it.
+    pub warm_up: Duration,
+    /// How long it is measured, after the warm-up.
+    pub duration: Duration,
+    /// How many calls (or fixes) at most, the warm-up not counted.
+    pub count_max: Option<u64>,
+    /// How long a call may take; sent to the server as its deadline.
+    pub deadline: Duration,
+    /// Whether a call that failed is made again. Off: each call is one call, and its failure is counted.
+    pub retries: bool,
+    /// Where the chances of the run come from; the same seed draws the same arrivals.
+    pub seed: u64,
+}
+
+/// What is called.
+#[derive(Debug, Clone)]
+pub enum Workload {
+    /// Orders from creation to completion, with drivers of their own near by, who keep reporting.
+    Orders(OrdersLoad),
+    /// Fixes on streams.
+    Ingest(IngestLoad),
+    /// Searches for the nearest drivers.
+    Nearby(NearbyLoad),
+    /// Fixes, searches and orders at once. The rate is that of the fixes; the others are shares of it.
+    Mixed(MixedLoad),
+    /// A recorded city: its fixes and rides when they were, at a speed.
+    Trace(TraceLoad),
+}
+
+/// The parameters of `orders`.
+#[derive(Debug, Clone, Copy)]
+pub struct OrdersLoad {
+    /// Drivers, spread over places far from each other, eight to a place.
+    pub drivers: u32,
+}
+
+/// The parameters of `ingest`.
+#[derive(Debug, Clone, Copy)]
+pub struct IngestLoad {
+    /// Drivers, spread evenly over the streams.
+    pub drivers: u32,
+    /// Streams, each on a connection of its own.
+    pub streams: usize,
+    /// Fixes that fall due within this time go out in one message. A fix waits for it, and its latency says so.
+    pub gather: Duration,
+    /// Unacknowledged fixes on a stream at most.
+    pub window: usize,
+}
+
+/// The parameters of `nearby`.
+#[derive(Debug, Clone, Copy)]
+pub struct NearbyLoad {
+    /// Drivers put onto the map first, and kept fresh; 0 searches what is there.
+    pub drivers: u32,
+    /// The radius of a search in metres.
+    pub radius_m: f64,
+    /// Drivers asked for.
+    pub count: u32,
+}
+
+/// The parameters of `mixed`.
+#[derive(Debug, Clone, Copy)]
+pub struct MixedLoad {
+    /// The fixes.
+    pub ingest: IngestLoad,
+    /// Orders for each fix, such as 0.005.
+    pub orders_share: f64,
+    /// Searches for each fix, such as 0.02.
+    pub nearby_share: f64,
+}
+
+/// The parameters of `trace`.
+#[derive(Debug, Clone)]
+pub struct TraceLoad {
+    /// The file of the fixes.
+    pub locations: PathBuf,
+    /// The file of the rides; without it nothing is ordered.
+    pub rides: Option<PathBuf>,
+    /// How many times faster than it was.
+    pub speed: f64,
+    /// Streams, each on a connection of its own.
+    pub streams: usize,
+}
+
+/// When calls are made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// Scheduled ahead, whatever the server does.
+    Open {
+        /// How the arrivals are spaced.
+        arrivals: Arrivals,
+        /// How many there are.
+        rate: Rate,
+    },
+    /// The next call when the one before is answered: so many callers, or full windows of fixes. It measures what the
+    /// server can do, and cannot see a stall.
+    Closed {
+        /// Callers at a time. For fixes the windows decide, and this is not used.
+        callers: usize,
+    },
+    /// As a trace has it.
+    Recorded,
+}
+
+/// How arrivals are spaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arrivals {
+    /// Independent of each other, as those of many customers are: gaps with an exponential distribution.
+    Poisson,
+    /// Evenly.
+    Constant,
+}
+
+/// Calls (or fixes) a second, over the time of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rate {
+    /// The same all the time.
+    Constant(f64),
+    /// From one to the other, evenly.
+    Ramp {
+        /// At the start.
+        from: f64,
+        /// At the end.
+        to: f64,
+    },
+    /// From one to the other in equal stages, each of a constant rate.
+    Stairs {
+        /// In the first stage.
+        from: f64,
+        /// In the last one.
+        to: f64,
+        /// How long a stage is. There are as many as fit into the duration, two at least.
+        step: Duration,
+    },
+}

@@ -1,0 +1,165 @@
+//! What a run measured. As JSON its field names are an interface: scripts read them.
+//!
+//! Latencies are in milliseconds, from the time at which a call was meant to be made (closed loops: at which it was
+//! made) to its answer. Only the measured part is in it: calls meant for the warm-up are not.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::plan::Arrivals;
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LoadReport {
+    /// The workload's name: `orders`, `ingest`, `nearby`, `mixed`, `trace`.
+    pub workload: &'static str,
+    /// `open`, `closed` or `recorded`.
+    pub pace: &'static str,
+    /// How arrivals were spaced; only in an open loop.
+    pub arrivals: Option<Arrivals>,
+    /// Every other setting as it was, by the name of its flag without the dashes.
+    pub settings: BTreeMap<String, String>,
+    /// When the warm-up began.
+    pub started_at: Timestamp,
+    /// How long the warm-up was.
+    pub warm_up_seconds: f64,
+    /// How long was measured.
+    pub measured_seconds: f64,
+    /// Whether the run was ended before its time.
+    pub cut_short: bool,
+    /// The machine that made the load.
+    pub machine: Machine,
+    /// What the load cost on this side, and whether that was the limit.
+    pub generator: Generator,
+    /// What was called, the most important first.
+    pub operations: Vec<Operation>,
+    /// Lines of a trace that could not be used, and the first few of them as `file:line: why`.
+    pub broken_lines: u64,
+    /// See `broken_lines`.
+    pub first_broken_lines: Vec<String>,
+}
+
+/// The machine and the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Machine {
+    /// Such as `AMD EPYC 7B13`; empty where the system does not tell.
+    pub processor: String,
+    /// Processors that this process may use.
+    pub cores: usize,
+    /// Memory in bytes; 0 where the system does not tell.
+    pub memory_bytes: u64,
+    /// Such as `linux 6.1.0`.
+    pub system: String,
+    /// The version of Waybill that made the load.
+    pub waybill: &'static str,
+}
+
+/// The generator's own part.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Generator {
+    /// Processors that it used, in the busiest second that was measured: 1.0 is one core.
+    pub cpu_cores_max: f64,
+    /// The same over the whole time that was measured.
+    pub cpu_cores_mean: f64,
+    /// How late calls were made after the time that was meant, while nothing but this process kept them: 99 of 100 were
+    /// not later, in milliseconds.
+    pub late_p99_ms: f64,
+    /// Why the numbers are those of the generator and not of the server; absent when they are the server's.
+    pub limited_by_generator: Option<String>,
+}
+
+/// One kind of call. `offered` = `started` + those never made; `started` = `answered` + `refused` + `failed`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Operation {
+    /// The call, such as `CreateOrder`, or `fix`.
+    pub name: String,
+    /// What is counted: `orders`, `fixes`, `searches`.
+    pub unit: &'static str,
+    /// Over the measured time.
+    pub totals: Totals,
+    /// Of the answered ones.
+    pub latency: Latency,
+    /// Of the answered ones: how many took longer than the bucket before and up to this one. No empty buckets.
+    pub histogram: Vec<Bucket>,
+    /// What did not succeed, by gRPC code in capitals, such as `RESOURCE_EXHAUSTED`.
+    pub errors: BTreeMap<String, u64>,
+    /// Each second that was measured, by the time that was meant.
+    pub seconds: Vec<Second>,
+    /// Each stage of a staircase; a single one for a constant rate; none for a closed loop or a recorded city.
+    pub stages: Vec<Stage>,
+}
+
+/// How many there were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Scheduled.
+    pub offered: u64,
+    /// Really made.
+    pub started: u64,
+    /// Answered with success.
+    pub answered: u64,
+    /// Refused by a limit (`RESOURCE_EXHAUSTED`).
+    pub refused: u64,
+    /// Ended with another error, or without an answer.
+    pub failed: u64,
+}
+
+/// A distribution of latencies, in milliseconds. All 0 when there were none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Latency {
+    /// The shortest.
+    pub min_ms: f64,
+    /// The mean.
+    pub mean_ms: f64,
+    /// Half were as fast.
+    pub p50_ms: f64,
+    /// 90 of 100 were as fast.
+    pub p90_ms: f64,
+    /// 99 of 100 were as fast.
+    pub p99_ms: f64,
+    /// 999 of 1000 were as fast.
+    pub p999_ms: f64,
+    /// The longest.
+    pub max_ms: f64,
+}
+
+/// One bar of a histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Bucket {
+    /// The longest latency in it, in milliseconds.
+    pub up_to_ms: f64,
+    /// How many are in it.
+    pub count: u64,
+}
+
+/// One second.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Second {
+    /// Its number, from the end of the warm-up.
+    pub second: u64,
+    /// How many there were.
+    #[serde(flatten)]
+    pub totals: Totals,
+    /// How long they took.
+    #[serde(flatten)]
+    pub latency: Latency,
+}
+
+/// A time of constant rate.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Stage {
+    /// What was scheduled a second.
+    pub offered_per_second: f64,
+    /// What was answered a second, of what was scheduled in this stage.
+    pub answered_per_second: f64,
+    /// How long it was.
+    pub duration_seconds: f64,
+    /// How many there were.
+    #[serde(flatten)]
+    pub totals: Totals,
+    /// How long they took.
+    #[serde(flatten)]
+    pub latency: Latency,
+}
