@@ -53,7 +53,8 @@ impl Axis {
     /// The title with its unit, where the ticks do not say it.
     pub(super) fn label(&self) -> String {
         match self.unit.suffix() {
-            Some(suffix) => format!("{} [{suffix}]", self.title),
+            Some(suffix) if suffix.starts_with('/') => format!("{}{suffix}", self.title),
+            Some(suffix) => format!("{}, {suffix}", self.title),
             None => self.title.clone(),
         }
     }

@@ -27,10 +27,16 @@ const HEIGHT: u32 = 2_500;
 const ROW: u32 = 460;
 /// Room for the numbers on the axes, at the size that they have on a narrow screen.
 const LEFT: u32 = 680;
-const BELOW: u32 = 300;
+const BELOW: u32 = 250;
 const MARGIN: u32 = 120;
+/// Half a number of an axis: what stands out on both sides of rows.
+const SIDE: u32 = 280;
+/// Of a row's label; all of it is in the row's title. So many have room on a narrow screen, beside the value.
+const LABEL_CHARS_MAX: usize = 40;
 const LABEL: u32 = 150;
 const DOT: u32 = 26;
+/// On both sides of a bar that is wide enough.
+const GAP: u32 = 4;
 
 const AXIS: RGBColor = RGBColor(0, 0, 1);
 const GRID: RGBColor = RGBColor(0, 0, 2);
@@ -38,6 +44,7 @@ const TEXT: RGBColor = RGBColor(0, 0, 3);
 const MARK: RGBColor = RGBColor(0, 0, 4);
 const BAR: RGBColor = RGBColor(0, 0, 5);
 const QUIET: RGBColor = RGBColor(0, 0, 6);
+const NAME: RGBColor = RGBColor(0, 0, 7);
 const LINES: [RGBColor; 4] = [
     RGBColor(0, 0, 0x10),
     RGBColor(0, 0, 0x11),
@@ -72,9 +79,18 @@ fn draw_lines(chart: &Chart, lines: &[Line]) -> Result<String, Failed> {
     let drawn = points().filter(|(x, y)| chart.x.shows(*x) && chart.y.shows(*y));
     let x = chart.x.fit(points().map(|point| point.0), false, 7);
     let y = chart.y.fit(drawn.map(|point| point.1), true, 6);
+    let is_empty = !points().any(|(x, y)| chart.x.shows(*x) && chart.y.shows(*y));
     on_canvas(&chart.title, HEIGHT, |area| {
         let mut plot = framed(area, x, y, LEFT, marks_height(&chart.marks))?;
         draw_marks(&mut plot, chart)?;
+        if is_empty {
+            let middle = text(TEXT).pos(Pos::new(HPos::Center, VPos::Center));
+            area.draw(&Text::new(
+                "no values",
+                (WIDTH.cast_signed() / 2, HEIGHT.cast_signed() / 2),
+                middle,
+            ))?;
+        }
         let mut loud = LINES.into_iter().cycle();
         for line in lines {
             let colour = if line.quiet {
@@ -107,11 +123,15 @@ fn draw_bars(chart: &Chart, bars: &[Bar]) -> Result<String, Failed> {
     let floor = y.low;
     on_canvas(&chart.title, HEIGHT, |area| {
         let mut plot = framed(area, x, y, LEFT, marks_height(&chart.marks))?;
-        plot.draw_series(bars.iter().map(|bar| {
+        let shown = |bar: &&Bar| [bar.from, bar.to].iter().all(|x| chart.x.shows(*x)) && chart.y.shows(bar.height);
+        for bar in bars.iter().filter(shown) {
             let mut drawn = Rectangle::new([(bar.from, bar.height), (bar.to, floor)], BAR.filled());
-            drawn.set_margin(0, 0, 4, 4);
-            drawn
-        }))?;
+            let wide = plot.backend_coord(&(bar.to, floor)).0 - plot.backend_coord(&(bar.from, floor)).0;
+            if wide > 4 * GAP.cast_signed() {
+                drawn.set_margin(0, 0, GAP, GAP);
+            }
+            plot.draw_series([drawn])?;
+        }
         draw_marks(&mut plot, chart)?;
         Ok(hover::over_bars(chart, bars, &plot_area(&plot)))
     })
@@ -125,14 +145,14 @@ fn draw_ranges(chart: &Chart, rows: &[Span]) -> Result<String, Failed> {
     let y = chart.y.fit([0.0, f64::from(count)], false, 2);
     let height = count * ROW + BELOW + MARGIN;
     on_canvas(&chart.title, height, |area| {
-        let mut plot = framed(area, x, y, MARGIN, 0)?;
+        let mut plot = framed(area, x, y, 0, 0)?;
         for (index, row) in (0..count).zip(rows) {
             let top = f64::from(count - index);
             let middle = top - 0.68;
-            let named = text().pos(Pos::new(HPos::Left, VPos::Center));
-            let to_the_right = text().pos(Pos::new(HPos::Right, VPos::Center));
+            let named = text(NAME).pos(Pos::new(HPos::Left, VPos::Center));
+            let to_the_right = text(NAME).pos(Pos::new(HPos::Right, VPos::Center));
             let exact = chart.x.unit.exact(row.value);
-            plot.draw_series([Text::new(row.label.clone(), (left, top - 0.28), named)])?;
+            plot.draw_series([Text::new(shortened(&row.label), (left, top - 0.28), named)])?;
             plot.draw_series([Text::new(exact, (right, top - 0.28), to_the_right)])?;
             if chart.x.shows(row.min) && chart.x.shows(row.max) {
                 let whisker = vec![(row.min, middle), (row.max, middle)];
@@ -169,7 +189,7 @@ fn draw_marks(plot: &mut Plot<'_, '_>, chart: &Chart) -> Result<(), Failed> {
         let place = plot.backend_coord(&(mark.x, low)).0;
         let is_right = place > i32::midpoint(columns.start, columns.end);
         let (side, shift) = if is_right { (HPos::Right, -40) } else { (HPos::Left, 40) };
-        let named = text().pos(Pos::new(side, VPos::Center));
+        let named = text(TEXT).pos(Pos::new(side, VPos::Center));
         plot.draw_series([PathElement::new(vec![(mark.x, low), (mark.x, high)], MARK)])?;
         plot.draw_series([EmptyElement::at((mark.x, high))
             + PathElement::new(vec![(0, 0), (0, -above)], MARK)
@@ -191,14 +211,15 @@ fn framed<'drawing, 'text>(
     above: u32,
 ) -> Result<Plot<'drawing, 'text>, Failed> {
     let (across, upright) = (y.ticks(), x.ticks());
-    let has_numbers = left > MARGIN;
+    let has_numbers = left > 0;
     let mut plot = ChartBuilder::on(area)
         .margin(MARGIN)
-        .margin_left(if has_numbers { 0 } else { MARGIN })
+        .margin_left(if has_numbers { 0 } else { SIDE })
+        .margin_right(if has_numbers { MARGIN } else { SIDE })
         .margin_top(MARGIN + above)
         .margin_bottom(0)
         .x_label_area_size(BELOW)
-        .y_label_area_size(if has_numbers { left } else { 0 })
+        .y_label_area_size(left)
         .build_cartesian_2d(x, y)?;
     let mut mesh = plot.configure_mesh();
     mesh.x_labels(upright)
@@ -207,7 +228,7 @@ fn framed<'drawing, 'text>(
         .bold_line_style(GRID)
         .axis_style(AXIS)
         .set_all_tick_mark_size(40)
-        .label_style(text());
+        .label_style(text(TEXT));
     if has_numbers {
         mesh.disable_x_mesh();
     } else {
@@ -217,9 +238,16 @@ fn framed<'drawing, 'text>(
     Ok(plot)
 }
 
-fn text() -> TextStyle<'static> {
+fn text(colour: RGBColor) -> TextStyle<'static> {
     // Size and family are those of the style sheet.
-    ("sans-serif", 120.0).into_font().color(&TEXT)
+    ("sans-serif", 120.0).into_font().color(&colour)
+}
+
+fn shortened(label: &str) -> String {
+    match label.char_indices().nth(LABEL_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", label.get(..end).unwrap_or_default().trim_end()),
+        None => label.to_owned(),
+    }
 }
 
 /// Where things are on the canvas.

@@ -72,7 +72,10 @@ fn facts(report: &LoadReport) -> Vec<(&'static str, String)> {
     let machine = &report.machine;
     let known = |text: &str| !text.is_empty();
     let facts = [
-        ("started", format!("{:.0}", report.started_at)),
+        (
+            "started",
+            report.started_at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        ),
         ("measured", Unit::Seconds.exact(report.measured_seconds)),
         ("warm-up", Unit::Seconds.exact(report.warm_up_seconds)),
         ("machine", hardware(machine)),
@@ -97,14 +100,13 @@ fn hardware(machine: &Machine) -> String {
 }
 
 fn section(operation: &Operation, measured_seconds: f64) -> Section {
-    let mut section = Section::new(format!("{}: {}", operation.name, operation.unit))
-        .figures(figures(operation, measured_seconds))
+    let mut section = Section::new(operation.name.clone())
+        .figures(how_fast(operation, measured_seconds))
+        .figures(how_many(&operation.totals))
         .table(latencies(operation));
     if !operation.seconds.is_empty() {
         let grouped = Grouped::new(&operation.seconds);
-        section = section
-            .chart(throughput(operation.unit, &grouped))
-            .chart(latency(&grouped));
+        section = section.chart(throughput(operation, &grouped)).chart(latency(&grouped));
     }
     if operation.stages.len() > 1 {
         section = section
@@ -112,7 +114,7 @@ fn section(operation: &Operation, measured_seconds: f64) -> Section {
             .chart(answered_against_offered(operation.unit, &operation.stages));
     }
     if operation.totals.answered > 0 {
-        section = section.chart(histogram(operation));
+        section = section.chart(histogram(operation)).chart(took_longer(operation));
     }
     if operation.stages.len() > 1 {
         section = section.table(load_table::stages(&operation.stages));
@@ -123,16 +125,8 @@ fn section(operation: &Operation, measured_seconds: f64) -> Section {
     section
 }
 
-fn figures(operation: &Operation, measured_seconds: f64) -> Vec<Figure> {
-    let Totals {
-        offered,
-        started,
-        answered,
-        refused,
-        failed,
-    } = operation.totals;
-    let share = |part: u64| format!("{:.2} % of those made", 100.0 * ratio(part, started));
-    let count = |name: &str, count: u64| Figure::new(name, thousands(count));
+fn how_fast(operation: &Operation, measured_seconds: f64) -> Vec<Figure> {
+    let answered = operation.totals.answered;
     let time = |name: &str, value: f64| {
         let none = answered == 0;
         Figure::new(
@@ -150,11 +144,25 @@ fn figures(operation: &Operation, measured_seconds: f64) -> Vec<Figure> {
         f64::NAN
     };
     vec![
-        Figure::new("answered a second", PER_SECOND.exact(rate)).detail(operation.unit),
+        Figure::new(format!("{} answered", operation.unit), PER_SECOND.exact(rate)),
         time("p50", operation.latency.p50_ms),
         time("p99", operation.latency.p99_ms),
         time("p99.9", operation.latency.p999_ms),
         time("max", operation.latency.max_ms),
+    ]
+}
+
+fn how_many(totals: &Totals) -> Vec<Figure> {
+    let Totals {
+        offered,
+        started,
+        answered,
+        refused,
+        failed,
+    } = *totals;
+    let share = |part: u64| format!("{:.2} % of started", 100.0 * ratio(part, started));
+    let count = |name: &str, count: u64| Figure::new(name, thousands(count));
+    vec![
         count("offered", offered).detail("were due"),
         count("started", started).detail(match offered.saturating_sub(started) {
             0 => "all that were due".to_owned(),
@@ -172,8 +180,6 @@ fn ratio(part: u64, whole: u64) -> f64 {
 
 /// The whole distribution, in a row.
 fn latencies(operation: &Operation) -> Table {
-    let header = ["latency", "min", "mean", "p50", "p90", "p99", "p99.9", "max"];
-    let table = Table::new("", header);
     let of = operation.latency;
     let values = [
         of.min_ms, of.mean_ms, of.p50_ms, of.p90_ms, of.p99_ms, of.p999_ms, of.max_ms,
@@ -186,8 +192,11 @@ fn latencies(operation: &Operation) -> Table {
             Unit::Milliseconds.exact(value)
         }
     };
-    let cells = values.into_iter().map(|value| Cell::Number(exact(value)));
-    table.row(std::iter::once(Cell::Text("of the answered".to_owned())).chain(cells))
+    let table = Table::new(
+        "Latency of the answered",
+        ["min", "mean", "p50", "p90", "p99", "p99.9", "max"],
+    );
+    table.row(values.map(|value| Cell::Number(exact(value))))
 }
 
 /// Seconds, put together so that there are not more than a chart can show.
@@ -237,16 +246,23 @@ impl Grouped {
     }
 }
 
-fn throughput(unit: &str, grouped: &Grouped) -> Chart {
-    let lines = [
+fn throughput(operation: &Operation, grouped: &Grouped) -> Chart {
+    let totals = &operation.totals;
+    let always = [
         grouped.rate("offered", |totals| totals.offered).quiet(),
         grouped.rate("answered", |totals| totals.answered),
-        grouped.rate("refused", |totals| totals.refused),
-        grouped.rate("failed", |totals| totals.failed),
     ];
+    // A line along the bottom says less than the figure 0 above. Both or none: their colours stay theirs.
+    let trouble = (totals.refused + totals.failed > 0).then(|| {
+        [
+            grouped.rate("refused", |totals| totals.refused),
+            grouped.rate("failed", |totals| totals.failed),
+        ]
+    });
+    let lines = always.into_iter().chain(trouble.into_iter().flatten());
     let (x, y) = (
         Axis::close("time since the warm-up", Unit::Seconds),
-        Axis::linear(unit, PER_SECOND),
+        Axis::linear(operation.unit, PER_SECOND),
     );
     grouped.noted(Chart::lines("Throughput over time", x, y, lines), "the mean")
 }
@@ -318,6 +334,22 @@ fn histogram(operation: &Operation) -> Chart {
         .mark("p99.9", of.p999_ms)
 }
 
+/// The tail that a histogram hides: how many took longer than a time, down to one of them all.
+fn took_longer(operation: &Operation) -> Chart {
+    let counts = operation.histogram.iter().map(|bucket| (bucket.up_to_ms, bucket.count));
+    let bars = Bar::binned(counts, 4 * BARS_PER_DECADE);
+    let all: f64 = bars.iter().map(|bar| bar.height).sum();
+    let left = bars.iter().scan(all, |left, bar| {
+        *left -= bar.height;
+        Some((bar.to, 100.0 * *left / all))
+    });
+    let (x, y) = (
+        Axis::log("latency", Unit::Milliseconds),
+        Axis::log("share", Unit::Named("%".into())),
+    );
+    Chart::lines("How many took longer", x, y, [Line::new("took longer", left)])
+}
+
 /// What did not succeed, the most frequent first.
 fn errors(operation: &Operation) -> Table {
     let mut errors: Vec<_> = operation.errors.iter().collect();
@@ -340,7 +372,6 @@ fn generator(report: &LoadReport) -> Section {
         }
         .into(),
     );
-    let is_limit = generator.limited_by_generator.is_some();
     let of = format!("of {}", report.machine.cores);
     Section::new("The generator's own part")
         .text(
@@ -348,11 +379,9 @@ fn generator(report: &LoadReport) -> Section {
              latencies count from the time that was meant all the same.",
         )
         .figures([
-            Figure::new("processors, busiest second", cores.exact(generator.cpu_cores_max))
-                .detail(of.clone())
-                .bad_if(is_limit),
-            Figure::new("processors, mean", cores.exact(generator.cpu_cores_mean)).detail(of),
-            Figure::new("calls made late, p99", Unit::Milliseconds.exact(generator.late_p99_ms)).bad_if(is_limit),
+            Figure::new("busiest second", cores.exact(generator.cpu_cores_max)).detail(of.clone()),
+            Figure::new("on average", cores.exact(generator.cpu_cores_mean)).detail(of),
+            Figure::new("calls made late, p99", Unit::Milliseconds.exact(generator.late_p99_ms)),
         ])
 }
 

@@ -348,12 +348,14 @@ fn legend(chart: &Chart) -> Markup {
     };
     let dot = |class: &str, name: &str| {
         html! {
-            li { svg.key viewBox="0 0 28 10" aria-hidden="true" { circle class=(class) cx="14" cy="5" r="4" {} } (name) }
+            li { svg.key.round viewBox="0 0 10 10" aria-hidden="true" { circle class=(class) cx="5" cy="5" r="4" {} } (name) }
         }
     };
     html! {
         @match &chart.content {
             Content::Bars(_) => {},
+            // The title says what a single line is.
+            Content::Lines(lines) if lines.len() < 2 => {},
             Content::Lines(lines) => ul.legend {
                 @for (Line { name, .. }, class) in lines.iter().zip(drawing::classes(lines)) { (piece(class, name)) }
             },
