@@ -6,6 +6,8 @@ mod cli;
 mod demo;
 mod dev;
 mod doctor;
+#[cfg_attr(not(test), expect(dead_code, reason = "no command measures load yet"))]
+mod load_shown;
 mod logging;
 mod migrate;
 mod orders;
