@@ -82,7 +82,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Through these points (x, y), the smallest x first. A y that is not finite, or that a logarithmic axis cannot
+    /// Through these points (x, y), in their order. A y that is not finite, or that a logarithmic axis cannot
     /// show, leaves a gap.
     pub fn new(name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Line {
         Line {

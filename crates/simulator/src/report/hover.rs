@@ -47,8 +47,8 @@ pub(super) fn over_lines(chart: &Chart, lines: &[Line], area: &Area<'_>) -> Mark
 }
 
 fn value_at(line: &Line, x: f64) -> Option<f64> {
-    let index = line.points.binary_search_by(|point| point.0.total_cmp(&x)).ok()?;
-    line.points.get(index).map(|point| point.1)
+    let mut points = line.points.iter();
+    points.find(|point| point.0.total_cmp(&x).is_eq()).map(|point| point.1)
 }
 
 /// Half the way to the neighbours of a place.

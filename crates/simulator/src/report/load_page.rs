@@ -33,6 +33,9 @@ pub fn page(report: &LoadReport) -> String {
     for (name, value) in facts(report) {
         page = page.fact(name, value);
     }
+    if report.operations.len() > 1 {
+        page = page.section(Section::new("All at once").table(load_table::overview(report)));
+    }
     for operation in &report.operations {
         page = page.section(section(operation, report.measured_seconds));
     }
@@ -103,7 +106,7 @@ fn section(operation: &Operation, measured_seconds: f64) -> Section {
     let mut section = Section::new(operation.name.clone())
         .figures(how_fast(operation, measured_seconds))
         .figures(how_many(&operation.totals))
-        .table(latencies(operation));
+        .table(load_table::latencies(operation));
     if !operation.seconds.is_empty() {
         let grouped = Grouped::new(&operation.seconds);
         section = section.chart(throughput(operation, &grouped)).chart(latency(&grouped));
@@ -120,31 +123,19 @@ fn section(operation: &Operation, measured_seconds: f64) -> Section {
         section = section.table(load_table::stages(&operation.stages));
     }
     if !operation.errors.is_empty() {
-        section = section.table(errors(operation));
+        section = section.table(load_table::errors(operation));
     }
     section
 }
 
 fn how_fast(operation: &Operation, measured_seconds: f64) -> Vec<Figure> {
     let answered = operation.totals.answered;
-    let time = |name: &str, value: f64| {
-        let none = answered == 0;
-        Figure::new(
-            name,
-            if none {
-                "–".to_owned()
-            } else {
-                Unit::Milliseconds.exact(value)
-            },
-        )
-    };
-    let rate = if measured_seconds > 0.0 {
-        number(answered) / measured_seconds
-    } else {
-        f64::NAN
-    };
+    let time = |name: &str, value: f64| Figure::new(name, load_table::time(answered, value));
     vec![
-        Figure::new(format!("{} answered", operation.unit), PER_SECOND.exact(rate)),
+        Figure::new(
+            format!("{} answered", operation.unit),
+            PER_SECOND.exact(load_table::rate(answered, measured_seconds)),
+        ),
         time("p50", operation.latency.p50_ms),
         time("p99", operation.latency.p99_ms),
         time("p99.9", operation.latency.p999_ms),
@@ -160,7 +151,7 @@ fn how_many(totals: &Totals) -> Vec<Figure> {
         refused,
         failed,
     } = *totals;
-    let share = |part: u64| format!("{:.2} % of started", 100.0 * ratio(part, started));
+    let share = |part: u64| format!("{:.2} % of started", 100.0 * load_table::ratio(part, started));
     let count = |name: &str, count: u64| Figure::new(name, thousands(count));
     vec![
         count("offered", offered).detail("were due"),
@@ -172,31 +163,6 @@ fn how_many(totals: &Totals) -> Vec<Figure> {
         count("refused", refused).detail(share(refused)).bad_if(refused > 0),
         count("failed", failed).detail(share(failed)).bad_if(failed > 0),
     ]
-}
-
-fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { number(part) / number(whole) }
-}
-
-/// The whole distribution, in a row.
-fn latencies(operation: &Operation) -> Table {
-    let of = operation.latency;
-    let values = [
-        of.min_ms, of.mean_ms, of.p50_ms, of.p90_ms, of.p99_ms, of.p999_ms, of.max_ms,
-    ];
-    let none = operation.totals.answered == 0;
-    let exact = |value| {
-        if none {
-            "–".to_owned()
-        } else {
-            Unit::Milliseconds.exact(value)
-        }
-    };
-    let table = Table::new(
-        "Latency of the answered",
-        ["min", "mean", "p50", "p90", "p99", "p99.9", "max"],
-    );
-    table.row(values.map(|value| Cell::Number(exact(value))))
 }
 
 /// Seconds, put together so that there are not more than a chart can show.
@@ -348,18 +314,6 @@ fn took_longer(operation: &Operation) -> Chart {
         Axis::log("share", Unit::Named("%".into())),
     );
     Chart::lines("How many took longer", x, y, [Line::new("took longer", left)])
-}
-
-/// What did not succeed, the most frequent first.
-fn errors(operation: &Operation) -> Table {
-    let mut errors: Vec<_> = operation.errors.iter().collect();
-    errors.sort_by(|(name, count), (other, others)| others.cmp(count).then(name.cmp(other)));
-    let all = errors.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(**count));
-    let rows = errors.into_iter().map(|(code, count)| {
-        let number = Cell::Number(thousands(*count));
-        [Cell::Text(code.clone()), number, Cell::Share(ratio(*count, all))]
-    });
-    rows.fold(Table::new("Errors by code", ["code", "count", "share"]), Table::row)
 }
 
 fn generator(report: &LoadReport) -> Section {

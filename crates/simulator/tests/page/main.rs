@@ -204,6 +204,30 @@ fn a_constant_rate_has_no_stages() {
 }
 
 #[test]
+fn several_operations_are_compared_at_the_top() {
+    let mut report = staircase();
+    let text = Markup::read(&page(&report)).text();
+    let (_, compared) = text.split_once("All at once").unwrap();
+    let (compared, _) = compared.split_once("Latency of the answered").unwrap();
+    assert!(compared.contains("805") && compared.contains("89,819"), "{compared}");
+    report.operations.truncate(1);
+    assert!(!page(&report).contains("All at once"));
+}
+
+#[test]
+fn stairs_that_go_down_are_drawn_as_those_that_go_up() {
+    let mut report = staircase();
+    report.operations.truncate(1);
+    let shown = |report: &LoadReport| {
+        let text = Markup::read(&page(report)).text();
+        text.matches("/s\np50: ").count()
+    };
+    assert_eq!(shown(&report), 8);
+    report.operations[0].stages.reverse();
+    assert_eq!(shown(&report), 8);
+}
+
+#[test]
 fn an_hour_is_drawn_in_as_many_columns_as_a_screen_can_show() {
     let mut report = staircase();
     report.operations.truncate(1);
