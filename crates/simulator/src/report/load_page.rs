@@ -300,7 +300,7 @@ fn histogram(operation: &Operation) -> Chart {
         .mark("p99.9", of.p999_ms)
 }
 
-/// The tail that a histogram hides: how many took longer than a time, down to one of them all.
+/// The tail that a histogram hides: how many took longer than a time, down to one of 100,000.
 fn took_longer(operation: &Operation) -> Chart {
     let counts = operation.histogram.iter().map(|bucket| (bucket.up_to_ms, bucket.count));
     let bars = Bar::binned(counts, 4 * BARS_PER_DECADE);
@@ -313,6 +313,7 @@ fn took_longer(operation: &Operation) -> Chart {
         Axis::log("latency", Unit::Milliseconds),
         Axis::log("share", Unit::Named("%".into())),
     );
+    let left = left.filter(|(_, percent)| *percent >= 0.001);
     Chart::lines("How many took longer", x, y, [Line::new("took longer", left)])
 }
 
