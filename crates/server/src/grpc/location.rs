@@ -1,6 +1,5 @@
 //! `waybill.location.v1.LocationService`: fixes in, acknowledgements out.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +11,13 @@ use tokio_util::task::TaskTracker;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::debug;
-use waybill_domain::fix::{Fix, TimeError, TimeWindow};
+use waybill_domain::fix::TimeWindow;
 use waybill_proto::location::v1 as pb;
 use waybill_proto::location::v1::location_service_server::LocationService as Api;
 
 use super::edge::{CallDeadline, Class, IngressLimits};
-use super::fields::{self, Violations};
+use super::fields::Violations;
+use super::fixes::Batch;
 use crate::locations::ingest::Ingest;
 
 /// Fixes in one ReportLocations call.
@@ -126,22 +126,6 @@ impl Api for LocationApi {
     }
 }
 
-/// A message's fixes, sorted into good and bad.
-struct Batch {
-    fixes: Vec<Fix>,
-    rejections: Vec<pb::Rejection>,
-}
-
-impl Batch {
-    fn by_driver(&self) -> HashMap<&str, u32> {
-        let mut counts = HashMap::new();
-        for fix in &self.fixes {
-            *counts.entry(fix.driver.as_str()).or_insert(0) += 1;
-        }
-        counts
-    }
-}
-
 impl Sessions {
     /// Reads one stream to its end. Every message is answered before the next one is read: what the client has sent
     /// beyond that waits in the connection's window, and flow control holds the rest back.
@@ -216,19 +200,9 @@ impl Sessions {
     }
 
     fn parse(&self, fixes: Vec<pb::Fix>, first_sequence: u64) -> Batch {
-        let now = Timestamp::now();
-        let mut batch = Batch {
-            fixes: Vec::with_capacity(fixes.len()),
-            rejections: Vec::new(),
-        };
-        for (sequence, fix) in (first_sequence..).zip(fixes) {
-            match parse_fix(&fix, now, self.settings.window) {
-                Ok(fix) => batch.fixes.push(fix),
-                Err(rejection) => {
-                    self.ingest.rejected(rejection.reason().as_str_name());
-                    batch.rejections.push(pb::Rejection { sequence, ..rejection });
-                }
-            }
+        let batch = Batch::parse(fixes, first_sequence, Timestamp::now(), self.settings.window);
+        for rejection in &batch.rejections {
+            self.ingest.rejected(rejection.reason().as_str_name());
         }
         batch
     }
@@ -237,32 +211,4 @@ impl Sessions {
 fn draining() -> Status {
     let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(100)));
     Status::with_error_details(Code::Unavailable, "the server is draining", details)
-}
-
-fn parse_fix(fix: &pb::Fix, now: Timestamp, window: TimeWindow) -> Result<Fix, pb::Rejection> {
-    use pb::RejectionReason as Reason;
-    let driver = fix
-        .driver_id
-        .parse()
-        .map_err(|error| reject(Reason::DriverId, "driver_id", error))?;
-    let position = fields::position("position", fix.position.as_ref())
-        .map_err(|bad| reject(Reason::Position, &bad.field, bad.message))?;
-    let recorded_at = fields::timestamp("recorded_at", fix.recorded_at.as_ref())
-        .map_err(|bad| reject(Reason::TimeInvalid, &bad.field, bad.message))?;
-    Fix::new(driver, position, recorded_at, now, window).map_err(|error| {
-        let reason = match error {
-            TimeError::InFuture => Reason::TimeInFuture,
-            TimeError::TooOld => Reason::TimeTooOld,
-        };
-        reject(reason, "recorded_at", error)
-    })
-}
-
-fn reject(reason: pb::RejectionReason, field: &str, why: impl std::fmt::Display) -> pb::Rejection {
-    pb::Rejection {
-        sequence: 0,
-        reason: reason.into(),
-        field: field.to_owned(),
-        message: format!("{field} {why}"),
-    }
 }

@@ -1,12 +1,14 @@
 //! The gRPC face: what stands before the services ([`edge`]), and the services themselves. No protobuf type goes past
 //! here: a handler parses its request into domain values, calls, and renders what comes back.
 //!
-//! [`principal`] says whose limit a call counts against. [`fields`] parses, and names every bad field at once. [`render`] writes domain values as messages. [`status`] is the
-//! one place where a status code is chosen.
+//! [`principal`] says whose limit a call counts against. [`fields`] parses, and names every bad field at once; [`fixes`]
+//! sorts the good ones from the bad. [`render`] writes domain values as messages. [`status`] is the one place where a
+//! status code is chosen.
 
 mod admin;
 pub mod edge;
 mod fields;
+pub mod fixes;
 mod fleet;
 mod location;
 mod order;

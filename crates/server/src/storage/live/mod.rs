@@ -1,12 +1,14 @@
 //! Drivers in motion, in Redis: where each one is now, who is near a point, and the stream of fixes that the history
 //! is written from. The keys are named in [`keys`](super::keys).
 
+mod commands;
 mod events;
 mod fixes;
 mod search;
 
 use std::time::Duration;
 
+pub use self::commands::Commands;
 pub use self::events::StreamEntry;
 pub use self::fixes::Stored;
 pub use self::search::{Near, SearchArea};
@@ -31,29 +33,16 @@ pub struct Settings {
 pub struct LiveStore {
     redis: Redis,
     keys: Keys,
-    settings: Settings,
-    scripts: std::sync::Arc<Scripts>,
-}
-
-struct Scripts {
-    append: redis::Script,
-    latest: redis::Script,
-    reap: redis::Script,
+    commands: std::sync::Arc<Commands>,
 }
 
 impl LiveStore {
     /// A store on `redis` with these keys.
     pub fn new(redis: Redis, keys: Keys, settings: Settings) -> LiveStore {
-        let scripts = Scripts {
-            append: redis::Script::new(include_str!("append.lua")),
-            latest: redis::Script::new(include_str!("latest.lua")),
-            reap: redis::Script::new(include_str!("reap.lua")),
-        };
         LiveStore {
             redis,
             keys,
-            settings,
-            scripts: scripts.into(),
+            commands: Commands::new(settings).into(),
         }
     }
 

@@ -66,7 +66,7 @@ impl LiveStore {
             .redis
             .call(async { pipeline.query_async(&mut connection).await })
             .await?;
-        let since = self.fresh_since(now);
+        let since = self.commands.fresh_since(now);
         let fix = |(driver, hash): (&DriverId, &HashMap<String, String>)| -> Result<Option<Fix>, StoreError> {
             if hash.is_empty() {
                 return Ok(None);
@@ -84,7 +84,7 @@ impl LiveStore {
             let mut count = redis::cmd("ZCOUNT");
             count
                 .arg(&keys.seen)
-                .arg(self.fresh_since(now).as_microsecond())
+                .arg(self.commands.fresh_since(now).as_microsecond())
                 .arg("+inf");
             let mut connection = self.redis.connection();
             let fresh: u64 = self
@@ -175,7 +175,7 @@ impl LiveStore {
             clippy::cast_precision_loss,
             reason = "microseconds since 1970 are exact in a double until 2255"
         )]
-        let since = self.fresh_since(now).as_microsecond() as f64;
+        let since = self.commands.fresh_since(now).as_microsecond() as f64;
         let fresh = scores.into_iter().map(|score| score.is_some_and(|at| at >= since));
         Ok(found
             .into_iter()

@@ -1,0 +1,125 @@
+//! The fixes of one message into domain values: good ones to be stored, bad ones to be named, and no message refused for
+//! one bad fix. A pure function of the message and the server's clock, and the hottest one of all: what it costs is held
+//! by `make count`.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+
+use jiff::Timestamp;
+use waybill_domain::fix::{Fix, TimeError, TimeWindow};
+use waybill_proto::location::v1 as pb;
+
+use super::fields;
+
+/// A message's fixes, sorted into good and bad.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Those that can be stored, in the message's order.
+    pub fixes: Vec<Fix>,
+    /// Why each other one cannot, by its sequence.
+    pub rejections: Vec<pb::Rejection>,
+}
+
+impl Batch {
+    /// Sorts `fixes`, which are numbered from `first_sequence` on, as of `now`. Times outside of `window` are not
+    /// believed.
+    pub fn parse(fixes: Vec<pb::Fix>, first_sequence: u64, now: Timestamp, window: TimeWindow) -> Batch {
+        let mut batch = Batch {
+            fixes: Vec::with_capacity(fixes.len()),
+            rejections: Vec::new(),
+        };
+        for (sequence, fix) in (first_sequence..).zip(fixes) {
+            match parse_fix(&fix, now, window) {
+                Ok(fix) => batch.fixes.push(fix),
+                Err(rejection) => batch.rejections.push(pb::Rejection { sequence, ..rejection }),
+            }
+        }
+        batch
+    }
+
+    /// How many fixes each driver has in it.
+    pub fn by_driver(&self) -> HashMap<&str, u32> {
+        let mut counts = HashMap::new();
+        for fix in &self.fixes {
+            *counts.entry(fix.driver.as_str()).or_insert(0) += 1;
+        }
+        counts
+    }
+}
+
+fn parse_fix(fix: &pb::Fix, now: Timestamp, window: TimeWindow) -> Result<Fix, pb::Rejection> {
+    use pb::RejectionReason as Reason;
+    let driver = fix
+        .driver_id
+        .parse()
+        .map_err(|error| reject(Reason::DriverId, "driver_id", error))?;
+    let position = fields::position("position", fix.position.as_ref())
+        .map_err(|bad| reject(Reason::Position, &bad.field, bad.message))?;
+    let recorded_at = fields::timestamp("recorded_at", fix.recorded_at.as_ref())
+        .map_err(|bad| reject(Reason::TimeInvalid, &bad.field, bad.message))?;
+    Fix::new(driver, position, recorded_at, now, window).map_err(|error| {
+        let reason = match error {
+            TimeError::InFuture => Reason::TimeInFuture,
+            TimeError::TooOld => Reason::TimeTooOld,
+        };
+        reject(reason, "recorded_at", error)
+    })
+}
+
+fn reject(reason: pb::RejectionReason, field: &str, why: impl Display) -> pb::Rejection {
+    pb::Rejection {
+        sequence: 0,
+        reason: reason.into(),
+        field: field.to_owned(),
+        message: format!("{field} {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use waybill_proto::location::v1::RejectionReason;
+
+    use super::*;
+
+    const NOW_SECS: i64 = 1_790_000_000;
+
+    fn fix(driver: &str, recorded_at_secs: i64) -> pb::Fix {
+        pb::Fix {
+            driver_id: driver.to_owned(),
+            position: Some(pb::LatLng {
+                latitude: 37.7749,
+                longitude: -122.4194,
+            }),
+            recorded_at: Some(prost_types::Timestamp {
+                seconds: recorded_at_secs,
+                nanos: 0,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_bad_fix_is_named_by_its_sequence_and_spoils_no_other() {
+        let fixes = vec![
+            fix("cab-1", NOW_SECS),
+            fix("cab 2", NOW_SECS),
+            fix("cab-3", NOW_SECS + 31),
+            fix("cab-1", NOW_SECS - 1),
+        ];
+        let window = TimeWindow {
+            future_max: Duration::from_secs(30),
+            age_max: Duration::from_hours(24),
+        };
+        let now = Timestamp::from_second(NOW_SECS).unwrap();
+
+        let batch = Batch::parse(fixes, 7, now, window);
+
+        let rejected = batch.rejections.iter().map(|one| (one.sequence, one.reason()));
+        assert_eq!(
+            rejected.collect::<Vec<_>>(),
+            [(8, RejectionReason::DriverId), (9, RejectionReason::TimeInFuture)]
+        );
+        assert_eq!(batch.by_driver(), HashMap::from([("cab-1", 2)]));
+    }
+}
