@@ -4,7 +4,7 @@ CARGO ?= cargo
 BUF_VERSION = 1.75.0
 BUF = .waybill/tools/node_modules/.bin/buf
 
-.PHONY: setup demo dev test torture mutants race lint bench bench-orders fmt clean
+.PHONY: setup demo dev test count torture mutants race lint bench bench-orders fmt clean
 
 setup: ## what the sandbox needs: PostgreSQL and Redis, installed only where they are missing
 	@scripts/setup.sh
@@ -17,6 +17,9 @@ dev: setup ## a private Waybill to play with, until Ctrl-C
 
 test: setup ## everything; one crate: cargo test -p waybill-domain
 	$(CARGO) test --workspace --quiet
+
+count: ## instructions of the hottest pure paths, against the committed counts; renew them: scripts/count.sh --renew
+	@scripts/count.sh
 
 torture: setup ## ten minutes of kill -9, sleep and broken lines; TORTURE_MINUTES, TORTURE_SEED to see a run again
 	TORTURE_MINUTES=$${TORTURE_MINUTES:-10} $(CARGO) test --quiet --package waybill-tests --test torture
