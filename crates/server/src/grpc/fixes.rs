@@ -39,7 +39,8 @@ impl Batch {
 
     /// How many fixes each driver has in it.
     pub fn by_driver(&self) -> HashMap<&str, u32> {
-        let mut counts = HashMap::new();
+        // Room for all: a map that grows hashes every name again.
+        let mut counts = HashMap::with_capacity(self.fixes.len());
         for fix in &self.fixes {
             *counts.entry(fix.driver.as_str()).or_insert(0) += 1;
         }

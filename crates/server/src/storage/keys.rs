@@ -59,7 +59,8 @@ impl Keys {
 
     /// The hash of the driver's latest fix.
     pub fn driver(driver: &DriverId) -> String {
-        format!("driver:{driver}")
+        // Not `format!`, which takes 500 instructions more: there is one of these for each fix.
+        ["driver:", driver.as_str()].concat()
     }
 }
 

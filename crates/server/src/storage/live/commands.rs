@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
-use redis::{Script, ScriptInvocation};
+use redis::Script;
 use waybill_domain::fix::Fix;
 use waybill_domain::id::DriverId;
 
+use super::script::ScriptCall;
 use super::{GEO_LATITUDE_MAX, Settings};
 use crate::storage::keys::{Keys, ShardKeys};
 
@@ -32,11 +33,13 @@ impl Commands {
 
     /// Appends a batch of one shard's fixes to its stream, and moves its index by those that are fresh at `now`. Its
     /// answer: 1 when stored, 0 when the stream is full.
-    pub fn append(&self, shard: &ShardKeys, fixes: &[Fix], now: Timestamp) -> ScriptInvocation<'_> {
-        let mut append = self.append.key(&shard.events);
-        append.key(&shard.geo).key(&shard.seen).arg(self.settings.high_water);
+    pub fn append(&self, shard: &ShardKeys, fixes: &[Fix], now: Timestamp) -> ScriptCall<'_> {
+        let since = self.fresh_since(now);
+        let keys = [&shard.events, &shard.geo, &shard.seen];
+        let mut append = ScriptCall::new(&self.append, keys.into_iter(), 1 + 5 * fixes.len());
+        append.arg(self.settings.high_water);
         for fix in fixes {
-            let indexed = self.is_fresh(fix, now) && fix.position.lat_deg().abs() <= GEO_LATITUDE_MAX;
+            let indexed = fix.recorded_at >= since && fix.position.lat_deg().abs() <= GEO_LATITUDE_MAX;
             append
                 .arg(fix.driver.as_str())
                 .arg(fix.position.lat_deg())
@@ -48,20 +51,22 @@ impl Commands {
     }
 
     /// Moves `driver:<id>` of each driver that has a fix in the batch that is fresh at `now`; `None` when nobody has.
-    pub fn latest(&self, fixes: &[Fix], now: Timestamp) -> Option<ScriptInvocation<'_>> {
-        let mut latest: HashMap<&DriverId, &Fix> = HashMap::new();
-        for fix in fixes.iter().filter(|fix| self.is_fresh(fix, now)) {
+    pub fn latest(&self, fixes: &[Fix], now: Timestamp) -> Option<ScriptCall<'_>> {
+        let since = self.fresh_since(now);
+        let mut latest: HashMap<&DriverId, &Fix> = HashMap::with_capacity(fixes.len());
+        for fix in fixes.iter().filter(|fix| fix.recorded_at >= since) {
             let known = latest.entry(&fix.driver).or_insert(fix);
             if known.recorded_at < fix.recorded_at {
                 *known = fix;
             }
         }
-        let mut latest = latest.into_values();
-        let first = latest.next()?;
-
-        let ttl = SignedDuration::try_from(self.settings.ttl).unwrap_or(SignedDuration::MAX);
-        let mut script = self.latest.key(Keys::driver(&first.driver));
-        let add = |script: &mut ScriptInvocation<'_>, fix: &Fix| {
+        if latest.is_empty() {
+            return None;
+        }
+        let ttl = self.ttl();
+        let keys = latest.keys().map(|driver| Keys::driver(driver));
+        let mut script = ScriptCall::new(&self.latest, keys, 5 * latest.len());
+        for fix in latest.values() {
             let expires_at = fix.recorded_at.saturating_add(ttl).unwrap_or(Timestamp::MAX);
             script
                 .arg(fix.driver.as_str())
@@ -69,31 +74,24 @@ impl Commands {
                 .arg(fix.position.lon_deg())
                 .arg(fix.recorded_at.as_microsecond())
                 .arg(expires_at.as_millisecond());
-        };
-        add(&mut script, first);
-        for fix in latest {
-            script.key(Keys::driver(&fix.driver));
-            add(&mut script, fix);
         }
         Some(script)
     }
 
     /// Removes up to `limit` drivers of the shard that are not fresh at `now`. Its answer: how many.
-    pub(super) fn reap(&self, shard: &ShardKeys, now: Timestamp, limit: usize) -> ScriptInvocation<'_> {
-        let mut reap = self.reap.key(&shard.geo);
-        reap.key(&shard.seen)
-            .arg(self.fresh_since(now).as_microsecond())
-            .arg(limit);
+    pub(super) fn reap(&self, shard: &ShardKeys, now: Timestamp, limit: usize) -> ScriptCall<'_> {
+        let keys = [&shard.geo, &shard.seen];
+        let mut reap = ScriptCall::new(&self.reap, keys.into_iter(), 2);
+        reap.arg(self.fresh_since(now).as_microsecond()).arg(limit);
         reap
     }
 
     /// Fixes of this time or later count as where a driver is.
     pub(super) fn fresh_since(&self, now: Timestamp) -> Timestamp {
-        let ttl = SignedDuration::try_from(self.settings.ttl).unwrap_or(SignedDuration::MAX);
-        now.saturating_sub(ttl).unwrap_or(Timestamp::MIN)
+        now.saturating_sub(self.ttl()).unwrap_or(Timestamp::MIN)
     }
 
-    fn is_fresh(&self, fix: &Fix, now: Timestamp) -> bool {
-        fix.recorded_at >= self.fresh_since(now)
+    fn ttl(&self) -> SignedDuration {
+        SignedDuration::try_from(self.settings.ttl).unwrap_or(SignedDuration::MAX)
     }
 }

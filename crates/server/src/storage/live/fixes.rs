@@ -24,16 +24,13 @@ impl LiveStore {
         };
         let append = self.commands.append(keys, fixes, now);
         let mut connection = self.redis.connection();
-        let stored: u8 = self
-            .redis
-            .call(async { append.invoke_async(&mut connection).await })
-            .await?;
+        let stored: u8 = self.redis.call(async { append.send(&mut connection).await }).await?;
         if stored == 0 {
             return Ok(Stored::Full);
         }
         if let Some(latest) = self.commands.latest(fixes, now) {
             self.redis
-                .call(async { latest.invoke_async::<()>(&mut connection).await })
+                .call(async { latest.send::<()>(&mut connection).await })
                 .await?;
         }
         Ok(Stored::Yes)
@@ -47,7 +44,7 @@ impl LiveStore {
             let mut connection = self.redis.connection();
             reaped += self
                 .redis
-                .call(async { reap.invoke_async::<u64>(&mut connection).await })
+                .call(async { reap.send::<u64>(&mut connection).await })
                 .await?;
         }
         Ok(reaped)

@@ -4,6 +4,7 @@
 mod commands;
 mod events;
 mod fixes;
+mod script;
 mod search;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 pub use self::commands::Commands;
 pub use self::events::StreamEntry;
 pub use self::fixes::Stored;
+pub use self::script::ScriptCall;
 pub use self::search::{Near, SearchArea};
 
 use super::keys::Keys;
