@@ -4,5 +4,9 @@
 //! time that was meant, so a server that stalls is seen by every call that it kept waiting (Tene, "How NOT to Measure
 //! Latency", 2013: coordinated omission). What was measured is a [`report`], which [`crate::report`] draws as a page.
 
+mod latencies;
 pub mod plan;
+pub mod rate;
+pub mod recorder;
 pub mod report;
+pub mod timeline;

@@ -4,6 +4,7 @@
 //! made) to its answer. Only the measured part is in it: calls meant for the warm-up are not.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -104,6 +105,16 @@ pub struct Totals {
     pub refused: u64,
     /// Ended with another error, or without an answer.
     pub failed: u64,
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Totals) {
+        self.offered += other.offered;
+        self.started += other.started;
+        self.answered += other.answered;
+        self.refused += other.refused;
+        self.failed += other.failed;
+    }
 }
 
 /// A distribution of latencies, in milliseconds. All 0 when there were none.

@@ -1,0 +1,148 @@
+//! What one shard of a recorder has counted: seconds and stages for the report, the last seconds for the screen.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::load::latencies::Latencies;
+use crate::load::report::Totals;
+use crate::load::timeline::Moment;
+
+/// A second keeps two digits and a stage three: there are many seconds.
+const SECOND_DIGITS: u8 = 2;
+const STAGE_DIGITS: u8 = 3;
+
+/// Seconds over which the screen's latencies and rates are taken, and the current one.
+pub(super) const RECENT_SECONDS: usize = 3;
+const SLOTS: usize = RECENT_SECONDS + 2;
+
+/// Seconds that are told one by one. A longer run is still counted and measured in whole and by stage.
+const SECONDS_MAX: usize = 100_000;
+
+/// Counts and latencies of a time.
+#[derive(Debug, Clone)]
+pub(super) struct Part<T: hdrhistogram::Counter> {
+    pub(super) totals: Totals,
+    pub(super) latencies: Latencies<T>,
+}
+
+/// A part of a recorder, touched by few threads.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    pub(super) seconds: Vec<Part<u32>>,
+    pub(super) stages: Vec<Part<u64>>,
+    pub(super) errors: BTreeMap<&'static str, u64>,
+    pub(super) late: Option<Latencies<u64>>,
+    /// Of the whole run, the warm-up included.
+    pub(super) live: Totals,
+    recent: [Recent; SLOTS],
+}
+
+/// A second of the screen, by the time of the answers.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    pub(super) second: u64,
+    pub(super) offered: u64,
+    pub(super) answered: u64,
+    pub(super) errors: u64,
+    pub(super) behind_max: Duration,
+    pub(super) latencies: Option<Latencies<u32>>,
+}
+
+impl<T: hdrhistogram::Counter> Part<T> {
+    fn new(digits: u8) -> Part<T> {
+        Part {
+            totals: Totals::default(),
+            latencies: Latencies::new(digits),
+        }
+    }
+
+    pub(super) fn add(&mut self, other: &Part<T>) {
+        self.totals += other.totals;
+        self.latencies.add(&other.latencies);
+    }
+}
+
+impl Part<u32> {
+    pub(super) fn of_second() -> Part<u32> {
+        Part::new(SECOND_DIGITS)
+    }
+}
+
+impl Part<u64> {
+    pub(super) fn of_stage() -> Part<u64> {
+        Part::new(STAGE_DIGITS)
+    }
+}
+
+impl Shard {
+    /// Counts in the live totals, and at `moment` where the call is a measured one.
+    pub(super) fn count(&mut self, moment: Option<Moment>, count: impl Fn(&mut Totals)) {
+        count(&mut self.live);
+        let Some(moment) = moment else { return };
+        count(&mut self.stage(moment).totals);
+        if let Some(second) = self.second(moment) {
+            count(&mut second.totals);
+        }
+    }
+
+    pub(super) fn latency(&mut self, moment: Option<Moment>, latency: Duration) {
+        let Some(moment) = moment else { return };
+        self.stage(moment).latencies.record(latency);
+        if let Some(second) = self.second(moment) {
+            second.latencies.record(latency);
+        }
+    }
+
+    pub(super) fn late(&mut self, late: Duration) {
+        self.late
+            .get_or_insert_with(|| Latencies::new(STAGE_DIGITS))
+            .record(late);
+    }
+
+    /// The slot of a second since the start of the run, emptied if it was that of an older one.
+    pub(super) fn recent(&mut self, second: u64) -> Option<&mut Recent> {
+        let slot = self.recent.get_mut(usize::try_from(second % SLOTS as u64).ok()?)?;
+        if slot.second != second {
+            slot.second = second;
+            slot.offered = 0;
+            slot.answered = 0;
+            slot.errors = 0;
+            slot.behind_max = Duration::ZERO;
+            if let Some(latencies) = &mut slot.latencies {
+                latencies.clear();
+            }
+        }
+        Some(slot)
+    }
+
+    /// The whole seconds before `second`, which is not over yet.
+    pub(super) fn recent_before(&self, second: u64) -> impl Iterator<Item = &Recent> {
+        let within = move |slot: &&Recent| slot.second < second && slot.second + RECENT_SECONDS as u64 >= second;
+        self.recent.iter().filter(within)
+    }
+
+    fn stage(&mut self, moment: Moment) -> &mut Part<u64> {
+        if self.stages.len() <= moment.stage {
+            self.stages.resize_with(moment.stage + 1, Part::of_stage);
+        }
+        // It was made long enough just now.
+        #[expect(clippy::indexing_slicing, reason = "made long enough just above")]
+        &mut self.stages[moment.stage]
+    }
+
+    fn second(&mut self, moment: Moment) -> Option<&mut Part<u32>> {
+        if self.seconds.len() <= moment.second && moment.second < SECONDS_MAX {
+            self.seconds.resize_with(moment.second + 1, Part::of_second);
+        }
+        self.seconds.get_mut(moment.second)
+    }
+}
+
+impl Recent {
+    pub(super) fn record(&mut self, latency: Duration) {
+        self.answered += 1;
+        self.latencies
+            .get_or_insert_with(|| Latencies::new(SECOND_DIGITS))
+            .record(latency);
+    }
+}

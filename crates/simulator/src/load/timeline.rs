@@ -1,0 +1,92 @@
+//! Which part of a run a moment belongs to: the warm-up, a second, a stage.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::rate::StageSpan;
+
+/// The parts of a run on the clock.
+#[derive(Debug, Clone)]
+pub struct Timeline {
+    started: Instant,
+    warm_up: Duration,
+    stages: Vec<StageSpan>,
+}
+
+/// A moment of the measured part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Moment {
+    /// The second, from the end of the warm-up.
+    pub(super) second: usize,
+    /// The stage; the number of stages, one more than the last, for a moment that is in none.
+    pub(super) stage: usize,
+}
+
+impl Timeline {
+    /// A run that starts with its warm-up at `started`; the stages are those of a [`super::rate::Schedule`].
+    pub fn new(started: Instant, warm_up: Duration, stages: &[StageSpan]) -> Timeline {
+        Timeline {
+            started,
+            warm_up,
+            stages: stages.to_vec(),
+        }
+    }
+
+    /// When the warm-up began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// How long the warm-up is.
+    pub fn warm_up(&self) -> Duration {
+        self.warm_up
+    }
+
+    /// When the warm-up ends.
+    pub fn measured_from(&self) -> Instant {
+        self.started + self.warm_up
+    }
+
+    /// The stages, by the time since the start of the run.
+    pub fn stages(&self) -> &[StageSpan] {
+        &self.stages
+    }
+
+    /// Where `due` is in the measured part; none in the warm-up.
+    pub(super) fn moment(&self, due: Instant) -> Option<Moment> {
+        let since = due.checked_duration_since(self.measured_from())?;
+        let since_start = since + self.warm_up;
+        let within = |stage: &StageSpan| (stage.from..stage.until).contains(&since_start);
+        let stage = self.stages.iter().position(within).unwrap_or(self.stages.len());
+        Some(Moment {
+            second: usize::try_from(since.as_secs()).unwrap_or(usize::MAX),
+            stage,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_intended_time_decides_to_which_part_a_call_belongs() {
+        let started = Instant::now();
+        let stage = |from, until| StageSpan {
+            from: Duration::from_secs(from),
+            until: Duration::from_secs(until),
+            rate: 1.0,
+        };
+        let timeline = Timeline::new(started, Duration::from_secs(2), &[stage(2, 5), stage(5, 8)]);
+        let moment = |millis| {
+            let moment = timeline.moment(started + Duration::from_millis(millis));
+            moment.map(|moment| (moment.second, moment.stage))
+        };
+        assert_eq!(moment(1_999), None);
+        assert_eq!(moment(2_000), Some((0, 0)));
+        assert_eq!(moment(4_999), Some((2, 0)));
+        assert_eq!(moment(5_000), Some((3, 1)));
+        assert_eq!(moment(8_000), Some((6, 2)), "after the last stage");
+    }
+}
