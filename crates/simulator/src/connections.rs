@@ -38,6 +38,35 @@ pub fn endpoint(address: &str) -> Result<Endpoint, AddressError> {
         .keep_alive_timeout(Duration::from_secs(5)))
 }
 
+/// One clear error now instead of one a call.
+pub(crate) async fn reach(endpoint: &Endpoint) -> Result<(), tonic::transport::Error> {
+    endpoint.connect().await.map(drop)
+}
+
+/// Makes connections to one server.
+#[derive(Clone)]
+pub(crate) struct Dial(Arc<dyn Fn() -> Channel + Send + Sync>);
+
+impl Dial {
+    /// A server that is reached in another way than by its address.
+    #[cfg(test)]
+    pub(crate) fn by(connect: impl Fn() -> Channel + Send + Sync + 'static) -> Dial {
+        Dial(Arc::new(connect))
+    }
+
+    /// A connection, made at its first call.
+    pub(crate) fn channel(&self) -> Channel {
+        (self.0)()
+    }
+}
+
+impl From<&Endpoint> for Dial {
+    fn from(endpoint: &Endpoint) -> Dial {
+        let endpoint = endpoint.clone();
+        Dial(Arc::new(move || endpoint.connect_lazy()))
+    }
+}
+
 /// Enough connections for so many calls at one time.
 #[derive(Debug)]
 pub(crate) struct Connections {
@@ -60,9 +89,13 @@ pub(crate) struct Lease {
 
 impl Connections {
     pub(crate) fn for_calls(endpoint: &Endpoint, calls_max: usize) -> Connections {
+        Connections::to(&Dial::from(endpoint), calls_max)
+    }
+
+    pub(crate) fn to(server: &Dial, calls_max: usize) -> Connections {
         let more = calls_max.div_ceil(CALLS_PER_CONNECTION).saturating_sub(1);
         let connection = || Connection {
-            channel: endpoint.connect_lazy(),
+            channel: server.channel(),
             calls: Arc::default(),
         };
         Connections {

@@ -15,6 +15,7 @@ use tonic::transport::Endpoint;
 use crate::Drivers;
 use crate::city::{self, Arrivals, CabFixes, CityOptions};
 use crate::clock::{SpeedError, TraceClock};
+use crate::connections;
 use crate::customers::{Answer, Customers, CustomersOptions, Order};
 use crate::fleet::{AckLog, DueFix, Fleet, FleetOptions};
 use crate::stats::{Snapshot, Stats, Summary};
@@ -260,8 +261,8 @@ impl Run<'_> {
 
 /// One clear error now instead of two minutes of retries.
 async fn reach(endpoint: &Endpoint) -> Result<(), RunError> {
-    let connected = endpoint.connect().await;
-    connected.map(drop).map_err(|source| RunError::Unreachable {
+    let reached = connections::reach(endpoint).await;
+    reached.map_err(|source| RunError::Unreachable {
         address: endpoint.uri().to_string(),
         source,
     })

@@ -4,9 +4,26 @@
 //! time that was meant, so a server that stalls is seen by every call that it kept waiting (Tene, "How NOT to Measure
 //! Latency", 2013: coordinated omission). What was measured is a [`report`], which [`crate::report`] draws as a page.
 
+mod alarm;
+mod call;
+mod drive;
+mod engine;
+mod guard;
 mod latencies;
+mod live;
+mod machine;
+mod nearby;
+mod orders;
 pub mod plan;
+mod presence;
 pub mod rate;
 pub mod recorder;
 pub mod report;
+mod settings;
 pub mod timeline;
+
+pub use engine::{LoadError, run};
+pub use live::{Live, LiveSnapshot};
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,19 @@ pub enum Workload {
     Trace(TraceLoad),
 }
 
+impl Workload {
+    /// Its name, as in `waybill load <name>`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Workload::Orders(_) => "orders",
+            Workload::Ingest(_) => "ingest",
+            Workload::Nearby(_) => "nearby",
+            Workload::Mixed(_) => "mixed",
+            Workload::Trace(_) => "trace",
+        }
+    }
+}
+
 /// The parameters of `orders`.
 #[derive(Debug, Clone, Copy)]
 pub struct OrdersLoad {

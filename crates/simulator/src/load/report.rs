@@ -57,7 +57,7 @@ pub struct Machine {
     pub waybill: &'static str,
 }
 
-/// The generator's own part.
+/// The generator's own part. Processor times are NaN, in JSON `null`, where they are not known.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Generator {
     /// Processors that it used, in the busiest second that was measured: 1.0 is one core.

@@ -1,0 +1,215 @@
+//! Makes calls when they are due (an open loop), or when the one before was answered (a closed one).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::alarm::{Alarm, Clock};
+use super::rate::Schedule;
+use super::recorder::Recorder;
+use super::timeline::Timeline;
+
+/// Calls without an answer at one time. Beyond it a call waits for room, and its latency says so: a server that answers
+/// nothing must not fill this machine's memory.
+pub(super) const IN_FLIGHT_MAX: usize = 20_000;
+
+/// What is called when the time has come.
+pub(super) trait Calls: Send + Sync + 'static {
+    /// Everything that is counted, the most important first.
+    fn recorders(&self) -> Vec<Recorder>;
+
+    /// Counts the first call of each arrival.
+    fn recorder(&self) -> &Recorder;
+
+    /// An arrival was scheduled.
+    fn offered(&self, due: Instant) {
+        self.recorder().offered(due, 1);
+    }
+
+    /// Makes the call that was meant for `due`, and counts what becomes of it.
+    fn call(self: Arc<Self>, due: Instant) -> impl Future<Output = ()> + Send;
+}
+
+/// The limits of a run, shared by all that drive it.
+#[derive(Debug, Clone)]
+pub(super) struct Limits {
+    pub(super) timeline: Timeline,
+    /// No call is made that is due after it.
+    pub(super) ends_at: Instant,
+    /// Ends all driving: the run was stopped, or it made as many calls as were asked for.
+    pub(super) over: CancellationToken,
+    /// Measured calls that are still to be made, where they are counted.
+    left: Option<Arc<AtomicU64>>,
+    pub(super) in_flight_max: usize,
+    pub(super) clock: Clock,
+}
+
+impl Limits {
+    pub(super) fn new(
+        timeline: Timeline,
+        ends_at: Instant,
+        over: CancellationToken,
+        count_max: Option<u64>,
+        clock: Clock,
+    ) -> Limits {
+        Limits {
+            timeline,
+            ends_at,
+            over,
+            in_flight_max: IN_FLIGHT_MAX,
+            left: count_max.map(|count| Arc::new(AtomicU64::new(count))),
+            clock,
+        }
+    }
+
+    /// Takes one call from those that were asked for; false, and the end of the driving, when none is left.
+    pub(super) fn take(&self, due: Instant) -> bool {
+        let (true, Some(left)) = (due >= self.timeline.measured_from(), &self.left) else {
+            return true;
+        };
+        let took = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if took.is_err() {
+            self.over.cancel();
+        }
+        took.is_ok()
+    }
+}
+
+/// Makes each call at its time, whatever became of those before, and waits for the last answer. Returns when it
+/// stopped to make calls.
+pub(super) async fn open<C: Calls>(limits: &Limits, schedule: &Schedule, seed: u64, calls: Arc<C>) -> Instant {
+    let alarm = Alarm::new(limits.clock);
+    let (room, tasks) = (Arc::new(Semaphore::new(limits.in_flight_max)), TaskTracker::new());
+    // Calls that were due before it waited for the server, not for this process.
+    let mut held_until = limits.timeline.started();
+    for due in schedule.dues(seed) {
+        let due = limits.timeline.started() + due;
+        let woken = limits.over.run_until_cancelled(alarm.until(due)).await;
+        if woken.is_none() || !limits.take(due) {
+            break;
+        }
+        calls.offered(due);
+        let permit = match Arc::clone(&room).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => match wait_for_room(limits, &room).await {
+                Some(permit) => {
+                    held_until = Instant::now();
+                    permit
+                }
+                // Never made: the time was over before there was room.
+                None => continue,
+            },
+        };
+        let calls = Arc::clone(&calls);
+        let held = due < held_until;
+        tasks.spawn(async move {
+            if !held {
+                calls.recorder().late(due, Instant::now());
+            }
+            calls.call(due).await;
+            drop(permit);
+        });
+    }
+    // The time after the last call is measured too: nothing was due in it.
+    limits
+        .over
+        .run_until_cancelled(tokio::time::sleep_until(limits.ends_at))
+        .await;
+    let ended = Instant::now().min(limits.ends_at);
+    tasks.close();
+    tasks.wait().await;
+    ended
+}
+
+/// Room for one more call, unless the run is over before there is.
+async fn wait_for_room(limits: &Limits, room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    tokio::select! {
+        permit = Arc::clone(room).acquire_owned() => permit.ok(),
+        () = tokio::time::sleep_until(limits.ends_at) => None,
+        () = limits.over.cancelled() => None,
+    }
+}
+
+/// Lets callers make one call after the other; the latency of each counts from its start. Returns when they
+/// stopped to make calls.
+pub(super) async fn closed<C: Calls>(limits: &Limits, callers: usize, calls: Arc<C>) -> Instant {
+    let tasks = TaskTracker::new();
+    for _ in 0..callers {
+        let (limits, calls) = (limits.clone(), Arc::clone(&calls));
+        tasks.spawn(async move {
+            loop {
+                let due = Instant::now();
+                if due >= limits.ends_at || limits.over.is_cancelled() || !limits.take(due) {
+                    return;
+                }
+                calls.offered(due);
+                Arc::clone(&calls).call(due).await;
+            }
+        });
+    }
+    tasks.close();
+    tokio::select! {
+        () = tasks.wait() => {}
+        () = limits.over.cancelled() => {}
+        () = tokio::time::sleep_until(limits.ends_at) => {}
+    }
+    let ended = Instant::now().min(limits.ends_at);
+    tasks.wait().await;
+    ended
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::load::plan::{Arrivals, Rate};
+
+    /// Calls that take a second.
+    struct Slow(Recorder);
+
+    impl Calls for Slow {
+        fn recorders(&self) -> Vec<Recorder> {
+            vec![self.0.clone()]
+        }
+
+        fn recorder(&self) -> &Recorder {
+            &self.0
+        }
+
+        async fn call(self: Arc<Self>, due: Instant) {
+            self.0.started(due, Instant::now());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.0.answered(due, Instant::now());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_above_the_bound_wait_and_the_generator_is_not_blamed() {
+        let duration = Duration::from_secs(2);
+        let schedule = Schedule::new(Rate::Constant(10.0), Arrivals::Constant, Duration::ZERO, duration);
+        let timeline = Timeline::new(Instant::now(), Duration::ZERO, schedule.stages());
+        let (ends_at, over) = (Instant::now() + duration, CancellationToken::new());
+        let mut limits = Limits::new(timeline.clone(), ends_at, over, None, Clock::Runtime);
+        limits.in_flight_max = 4;
+        let recorder = Recorder::new("Slow", "calls", &timeline);
+
+        let ended = open(&limits, &schedule, 1, Arc::new(Slow(recorder.clone()))).await;
+
+        assert_eq!(ended, ends_at);
+        let operation = recorder.operation(duration);
+        let totals = operation.totals;
+        // Four at once, then again after a second, and after two there was no more time.
+        assert_eq!((totals.offered, totals.started, totals.answered), (20, 8, 8));
+        assert!(
+            operation.latency.max_ms > 1_500.0,
+            "a wait for room is told: {:?}",
+            operation.latency
+        );
+        assert!(recorder.lateness().latency().max_ms < 2.0);
+    }
+}

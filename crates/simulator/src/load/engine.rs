@@ -1,0 +1,221 @@
+//! A run from its beginning to its report: the server is reached, drivers are put onto the map, the calls are made when
+//! they are due, and what was counted is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinError;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tonic::transport::Endpoint;
+
+use super::alarm::Clock;
+use super::call::Caller;
+use super::drive::{self, Calls, IN_FLIGHT_MAX, Limits};
+use super::guard;
+use super::latencies::Latencies;
+use super::live::Live;
+use super::machine::machine;
+use super::nearby::{self, Nearby};
+use super::orders::{self, Orders};
+use super::plan::{Pace, Plan, Workload};
+use super::presence::Presence;
+use super::rate::Schedule;
+use super::recorder::Recorder;
+use super::report::{Latency, LoadReport};
+use super::settings::settings;
+use super::timeline::Timeline;
+use crate::connections::{Connections, Dial, reach};
+
+/// Why a run could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Nothing answers at the address.
+    #[error("no server answers at {address}")]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// What went wrong.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// The drivers that the load needs could not be put onto the map.
+    #[error("the server does not take the drivers of the load: {}", .0.message())]
+    Drivers(#[source] Status),
+    /// The workload cannot be made at this pace.
+    #[error("{0}")]
+    Pace(&'static str),
+    /// A part of the generator panicked.
+    #[error("the load generator failed")]
+    Panicked(#[from] JoinError),
+}
+
+/// Makes the load of `plan` on the server at `endpoint`. `stop` ends it early: then no more calls are made, those under
+/// way are waited for until their deadlines, and what was measured is reported as cut short.
+pub async fn run(
+    plan: Plan,
+    endpoint: &Endpoint,
+    live: &Live,
+    stop: &CancellationToken,
+) -> Result<LoadReport, LoadError> {
+    reach(endpoint).await.map_err(|source| LoadError::Unreachable {
+        address: endpoint.uri().to_string(),
+        source,
+    })?;
+    run_on(plan, &Dial::from(endpoint), Clock::Machine, live, stop).await
+}
+
+/// [`run`] on a server that is there, by a clock.
+pub(super) async fn run_on(
+    plan: Plan,
+    server: &Dial,
+    clock: Clock,
+    live: &Live,
+    stop: &CancellationToken,
+) -> Result<LoadReport, LoadError> {
+    let callers = match plan.pace {
+        Pace::Closed { callers } => callers,
+        Pace::Open { .. } | Pace::Recorded => IN_FLIGHT_MAX,
+    };
+    let caller = Caller {
+        connections: Arc::new(Connections::to(server, callers)),
+        deadline: plan.deadline,
+        retries: plan.retries,
+    };
+    let stay = CancellationToken::new();
+    let _gone_at_the_end = stay.clone().drop_guard();
+    let Some(present) = stop.run_until_cancelled(put_drivers(&plan, &caller, &stay)).await else {
+        let nothing = Run::begin(plan, clock, live, stop);
+        let now = Instant::now();
+        return nothing.report(now, &[]).await;
+    };
+    present?;
+    let run = Run::begin(plan, clock, live, stop);
+    let (ended, recorders) = match &run.plan.workload {
+        Workload::Orders(load) => {
+            let orders = Orders::new(&caller, run.timeline(), load.drivers);
+            run.drive(orders).await?
+        }
+        Workload::Nearby(load) => {
+            let nearby = Nearby::new(&caller, run.timeline(), *load, run.plan.seed);
+            run.drive(nearby).await?
+        }
+        Workload::Ingest(_) | Workload::Mixed(_) | Workload::Trace(_) => {
+            return Err(LoadError::Pace("fixes are not streamed by this build"));
+        }
+    };
+    run.report(ended, &recorders).await
+}
+
+/// Puts the drivers of a workload onto the map, where they stay fresh until `stay` is cancelled.
+async fn put_drivers(plan: &Plan, caller: &Caller, stay: &CancellationToken) -> Result<(), LoadError> {
+    let places = match &plan.workload {
+        Workload::Orders(load) => orders::drivers(load.drivers),
+        Workload::Nearby(load) => nearby::drivers(load.drivers, plan.seed),
+        Workload::Ingest(_) | Workload::Mixed(_) | Workload::Trace(_) => Vec::new(),
+    };
+    let presence = Arc::new(Presence::new(places, caller));
+    presence.put().await.map_err(LoadError::Drivers)?;
+    TaskTracker::new().spawn(presence.keep_fresh(stay.clone()));
+    Ok(())
+}
+
+/// A run whose clock has started.
+struct Run<'a> {
+    plan: Plan,
+    limits: Limits,
+    started_at: Timestamp,
+    live: &'a Live,
+    stop: &'a CancellationToken,
+    /// Of the arrivals, where they are scheduled.
+    schedule: Option<Schedule>,
+    /// What watches the generator, until the end of the run.
+    cpu: tokio::task::JoinHandle<guard::Cpu>,
+    _ends: DropGuard,
+}
+
+impl<'a> Run<'a> {
+    fn begin(plan: Plan, clock: Clock, live: &'a Live, stop: &'a CancellationToken) -> Run<'a> {
+        let schedule = match plan.pace {
+            Pace::Open { arrivals, rate } => Some(Schedule::new(rate, arrivals, plan.warm_up, plan.duration)),
+            Pace::Closed { .. } | Pace::Recorded => None,
+        };
+        let started = Instant::now();
+        let stages = schedule.as_ref().map_or(&[][..], Schedule::stages);
+        let timeline = Timeline::new(started, plan.warm_up, stages);
+        let over = stop.child_token();
+        let cpu = TaskTracker::new().spawn(guard::watch(timeline.clone(), over.clone()));
+        let ends_at = started + plan.warm_up + plan.duration;
+        Run {
+            limits: Limits::new(timeline, ends_at, over.clone(), plan.count_max, clock),
+            plan,
+            started_at: Timestamp::now(),
+            live,
+            stop,
+            schedule,
+            cpu,
+            _ends: over.drop_guard(),
+        }
+    }
+
+    fn timeline(&self) -> &Timeline {
+        &self.limits.timeline
+    }
+
+    /// Makes the calls of one workload: when the last was due, and what was counted.
+    async fn drive<C: Calls>(&self, calls: C) -> Result<(Instant, Vec<Recorder>), LoadError> {
+        let calls = Arc::new(calls);
+        let recorders = calls.recorders();
+        self.live.begin(self.timeline(), self.expected(), &recorders);
+        let ended = match (self.plan.pace, &self.schedule) {
+            (Pace::Open { .. }, Some(schedule)) => drive::open(&self.limits, schedule, self.plan.seed, calls).await,
+            (Pace::Closed { callers }, _) => drive::closed(&self.limits, callers, calls).await,
+            _ => return Err(LoadError::Pace("only a trace has a pace of its own")),
+        };
+        Ok((ended, recorders))
+    }
+
+    /// How long warm-up and load take. A run that ends by a count ends when it ends.
+    fn expected(&self) -> Option<Duration> {
+        let whole = self.plan.warm_up + self.plan.duration;
+        self.plan.count_max.is_none().then_some(whole)
+    }
+
+    /// What the run came to, when no call was made after `ended`.
+    async fn report(self, ended: Instant, recorders: &[Recorder]) -> Result<LoadReport, LoadError> {
+        self.limits.over.cancel();
+        let cpu = self.cpu.await?;
+        let measured = ended.saturating_duration_since(self.limits.timeline.measured_from());
+        let operations: Vec<_> = recorders.iter().map(|recorder| recorder.operation(measured)).collect();
+        let mut late = Latencies::new(3);
+        for recorder in recorders {
+            late.add(&recorder.lateness());
+        }
+        let first = operations
+            .first()
+            .map_or(Latency::default(), |operation| operation.latency);
+        let (pace, arrivals) = match self.plan.pace {
+            Pace::Open { arrivals, .. } => ("open", Some(arrivals)),
+            Pace::Closed { .. } => ("closed", None),
+            Pace::Recorded => ("recorded", None),
+        };
+        Ok(LoadReport {
+            workload: self.plan.workload.name(),
+            pace,
+            arrivals,
+            settings: settings(&self.plan),
+            started_at: self.started_at,
+            warm_up_seconds: self.plan.warm_up.as_secs_f64(),
+            measured_seconds: measured.as_secs_f64(),
+            cut_short: self.stop.is_cancelled() && ended < self.limits.ends_at,
+            machine: machine(),
+            generator: guard::generator(cpu, &late.latency(), &first),
+            operations,
+            broken_lines: 0,
+            first_broken_lines: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! A plan in words, by the names of the flags of `waybill load`: what a reader needs to make the same run again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::plan::{Arrivals, Pace, Plan, Rate, Workload};
+
+/// The settings of `plan`.
+pub(super) fn settings(plan: &Plan) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    let mut set = |name: &str, value: String| settings.insert(name.to_owned(), value);
+    set("for", seconds(plan.duration));
+    set("warm-up", seconds(plan.warm_up));
+    set("deadline", seconds(plan.deadline));
+    set("retries", plan.retries.to_string());
+    set("seed", plan.seed.to_string());
+    if let Some(count) = plan.count_max {
+        set("count", count.to_string());
+    }
+    match plan.pace {
+        Pace::Open { arrivals, rate } => {
+            let arrivals = match arrivals {
+                Arrivals::Poisson => "poisson",
+                Arrivals::Constant => "constant",
+            };
+            set("arrivals", arrivals.to_owned());
+            match rate {
+                Rate::Constant(rate) => set("rate", rate.to_string()),
+                Rate::Ramp { from, to } => set("rate", format!("{from}..{to}")),
+                Rate::Stairs { from, to, step } => {
+                    set("step", seconds(step));
+                    set("rate", format!("{from}..{to}"))
+                }
+            };
+        }
+        Pace::Closed { callers } => {
+            set("callers", callers.to_string());
+        }
+        Pace::Recorded => {}
+    }
+    match &plan.workload {
+        Workload::Orders(load) => {
+            set("drivers", load.drivers.to_string());
+        }
+        Workload::Ingest(load) => {
+            set("drivers", load.drivers.to_string());
+            set("streams", load.streams.to_string());
+            set("gather", seconds(load.gather));
+        }
+        Workload::Nearby(load) => {
+            set("drivers", load.drivers.to_string());
+            set("radius", load.radius_m.to_string());
+        }
+        Workload::Mixed(load) => {
+            set("drivers", load.ingest.drivers.to_string());
+            set("streams", load.ingest.streams.to_string());
+            set("gather", seconds(load.ingest.gather));
+            set("orders-share", load.orders_share.to_string());
+            set("nearby-share", load.nearby_share.to_string());
+        }
+        Workload::Trace(load) => {
+            set("locations", load.locations.display().to_string());
+            if let Some(rides) = &load.rides {
+                set("rides", rides.display().to_string());
+            }
+            set("speed", load.speed.to_string());
+            set("streams", load.streams.to_string());
+        }
+    }
+    settings
+}
+
+/// A time as the flags take it.
+fn seconds(time: Duration) -> String {
+    match time.as_millis() {
+        0 => "0s".to_owned(),
+        millis if millis % 1_000 == 0 => format!("{}s", time.as_secs()),
+        millis => format!("{millis}ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::plan::OrdersLoad;
+
+    #[test]
+    fn a_plan_is_told_by_the_names_of_its_flags() {
+        let plan = Plan {
+            workload: Workload::Orders(OrdersLoad { drivers: 800 }),
+            pace: Pace::Open {
+                arrivals: Arrivals::Poisson,
+                rate: Rate::Stairs {
+                    from: 100.0,
+                    to: 500.0,
+                    step: Duration::from_secs(5),
+                },
+            },
+            warm_up: Duration::from_millis(1_500),
+            duration: Duration::from_secs(30),
+            count_max: None,
+            deadline: Duration::from_secs(10),
+            retries: false,
+            seed: 1,
+        };
+        let told: Vec<(String, String)> = settings(&plan).into_iter().collect();
+        let told: Vec<(&str, &str)> = told
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let expected = [
+            ("arrivals", "poisson"),
+            ("deadline", "10s"),
+            ("drivers", "800"),
+            ("for", "30s"),
+            ("rate", "100..500"),
+            ("retries", "false"),
+            ("seed", "1"),
+            ("step", "5s"),
+            ("warm-up", "1500ms"),
+        ];
+        assert_eq!(told, expected);
+    }
+}
