@@ -10,13 +10,26 @@ use tonic::transport::{Channel, Endpoint};
 /// this process, unseen, while its deadline runs.
 const CALLS_PER_CONNECTION: usize = 90;
 
-/// The address is not one of a gRPC server.
+/// The address is not one of a gRPC server that this client can call.
 #[derive(Debug, thiserror::Error)]
-#[error("`{address}` is not the address of a server; it looks like 127.0.0.1:7500 or http://host:port")]
-pub struct AddressError {
-    address: String,
-    #[source]
-    source: tonic::transport::Error,
+pub enum AddressError {
+    /// It is no address.
+    #[error("`{address}` is not the address of a server; it looks like 127.0.0.1:7500 or http://host:port")]
+    Malformed {
+        /// As it was given.
+        address: String,
+        /// What is wrong with it.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// It asks for another protocol. TLS is left to a proxy beside the client.
+    #[error("`{address}` cannot be called: only http:// is spoken here, without TLS, and not {scheme}://")]
+    Scheme {
+        /// As it was given.
+        address: String,
+        /// What stands before `://`.
+        scheme: String,
+    },
 }
 
 /// The server at `address`: `host:port` or `http://host:port`. Nothing is connected yet.
@@ -27,10 +40,16 @@ pub fn endpoint(address: &str) -> Result<Endpoint, AddressError> {
         format!("http://{address}")
     };
     let endpoint = Endpoint::from_shared(url);
-    let endpoint = endpoint.map_err(|source| AddressError {
+    let endpoint = endpoint.map_err(|source| AddressError::Malformed {
         address: address.to_owned(),
         source,
     })?;
+    if let Some(scheme) = endpoint.uri().scheme_str().filter(|scheme| *scheme != "http") {
+        return Err(AddressError::Scheme {
+            address: address.to_owned(),
+            scheme: scheme.to_owned(),
+        });
+    }
     // A server that was stopped or cut off says nothing: only unanswered pings tell.
     Ok(endpoint
         .connect_timeout(Duration::from_secs(2))
@@ -141,6 +160,15 @@ mod tests {
                 .to_string()
                 .contains("`not an address`")
         );
+    }
+
+    #[test]
+    fn a_protocol_that_is_not_spoken_is_named() {
+        for address in ["https://example.com:443", "ftp://example.com", "grpc://example.com:443"] {
+            let scheme = address.split_once("//").unwrap().0;
+            let said = endpoint(address).unwrap_err().to_string();
+            assert!(said.contains(scheme) && said.contains("without TLS"), "{said}");
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! Commands and flags.
 
+pub mod load;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::net::SocketAddr;
@@ -11,6 +13,8 @@ use waybill_domain::id::OrderId;
 use waybill_domain::operator::{Operator, Settled};
 use waybill_domain::text::Reason;
 use waybill_server::config::{Config, ConfigError};
+
+use self::load::LoadArgs;
 
 /// Orders, payments, dispatch and live locations in one binary.
 #[derive(Debug, Parser)]
@@ -33,6 +37,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Stream the fixes of a recorded city into a running server
     Replay(ReplayArgs),
+    /// Load a running server, and measure what it does
+    Load(Box<LoadArgs>),
     /// Bring the database's schema to this version
     Migrate(StoreArgs),
     /// Check every promise that the database can show

@@ -6,6 +6,9 @@ mod cli;
 mod demo;
 mod dev;
 mod doctor;
+mod load;
+mod load_plan;
+mod load_screen;
 #[cfg_attr(not(test), expect(dead_code, reason = "no command measures load yet"))]
 mod load_shown;
 mod logging;
@@ -104,6 +107,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         // Boxed: the largest of them, and each of the others would be as large with it.
         Command::Demo(args) => Box::pin(demo::run(config, args)).await,
         Command::Replay(args) => replay::run(args).await,
+        Command::Load(args) => Box::pin(load::run(*args)).await,
         Command::Migrate(args) => migrate::run(config, args).await,
         Command::Audit(args) => audit::run(config, args).await,
         Command::Orders(args) => orders::run(config, args).await,

@@ -15,21 +15,50 @@ use waybill_simulator::stats::{Snapshot, Stats};
 const DRAW: Duration = Duration::from_millis(500);
 const LINE: Duration = Duration::from_secs(5);
 
+/// The first line, where it is not known how long a run takes and where it is.
+const TIME: &str = "{prefix}  {msg}";
+const TIME_WITH_BAR: &str = "{prefix}  {bar:30.cyan/dim}  {msg}";
+
 /// A screen that draws until it is ended.
 pub struct Screen {
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
+/// What is drawn.
+pub struct View {
+    /// How long the run has gone on.
+    pub elapsed: Duration,
+    /// How long it takes, where that is known.
+    pub expected: Option<Duration>,
+    /// What is said beside the time; may be empty.
+    pub note: &'static str,
+    /// One under the other.
+    pub rows: Vec<String>,
+}
+
 impl Screen {
-    /// Begins to draw. `expected`: how long the run takes, where that is known.
+    /// Begins to draw the run of a city. `expected`: how long it takes, where that is known.
     pub fn start(title: String, expected: Option<Duration>, stats: Arc<Stats>) -> Screen {
+        Screen::showing(title, move || {
+            let seen = stats.snapshot();
+            View {
+                elapsed: seen.elapsed,
+                expected,
+                note: "",
+                rows: rows(&seen).into(),
+            }
+        })
+    }
+
+    /// Begins to draw what `look` sees.
+    pub fn showing(title: String, look: impl Fn() -> View + Send + 'static) -> Screen {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let token = stop.clone();
         if std::io::stderr().is_terminal() {
-            tasks.spawn(draw(title, expected, stats, token));
+            tasks.spawn(draw(title, look, token));
         } else {
-            tasks.spawn(write_lines(stats, token));
+            tasks.spawn(write_lines(look, token));
         }
         Screen { stop, tasks }
     }
@@ -42,29 +71,25 @@ impl Screen {
     }
 }
 
-async fn draw(title: String, expected: Option<Duration>, stats: Arc<Stats>, stop: CancellationToken) {
+async fn draw(title: String, look: impl Fn() -> View, stop: CancellationToken) {
     let screen = MultiProgress::new();
-    let length = expected.map_or(0, |expected| u64::try_from(expected.as_millis()).unwrap_or(u64::MAX));
-    let time = screen.add(ProgressBar::new(length));
-    let template = if expected.is_some() {
-        "{prefix}  {bar:30.cyan/dim}  {msg}"
-    } else {
-        "{prefix}  {msg}"
-    };
-    time.set_style(style(template));
-    time.set_prefix(title);
-    let lines: Vec<ProgressBar> = (0..ROWS)
-        .map(|_| {
+    let time = ProgressBar::new(0).with_prefix(title).with_style(style(TIME));
+    let time = screen.add(time);
+    let mut lines: Vec<ProgressBar> = Vec::new();
+    loop {
+        let seen = look();
+        let length = seen.expected.map_or(0, millis);
+        time.set_length(length);
+        time.set_position(millis(seen.elapsed).min(length));
+        time.set_message(format!("{:.0} s  {}", seen.elapsed.as_secs_f64(), seen.note));
+        // After what it shows: a bar of no length is drawn as a full one.
+        time.set_style(style(if length > 0 { TIME_WITH_BAR } else { TIME }));
+        while lines.len() < seen.rows.len() {
             let line = screen.add(ProgressBar::new(0));
             line.set_style(style("  {msg}"));
-            line
-        })
-        .collect();
-    loop {
-        let seen = stats.snapshot();
-        time.set_position(u64::try_from(seen.elapsed.as_millis()).unwrap_or(u64::MAX).min(length));
-        time.set_message(format!("{:.0} s", seen.elapsed.as_secs_f64()));
-        for (line, text) in lines.iter().zip(rows(&seen)) {
+            lines.push(line);
+        }
+        for (line, text) in lines.iter().zip(seen.rows) {
             line.set_message(text);
         }
         if stop.is_cancelled() {
@@ -82,16 +107,23 @@ async fn draw(title: String, expected: Option<Duration>, stats: Arc<Stats>, stop
 }
 
 #[allow(clippy::print_stderr, reason = "the screen of those who have none")]
-async fn write_lines(stats: Arc<Stats>, stop: CancellationToken) {
+async fn write_lines(look: impl Fn() -> View, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(LINE)).await.is_some() {
-        let seen = stats.snapshot();
+        let seen = look();
         let mut line = format!("{:>4.0} s", seen.elapsed.as_secs_f64());
-        for row in rows(&seen) {
+        if !seen.note.is_empty() {
+            let _ = write!(line, " ({})", seen.note);
+        }
+        for row in seen.rows {
             let words: Vec<&str> = row.split_whitespace().collect();
             let _ = write!(line, " | {}", words.join(" "));
         }
         eprintln!("{line}");
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 const ROWS: usize = 4;

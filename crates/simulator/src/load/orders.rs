@@ -135,7 +135,7 @@ impl Calls for Orders {
         // and completions of a report are the same ones.
         let meant = if due < self.timeline.measured_from() { due } else { at };
         self.completed.offered(meant, 1);
-        self.completed.started(meant, at);
+        self.completed.started(meant, meant);
         let completed = self.complete(&order.order_id).await;
         let at = Instant::now();
         match completed {

@@ -127,6 +127,7 @@ async fn an_unknown_flag_or_command_is_named() {
         "dev",
         "demo",
         "replay",
+        "load",
         "migrate",
         "audit",
         "orders",

@@ -22,6 +22,7 @@ mod driver_races;
 mod fleet;
 mod kill;
 mod lanes;
+mod load;
 mod locations;
 mod locations_history;
 mod locations_limits;

@@ -1,3 +1,5 @@
+//! What a recorder tells of calls whose ends are known.
+
 use std::thread;
 
 use super::*;

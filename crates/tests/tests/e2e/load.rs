@@ -1,0 +1,274 @@
+//! `waybill load`: load on a real server, told in full; and in one line why a run cannot be made.
+
+use std::fs::File;
+use std::path::Path;
+
+use serde_json::Value;
+use waybill_sandbox::process::{Launch, Process, Signal};
+
+use crate::rig::process::{Ended, waybill};
+use crate::rig::{Rig, until};
+
+/// The run could not be made as asked, and there was no server: sysexits(3). Nothing was answered.
+const USAGE: Option<i32> = Some(64);
+const UNAVAILABLE: Option<i32> = Some(69);
+const NOTHING_ANSWERED: Option<i32> = Some(1);
+
+/// Runs load on `address` and reads what it measured.
+async fn load(address: &str, args: &[&str]) -> (Ended, Value) {
+    let run = ["load", args[0], "--grpc-addr", address, "--json", "-"];
+    let ended = waybill(&[&run[..], &args[1..]].concat(), &[]).await;
+    let report = serde_json::from_str(&ended.stdout);
+    let report = report.unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+    (ended, report)
+}
+
+/// One operation of a report.
+#[track_caller]
+fn operation<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let operations = report["operations"].as_array().unwrap();
+    let found = operations.iter().find(|operation| operation["name"] == name);
+    found.unwrap_or_else(|| panic!("no {name} in {report}"))
+}
+
+/// Every call was answered, and every count of it adds up to the same.
+#[track_caller]
+fn all_answered(report: &Value, name: &str) -> u64 {
+    let operation = operation(report, name);
+    let totals = &operation["totals"];
+    let answered = totals["answered"].as_u64().unwrap();
+    assert_eq!(totals["offered"], answered, "{operation}");
+    assert_eq!(totals["started"], answered, "{operation}");
+    assert_eq!(operation["errors"], serde_json::json!({}), "{operation}");
+    for (parts, count) in [("seconds", "answered"), ("histogram", "count")] {
+        let parts = operation[parts].as_array().unwrap();
+        let sum: u64 = parts.iter().map(|part| part[count].as_u64().unwrap()).sum();
+        assert_eq!(sum, answered, "{operation}");
+    }
+    answered
+}
+
+#[tokio::test]
+async fn orders_under_load_are_placed_and_completed_at_the_rate_that_was_asked_for() {
+    let rig = Rig::start().await;
+    let args = [
+        "orders",
+        "--rate",
+        "20",
+        "--arrivals",
+        "constant",
+        "--for",
+        "3s",
+        "--warm-up",
+        "1s",
+    ];
+    let (ended, report) = load(&rig.grpc_addr(), &args).await;
+
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    for name in ["order", "CreateOrder", "CompleteOrder"] {
+        assert_eq!(all_answered(&report, name), 60, "{name}");
+    }
+    // With the 20 of the warm-up.
+    assert_eq!(rig.charges().len(), 80);
+    let completed = "select count(*) from order_saga_steps where step = 'complete' and status = 'succeeded'";
+    assert_eq!(rig.count(completed).await, 80);
+    assert_eq!(
+        (&report["pace"], &report["arrivals"]),
+        (&"open".into(), &"constant".into())
+    );
+    assert_eq!(report["settings"]["rate"], "20");
+    assert_eq!(report["measured_seconds"], 3.0);
+    assert_eq!(operation(&report, "order")["stages"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn searches_under_load_find_the_drivers_that_were_put_there() {
+    let rig = Rig::start().await;
+    let args = [
+        "nearby",
+        "--count",
+        "50",
+        "--callers",
+        "2",
+        "--drivers",
+        "300",
+        "--warm-up",
+        "0s",
+    ];
+    let (ended, report) = load(&rig.grpc_addr(), &args).await;
+
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert_eq!(all_answered(&report, "SearchDrivers"), 50);
+    assert_eq!((&report["pace"], &report["arrivals"]), (&"closed".into(), &Value::Null));
+    let middle = waybill_proto::fleet::v1::SearchDriversRequest {
+        near: Some(waybill_proto::location::v1::LatLng {
+            latitude: 0.25,
+            longitude: -120.25,
+        }),
+        radius_meters: 20_000.0,
+        max_count: 50,
+    };
+    let found = rig.fleet().search_drivers(middle).await.unwrap().into_inner();
+    assert_eq!(found.drivers.len(), 50, "drivers of the load are on the map");
+}
+
+/// An order that was paid back because nobody came is an answer, and no success.
+#[tokio::test]
+async fn orders_that_find_no_driver_are_told_by_their_status() {
+    let rig = Rig::builder()
+        .set("orders.assignment_radius_m", "1")
+        .set("orders.assignment_window", "1s")
+        .start()
+        .await;
+    let (_, report) = load(
+        &rig.grpc_addr(),
+        &["orders", "--count", "5", "--callers", "5", "--warm-up", "0s"],
+    )
+    .await;
+
+    assert_eq!(all_answered(&report, "CreateOrder"), 5);
+    let order = operation(&report, "order");
+    assert_eq!(order["totals"]["failed"], 5, "{order}");
+    assert_eq!(order["errors"]["ORDER_STATUS_REFUNDED"], 5, "{order}");
+}
+
+#[tokio::test]
+async fn a_run_whose_every_call_is_refused_says_that_nothing_was_answered() {
+    let rig = Rig::builder()
+        .set("limits.reads_in_all.per_second", "1")
+        .set("limits.reads_in_all.burst", "1")
+        .set("limits.wait_max", "1ms")
+        .start()
+        .await;
+    let search = ["nearby", "--drivers", "0", "--callers", "1", "--warm-up", "0s"];
+    // The one token there is.
+    load(&rig.grpc_addr(), &[&search[..], &["--count", "1"]].concat()).await;
+    let (ended, report) = load(&rig.grpc_addr(), &[&search[..], &["--count", "1"]].concat()).await;
+
+    let searches = operation(&report, "SearchDrivers");
+    assert_eq!(searches["totals"]["refused"], 1, "{searches}");
+    assert_eq!(searches["errors"]["RESOURCE_EXHAUSTED"], 1, "{searches}");
+    assert_eq!(ended.status, NOTHING_ANSWERED, "{ended:?}");
+    assert!(ended.stderr.contains("nothing was answered"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_run_early_and_what_was_measured_is_told() {
+    let rig = Rig::start().await;
+    let (json, page) = (rig.folder().join("load.json"), rig.folder().join("load.html"));
+    let (address, json_name, page_name) = (rig.grpc_addr(), json.display().to_string(), page.display().to_string());
+    let args = [
+        "load",
+        "orders",
+        "--grpc-addr",
+        &address,
+        "--for",
+        "10m",
+        "--warm-up",
+        "0s",
+        "--json",
+        &json_name,
+        "--report",
+        &page_name,
+    ];
+    let mut process = Process::start(Launch {
+        program: env!("CARGO_BIN_EXE_waybill-under-test").into(),
+        args: args.iter().map(Into::into).collect(),
+        output: File::create(rig.folder().join("load.log")).unwrap(),
+        run_as: None,
+    })
+    .unwrap();
+    until("some orders are paid", async || {
+        let paid = rig.charges().len();
+        if paid >= 20 { Ok(()) } else { Err(paid) }
+    })
+    .await;
+    process.signal(Signal::SIGINT).unwrap();
+    let ended = process.wait().await.unwrap();
+
+    assert_eq!(ended.code(), Some(0));
+    let report: Value = serde_json::from_str(&read(&json)).unwrap();
+    assert_eq!(report["cut_short"], true);
+    assert!(report["measured_seconds"].as_f64().unwrap() < 600.0);
+    // Those under way were waited for.
+    let paid = u64::try_from(rig.charges().len()).unwrap();
+    assert_eq!(all_answered(&report, "order"), paid);
+    assert!(read(&page).contains("<html"), "a page was written");
+    assert!(read(&rig.folder().join("load.log")).contains("before its time"));
+}
+
+fn read(file: &Path) -> String {
+    std::fs::read_to_string(file).unwrap()
+}
+
+#[tokio::test]
+async fn what_cannot_be_run_is_said_in_one_line_that_names_the_flag() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("missing").join("load.json").display().to_string();
+    for (args, named) in [
+        (
+            &["--grpc-addr", "https://example.com"][..],
+            &["--grpc-addr", "without TLS"][..],
+        ),
+        (&["--grpc-addr", "ftp://example.com"], &["--grpc-addr", "ftp://"]),
+        (&["--grpc-addr", "no address"], &["--grpc-addr", "no address"]),
+        (&["--json", &nowhere], &["--json", &nowhere]),
+        (&["--report", &nowhere], &["--report", &nowhere]),
+        (&["--rate", "10", "--step", "5s"], &["--step", "--rate"]),
+        (
+            &["--rate", "10..20", "--step", "16s", "--for", "30s"],
+            &["--step", "--for"],
+        ),
+    ] {
+        let ended = waybill(&[&["load", "orders"], args].concat(), &[]).await;
+        assert_eq!(ended.status, USAGE, "{args:?}: {ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{args:?}: {}", ended.stderr);
+        for name in named {
+            assert!(
+                ended.stderr.contains(name),
+                "{args:?}: {name:?} is not in {}",
+                ended.stderr
+            );
+        }
+    }
+    // The parser of the command line has a few lines more.
+    for (flag, value) in [
+        ("--rate", "0"),
+        ("--rate", "-5"),
+        ("--rate", "NaN"),
+        ("--rate", "1e12"),
+        ("--rate", "5..0"),
+        ("--for", "0s"),
+        ("--warm-up", "-1s"),
+        ("--deadline", "0s"),
+        ("--count", "0"),
+        ("--drivers", "0"),
+        ("--callers", "0"),
+    ] {
+        let ended = waybill(&["load", "orders", &format!("{flag}={value}")], &[]).await;
+        assert_eq!(ended.status, USAGE, "{flag} {value}: {ended:?}");
+        assert!(
+            ended.stderr.contains(flag) && ended.stderr.contains(value),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_in_one_line() {
+    // Nobody listens on the port of a listener that is gone.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    let ended = waybill(&["load", "nearby", "--grpc-addr", &gone], &[]).await;
+    assert_eq!(ended.status, UNAVAILABLE, "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains(&gone) && ended.stderr.contains("no server"),
+        "{}",
+        ended.stderr
+    );
+}

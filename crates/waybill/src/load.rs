@@ -1,0 +1,127 @@
+//! `waybill load`: load on any running server, and what it did with it.
+
+use std::fs::File;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use waybill_simulator::endpoint;
+use waybill_simulator::load::report::LoadReport;
+use waybill_simulator::load::{Live, LoadError, run as run_load};
+use waybill_simulator::report::page;
+
+use crate::cli::load::LoadArgs;
+use crate::load_plan::plan;
+use crate::load_screen::view;
+use crate::screen::Screen;
+use crate::{Failure, signals};
+
+/// Standard output, as a file's name.
+const STANDARD_OUTPUT: &str = "-";
+
+pub async fn run(args: LoadArgs) -> Result<(), Failure> {
+    let stop = signals::stop_token()?;
+    let (flags, plan) = plan(args.workload)?;
+    let endpoint = endpoint(&flags.grpc_addr).map_err(|error| Failure::Usage(format!("--grpc-addr: {error}")))?;
+    // Before the run: a file that cannot be written should not cost its reader an hour.
+    let to_standard_output = flags.json.as_deref() == Some(Path::new(STANDARD_OUTPUT));
+    let json_file = open("--json", flags.json.filter(|_| !to_standard_output))?;
+    let page_file = open("--report", flags.report)?;
+
+    let live = Arc::new(Live::default());
+    let title = format!("waybill load {}", plan.workload.name());
+    let looked_at = Arc::clone(&live);
+    let screen = Screen::showing(title, move || view(&looked_at));
+    let report = run_load(plan, &endpoint, &live, &stop).await;
+    screen.end().await;
+    let mut report = report.map_err(refused)?;
+    report.settings.insert("grpc-addr".to_owned(), flags.grpc_addr);
+
+    if let Some(file) = json_file {
+        file.write(&format!("{}\n", serde_json::json!(report)))?;
+    }
+    if let Some(file) = page_file {
+        file.write(&page(&report))?;
+    }
+    answer(&report, to_standard_output);
+    warn_of(&report);
+    if report.operations.iter().all(|operation| operation.totals.answered == 0) {
+        return Err(Failure::Refused("nothing was answered".to_owned()));
+    }
+    Ok(())
+}
+
+fn refused(error: LoadError) -> Failure {
+    match error {
+        LoadError::Pace(_) => Failure::Usage(error.to_string()),
+        LoadError::Unreachable { .. } | LoadError::Drivers(_) | LoadError::Panicked(_) => Failure::unavailable(error),
+    }
+}
+
+/// The command's answer. Whoever reads it may have read enough, as `head` has.
+fn answer(report: &LoadReport, as_json: bool) {
+    let text = if as_json {
+        serde_json::json!(report).to_string()
+    } else {
+        format!("{report:#?}")
+    };
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Says what the numbers alone do not tell.
+#[allow(clippy::print_stderr, reason = "what a person at the terminal needs to know")]
+fn warn_of(report: &LoadReport) {
+    if report.cut_short {
+        eprintln!(
+            "ended before its time: what is told is of {:.1} s",
+            report.measured_seconds
+        );
+    }
+    if report.broken_lines > 0 {
+        eprintln!("{} lines of the trace could not be used:", report.broken_lines);
+        for line in &report.first_broken_lines {
+            eprintln!("  {line}");
+        }
+    }
+    if let Some(why) = &report.generator.limited_by_generator {
+        let line = format!("limited by the load generator, not by the server: {why}");
+        if is_coloured() {
+            eprintln!("\x1b[31m{line}\x1b[0m");
+        } else {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// Whether standard error is a terminal whose user wants colours (<https://no-color.org>).
+fn is_coloured() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+}
+
+fn open(flag: &'static str, path: Option<PathBuf>) -> Result<Option<Output>, Failure> {
+    path.map(|path| Output::open(flag, path)).transpose()
+}
+
+/// A file that is written at the end, found to be writable at the beginning.
+struct Output {
+    flag: &'static str,
+    path: PathBuf,
+    file: File,
+}
+
+impl Output {
+    /// What stands in the file stays there until the run is over.
+    fn open(flag: &'static str, path: PathBuf) -> Result<Output, Failure> {
+        match File::options().write(true).create(true).truncate(false).open(&path) {
+            Ok(file) => Ok(Output { flag, path, file }),
+            Err(error) => Err(Failure::Usage(format!("{flag}: {}: {error}", path.display()))),
+        }
+    }
+
+    fn write(mut self, text: &str) -> Result<(), Failure> {
+        // A pipe or a device cannot be cut, and needs not be.
+        let _ = self.file.set_len(0);
+        let written = self.file.write_all(text.as_bytes());
+        written.map_err(|error| Failure::Refused(format!("{}: {}: {error}", self.flag, self.path.display())))
+    }
+}

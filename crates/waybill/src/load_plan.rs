@@ -1,0 +1,159 @@
+//! The plan of a run of load, from its flags.
+
+use std::time::Duration;
+
+use waybill_simulator::load::plan::{
+    Arrivals, IngestLoad, MixedLoad, NearbyLoad, OrdersLoad, Pace, Plan, Rate, TraceLoad, Workload,
+};
+
+use crate::Failure;
+use crate::cli::load::{ArrivalsName, LoadCommand, PaceFlags, RateFlag, RunFlags, StreamFlags};
+
+/// How long is measured when nobody says: by time, and at most by count.
+const DURATION: Duration = Duration::from_secs(30);
+const DURATION_OF_COUNT: Duration = Duration::from_hours(1);
+
+/// A recorded city ends with its last fix; this is only above any.
+const RECORDED_MAX: Duration = Duration::from_hours(24 * 365);
+
+/// Unacknowledged fixes on a stream.
+const WINDOW: usize = 2_000;
+
+/// Drivers asked for in a search: as many as the server looks at for an order.
+const NEAREST: u32 = 8;
+
+/// An order holds its driver for as long as it takes. Two seconds are far above what a server in health needs; there are
+/// never fewer than a few places, nor more than are kept fresh with ease.
+const ORDER_SECONDS: f64 = 2.0;
+const DRIVERS_OF_ORDERS: (f64, f64) = (200.0, 50_000.0);
+const DRIVERS_PER_CALLER: f64 = 8.0;
+
+/// The flags of the run itself, and its plan.
+pub fn plan(command: LoadCommand) -> Result<(RunFlags, Plan), Failure> {
+    let (run, pace, workload) = match command {
+        LoadCommand::Orders(flags) => {
+            let pace = pace(&flags.pace, flags.callers.callers)?;
+            let drivers = flags.drivers.unwrap_or_else(|| drivers_for(pace));
+            let workload = Workload::Orders(OrdersLoad { drivers });
+            (flags.run, Some((flags.pace, pace)), workload)
+        }
+        LoadCommand::Ingest(flags) => {
+            let pace = pace(&flags.pace, 0)?;
+            let workload = Workload::Ingest(ingest(&flags.streams, flags.drivers));
+            (flags.run, Some((flags.pace, pace)), workload)
+        }
+        LoadCommand::Nearby(flags) => {
+            let pace = pace(&flags.pace, flags.callers.callers)?;
+            let workload = Workload::Nearby(NearbyLoad {
+                drivers: flags.drivers,
+                radius_m: flags.radius,
+                count: NEAREST,
+            });
+            (flags.run, Some((flags.pace, pace)), workload)
+        }
+        LoadCommand::Mixed(flags) => {
+            if flags.pace.rate.is_none() {
+                return usage("mixed needs a --rate: that of its fixes, of which the others are shares");
+            }
+            let pace = pace(&flags.pace, 0)?;
+            let workload = Workload::Mixed(MixedLoad {
+                ingest: ingest(&flags.streams, flags.drivers),
+                orders_share: flags.orders_share,
+                nearby_share: flags.nearby_share,
+            });
+            (flags.run, Some((flags.pace, pace)), workload)
+        }
+        LoadCommand::Trace(flags) => {
+            let workload = Workload::Trace(TraceLoad {
+                locations: flags.locations,
+                rides: flags.rides,
+                speed: flags.speed,
+                streams: number(flags.streams),
+            });
+            (flags.run, None, workload)
+        }
+    };
+    let (flags, pace) = pace.unzip();
+    let plan = Plan {
+        workload,
+        pace: pace.unwrap_or(Pace::Recorded),
+        warm_up: flags.as_ref().map_or(Duration::ZERO, |flags| flags.warm_up),
+        duration: flags.as_ref().map_or(RECORDED_MAX, measured),
+        count_max: flags.and_then(|flags| flags.count),
+        deadline: run.deadline,
+        retries: run.retries,
+        seed: run.seed,
+    };
+    Ok((run, plan))
+}
+
+fn pace(flags: &PaceFlags, callers: u32) -> Result<Pace, Failure> {
+    let Some(rate) = flags.rate else {
+        return Ok(Pace::Closed {
+            callers: number(callers),
+        });
+    };
+    let arrivals = match flags.arrivals {
+        ArrivalsName::Poisson => Arrivals::Poisson,
+        ArrivalsName::Constant => Arrivals::Constant,
+    };
+    let rate = match (rate, flags.step) {
+        (RateFlag::Constant(rate), None) => Rate::Constant(rate),
+        (RateFlag::Constant(_), Some(_)) => {
+            return usage("--step goes from one --rate to another: give two, such as 100..5000");
+        }
+        (RateFlag::Range { from, to }, None) => Rate::Ramp { from, to },
+        (RateFlag::Range { .. }, Some(step)) if step > measured(flags) / 2 => {
+            return usage("--step is too long: two stages at least must fit into --for");
+        }
+        (RateFlag::Range { from, to }, Some(step)) => Rate::Stairs { from, to, step },
+    };
+    Ok(Pace::Open { arrivals, rate })
+}
+
+fn measured(flags: &PaceFlags) -> Duration {
+    let unless_told = if flags.count.is_some() {
+        DURATION_OF_COUNT
+    } else {
+        DURATION
+    };
+    flags.duration.unwrap_or(unless_told)
+}
+
+fn ingest(flags: &StreamFlags, drivers: u32) -> IngestLoad {
+    IngestLoad {
+        drivers,
+        streams: number(flags.streams),
+        gather: flags.gather,
+        window: WINDOW,
+    }
+}
+
+/// Enough drivers for the orders that are under way at one time.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "within the bounds"
+)]
+fn drivers_for(pace: Pace) -> u32 {
+    let drivers = match pace {
+        Pace::Open { rate, .. } => {
+            let rate_max = match rate {
+                Rate::Constant(rate) => rate,
+                Rate::Ramp { from, to } | Rate::Stairs { from, to, .. } => from.max(to),
+            };
+            ORDER_SECONDS * rate_max
+        }
+        Pace::Closed { callers } => DRIVERS_PER_CALLER * f64::from(u32::try_from(callers).unwrap_or(u32::MAX)),
+        Pace::Recorded => 0.0,
+    };
+    drivers.clamp(DRIVERS_OF_ORDERS.0, DRIVERS_OF_ORDERS.1).ceil() as u32
+}
+
+fn number(flag: u32) -> usize {
+    usize::try_from(flag).unwrap_or(usize::MAX)
+}
+
+fn usage<T>(line: &str) -> Result<T, Failure> {
+    Err(Failure::Usage(line.to_owned()))
+}
