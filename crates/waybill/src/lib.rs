@@ -9,7 +9,6 @@ mod doctor;
 mod load;
 mod load_plan;
 mod load_screen;
-#[cfg_attr(not(test), expect(dead_code, reason = "no command measures load yet"))]
 mod load_shown;
 mod logging;
 mod migrate;

@@ -1,7 +1,7 @@
 //! `waybill load`: load on any running server, and what it did with it.
 
 use std::fs::File;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use waybill_simulator::report::page;
 use crate::cli::load::LoadArgs;
 use crate::load_plan::plan;
 use crate::load_screen::view;
+use crate::load_shown::table;
 use crate::screen::Screen;
 use crate::{Failure, signals};
 
@@ -44,7 +45,10 @@ pub async fn run(args: LoadArgs) -> Result<(), Failure> {
         file.write(&page(&report))?;
     }
     answer(&report, to_standard_output);
-    warn_of(&report);
+    if to_standard_output || !std::io::stdout().is_terminal() {
+        // Else the lines below the table have just said so.
+        warn_of(&report);
+    }
     if report.operations.iter().all(|operation| operation.totals.answered == 0) {
         return Err(Failure::Refused("nothing was answered".to_owned()));
     }
@@ -63,7 +67,7 @@ fn answer(report: &LoadReport, as_json: bool) {
     let text = if as_json {
         serde_json::json!(report).to_string()
     } else {
-        format!("{report:#?}")
+        table(report, is_coloured(&std::io::stdout()))
     };
     let _ = writeln!(std::io::stdout(), "{text}");
 }
@@ -85,7 +89,7 @@ fn warn_of(report: &LoadReport) {
     }
     if let Some(why) = &report.generator.limited_by_generator {
         let line = format!("limited by the load generator, not by the server: {why}");
-        if is_coloured() {
+        if is_coloured(&std::io::stderr()) {
             eprintln!("\x1b[31m{line}\x1b[0m");
         } else {
             eprintln!("{line}");
@@ -93,9 +97,9 @@ fn warn_of(report: &LoadReport) {
     }
 }
 
-/// Whether standard error is a terminal whose user wants colours (<https://no-color.org>).
-fn is_coloured() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+/// Whether this is a terminal whose user wants colours (<https://no-color.org>).
+fn is_coloured(output: &impl IsTerminal) -> bool {
+    output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 
 fn open(flag: &'static str, path: Option<PathBuf>) -> Result<Option<Output>, Failure> {
