@@ -51,6 +51,16 @@ impl Drivers {
     }
 }
 
+impl<Name: AsRef<str>> FromIterator<Name> for Drivers {
+    fn from_iter<I: IntoIterator<Item = Name>>(names: I) -> Drivers {
+        let mut drivers = Drivers::default();
+        for name in names {
+            drivers.intern(name.as_ref());
+        }
+        drivers
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
