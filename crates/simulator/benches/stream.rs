@@ -38,8 +38,7 @@ struct AtOnce;
 
 #[tonic::async_trait]
 impl LocationService for AtOnce {
-    type StreamLocationsStream =
-        Pin<Box<dyn Stream<Item = Result<StreamLocationsResponse, Status>> + Send + 'static>>;
+    type StreamLocationsStream = Pin<Box<dyn Stream<Item = Result<StreamLocationsResponse, Status>> + Send + 'static>>;
 
     async fn stream_locations(
         &self,
@@ -103,7 +102,11 @@ fn main() {
     let streams = setting("BENCH_STREAMS", 4);
     let drivers = setting("BENCH_DRIVERS", 1_000);
     let server = waybill_simulator::endpoint(&serve().to_string()).unwrap();
-    let names = Arc::new((0..drivers).map(|number| format!("driver-{number:06}")).collect::<Drivers>());
+    let names = Arc::new(
+        (0..drivers)
+            .map(|number| format!("driver-{number:06}"))
+            .collect::<Drivers>(),
+    );
     for round in 0..3 {
         let due = Instant::now();
         let source = move |stream: usize| {

@@ -6,20 +6,26 @@
 
 mod ack_log;
 mod lane;
+mod observer;
+mod source;
+mod streams;
 mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::transport::Endpoint;
 
 pub use ack_log::AckLog;
-use lane::Lane;
+use observer::Counted;
+pub(crate) use observer::Observer;
+use source::Scheduled;
+pub(crate) use source::Source;
+pub(crate) use streams::Streams;
 
 use crate::Drivers;
 use crate::retry::RetryPolicy;
@@ -34,6 +40,10 @@ pub struct FleetOptions {
     pub window: usize,
     /// Fixes in one message. A message of the contract holds some 700.
     pub batch: usize,
+    /// Fixes that fall due within this time go out in one message: a wake-up a fix would cost more than the fix.
+    pub gather: Duration,
+    /// Whether what a broken stream left unacknowledged goes out again on the next one. If not, it is lost.
+    pub resend: bool,
     /// How long to wait for the last acknowledgements once there are no more fixes.
     pub drain: Duration,
     /// How long to wait before a stream is opened again, and when to give up for want of any acknowledgement.
@@ -46,6 +56,8 @@ impl Default for FleetOptions {
             streams: 4,
             window: 2_000,
             batch: 100,
+            gather: Duration::from_millis(10),
+            resend: true,
             drain: Duration::from_secs(30),
             retry: RetryPolicy::default(),
         }
@@ -82,7 +94,7 @@ pub struct FleetReport {
 #[derive(Debug)]
 pub struct Fleet {
     drivers: Arc<Drivers>,
-    lanes: Vec<JoinHandle<lane::Report>>,
+    streams: Streams<Counted>,
 }
 
 impl Fleet {
@@ -99,40 +111,30 @@ impl Fleet {
     where
         I: Iterator<Item = DueFix> + Send + 'static,
     {
-        let tasks = TaskTracker::new();
-        let start_lane = |number| {
-            let lane = Lane::new(
-                endpoint.connect_lazy(),
-                options,
-                Arc::clone(drivers),
-                Arc::clone(stats),
-                fixes(number),
-            );
-            tasks.spawn(lane.run(stop.clone()))
+        let of_stream = |number| {
+            let counted = Counted::new(Arc::clone(stats), drivers.len());
+            (Scheduled::new(fixes(number)), counted)
         };
-        let lanes = (0..options.streams.max(1)).map(start_lane).collect();
         Fleet {
             drivers: Arc::clone(drivers),
-            lanes,
+            streams: Streams::start(endpoint, options, drivers, stop, of_stream),
         }
     }
 
     /// Waits for the end of every stream. The error is a panic in one of them.
     pub async fn finished(self) -> Result<FleetReport, JoinError> {
+        let ended = self.streams.ended().await?;
         let mut acknowledged = AckLog::new(self.drivers);
         let mut unsettled = 0;
-        let mut failures = Vec::new();
-        for lane in self.lanes {
-            let report = lane.await?;
-            acknowledged.extend(report.acknowledged);
-            unsettled += report.unsettled;
-            failures.extend(report.failure);
+        for counted in ended.observers {
+            acknowledged.extend(counted.acknowledged);
+            unsettled += counted.unsettled;
         }
         acknowledged.seal();
         Ok(FleetReport {
             acknowledged,
             unsettled,
-            failures,
+            failures: ended.failures,
         })
     }
 }

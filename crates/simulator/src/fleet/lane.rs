@@ -1,7 +1,5 @@
 //! One stream of a fleet, kept up across disconnects.
 
-use std::collections::HashSet;
-use std::iter::Peekable;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,38 +14,34 @@ use tonic::{Code, Response, Status, Streaming};
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::location::v1::{Fix, LatLng, StreamLocationsRequest, StreamLocationsResponse};
 
-use super::ack_log::Entry;
+use super::observer::Observer;
+use super::source::Source;
 use super::window::Window;
 use super::{DueFix, FleetOptions};
 use crate::Drivers;
-use crate::stats::Stats;
-
-/// Fixes that fall due within this time go out in one message: a wake-up a fix would cost more than the fix.
-const GATHER: Duration = Duration::from_millis(10);
 
 /// Messages that wait for the connection. Fixes beyond them wait in the window.
 const QUEUED_MESSAGES: usize = 4;
 
 /// What one stream came to.
 #[derive(Debug)]
-pub(super) struct Report {
-    pub(super) acknowledged: Vec<Entry>,
-    pub(super) unsettled: u64,
+pub(super) struct Report<O> {
+    pub(super) observer: O,
     pub(super) failure: Option<Status>,
 }
 
 /// A stream that is opened as often as needed.
-pub(super) struct Lane<I: Iterator<Item = DueFix>> {
+pub(super) struct Lane<S, O> {
     client: LocationServiceClient<Channel>,
     options: FleetOptions,
     drivers: Arc<Drivers>,
-    stats: Arc<Stats>,
-    source: Peekable<I>,
+    observer: O,
+    source: S,
     window: Window,
-    acknowledged: Vec<Entry>,
-    seen: HashSet<u32>,
     pulled_at: Instant,
-    stopped: bool,
+    /// Since when nothing but this process can keep a fix that is due from being taken.
+    free_since: Instant,
+    stopped_at: Option<Instant>,
     /// When to give up: set anew by every acknowledgement, and no more once there are no more fixes.
     gives_up_at: Instant,
     draining: bool,
@@ -65,26 +59,25 @@ enum End {
     TimeIsUp,
 }
 
-impl<I: Iterator<Item = DueFix> + Send> Lane<I> {
+impl<S: Source, O: Observer> Lane<S, O> {
     pub(super) fn new(
         channel: Channel,
         options: FleetOptions,
         drivers: Arc<Drivers>,
-        stats: Arc<Stats>,
-        source: I,
-    ) -> Self {
+        source: S,
+        observer: O,
+    ) -> Lane<S, O> {
         let now = Instant::now();
         Lane {
             client: LocationServiceClient::new(channel),
             options,
             drivers,
-            stats,
-            source: source.peekable(),
+            observer,
+            source,
             window: Window::new(options.window.max(1)),
-            acknowledged: Vec::new(),
-            seen: HashSet::new(),
             pulled_at: now,
-            stopped: false,
+            free_since: now,
+            stopped_at: None,
             gives_up_at: now + options.retry.give_up_after,
             draining: false,
             failures: 0,
@@ -92,7 +85,7 @@ impl<I: Iterator<Item = DueFix> + Send> Lane<I> {
     }
 
     /// Streams until every fix is settled, or `stop` is cancelled and what was taken is settled, or the time is up.
-    pub(super) async fn run(mut self, stop: CancellationToken) -> Report {
+    pub(super) async fn run(mut self, stop: CancellationToken) -> Report<O> {
         let mut failure = None;
         while self.wait_for_work(&stop).await {
             match self.stream(&stop).await {
@@ -109,9 +102,13 @@ impl<I: Iterator<Item = DueFix> + Send> Lane<I> {
                 }
             }
         }
+        self.give_up(failure.as_ref());
+        if failure.is_some() && !self.options.resend {
+            self.sit_out(&stop).await;
+        }
+        self.miss(self.stopped_at.unwrap_or_else(Instant::now));
         Report {
-            acknowledged: self.acknowledged,
-            unsettled: self.window.unsettled(),
+            observer: self.observer,
             failure,
         }
     }
@@ -119,12 +116,13 @@ impl<I: Iterator<Item = DueFix> + Send> Lane<I> {
     /// Waits until there is a fix to send; false when there will be none. An idle stream is not opened: the server
     /// would only end it again.
     async fn wait_for_work(&mut self, stop: &CancellationToken) -> bool {
+        self.free_since = Instant::now();
         while self.window.is_empty() {
             let Some(pull_at) = self.pull_at() else { return false };
             if stop.run_until_cancelled(sleep_until(pull_at)).await.is_none() {
-                self.stopped = true;
+                self.stop();
             } else {
-                self.pull();
+                self.pull(pull_at);
             }
         }
         true
@@ -142,14 +140,54 @@ impl<I: Iterator<Item = DueFix> + Send> Lane<I> {
             return true;
         }
         self.failures += 1;
-        self.stats.stream_broken();
+        self.observer.stream_broken();
         tracing::warn!(
             code = ?status.code(), message = status.message(), unsettled = self.window.unsettled(),
-            "a location stream broke; its unacknowledged fixes are sent again"
+            resend = self.options.resend, "a location stream broke"
         );
+        if !self.options.resend {
+            self.lose(status.code());
+        }
         let opens_at = Instant::now() + self.options.retry.wait(self.failures, Some(status));
         sleep_until(opens_at.min(self.gives_up_at)).await;
         opens_at < self.gives_up_at
+    }
+
+    /// What was sent and not settled will not be heard of any more.
+    fn lose(&mut self, code: Code) {
+        let now = Instant::now();
+        let observer = &mut self.observer;
+        self.window.lose_sent(|fix| observer.lost(&fix, now, code));
+        observer.hand_on();
+    }
+
+    /// Nothing of what is left goes out any more.
+    fn give_up(&mut self, failure: Option<&Status>) {
+        self.lose(failure.map_or(Code::DeadlineExceeded, Status::code));
+        self.window.clear();
+    }
+
+    /// Lets the time of the fixes pass without sending any.
+    async fn sit_out(&mut self, stop: &CancellationToken) {
+        while self.stopped_at.is_none()
+            && let Some(due) = self.source.next_due()
+        {
+            // A second at a time: a wake-up a fix is not worth it.
+            let look_at = due + Duration::from_secs(1);
+            if stop.run_until_cancelled(sleep_until(look_at)).await.is_none() {
+                self.stopped_at = Some(Instant::now());
+            } else {
+                self.miss(look_at);
+            }
+        }
+    }
+
+    /// Lets go of what was due by `by` and not taken.
+    fn miss(&mut self, by: Instant) {
+        while let Some(due) = self.source.miss(by) {
+            self.observer.missed(due);
+        }
+        self.observer.hand_on();
     }
 
     /// Opens a stream and serves it to its end.
@@ -182,8 +220,10 @@ impl<I: Iterator<Item = DueFix> + Send> Lane<I> {
                     // The call is over; its answer tells why.
                     None => requests = None,
                 },
-                () = sleep_until(pull_at.unwrap_or(self.pulled_at)), if pull_at.is_some() => self.pull(),
-                () = stop.cancelled(), if !self.stopped => self.stopped = true,
+                () = sleep_until(pull_at.unwrap_or(self.pulled_at)), if pull_at.is_some() => {
+                    self.pull(pull_at.unwrap_or(self.pulled_at));
+                }
+                () = stop.cancelled(), if self.stopped_at.is_none() => self.stop(),
                 () = sleep_until(self.gives_up_at), if !self.window.is_empty() || requests.is_none() => {
                     return if self.window.is_empty() { End::Finished } else { End::TimeIsUp };
                 }
@@ -192,31 +232,43 @@ impl<I: Iterator<Item = DueFix> + Send> Lane<I> {
     }
 
     fn source_is_over(&mut self) -> bool {
-        self.stopped || self.source.peek().is_none()
+        self.stopped_at.is_some() || self.source.next_due().is_none()
     }
 
     /// When to take the next fixes; none when there is no room or there are no more.
     fn pull_at(&mut self) -> Option<Instant> {
-        if self.stopped || !self.window.has_room() {
+        if self.stopped_at.is_some() || !self.window.has_room() {
             return None;
         }
-        let next = self.source.peek()?;
-        Some(next.due.max(self.pulled_at + GATHER))
+        let next_due = self.source.next_due()?;
+        Some(next_due.max(self.pulled_at + self.options.gather))
     }
 
-    /// Takes all fixes that are due, as far as there is room.
-    fn pull(&mut self) {
+    /// Takes all fixes that are due, as far as there is room. It was to be done at `pull_at`.
+    fn pull(&mut self, pull_at: Instant) {
         let now = Instant::now();
         self.pulled_at = now;
         if self.window.is_empty() {
             // Nothing was owed until now, so the silence before does not count.
             self.progress();
         }
+        let possible_at = pull_at.max(self.free_since);
         while self.window.has_room()
-            && let Some(fix) = self.source.next_if(|fix| fix.due <= now)
+            && let Some(fix) = self.source.take(now)
         {
+            self.observer.taken(&fix, fix.due.max(possible_at), now);
             self.window.push(fix);
         }
+        self.observer.hand_on();
+    }
+
+    /// Takes what is due, for the last time.
+    fn stop(&mut self) {
+        let now = Instant::now();
+        if self.window.has_room() {
+            self.pull(now);
+        }
+        self.stopped_at = Some(now);
     }
 
     /// From now on only the last acknowledgements are waited for.
@@ -234,15 +286,17 @@ impl<I: Iterator<Item = DueFix> + Send> Lane<I> {
     }
 
     fn next_message(&mut self) -> StreamLocationsRequest {
+        let now = Instant::now();
         let batch = self.window.batch(self.options.batch.max(1));
-        self.stats.fixes_sent(batch.first_time, batch.again);
-        let mut fixes = Vec::with_capacity(self.options.batch);
-        for fix in batch.fixes {
-            if self.seen.insert(fix.driver) {
-                self.stats.driver_seen();
+        let mut fixes = Vec::with_capacity(batch.count);
+        for (place, fix) in (0..).zip(batch.fixes) {
+            if place >= batch.again {
+                self.observer.sent(fix, now);
             }
             fixes.push(message(fix, &self.drivers));
         }
+        self.observer.sent_again(batch.again);
+        self.observer.hand_on();
         StreamLocationsRequest {
             first_sequence: batch.first_sequence,
             fixes,
@@ -250,27 +304,29 @@ impl<I: Iterator<Item = DueFix> + Send> Lane<I> {
     }
 
     fn settle(&mut self, answer: &StreamLocationsResponse) {
-        let (mut stored, mut rejected) = (0, 0);
+        let now = Instant::now();
+        let had_room = self.window.has_room();
         let rejections = answer.rejections.iter().map(|rejection| rejection.sequence);
+        let mut settled = false;
         self.window
             .settle(answer.acknowledged_sequence, rejections, |fix, is_stored| {
+                settled = true;
                 if is_stored {
-                    stored += 1;
-                    self.acknowledged.push(Entry {
-                        driver: fix.driver,
-                        recorded_at_micros: fix.recorded_at_micros,
-                    });
+                    self.observer.stored(&fix, now);
                 } else {
-                    rejected += 1;
+                    self.observer.rejected(&fix, now);
                 }
             });
         for rejection in &answer.rejections {
             tracing::debug!(reason = ?rejection.reason(), field = rejection.field, "a fix was rejected");
         }
-        if stored + rejected > 0 {
+        if settled {
             self.failures = 0;
-            self.stats.fixes_settled(stored, rejected);
+            self.observer.hand_on();
             self.progress();
+        }
+        if !had_room {
+            self.free_since = now;
         }
     }
 }

@@ -25,9 +25,8 @@ pub(super) struct Window {
 pub(super) struct Batch<'a, I: Iterator<Item = &'a DueFix>> {
     pub(super) first_sequence: u64,
     pub(super) fixes: I,
-    /// How many of them go out for the first time.
-    pub(super) first_time: u64,
-    /// How many go out again.
+    pub(super) count: usize,
+    /// How many of them, the first, go out again.
     pub(super) again: u64,
 }
 
@@ -59,7 +58,7 @@ impl Window {
 
     /// Fixes that were sent at least once and are still here.
     pub(super) fn unsettled(&self) -> u64 {
-        self.sent_below - self.oldest
+        self.sent_below.saturating_sub(self.oldest)
     }
 
     /// Takes one more fix, for which there must be room.
@@ -79,14 +78,13 @@ impl Window {
         let first_sequence = self.next;
         self.next = self.end().min(first_sequence + fixes_max as u64);
         let again = self.sent_below.clamp(first_sequence, self.next) - first_sequence;
-        let first_time = self.next - first_sequence - again;
         self.sent_below = self.sent_below.max(self.next);
         let skipped = usize::try_from(first_sequence - self.oldest).unwrap_or(usize::MAX);
         let count = usize::try_from(self.next - first_sequence).unwrap_or(0);
         Batch {
             first_sequence,
             fixes: self.fixes.iter().skip(skipped).take(count),
-            first_time,
+            count,
             again,
         }
     }
@@ -105,6 +103,23 @@ impl Window {
             each(fix, !self.rejected.remove(&self.oldest));
             self.oldest += 1;
         }
+    }
+
+    /// Lets go of all fixes that were ever sent.
+    pub(super) fn lose_sent(&mut self, mut each: impl FnMut(DueFix)) {
+        while self.oldest < self.sent_below {
+            let Some(fix) = self.fixes.pop_front() else { return };
+            each(fix);
+            self.oldest += 1;
+        }
+        self.next = self.next.max(self.oldest);
+    }
+
+    /// Lets go of all.
+    pub(super) fn clear(&mut self) {
+        self.oldest = self.end();
+        self.next = self.oldest;
+        self.fixes.clear();
     }
 
     /// One above the sequence of the newest fix.
@@ -139,7 +154,7 @@ mod tests {
         (
             batch.first_sequence,
             batch.fixes.map(|fix| fix.driver).collect(),
-            batch.first_time,
+            batch.count as u64 - batch.again,
             batch.again,
         )
     }

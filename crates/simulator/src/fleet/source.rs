@@ -1,0 +1,40 @@
+//! Where a stream takes its fixes from, one by one as they fall due: nothing is buffered.
+
+use std::iter::Peekable;
+
+use tokio::time::Instant;
+
+use super::DueFix;
+
+/// The fixes of one stream, by due time.
+pub(crate) trait Source: Send + 'static {
+    /// When the next fix is due; none when there are no more.
+    fn next_due(&mut self) -> Option<Instant>;
+
+    /// The next fix, if it is due at `now`.
+    fn take(&mut self, now: Instant) -> Option<DueFix>;
+
+    /// Lets go of one fix that was due at `by` and not taken: when it was due.
+    fn miss(&mut self, by: Instant) -> Option<Instant> {
+        self.take(by).map(|fix| fix.due)
+    }
+}
+
+/// Fixes that know their times.
+pub(super) struct Scheduled<I: Iterator>(Peekable<I>);
+
+impl<I: Iterator<Item = DueFix>> Scheduled<I> {
+    pub(super) fn new(fixes: I) -> Scheduled<I> {
+        Scheduled(fixes.peekable())
+    }
+}
+
+impl<I: Iterator<Item = DueFix> + Send + 'static> Source for Scheduled<I> {
+    fn next_due(&mut self) -> Option<Instant> {
+        self.0.peek().map(|fix| fix.due)
+    }
+
+    fn take(&mut self, now: Instant) -> Option<DueFix> {
+        self.0.next_if(|fix| fix.due <= now)
+    }
+}

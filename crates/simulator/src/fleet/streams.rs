@@ -1,0 +1,59 @@
+//! The streams of a fleet, each in a task of its own.
+
+use std::sync::Arc;
+
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tonic::transport::Endpoint;
+
+use super::FleetOptions;
+use super::lane::{self, Lane};
+use super::observer::Observer;
+use super::source::Source;
+use crate::Drivers;
+
+/// Streams that are under way, and who watches each.
+#[derive(Debug)]
+pub(crate) struct Streams<O>(Vec<JoinHandle<lane::Report<O>>>);
+
+/// What streams came to.
+#[derive(Debug)]
+pub(crate) struct Ended<O> {
+    /// Those who watched, by the number of their stream.
+    pub(crate) observers: Vec<O>,
+    /// Why streams gave up before their end, one for each that did.
+    pub(crate) failures: Vec<Status>,
+}
+
+impl<O: Observer> Streams<O> {
+    /// Begins to stream. `of_stream` gives each stream, by number, the fixes of its drivers and who watches it; a driver
+    /// must not be on two streams. They end after the last fix, or when `stop` is cancelled.
+    pub(crate) fn start<S: Source>(
+        endpoint: &Endpoint,
+        options: FleetOptions,
+        drivers: &Arc<Drivers>,
+        stop: &CancellationToken,
+        of_stream: impl Fn(usize) -> (S, O),
+    ) -> Streams<O> {
+        let tasks = TaskTracker::new();
+        let start_lane = |number| {
+            let (source, observer) = of_stream(number);
+            let lane = Lane::new(endpoint.connect_lazy(), options, Arc::clone(drivers), source, observer);
+            tasks.spawn(lane.run(stop.clone()))
+        };
+        Streams((0..options.streams.max(1)).map(start_lane).collect())
+    }
+
+    /// Waits for the end of every stream. The error is a panic in one of them.
+    pub(crate) async fn ended(self) -> Result<Ended<O>, JoinError> {
+        let (mut observers, mut failures) = (Vec::new(), Vec::new());
+        for lane in self.0 {
+            let report = lane.await?;
+            observers.push(report.observer);
+            failures.extend(report.failure);
+        }
+        Ok(Ended { observers, failures })
+    }
+}
