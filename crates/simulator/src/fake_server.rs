@@ -44,6 +44,10 @@ pub(crate) struct Script {
     pub(crate) hold_orders: watch::Sender<bool>,
     /// No fix is acknowledged while this is true.
     pub(crate) hold_acknowledgements: watch::Sender<bool>,
+    /// Answers to the next streams, before they are read.
+    pub(crate) stream_refusals: Mutex<VecDeque<Status>>,
+    /// The stream of this number, from 1, is not read while it is here.
+    pub(crate) unread_stream: watch::Sender<Option<usize>>,
     /// For each of the next streams: breaks after so many messages, the last of which it stored and did not acknowledge.
     pub(crate) streams_break_after: Mutex<VecDeque<usize>>,
     pub(crate) seen: watch::Sender<Seen>,
@@ -121,15 +125,19 @@ impl Script {
         &self,
         mut requests: Streaming<location::StreamLocationsRequest>,
         answers: mpsc::Sender<Result<location::StreamLocationsResponse, Status>>,
+        number: usize,
     ) {
+        let mut unread = self.unread_stream.subscribe();
         let breaks_after = self.streams_break_after.lock().unwrap().pop_front();
         let mut held = self.hold_acknowledgements.subscribe();
         let (mut last, mut acknowledged, mut messages) = (0, None, 0);
         let mut rejections = Vec::new();
         let mut half_closed = false;
         while !(half_closed && acknowledged.unwrap_or(last) == last) {
+            let may_read = *unread.borrow_and_update() != Some(number);
             tokio::select! {
-                request = requests.next(), if !half_closed => {
+                () = async { drop(unread.changed().await) } => {}
+                request = requests.next(), if may_read && !half_closed => {
                     let Some(Ok(request)) = request else { half_closed = true; continue };
                     messages += 1;
                     if request.first_sequence <= last || request.fixes.is_empty() {
@@ -300,10 +308,16 @@ impl LocationService for Locations {
         &self,
         request: Request<Streaming<location::StreamLocationsRequest>>,
     ) -> Result<Response<Self::StreamLocationsStream>, Status> {
-        self.0.note(|seen| seen.streams += 1);
+        if let Some(refusal) = self.0.stream_refusals.lock().unwrap().pop_front() {
+            return Err(refusal);
+        }
+        let number = self.0.note(|seen| {
+            seen.streams += 1;
+            seen.streams
+        });
         let (answers, body) = mpsc::channel(16);
         let script = Arc::clone(&self.0);
-        TaskTracker::new().spawn(async move { script.serve_stream(request.into_inner(), answers).await });
+        TaskTracker::new().spawn(async move { script.serve_stream(request.into_inner(), answers, number).await });
         Ok(Response::new(Box::pin(ReceiverStream::new(body))))
     }
 

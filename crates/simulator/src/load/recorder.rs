@@ -83,6 +83,17 @@ impl Recorder {
         }
     }
 
+    /// A call was scheduled for each of `dues`.
+    pub fn offered_all(&self, dues: impl IntoIterator<Item = Instant>) {
+        let mut shard = self.shard();
+        for due in dues {
+            shard.count(self.moment(due), |totals| totals.offered += 1);
+            if let Some(recent) = shard.recent(self.second(due)) {
+                recent.offered += 1;
+            }
+        }
+    }
+
     /// The call meant for `due` was made at `at`.
     pub fn started(&self, due: Instant, at: Instant) {
         self.started_all([due], at);
@@ -137,6 +148,16 @@ impl Recorder {
     pub fn late(&self, due: Instant, at: Instant) {
         if self.moment(due).is_some() {
             self.shard().late(at.saturating_duration_since(due));
+        }
+    }
+
+    /// Calls that could have been made at `dues` were made at `at`, while nothing but this process kept them.
+    pub fn late_all(&self, dues: impl IntoIterator<Item = Instant>, at: Instant) {
+        let mut shard = self.shard();
+        for due in dues {
+            if self.moment(due).is_some() {
+                shard.late(at.saturating_duration_since(due));
+            }
         }
     }
 

@@ -99,9 +99,13 @@ impl Shard {
             .record(late);
     }
 
-    /// The slot of a second since the start of the run, emptied if it was that of an older one.
+    /// The slot of a second since the start of the run, emptied if it was that of an older one; none when a newer one
+    /// has it.
     pub(super) fn recent(&mut self, second: u64) -> Option<&mut Recent> {
         let slot = self.recent.get_mut(usize::try_from(second % SLOTS as u64).ok()?)?;
+        if slot.second > second {
+            return None;
+        }
         if slot.second != second {
             slot.second = second;
             slot.offered = 0;

@@ -1,0 +1,92 @@
+//! What becomes of the fixes of a stream, told to a recorder.
+
+use tokio::time::Instant;
+use tonic::Code;
+
+use super::recorder::Recorder;
+use crate::fleet::{DueFix, Observer};
+
+/// How many fixes are kept before they are told: a recorder is asked for once a message, and not for ever by those that
+/// were never sent.
+const TOLD_TOGETHER: usize = 4_096;
+
+/// Tells a recorder. The fixes of a message and of an acknowledgement are told together.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    recorder: Recorder,
+    offered: Vec<Instant>,
+    possible: Vec<Instant>,
+    taken_at: Instant,
+    sent: Vec<Instant>,
+    sent_at: Instant,
+    stored: Vec<Instant>,
+    stored_at: Instant,
+}
+
+impl Recorded {
+    pub(super) fn new(recorder: Recorder) -> Recorded {
+        let now = Instant::now();
+        Recorded {
+            recorder,
+            offered: Vec::new(),
+            possible: Vec::new(),
+            taken_at: now,
+            sent: Vec::new(),
+            sent_at: now,
+            stored: Vec::new(),
+            stored_at: now,
+        }
+    }
+}
+
+impl Observer for Recorded {
+    fn taken(&mut self, fix: &DueFix, possible_at: Instant, at: Instant) {
+        self.offered.push(fix.due);
+        self.possible.push(possible_at);
+        self.taken_at = at;
+    }
+
+    fn missed(&mut self, due: Instant) {
+        self.offered.push(due);
+        if self.offered.len() >= TOLD_TOGETHER {
+            self.hand_on();
+        }
+    }
+
+    fn sent(&mut self, fix: &DueFix, at: Instant) {
+        self.sent.push(fix.due);
+        self.sent_at = at;
+    }
+
+    fn stored(&mut self, fix: &DueFix, at: Instant) {
+        self.stored.push(fix.due);
+        self.stored_at = at;
+    }
+
+    fn rejected(&mut self, fix: &DueFix, at: Instant) {
+        self.recorder.ended(fix.due, at, Code::InvalidArgument);
+    }
+
+    fn lost(&mut self, fix: &DueFix, at: Instant, code: Code) {
+        self.recorder.ended(fix.due, at, code);
+    }
+
+    fn sent_again(&mut self, _: u64) {}
+
+    fn stream_broken(&mut self) {}
+
+    fn hand_on(&mut self) {
+        if !self.offered.is_empty() {
+            self.recorder.offered_all(self.offered.drain(..));
+        }
+        if !self.possible.is_empty() {
+            self.recorder.late_all(self.possible.drain(..), self.taken_at);
+        }
+        if !self.sent.is_empty() {
+            self.recorder.started_all(self.sent.drain(..), self.sent_at);
+        }
+        if !self.stored.is_empty() {
+            self.recorder.answered_all(self.stored.drain(..), self.stored_at);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Fixes on streams: the workload `ingest`, and the fixes of `mixed`.
+//!
+//! Driver `d` is always on stream `d` modulo the streams, and the drivers of a stream take turns, so that each has an
+//! even rate. In an open loop each stream has its part of the schedule: a Poisson process is split into Poisson
+//! processes, and even arrivals are dealt out in turn. Nothing of it is kept but the next time; while flow control holds
+//! a stream back its fixes wait in the schedule, and their latency counts. In a closed loop the windows are always full,
+//! and a fix is due when it is taken.
+
+mod source;
+mod walk;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::transport::Endpoint;
+
+use self::source::{Closed, Limit, Open};
+use self::walk::Walks;
+use super::fixes::Recorded;
+use super::plan::IngestLoad;
+use super::rate::Schedule;
+use super::recorder::Recorder;
+use super::timeline::Timeline;
+use crate::Drivers;
+use crate::fleet::{FleetOptions, Streams};
+use crate::retry::RetryPolicy;
+
+/// Fixes in one message at most: well within the size of a message.
+const BATCH: usize = 500;
+
+/// A server that is gone is called again for as long as the load goes: what it missed is counted.
+const NEVER: Duration = Duration::from_hours(365 * 24);
+
+/// The longest wait before a broken stream is opened again. A measurement wants to see the server come back.
+const REOPEN_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Fixes on streams, and who counts them.
+#[derive(Debug)]
+pub(crate) struct Ingest<'a> {
+    /// The server.
+    pub(crate) endpoint: &'a Endpoint,
+    /// How many drivers, on how many streams.
+    pub(crate) load: IngestLoad,
+    /// When fixes are due; without it the loop is closed.
+    pub(crate) schedule: Option<&'a Schedule>,
+    /// Where the chances of the arrivals and the drivers come from.
+    pub(crate) seed: u64,
+    /// How many fixes at most, the warm-up not counted.
+    pub(crate) count_max: Option<u64>,
+    /// How long the last acknowledgements are waited for.
+    pub(crate) deadline: Duration,
+    /// Whether what a broken stream left unacknowledged is sent again.
+    pub(crate) resend: bool,
+    /// The times of the run.
+    pub(crate) timeline: &'a Timeline,
+    /// Who counts.
+    pub(crate) recorder: &'a Recorder,
+}
+
+impl Ingest<'_> {
+    /// Streams until the schedule is over or `stop` is cancelled, and all that was sent is acknowledged, rejected or
+    /// lost. What was due until then and not taken is counted as scheduled and not made. Answers why streams gave up
+    /// early, one for each that did; the error is a panic in one of them.
+    pub(crate) async fn run(&self, stop: &CancellationToken) -> Result<Vec<Status>, JoinError> {
+        let load = self.load;
+        let drivers: Drivers = (0..load.drivers.max(1)).map(name).collect();
+        // A stream without a driver would have a part of the rate and nobody to report it.
+        let streams = load.streams.clamp(1, drivers.len());
+        let (started, now) = (self.timeline.started(), Timestamp::now());
+        let started_at = now
+            .checked_sub(jiff::SignedDuration::try_from(started.elapsed()).unwrap_or_default())
+            .unwrap_or(now);
+        let options = FleetOptions {
+            window: load.window,
+            batch: BATCH,
+            // A full window is not to wait for company.
+            gather: self.schedule.map_or(Duration::ZERO, |_| load.gather),
+            ..options(streams, self.resend, self.deadline)
+        };
+        let walks = |stream: usize| {
+            let on_stream = (0..load.drivers.max(1)).skip(stream).step_by(streams);
+            Walks::new(on_stream, self.seed, started, started_at)
+        };
+        let limit = |stream| Limit::share(self.count_max, stream, streams, self.timeline.measured_from());
+        let recorded = || Recorded::new(self.recorder.clone());
+        let drivers = Arc::new(drivers);
+        let streams = match self.schedule {
+            Some(schedule) => Streams::start(self.endpoint, options, &drivers, stop, |stream| {
+                let dues = schedule.lane(self.seed, number(stream), number(streams));
+                (Open::new(dues, started, walks(stream), limit(stream)), recorded())
+            }),
+            None => Streams::start(self.endpoint, options, &drivers, stop, |stream| {
+                (Closed::new(started, walks(stream), limit(stream)), recorded())
+            }),
+        };
+        Ok(streams.ended().await?.failures)
+    }
+}
+
+fn number(of: usize) -> u32 {
+    u32::try_from(of).unwrap_or(u32::MAX)
+}
+
+/// How streams of load go on when they break.
+pub(super) fn options(streams: usize, resend: bool, drain: Duration) -> FleetOptions {
+    let retry = RetryPolicy {
+        give_up_after: NEVER,
+        wait_max: REOPEN_WAIT_MAX,
+        ..RetryPolicy::default()
+    };
+    FleetOptions {
+        streams,
+        resend,
+        drain,
+        retry,
+        ..FleetOptions::default()
+    }
+}
+
+fn name(driver: u32) -> String {
+    format!("load-driver-{driver:06}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! The load of fixes against a real gRPC server that breaks, rejects and stalls.
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::fake_server::FakeServer;
+use crate::load::plan::{Arrivals, Rate};
+use crate::load::report::Operation;
+
+const LOAD: IngestLoad = IngestLoad {
+    drivers: 20,
+    streams: 2,
+    gather: Duration::from_millis(2),
+    window: 1_000,
+};
+
+/// A second and a half at 2,000 fixes a second, none of it warm-up.
+fn schedule() -> Schedule {
+    Schedule::new(
+        Rate::Constant(2_000.0),
+        Arrivals::Constant,
+        Duration::ZERO,
+        Duration::from_millis(1_500),
+    )
+}
+
+struct Load {
+    fixes: IngestLoad,
+    schedule: Option<Schedule>,
+    count_max: Option<u64>,
+    deadline: Duration,
+    timeline: Timeline,
+    recorder: Recorder,
+    stop: CancellationToken,
+}
+
+impl Load {
+    fn new(fixes: IngestLoad, schedule: Option<Schedule>) -> Load {
+        let stages = schedule.as_ref().map_or(&[][..], Schedule::stages);
+        let timeline = Timeline::new(Instant::now(), Duration::ZERO, stages);
+        Load {
+            fixes,
+            schedule,
+            count_max: None,
+            deadline: Duration::from_secs(10),
+            recorder: Recorder::new("fix", "fixes", &timeline),
+            timeline,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    async fn run(&self, server: &FakeServer) -> (Operation, Vec<Status>) {
+        let ingest = Ingest {
+            endpoint: &server.endpoint,
+            load: self.fixes,
+            schedule: self.schedule.as_ref(),
+            seed: 1,
+            count_max: self.count_max,
+            deadline: self.deadline,
+            resend: false,
+            timeline: &self.timeline,
+            recorder: &self.recorder,
+        };
+        let failures = tokio::time::timeout(Duration::from_secs(20), ingest.run(&self.stop)).await;
+        let failures = failures.expect("the load ends by itself").unwrap();
+        (self.recorder.operation(Duration::from_millis(1_500)), failures)
+    }
+}
+
+/// Every fix that was sent ended once.
+fn adds_up(operation: &Operation) {
+    let totals = operation.totals;
+    assert_eq!(
+        totals.started,
+        totals.answered + totals.refused + totals.failed,
+        "{totals:?}"
+    );
+    assert!(totals.offered >= totals.started, "{totals:?}");
+    assert_eq!(
+        operation.errors.values().sum::<u64>(),
+        totals.refused + totals.failed,
+        "{operation:?}"
+    );
+}
+
+#[tokio::test]
+async fn every_scheduled_fix_is_stored_with_a_driver_and_a_time_of_its_own() {
+    let server = FakeServer::start().await;
+    let (operation, failures) = Load::new(LOAD, Some(schedule())).run(&server).await;
+
+    let totals = operation.totals;
+    assert_eq!((totals.offered, totals.started, totals.answered), (3_000, 3_000, 3_000));
+    adds_up(&operation);
+    assert!(failures.is_empty() && operation.errors.is_empty());
+    server.see(|seen| {
+        assert_eq!((seen.stored.len(), seen.fixes, seen.streams), (3_000, 3_000, 2));
+        for driver in 0..20 {
+            let of_driver = seen.stored.range((name(driver), 0)..=(name(driver), i64::MAX));
+            assert_eq!(of_driver.count(), 150, "the drivers of a stream take turns");
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_broken_stream_loses_exactly_what_was_not_acknowledged() {
+    let server = FakeServer::start().await;
+    server.script.streams_break_after.lock().unwrap().extend([4, 3, 2, 2]);
+    let (operation, _) = Load::new(LOAD, Some(schedule())).run(&server).await;
+
+    let totals = operation.totals;
+    assert_eq!((totals.offered, totals.started), (3_000, 3_000));
+    adds_up(&operation);
+    assert!(
+        totals.failed >= 4,
+        "at least the message at which each broke: {totals:?}"
+    );
+    assert_eq!(operation.errors.keys().collect::<Vec<_>>(), ["UNAVAILABLE"]);
+    server.see(|seen| {
+        assert!(seen.stored.values().all(|times| *times == 1), "nothing goes out again");
+        assert!(
+            totals.answered <= seen.stored.len() as u64,
+            "what was acknowledged is stored"
+        );
+        assert!(seen.stored.len() as u64 <= totals.started);
+        assert_eq!(seen.streams, 6);
+    });
+}
+
+#[tokio::test]
+async fn a_server_that_stops_reading_is_seen_in_the_latency_and_loses_nothing() {
+    let server = FakeServer::start().await;
+    // The first stream waits for as long as it takes the other one to bring in half of its fixes.
+    server.script.unread_stream.send_replace(Some(1));
+    let load = Load::new(IngestLoad { window: 100, ..LOAD }, Some(schedule()));
+    let release = async {
+        server.until("half of the other stream", |seen| seen.fixes >= 750).await;
+        let unread_for = load.timeline.started().elapsed();
+        server.script.unread_stream.send_replace(None);
+        unread_for
+    };
+    let ((operation, _), unread_for) = tokio::join!(load.run(&server), release);
+
+    let totals = operation.totals;
+    assert_eq!((totals.offered, totals.answered), (3_000, 3_000));
+    adds_up(&operation);
+    let unread_ms = unread_for.as_secs_f64() * 1_000.0;
+    assert!(unread_ms > 700.0, "{unread_ms}");
+    assert!(
+        operation.latency.max_ms > unread_ms - 100.0 && operation.latency.p90_ms > unread_ms / 4.0,
+        "{unread_ms} ms unread: {:?}",
+        operation.latency
+    );
+    let own = load.recorder.lateness().latency();
+    assert!(
+        own.max_ms < unread_ms / 2.0,
+        "the server's stall is not our lateness: {own:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_did_not_fit_until_the_end_was_scheduled_and_not_made() {
+    let server = FakeServer::start().await;
+    server.script.unread_stream.send_replace(Some(1));
+    let mut load = Load::new(IngestLoad { window: 200, ..LOAD }, Some(schedule()));
+    load.deadline = Duration::from_millis(50);
+    let end = async {
+        server.until("the other stream goes on", |seen| seen.fixes >= 500).await;
+        load.stop.cancel();
+    };
+    let ((operation, _), ()) = tokio::join!(load.run(&server), end);
+
+    let totals = operation.totals;
+    assert_eq!((totals.started, totals.failed), (totals.answered + 200, 200));
+    assert!(totals.offered + 1 >= 2 * totals.answered, "a half each: {totals:?}");
+    adds_up(&operation);
+    assert_eq!(operation.errors.keys().collect::<Vec<_>>(), ["DEADLINE_EXCEEDED"]);
+    server.see(|seen| assert_eq!(seen.fixes as u64, totals.answered));
+}
+
+#[tokio::test]
+async fn a_closed_loop_keeps_its_windows_full_until_its_count_is_reached() {
+    let server = FakeServer::start().await;
+    let mut load = Load::new(LOAD, None);
+    load.count_max = Some(25_001);
+    server.script.hold_acknowledgements.send_replace(true);
+    let release = async {
+        server.until("both windows are full", |seen| seen.fixes == 2_000).await;
+        server.script.hold_acknowledgements.send_replace(false);
+    };
+    let ((operation, _), ()) = tokio::join!(load.run(&server), release);
+
+    let totals = operation.totals;
+    assert_eq!((totals.offered, totals.answered), (25_001, 25_001));
+    adds_up(&operation);
+    server.see(|seen| {
+        assert_eq!(seen.stored.len(), 25_001);
+        assert_eq!(seen.unacknowledged_max, 1_000);
+    });
+}
+
+#[tokio::test]
+async fn a_stopped_closed_loop_settles_what_it_took() {
+    let server = FakeServer::start().await;
+    let load = Load::new(LOAD, None);
+    let stop = async {
+        server.until("it goes", |seen| seen.fixes > 5_000).await;
+        load.stop.cancel();
+    };
+    let ((operation, _), ()) = tokio::join!(load.run(&server), stop);
+
+    let totals = operation.totals;
+    assert_eq!((totals.offered, totals.started), (totals.answered, totals.answered));
+    server.see(|seen| assert_eq!(seen.stored.len() as u64, totals.answered));
+}
+
+#[tokio::test]
+async fn a_server_without_the_service_fails_what_was_sent_and_counts_the_rest() {
+    let server = FakeServer::start().await;
+    let refusals = [(); 2].map(|()| Status::unimplemented("no such service"));
+    server.script.stream_refusals.lock().unwrap().extend(refusals);
+    let (operation, failures) = Load::new(LOAD, Some(schedule())).run(&server).await;
+
+    let totals = operation.totals;
+    assert_eq!((totals.offered, totals.answered), (3_000, 0));
+    assert!(totals.failed > 0 && totals.failed < 3_000, "{totals:?}");
+    adds_up(&operation);
+    assert_eq!(failures.len(), 2);
+}
