@@ -1,5 +1,7 @@
 //! Whole runs: an invented city for a while, or a recorded one to its end, with what came of every fix and order.
 
+mod recorded;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,28 +10,24 @@ use jiff::Timestamp;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::transport::Endpoint;
 
+pub(crate) use self::recorded::RecordedCity;
 use crate::Drivers;
 use crate::city::{self, Arrivals, CabFixes, CityOptions};
-use crate::clock::{SpeedError, TraceClock};
+use crate::clock::SpeedError;
 use crate::connections;
 use crate::customers::{Answer, Customers, CustomersOptions, Order};
 use crate::fleet::{AckLog, DueFix, Fleet, FleetOptions};
 use crate::stats::{Snapshot, Stats, Summary};
-use crate::trace::{BrokenLines, Locations, Ride, Rides, TraceError};
+use crate::trace::{BrokenLines, TraceError};
 
 /// How long after a cancellation the orders in flight may take to settle: the assignment window, a refund, and a margin.
 const WIND_DOWN: Duration = Duration::from_secs(30);
 
 /// How long to wait, at the end, for completions that were begun.
 const LAST_COMPLETIONS: Duration = Duration::from_secs(10);
-
-/// What a ride costs: a fare to start with, and so much for each metre as the crow flies.
-const FARE_CENTS: f64 = 350.0;
-const FARE_CENTS_PER_M: f64 = 0.25;
 
 /// A recorded city to play.
 #[derive(Debug, Clone)]
@@ -137,31 +135,13 @@ pub async fn run_trace(
     stats: Arc<Stats>,
     cancel: &CancellationToken,
 ) -> Result<RunReport, RunError> {
-    // Refused before the work of reading.
-    TraceClock::new(0, Timestamp::UNIX_EPOCH, Instant::now(), options.speed)?;
-    let (locations, rides) = read(&options).await?;
-    let mut broken_lines = locations.broken_lines().clone();
-    broken_lines.append(rides.broken_lines().clone());
-    let Some(first_fix) = locations.fixes().first().map(|fix| fix.recorded_at) else {
-        return Err(RunError::EmptyTrace {
-            file: options.locations,
-            first_broken: broken_lines.first.into_iter().next(),
-        });
-    };
+    let city = RecordedCity::read(options.locations, options.rides, options.speed).await?;
     reach(endpoint).await?;
 
-    let trace_start = rides
-        .rides()
-        .first()
-        .map_or(first_fix, |ride| ride.requested_at.min(first_fix));
     let started = Instant::now();
-    let clock = TraceClock::new(trace_start, Timestamp::now(), started, options.speed)?;
-    let drivers = Arc::clone(locations.drivers());
-    let streams: Arc<[usize]> = drivers.streams(options.fleet.streams).into();
-    let fixes = |stream| trace_fixes(Arc::clone(&locations), Arc::clone(&streams), stream, clock);
-    let orders = (1..)
-        .zip(rides.rides())
-        .map(|(number, ride)| trace_order(number, ride, clock));
+    let clock = city.clock(started, Timestamp::now())?;
+    let streams: Arc<[usize]> = city.drivers().streams(options.fleet.streams).into();
+    let fixes = |stream| city.fixes(&streams, stream, clock);
     let run = Run {
         endpoint,
         stats,
@@ -170,8 +150,13 @@ pub async fn run_trace(
         fleet: options.fleet,
         customers: options.customers,
     };
-    let report = run.finish(&drivers, fixes, orders, FleetEnd::AfterItsLastFix).await?;
-    Ok(RunReport { broken_lines, ..report })
+    let report = run
+        .finish(city.drivers(), fixes, city.orders(clock), FleetEnd::AfterItsLastFix)
+        .await?;
+    Ok(RunReport {
+        broken_lines: city.broken_lines,
+        ..report
+    })
 }
 
 /// When the fleet is sent home.
@@ -266,62 +251,6 @@ async fn reach(endpoint: &Endpoint) -> Result<(), RunError> {
         address: endpoint.uri().to_string(),
         source,
     })
-}
-
-async fn read(options: &TraceOptions) -> Result<(Arc<Locations>, Rides), RunError> {
-    let (locations, rides) = (options.locations.clone(), options.rides.clone());
-    let read = move || {
-        let locations = Locations::read(&locations)?;
-        let rides = rides.map(|file| Rides::read(&file)).transpose()?.unwrap_or_default();
-        Ok((Arc::new(locations), rides))
-    };
-    TaskTracker::new().spawn_blocking(read).await?
-}
-
-/// The fixes of the drivers that `stream` carries.
-fn trace_fixes(
-    locations: Arc<Locations>,
-    streams: Arc<[usize]>,
-    stream: usize,
-    clock: TraceClock,
-) -> impl Iterator<Item = DueFix> + Send + 'static {
-    let mut next = 0;
-    std::iter::from_fn(move || {
-        let left = locations.fixes().get(next..)?;
-        let ahead = left
-            .iter()
-            .position(|fix| streams.get(fix.driver as usize) == Some(&stream))?;
-        let fix = left.get(ahead)?;
-        next += ahead + 1;
-        Some(DueFix {
-            due: clock.due(fix.recorded_at),
-            driver: fix.driver,
-            lat_deg: fix.lat_deg,
-            lon_deg: fix.lon_deg,
-            recorded_at_micros: clock.unix_micros(fix.recorded_at),
-        })
-    })
-}
-
-/// A ride as an order. Each has a rider of its own: at 720 times its pace, a real rider would be stopped as a flood.
-fn trace_order(number: usize, ride: &Ride, clock: TraceClock) -> Order {
-    Order {
-        due: clock.due(ride.requested_at),
-        user_id: format!("rider-{number:06}"),
-        amount_cents: fare_cents(ride),
-        payment_method: "pm_card_visa",
-        pickup: ride.pickup,
-        drop_off: ride.drop_off,
-        ride: clock.span(ride.completed_at - ride.requested_at),
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "half way round the Earth costs 50,000 dollars"
-)]
-fn fare_cents(ride: &Ride) -> i64 {
-    (FARE_CENTS + FARE_CENTS_PER_M * ride.pickup.distance_m(ride.drop_off)) as i64
 }
 
 #[cfg(test)]

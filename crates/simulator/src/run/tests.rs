@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::*;
-use crate::Point;
 use crate::fake_server::FakeServer;
 use crate::trace::tests::{TraceFile, file};
 
@@ -226,24 +225,4 @@ async fn what_cannot_run_says_why_at_once() {
             ..
         }
     ));
-}
-
-#[test]
-fn a_longer_ride_costs_more() {
-    let at = Point {
-        lat_deg: 37.7,
-        lon_deg: -122.4,
-    };
-    let to = |east_m| Ride {
-        requested_at: 0,
-        completed_at: 60,
-        pickup: at,
-        drop_off: at.offset(east_m, 0.0),
-    };
-    assert_eq!(fare_cents(&to(0.0)), 350);
-    assert!(
-        (1_590..1_610).contains(&fare_cents(&to(5_000.0))),
-        "{}",
-        fare_cents(&to(5_000.0))
-    );
 }
