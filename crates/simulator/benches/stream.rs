@@ -130,7 +130,7 @@ fn main() {
             let fleet = Fleet::start(&server, options, &names, &stats, &CancellationToken::new(), source);
             fleet.finished().await.unwrap()
         });
-        let (cost, took) = (thread_time() - before, begun.elapsed());
+        let (cost, took) = (thread_time().saturating_sub(before), begun.elapsed());
         assert_eq!(report.acknowledged.distinct(), stats.snapshot().locations.sent);
         let each = cost / u32::try_from(fixes).unwrap();
         println!(

@@ -107,10 +107,7 @@ pub(crate) struct Lease {
 }
 
 impl Connections {
-    pub(crate) fn for_calls(endpoint: &Endpoint, calls_max: usize) -> Connections {
-        Connections::to(&Dial::from(endpoint), calls_max)
-    }
-
+    /// Enough for `calls_max`.
     pub(crate) fn to(server: &Dial, calls_max: usize) -> Connections {
         let more = calls_max.div_ceil(CALLS_PER_CONNECTION).saturating_sub(1);
         let connection = || Connection {
@@ -173,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_connection_is_not_given_more_calls() {
-        let connections = Connections::for_calls(&endpoint("127.0.0.1:1").unwrap(), 200);
+        let connections = Connections::to(&Dial::from(&endpoint("127.0.0.1:1").unwrap()), 200);
         let load = || {
             connections
                 .each()

@@ -1,6 +1,8 @@
 //! The customers: each order is placed at its own time, whatever became of the one before, and asked for until it is
 //! settled. An order that got a driver is completed when its ride is over.
 
+mod observer;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,9 +18,10 @@ use waybill_proto::order::v1 as pb;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 
 use crate::Point;
-use crate::connections::{Connections, Lease};
+use crate::connections::{Connections, Dial, Lease};
 pub use crate::retry::RetryPolicy;
 use crate::stats::Stats;
+pub(crate) use observer::Observer;
 
 /// How customers behave.
 #[derive(Debug, Clone, Copy)]
@@ -103,7 +106,7 @@ pub struct Customers {
 struct Shared {
     connections: Connections,
     retry: RetryPolicy,
-    stats: Arc<Stats>,
+    observer: Arc<dyn Observer>,
     /// Ends every call at once: the orders count as given up.
     abandon: CancellationToken,
     /// Leaves the rides that are not over yet on the road.
@@ -114,10 +117,15 @@ struct Shared {
 impl Customers {
     /// Customers of the server at `endpoint`. Nothing is connected yet.
     pub fn new(endpoint: &Endpoint, options: CustomersOptions, stats: Arc<Stats>) -> Customers {
+        Customers::watched(&Dial::from(endpoint), options, stats)
+    }
+
+    /// The same, for whoever wants to hear of their orders.
+    pub(crate) fn watched(server: &Dial, options: CustomersOptions, observer: Arc<dyn Observer>) -> Customers {
         let shared = Shared {
-            connections: Connections::for_calls(endpoint, options.in_flight_max),
+            connections: Connections::to(server, options.in_flight_max),
             retry: options.retry,
-            stats,
+            observer,
             abandon: CancellationToken::new(),
             rides_over: CancellationToken::new(),
             answers: Mutex::default(),
@@ -132,15 +140,20 @@ impl Customers {
 
     /// Places each order when it is due, until there are no more or `stop` is cancelled.
     pub async fn place_all(&self, orders: impl IntoIterator<Item = Order>, stop: &CancellationToken) {
-        for order in orders {
-            let placed = async {
-                tokio::time::sleep_until(order.due).await;
-                self.place(order).await;
-            };
-            if stop.run_until_cancelled(placed).await.is_none() {
-                return;
+        let mut orders = orders.into_iter();
+        for order in orders.by_ref() {
+            let due = order.due;
+            let came_due = stop.run_until_cancelled(tokio::time::sleep_until(due)).await.is_some();
+            if came_due || due <= Instant::now() {
+                self.shared.observer.scheduled(due);
+            }
+            if !came_due || stop.run_until_cancelled(self.place(order)).await.is_none() {
+                break;
             }
         }
+        let stopped_at = Instant::now();
+        let missed = orders.map(|order| order.due).take_while(|due| *due <= stopped_at);
+        missed.for_each(|due| self.shared.observer.scheduled(due));
     }
 
     /// Waits until every order is settled or given up.
@@ -168,29 +181,27 @@ impl Customers {
 
     /// Begins an order in a task of its own; waits only for room.
     async fn place(&self, order: Order) {
-        let permit = if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
-            permit
+        let (permit, waited) = if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
+            (permit, false)
         } else {
-            self.shared.stats.order_delayed();
+            self.shared.observer.delayed(order.due);
             // The semaphore is never closed; if it were, no order could be placed.
             let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else {
                 return;
             };
-            permit
+            (permit, true)
         };
-        self.shared.stats.order_placed();
+        self.shared.observer.placed(order.due, Instant::now(), waited);
         let (shared, rides) = (Arc::clone(&self.shared), self.rides.clone());
         self.orders.spawn(async move {
             let outcome = shared.settle(&order).await;
             let answered = Instant::now();
-            if let Some(answer) = outcome.answer() {
+            if let Some(answer) = outcome.as_ref().ok().and_then(Outcome::answer) {
                 shared.answers().push(answer);
             }
-            shared
-                .stats
-                .order_settled(&outcome, answered.saturating_duration_since(order.due));
+            shared.observer.settled(order.due, answered, outcome.as_ref());
             drop(permit);
-            if let Outcome::Succeeded { order_id, .. } = outcome {
+            if let Ok(Outcome::Succeeded { order_id, .. }) = outcome {
                 rides.spawn(async move { shared.ride(order_id, answered + order.ride).await });
             }
         });
@@ -220,7 +231,7 @@ impl Shared {
 
     /// Asks for one order until it is settled. The key is made once: however often the call is repeated, it is the
     /// same order, and the customer pays once.
-    async fn settle(&self, order: &Order) -> Outcome {
+    async fn settle(&self, order: &Order) -> Result<Outcome, Status> {
         let request = create_request(order, Uuid::now_v7());
         let create = |deadline| {
             let (lease, request) = (self.connections.lease(), request.clone());
@@ -238,11 +249,10 @@ impl Shared {
         };
         let answer = self
             .retry
-            .until_answered(&self.abandon, || self.stats.call_repeated(), create)
+            .until_answered(&self.abandon, || self.observer.call_repeated(), create)
             .await;
-        answer.unwrap_or_else(|status| {
+        answer.inspect_err(|status| {
             tracing::warn!(code = ?status.code(), message = status.message(), "gave up an order");
-            Outcome::GaveUp
         })
     }
 
@@ -264,16 +274,16 @@ impl Shared {
                 client.complete_order(request).await
             }
         };
-        match self
+        self.observer.completing(ends_at, Instant::now());
+        let answer = self
             .retry
-            .until_answered(&self.abandon, || self.stats.call_repeated(), complete)
-            .await
-        {
-            Ok(_) => self.stats.ride_completed(),
-            Err(status) => {
-                tracing::warn!(order_id, code = ?status.code(), message = status.message(), "gave up completing a ride");
-            }
+            .until_answered(&self.abandon, || self.observer.call_repeated(), complete)
+            .await;
+        if let Err(status) = &answer {
+            tracing::warn!(order_id, code = ?status.code(), message = status.message(), "gave up completing a ride");
         }
+        let answer = answer.as_ref().map(|_| ());
+        self.observer.completed(ends_at, Instant::now(), answer);
     }
 }
 

@@ -23,11 +23,11 @@ use tonic::transport::Endpoint;
 pub use ack_log::AckLog;
 use observer::Counted;
 pub(crate) use observer::Observer;
-use source::Scheduled;
-pub(crate) use source::Source;
+pub(crate) use source::{Scheduled, Source};
 pub(crate) use streams::Streams;
 
 use crate::Drivers;
+use crate::connections::Dial;
 use crate::retry::RetryPolicy;
 use crate::stats::Stats;
 
@@ -117,7 +117,7 @@ impl Fleet {
         };
         Fleet {
             drivers: Arc::clone(drivers),
-            streams: Streams::start(endpoint, options, drivers, stop, of_stream),
+            streams: Streams::start(&Dial::from(endpoint), options, drivers, stop, of_stream),
         }
     }
 

@@ -23,6 +23,8 @@ pub struct RetryPolicy {
     pub wait_first: Duration,
     /// The bound of every wait.
     pub wait_max: Duration,
+    /// Whether a call is made again at all. If not, its first answer is its last.
+    pub repeats: bool,
 }
 
 impl Default for RetryPolicy {
@@ -32,6 +34,7 @@ impl Default for RetryPolicy {
             give_up_after: Duration::from_mins(2),
             wait_first: Duration::from_millis(100),
             wait_max: Duration::from_secs(5),
+            repeats: true,
         }
     }
 }
@@ -60,6 +63,7 @@ impl RetryPolicy {
         let gives_up_at = Instant::now() + self.give_up_after;
         let mut failures = 0;
         loop {
+            let begun = Instant::now();
             let deadline = self
                 .call_deadline
                 .min(gives_up_at.saturating_duration_since(Instant::now()));
@@ -68,13 +72,15 @@ impl RetryPolicy {
                 .await;
             let status = match answered {
                 Some(Ok(Ok(answer))) => return Ok(answer),
+                // tonic's own timer, which may be the first of the two, says that the call was cancelled.
+                Some(Ok(Err(status))) if status.code() == Code::Cancelled && begun.elapsed() >= deadline => too_late(),
                 Some(Ok(Err(status))) => status,
-                Some(Err(_)) => Status::deadline_exceeded("no answer within the deadline"),
+                Some(Err(_)) => too_late(),
                 None => return Err(Status::cancelled("abandoned at the end of the run")),
             };
             failures += 1;
             let wait = self.wait(failures, Some(&status));
-            if !is_worth_repeating(&status) || Instant::now() + wait >= gives_up_at {
+            if !self.repeats || !is_worth_repeating(&status) || Instant::now() + wait >= gives_up_at {
                 return Err(status);
             }
             if abandon.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
@@ -83,6 +89,10 @@ impl RetryPolicy {
             retried();
         }
     }
+}
+
+fn too_late() -> Status {
+    Status::deadline_exceeded("no answer within the deadline")
 }
 
 /// Whether the same call may be answered otherwise next time. A status with a source was made on this side, out of a
@@ -153,6 +163,16 @@ mod tests {
             let (answer, retries) = repeat(RetryPolicy::default(), vec![status]).await;
             assert_eq!((answer.unwrap_err().code(), retries), (code, 0));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_without_repetition_takes_the_first_answer() {
+        let once = RetryPolicy {
+            repeats: false,
+            ..RetryPolicy::default()
+        };
+        let (answer, retries) = repeat(once, vec![Status::unavailable("")]).await;
+        assert_eq!((answer.unwrap_err().code(), retries), (Code::Unavailable, 0));
     }
 
     #[tokio::test(start_paused = true)]

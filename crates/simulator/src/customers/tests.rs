@@ -68,7 +68,7 @@ async fn an_order_is_repeated_with_its_key_until_it_is_settled() {
     ];
     server.script.create_refusals.lock().unwrap().extend(refusals);
 
-    let outcome = customers.shared.settle(&order(1)).await;
+    let outcome = customers.shared.settle(&order(1)).await.unwrap();
 
     let Outcome::Succeeded { driver_id, .. } = outcome else {
         panic!("{outcome:?}")
@@ -156,6 +156,12 @@ async fn an_order_beyond_the_bound_waits_and_is_counted() {
         server
             .until("two orders are with the server", |seen| seen.creates.len() == 2)
             .await;
+        let delayed = async {
+            while stats.snapshot().orders.delayed == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), delayed).await.unwrap();
         assert_eq!(stats.snapshot().orders.placed, 2);
         server.script.hold_orders.send_replace(false);
     };
@@ -188,7 +194,8 @@ async fn an_order_that_stays_refused_is_given_up() {
         .unwrap()
         .push_back(Status::new(Code::InvalidArgument, "no"));
     let calls = server.see(|seen| seen.creates.len());
-    assert_eq!(customers.shared.settle(&order(2)).await, Outcome::GaveUp);
+    let refused = customers.shared.settle(&order(2)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
     assert_eq!(
         server.see(|seen| seen.creates.len()),
         calls + 1,

@@ -21,10 +21,10 @@ pub(crate) trait Source: Send + 'static {
 }
 
 /// Fixes that know their times.
-pub(super) struct Scheduled<I: Iterator>(Peekable<I>);
+pub(crate) struct Scheduled<I: Iterator>(Peekable<I>);
 
 impl<I: Iterator<Item = DueFix>> Scheduled<I> {
-    pub(super) fn new(fixes: I) -> Scheduled<I> {
+    pub(crate) fn new(fixes: I) -> Scheduled<I> {
         Scheduled(fixes.peekable())
     }
 }

@@ -6,13 +6,13 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
-use tonic::transport::Endpoint;
 
 use super::FleetOptions;
 use super::lane::{self, Lane};
 use super::observer::Observer;
 use super::source::Source;
 use crate::Drivers;
+use crate::connections::Dial;
 
 /// Streams that are under way, and who watches each.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl<O: Observer> Streams<O> {
     /// Begins to stream. `of_stream` gives each stream, by number, the fixes of its drivers and who watches it; a driver
     /// must not be on two streams. They end after the last fix, or when `stop` is cancelled.
     pub(crate) fn start<S: Source>(
-        endpoint: &Endpoint,
+        server: &Dial,
         options: FleetOptions,
         drivers: &Arc<Drivers>,
         stop: &CancellationToken,
@@ -40,7 +40,7 @@ impl<O: Observer> Streams<O> {
         let tasks = TaskTracker::new();
         let start_lane = |number| {
             let (source, observer) = of_stream(number);
-            let lane = Lane::new(endpoint.connect_lazy(), options, Arc::clone(drivers), source, observer);
+            let lane = Lane::new(server.channel(), options, Arc::clone(drivers), source, observer);
             tasks.spawn(lane.run(stop.clone()))
         };
         Streams((0..options.streams.max(1)).map(start_lane).collect())

@@ -12,11 +12,9 @@ mod walk;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::transport::Endpoint;
 
 use self::source::{Closed, Limit, Open};
 use self::walk::Walks;
@@ -26,6 +24,7 @@ use super::rate::Schedule;
 use super::recorder::Recorder;
 use super::timeline::Timeline;
 use crate::Drivers;
+use crate::connections::Dial;
 use crate::fleet::{FleetOptions, Streams};
 use crate::retry::RetryPolicy;
 
@@ -39,10 +38,9 @@ const NEVER: Duration = Duration::from_hours(365 * 24);
 const REOPEN_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Fixes on streams, and who counts them.
-#[derive(Debug)]
 pub(crate) struct Ingest<'a> {
     /// The server.
-    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) server: &'a Dial,
     /// How many drivers, on how many streams.
     pub(crate) load: IngestLoad,
     /// When fixes are due; without it the loop is closed.
@@ -70,10 +68,7 @@ impl Ingest<'_> {
         let drivers: Drivers = (0..load.drivers.max(1)).map(name).collect();
         // A stream without a driver would have a part of the rate and nobody to report it.
         let streams = load.streams.clamp(1, drivers.len());
-        let (started, now) = (self.timeline.started(), Timestamp::now());
-        let started_at = now
-            .checked_sub(jiff::SignedDuration::try_from(started.elapsed()).unwrap_or_default())
-            .unwrap_or(now);
+        let (started, started_at) = (self.timeline.started(), self.timeline.started_at());
         let options = FleetOptions {
             window: load.window,
             batch: BATCH,
@@ -89,11 +84,11 @@ impl Ingest<'_> {
         let recorded = || Recorded::new(self.recorder.clone());
         let drivers = Arc::new(drivers);
         let streams = match self.schedule {
-            Some(schedule) => Streams::start(self.endpoint, options, &drivers, stop, |stream| {
+            Some(schedule) => Streams::start(self.server, options, &drivers, stop, |stream| {
                 let dues = schedule.lane(self.seed, number(stream), number(streams));
                 (Open::new(dues, started, walks(stream), limit(stream)), recorded())
             }),
-            None => Streams::start(self.endpoint, options, &drivers, stop, |stream| {
+            None => Streams::start(self.server, options, &drivers, stop, |stream| {
                 (Closed::new(started, walks(stream), limit(stream)), recorded())
             }),
         };
@@ -103,6 +98,13 @@ impl Ingest<'_> {
 
 fn number(of: usize) -> u32 {
     u32::try_from(of).unwrap_or(u32::MAX)
+}
+
+/// Tells the operator of streams that gave up: the report only has their numbers.
+pub(super) fn told(failures: &[Status]) {
+    for status in failures {
+        tracing::warn!(code = ?status.code(), message = status.message(), "a location stream gave up");
+    }
 }
 
 /// How streams of load go on when they break.

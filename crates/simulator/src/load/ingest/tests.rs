@@ -51,7 +51,7 @@ impl Load {
 
     async fn run(&self, server: &FakeServer) -> (Operation, Vec<Status>) {
         let ingest = Ingest {
-            endpoint: &server.endpoint,
+            server: &Dial::from(&server.endpoint),
             load: self.fixes,
             schedule: self.schedule.as_ref(),
             seed: 1,

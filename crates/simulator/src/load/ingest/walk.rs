@@ -103,7 +103,7 @@ impl Walker {
         let heading = toward(1.0);
         // The root spreads homes evenly over the disc.
         let out = random.random::<f64>().sqrt();
-        let speed = random.random_range(SPEED_MPS);
+        let mps = random.random_range(SPEED_MPS);
         let home = CENTRE.offset(home.0 * out, home.1 * out);
         let degrees = |east_m: f64, north_m: f64| {
             let there = home.offset(east_m, north_m);
@@ -113,7 +113,7 @@ impl Walker {
             driver,
             home: (home.lat_deg, home.lon_deg),
             away: (0.0, 0.0),
-            per_second: degrees(heading.0 * speed, heading.1 * speed),
+            per_second: degrees(heading.0 * mps, heading.1 * mps),
             away_max: degrees(AWAY_MAX_M, AWAY_MAX_M),
             at,
             recorded_at_micros: 0,
