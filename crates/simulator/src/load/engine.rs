@@ -16,19 +16,23 @@ use super::alarm::Clock;
 use super::call::Caller;
 use super::drive::{self, Calls, IN_FLIGHT_MAX, Limits};
 use super::guard;
+use super::ingest::{self, Ingest};
 use super::latencies::Latencies;
 use super::live::Live;
 use super::machine::machine;
 use super::nearby::{self, Nearby};
 use super::orders::{self, Orders};
-use super::plan::{Pace, Plan, Workload};
+use super::plan::{IngestLoad, Pace, Plan, Workload};
 use super::presence::Presence;
 use super::rate::Schedule;
 use super::recorder::Recorder;
 use super::report::{Latency, LoadReport};
 use super::settings::settings;
 use super::timeline::Timeline;
+use super::trace::{Playing, Recorders, Replay};
 use crate::connections::{Connections, Dial, reach};
+use crate::run::RunError;
+use crate::trace::BrokenLines;
 
 /// Why a run could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,9 @@ pub enum LoadError {
     /// The workload cannot be made at this pace.
     #[error("{0}")]
     Pace(&'static str),
+    /// The recorded city cannot be played.
+    #[error(transparent)]
+    Trace(#[from] RunError),
     /// A part of the generator panicked.
     #[error("the load generator failed")]
     Panicked(#[from] JoinError),
@@ -93,7 +100,11 @@ pub(super) async fn run_on(
         return nothing.report(now, &[]).await;
     };
     present?;
-    let run = Run::begin(plan, clock, live, stop);
+    let replay = match &plan.workload {
+        Workload::Trace(load) => Some(Replay::read(load).await?),
+        _ => None,
+    };
+    let mut run = Run::begin(plan, clock, live, stop);
     let (ended, recorders) = match &run.plan.workload {
         Workload::Orders(load) => {
             let orders = Orders::new(&caller, run.timeline(), load.drivers);
@@ -103,10 +114,20 @@ pub(super) async fn run_on(
             let nearby = Nearby::new(&caller, run.timeline(), *load, run.plan.seed);
             run.drive(nearby).await?
         }
-        Workload::Ingest(_) | Workload::Mixed(_) | Workload::Trace(_) => {
-            return Err(LoadError::Pace("fixes are not streamed by this build"));
+        Workload::Ingest(load) => run.ingest(server, *load).await?,
+        Workload::Trace(_) => match &replay {
+            Some(replay) => run.replay(server, replay).await?,
+            None => return Err(LoadError::Pace("a trace is read before it is played")),
+        },
+        Workload::Mixed(_) => {
+            return Err(LoadError::Pace(
+                "fixes, searches and orders at once are not made by this build",
+            ));
         }
     };
+    if let Some(replay) = replay {
+        run.broken_lines = replay.broken_lines().clone();
+    }
     run.report(ended, &recorders).await
 }
 
@@ -132,6 +153,8 @@ struct Run<'a> {
     stop: &'a CancellationToken,
     /// Of the arrivals, where they are scheduled.
     schedule: Option<Schedule>,
+    /// Of a recorded city.
+    broken_lines: BrokenLines,
     /// What watches the generator, until the end of the run.
     cpu: tokio::task::JoinHandle<guard::Cpu>,
     _ends: DropGuard,
@@ -156,6 +179,7 @@ impl<'a> Run<'a> {
             live,
             stop,
             schedule,
+            broken_lines: BrokenLines::default(),
             cpu,
             _ends: over.drop_guard(),
         }
@@ -176,6 +200,78 @@ impl<'a> Run<'a> {
             _ => return Err(LoadError::Pace("only a trace has a pace of its own")),
         };
         Ok((ended, recorders))
+    }
+
+    /// Streams fixes: when the last was due, and what was counted.
+    async fn ingest(&self, server: &Dial, load: IngestLoad) -> Result<(Instant, Vec<Recorder>), LoadError> {
+        if self.plan.pace == Pace::Recorded {
+            return Err(LoadError::Pace("only a trace has a pace of its own"));
+        }
+        let recorder = Recorder::new("fix", "fixes", self.timeline());
+        self.live
+            .begin(self.timeline(), self.expected(), std::slice::from_ref(&recorder));
+        let ingest = Ingest {
+            server,
+            load,
+            schedule: self.schedule.as_ref(),
+            seed: self.plan.seed,
+            count_max: self.plan.count_max,
+            deadline: self.plan.deadline,
+            resend: self.plan.retries,
+            timeline: self.timeline(),
+            recorder: &recorder,
+        };
+        let stop = self.limits.over.child_token();
+        let ends_early = self.plan.count_max.is_some();
+        let (ended, failures) = self.for_its_time(&stop, ends_early, ingest.run(&stop)).await;
+        ingest::told(&failures?);
+        Ok((ended, vec![recorder]))
+    }
+
+    /// Plays a recorded city: when it ended, and what was counted.
+    async fn replay(&self, server: &Dial, replay: &Replay) -> Result<(Instant, Vec<Recorder>), LoadError> {
+        if self.plan.pace != Pace::Recorded {
+            return Err(LoadError::Pace("a trace has a pace of its own"));
+        }
+        let stop = self.limits.over.child_token();
+        let recorders = Recorders::new(self.timeline());
+        let all = recorders.all(replay.orders());
+        self.live.begin(self.timeline(), None, &all);
+        let playing = Playing {
+            server,
+            timeline: self.timeline(),
+            recorders,
+            deadline: self.plan.deadline,
+            retries: self.plan.retries,
+        };
+        let (ended, failures) = self.for_its_time(&stop, true, replay.run(playing, &stop)).await;
+        ingest::told(&failures?);
+        Ok((ended, all))
+    }
+
+    /// Lets `work` go on until the time is over, at which it hears of `stop`, or for as long as it has something to do if
+    /// that `ends_early`. Returns when it was to make no more calls, and its outcome.
+    async fn for_its_time<T>(
+        &self,
+        stop: &CancellationToken,
+        ends_early: bool,
+        work: impl Future<Output = T>,
+    ) -> (Instant, T) {
+        let over = &self.limits.over;
+        let time = async {
+            over.run_until_cancelled(tokio::time::sleep_until(self.limits.ends_at))
+                .await;
+            stop.cancel();
+            Instant::now().min(self.limits.ends_at)
+        };
+        let work = async {
+            let outcome = work.await;
+            if ends_early {
+                over.cancel();
+            }
+            outcome
+        };
+        tokio::join!(time, work)
     }
 
     /// How long warm-up and load take. A run that ends by a count ends when it ends.
@@ -214,8 +310,8 @@ impl<'a> Run<'a> {
             machine: machine(),
             generator: guard::generator(cpu, &late.latency(), &first),
             operations,
-            broken_lines: 0,
-            first_broken_lines: Vec::new(),
+            broken_lines: self.broken_lines.count,
+            first_broken_lines: self.broken_lines.first,
         })
     }
 }

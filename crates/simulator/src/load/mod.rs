@@ -23,6 +23,7 @@ pub mod recorder;
 pub mod report;
 mod settings;
 pub mod timeline;
+mod trace;
 
 pub use engine::{LoadError, run};
 pub use live::{Live, LiveSnapshot};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::rate::StageSpan;
@@ -10,6 +11,7 @@ use super::rate::StageSpan;
 #[derive(Debug, Clone)]
 pub struct Timeline {
     started: Instant,
+    started_at: Timestamp,
     warm_up: Duration,
     stages: Vec<StageSpan>,
 }
@@ -26,8 +28,13 @@ pub(super) struct Moment {
 impl Timeline {
     /// A run that starts with its warm-up at `started`; the stages are those of a [`super::rate::Schedule`].
     pub fn new(started: Instant, warm_up: Duration, stages: &[StageSpan]) -> Timeline {
+        // Of two clocks read one after the other, the one that is shifted to fit the other.
+        let (now, now_at) = (Instant::now(), Timestamp::now());
+        let shift = |span| SignedDuration::try_from(span).unwrap_or_default();
+        let since = shift(now.saturating_duration_since(started)) - shift(started.saturating_duration_since(now));
         Timeline {
             started,
+            started_at: now_at.checked_sub(since).unwrap_or(now_at),
             warm_up,
             stages: stages.to_vec(),
         }
@@ -36,6 +43,11 @@ impl Timeline {
     /// When the warm-up began.
     pub fn started(&self) -> Instant {
         self.started
+    }
+
+    /// When the warm-up began by the wall clock.
+    pub fn started_at(&self) -> Timestamp {
+        self.started_at
     }
 
     /// How long the warm-up is.

@@ -98,6 +98,11 @@ impl RecordedCity {
         })
     }
 
+    /// Whether anything is ordered.
+    pub(crate) fn has_rides(&self) -> bool {
+        !self.rides.rides().is_empty()
+    }
+
     /// The rides, as orders.
     pub(crate) fn orders(&self, clock: TraceClock) -> impl Iterator<Item = Order> {
         (1..)
