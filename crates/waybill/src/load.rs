@@ -15,7 +15,7 @@ use crate::load_plan::plan;
 use crate::load_screen::view;
 use crate::load_shown::table;
 use crate::screen::Screen;
-use crate::{Failure, signals};
+use crate::{Failure, replay, signals};
 
 /// Standard output, as a file's name.
 const STANDARD_OUTPUT: &str = "-";
@@ -57,6 +57,7 @@ pub async fn run(args: LoadArgs) -> Result<(), Failure> {
 
 fn refused(error: LoadError) -> Failure {
     match error {
+        LoadError::Trace(error) => replay::refused(error),
         LoadError::Pace(_) => Failure::Usage(error.to_string()),
         LoadError::Unreachable { .. } | LoadError::Drivers(_) | LoadError::Panicked(_) => Failure::unavailable(error),
     }

@@ -22,19 +22,14 @@ const WINDOW: usize = 2_000;
 /// Drivers asked for in a search: as many as the server looks at for an order.
 const NEAREST: u32 = 8;
 
-/// An order holds its driver for as long as it takes. Two seconds are far above what a server in health needs; there are
-/// never fewer than a few places, nor more than are kept fresh with ease.
-const ORDER_SECONDS: f64 = 2.0;
-const DRIVERS_OF_ORDERS: (f64, f64) = (200.0, 50_000.0);
-const DRIVERS_PER_CALLER: f64 = 8.0;
-
 /// The flags of the run itself, and its plan.
 pub fn plan(command: LoadCommand) -> Result<(RunFlags, Plan), Failure> {
     let (run, pace, workload) = match command {
         LoadCommand::Orders(flags) => {
             let pace = pace(&flags.pace, flags.callers.callers)?;
-            let drivers = flags.drivers.unwrap_or_else(|| drivers_for(pace));
-            let workload = Workload::Orders(OrdersLoad { drivers });
+            let enough = OrdersLoad::for_pace(pace);
+            let load = flags.drivers.map_or(enough, |drivers| OrdersLoad { drivers });
+            let workload = Workload::Orders(load);
             (flags.run, Some((flags.pace, pace)), workload)
         }
         LoadCommand::Ingest(flags) => {
@@ -127,27 +122,6 @@ fn ingest(flags: &StreamFlags, drivers: u32) -> IngestLoad {
         gather: flags.gather,
         window: WINDOW,
     }
-}
-
-/// Enough drivers for the orders that are under way at one time.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "within the bounds"
-)]
-fn drivers_for(pace: Pace) -> u32 {
-    let drivers = match pace {
-        Pace::Open { rate, .. } => {
-            let rate_max = match rate {
-                Rate::Constant(rate) => rate,
-                Rate::Ramp { from, to } | Rate::Stairs { from, to, .. } => from.max(to),
-            };
-            ORDER_SECONDS * rate_max
-        }
-        Pace::Closed { callers } => DRIVERS_PER_CALLER * f64::from(u32::try_from(callers).unwrap_or(u32::MAX)),
-        Pace::Recorded => 0.0,
-    };
-    drivers.clamp(DRIVERS_OF_ORDERS.0, DRIVERS_OF_ORDERS.1).ceil() as u32
 }
 
 fn number(flag: u32) -> usize {

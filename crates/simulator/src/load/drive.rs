@@ -66,6 +66,14 @@ impl Limits {
         }
     }
 
+    /// The same limits for calls that are not counted.
+    pub(super) fn uncounted(&self) -> Limits {
+        Limits {
+            left: None,
+            ..self.clone()
+        }
+    }
+
     /// Takes one call from those that were asked for; false, and the end of the driving, when none is left.
     pub(super) fn take(&self, due: Instant) -> bool {
         let (true, Some(left)) = (due >= self.timeline.measured_from(), &self.left) else {

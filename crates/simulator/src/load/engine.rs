@@ -22,7 +22,7 @@ use super::live::Live;
 use super::machine::machine;
 use super::nearby::{self, Nearby};
 use super::orders::{self, Orders};
-use super::plan::{IngestLoad, Pace, Plan, Workload};
+use super::plan::{Arrivals, IngestLoad, MixedLoad, NearbyLoad, OrdersLoad, Pace, Plan, Rate, Workload};
 use super::presence::Presence;
 use super::rate::Schedule;
 use super::recorder::Recorder;
@@ -111,7 +111,7 @@ pub(super) async fn run_on(
             run.drive(orders).await?
         }
         Workload::Nearby(load) => {
-            let nearby = Nearby::new(&caller, run.timeline(), *load, run.plan.seed);
+            let nearby = Nearby::new(&caller, run.timeline(), *load, nearby::CITY, run.plan.seed);
             run.drive(nearby).await?
         }
         Workload::Ingest(load) => run.ingest(server, *load).await?,
@@ -119,11 +119,7 @@ pub(super) async fn run_on(
             Some(replay) => run.replay(server, replay).await?,
             None => return Err(LoadError::Pace("a trace is read before it is played")),
         },
-        Workload::Mixed(_) => {
-            return Err(LoadError::Pace(
-                "fixes, searches and orders at once are not made by this build",
-            ));
-        }
+        Workload::Mixed(load) => run.mixed(server, &caller, *load).await?,
     };
     if let Some(replay) = replay {
         run.broken_lines = replay.broken_lines().clone();
@@ -136,12 +132,19 @@ async fn put_drivers(plan: &Plan, caller: &Caller, stay: &CancellationToken) -> 
     let places = match &plan.workload {
         Workload::Orders(load) => orders::drivers(load.drivers),
         Workload::Nearby(load) => nearby::drivers(load.drivers, plan.seed),
-        Workload::Ingest(_) | Workload::Mixed(_) | Workload::Trace(_) => Vec::new(),
+        Workload::Mixed(load) => orders::drivers(OrdersLoad::for_pace(plan.pace.times(load.orders_share)).drivers),
+        Workload::Ingest(_) | Workload::Trace(_) => Vec::new(),
     };
     let presence = Arc::new(Presence::new(places, caller));
     presence.put().await.map_err(LoadError::Drivers)?;
     TaskTracker::new().spawn(presence.keep_fresh(stay.clone()));
     Ok(())
+}
+
+impl Plan {
+    fn schedule(&self, arrivals: Arrivals, rate: Rate) -> Schedule {
+        Schedule::new(rate, arrivals, self.warm_up, self.duration)
+    }
 }
 
 /// A run whose clock has started.
@@ -163,7 +166,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn begin(plan: Plan, clock: Clock, live: &'a Live, stop: &'a CancellationToken) -> Run<'a> {
         let schedule = match plan.pace {
-            Pace::Open { arrivals, rate } => Some(Schedule::new(rate, arrivals, plan.warm_up, plan.duration)),
+            Pace::Open { arrivals, rate } => Some(plan.schedule(arrivals, rate)),
             Pace::Closed { .. } | Pace::Recorded => None,
         };
         let started = Instant::now();
@@ -210,6 +213,52 @@ impl<'a> Run<'a> {
         let recorder = Recorder::new("fix", "fixes", self.timeline());
         self.live
             .begin(self.timeline(), self.expected(), std::slice::from_ref(&recorder));
+        let (ended, failures) = self.stream(server, load, &recorder).await;
+        ingest::told(&failures?);
+        Ok((ended, vec![recorder]))
+    }
+
+    /// Streams fixes, searches and orders at once, each at its share of the rate.
+    async fn mixed(
+        &self,
+        server: &Dial,
+        caller: &Caller,
+        load: MixedLoad,
+    ) -> Result<(Instant, Vec<Recorder>), LoadError> {
+        let (timeline, seed) = (self.timeline(), self.plan.seed);
+        let schedule = |share| match self.plan.pace.times(share) {
+            Pace::Open { arrivals, rate } => Ok(self.plan.schedule(arrivals, rate)),
+            _ => Err(LoadError::Pace("the shares of a mixed load are those of a rate")),
+        };
+        let (orders_due, searches_due) = (schedule(load.orders_share)?, schedule(load.nearby_share)?);
+        let fixes = Recorder::new("fix", "fixes", timeline);
+        let drivers = OrdersLoad::for_pace(self.plan.pace.times(load.orders_share)).drivers;
+        let orders = Arc::new(Orders::new(caller, timeline, drivers));
+        let search = NearbyLoad {
+            drivers: 0,
+            ..NearbyLoad::default()
+        };
+        let nearby = Arc::new(Nearby::new(caller, timeline, search, ingest::CITY, seed));
+        let all = [vec![fixes.clone()], orders.recorders(), nearby.recorders()].concat();
+        self.live.begin(timeline, self.expected(), &all);
+        // A count is one of fixes. Neighbouring seeds, or the three would arrive together.
+        let limits = self.limits.uncounted();
+        let ((ended, failures), _, _) = tokio::join!(
+            self.stream(server, load.ingest, &fixes),
+            drive::open(&limits, &orders_due, seed.wrapping_add(1), orders),
+            drive::open(&limits, &searches_due, seed.wrapping_add(2), nearby),
+        );
+        ingest::told(&failures?);
+        Ok((ended, all))
+    }
+
+    /// Streams fixes for the time of the run.
+    async fn stream(
+        &self,
+        server: &Dial,
+        load: IngestLoad,
+        recorder: &Recorder,
+    ) -> (Instant, Result<Vec<Status>, JoinError>) {
         let ingest = Ingest {
             server,
             load,
@@ -219,13 +268,11 @@ impl<'a> Run<'a> {
             deadline: self.plan.deadline,
             resend: self.plan.retries,
             timeline: self.timeline(),
-            recorder: &recorder,
+            recorder,
         };
         let stop = self.limits.over.child_token();
         let ends_early = self.plan.count_max.is_some();
-        let (ended, failures) = self.for_its_time(&stop, ends_early, ingest.run(&stop)).await;
-        ingest::told(&failures?);
-        Ok((ended, vec![recorder]))
+        self.for_its_time(&stop, ends_early, ingest.run(&stop)).await
     }
 
     /// Plays a recorded city: when it ended, and what was counted.

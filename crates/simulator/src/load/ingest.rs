@@ -19,6 +19,7 @@ use tonic::Status;
 use self::source::{Closed, Limit, Open};
 use self::walk::Walks;
 use super::fixes::Recorded;
+use super::nearby::Area;
 use super::plan::IngestLoad;
 use super::rate::Schedule;
 use super::recorder::Recorder;
@@ -95,6 +96,12 @@ impl Ingest<'_> {
         Ok(streams.ended().await?.failures)
     }
 }
+
+/// Where the drivers are.
+pub(super) const CITY: Area = Area {
+    middle: walk::CENTRE,
+    side_m: 2.0 * walk::CITY_RADIUS_M,
+};
 
 fn number(of: usize) -> u32 {
     u32::try_from(of).unwrap_or(u32::MAX)

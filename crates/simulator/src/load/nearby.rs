@@ -16,27 +16,38 @@ use super::recorder::Recorder;
 use super::timeline::Timeline;
 use crate::Point;
 
-/// The city: a square out at sea, with sides as long as those of a large town.
-const MIDDLE: Point = Point {
-    lat_deg: 0.25,
-    lon_deg: -120.25,
+/// A square on the map.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Area {
+    pub(super) middle: Point,
+    pub(super) side_m: f64,
+}
+
+/// The city: out at sea, and as large as a large town.
+pub(super) const CITY: Area = Area {
+    middle: Point {
+        lat_deg: 0.25,
+        lon_deg: -120.25,
+    },
+    side_m: 20_000.0,
 };
-const SIDE_M: f64 = 20_000.0;
 
 /// The searches.
 #[derive(Debug)]
 pub(super) struct Nearby {
     caller: Caller,
     load: NearbyLoad,
+    area: Area,
     random: Mutex<StdRng>,
     searched: Recorder,
 }
 
 impl Nearby {
-    pub(super) fn new(caller: &Caller, timeline: &Timeline, load: NearbyLoad, seed: u64) -> Nearby {
+    pub(super) fn new(caller: &Caller, timeline: &Timeline, load: NearbyLoad, area: Area, seed: u64) -> Nearby {
         Nearby {
             caller: caller.clone(),
             load,
+            area,
             random: Mutex::new(StdRng::seed_from_u64(seed)),
             searched: Recorder::new("SearchDrivers", "searches", timeline),
         }
@@ -54,7 +65,10 @@ impl Calls for Nearby {
 
     async fn call(self: Arc<Self>, due: Instant) {
         // Chance is whole whoever panicked beside it.
-        let near = anywhere(&mut self.random.lock().unwrap_or_else(PoisonError::into_inner));
+        let near = {
+            let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+            self.area.anywhere(&mut random)
+        };
         self.searched.started(due, Instant::now());
         let answer = self.caller.call(|lease, deadline| {
             let message = SearchDriversRequest {
@@ -78,10 +92,12 @@ impl Calls for Nearby {
 /// Where the drivers are.
 pub(super) fn drivers(count: u32, seed: u64) -> Vec<Point> {
     let mut random = StdRng::seed_from_u64(seed);
-    (0..count).map(|_| anywhere(&mut random)).collect()
+    (0..count).map(|_| CITY.anywhere(&mut random)).collect()
 }
 
-fn anywhere(random: &mut StdRng) -> Point {
-    let mut within = || SIDE_M * (random.random::<f64>() - 0.5);
-    MIDDLE.offset(within(), within())
+impl Area {
+    fn anywhere(&self, random: &mut StdRng) -> Point {
+        let mut within = || self.side_m * (random.random::<f64>() - 0.5);
+        self.middle.offset(within(), within())
+    }
 }

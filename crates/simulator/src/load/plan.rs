@@ -61,6 +61,33 @@ pub struct OrdersLoad {
     pub drivers: u32,
 }
 
+/// An order holds its driver for as long as it takes. Two seconds are far above what a server in health needs; there are
+/// never fewer than a few places, nor more than are kept fresh with ease.
+const ORDER_SECONDS: f64 = 2.0;
+const DRIVERS_OF_ORDERS: (f64, f64) = (200.0, 50_000.0);
+const DRIVERS_PER_CALLER: f64 = 8.0;
+
+impl OrdersLoad {
+    /// Enough drivers for the orders that are under way at one time.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "within the bounds"
+    )]
+    pub fn for_pace(pace: Pace) -> OrdersLoad {
+        let drivers = match pace {
+            Pace::Open { rate, .. } => ORDER_SECONDS * rate.max(),
+            Pace::Closed { callers } => DRIVERS_PER_CALLER * callers as f64,
+            Pace::Recorded => 0.0,
+        };
+        let drivers = drivers.clamp(DRIVERS_OF_ORDERS.0, DRIVERS_OF_ORDERS.1).ceil();
+        OrdersLoad {
+            drivers: drivers as u32,
+        }
+    }
+}
+
 /// The parameters of `ingest`.
 #[derive(Debug, Clone, Copy)]
 pub struct IngestLoad {
@@ -83,6 +110,17 @@ pub struct NearbyLoad {
     pub radius_m: f64,
     /// Drivers asked for.
     pub count: u32,
+}
+
+impl Default for NearbyLoad {
+    /// As far and as many as the server looks at for an order, and a small town of drivers.
+    fn default() -> NearbyLoad {
+        NearbyLoad {
+            drivers: 1_000,
+            radius_m: 5_000.0,
+            count: 8,
+        }
+    }
 }
 
 /// The parameters of `mixed`.
@@ -129,6 +167,20 @@ pub enum Pace {
     Recorded,
 }
 
+impl Pace {
+    /// So many calls for each one of this pace. One that has no rate stays as it is.
+    #[must_use]
+    pub fn times(self, share: f64) -> Pace {
+        match self {
+            Pace::Open { arrivals, rate } => Pace::Open {
+                arrivals,
+                rate: rate.times(share),
+            },
+            pace => pace,
+        }
+    }
+}
+
 /// How arrivals are spaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -160,4 +212,31 @@ pub enum Rate {
         /// How long a stage is. There are as many as fit into the duration, two at least.
         step: Duration,
     },
+}
+
+impl Rate {
+    /// The highest that it gets.
+    pub fn max(self) -> f64 {
+        match self {
+            Rate::Constant(rate) => rate,
+            Rate::Ramp { from, to } | Rate::Stairs { from, to, .. } => from.max(to),
+        }
+    }
+
+    /// So many calls for each one of this rate.
+    #[must_use]
+    pub fn times(self, share: f64) -> Rate {
+        match self {
+            Rate::Constant(rate) => Rate::Constant(rate * share),
+            Rate::Ramp { from, to } => Rate::Ramp {
+                from: from * share,
+                to: to * share,
+            },
+            Rate::Stairs { from, to, step } => Rate::Stairs {
+                from: from * share,
+                to: to * share,
+                step,
+            },
+        }
+    }
 }

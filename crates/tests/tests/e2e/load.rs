@@ -112,6 +112,46 @@ async fn searches_under_load_find_the_drivers_that_were_put_there() {
     assert_eq!(found.drivers.len(), 50, "drivers of the load are on the map");
 }
 
+/// Each kind of call has its share of the rate of the fixes, and none of them waits for another.
+#[tokio::test]
+async fn fixes_searches_and_orders_are_made_at_once_at_their_shares() {
+    let rig = Rig::start().await;
+    let run = [
+        "mixed",
+        "--rate",
+        "200",
+        "--arrivals",
+        "constant",
+        "--for",
+        "3s",
+        "--warm-up",
+        "1s",
+    ];
+    let shares = [
+        "--orders-share",
+        "0.05",
+        "--nearby-share",
+        "0.1",
+        "--drivers",
+        "100",
+        "--streams",
+        "2",
+    ];
+    let (ended, report) = load(&rig.grpc_addr(), &[&run[..], &shares].concat()).await;
+
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    for (name, calls) in [
+        ("fix", 600),
+        ("order", 30),
+        ("CreateOrder", 30),
+        ("CompleteOrder", 30),
+        ("SearchDrivers", 60),
+    ] {
+        assert_eq!(all_answered(&report, name), calls, "{name}");
+    }
+    assert_eq!(report["settings"]["orders-share"], "0.05");
+}
+
 /// An order that was paid back because nobody came is an answer, and no success.
 #[tokio::test]
 async fn orders_that_find_no_driver_are_told_by_their_status() {
@@ -231,6 +271,9 @@ async fn what_cannot_be_run_is_said_in_one_line_that_names_the_flag() {
             );
         }
     }
+    let closed = waybill(&["load", "mixed"], &[]).await;
+    assert_eq!(closed.status, USAGE, "{closed:?}");
+    assert!(closed.stderr.contains("--rate"), "{}", closed.stderr);
     // The parser of the command line has a few lines more.
     for (flag, value) in [
         ("--rate", "0"),

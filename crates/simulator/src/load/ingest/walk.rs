@@ -11,13 +11,13 @@ use crate::Point;
 use crate::fleet::DueFix;
 
 /// San Francisco, as in an invented city.
-const CENTRE: Point = Point {
+pub(super) const CENTRE: Point = Point {
     lat_deg: 37.7749,
     lon_deg: -122.4194,
 };
 
 /// How far from the centre homes are.
-const CITY_RADIUS_M: f64 = 5_000.0;
+pub(super) const CITY_RADIUS_M: f64 = 5_000.0;
 
 /// How far from its home a driver goes, north or east, before it turns.
 const AWAY_MAX_M: f64 = 500.0;
