@@ -15,7 +15,7 @@ const UNAVAILABLE: Option<i32> = Some(69);
 const NOTHING_ANSWERED: Option<i32> = Some(1);
 
 /// Runs load on `address` and reads what it measured.
-async fn load(address: &str, args: &[&str]) -> (Ended, Value) {
+pub async fn load(address: &str, args: &[&str]) -> (Ended, Value) {
     let run = ["load", args[0], "--grpc-addr", address, "--json", "-"];
     let ended = waybill(&[&run[..], &args[1..]].concat(), &[]).await;
     let report = serde_json::from_str(&ended.stdout);
@@ -25,7 +25,7 @@ async fn load(address: &str, args: &[&str]) -> (Ended, Value) {
 
 /// One operation of a report.
 #[track_caller]
-fn operation<'a>(report: &'a Value, name: &str) -> &'a Value {
+pub fn operation<'a>(report: &'a Value, name: &str) -> &'a Value {
     let operations = report["operations"].as_array().unwrap();
     let found = operations.iter().find(|operation| operation["name"] == name);
     found.unwrap_or_else(|| panic!("no {name} in {report}"))
@@ -33,7 +33,7 @@ fn operation<'a>(report: &'a Value, name: &str) -> &'a Value {
 
 /// Every call was answered, and every count of it adds up to the same.
 #[track_caller]
-fn all_answered(report: &Value, name: &str) -> u64 {
+pub fn all_answered(report: &Value, name: &str) -> u64 {
     let operation = operation(report, name);
     let totals = &operation["totals"];
     let answered = totals["answered"].as_u64().unwrap();

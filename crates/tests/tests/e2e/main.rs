@@ -23,6 +23,7 @@ mod fleet;
 mod kill;
 mod lanes;
 mod load;
+mod load_fixes;
 mod locations;
 mod locations_history;
 mod locations_limits;
