@@ -1,13 +1,16 @@
-//! What one fix costs this side: a fleet against a server that acknowledges every message at once and stores nothing.
+//! What one fix costs this side: a fleet, and a load of fixes in either loop, against a server that acknowledges every
+//! message at once and stores nothing.
 //!
-//! The fleet has one thread to itself, and the time that the system charges to this thread is what is told. It holds
+//! Each has one thread to itself, and the time that the system charges to this thread is what is told. It holds
 //! all of the client's work: taking the fix, the message, HTTP/2, and the calls of the system.
 //!
-//! `cargo bench -p waybill-simulator --bench stream`; `BENCH_FIXES`, `BENCH_STREAMS`, `BENCH_DRIVERS`.
+//! `cargo bench -p waybill-simulator --bench stream`; `BENCH_FIXES`, `BENCH_STREAMS`, `BENCH_DRIVERS`, `BENCH_RATE`.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a measurement, not a product: whatever is not as it should be ends it"
 )]
@@ -30,9 +33,11 @@ use waybill_proto::location::v1::location_service_server::{LocationService, Loca
 use waybill_proto::location::v1::{
     ReportLocationsRequest, ReportLocationsResponse, StreamLocationsRequest, StreamLocationsResponse,
 };
-use waybill_simulator::Drivers;
 use waybill_simulator::fleet::{DueFix, Fleet, FleetOptions};
+use waybill_simulator::load::plan::{Arrivals, IngestLoad, Pace, Plan, Rate, Workload};
+use waybill_simulator::load::{Live, run};
 use waybill_simulator::stats::Stats;
+use waybill_simulator::{Drivers, Endpoint};
 
 struct AtOnce;
 
@@ -97,45 +102,96 @@ fn thread_time() -> Duration {
     Duration::from_nanos(nanos.expect("nanoseconds"))
 }
 
-fn main() {
-    let fixes = setting("BENCH_FIXES", 2_000_000);
-    let streams = setting("BENCH_STREAMS", 4);
-    let drivers = setting("BENCH_DRIVERS", 1_000);
-    let server = waybill_simulator::endpoint(&serve().to_string()).unwrap();
+/// Tells what `work` cost, which answers how many fixes it streamed.
+fn measure(name: &str, work: impl Future<Output = u64>) {
+    let (begun, before) = (Instant::now(), thread_time());
+    let fixes = one_thread().block_on(work);
+    let (cost, took) = (thread_time().saturating_sub(before), begun.elapsed());
+    let each = cost.div_f64(u32::try_from(fixes).unwrap().into());
+    println!(
+        "{name}: {fixes} fixes in {took:.2?}, {cost:.2?} of one core: {each:?} a fix, {:.0} fixes/s a core",
+        1.0 / each.as_secs_f64()
+    );
+}
+
+/// A fleet whose fixes are all due at once.
+async fn fleet(server: &Endpoint, fixes: u64, streams: u64, drivers: u64) -> u64 {
     let names = Arc::new(
         (0..drivers)
             .map(|number| format!("driver-{number:06}"))
             .collect::<Drivers>(),
     );
-    for round in 0..3 {
-        let due = Instant::now();
-        let source = move |stream: usize| {
-            let stream = stream as u64;
-            (0..fixes / streams).map(move |number| DueFix {
-                due,
-                driver: u32::try_from((number * streams + stream) % drivers).unwrap(),
-                lat_deg: 37.7749,
-                lon_deg: -122.4194,
-                recorded_at_micros: 1_700_000_000_000_000 + i64::try_from(number).unwrap(),
-            })
-        };
-        let options = FleetOptions {
-            streams: usize::try_from(streams).unwrap(),
-            window: 2_000,
-            ..FleetOptions::default()
-        };
-        let stats = Arc::new(Stats::default());
-        let (begun, before) = (Instant::now(), thread_time());
-        let report = one_thread().block_on(async {
-            let fleet = Fleet::start(&server, options, &names, &stats, &CancellationToken::new(), source);
-            fleet.finished().await.unwrap()
-        });
-        let (cost, took) = (thread_time().saturating_sub(before), begun.elapsed());
-        assert_eq!(report.acknowledged.distinct(), stats.snapshot().locations.sent);
-        let each = cost / u32::try_from(fixes).unwrap();
-        println!(
-            "round {round}: {fixes} fixes in {took:.2?}, {cost:.2?} of one core: {each:?} a fix, {:.0} fixes/s a core",
-            1.0 / each.as_secs_f64()
+    let due = Instant::now();
+    let source = move |stream: usize| {
+        let stream = stream as u64;
+        (0..fixes / streams).map(move |number| DueFix {
+            due,
+            driver: u32::try_from((number * streams + stream) % drivers).unwrap(),
+            lat_deg: 37.7749,
+            lon_deg: -122.4194,
+            recorded_at_micros: 1_700_000_000_000_000 + i64::try_from(number).unwrap(),
+        })
+    };
+    let options = FleetOptions {
+        streams: usize::try_from(streams).unwrap(),
+        window: 2_000,
+        ..FleetOptions::default()
+    };
+    let stats = Arc::new(Stats::default());
+    let fleet = Fleet::start(server, options, &names, &stats, &CancellationToken::new(), source);
+    let report = fleet.finished().await.unwrap();
+    assert_eq!(report.acknowledged.distinct(), fixes);
+    fixes
+}
+
+/// A load of fixes.
+async fn load(server: &Endpoint, pace: Pace, fixes: u64, streams: u64, drivers: u64) -> u64 {
+    let load = IngestLoad {
+        drivers: u32::try_from(drivers).unwrap(),
+        streams: usize::try_from(streams).unwrap(),
+        gather: Duration::from_millis(10),
+        window: 2_000,
+    };
+    let plan = Plan {
+        workload: Workload::Ingest(load),
+        pace,
+        warm_up: Duration::ZERO,
+        duration: Duration::from_mins(10),
+        count_max: Some(fixes),
+        deadline: Duration::from_secs(10),
+        retries: false,
+        seed: 1,
+    };
+    let report = run(plan, server, &Live::default(), &CancellationToken::new())
+        .await
+        .unwrap();
+    let [operation] = &report.operations[..] else {
+        panic!("one operation")
+    };
+    println!(
+        "  {:.2?}, late p99 {:.2} ms",
+        operation.latency, report.generator.late_p99_ms
+    );
+    assert_eq!(operation.totals.answered, fixes);
+    fixes
+}
+
+fn main() {
+    let fixes = setting("BENCH_FIXES", 2_000_000);
+    let streams = setting("BENCH_STREAMS", 4);
+    let drivers = setting("BENCH_DRIVERS", 1_000);
+    let rate = u32::try_from(setting("BENCH_RATE", 100_000)).unwrap();
+    let server = waybill_simulator::endpoint(&serve().to_string()).unwrap();
+    let open = Pace::Open {
+        arrivals: Arrivals::Poisson,
+        rate: Rate::Constant(rate.into()),
+    };
+    for _ in 0..3 {
+        measure("fleet", fleet(&server, fixes, streams, drivers));
+        measure(
+            "closed",
+            load(&server, Pace::Closed { callers: 0 }, fixes, streams, drivers),
         );
+        measure("open", load(&server, open, fixes, streams, drivers));
     }
 }
