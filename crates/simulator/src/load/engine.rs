@@ -46,9 +46,10 @@ pub enum LoadError {
         #[source]
         source: tonic::transport::Error,
     },
-    /// The drivers that the load needs could not be put onto the map.
-    #[error("the server does not take the drivers of the load: {}", .0.message())]
-    Drivers(#[source] Status),
+    /// The drivers that the load needs could not be put onto the map. The status is told in the text: its own has the
+    /// code around it, for programs.
+    #[error("the server does not take the drivers of the load: {}", said(.0))]
+    Drivers(Status),
     /// The workload cannot be made at this pace.
     #[error("{0}")]
     Pace(&'static str),
@@ -58,6 +59,14 @@ pub enum LoadError {
     /// A part of the generator panicked.
     #[error("the load generator failed")]
     Panicked(#[from] JoinError),
+}
+
+/// What a server said, or what its code means where it said nothing.
+fn said(status: &Status) -> &str {
+    match status.message() {
+        "" => status.code().description(),
+        message => message,
+    }
 }
 
 /// Makes the load of `plan` on the server at `endpoint`. `stop` ends it early: then no more calls are made, those under

@@ -327,3 +327,47 @@ async fn each_stage_of_a_staircase_is_told_by_itself() {
     assert_eq!(told, [(250, 250), (750, 750)]);
     assert!((stages[1].answered_per_second - 300.0).abs() < 0.1, "{:?}", stages[1]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_take_the_drivers_is_told_with_its_reason() {
+    let workload = Workload::Nearby(NearbyLoad {
+        drivers: 10,
+        ..NearbyLoad::default()
+    });
+    let plan = Plan {
+        workload,
+        ..searches(open(Rate::Constant(100.0)))
+    };
+    // It has no location service.
+    let server = serve(Arc::new(Searched::default()));
+    let never = CancellationToken::new();
+    let error = run_on(plan, &server, Clock::Runtime, &Live::default(), &never).await;
+    let error = error.unwrap_err();
+    assert!(std::error::Error::source(&error).is_none(), "it would be said twice");
+    let said = error.to_string();
+    assert!(said.contains("drivers") && said.contains("not implemented"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_stopped_before_it_begins_has_nothing_to_tell() {
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let plan = searches(open(Rate::Constant(100.0)));
+    let server = serve(Arc::new(Searched::default()));
+    let report = run_on(plan, &server, Clock::Runtime, &Live::default(), &stop)
+        .await
+        .unwrap();
+    assert!(report.cut_short);
+    assert!(
+        report.measured_seconds.abs() < f64::EPSILON,
+        "{}",
+        report.measured_seconds
+    );
+    let answered: u64 = report
+        .operations
+        .iter()
+        .map(|operation| operation.totals.answered)
+        .sum();
+    assert_eq!(answered, 0);
+    assert!(crate::report::page(&report).contains("nearby"));
+}
