@@ -24,10 +24,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 use waybill_proto::location::v1::location_service_server::{LocationService, LocationServiceServer};
 use waybill_proto::location::v1::{
@@ -80,7 +80,8 @@ fn serve() -> SocketAddr {
             told.send(listener.local_addr().unwrap()).unwrap();
             let server = Server::builder().add_service(LocationServiceServer::new(AtOnce));
             server
-                .serve_with_incoming(TcpListenerStream::new(listener))
+                // Without it each acknowledgement might wait for 40 ms for another one (Nagle, and a delayed ACK).
+                .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
                 .await
                 .unwrap();
         });
