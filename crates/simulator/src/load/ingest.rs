@@ -2,7 +2,7 @@
 //!
 //! Driver `d` is always on stream `d` modulo the streams, and the drivers of a stream take turns, so that each has an
 //! even rate. In an open loop each stream has its part of the schedule: a Poisson process is split into Poisson
-//! processes, and even arrivals are dealt out in turn. Nothing of it is kept but the next time; while flow control holds
+//! processes, and even arrivals into even ones. Nothing of it is kept but the next time; while flow control holds
 //! a stream back its fixes wait in the schedule, and their latency counts. In a closed loop the windows are always full,
 //! and a fix is due when it is taken.
 
@@ -66,7 +66,8 @@ impl Ingest<'_> {
     /// early, one for each that did; the error is a panic in one of them.
     pub(crate) async fn run(&self, stop: &CancellationToken) -> Result<Vec<Status>, JoinError> {
         let load = self.load;
-        let drivers: Drivers = (0..load.drivers.max(1)).map(name).collect();
+        let count = load.drivers.max(1);
+        let drivers: Drivers = (0..count).map(name).collect();
         // A stream without a driver would have a part of the rate and nobody to report it.
         let streams = load.streams.clamp(1, drivers.len());
         let (started, started_at) = (self.timeline.started(), self.timeline.started_at());
@@ -78,15 +79,17 @@ impl Ingest<'_> {
             ..options(streams, self.resend, self.deadline)
         };
         let walks = |stream: usize| {
-            let on_stream = (0..load.drivers.max(1)).skip(stream).step_by(streams);
+            let on_stream = (0..count).skip(stream).step_by(streams);
             Walks::new(on_stream, self.seed, started, started_at)
         };
+        // As many of all fixes as it has of the drivers, who thus all have the same rate.
+        let apart = |stream| f64::from(count) / f64::from((count - number(stream)).div_ceil(number(streams)));
         let limit = |stream| Limit::share(self.count_max, stream, streams, self.timeline.measured_from());
         let recorded = || Recorded::new(self.recorder.clone());
         let drivers = Arc::new(drivers);
         let streams = match self.schedule {
             Some(schedule) => Streams::start(self.server, options, &drivers, stop, |stream| {
-                let dues = schedule.lane(self.seed, number(stream), number(streams));
+                let dues = schedule.share(self.seed, number(stream), apart(stream));
                 (Open::new(dues, started, walks(stream), limit(stream)), recorded())
             }),
             None => Streams::start(self.server, options, &drivers, stop, |stream| {

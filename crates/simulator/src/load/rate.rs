@@ -88,9 +88,13 @@ impl Schedule {
 
     /// The share of one lane of many: every lane has an equal part of the rate, and all together are the schedule.
     pub fn lane(&self, seed: u64, lane: u32, lanes: u32) -> Dues {
+        self.share(seed, lane, f64::from(lanes.max(1)))
+    }
+
+    /// The share of one lane of many that are not alike: one in `apart` calls, such as 2.5, is its own.
+    pub fn share(&self, seed: u64, lane: u32, apart: f64) -> Dues {
         // Each lane draws from a stream of its own; the golden ratio keeps neighbouring seeds apart from each other.
         let mut random = StdRng::seed_from_u64(seed ^ u64::from(lane).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let apart = f64::from(lanes.max(1));
         let next = match self.arrivals {
             Arrivals::Constant => f64::from(lane),
             Arrivals::Poisson => exponential(&mut random) * apart,

@@ -102,6 +102,25 @@ async fn every_scheduled_fix_is_stored_with_a_driver_and_a_time_of_its_own() {
 }
 
 #[tokio::test]
+async fn drivers_have_the_same_rate_even_where_streams_have_not_as_many() {
+    let server = FakeServer::start().await;
+    let load = IngestLoad {
+        drivers: 10,
+        streams: 4,
+        ..LOAD
+    };
+    Load::new(load, Some(schedule())).run(&server).await;
+
+    server.see(|seen| {
+        for driver in 0..10 {
+            let of_driver = seen.stored.range((name(driver), 0)..=(name(driver), i64::MAX));
+            let count = of_driver.count();
+            assert!((299..=301).contains(&count), "driver {driver} has {count} of 3,000");
+        }
+    });
+}
+
+#[tokio::test]
 async fn a_broken_stream_loses_exactly_what_was_not_acknowledged() {
     let server = FakeServer::start().await;
     server.script.streams_break_after.lock().unwrap().extend([4, 3, 2, 2]);
