@@ -67,6 +67,8 @@ pub(crate) struct Seen {
     pub(crate) fixes: usize,
     pub(crate) largest_message: usize,
     pub(crate) unacknowledged_max: u64,
+    /// Fixes in acknowledgements, rejected ones too.
+    pub(crate) acknowledged: u64,
     pub(crate) streams: usize,
     pub(crate) half_closed: usize,
 }
@@ -158,6 +160,7 @@ impl Script {
                 () = async { drop(held.wait_for(|held| !held).await) }, if acknowledged.is_some_and(|settled| settled < last) => {
                     let rejections = std::mem::take(&mut rejections);
                     let answer = location::StreamLocationsResponse { acknowledged_sequence: last, rejections };
+                    self.note(|seen| seen.acknowledged += last - acknowledged.unwrap_or(last));
                     let _ = answers.send(Ok(answer)).await;
                     acknowledged = Some(last);
                 }
