@@ -4,7 +4,7 @@ CARGO ?= cargo
 BUF_VERSION = 1.75.0
 BUF = .waybill/tools/node_modules/.bin/buf
 
-.PHONY: setup demo dev test count torture mutants race lint bench bench-orders fmt clean
+.PHONY: setup demo dev test count torture mutants race lint bench fmt clean
 
 setup: ## what the sandbox needs: PostgreSQL and Redis, installed only where they are missing
 	@scripts/setup.sh
@@ -36,11 +36,8 @@ lint: ## formatting, clippy, documentation, and the contract where Node is there
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
 	@scripts/lint-contract.sh $(BUF) $(BUF_VERSION)
 
-bench: setup ## how fast: the city at many times its speed, with the numbers it ends with
-	@scripts/bench.sh
-
-bench-orders: setup ## orders a second, against pgbench with the same statements on the same Postgres
-	$(CARGO) bench --quiet --package waybill-tests --bench orders
+bench: setup ## how fast, beside what limits it: twelve minutes; BENCH_QUICK=1, BENCH_ONLY=orders,fixes
+	$(CARGO) bench --quiet --package waybill-tests --bench figures
 
 fmt:
 	$(CARGO) fmt --all

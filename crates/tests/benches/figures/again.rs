@@ -1,0 +1,79 @@
+//! This program again, as a process of its own: what stands beside the server must not share a process with the callers,
+//! or its processor time would pass for theirs.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use waybill_sandbox::payments::Provider;
+use waybill_sandbox::port;
+use waybill_sandbox::process::{Launch, Process, Signal};
+
+use crate::echo;
+
+/// The hidden arguments: an echo of recorded answers, and the payment provider.
+pub const ECHO: &str = "--serve-echo";
+/// See `ECHO`.
+pub const PAYMENTS: &str = "--serve-payments";
+const PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(10);
+
+/// A process of this program. Dropped, it is killed.
+pub struct Again {
+    process: Process,
+    /// Where it listens.
+    pub addr: String,
+}
+
+impl Again {
+    /// Starts it with a hidden argument and what follows the address; when this returns it takes connections.
+    pub async fn start(argument: &str, log: &Path, rest: &[OsString]) -> Again {
+        let port = port::free();
+        let addr = format!("127.0.0.1:{port}");
+        let args = [argument, &addr].map(OsString::from);
+        let process = Process::start(Launch {
+            program: std::env::current_exe().unwrap(),
+            args: args.into_iter().chain(rest.iter().cloned()).collect(),
+            output: File::create(log).unwrap(),
+            run_as: None,
+        });
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(
+                Instant::now() < deadline,
+                "{}",
+                std::fs::read_to_string(log).unwrap_or_default()
+            );
+            tokio::time::sleep(POLL).await;
+        }
+        Again {
+            process: process.unwrap(),
+            addr,
+        }
+    }
+
+    /// Ends it.
+    pub async fn stop(mut self) {
+        self.process.stop(Signal::SIGTERM, PATIENCE).await.unwrap();
+    }
+}
+
+/// Serves, if the arguments say so, until it is ended.
+pub async fn serve(args: &[String]) {
+    match args {
+        [argument, rest @ ..] if argument == ECHO => echo::serve(rest).await,
+        [argument, addr, ledger] if argument == PAYMENTS => {
+            let _provider = Provider::start(addr.parse().unwrap(), Path::new(ledger)).await.unwrap();
+            std::future::pending::<()>().await;
+        }
+        _ => panic!("{ECHO} and {PAYMENTS} only: {args:?}"),
+    }
+}
+
+/// Whether the arguments are those of such a process.
+pub fn is_asked_for(args: &[String]) -> bool {
+    args.first()
+        .is_some_and(|first| [ECHO, PAYMENTS].contains(&first.as_str()))
+}

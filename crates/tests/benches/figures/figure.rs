@@ -1,0 +1,128 @@
+//! A figure: a number, how far its rounds were apart, and what it would be if nothing but physics were in its way.
+
+use serde_json::{Value, json};
+
+use crate::arithmetic::{median, range, ratios};
+use crate::rounds::Pairs;
+
+/// Which way is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// Rates.
+    More,
+    /// Latencies and costs.
+    Less,
+}
+
+/// A figure with all of its rounds.
+#[derive(Debug, Clone)]
+pub struct Figure {
+    /// Its stable name: scripts compare runs by it.
+    pub name: &'static str,
+    /// Such as `fixes/s`.
+    pub unit: &'static str,
+    /// Which way is good.
+    pub better: Better,
+    /// What the floor is; `None` where there is none.
+    pub floor_is: Option<&'static str>,
+    /// What else is to be known: sizes, concurrency.
+    pub detail: String,
+    /// Why the number is that of the generator and not of the server, if it is.
+    pub limited_by_generator: Option<String>,
+    rounds: Pairs,
+}
+
+impl Figure {
+    /// A figure beside its floor.
+    pub fn beside(
+        name: &'static str,
+        unit: &'static str,
+        better: Better,
+        floor_is: &'static str,
+        rounds: Pairs,
+    ) -> Figure {
+        Figure {
+            name,
+            unit,
+            better,
+            floor_is: Some(floor_is),
+            detail: String::new(),
+            limited_by_generator: None,
+            rounds,
+        }
+    }
+
+    /// A figure that has none.
+    pub fn alone(name: &'static str, unit: &'static str, better: Better, ours: Vec<f64>) -> Figure {
+        let rounds = Pairs {
+            ours,
+            floor: Vec::new(),
+        };
+        Figure {
+            floor_is: None,
+            ..Figure::beside(name, unit, better, "", rounds)
+        }
+    }
+
+    /// With what else is to be known.
+    pub fn with(self, detail: impl Into<String>) -> Figure {
+        Figure {
+            detail: detail.into(),
+            ..self
+        }
+    }
+
+    /// As a number of the generator, if it says why.
+    pub fn limited(self, limited_by_generator: Option<String>) -> Figure {
+        Figure {
+            limited_by_generator,
+            ..self
+        }
+    }
+
+    /// The median of its rounds.
+    pub fn value(&self) -> f64 {
+        median(&self.rounds.ours)
+    }
+
+    /// The smallest and the largest of its rounds.
+    pub fn range(&self) -> (f64, f64) {
+        range(&self.rounds.ours)
+    }
+
+    /// The median of the floor's rounds.
+    pub fn floor(&self) -> Option<f64> {
+        self.floor_is.map(|_| median(&self.rounds.floor))
+    }
+
+    /// How much of the possible is reached: the median of the ratios of round and round. 1 is the floor itself; of
+    /// latencies and costs it is the floor through ours, so that 1 is the best there too.
+    pub fn ratio(&self) -> Option<f64> {
+        self.floor_is?;
+        let Pairs { ours, floor } = &self.rounds;
+        Some(median(&match self.better {
+            Better::More => ratios(ours, floor),
+            Better::Less => ratios(floor, ours),
+        }))
+    }
+
+    /// As scripts read it.
+    pub fn json(&self) -> Value {
+        let (min, max) = self.range();
+        json!({
+            "name": self.name,
+            "unit": self.unit,
+            "value": self.value(),
+            "min": min,
+            "max": max,
+            "floor": self.floor(),
+            "ratio": self.ratio(),
+            "floor_is": self.floor_is,
+            "better": match self.better { Better::More => "more", Better::Less => "less" },
+            "detail": self.detail,
+            "limited_by_generator": self.limited_by_generator,
+            "rounds": self.rounds.ours,
+            "floor_rounds": self.rounds.floor,
+        })
+    }
+}

@@ -1,0 +1,53 @@
+//! Drivers who are there and stay where they are: in the city in which the load searches.
+
+use jiff::Timestamp;
+use tonic::transport::Channel;
+use waybill_proto::location::v1::location_service_client::LocationServiceClient;
+use waybill_proto::location::v1::{Fix, LatLng, ReportLocationsRequest};
+
+/// The city of the load's searches: a square of 20 km, out at sea.
+const MIDDLE_DEG: (f64, f64) = (0.25, -120.25);
+const SIDE_DEG: f64 = 0.18;
+/// The contract takes 500.
+const FIXES_PER_CALL: usize = 500;
+
+/// Puts so many drivers onto the map.
+pub async fn populate(channel: Channel, drivers: usize) {
+    let mut locations = LocationServiceClient::new(channel);
+    for first in (0..drivers).step_by(FIXES_PER_CALL) {
+        let fixes: Vec<Fix> = (first..drivers.min(first + FIXES_PER_CALL))
+            .map(|driver| fix(driver, drivers))
+            .collect();
+        let count = fixes.len();
+        let answer = locations.report_locations(ReportLocationsRequest { fixes }).await;
+        let answer = answer.unwrap().into_inner();
+        assert_eq!(answer.accepted_count as usize, count, "{:?}", answer.rejections);
+    }
+}
+
+/// One of so many drivers, now.
+pub fn fix(driver: usize, drivers: usize) -> Fix {
+    let now = Timestamp::now();
+    Fix {
+        driver_id: format!("driver-{driver}"),
+        position: Some(place_of(driver, drivers)),
+        recorded_at: Some(prost_types::Timestamp {
+            seconds: now.as_second(),
+            nanos: now.subsec_nanosecond(),
+        }),
+    }
+}
+
+/// Where a driver is: every number of them fills the same city evenly.
+pub fn place_of(driver: usize, drivers: usize) -> LatLng {
+    // The multiples of the golden ratio spread any number of points evenly (Weyl, 1916).
+    #[allow(clippy::cast_precision_loss, reason = "100,000 drivers")]
+    let (row, column) = (
+        driver as f64 / drivers as f64,
+        (driver as f64 * 0.618_033_988_749_894_9).fract(),
+    );
+    LatLng {
+        latitude: MIDDLE_DEG.0 + SIDE_DEG * (row - 0.5),
+        longitude: MIDDLE_DEG.1 + SIDE_DEG * (column - 0.5),
+    }
+}

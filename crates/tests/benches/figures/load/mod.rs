@@ -1,0 +1,184 @@
+//! The load on a server: that of `waybill load`, plan for plan. Whatever is not answered as it should be ends the run: a
+//! figure with errors in it is none.
+
+pub mod city;
+pub mod one_order;
+pub mod refusals;
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use waybill_simulator::load::plan::{Arrivals, IngestLoad, NearbyLoad, OrdersLoad, Pace, Plan, Rate, Workload};
+use waybill_simulator::load::report::{LoadReport, Operation};
+use waybill_simulator::load::{self, Live};
+
+use crate::rounds::Turn;
+
+/// Calls share connections, as those of an application's servers do.
+pub const CHANNELS: usize = 4;
+/// Orders at a time.
+pub const ORDERERS: usize = 48;
+/// Searches at a time, how far they look in metres, and how many drivers they want.
+pub const SEARCHERS: usize = 32;
+/// See `SEARCHERS`.
+pub const RADIUS_M: f64 = 2_000.0;
+/// See `SEARCHERS`.
+pub const WANTED: u32 = 8;
+/// Streams of fixes, each on a connection of its own.
+pub const STREAMS: usize = 8;
+/// Fixes on a stream that are not acknowledged yet, at most.
+pub const WINDOW: usize = 500;
+/// Streams of an open loop: many, with a fix now and then on each, as vehicles have them. The server answers a message
+/// before it reads the stream's next one, so few streams of many small messages would measure their queue.
+pub const STREAMS_OF_OPEN_LOOP: usize = 256;
+/// Its window: no fix waits for room, for it is the acknowledgement that is measured.
+const WINDOW_OF_OPEN_LOOP: usize = 20_000;
+/// How long a fix of an open loop waits for others to go out with.
+pub const GATHER: Duration = Duration::from_millis(2);
+/// Drivers of the load of orders: ten places for each order under way, so that none waits for a driver.
+const DRIVERS_OF_ORDERS: u32 = 8 * 10 * 48;
+/// A server that is not measured at its limits answers long before.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The load on one server.
+pub struct Load {
+    endpoint: Endpoint,
+    /// Of each run since they were asked for: why its numbers were the generator's, if they were.
+    limited: RefCell<Vec<Option<String>>>,
+}
+
+impl Load {
+    /// On the server at `endpoint`.
+    pub fn on(endpoint: Endpoint) -> Load {
+        Load {
+            endpoint,
+            limited: RefCell::default(),
+        }
+    }
+
+    /// Orders, placed and completed, as fast as the callers are answered.
+    pub async fn orders(&self, time: Duration) -> Turn {
+        let callers = Pace::Closed { callers: ORDERERS };
+        turn(&self.run(orders(), callers, time, None).await)
+    }
+
+    /// Orders at `rate` a second.
+    pub async fn orders_at(&self, rate: f64, time: Duration) -> LoadReport {
+        self.run(orders(), at(rate), time, None).await
+    }
+
+    /// Fixes of so many drivers, as fast as they are acknowledged. The turn ends with the last acknowledgement.
+    pub async fn fixes(&self, drivers: u32, time: Duration) -> Turn {
+        let full = Pace::Closed { callers: STREAMS };
+        let began_at = Instant::now();
+        let report = self.run(fixes(drivers, STREAMS, WINDOW), full, time, None).await;
+        Turn {
+            elapsed: began_at.elapsed(),
+            ..turn(&report)
+        }
+    }
+
+    /// A fix of each of so many drivers.
+    pub async fn fixes_of_all(&self, drivers: u32) {
+        let full = Pace::Closed { callers: STREAMS };
+        self.run(
+            fixes(drivers, STREAMS, WINDOW),
+            full,
+            Duration::from_mins(2),
+            Some(drivers.into()),
+        )
+        .await;
+    }
+
+    /// Fixes of so many drivers at `rate` a second.
+    pub async fn fixes_at(&self, drivers: u32, rate: f64, time: Duration) -> LoadReport {
+        let workload = fixes(drivers, STREAMS_OF_OPEN_LOOP, WINDOW_OF_OPEN_LOOP);
+        self.run(workload, at(rate), time, None).await
+    }
+
+    /// Searches among the drivers that are there, so many at a time, as fast as they are answered.
+    pub async fn searches(&self, callers: usize, time: Duration) -> Turn {
+        let workload = Workload::Nearby(NearbyLoad {
+            drivers: 0,
+            radius_m: RADIUS_M,
+            count: WANTED,
+        });
+        turn(&self.run(workload, Pace::Closed { callers }, time, None).await)
+    }
+
+    /// Why the numbers since the last time were those of the generator and not of the server: if at least half of them
+    /// were, and with that the median.
+    pub fn limited(&self) -> Option<String> {
+        let runs = self.limited.take();
+        let limited = runs.iter().flatten().count();
+        let why = runs.iter().flatten().last()?;
+        (2 * limited >= runs.len()).then(|| format!("in {limited} of {} rounds; in one {why}", runs.len()))
+    }
+
+    async fn run(&self, workload: Workload, pace: Pace, time: Duration, count_max: Option<u64>) -> LoadReport {
+        let plan = Plan {
+            workload,
+            pace,
+            // The turn before was it.
+            warm_up: Duration::ZERO,
+            duration: time,
+            count_max,
+            deadline: DEADLINE,
+            retries: false,
+            seed: 1,
+        };
+        let report = load::run(plan, &self.endpoint, &Live::default(), &CancellationToken::new()).await;
+        let report = report.expect("the load is made");
+        for operation in &report.operations {
+            let totals = operation.totals;
+            assert!(
+                totals.answered > 0 && operation.errors.is_empty() && totals.answered == totals.offered,
+                "not all is well with {}: {totals:?}, {:?}",
+                operation.name,
+                operation.errors
+            );
+        }
+        let limited = report.generator.limited_by_generator.clone();
+        self.limited.borrow_mut().push(limited);
+        report
+    }
+}
+
+fn orders() -> Workload {
+    Workload::Orders(OrdersLoad {
+        drivers: DRIVERS_OF_ORDERS,
+    })
+}
+
+fn fixes(drivers: u32, streams: usize, window: usize) -> Workload {
+    Workload::Ingest(IngestLoad {
+        drivers,
+        streams,
+        gather: GATHER,
+        window,
+    })
+}
+
+fn at(rate: f64) -> Pace {
+    Pace::Open {
+        arrivals: Arrivals::Poisson,
+        rate: Rate::Constant(rate),
+    }
+}
+
+/// The most important operation, as a turn.
+fn turn(report: &LoadReport) -> Turn {
+    Turn {
+        count: operation(report, None).totals.answered,
+        elapsed: Duration::from_secs_f64(report.measured_seconds),
+    }
+}
+
+/// An operation by its name; without one, the most important.
+pub fn operation<'a>(report: &'a LoadReport, name: Option<&str>) -> &'a Operation {
+    let mut operations = report.operations.iter();
+    let found = operations.find(|operation| name.is_none_or(|name| operation.name == name));
+    found.expect("the load has such an operation")
+}

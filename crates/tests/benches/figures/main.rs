@@ -1,0 +1,197 @@
+//! Waybill beside what limits it: each figure with its floor, taken in turns on one machine in one run.
+//!
+//! A private world is set as production would have it, with every fsync; servers are processes of their own. What is
+//! measured is in [`measures`], a file each; what a floor is and why, in [`floors`]. All of it shares the processors of
+//! this machine: server, stores, payment provider and callers. So a rate at saturation says what the machine does with
+//! all of them together, and so does its floor; between the two lies what Waybill costs.
+//!
+//! `make bench`; `BENCH_QUICK=1` for a look of three minutes at less data; `BENCH_ONLY=orders,fixes` for some of
+//! `fixes`, `orders`, `latency`, `searches`, `edge`, `idle_streams`, `growth`. It ends with a table and writes
+//! `target/bench/report.json` and `report.html`. Any error of any call ends it, naming the figure.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    reason = "a measurement, not a product: whatever is not as it should be ends it"
+)]
+
+mod again;
+mod arithmetic;
+mod echo;
+mod figure;
+mod floors;
+mod history;
+mod load;
+mod machine;
+mod measures;
+mod mounts;
+mod page;
+mod process_cost;
+mod report;
+mod rounds;
+mod scale;
+mod server;
+mod stored;
+mod world;
+
+use std::fs;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use self::figure::Figure;
+use self::measures::{edge, fixes, growth, idle_streams, latency, orders, searches};
+use self::report::Report;
+use self::scale::Scale;
+use self::world::World;
+
+const NAMES: [&str; 7] = [
+    "fixes",
+    "orders",
+    "latency",
+    "searches",
+    "edge",
+    "idle_streams",
+    "growth",
+];
+/// What is measured now, for the message of whatever ends the run.
+static UNDER_WAY: Mutex<&str> = Mutex::new("the start");
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    if again::is_asked_for(&args) {
+        return runtime.block_on(again::serve(&args));
+    }
+    // The client of `/readyz` wants to be told whose cryptography it would use.
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.install_default().expect("there is none yet");
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        eprintln!("\nthe benchmark failed at {}:", UNDER_WAY.lock().unwrap());
+        told(panic);
+    }));
+    runtime.block_on(run(&Scale::chosen(), &chosen()));
+}
+
+/// The figures that are asked for.
+fn chosen() -> Vec<&'static str> {
+    let Ok(only) = std::env::var("BENCH_ONLY") else {
+        return NAMES.to_vec();
+    };
+    let named = only.split(',').map(|name| {
+        let found = NAMES.into_iter().find(|known| *known == name.trim());
+        found.unwrap_or_else(|| panic!("BENCH_ONLY={name}: there are {}", NAMES.join(", ")))
+    });
+    named.collect()
+}
+
+async fn run(scale: &Scale, chosen: &[&'static str]) {
+    let began_at = Instant::now();
+    let mut world = World::start().await;
+    let (machine, versions) = (machine::machine(world.folder()), machine::versions());
+    println!("{machine:#}\n{versions:#}");
+    let mut notes = notes(scale);
+    if machine["disk"].as_str().is_some_and(|disk| disk.starts_with("tmpfs")) {
+        notes.push("The disk of this world is memory, and its fsync does nothing: set TMPDIR.".to_owned());
+    }
+    if chosen.contains(&"growth") {
+        begin("the storing of orders", began_at);
+        world.for_storing().await;
+        notes.extend(stored::fill(&world, scale.stored_orders).await);
+    }
+    let mut settings = world.as_in_production().await;
+    let ours = server::SETTINGS.iter();
+    settings.extend(ours.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    for (name, value) in &settings {
+        println!("{name} = {value}");
+    }
+    for note in &notes {
+        println!("{note}");
+    }
+
+    let mut figures = Vec::new();
+    for name in NAMES.into_iter().filter(|name| chosen.contains(name)) {
+        begin(name, began_at);
+        world.settle().await;
+        let found = measure(name, &world, scale, &figures).await;
+        for figure in &found {
+            println!(
+                "  {} {:.2} {} {:?}",
+                figure.name,
+                figure.value(),
+                figure.unit,
+                figure.ratio()
+            );
+        }
+        figures.extend(found);
+    }
+    begin("the end", began_at);
+    world.stop().await;
+    let report = Report {
+        figures,
+        machine,
+        versions,
+        settings,
+        notes,
+        seconds: began_at.elapsed().as_secs_f64(),
+        quick: scale.quick,
+    };
+    let folder = Report::folder();
+    fs::write(folder.join("report.json"), format!("{:#}\n", report.json())).unwrap();
+    fs::write(folder.join("report.html"), page::html(&report)).unwrap();
+    println!("\n{}", report.table());
+    println!("{:.0} s; {}", report.seconds, folder.join("report.json").display());
+}
+
+fn begin(name: &'static str, began_at: Instant) {
+    *UNDER_WAY.lock().unwrap() = name;
+    println!("[{:>4.0} s] {name}", began_at.elapsed().as_secs_f64());
+}
+
+async fn measure(name: &str, world: &World, scale: &Scale, before: &[Figure]) -> Vec<Figure> {
+    match name {
+        "fixes" => fixes::measure(world, scale).await,
+        "orders" => orders::measure(world, scale).await,
+        "latency" => {
+            let peak = |name| before.iter().find(|figure| figure.name == name).map(Figure::value);
+            let (fixes, orders) = (peak("fixes_per_second"), peak("orders_per_second"));
+            let mut figures = latency::of_fixes(world, scale, fixes.unwrap_or(20_000.0)).await;
+            figures.extend(latency::of_orders(world, scale, orders.unwrap_or(400.0)).await);
+            figures
+        }
+        "searches" => searches::measure(world, scale).await,
+        "edge" => edge::measure(world, scale).await,
+        "idle_streams" => idle_streams::measure(world, scale).await,
+        _ => {
+            let mut figures = growth::of_orders(world, scale).await;
+            figures.extend(growth::of_fixes(world, scale).await);
+            figures
+        }
+    }
+}
+
+/// What is to be known of all numbers.
+fn notes(scale: &Scale) -> Vec<String> {
+    let mut notes = vec![
+        "Server, stores, payment provider and callers share the processors of this machine: a rate at saturation is what it \
+         does with all of them together."
+            .to_owned(),
+        format!(
+            "Median, smallest and largest of {} rounds. The ratio is the median of each round's own: ours through the floor \
+             for rates, the floor through ours for latencies; 1 is the floor itself.",
+            scale.rounds
+        ),
+    ];
+    if scale.quick {
+        let stored = scale.stored_orders.map(|count| count.to_string()).join(", ");
+        notes.push(format!(
+            "A QUICK run: short turns, few rounds, {stored} orders stored instead of 0, 1000000, 5000000. Good for seeing \
+             that all runs, not for comparing."
+        ));
+    }
+    notes
+}

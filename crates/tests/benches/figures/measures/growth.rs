@@ -1,0 +1,108 @@
+//! Whether it stays as it is when there is more: orders a second beside those that are stored already, fixes a second of
+//! fleets of every size.
+//!
+//! The floor is the smallest of them, which ran in the same round on the same machine: a ratio of 1 is flat. Each size
+//! has a server, a database and a Redis database of its own; the rounds begin with another size each time.
+
+use crate::figure::{Better, Figure};
+use crate::history::History;
+use crate::load::{Load, ORDERERS};
+use crate::rounds::Pairs;
+use crate::scale::Scale;
+use crate::server::Server;
+use crate::stored::{DATABASES, REDIS};
+use crate::world::World;
+
+const ORDERS: [&str; 3] = ["orders_stored_none", "orders_stored_some", "orders_stored_many"];
+/// Names, databases and sizes; with their databases in Redis from this on.
+const FLEETS: [(&str, &str, u32); 3] = [
+    ("fixes_1k_drivers", "fleet_1k", 1_000),
+    ("fixes_10k_drivers", "fleet_10k", 10_000),
+    ("fixes_100k_drivers", "fleet_100k", 100_000),
+];
+const FLEETS_REDIS: u16 = 13;
+
+/// Orders a second, of each size.
+pub async fn of_orders(world: &World, scale: &Scale) -> Vec<Figure> {
+    let mut sizes = Vec::new();
+    for (redis, database) in (REDIS..).zip(DATABASES) {
+        let server = Server::start(world, database, redis).await;
+        let load = Load::on(server.endpoint());
+        load.orders(scale.stored_turn).await;
+        load.limited();
+        sizes.push((server, load));
+    }
+    world.settle().await;
+    let rates = rounds(scale, async |size: usize| {
+        sizes[size].1.orders(scale.stored_turn).await.per_second()
+    })
+    .await;
+    let mut limited = Vec::new();
+    for (server, load) in sizes {
+        server.stop().await;
+        limited.push(load.limited());
+    }
+    let how = scale
+        .stored_orders
+        .map(|count| format!("{count} orders stored before, {ORDERERS} callers"));
+    figures(ORDERS, "orders/s", rates, how, limited)
+}
+
+/// Fixes a second, of each size.
+pub async fn of_fixes(world: &World, scale: &Scale) -> Vec<Figure> {
+    let mut sizes = Vec::new();
+    for (redis, (_, database, drivers)) in (FLEETS_REDIS..).zip(FLEETS) {
+        let server = Server::start(world, database, redis).await;
+        let load = Load::on(server.endpoint());
+        load.fixes_of_all(drivers).await;
+        load.fixes(drivers, scale.stored_turn).await;
+        load.limited();
+        let history = History::of(world, &server).await;
+        sizes.push((server, load, history));
+    }
+    world.settle().await;
+    let rates = rounds(scale, async |size: usize| {
+        let (_, load, history) = &sizes[size];
+        let turn = load.fixes(FLEETS[size].2, scale.stored_turn).await;
+        history.finish(turn).await.per_second()
+    })
+    .await;
+    let mut limited = Vec::new();
+    for (server, load, _) in sizes {
+        server.stop().await;
+        limited.push(load.limited());
+    }
+    let how = FLEETS.map(|(_, _, drivers)| format!("{drivers} drivers"));
+    figures(FLEETS.map(|(name, ..)| name), "fixes/s", rates, how, limited)
+}
+
+/// Each round lets every size have its turn.
+async fn rounds(scale: &Scale, mut turn: impl AsyncFnMut(usize) -> f64) -> [Vec<f64>; 3] {
+    let mut rates = [const { Vec::new() }; 3];
+    for round in 0..scale.rounds {
+        for place in 0..rates.len() {
+            let size = (round + place) % rates.len();
+            rates[size].push(turn(size).await);
+        }
+    }
+    rates
+}
+
+fn figures(
+    names: [&'static str; 3],
+    unit: &'static str,
+    rates: [Vec<f64>; 3],
+    how: [String; 3],
+    limited: Vec<Option<String>>,
+) -> Vec<Figure> {
+    let floor = rates[0].clone();
+    let sizes = names.into_iter().zip(rates).zip(how.into_iter().zip(limited));
+    sizes
+        .map(|((name, ours), (how, limited))| {
+            let floor = floor.clone();
+            Figure::beside(name, unit, Better::More, "the smallest of these", Pairs { ours, floor })
+                .with(how)
+                .limited(limited)
+        })
+        .collect()
+}

@@ -1,0 +1,108 @@
+//! How long an acknowledgement and an order take at half of the rate that was the most: people do not live at the peak.
+//!
+//! Calls are made at their own times, and a latency counts from the time that was meant. The floor is one write to this
+//! disk and one call to a server that answers at once, for no answer that is safe is given sooner: the medians of both
+//! together beside the median, the 99th of 100 of both beside the 99th.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use waybill_simulator::load::report::Latency;
+
+use super::edge::echo_of;
+use crate::arithmetic::quantile;
+use crate::figure::{Better, Figure};
+use crate::floors::disk::fsyncs;
+use crate::floors::round_trip::round_trips;
+use crate::load::{GATHER, Load, STREAMS_OF_OPEN_LOOP, operation};
+use crate::rounds::{Pairs, take_turns};
+use crate::scale::Scale;
+use crate::server::Server;
+use crate::world::World;
+
+const DRIVERS: u32 = 10_000;
+const FLOOR_IS: &str = "one fdatasync of this disk and one call to an idle tonic server";
+
+/// The figures of acknowledgements, at half of this rate of fixes.
+pub async fn of_fixes(world: &World, scale: &Scale, peak: f64) -> Vec<Figure> {
+    let server = Server::start(world, "fix_latency", 8).await;
+    let load = Load::on(server.endpoint());
+    let rate = peak / 2.0;
+    let how = format!(
+        "{rate:.0} fixes/s, half of fixes_per_second, on {STREAMS_OF_OPEN_LOOP} streams; a fix waits up to {} ms for others of its message",
+        GATHER.as_millis()
+    );
+    let names = ["fix_ack_p50", "fix_ack_p99"];
+    let figures = rounds(world, scale, &server, &load, (names, &how), async |time| {
+        let report = load.fixes_at(DRIVERS, rate, time).await;
+        operation(&report, None).latency
+    })
+    .await;
+    server.stop().await;
+    figures
+}
+
+/// The figures of orders, at half of this rate.
+pub async fn of_orders(world: &World, scale: &Scale, peak: f64) -> Vec<Figure> {
+    let server = Server::start(world, "order_latency", 9).await;
+    let load = Load::on(server.endpoint());
+    let rate = peak / 2.0;
+    let how = format!("{rate:.0} orders/s, half of orders_per_second; from the call to the assigned driver");
+    let figures = rounds(
+        world,
+        scale,
+        &server,
+        &load,
+        (["order_p50", "order_p99"], &how),
+        async |time| {
+            let report = load.orders_at(rate, time).await;
+            operation(&report, Some("CreateOrder")).latency
+        },
+    )
+    .await;
+    server.stop().await;
+    figures
+}
+
+/// The figures of the median and of the 99th of 100.
+async fn rounds(
+    world: &World,
+    scale: &Scale,
+    server: &Server,
+    load: &Load,
+    (names, how): ([&'static str; 2], &str),
+    call: impl AsyncFn(Duration) -> Latency,
+) -> Vec<Figure> {
+    let echo = echo_of(world, server).await;
+    call(scale.paced_turn).await;
+    world.settle().await;
+    let (slow, slow_floor) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+    load.limited();
+    let ours = async || {
+        let latency = call(scale.paced_turn).await;
+        slow.borrow_mut().push(latency.p99_ms);
+        latency.p50_ms
+    };
+    let floor = async || {
+        let writes = fsyncs(world, scale.read_turn / 2);
+        let trips = round_trips(&echo.endpoint, scale.read_turn / 2).await;
+        let both = |share| quantile(&writes, share) + quantile(&trips, share);
+        slow_floor.borrow_mut().push(both(0.99));
+        both(0.5)
+    };
+    let middle = take_turns(scale.rounds, ours, floor).await;
+    let slow = Pairs {
+        ours: slow.into_inner(),
+        floor: slow_floor.into_inner(),
+    };
+    echo.stop().await;
+    let limited = load.limited();
+    let shares = names.into_iter().zip([middle, slow]);
+    shares
+        .map(|(name, pairs)| {
+            Figure::beside(name, "ms", Better::Less, FLOOR_IS, pairs)
+                .with(how)
+                .limited(limited.clone())
+        })
+        .collect()
+}

@@ -1,0 +1,50 @@
+//! Turns: we, the floor, we, the floor. Both see the same machine, whatever else it does meanwhile; and neither is always
+//! the first, who finds clean caches and an idle disk.
+
+use std::time::Duration;
+
+use crate::arithmetic::number;
+
+/// What came of a turn.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// How many were done.
+    pub count: u64,
+    /// From the first to the last.
+    pub elapsed: Duration,
+}
+
+impl Turn {
+    /// How many a second.
+    pub fn per_second(self) -> f64 {
+        number(self.count) / self.elapsed.as_secs_f64()
+    }
+}
+
+/// The rounds of a figure and of its floor, side by side.
+#[derive(Debug, Default, Clone)]
+pub struct Pairs {
+    /// Ours.
+    pub ours: Vec<f64>,
+    /// The floor's.
+    pub floor: Vec<f64>,
+}
+
+/// Lets both take their turns, so many of each. A turn tells its number: a rate, or whatever is measured.
+pub async fn take_turns(
+    rounds: usize,
+    mut ours: impl AsyncFnMut() -> f64,
+    mut floor: impl AsyncFnMut() -> f64,
+) -> Pairs {
+    let mut pairs = Pairs::default();
+    for round in 0..rounds {
+        if round % 2 == 0 {
+            pairs.ours.push(ours().await);
+            pairs.floor.push(floor().await);
+        } else {
+            pairs.floor.push(floor().await);
+            pairs.ours.push(ours().await);
+        }
+    }
+    pairs
+}

@@ -1,0 +1,57 @@
+//! How long and how much: a full run, or a quick one that shows whether everything still runs.
+
+use std::time::Duration;
+
+/// The sizes of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Scale {
+    /// Whether it is the quick one.
+    pub quick: bool,
+    /// Rounds of each figure.
+    pub rounds: usize,
+    /// A turn of those whose speed the disk decides: orders and fixes.
+    pub stored_turn: Duration,
+    /// A turn of those that never write: searches and refused calls.
+    pub read_turn: Duration,
+    /// A turn at half of the peak; its 99th of 100 needs some thousands.
+    pub paced_turn: Duration,
+    /// Rounds of open streams.
+    pub stream_rounds: usize,
+    /// How long they are silent while the server is looked at. Linux counts processor time in hundredths of a second: in
+    /// 4 s, of 10,000 streams, that is a quarter of a µs a second for each.
+    pub silence: Duration,
+    /// Orders that are stored already: nothing, some, many.
+    pub stored_orders: [u64; 3],
+}
+
+impl Scale {
+    /// What the environment asks for.
+    pub fn chosen() -> Scale {
+        match std::env::var("BENCH_QUICK") {
+            Ok(quick) if quick != "0" && !quick.is_empty() => Scale::QUICK,
+            _ => Scale::FULL,
+        }
+    }
+
+    const FULL: Scale = Scale {
+        quick: false,
+        rounds: 7,
+        stored_turn: Duration::from_secs(3),
+        read_turn: Duration::from_millis(1_500),
+        paced_turn: Duration::from_secs(4),
+        stream_rounds: 5,
+        silence: Duration::from_secs(4),
+        stored_orders: [0, 1_000_000, 5_000_000],
+    };
+
+    const QUICK: Scale = Scale {
+        quick: true,
+        rounds: 3,
+        stored_turn: Duration::from_secs(1),
+        read_turn: Duration::from_millis(700),
+        paced_turn: Duration::from_millis(1_500),
+        stream_rounds: 2,
+        silence: Duration::from_secs(1),
+        stored_orders: [0, 20_000, 100_000],
+    };
+}
