@@ -74,15 +74,12 @@ impl Limits {
         }
     }
 
-    /// Takes one call from those that were asked for; false, and the end of the driving, when none is left.
-    pub(super) fn take(&self, due: Instant) -> bool {
+    /// Takes one call from those that were asked for; false when none is left.
+    fn take(&self, due: Instant) -> bool {
         let (true, Some(left)) = (due >= self.timeline.measured_from(), &self.left) else {
             return true;
         };
         let took = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        if took.is_err() {
-            self.over.cancel();
-        }
         took.is_ok()
     }
 }
@@ -94,10 +91,17 @@ pub(super) async fn open<C: Calls>(limits: &Limits, schedule: &Schedule, seed: u
     let (room, tasks) = (Arc::new(Semaphore::new(limits.in_flight_max)), TaskTracker::new());
     // Calls that were due before it waited for the server, not for this process.
     let mut held_until = limits.timeline.started();
-    for due in schedule.dues(seed) {
-        let due = limits.timeline.started() + due;
-        let woken = limits.over.run_until_cancelled(alarm.until(due)).await;
-        if woken.is_none() || !limits.take(due) {
+    let mut dues = schedule
+        .dues(seed)
+        .map(|due| limits.timeline.started() + due)
+        .peekable();
+    while let Some(due) = dues.peek().copied() {
+        if limits.over.run_until_cancelled(alarm.until(due)).await.is_none() {
+            break;
+        }
+        dues.next();
+        if !limits.take(due) {
+            limits.over.cancel();
             break;
         }
         calls.offered(due);
@@ -122,6 +126,13 @@ pub(super) async fn open<C: Calls>(limits: &Limits, schedule: &Schedule, seed: u
             drop(permit);
         });
     }
+    // A stop may find the loop behind: what was due until then was scheduled, and is never made.
+    let stopped_at = Instant::now();
+    while let Some(due) = dues.next_if(|due| *due <= stopped_at)
+        && limits.take(due)
+    {
+        calls.offered(due);
+    }
     // The time after the last call is measured too: nothing was due in it.
     limits
         .over
@@ -143,7 +154,7 @@ async fn wait_for_room(limits: &Limits, room: &Arc<Semaphore>) -> Option<OwnedSe
 }
 
 /// Lets callers make one call after the other; the latency of each counts from its start. Returns when they
-/// stopped to make calls.
+/// stopped to make calls, or when the last was answered where there were only so many: they were under way until then.
 pub(super) async fn closed<C: Calls>(limits: &Limits, callers: usize, calls: Arc<C>) -> Instant {
     let tasks = TaskTracker::new();
     for _ in 0..callers {
@@ -196,20 +207,56 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn calls_above_the_bound_wait_and_the_generator_is_not_blamed() {
+    /// Slow calls, four at once, ten of them due a second for two seconds.
+    fn four_at_once() -> (Limits, Schedule, Recorder) {
         let duration = Duration::from_secs(2);
         let schedule = Schedule::new(Rate::Constant(10.0), Arrivals::Constant, Duration::ZERO, duration);
         let timeline = Timeline::new(Instant::now(), Duration::ZERO, schedule.stages());
         let (ends_at, over) = (Instant::now() + duration, CancellationToken::new());
-        let mut limits = Limits::new(timeline.clone(), ends_at, over, None, Clock::Runtime);
-        limits.in_flight_max = 4;
         let recorder = Recorder::new("Slow", "calls", &timeline);
+        let mut limits = Limits::new(timeline, ends_at, over, None, Clock::Runtime);
+        limits.in_flight_max = 4;
+        (limits, schedule, recorder)
+    }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_was_due_before_a_stop_was_scheduled_even_where_there_was_no_room_for_it() {
+        let (limits, schedule, recorder) = four_at_once();
+        let stop = async {
+            tokio::time::sleep(Duration::from_millis(950)).await;
+            limits.over.cancel();
+        };
+        let slow = Arc::new(Slow(recorder.clone()));
+        tokio::join!(open(&limits, &schedule, 1, slow), stop);
+
+        let totals = recorder.operation(Duration::from_millis(950)).totals;
+        assert_eq!((totals.offered, totals.started, totals.answered), (10, 4, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_loop_of_so_many_calls_is_measured_until_the_last_is_answered() {
+        let (limits, _, recorder) = four_at_once();
+        let started = limits.timeline.started();
+        let limits = Limits {
+            left: Some(Arc::new(AtomicU64::new(5))),
+            ends_at: started + Duration::from_hours(1),
+            ..limits
+        };
+        let ended = closed(&limits, 4, Arc::new(Slow(recorder.clone()))).await;
+
+        let measured = ended - started;
+        assert_eq!(recorder.operation(measured).totals.answered, 5);
+        // Four at once take a second, and the fifth another one.
+        assert!(measured >= Duration::from_secs(2), "{measured:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_above_the_bound_wait_and_the_generator_is_not_blamed() {
+        let (limits, schedule, recorder) = four_at_once();
         let ended = open(&limits, &schedule, 1, Arc::new(Slow(recorder.clone()))).await;
 
-        assert_eq!(ended, ends_at);
-        let operation = recorder.operation(duration);
+        assert_eq!(ended, limits.ends_at);
+        let operation = recorder.operation(Duration::from_secs(2));
         let totals = operation.totals;
         // Four at once, then again after a second, and after two there was no more time.
         assert_eq!((totals.offered, totals.started, totals.answered), (20, 8, 8));
