@@ -182,8 +182,8 @@ impl<'a> Run<'a> {
         let stages = schedule.as_ref().map_or(&[][..], Schedule::stages);
         let timeline = Timeline::new(started, plan.warm_up, stages);
         let over = stop.child_token();
-        let cpu = TaskTracker::new().spawn(guard::watch(timeline.clone(), over.clone()));
         let ends_at = started + plan.warm_up + plan.duration;
+        let cpu = TaskTracker::new().spawn(guard::watch(timeline.clone(), ends_at, over.clone()));
         Run {
             limits: Limits::new(timeline, ends_at, over.clone(), plan.count_max, clock),
             plan,

@@ -29,8 +29,8 @@ pub(super) struct Cpu {
     pub(super) cores_mean: f64,
 }
 
-/// Samples the measured part, until `over`.
-pub(super) async fn watch(timeline: Timeline, over: CancellationToken) -> Cpu {
+/// Samples the measured part, until `ends_at` or `over`: the wait for the last answers would dilute the mean.
+pub(super) async fn watch(timeline: Timeline, ends_at: Instant, over: CancellationToken) -> Cpu {
     let unknown = Cpu {
         cores_max: f64::NAN,
         cores_mean: f64::NAN,
@@ -44,8 +44,8 @@ pub(super) async fn watch(timeline: Timeline, over: CancellationToken) -> Cpu {
     let (mut last, mut used_last) = (first, used_first);
     let mut cores_max = f64::NAN;
     loop {
-        next += SAMPLE;
-        let goes_on = over.run_until_cancelled(tokio::time::sleep_until(next)).await.is_some();
+        next = ends_at.min(next + SAMPLE);
+        let goes_on = over.run_until_cancelled(tokio::time::sleep_until(next)).await.is_some() && next < ends_at;
         let (now, Some(used)) = (Instant::now(), processor_time()) else {
             return unknown;
         };
@@ -142,11 +142,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_wait_for_the_last_answers_is_not_watched() {
+        let started = Instant::now();
+        let timeline = Timeline::new(started, Duration::from_secs(2), &[]);
+        let over = CancellationToken::new();
+        let ends_at = started + Duration::from_millis(5_700);
+        let cpu = tokio::time::timeout(Duration::from_mins(1), watch(timeline, ends_at, over)).await;
+        let cpu = cpu.expect("it ends by itself");
+        assert_eq!(started.elapsed(), Duration::from_millis(5_700));
+        assert!(cpu.cores_mean.is_finite(), "{cpu:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_was_never_measured_is_not_known() {
         let timeline = Timeline::new(Instant::now(), Duration::from_secs(2), &[]);
         let over = CancellationToken::new();
         over.cancel();
-        let cpu = watch(timeline, over).await;
+        let ends_at = timeline.measured_from() + Duration::from_secs(5);
+        let cpu = watch(timeline, ends_at, over).await;
         assert!(cpu.cores_max.is_nan() && cpu.cores_mean.is_nan(), "{cpu:?}");
     }
 }
