@@ -33,10 +33,10 @@ pub(super) fn settings(plan: &Plan) -> BTreeMap<String, String> {
                 }
             };
         }
-        Pace::Closed { callers } => {
+        Pace::Closed { callers } if !matches!(plan.workload, Workload::Ingest(_)) => {
             set("callers", callers.to_string());
         }
-        Pace::Recorded => {}
+        Pace::Closed { .. } | Pace::Recorded => {}
     }
     match &plan.workload {
         Workload::Orders(load) => {
@@ -72,17 +72,44 @@ pub(super) fn settings(plan: &Plan) -> BTreeMap<String, String> {
 
 /// A time as the flags take it.
 fn seconds(time: Duration) -> String {
-    match time.as_millis() {
-        0 => "0s".to_owned(),
-        millis if millis % 1_000 == 0 => format!("{}s", time.as_secs()),
-        millis => format!("{millis}ms"),
+    match time.as_micros() {
+        micros if micros % 1_000_000 == 0 => format!("{}s", time.as_secs()),
+        micros if micros % 1_000 == 0 => format!("{}ms", time.as_millis()),
+        micros => format!("{micros}us"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::plan::OrdersLoad;
+    use crate::load::plan::{IngestLoad, OrdersLoad};
+
+    #[test]
+    fn times_are_told_as_the_flags_take_them() {
+        let told =
+            [0, 1, 500, 1_500, 10_000, 1_500_000, 30_000_000].map(|micros| seconds(Duration::from_micros(micros)));
+        assert_eq!(told, ["0s", "1us", "500us", "1500us", "10ms", "1500ms", "30s"]);
+    }
+
+    #[test]
+    fn callers_are_told_only_where_there_are_some() {
+        let plan = Plan {
+            workload: Workload::Ingest(IngestLoad {
+                drivers: 10,
+                streams: 1,
+                gather: Duration::ZERO,
+                window: 100,
+            }),
+            pace: Pace::Closed { callers: 0 },
+            warm_up: Duration::ZERO,
+            duration: Duration::from_secs(30),
+            count_max: None,
+            deadline: Duration::from_secs(10),
+            retries: false,
+            seed: 1,
+        };
+        assert!(!settings(&plan).contains_key("callers"));
+    }
 
     #[test]
     fn a_plan_is_told_by_the_names_of_its_flags() {
