@@ -167,7 +167,8 @@ impl<S: Source, O: Observer> Lane<S, O> {
         self.window.clear();
     }
 
-    /// Lets the time of the fixes pass without sending any.
+    /// Lets the time of the fixes pass without sending any. A source that has fixes whenever they are taken, and none
+    /// that are missed, has no time of its own.
     async fn sit_out(&mut self, stop: &CancellationToken) {
         while self.stopped_at.is_none()
             && let Some(due) = self.source.next_due()
@@ -176,18 +177,21 @@ impl<S: Source, O: Observer> Lane<S, O> {
             let look_at = due + Duration::from_secs(1);
             if stop.run_until_cancelled(sleep_until(look_at)).await.is_none() {
                 self.stopped_at = Some(Instant::now());
-            } else {
-                self.miss(look_at);
+            } else if self.miss(look_at) == 0 {
+                return;
             }
         }
     }
 
-    /// Lets go of what was due by `by` and not taken.
-    fn miss(&mut self, by: Instant) {
+    /// Lets go of what was due by `by` and not taken: how much it was.
+    fn miss(&mut self, by: Instant) -> u64 {
+        let mut missed = 0;
         while let Some(due) = self.source.miss(by) {
             self.observer.missed(due);
+            missed += 1;
         }
         self.observer.hand_on();
+        missed
     }
 
     /// Opens a stream and serves it to its end.

@@ -242,3 +242,17 @@ async fn a_server_without_the_service_fails_what_was_sent_and_counts_the_rest() 
     adds_up(&operation);
     assert_eq!(failures.len(), 2);
 }
+
+#[tokio::test]
+async fn a_closed_loop_without_the_service_ends_when_no_stream_is_left() {
+    let server = FakeServer::start().await;
+    let refusals = [(); 2].map(|()| Status::unimplemented("no such service"));
+    server.script.stream_refusals.lock().unwrap().extend(refusals);
+    let mut load = Load::new(LOAD, None);
+    // More than both windows hold: it is never reached.
+    load.count_max = Some(10_000);
+    let (operation, failures) = load.run(&server).await;
+
+    adds_up(&operation);
+    assert_eq!((operation.totals.answered, failures.len()), (0, 2));
+}
