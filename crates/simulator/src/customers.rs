@@ -141,13 +141,19 @@ impl Customers {
     /// Places each order when it is due, until there are no more or `stop` is cancelled.
     pub async fn place_all(&self, orders: impl IntoIterator<Item = Order>, stop: &CancellationToken) {
         let mut orders = orders.into_iter();
+        let mut held_until = None;
         for order in orders.by_ref() {
             let due = order.due;
             let came_due = stop.run_until_cancelled(tokio::time::sleep_until(due)).await.is_some();
             if came_due || due <= Instant::now() {
                 self.shared.observer.scheduled(due);
             }
-            if !came_due || stop.run_until_cancelled(self.place(order)).await.is_none() {
+            if !came_due
+                || stop
+                    .run_until_cancelled(self.place(order, &mut held_until))
+                    .await
+                    .is_none()
+            {
                 break;
             }
         }
@@ -179,18 +185,20 @@ impl Customers {
         self.shared.answers().clone()
     }
 
-    /// Begins an order in a task of its own; waits only for room.
-    async fn place(&self, order: Order) {
-        let (permit, waited) = if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
-            (permit, false)
+    /// Begins an order in a task of its own; waits only for room. `held_until`: the end of the last such wait.
+    async fn place(&self, order: Order, held_until: &mut Option<Instant>) {
+        let permit = if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
+            permit
         } else {
             self.shared.observer.delayed(order.due);
             // The semaphore is never closed; if it were, no order could be placed.
             let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else {
                 return;
             };
-            (permit, true)
+            *held_until = Some(Instant::now());
+            permit
         };
+        let waited = held_until.is_some_and(|until| order.due < until);
         self.shared.observer.placed(order.due, Instant::now(), waited);
         let (shared, rides) = (Arc::clone(&self.shared), self.rides.clone());
         self.orders.spawn(async move {

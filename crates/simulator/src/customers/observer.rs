@@ -17,7 +17,7 @@ pub(crate) trait Observer: Debug + Send + Sync + 'static {
     /// That order waits, for too many are in flight.
     fn delayed(&self, due: Instant);
 
-    /// That order is placed at `at`; `waited` if it was delayed before.
+    /// That order is placed at `at`; `waited` if room was waited for after it was due, for it or for one before it.
     fn placed(&self, due: Instant, at: Instant, waited: bool);
 
     /// That order ended at `at`; the error is the last one, after which it was given up.

@@ -280,3 +280,45 @@ async fn a_stop_ends_the_arrivals_and_orders_abandoned_count_as_given_up() {
     let orders = stats.snapshot().orders;
     assert_eq!((orders.placed, orders.gave_up, orders.in_flight), (1, 1, 0));
 }
+
+/// Of each order that was placed, whether it had waited for room.
+#[derive(Debug, Default)]
+struct Waited(Mutex<Vec<bool>>);
+
+impl Observer for Waited {
+    fn scheduled(&self, _: Instant) {}
+    fn delayed(&self, _: Instant) {}
+    fn placed(&self, _: Instant, _: Instant, waited: bool) {
+        self.0.lock().unwrap().push(waited);
+    }
+    fn settled(&self, _: Instant, _: Instant, _: Result<&Outcome, &Status>) {}
+    fn completing(&self, _: Instant, _: Instant) {}
+    fn completed(&self, _: Instant, _: Instant, _: Result<(), &Status>) {}
+    fn call_repeated(&self) {}
+}
+
+#[tokio::test]
+async fn orders_behind_one_that_waits_for_room_wait_too() {
+    let (server, _, _) = city(quick()).await;
+    let waited = Arc::new(Waited::default());
+    let options = CustomersOptions {
+        in_flight_max: 20,
+        ..quick()
+    };
+    let customers = Customers::watched(&Dial::from(&server.endpoint), options, Arc::<Waited>::clone(&waited));
+    server.script.hold_orders.send_replace(true);
+    let due = Instant::now();
+    let orders = (0..40).map(|number| Order { due, ..order(number) });
+    let release = async {
+        server.until("there is no room", |seen| seen.creates.len() == 20).await;
+        server.script.hold_orders.send_replace(false);
+    };
+    tokio::join!(place(&customers, orders), release);
+
+    let waited = waited.0.lock().unwrap();
+    assert_eq!(
+        *waited,
+        [[false; 20], [true; 20]].concat(),
+        "what the server kept waiting"
+    );
+}
