@@ -5,6 +5,7 @@ use std::time::Duration;
 use waybill_simulator::load::plan::{
     Arrivals, IngestLoad, MixedLoad, NearbyLoad, OrdersLoad, Pace, Plan, Rate, TraceLoad, Workload,
 };
+use waybill_simulator::load::rate::STAGES_MAX;
 
 use crate::Failure;
 use crate::cli::load::{ArrivalsName, LoadCommand, PaceFlags, RateFlag, RunFlags, StreamFlags};
@@ -100,6 +101,11 @@ fn pace(flags: &PaceFlags, callers: u32) -> Result<Pace, Failure> {
         (RateFlag::Range { from, to }, None) => Rate::Ramp { from, to },
         (RateFlag::Range { .. }, Some(step)) if step > measured(flags) / 2 => {
             return usage("--step is too long: two stages at least must fit into --for");
+        }
+        (RateFlag::Range { .. }, Some(step)) if step < measured(flags) / STAGES_MAX => {
+            return usage(&format!(
+                "--step is too short: {STAGES_MAX} stages at most may fit into --for"
+            ));
         }
         (RateFlag::Range { from, to }, Some(step)) => Rate::Stairs { from, to, step },
     };

@@ -209,7 +209,7 @@ pub enum Rate {
         from: f64,
         /// In the last one.
         to: f64,
-        /// How long a stage is. There are as many as fit into the duration, two at least.
+        /// How long a stage is. There are as many as fit into the duration, 2 at least and 1,000 at most.
         step: Duration,
     },
 }

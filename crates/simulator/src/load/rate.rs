@@ -4,12 +4,16 @@
 //! the `t` where `n(t) = k`. A Poisson process of any rate is one of rate 1 seen through the inverse of `n` (Lewis and
 //! Shedler, 1979, time-scale transformation): exact for ramps too, and each draw of chance is one arrival.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::plan::{Arrivals, Rate};
+
+/// Stages at most. Each is counted by itself, and a report of more is not read.
+pub const STAGES_MAX: u32 = 1_000;
 
 /// The arrivals of a run, all times from its start, at which the warm-up begins.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +49,8 @@ struct Segment {
 /// The due times of a schedule, or of one lane of it, in order.
 #[derive(Debug)]
 pub struct Dues {
-    segments: Vec<Segment>,
+    /// Those that are not over, the present one first.
+    segments: VecDeque<Segment>,
     arrivals: Arrivals,
     random: StdRng,
     /// The value of the integral at which the next one is due, and how far they are apart: 1 for a schedule by itself.
@@ -100,7 +105,7 @@ impl Schedule {
             Arrivals::Poisson => exponential(&mut random) * apart,
         };
         Dues {
-            segments: self.segments.clone(),
+            segments: self.segments.iter().copied().collect(),
             arrivals: self.arrivals,
             random,
             next,
@@ -161,7 +166,10 @@ impl Iterator for Dues {
 
     fn next(&mut self) -> Option<Duration> {
         let count = self.next;
-        let segment = self.segments.iter().find(|segment| count < segment.count_until)?;
+        while self.segments.front()?.count_until <= count {
+            self.segments.pop_front();
+        }
+        let segment = self.segments.front()?;
         self.next += match self.arrivals {
             Arrivals::Constant => self.apart,
             Arrivals::Poisson => exponential(&mut self.random) * self.apart,
@@ -170,10 +178,11 @@ impl Iterator for Dues {
     }
 }
 
-/// How many stages of at least `step` fit; a staircase has two, or it is none. They share the duration equally.
+/// How many stages of at least `step` fit, up to [`STAGES_MAX`]; a staircase has two, or it is none. They share the
+/// duration equally.
 fn stages_in(duration: Duration, step: Duration) -> u32 {
     let fit = duration.as_nanos().checked_div(step.as_nanos()).unwrap_or(2);
-    u32::try_from(fit).unwrap_or(u32::MAX).max(2)
+    u32::try_from(fit).unwrap_or(u32::MAX).clamp(2, STAGES_MAX)
 }
 
 /// A gap with mean 1. Chance is in [0, 1), so the logarithm is that of a number above zero.
@@ -275,6 +284,18 @@ mod tests {
         }
         assert_eq!(schedule.stages()[0].from, WARM_UP);
         assert_eq!(schedule.stages()[2].until, WARM_UP + DURATION);
+    }
+
+    #[test]
+    fn a_staircase_has_a_bounded_number_of_stages() {
+        let rate = Rate::Stairs {
+            from: 100.0,
+            to: 300.0,
+            step: Duration::from_millis(1),
+        };
+        let schedule = Schedule::new(rate, Arrivals::Constant, WARM_UP, DURATION);
+        assert_eq!(schedule.stages().len(), 1_000);
+        assert_eq!(schedule.dues(1).count(), 200 + 4_000);
     }
 
     #[test]

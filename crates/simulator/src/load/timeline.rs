@@ -69,11 +69,10 @@ impl Timeline {
     pub(super) fn moment(&self, due: Instant) -> Option<Moment> {
         let since = due.checked_duration_since(self.measured_from())?;
         let since_start = since + self.warm_up;
-        let within = |stage: &StageSpan| (stage.from..stage.until).contains(&since_start);
-        let stage = self.stages.iter().position(within).unwrap_or(self.stages.len());
         Some(Moment {
             second: usize::try_from(since.as_secs()).unwrap_or(usize::MAX),
-            stage,
+            // Each begins where the one before ends, and the first with the measured part.
+            stage: self.stages.partition_point(|stage| stage.until <= since_start),
         })
     }
 }
