@@ -151,13 +151,13 @@ pub struct PaceFlags {
     #[arg(long, value_name = "N", value_parser = RateFlag::from_str)]
     pub rate: Option<RateFlag>,
     /// Go from one rate to the other in stages of this length and not evenly
-    #[arg(long, value_name = "TIME", value_parser = duration, requires = "rate")]
+    #[arg(long, value_name = "TIME", value_parser = span, requires = "rate")]
     pub step: Option<Duration>,
     /// How arrivals are spaced
     #[arg(long, value_name = "HOW", default_value = "poisson")]
     pub arrivals: ArrivalsName,
     /// How long is measured [default: 30s, or an hour with --count]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = span)]
     pub duration: Option<Duration>,
     /// How long the load goes before anything is counted
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
@@ -209,6 +209,9 @@ const STREAMS_MAX: i64 = 1_000;
 /// Latencies above this are all the same to a report.
 const DEADLINE_MAX: Duration = Duration::from_mins(10);
 
+/// Longer than anything that is measured, and within what a clock can tell.
+const SPAN_MAX: Duration = Duration::from_hours(366 * 24);
+
 impl FromStr for RateFlag {
     type Err = String;
 
@@ -245,8 +248,17 @@ fn within(text: &str, min: f64, max: f64) -> Option<f64> {
 fn time(text: &str) -> Result<Duration, String> {
     match text {
         "0" | "0s" | "0ms" => Ok(Duration::ZERO),
-        text => duration(text),
+        text => span(text),
     }
+}
+
+/// How long something goes.
+fn span(text: &str) -> Result<Duration, String> {
+    let span = duration(text)?;
+    if span > SPAN_MAX {
+        return Err(format!("{text:?} must be at most a year, 8784h"));
+    }
+    Ok(span)
 }
 
 fn deadline(text: &str) -> Result<Duration, String> {
@@ -278,5 +290,13 @@ mod tests {
         assert_eq!(time("0s"), Ok(Duration::ZERO));
         assert!(duration("0s").is_err() && deadline("0s").is_err());
         assert!(deadline("10m").is_ok() && deadline("11m").is_err());
+    }
+
+    #[test]
+    fn no_time_of_a_run_is_longer_than_a_clock_can_tell() {
+        for bad in ["9223372036854775807s", "8785h", "2y"] {
+            assert!(time(bad).is_err() && span(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(span("24h"), Ok(Duration::from_hours(24)));
     }
 }
