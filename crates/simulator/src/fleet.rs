@@ -21,6 +21,7 @@ use tonic::Status;
 use tonic::transport::Endpoint;
 
 pub use ack_log::AckLog;
+pub(crate) use lane::is_refused_for_good;
 use observer::Counted;
 pub(crate) use observer::Observer;
 pub(crate) use source::{Scheduled, Source};

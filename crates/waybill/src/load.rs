@@ -59,7 +59,9 @@ fn refused(error: LoadError) -> Failure {
     match error {
         LoadError::Trace(error) => replay::refused(error),
         LoadError::Pace(_) => Failure::Usage(error.to_string()),
-        LoadError::Unreachable { .. } | LoadError::Drivers(_) | LoadError::Panicked(_) => Failure::unavailable(error),
+        LoadError::Unreachable { .. } | LoadError::Drivers(_) | LoadError::Streams(_) | LoadError::Panicked(_) => {
+            Failure::unavailable(error)
+        }
     }
 }
 

@@ -95,7 +95,7 @@ impl<S: Source, O: Observer> Lane<S, O> {
                     break;
                 }
                 End::Broken(status) => {
-                    if !self.wait_after(&status).await {
+                    if !self.wait_after(&status, &stop).await {
                         failure = Some(status);
                         break;
                     }
@@ -129,11 +129,8 @@ impl<S: Source, O: Observer> Lane<S, O> {
     }
 
     /// Waits before the next stream, the longer the more streams broke in a row; false when there is no use.
-    async fn wait_after(&mut self, status: &Status) -> bool {
-        if matches!(
-            status.code(),
-            Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied
-        ) {
+    async fn wait_after(&mut self, status: &Status, stop: &CancellationToken) -> bool {
+        if is_refused_for_good(status) {
             return false;
         }
         if self.window.is_empty() {
@@ -149,6 +146,12 @@ impl<S: Source, O: Observer> Lane<S, O> {
             self.lose(status.code());
         }
         let opens_at = Instant::now() + self.options.retry.wait(self.failures, Some(status));
+        let waited = sleep_until(opens_at.min(self.gives_up_at));
+        if self.stopped_at.is_none() && stop.run_until_cancelled(waited).await.is_none() {
+            // Heard now: what falls due until the stream is open again is after the end.
+            self.stop();
+            self.drain();
+        }
         sleep_until(opens_at.min(self.gives_up_at)).await;
         opens_at < self.gives_up_at
     }
@@ -333,6 +336,14 @@ impl<S: Source, O: Observer> Lane<S, O> {
             self.free_since = now;
         }
     }
+}
+
+/// Whether a server that answers this will not take another stream either.
+pub(crate) fn is_refused_for_good(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied
+    )
 }
 
 /// The answers of a stream. A server may hold back its headers until it has something to say, so the first fixes go

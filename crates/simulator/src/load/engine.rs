@@ -31,6 +31,7 @@ use super::settings::settings;
 use super::timeline::Timeline;
 use super::trace::{Playing, Recorders, Replay};
 use crate::connections::{Connections, Dial, reach};
+use crate::fleet;
 use crate::run::RunError;
 use crate::trace::BrokenLines;
 
@@ -50,6 +51,9 @@ pub enum LoadError {
     /// code around it, for programs.
     #[error("the server does not take the drivers of the load: {}", said(.0))]
     Drivers(Status),
+    /// The server has no streams for the load, and nothing was answered. Told as [`LoadError::Drivers`].
+    #[error("the server does not take the streams of the load: {}", said(.0))]
+    Streams(Status),
     /// The workload cannot be made at this pace.
     #[error("{0}")]
     Pace(&'static str),
@@ -67,6 +71,22 @@ fn said(status: &Status) -> &str {
         "" => status.code().description(),
         message => message,
     }
+}
+
+/// Why streams gave up: an error where that is all there is to tell, else for the log of whoever keeps one.
+fn streamed(failures: Vec<Status>, recorders: &[Recorder]) -> Result<(), LoadError> {
+    let now = Instant::now();
+    let answered: u64 = recorders
+        .iter()
+        .map(|recorder| recorder.live(now).totals.answered)
+        .sum();
+    for status in failures {
+        if answered == 0 && fleet::is_refused_for_good(&status) {
+            return Err(LoadError::Streams(status));
+        }
+        tracing::warn!(code = ?status.code(), message = status.message(), "a location stream gave up");
+    }
+    Ok(())
 }
 
 /// Makes the load of `plan` on the server at `endpoint`. `stop` ends it early: then no more calls are made, those under
@@ -223,7 +243,7 @@ impl<'a> Run<'a> {
         self.live
             .begin(self.timeline(), self.expected(), std::slice::from_ref(&recorder));
         let (ended, failures) = self.stream(server, load, &recorder).await;
-        ingest::told(&failures?);
+        streamed(failures?, &[recorder.clone()])?;
         Ok((ended, vec![recorder]))
     }
 
@@ -257,7 +277,7 @@ impl<'a> Run<'a> {
             drive::open(&limits, &orders_due, seed.wrapping_add(1), orders),
             drive::open(&limits, &searches_due, seed.wrapping_add(2), nearby),
         );
-        ingest::told(&failures?);
+        streamed(failures?, &all)?;
         Ok((ended, all))
     }
 
@@ -280,7 +300,8 @@ impl<'a> Run<'a> {
             recorder,
         };
         let stop = self.limits.over.child_token();
-        let ends_early = self.plan.count_max.is_some();
+        // A closed loop has no schedule to sit out when its streams are refused.
+        let ends_early = self.plan.count_max.is_some() || self.schedule.is_none();
         self.for_its_time(&stop, ends_early, ingest.run(&stop)).await
     }
 
@@ -301,7 +322,7 @@ impl<'a> Run<'a> {
             retries: self.plan.retries,
         };
         let (ended, failures) = self.for_its_time(&stop, true, replay.run(playing, &stop)).await;
-        ingest::told(&failures?);
+        streamed(failures?, &all)?;
         Ok((ended, all))
     }
 

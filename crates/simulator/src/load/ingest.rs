@@ -110,13 +110,6 @@ fn number(of: usize) -> u32 {
     u32::try_from(of).unwrap_or(u32::MAX)
 }
 
-/// Tells the operator of streams that gave up: the report only has their numbers.
-pub(super) fn told(failures: &[Status]) {
-    for status in failures {
-        tracing::warn!(code = ?status.code(), message = status.message(), "a location stream gave up");
-    }
-}
-
 /// How streams of load go on when they break.
 pub(super) fn options(streams: usize, resend: bool, drain: Duration) -> FleetOptions {
     let retry = RetryPolicy {

@@ -21,7 +21,7 @@ use waybill_proto::fleet::v1::fleet_service_server::{FleetService, FleetServiceS
 use super::Live;
 use super::alarm::Clock;
 use super::engine::run_on;
-use super::plan::{Arrivals, NearbyLoad, Pace, Plan, Rate, Workload};
+use super::plan::{Arrivals, IngestLoad, NearbyLoad, Pace, Plan, Rate, Workload};
 use super::report::{LoadReport, Operation};
 use crate::connections::Dial;
 
@@ -346,6 +346,35 @@ async fn a_server_that_does_not_take_the_drivers_is_told_with_its_reason() {
     assert!(std::error::Error::source(&error).is_none(), "it would be said twice");
     let said = error.to_string();
     assert!(said.contains("drivers") && said.contains("not implemented"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_the_streams_is_told_with_its_reason() {
+    for pace in [open(Rate::Constant(100.0)), Pace::Closed { callers: 0 }] {
+        let workload = Workload::Ingest(IngestLoad {
+            drivers: 10,
+            streams: 2,
+            gather: Duration::from_millis(10),
+            window: 100,
+        });
+        let plan = Plan {
+            workload,
+            ..searches(pace)
+        };
+        let (started, never) = (Instant::now(), CancellationToken::new());
+        let server = serve(Arc::new(Searched::default()));
+        let ended = run_on(plan, &server, Clock::Runtime, &Live::default(), &never).await;
+
+        let said = ended.unwrap_err().to_string();
+        assert!(said.contains("streams") && said.contains("not implemented"), "{said}");
+        // There is nothing that a closed loop would wait for.
+        let closed = matches!(pace, Pace::Closed { .. });
+        assert!(
+            !closed || started.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            started.elapsed()
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

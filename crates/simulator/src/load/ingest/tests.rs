@@ -1,6 +1,7 @@
 //! The load of fixes against a real gRPC server that breaks, rejects and stalls.
 
 use tokio::time::Instant;
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::*;
 use crate::fake_server::FakeServer;
@@ -255,4 +256,33 @@ async fn a_closed_loop_without_the_service_ends_when_no_stream_is_left() {
 
     adds_up(&operation);
     assert_eq!((operation.totals.answered, failures.len()), (0, 2));
+}
+
+#[tokio::test]
+async fn a_stop_is_heard_while_a_broken_stream_waits_to_be_opened_again() {
+    let server = FakeServer::start().await;
+    let refusals = [(); 2].map(|()| {
+        let later = ErrorDetails::with_retry_info(Some(Duration::from_secs(5)));
+        Status::with_error_details(tonic::Code::ResourceExhausted, "later", later)
+    });
+    server.script.stream_refusals.lock().unwrap().extend(refusals);
+    let schedule = Schedule::new(
+        Rate::Constant(2_000.0),
+        Arrivals::Constant,
+        Duration::ZERO,
+        Duration::from_secs(10),
+    );
+    let mut load = Load::new(LOAD, Some(schedule));
+    load.deadline = Duration::from_millis(50);
+    let stop = async {
+        while load.recorder.operation(Duration::from_secs(1)).totals.refused == 0 {
+            tokio::task::yield_now().await;
+        }
+        load.stop.cancel();
+    };
+    let ((operation, _), ()) = tokio::join!(load.run(&server), stop);
+
+    adds_up(&operation);
+    // Those of five seconds more would be 10,000.
+    assert!(operation.totals.offered < 5_000, "{:?}", operation.totals);
 }
