@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,6 +29,11 @@ pub async fn run(args: LoadArgs) -> Result<(), Failure> {
     let to_standard_output = flags.json.as_deref() == Some(Path::new(STANDARD_OUTPUT));
     let json_file = open("--json", flags.json.filter(|_| !to_standard_output))?;
     let page_file = open("--report", flags.report)?;
+    if let (Some(json), Some(page)) = (&json_file, &page_file)
+        && json.is_of(page)
+    {
+        return Err(Failure::Usage("--json and --report name the same file".to_owned()));
+    }
 
     let live = Arc::new(Live::default());
     let title = format!("waybill load {}", plan.workload.name());
@@ -38,17 +44,16 @@ pub async fn run(args: LoadArgs) -> Result<(), Failure> {
     let mut report = report.map_err(refused)?;
     report.settings.insert("grpc-addr".to_owned(), flags.grpc_addr);
 
-    if let Some(file) = json_file {
-        file.write(&format!("{}\n", serde_json::json!(report)))?;
-    }
-    if let Some(file) = page_file {
-        file.write(&page(&report))?;
-    }
+    // What a full disk does not take is at least seen, and one of the two files may be on another disk.
     answer(&report, to_standard_output);
     if to_standard_output || !std::io::stdout().is_terminal() {
         // Else the lines below the table have just said so.
         warn_of(&report);
     }
+    let json = json_file.map(|file| file.write(&format!("{}\n", serde_json::json!(report))));
+    let page = page_file.map(|file| file.write(&page(&report)));
+    json.transpose()?;
+    page.transpose()?;
     if report.operations.iter().all(|operation| operation.totals.answered == 0) {
         return Err(Failure::Refused("nothing was answered".to_owned()));
     }
@@ -123,6 +128,14 @@ impl Output {
             Ok(file) => Ok(Output { flag, path, file }),
             Err(error) => Err(Failure::Usage(format!("{flag}: {}: {error}", path.display()))),
         }
+    }
+
+    /// Whether both would be written over each other. A device is not: it takes what comes.
+    fn is_of(&self, other: &Output) -> bool {
+        let (Ok(this), Ok(other)) = (self.file.metadata(), other.file.metadata()) else {
+            return false;
+        };
+        this.is_file() && (this.dev(), this.ino()) == (other.dev(), other.ino())
     }
 
     fn write(mut self, text: &str) -> Result<(), Failure> {

@@ -237,6 +237,33 @@ async fn ctrl_c_ends_a_run_early_and_what_was_measured_is_told() {
     assert!(read(&rig.folder().join("load.log")).contains("before its time"));
 }
 
+#[tokio::test]
+async fn what_a_full_disk_does_not_take_is_still_shown() {
+    let rig = Rig::start().await;
+    let page = rig.folder().join("load.html");
+    let (address, page_name) = (rig.grpc_addr(), page.display().to_string());
+    let args = [
+        "load",
+        "nearby",
+        "--count",
+        "5",
+        "--warm-up",
+        "0s",
+        "--grpc-addr",
+        &address,
+        "--json",
+        "/dev/full",
+        "--report",
+        &page_name,
+    ];
+    let ended = waybill(&args, &[]).await;
+
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("--json: /dev/full"), "{}", ended.stderr);
+    assert!(ended.stdout.contains("SearchDrivers"), "{}", ended.stdout);
+    assert!(read(&page).contains("<html"), "the other file was written");
+}
+
 fn read(file: &Path) -> String {
     std::fs::read_to_string(file).unwrap()
 }
@@ -245,6 +272,7 @@ fn read(file: &Path) -> String {
 async fn what_cannot_be_run_is_said_in_one_line_that_names_the_flag() {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = folder.path().join("missing").join("load.json").display().to_string();
+    let same = folder.path().join("load").display().to_string();
     for (args, named) in [
         (
             &["--grpc-addr", "https://example.com"][..],
@@ -254,7 +282,12 @@ async fn what_cannot_be_run_is_said_in_one_line_that_names_the_flag() {
         (&["--grpc-addr", "no address"], &["--grpc-addr", "no address"]),
         (&["--json", &nowhere], &["--json", &nowhere]),
         (&["--report", &nowhere], &["--report", &nowhere]),
+        (&["--json", &same, "--report", &same], &["--json", "--report"]),
         (&["--rate", "10", "--step", "5s"], &["--step", "--rate"]),
+        (
+            &["--rate", "10..20", "--step", "1ms", "--for", "30s"],
+            &["--step", "--for"],
+        ),
         (
             &["--rate", "10..20", "--step", "16s", "--for", "30s"],
             &["--step", "--for"],
@@ -282,6 +315,7 @@ async fn what_cannot_be_run_is_said_in_one_line_that_names_the_flag() {
         ("--rate", "1e12"),
         ("--rate", "5..0"),
         ("--for", "0s"),
+        ("--for", "9223372036854775807s"),
         ("--warm-up", "-1s"),
         ("--deadline", "0s"),
         ("--count", "0"),
