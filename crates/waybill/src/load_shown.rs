@@ -52,13 +52,10 @@ fn operations(report: &LoadReport) -> Table {
         "refused",
         "failed",
     ]);
-    for Operation {
-        name, totals, latency, ..
-    } in &report.operations
-    {
-        let rate = seconds(totals.answered, report.measured_seconds);
-        let mut row = vec![name.clone(), Unit::Count.exact(rate)];
-        row.extend(times(totals, latency));
+    for operation in &report.operations {
+        let totals = &operation.totals;
+        let mut row = vec![operation.name.clone(), Unit::Count.exact(operation.answered_per_second)];
+        row.extend(times(totals, &operation.latency));
         row.extend(counts(totals));
         table.add_row(row);
     }
@@ -124,15 +121,6 @@ fn times(totals: &Totals, of: &Latency) -> [String; 5] {
 
 fn counts(totals: &Totals) -> [String; 4] {
     [totals.offered, totals.answered, totals.refused, totals.failed].map(thousands)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "shown with a few digits")]
-fn seconds(count: u64, measured_seconds: f64) -> f64 {
-    if measured_seconds > 0.0 {
-        count as f64 / measured_seconds
-    } else {
-        f64::NAN
-    }
 }
 
 /// Digits below each other from this column on, and never broken into two lines: half a number reads as a number.

@@ -74,6 +74,13 @@ impl Limits {
         }
     }
 
+    /// No more calls are made from now on: when the measured part ended.
+    pub(super) fn end(&self) -> Instant {
+        let ended = Instant::now().min(self.ends_at);
+        self.timeline.end(ended);
+        ended
+    }
+
     /// Takes one call from those that were asked for; false when none is left.
     fn take(&self, due: Instant) -> bool {
         let (true, Some(left)) = (due >= self.timeline.measured_from(), &self.left) else {
@@ -138,7 +145,7 @@ pub(super) async fn open<C: Calls>(limits: &Limits, schedule: &Schedule, seed: u
         .over
         .run_until_cancelled(tokio::time::sleep_until(limits.ends_at))
         .await;
-    let ended = Instant::now().min(limits.ends_at);
+    let ended = limits.end();
     tasks.close();
     tasks.wait().await;
     ended
@@ -176,7 +183,7 @@ pub(super) async fn closed<C: Calls>(limits: &Limits, callers: usize, calls: Arc
         () = limits.over.cancelled() => {}
         () = tokio::time::sleep_until(limits.ends_at) => {}
     }
-    let ended = Instant::now().min(limits.ends_at);
+    let ended = limits.end();
     tasks.wait().await;
     ended
 }

@@ -203,6 +203,7 @@ impl<'a> Run<'a> {
         let timeline = Timeline::new(started, plan.warm_up, stages);
         let over = stop.child_token();
         let ends_at = started + plan.warm_up + plan.duration;
+        timeline.end(ends_at);
         let cpu = TaskTracker::new().spawn(guard::watch(timeline.clone(), ends_at, over.clone()));
         Run {
             limits: Limits::new(timeline, ends_at, over.clone(), plan.count_max, clock),
@@ -243,7 +244,7 @@ impl<'a> Run<'a> {
         self.live
             .begin(self.timeline(), self.expected(), std::slice::from_ref(&recorder));
         let (ended, failures) = self.stream(server, load, &recorder).await;
-        streamed(failures?, &[recorder.clone()])?;
+        streamed(failures?, std::slice::from_ref(&recorder))?;
         Ok((ended, vec![recorder]))
     }
 
@@ -339,7 +340,7 @@ impl<'a> Run<'a> {
             over.run_until_cancelled(tokio::time::sleep_until(self.limits.ends_at))
                 .await;
             stop.cancel();
-            Instant::now().min(self.limits.ends_at)
+            self.limits.end()
         };
         let work = async {
             let outcome = work.await;

@@ -119,9 +119,13 @@ impl Recorder {
     /// The calls meant for `dues` were answered together at `at`.
     pub fn answered_all(&self, dues: impl IntoIterator<Item = Instant>, at: Instant) {
         let second = self.second(at);
+        let answered_in = self.moment(at).filter(|_| !self.inner.timeline.has_ended(at));
         let mut shard = self.shard();
         for due in dues {
             let (moment, latency) = (self.moment(due), at.saturating_duration_since(due));
+            if let Some(moment) = answered_in {
+                shard.answered_in(moment);
+            }
             shard.count(moment, |totals| totals.answered += 1);
             shard.latency(moment, latency);
             if let Some(recent) = shard.recent(second) {
@@ -177,12 +181,14 @@ impl Recorder {
         let stages = timeline.stages().iter().enumerate().filter_map(|(number, span)| {
             let part = sum.stages.get(number).unwrap_or(&none);
             let lasted = span.until.min(ended).checked_sub(span.from)?;
-            (!lasted.is_zero()).then(|| stage(part, lasted))
+            let answered = sum.answered_in.get(number).copied().unwrap_or(0);
+            (!lasted.is_zero()).then(|| stage(part, answered, lasted))
         });
         Operation {
             name: self.inner.name.clone(),
             unit: self.inner.unit,
             totals: whole.totals,
+            answered_per_second: per_second(sum.answered_in.iter().sum(), measured),
             latency: whole.latencies.latency(),
             histogram: whole.latencies.buckets(),
             errors: sum
@@ -242,6 +248,11 @@ impl Recorder {
             let shard = lock(shard);
             merge(&mut sum.seconds, &shard.seconds, Part::of_second);
             merge(&mut sum.stages, &shard.stages, Part::of_stage);
+            if sum.answered_in.len() < shard.answered_in.len() {
+                sum.answered_in.resize(shard.answered_in.len(), 0);
+            }
+            let answered_in = sum.answered_in.iter_mut().zip(&shard.answered_in);
+            answered_in.for_each(|(sum, count)| *sum += count);
             for (name, count) in &shard.errors {
                 *sum.errors.entry(name).or_default() += count;
             }
@@ -289,6 +300,7 @@ impl Recorder {
 struct Sum {
     seconds: Vec<Part<u32>>,
     stages: Vec<Part<u64>>,
+    answered_in: Vec<u64>,
     errors: BTreeMap<&'static str, u64>,
     late: Option<Latencies<u64>>,
 }
@@ -300,15 +312,23 @@ fn merge<T: hdrhistogram::Counter>(sum: &mut Vec<Part<T>>, parts: &[Part<T>], em
     sum.iter_mut().zip(parts).for_each(|(sum, part)| sum.add(part));
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of one stage")]
-fn stage(part: &Part<u64>, lasted: Duration) -> Stage {
-    let seconds = lasted.as_secs_f64();
+fn stage(part: &Part<u64>, answered: u64, lasted: Duration) -> Stage {
     Stage {
-        offered_per_second: part.totals.offered as f64 / seconds,
-        answered_per_second: part.totals.answered as f64 / seconds,
-        duration_seconds: seconds,
+        offered_per_second: per_second(part.totals.offered, lasted),
+        answered_per_second: per_second(answered, lasted),
+        duration_seconds: lasted.as_secs_f64(),
         totals: part.totals,
         latency: part.latencies.latency(),
+    }
+}
+
+/// 0 where no time was measured.
+#[expect(clippy::cast_precision_loss, reason = "counts of one run")]
+fn per_second(count: u64, time: Duration) -> f64 {
+    if time.is_zero() {
+        0.0
+    } else {
+        count as f64 / time.as_secs_f64()
     }
 }
 

@@ -80,6 +80,9 @@ pub struct Operation {
     pub unit: &'static str,
     /// Over the measured time.
     pub totals: Totals,
+    /// What was answered a second in the measured time, by the time of the answers: those that came after it are not
+    /// in it, and those to calls of the warm-up are. A server that falls behind answers less than it is offered.
+    pub answered_per_second: f64,
     /// Of the answered ones.
     pub latency: Latency,
     /// Of the answered ones: how many took longer than the bucket before and up to this one. No empty buckets.
@@ -163,7 +166,7 @@ pub struct Second {
 pub struct Stage {
     /// What was scheduled a second.
     pub offered_per_second: f64,
-    /// What was answered a second, of what was scheduled in this stage.
+    /// What was answered a second in the time of this stage, whenever it was scheduled.
     pub answered_per_second: f64,
     /// How long it was.
     pub duration_seconds: f64,

@@ -1,5 +1,7 @@
 //! Which part of a run a moment belongs to: the warm-up, a second, a stage.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,6 +16,8 @@ pub struct Timeline {
     started_at: Timestamp,
     warm_up: Duration,
     stages: Vec<StageSpan>,
+    /// In ns since the start, once it is known. Shared by the clones: all learn of a stop.
+    ends_ns: Arc<AtomicU64>,
 }
 
 /// A moment of the measured part.
@@ -37,6 +41,7 @@ impl Timeline {
             started_at: now_at.checked_sub(since).unwrap_or(now_at),
             warm_up,
             stages: stages.to_vec(),
+            ends_ns: Arc::new(AtomicU64::new(u64::MAX)),
         }
     }
 
@@ -58,6 +63,21 @@ impl Timeline {
     /// When the warm-up ends.
     pub fn measured_from(&self) -> Instant {
         self.started + self.warm_up
+    }
+
+    /// The measured part ends at `at`, unless it ended before.
+    pub(super) fn end(&self, at: Instant) {
+        self.ends_ns.fetch_min(self.since_start_ns(at), Ordering::Relaxed);
+    }
+
+    /// Whether the measured part has ended by `at`.
+    pub(super) fn has_ended(&self, at: Instant) -> bool {
+        self.since_start_ns(at) >= self.ends_ns.load(Ordering::Relaxed)
+    }
+
+    fn since_start_ns(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.started);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// The stages, by the time since the start of the run.

@@ -37,7 +37,7 @@ pub fn page(report: &LoadReport) -> String {
         page = page.section(Section::new("All at once").table(load_table::overview(report)));
     }
     for operation in &report.operations {
-        page = page.section(section(operation, report.measured_seconds));
+        page = page.section(section(operation));
     }
     page = page.section(generator(report));
     if !report.first_broken_lines.is_empty() {
@@ -102,9 +102,9 @@ fn hardware(machine: &Machine) -> String {
     parts.join(", ")
 }
 
-fn section(operation: &Operation, measured_seconds: f64) -> Section {
+fn section(operation: &Operation) -> Section {
     let mut section = Section::new(operation.name.clone())
-        .figures(how_fast(operation, measured_seconds))
+        .figures(how_fast(operation))
         .figures(how_many(&operation.totals))
         .table(load_table::latencies(operation));
     if !operation.seconds.is_empty() {
@@ -128,13 +128,13 @@ fn section(operation: &Operation, measured_seconds: f64) -> Section {
     section
 }
 
-fn how_fast(operation: &Operation, measured_seconds: f64) -> Vec<Figure> {
+fn how_fast(operation: &Operation) -> Vec<Figure> {
     let answered = operation.totals.answered;
     let time = |name: &str, value: f64| Figure::new(name, load_table::time(answered, value));
     vec![
         Figure::new(
             format!("{} answered", operation.unit),
-            PER_SECOND.exact(load_table::rate(answered, measured_seconds)),
+            PER_SECOND.exact(operation.answered_per_second),
         ),
         time("p50", operation.latency.p50_ms),
         time("p99", operation.latency.p99_ms),

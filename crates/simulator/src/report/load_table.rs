@@ -13,7 +13,7 @@ const NUMBERS: [&str; 9] = [
 pub(super) fn overview(report: &LoadReport) -> Table {
     let header = ["operation", "answered /s"].into_iter().chain(NUMBERS);
     let rows = report.operations.iter().map(|operation| {
-        let rate = Unit::Count.exact(rate(operation.totals.answered, report.measured_seconds));
+        let rate = Unit::Count.exact(operation.answered_per_second);
         let named = [Cell::Text(operation.name.clone()), Cell::Number(rate)];
         named.into_iter().chain(numbers(operation.totals, &operation.latency))
     });
@@ -63,15 +63,6 @@ pub(super) fn errors(operation: &Operation) -> Table {
         [Cell::Text(code.clone()), number, Cell::Share(ratio(*count, all))]
     });
     rows.fold(Table::new("Errors by code", ["code", "count", "share"]), Table::row)
-}
-
-/// A second; no number where no time was measured.
-pub(super) fn rate(count: u64, seconds: f64) -> f64 {
-    if seconds > 0.0 {
-        number(count) / seconds
-    } else {
-        f64::NAN
-    }
 }
 
 /// A latency, where there is one.

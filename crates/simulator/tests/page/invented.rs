@@ -105,6 +105,7 @@ fn operation(name: &str, unit: &'static str, rate: f64, most: f64, base_ms: f64)
     Operation {
         name: name.to_owned(),
         unit,
+        answered_per_second: totals.answered as f64 / 120.0,
         totals,
         latency: latency(base_ms, 0.8, &mut noise),
         histogram: histogram(base_ms, totals.answered),
@@ -180,6 +181,7 @@ pub fn nothing() -> LoadReport {
         failed: 3,
         ..Totals::default()
     };
+    operation.answered_per_second = 0.0;
     operation.latency = Latency::default();
     operation.histogram.clear();
     operation.stages.truncate(1);

@@ -30,6 +30,8 @@ pub(super) struct Part<T: hdrhistogram::Counter> {
 pub(super) struct Shard {
     pub(super) seconds: Vec<Part<u32>>,
     pub(super) stages: Vec<Part<u64>>,
+    /// What was answered in the time of each stage, whenever it was meant; the last is what is in none.
+    pub(super) answered_in: Vec<u64>,
     pub(super) errors: BTreeMap<&'static str, u64>,
     pub(super) late: Option<Latencies<u64>>,
     /// Of the whole run, the warm-up included.
@@ -90,6 +92,16 @@ impl Shard {
         self.stage(moment).latencies.record(latency);
         if let Some(second) = self.second(moment) {
             second.latencies.record(latency);
+        }
+    }
+
+    /// An answer came at `moment`.
+    pub(super) fn answered_in(&mut self, moment: Moment) {
+        if self.answered_in.len() <= moment.stage {
+            self.answered_in.resize(moment.stage + 1, 0);
+        }
+        if let Some(count) = self.answered_in.get_mut(moment.stage) {
+            *count += 1;
         }
     }
 

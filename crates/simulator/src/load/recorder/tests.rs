@@ -89,6 +89,7 @@ fn the_warm_up_is_seen_live_and_is_not_in_the_report() {
 #[test]
 fn a_late_answer_counts_in_the_second_and_the_stage_of_its_intended_time() {
     let (recorder, start) = recorder(&[stage(0, 1_500, 2.0), stage(1_500, 3_000, 4.0)]);
+    recorder.inner.timeline.end(start + ms(2_000));
     call(&recorder, start + ms(900), ms(2_000));
     call(&recorder, start + ms(1_600), ms(1));
 
@@ -111,6 +112,23 @@ fn a_late_answer_counts_in_the_second_and_the_stage_of_its_intended_time() {
         (operation.totals.answered, operation.latency.max_ms > 1_900.0),
         (2, true)
     );
+}
+
+#[test]
+fn what_is_answered_a_second_is_told_by_the_time_of_the_answers() {
+    let (recorder, start) = recorder(&[stage(0, 1_000, 10.0), stage(1_000, 2_000, 10.0)]);
+    recorder.inner.timeline.end(start + ms(2_000));
+    // A call of the warm-up, and twenty calls of which a server answers one each 200 ms.
+    call(&recorder, start - ms(50), ms(150));
+    for n in 0..20 {
+        call(&recorder, start + ms(100 * n), ms(100 * n + 200));
+    }
+
+    let operation = recorder.operation(ms(2_000));
+    assert_eq!(operation.totals.answered, 20);
+    // Ten were answered in time: at 200 ms to 1,800 ms, which are nine, and one of the warm-up.
+    let told: Vec<f64> = operation.stages.iter().map(|stage| stage.answered_per_second).collect();
+    assert_eq!((told, operation.answered_per_second), (vec![5.0, 5.0], 5.0));
 }
 
 #[test]
