@@ -1,7 +1,7 @@
 //! Counts the calls of one operation while they are made, from as many tasks as there are, and tells what they came to.
 //!
 //! A record is made by the thread's own shard, so that threads do not wait for each other; a shard's lock is held for
-//! the time of an addition. The intended time of a call decides to which second and stage it belongs, and whether it is
+//! the time of an addition. Once in a few seconds a shard hands its older seconds over to one place for all. The intended time of a call decides to which second and stage it belongs, and whether it is
 //! left out with the warm-up; only the screen's counters have all.
 
 mod shard;
@@ -34,6 +34,8 @@ struct Inner {
     unit: &'static str,
     timeline: Timeline,
     shards: [Mutex<Shard>; SHARDS],
+    /// The seconds that shards have handed over, from the first. Locked last.
+    seconds: Mutex<Vec<Part<u32>>>,
 }
 
 /// An operation at one moment of its run, for a screen. The warm-up is in it.
@@ -69,6 +71,7 @@ impl Recorder {
             unit,
             timeline: timeline.clone(),
             shards: std::array::from_fn(|_| Mutex::default()),
+            seconds: Mutex::default(),
         };
         Recorder { inner: Arc::new(inner) }
     }
@@ -171,7 +174,8 @@ impl Recorder {
         let timeline = &self.inner.timeline;
         let mut whole = Part::of_stage();
         sum.stages.iter().for_each(|stage| whole.add(stage));
-        let seconds = (0..).zip(&sum.seconds).map(|(second, part)| Second {
+        let seconds = lock(&self.inner.seconds);
+        let seconds = (0..).zip(seconds.iter()).map(|(second, part)| Second {
             second,
             totals: part.totals,
             latency: part.latencies.latency(),
@@ -242,12 +246,13 @@ impl Recorder {
         self.sum().late.unwrap_or_else(|| Latencies::new(3))
     }
 
+    /// All but the seconds, which are all in one place after it.
     fn sum(&self) -> Sum {
         let mut sum = Sum::default();
         for shard in &self.inner.shards {
-            let shard = lock(shard);
-            merge(&mut sum.seconds, &shard.seconds, Part::of_second);
-            merge(&mut sum.stages, &shard.stages, Part::of_stage);
+            let mut shard = lock(shard);
+            shard.hand_over_all(&mut lock(&self.inner.seconds));
+            merge(&mut sum.stages, &shard.stages);
             if sum.answered_in.len() < shard.answered_in.len() {
                 sum.answered_in.resize(shard.answered_in.len(), 0);
             }
@@ -291,23 +296,26 @@ impl Recorder {
         }
         let number = SHARD.with(|number| *number);
         #[expect(clippy::indexing_slicing, reason = "a remainder of the length")]
-        lock(&self.inner.shards[number])
+        let mut shard = lock(&self.inner.shards[number]);
+        if shard.is_full() {
+            shard.hand_over_older(&mut lock(&self.inner.seconds));
+        }
+        shard
     }
 }
 
 /// All shards together.
 #[derive(Default)]
 struct Sum {
-    seconds: Vec<Part<u32>>,
     stages: Vec<Part<u64>>,
     answered_in: Vec<u64>,
     errors: BTreeMap<&'static str, u64>,
     late: Option<Latencies<u64>>,
 }
 
-fn merge<T: hdrhistogram::Counter>(sum: &mut Vec<Part<T>>, parts: &[Part<T>], empty: fn() -> Part<T>) {
+fn merge(sum: &mut Vec<Part<u64>>, parts: &[Part<u64>]) {
     if sum.len() < parts.len() {
-        sum.resize_with(parts.len(), empty);
+        sum.resize_with(parts.len(), Part::of_stage);
     }
     sum.iter_mut().zip(parts).for_each(|(sum, part)| sum.add(part));
 }
@@ -356,8 +364,8 @@ fn code_name(code: Code) -> &'static str {
 }
 
 /// A count is whole whoever panicked beside it.
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ const STAGE_DIGITS: u8 = 3;
 pub(super) const RECENT_SECONDS: usize = 3;
 const SLOTS: usize = RECENT_SECONDS + 2;
 
+/// Seconds that a shard keeps to itself at least. A call is scheduled, made and answered in one or two of them.
+const SECONDS_KEPT: usize = 3;
+
 /// Seconds that are told one by one. A longer run is still counted and measured in whole and by stage.
 const SECONDS_MAX: usize = 100_000;
 
@@ -28,7 +31,9 @@ pub(super) struct Part<T: hdrhistogram::Counter> {
 /// A part of a recorder, touched by few threads.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    pub(super) seconds: Vec<Part<u32>>,
+    /// The last seconds that were touched, the newest last. Older ones are handed over: each as large as a few KB, they
+    /// would fill the memory of a long run if every thread kept its own.
+    seconds: Vec<(usize, Part<u32>)>,
     pub(super) stages: Vec<Part<u64>>,
     /// What was answered in the time of each stage, whenever it was meant; the last is what is in none.
     pub(super) answered_in: Vec<u64>,
@@ -95,6 +100,38 @@ impl Shard {
         }
     }
 
+    /// Hands over all seconds but the last few to `whole`, in order from the first second.
+    pub(super) fn hand_over_older(&mut self, whole: &mut Vec<Part<u32>>) {
+        let older = self.seconds.len().saturating_sub(SECONDS_KEPT);
+        self.hand_over(older, whole);
+    }
+
+    /// Hands over all seconds.
+    pub(super) fn hand_over_all(&mut self, whole: &mut Vec<Part<u32>>) {
+        self.hand_over(self.seconds.len(), whole);
+    }
+
+    /// Whether so many seconds are here that the older ones should be handed over.
+    pub(super) fn is_full(&self) -> bool {
+        self.seconds.len() > 2 * SECONDS_KEPT
+    }
+
+    #[cfg(test)]
+    pub(super) fn seconds_kept(&self) -> usize {
+        self.seconds.len()
+    }
+
+    fn hand_over(&mut self, count: usize, whole: &mut Vec<Part<u32>>) {
+        for (second, part) in self.seconds.drain(..count) {
+            if whole.len() <= second {
+                whole.resize_with(second + 1, Part::of_second);
+            }
+            if let Some(whole) = whole.get_mut(second) {
+                whole.add(&part);
+            }
+        }
+    }
+
     /// An answer came at `moment`.
     pub(super) fn answered_in(&mut self, moment: Moment) {
         if self.answered_in.len() <= moment.stage {
@@ -147,10 +184,17 @@ impl Shard {
     }
 
     fn second(&mut self, moment: Moment) -> Option<&mut Part<u32>> {
-        if self.seconds.len() <= moment.second && moment.second < SECONDS_MAX {
-            self.seconds.resize_with(moment.second + 1, Part::of_second);
+        if moment.second >= SECONDS_MAX {
+            return None;
         }
-        self.seconds.get_mut(moment.second)
+        // From the newest: nearly always it is that one.
+        let known = self.seconds.iter().rposition(|(second, _)| *second == moment.second);
+        let place = known.unwrap_or_else(|| {
+            let place = self.seconds.partition_point(|(second, _)| *second < moment.second);
+            self.seconds.insert(place, (moment.second, Part::of_second()));
+            place
+        });
+        self.seconds.get_mut(place).map(|(_, part)| part)
     }
 }
 

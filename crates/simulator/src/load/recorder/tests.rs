@@ -132,6 +132,34 @@ fn what_is_answered_a_second_is_told_by_the_time_of_the_answers() {
 }
 
 #[test]
+fn a_long_run_is_not_kept_once_for_each_thread() {
+    let (recorder, start) = recorder(&[]);
+    let work = || {
+        let recorder = recorder.clone();
+        move || (0..300).for_each(|n| call(&recorder, start + ms(1_000 * n), ms(5)))
+    };
+    let threads: Vec<_> = (0..4).map(|_| thread::spawn(work())).collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+
+    let of_shards = recorder.inner.shards.iter().map(|shard| lock(shard).seconds_kept());
+    let most = of_shards.max().unwrap();
+    assert!(most <= 8, "a shard keeps {most} seconds");
+    let operation = recorder.operation(ms(300_000));
+    assert_eq!(operation.seconds.len(), 300);
+    for (number, second) in (0..).zip(&operation.seconds) {
+        assert_eq!(
+            (second.second, second.totals.offered, second.totals.answered),
+            (number, 4, 4)
+        );
+        assert!((second.latency.p50_ms - 5.0).abs() < 0.1, "{second:?}");
+    }
+    // It is read while it goes on, too, and nothing is counted twice.
+    assert_eq!(recorder.operation(ms(300_000)), operation);
+}
+
+#[test]
 fn many_threads_lose_no_record() {
     let (recorder, start) = recorder(&[]);
     let work = |thread: u64| {
