@@ -14,7 +14,7 @@ use crate::cli::load::{ArrivalsName, LoadCommand, PaceFlags, RateFlag, RunFlags,
 const DURATION: Duration = Duration::from_secs(30);
 const DURATION_OF_COUNT: Duration = Duration::from_hours(1);
 
-/// A recorded city ends with its last fix; this is only above any.
+/// A recorded city says itself how long it is, once it is read; until then this is above any.
 const RECORDED_MAX: Duration = Duration::from_hours(24 * 365);
 
 /// Unacknowledged fixes on a stream.

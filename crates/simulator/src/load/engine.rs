@@ -106,7 +106,7 @@ pub async fn run(
 
 /// [`run`] on a server that is there, by a clock.
 pub(super) async fn run_on(
-    plan: Plan,
+    mut plan: Plan,
     server: &Dial,
     clock: Clock,
     live: &Live,
@@ -133,6 +133,9 @@ pub(super) async fn run_on(
         Workload::Trace(load) => Some(Replay::read(load).await?),
         _ => None,
     };
+    if let Some(replay) = &replay {
+        plan.duration = replay.lasts();
+    }
     let mut run = Run::begin(plan, clock, live, stop);
     let (ended, recorders) = match &run.plan.workload {
         Workload::Orders(load) => {
@@ -314,7 +317,7 @@ impl<'a> Run<'a> {
         let stop = self.limits.over.child_token();
         let recorders = Recorders::new(self.timeline());
         let all = recorders.all(replay.orders());
-        self.live.begin(self.timeline(), None, &all);
+        self.live.begin(self.timeline(), self.expected(), &all);
         let playing = Playing {
             server,
             timeline: self.timeline(),
@@ -337,8 +340,13 @@ impl<'a> Run<'a> {
     ) -> (Instant, T) {
         let over = &self.limits.over;
         let time = async {
-            over.run_until_cancelled(tokio::time::sleep_until(self.limits.ends_at))
-                .await;
+            if self.plan.pace == Pace::Recorded {
+                // It ends by itself: what is due last is made, too.
+                over.cancelled().await;
+            } else {
+                over.run_until_cancelled(tokio::time::sleep_until(self.limits.ends_at))
+                    .await;
+            }
             stop.cancel();
             self.limits.end()
         };

@@ -14,7 +14,7 @@ pub struct Plan {
     pub pace: Pace,
     /// How long the load goes before anything is counted. The first stage of a staircase is not shortened by it.
     pub warm_up: Duration,
-    /// How long it is measured, after the warm-up.
+    /// How long it is measured, after the warm-up. A recorded city is as long as it was.
     pub duration: Duration,
     /// How many calls (or fixes) at most, the warm-up not counted.
     pub count_max: Option<u64>,

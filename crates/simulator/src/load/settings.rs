@@ -9,8 +9,10 @@ use super::plan::{Arrivals, Pace, Plan, Rate, Workload};
 pub(super) fn settings(plan: &Plan) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
     let mut set = |name: &str, value: String| settings.insert(name.to_owned(), value);
-    set("for", seconds(plan.duration));
-    set("warm-up", seconds(plan.warm_up));
+    if plan.pace != Pace::Recorded {
+        set("for", seconds(plan.duration));
+        set("warm-up", seconds(plan.warm_up));
+    }
     set("deadline", seconds(plan.deadline));
     set("retries", plan.retries.to_string());
     set("seed", plan.seed.to_string());

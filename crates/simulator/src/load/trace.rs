@@ -93,6 +93,11 @@ impl Replay {
         self.city.has_rides()
     }
 
+    /// How long it takes until the last fix or ride is due.
+    pub(crate) fn lasts(&self) -> Duration {
+        self.city.lasts()
+    }
+
     /// Lines that could not be used.
     pub(crate) fn broken_lines(&self) -> &BrokenLines {
         &self.city.broken_lines

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -65,6 +66,16 @@ impl RecordedCity {
     /// The clock on which the first fix or ride is at `started`, which is `started_at` by the wall clock.
     pub(crate) fn clock(&self, started: Instant, started_at: Timestamp) -> Result<TraceClock, SpeedError> {
         TraceClock::new(self.first_second, started_at, started, self.speed)
+    }
+
+    /// How long it is from the first fix or ride to the last one, played at its speed.
+    pub(crate) fn lasts(&self) -> Duration {
+        let last_fix = self.locations.fixes().last().map(|fix| fix.recorded_at);
+        let last_ride = self.rides.rides().last().map(|ride| ride.requested_at);
+        let seconds = last_fix.max(last_ride).unwrap_or(self.first_second) - self.first_second;
+        // The speed was found to be one when the files were read.
+        let clock = self.clock(Instant::now(), Timestamp::UNIX_EPOCH);
+        clock.map_or(Duration::ZERO, |clock| clock.span(seconds))
     }
 
     /// Who was there.

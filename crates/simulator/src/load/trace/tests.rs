@@ -4,6 +4,10 @@ use std::fmt::Write as _;
 
 use super::*;
 use crate::fake_server::{FakeServer, Seen};
+use crate::load::Live;
+use crate::load::alarm::Clock;
+use crate::load::engine::run_on;
+use crate::load::plan::{Pace, Plan, Workload};
 use crate::load::report::Operation;
 use crate::trace::tests::{TraceFile, file};
 
@@ -168,4 +172,38 @@ async fn a_trace_that_is_not_there_or_empty_says_so() {
     nowhere.locations = "/nowhere/cabs.csv".into();
     let error = Replay::read(&nowhere).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot open the trace /nowhere/cabs.csv");
+}
+
+#[tokio::test]
+async fn a_city_is_measured_until_its_last_fix_and_not_until_the_last_answer() {
+    let server = FakeServer::start().await;
+    server.script.hold_orders.send_replace(true);
+    let (cabs, rides) = (cabs(), rides());
+    let plan = Plan {
+        workload: Workload::Trace(load(&cabs, Some(&rides), 1_000.0)),
+        pace: Pace::Recorded,
+        warm_up: Duration::ZERO,
+        duration: Duration::from_hours(1),
+        count_max: None,
+        deadline: Duration::from_secs(1),
+        retries: false,
+        seed: 1,
+    };
+    let never = CancellationToken::new();
+    let dial = Dial::from(&server.endpoint);
+    let report = run_on(plan, &dial, Clock::Machine, &Live::default(), &never).await;
+
+    let report = report.unwrap();
+    // The last fix is 290 s after the first; the orders failed a second after that.
+    assert!(
+        (report.measured_seconds - 0.29).abs() < 1e-9,
+        "{}",
+        report.measured_seconds
+    );
+    assert!(!report.cut_short);
+    let flags: Vec<&str> = report.settings.keys().map(String::as_str).collect();
+    assert_eq!(
+        flags,
+        ["deadline", "locations", "retries", "rides", "seed", "speed", "streams"]
+    );
 }
