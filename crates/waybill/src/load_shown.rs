@@ -18,6 +18,7 @@ pub fn table(report: &LoadReport, colour: bool) -> String {
         parts.push(format!("errors\n{}", errors(&report.operations)));
     }
     let mut lines = vec![generator(report)];
+    lines.extend(report.operations.iter().filter_map(left_out));
     lines.extend(report.cut_short.then(|| {
         let measured = Unit::Seconds.exact(report.measured_seconds);
         format!("cut short: only {measured} were measured")
@@ -111,6 +112,21 @@ fn generator(report: &LoadReport) -> String {
     )
 }
 
+/// A server that answers nothing more is slow in no latency: what it left unanswered has none. Where that is more than
+/// the share above a p99, the p99 is that of better days.
+#[expect(clippy::cast_precision_loss, reason = "shown with a few digits")]
+fn left_out(operation: &Operation) -> Option<String> {
+    let Totals { offered, answered, .. } = operation.totals;
+    let unanswered = offered.saturating_sub(answered);
+    (answered > 0 && unanswered > offered / 100).then(|| {
+        let percent = 100.0 * unanswered as f64 / offered as f64;
+        format!(
+            "{}: {percent:.1} % were not answered, and the latencies leave them out",
+            operation.name
+        )
+    })
+}
+
 fn times(totals: &Totals, of: &Latency) -> [String; 5] {
     [of.p50_ms, of.p90_ms, of.p99_ms, of.p999_ms, of.max_ms].map(|value| match totals.answered {
         0 => "–".to_owned(),
@@ -174,6 +190,30 @@ mod tests {
         assert!(stages.contains("1,600") && stages.contains("1,144"));
         report.operations[0].stages.truncate(1);
         assert!(!table(&report, false).contains("each stage"));
+    }
+
+    #[test]
+    fn latencies_that_leave_out_more_than_their_p99_does_say_so() {
+        let mut report = invented::staircase();
+        report.operations.truncate(1);
+        let mut shown = |answered: u64| {
+            report.operations[0].totals = Totals {
+                offered: 1_000,
+                started: 1_000,
+                answered,
+                failed: 1_000 - answered,
+                ..Totals::default()
+            };
+            table(&report, false)
+        };
+        let text = shown(353);
+        assert!(
+            text.contains("CreateOrder: 64.7 % were not answered, and the latencies leave them out"),
+            "{text}"
+        );
+        for few in [0, 990, 1_000] {
+            assert!(!shown(few).contains("leave them out"), "{few}");
+        }
     }
 
     #[test]
