@@ -14,7 +14,7 @@ use waybill_simulator::report::page;
 use crate::cli::load::LoadArgs;
 use crate::load_plan::plan;
 use crate::load_screen::view;
-use crate::load_shown::table;
+use crate::load_shown::{limited, table};
 use crate::screen::Screen;
 use crate::{Failure, replay, signals};
 
@@ -57,6 +57,13 @@ pub async fn run(args: LoadArgs) -> Result<(), Failure> {
     if report.operations.iter().all(|operation| operation.totals.answered == 0) {
         return Err(Failure::Refused("nothing was answered".to_owned()));
     }
+    if report.broken_lines > 0 {
+        // Named above, and the rest was played; but not all was that the caller asked for.
+        let broken = report.broken_lines;
+        return Err(Failure::Refused(format!(
+            "lines of the trace that could not be used: {broken}"
+        )));
+    }
     Ok(())
 }
 
@@ -96,12 +103,7 @@ fn warn_of(report: &LoadReport) {
         }
     }
     if let Some(why) = &report.generator.limited_by_generator {
-        let line = format!("limited by the load generator, not by the server: {why}");
-        if is_coloured(&std::io::stderr()) {
-            eprintln!("\x1b[31m{line}\x1b[0m");
-        } else {
-            eprintln!("{line}");
-        }
+        eprintln!("{}", limited(why, is_coloured(&std::io::stderr())));
     }
 }
 

@@ -11,8 +11,9 @@ use crate::orders_shown;
 /// The tables and the lines below them. `colour`: whether a warning may be red.
 pub fn table(report: &LoadReport, colour: bool) -> String {
     let mut parts = vec![operations(report).to_string()];
-    for operation in report.operations.iter().filter(|operation| operation.stages.len() > 1) {
-        parts.push(format!("{}, each stage\n{}", operation.name, stages(&operation.stages)));
+    // Of the most important one: those of the others are in the JSON and on the page.
+    if let Some(first) = report.operations.first().filter(|first| first.stages.len() > 1) {
+        parts.push(format!("{}, each stage\n{}", first.name, stages(&first.stages)));
     }
     if report.operations.iter().any(|operation| !operation.errors.is_empty()) {
         parts.push(format!("errors\n{}", errors(&report.operations)));
@@ -31,12 +32,17 @@ pub fn table(report: &LoadReport, colour: bool) -> String {
         ));
     }
     if let Some(reason) = &report.generator.limited_by_generator {
-        let text = format!("These numbers are the generator's, not the server's: {reason}");
-        let red = AnsiColor::Red.on_default().bold();
-        lines.push(if colour { format!("{red}{text}{red:#}") } else { text });
+        lines.push(limited(reason, colour));
     }
     parts.push(lines.join("\n"));
     parts.join("\n\n")
+}
+
+/// Why the numbers are not what they seem.
+pub fn limited(reason: &str, colour: bool) -> String {
+    let text = format!("These numbers are the generator's, not the server's: {reason}");
+    let red = AnsiColor::Red.on_default().bold();
+    if colour { format!("{red}{text}{red:#}") } else { text }
 }
 
 fn operations(report: &LoadReport) -> Table {
@@ -112,14 +118,11 @@ fn generator(report: &LoadReport) -> String {
     )
 }
 
-/// A server that answers nothing more is slow in no latency: what it left unanswered has none. Where that is more than
-/// the share above a p99, the p99 is that of better days.
-#[expect(clippy::cast_precision_loss, reason = "shown with a few digits")]
+/// Said where it is more than the share above a p99.
 fn left_out(operation: &Operation) -> Option<String> {
-    let Totals { offered, answered, .. } = operation.totals;
-    let unanswered = offered.saturating_sub(answered);
-    (answered > 0 && unanswered > offered / 100).then(|| {
-        let percent = 100.0 * unanswered as f64 / offered as f64;
+    let share = operation.unanswered_share();
+    (operation.totals.answered > 0 && share > 0.01).then(|| {
+        let percent = 100.0 * share;
         format!(
             "{}: {percent:.1} % were not answered, and the latencies leave them out",
             operation.name
@@ -130,7 +133,6 @@ fn left_out(operation: &Operation) -> Option<String> {
 fn times(totals: &Totals, of: &Latency) -> [String; 5] {
     [of.p50_ms, of.p90_ms, of.p99_ms, of.p999_ms, of.max_ms].map(|value| match totals.answered {
         0 => "–".to_owned(),
-
         _ => Unit::Milliseconds.exact(value),
     })
 }

@@ -122,18 +122,20 @@ impl Recorder {
     /// The calls meant for `dues` were answered together at `at`.
     pub fn answered_all(&self, dues: impl IntoIterator<Item = Instant>, at: Instant) {
         let second = self.second(at);
-        let answered_in = self.moment(at).filter(|_| !self.inner.timeline.has_ended(at));
+        let completed_in = self.moment(at).filter(|_| !self.inner.timeline.has_ended(at));
+        let mut completed = 0;
         let mut shard = self.shard();
         for due in dues {
             let (moment, latency) = (self.moment(due), at.saturating_duration_since(due));
-            if let Some(moment) = answered_in {
-                shard.answered_in(moment);
-            }
             shard.count(moment, |totals| totals.answered += 1);
             shard.latency(moment, latency);
             if let Some(recent) = shard.recent(second) {
                 recent.record(latency);
             }
+            completed += 1;
+        }
+        if let Some(moment) = completed_in {
+            shard.completed(moment, completed);
         }
     }
 
@@ -178,6 +180,7 @@ impl Recorder {
         let seconds = (0..).zip(seconds.iter()).map(|(second, part)| Second {
             second,
             totals: part.totals,
+            completed: part.completed,
             latency: part.latencies.latency(),
         });
         let ended = timeline.warm_up() + measured;
@@ -185,14 +188,13 @@ impl Recorder {
         let stages = timeline.stages().iter().enumerate().filter_map(|(number, span)| {
             let part = sum.stages.get(number).unwrap_or(&none);
             let lasted = span.until.min(ended).checked_sub(span.from)?;
-            let answered = sum.answered_in.get(number).copied().unwrap_or(0);
-            (!lasted.is_zero()).then(|| stage(part, answered, lasted))
+            (!lasted.is_zero()).then(|| stage(part, lasted))
         });
         Operation {
             name: self.inner.name.clone(),
             unit: self.inner.unit,
             totals: whole.totals,
-            answered_per_second: per_second(sum.answered_in.iter().sum(), measured),
+            answered_per_second: per_second(whole.completed, measured),
             latency: whole.latencies.latency(),
             histogram: whole.latencies.buckets(),
             errors: sum
@@ -253,11 +255,6 @@ impl Recorder {
             let mut shard = lock(shard);
             shard.hand_over_all(&mut lock(&self.inner.seconds));
             merge(&mut sum.stages, &shard.stages);
-            if sum.answered_in.len() < shard.answered_in.len() {
-                sum.answered_in.resize(shard.answered_in.len(), 0);
-            }
-            let answered_in = sum.answered_in.iter_mut().zip(&shard.answered_in);
-            answered_in.for_each(|(sum, count)| *sum += count);
             for (name, count) in &shard.errors {
                 *sum.errors.entry(name).or_default() += count;
             }
@@ -308,7 +305,6 @@ impl Recorder {
 #[derive(Default)]
 struct Sum {
     stages: Vec<Part<u64>>,
-    answered_in: Vec<u64>,
     errors: BTreeMap<&'static str, u64>,
     late: Option<Latencies<u64>>,
 }
@@ -320,10 +316,10 @@ fn merge(sum: &mut Vec<Part<u64>>, parts: &[Part<u64>]) {
     sum.iter_mut().zip(parts).for_each(|(sum, part)| sum.add(part));
 }
 
-fn stage(part: &Part<u64>, answered: u64, lasted: Duration) -> Stage {
+fn stage(part: &Part<u64>, lasted: Duration) -> Stage {
     Stage {
         offered_per_second: per_second(part.totals.offered, lasted),
-        answered_per_second: per_second(answered, lasted),
+        answered_per_second: per_second(part.completed, lasted),
         duration_seconds: lasted.as_secs_f64(),
         totals: part.totals,
         latency: part.latencies.latency(),

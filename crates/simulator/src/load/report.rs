@@ -153,12 +153,27 @@ pub struct Bucket {
 pub struct Second {
     /// Its number, from the end of the warm-up.
     pub second: u64,
-    /// How many there were.
+    /// How many there were that were meant for this second.
     #[serde(flatten)]
     pub totals: Totals,
+    /// Answered with success within this second, whichever second they were meant for: what the server did in it.
+    pub completed: u64,
     /// How long they took.
     #[serde(flatten)]
     pub latency: Latency,
+}
+
+impl Operation {
+    /// The share, from 0 to 1, of what was offered that has no latency, since it was never answered with success. Where
+    /// it is more than the share above a quantile, that quantile is one of better days: a server that answers nothing
+    /// more is slow in no latency.
+    #[expect(clippy::cast_precision_loss, reason = "shown with a few digits")]
+    pub fn unanswered_share(&self) -> f64 {
+        match self.totals.offered {
+            0 => 0.0,
+            offered => offered.saturating_sub(self.totals.answered) as f64 / offered as f64,
+        }
+    }
 }
 
 /// A time of constant rate.

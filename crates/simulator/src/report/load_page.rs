@@ -30,6 +30,16 @@ pub fn page(report: &LoadReport) -> String {
             "Lines of the trace that could not be used: {broken}."
         )));
     }
+    for operation in &report.operations {
+        // More than the share above a p99.
+        if operation.totals.answered > 0 && operation.unanswered_share() > 0.01 {
+            let percent = 100.0 * operation.unanswered_share();
+            page = page.notice(Notice::Mind(format!(
+                "{}: {percent:.1} % were not answered, and the latencies leave them out.",
+                operation.name
+            )));
+        }
+    }
     for (name, value) in facts(report) {
         page = page.fact(name, value);
     }
@@ -189,9 +199,9 @@ impl Grouped {
     }
 
     /// Their mean.
-    fn rate(&self, name: &str, count: impl Fn(&Totals) -> u64) -> Line {
+    fn rate(&self, name: &str, count: impl Fn(&Second) -> u64) -> Line {
         self.line(name, |seconds| {
-            let sum: u64 = seconds.iter().map(|second| count(&second.totals)).sum();
+            let sum: u64 = seconds.iter().map(&count).sum();
             number(sum) / number(seconds.len() as u64)
         })
     }
@@ -215,14 +225,14 @@ impl Grouped {
 fn throughput(operation: &Operation, grouped: &Grouped) -> Chart {
     let totals = &operation.totals;
     let always = [
-        grouped.rate("offered", |totals| totals.offered).quiet(),
-        grouped.rate("answered", |totals| totals.answered),
+        grouped.rate("offered", |second| second.totals.offered).quiet(),
+        grouped.rate("answered", |second| second.completed),
     ];
     // A line along the bottom says less than the figure 0 above. Both or none: their colours stay theirs.
     let trouble = (totals.refused + totals.failed > 0).then(|| {
         [
-            grouped.rate("refused", |totals| totals.refused),
-            grouped.rate("failed", |totals| totals.failed),
+            grouped.rate("refused", |second| second.totals.refused),
+            grouped.rate("failed", |second| second.totals.failed),
         ]
     });
     let lines = always.into_iter().chain(trouble.into_iter().flatten());

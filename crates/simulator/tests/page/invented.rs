@@ -82,6 +82,7 @@ fn operation(name: &str, unit: &'static str, rate: f64, most: f64, base_ms: f64)
             seconds.push(Second {
                 second,
                 totals,
+                completed: totals.answered,
                 latency,
             });
             add(&mut sum, &totals);

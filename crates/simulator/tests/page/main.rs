@@ -175,6 +175,21 @@ fn a_limit_of_the_generator_is_told_at_the_top() {
 }
 
 #[test]
+fn latencies_that_leave_out_more_than_their_p99_does_say_so_at_the_top() {
+    let mut report = invented::staircase();
+    report.operations.truncate(1);
+    let mut shown = |answered: u64| {
+        let totals = &mut report.operations[0].totals;
+        (totals.offered, totals.answered) = (1_000, answered);
+        page(&report)
+    };
+    assert!(shown(353).contains("CreateOrder: 64.7 % were not answered, and the latencies leave them out."));
+    for few in [0, 990, 1_000] {
+        assert!(!shown(few).contains("leave them out"), "{few}");
+    }
+}
+
+#[test]
 fn what_was_never_answered_has_no_latency() {
     let html = page(&nothing());
     let text = Markup::read(&html).text();

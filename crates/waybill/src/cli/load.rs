@@ -11,7 +11,7 @@ use super::duration;
 /// What scripts read of a run of load.
 const STATUSES: &str = "\
 Exit status: 0 when the run was made and something was answered, whatever failed beside it; 1 when nothing was answered \
-at all; 64 for a flag that cannot be used; 69 when no server answers. Ctrl-C ends a run early: what was measured is \
+at all, or when a trace had lines that could not be used; 64 for a flag that cannot be used; 69 when no server answers. Ctrl-C ends a run early: what was measured is \
 reported, marked as cut short. A run whose numbers are those of the generator says so on standard error and in the JSON \
 (`generator.limited_by_generator`).";
 

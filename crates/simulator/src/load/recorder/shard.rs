@@ -25,6 +25,8 @@ const SECONDS_MAX: usize = 100_000;
 #[derive(Debug, Clone)]
 pub(super) struct Part<T: hdrhistogram::Counter> {
     pub(super) totals: Totals,
+    /// Answered in this time, whenever they were meant.
+    pub(super) completed: u64,
     pub(super) latencies: Latencies<T>,
 }
 
@@ -35,8 +37,6 @@ pub(super) struct Shard {
     /// would fill the memory of a long run if every thread kept its own.
     seconds: Vec<(usize, Part<u32>)>,
     pub(super) stages: Vec<Part<u64>>,
-    /// What was answered in the time of each stage, whenever it was meant; the last is what is in none.
-    pub(super) answered_in: Vec<u64>,
     pub(super) errors: BTreeMap<&'static str, u64>,
     pub(super) late: Option<Latencies<u64>>,
     /// Of the whole run, the warm-up included.
@@ -59,12 +59,14 @@ impl<T: hdrhistogram::Counter> Part<T> {
     fn new(digits: u8) -> Part<T> {
         Part {
             totals: Totals::default(),
+            completed: 0,
             latencies: Latencies::new(digits),
         }
     }
 
     pub(super) fn add(&mut self, other: &Part<T>) {
         self.totals += other.totals;
+        self.completed += other.completed;
         self.latencies.add(&other.latencies);
     }
 }
@@ -132,13 +134,11 @@ impl Shard {
         }
     }
 
-    /// An answer came at `moment`.
-    pub(super) fn answered_in(&mut self, moment: Moment) {
-        if self.answered_in.len() <= moment.stage {
-            self.answered_in.resize(moment.stage + 1, 0);
-        }
-        if let Some(count) = self.answered_in.get_mut(moment.stage) {
-            *count += 1;
+    /// So many answers came at `moment`.
+    pub(super) fn completed(&mut self, moment: Moment, answers: u64) {
+        self.stage(moment).completed += answers;
+        if let Some(second) = self.second(moment) {
+            second.completed += answers;
         }
     }
 

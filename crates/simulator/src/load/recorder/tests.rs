@@ -129,6 +129,10 @@ fn what_is_answered_a_second_is_told_by_the_time_of_the_answers() {
     // Ten were answered in time: at 200 ms to 1,800 ms, which are nine, and one of the warm-up.
     let told: Vec<f64> = operation.stages.iter().map(|stage| stage.answered_per_second).collect();
     assert_eq!((told, operation.answered_per_second), (vec![5.0, 5.0], 5.0));
+    let seconds = &operation.seconds[..2];
+    let told: Vec<u64> = seconds.iter().map(|second| second.completed).collect();
+    let meant: Vec<u64> = seconds.iter().map(|second| second.totals.answered).collect();
+    assert_eq!((told, meant), (vec![5, 5], vec![10, 10]));
 }
 
 #[test]
