@@ -255,6 +255,8 @@ pub struct Table {
 pub enum Cell {
     /// Words.
     Text(String),
+    /// A sentence or two, broken into lines where the table would be wider than the page.
+    Prose(String),
     /// A number, already written: to the right, its digits below each other.
     Number(String),
     /// A part of the whole, 0 to 1: a bar, with the percentage.
@@ -307,6 +309,7 @@ impl Cell {
         html! {
             @match self {
                 Cell::Text(text) => td { (text) },
+                Cell::Prose(text) => td.prose { (text) },
                 Cell::Number(text) => td.number { (text) },
                 Cell::Share(share) => {
                     @let percent = if share.is_finite() { share.clamp(0.0, 1.0) * 100.0 } else { 0.0 };

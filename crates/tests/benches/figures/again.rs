@@ -12,6 +12,7 @@ use waybill_sandbox::port;
 use waybill_sandbox::process::{Launch, Process, Signal};
 
 use crate::echo;
+use crate::process_cost::ProcessCost;
 
 /// The hidden arguments: an echo of recorded answers, and the payment provider.
 pub const ECHO: &str = "--serve-echo";
@@ -52,6 +53,11 @@ impl Again {
             process: process.unwrap(),
             addr,
         }
+    }
+
+    /// What it used so far.
+    pub fn cost(&self) -> ProcessCost {
+        ProcessCost::of(self.process.pid().as_raw())
     }
 
     /// Ends it.

@@ -19,6 +19,7 @@ use waybill_proto::order::v1 as order;
 use waybill_proto::order::v1::order_service_server::{OrderService, OrderServiceServer};
 
 use crate::again::{Again, ECHO};
+use crate::process_cost::ProcessCost;
 use crate::world::World;
 
 /// As many as Waybill lets wait.
@@ -43,6 +44,11 @@ impl Echo {
         let process = Again::start(ECHO, &world.path("echo.log"), &answers).await;
         let endpoint = Endpoint::from_shared(format!("http://{}", process.addr)).unwrap();
         Echo { process, endpoint }
+    }
+
+    /// What it used so far.
+    pub fn cost(&self) -> ProcessCost {
+        self.process.cost()
     }
 
     /// Ends it.

@@ -6,16 +6,21 @@ use crate::figure::Figure;
 use crate::report::{Report, short};
 
 /// The charts, each of the figures whose names begin so.
-const CHARTS: [(&str, &str, &[&str]); 4] = [
+const CHARTS: [(&str, &str, &[&str]); 5] = [
     (
         "Rates beside their floors",
         "The floor is what the stores or the transport do without Waybill.",
-        &["fixes_per", "orders_per", "searches_per", "unary", "stream_messages"],
+        &["fixes_per", "orders_per", "searches_per"],
     ),
     (
         "Latencies at half of the peak",
         "The floor is one write to this disk and one call to an idle server.",
         &["fix_ack", "order_p"],
+    ),
+    (
+        "The way in and out, in processor time of the server",
+        "The floor is what a tonic server spends that gives the same answers at once.",
+        &["unary_call", "stream_message"],
     ),
     (
         "Fixes, by the size of the fleet",
@@ -65,6 +70,7 @@ pub fn html(report: &Report) -> String {
         if !here.is_empty() {
             let axis = match here[0].unit {
                 "ms" => Axis::log("time", Unit::Milliseconds),
+                "µs/call" | "µs/message" => Axis::linear("processor time", Unit::Named("µs".into())),
                 _ => Axis::log("rate", PER_SECOND),
             };
             charts = charts.chart(Chart::ranges(*title, axis, here.iter().map(|figure| span(figure))).note(*note));
@@ -120,9 +126,8 @@ fn all(report: &Report) -> Table {
         let mut row = vec![Cell::Text(figure.name.to_owned())];
         row.extend(numbers);
         row.push(Cell::Number(ratio));
-        row.extend(
-            [figure.unit, &figure.detail, figure.floor_is.unwrap_or_default()].map(|text| Cell::Text(text.to_owned())),
-        );
+        row.push(Cell::Text(figure.unit.to_owned()));
+        row.extend([&figure.detail, figure.floor_is.unwrap_or_default()].map(|text| Cell::Prose(text.to_owned())));
         table = table.row(row);
     }
     table

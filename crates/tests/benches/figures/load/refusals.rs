@@ -14,7 +14,6 @@ use waybill_proto::order::v1::CreateOrderRequest;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 
 use super::CHANNELS;
-use crate::process_cost::ProcessCost;
 use crate::rounds::Turn;
 
 /// Calls at a time.
@@ -25,36 +24,6 @@ pub const STREAMS: usize = 8;
 pub const WINDOW: usize = 16;
 /// Fixes in a message.
 pub const FIXES: usize = 10;
-
-/// As much of a core of this process as the load of `waybill load` may take before it says that it is the limit.
-const CORES_MAX: f64 = 0.9;
-
-/// What this process used since it was looked at.
-pub struct Generator {
-    before: ProcessCost,
-    began_at: Instant,
-}
-
-impl Generator {
-    /// From now on.
-    pub fn watched() -> Generator {
-        let own = i32::try_from(std::process::id()).unwrap();
-        Generator {
-            before: ProcessCost::of(own),
-            began_at: Instant::now(),
-        }
-    }
-
-    /// Why the numbers since are its own, if they are.
-    pub fn limited(&self) -> Option<String> {
-        let used = Generator::watched()
-            .before
-            .processor
-            .saturating_sub(self.before.processor);
-        let cores = used.as_secs_f64() / self.began_at.elapsed().as_secs_f64();
-        (cores > CORES_MAX).then(|| format!("it used {cores:.2} of a core, more than {CORES_MAX}"))
-    }
-}
 
 /// The answer to an order without anything in it.
 pub async fn refused_order(channel: Channel) -> Status {

@@ -1,10 +1,19 @@
 //! What the way in and out costs: calls that are refused and messages that are rejected whole, before any store is
 //! asked. The floor is a tonic server that gives the very same answers without looking.
+//!
+//! It is told as the server's processor time and not as a rate: a caller spends as much on a call as such a server does,
+//! and on the same processors, so the rate would be the caller's.
 
+use std::time::Duration;
+
+use tonic::transport::Endpoint;
+
+use super::cost_each;
 use crate::echo::Echo;
 use crate::figure::{Better, Figure};
-use crate::load::refusals::{self, CALLERS, FIXES, Generator, STREAMS, WINDOW};
-use crate::rounds::take_turns;
+use crate::load::refusals::{self, CALLERS, FIXES, STREAMS, WINDOW};
+use crate::process_cost::ProcessCost;
+use crate::rounds::{Pairs, Turn, take_turns};
 use crate::scale::Scale;
 use crate::server::Server;
 use crate::world::World;
@@ -13,42 +22,37 @@ use crate::world::World;
 pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
     let server = Server::start(world, "edge", 6).await;
     let echo = echo_of(world, &server).await;
-    let (ours, floor) = (server.endpoint(), echo.endpoint.clone());
-    let turn = scale.read_turn;
-
-    refusals::run_calls(&ours, turn).await;
-    refusals::run_calls(&floor, turn).await;
-    let generator = Generator::watched();
-    let calls = take_turns(
-        scale.rounds,
-        async || refusals::run_calls(&ours, turn).await.per_second(),
-        async || refusals::run_calls(&floor, turn).await.per_second(),
-    )
-    .await;
-    let calls_limited = generator.limited();
-    refusals::run_streams(&ours, turn).await;
-    refusals::run_streams(&floor, turn).await;
-    let generator = Generator::watched();
-    let messages = take_turns(
-        scale.rounds,
-        async || refusals::run_streams(&ours, turn).await.per_second(),
-        async || refusals::run_streams(&floor, turn).await.per_second(),
-    )
-    .await;
-    let messages_limited = generator.limited();
+    let calls = beside(scale, &server, &echo, refusals::run_calls).await;
+    let messages = beside(scale, &server, &echo, refusals::run_streams).await;
     echo.stop().await;
     server.stop().await;
     let is = "a tonic server that gives the same answers at once";
     vec![
-        Figure::beside("unary_calls_per_second", "calls/s", Better::More, is, calls)
-            .with(format!("orders refused by validation, {CALLERS} callers"))
-            .limited(calls_limited),
-        Figure::beside("stream_messages_per_second", "messages/s", Better::More, is, messages)
-            .with(format!(
-                "messages of {FIXES} fixes, all rejected; {STREAMS} streams, {WINDOW} messages on their way each"
-            ))
-            .limited(messages_limited),
+        Figure::beside("unary_call_server_cpu", "µs/call", Better::Less, is, calls)
+            .with(format!("orders refused by validation, {CALLERS} callers")),
+        Figure::beside("stream_message_server_cpu", "µs/message", Better::Less, is, messages).with(format!(
+            "messages of {FIXES} fixes, all rejected; {STREAMS} streams, {WINDOW} messages on their way each"
+        )),
     ]
+}
+
+/// Processor time of each call, in µs: the server's beside the echo's.
+async fn beside(scale: &Scale, server: &Server, echo: &Echo, run: impl AsyncFn(&Endpoint, Duration) -> Turn) -> Pairs {
+    let (ours, floor) = (server.endpoint(), echo.endpoint.clone());
+    run(&ours, scale.read_turn).await;
+    run(&floor, scale.read_turn).await;
+    let each = async |endpoint: &Endpoint, cost: &dyn Fn() -> ProcessCost| {
+        let before = cost();
+        let turn = run(endpoint, scale.read_turn).await;
+        let (processor, _) = cost_each(before, cost(), turn.count);
+        processor
+    };
+    take_turns(
+        scale.rounds,
+        async || each(&ours, &|| server.cost()).await,
+        async || each(&floor, &|| echo.cost()).await,
+    )
+    .await
 }
 
 /// An echo that answers as this server does.
