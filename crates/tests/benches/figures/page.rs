@@ -69,6 +69,8 @@ pub fn html(report: &Report) -> String {
         let here: Vec<&Figure> = report.figures.iter().filter(here).collect();
         if !here.is_empty() {
             let axis = match here[0].unit {
+                // What should be flat is seen from zero.
+                _ if note.starts_with("Flat") => Axis::linear("rate", PER_SECOND),
                 "ms" => Axis::log("time", Unit::Milliseconds),
                 "µs/call" | "µs/message" => Axis::linear("processor time", Unit::Named("µs".into())),
                 _ => Axis::log("rate", PER_SECOND),

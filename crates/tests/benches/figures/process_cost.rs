@@ -1,10 +1,10 @@
-//! What a process costs: its processor time and its memory, as Linux counts them in `/proc`.
+//! What a process costs: its processor time by its own clock (POSIX), and its memory as Linux tells it in `/proc`.
 
 use std::fs;
 use std::time::Duration;
 
-/// The clock of `/proc/<pid>/stat`: `USER_HZ`, which is 100 on every Linux that user space sees.
-const TICKS_PER_SECOND: u64 = 100;
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 /// What a process used up to a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,19 +20,14 @@ impl ProcessCost {
     pub fn of(pid: i32) -> ProcessCost {
         let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).expect("the process runs, on Linux");
         ProcessCost {
-            processor: processor_time(&read("stat")).expect("the format of /proc/<pid>/stat"),
+            // To the nanosecond, where /proc tells hundredths of a second.
+            processor: clock_getcpuclockid(Pid::from_raw(pid))
+                .and_then(clock_gettime)
+                .expect("the clock of a process that runs")
+                .into(),
             memory_bytes: resident_bytes(&read("status")).expect("the format of /proc/<pid>/status"),
         }
     }
-}
-
-/// From the line of `/proc/<pid>/stat`: fields 14 and 15, counted behind the name, which may hold anything.
-pub fn processor_time(stat: &str) -> Option<Duration> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(Duration::from_millis((user + system) * 1_000 / TICKS_PER_SECOND))
 }
 
 /// From `/proc/<pid>/status`, which tells kilobytes.

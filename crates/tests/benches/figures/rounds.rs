@@ -8,10 +8,12 @@ use crate::arithmetic::number;
 /// What came of a turn.
 #[derive(Debug, Clone, Copy)]
 pub struct Turn {
-    /// How many were done.
+    /// How many were done while the clock ran.
     pub count: u64,
-    /// From the first to the last.
+    /// How long it ran.
     pub elapsed: Duration,
+    /// How many were done in all: those too that were under way when the clock stopped. What a turn cost was for them.
+    pub all: u64,
 }
 
 impl Turn {

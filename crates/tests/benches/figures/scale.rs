@@ -17,8 +17,7 @@ pub struct Scale {
     pub paced_turn: Duration,
     /// Rounds of open streams.
     pub stream_rounds: usize,
-    /// How long they are silent while the server is looked at. Linux counts processor time in hundredths of a second: in
-    /// 4 s, of 10,000 streams, that is a quarter of a µs a second for each.
+    /// How long they are silent while the server is looked at.
     pub silence: Duration,
     /// Orders that are stored already: nothing, some, many.
     pub stored_orders: [u64; 3],
@@ -35,7 +34,8 @@ impl Scale {
 
     const FULL: Scale = Scale {
         quick: false,
-        rounds: 7,
+        // Even, so that neither is the first more often; and a multiple of the three sizes that take turns.
+        rounds: 6,
         stored_turn: Duration::from_secs(3),
         read_turn: Duration::from_millis(1_500),
         paced_turn: Duration::from_secs(4),

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client as RedisClient};
@@ -41,6 +41,8 @@ const POSTGRES_WHILE_STORING: &[(&str, &str)] = &[
 ];
 /// Redis, beside `appendonly yes` and `appendfsync always`: it rewrites its file between the figures, not within them.
 const REDIS: &[(&str, &str)] = &[("auto-aof-rewrite-min-size", "16gb")];
+/// How long a figure waits for the vacuum that another one called for.
+const VACUUM_PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
 
 /// The private world. The payment provider answers at once: its own time is not what is measured.
@@ -136,6 +138,24 @@ impl World {
         self.postgres.restart().await.unwrap();
     }
 
+    /// Between figures: what the one before left behind is gone, but for the databases that were filled.
+    pub async fn clear(&self) {
+        {
+            let sql = self.session("postgres").await;
+            let left = "select datname from pg_database
+                         where not datistemplate and datname <> 'postgres' and not starts_with(datname, 'stored_')";
+            for row in sql.query(left, &[]).await.unwrap() {
+                let drop = format!("drop database {} with (force)", row.get::<_, String>(0));
+                sql.batch_execute(&drop).await.unwrap();
+            }
+        }
+        redis::cmd("FLUSHALL")
+            .exec_async(&mut self.redis(0).await)
+            .await
+            .unwrap();
+        self.settle().await;
+    }
+
     /// Before a figure: what the one before left to be written is written, so that nobody pays another's bill.
     pub async fn settle(&self) {
         self.session("postgres")
@@ -143,6 +163,7 @@ impl World {
             .batch_execute("checkpoint")
             .await
             .unwrap();
+        self.no_autovacuum().await;
         let mut redis = self.redis(0).await;
         // Fails if one is under way, which is as good.
         let _ = redis::cmd("BGREWRITEAOF").exec_async(&mut redis).await;
@@ -150,9 +171,19 @@ impl World {
         info.arg("persistence");
         loop {
             let persistence: String = info.query_async(&mut redis).await.unwrap();
-            if persistence.contains("aof_rewrite_in_progress:0") {
+            if persistence.contains("aof_rewrite_in_progress:0") && persistence.contains("aof_rewrite_scheduled:0") {
                 return;
             }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until nobody vacuums; not for ever, for the largest of tables it may take longer than the figure.
+    async fn no_autovacuum(&self) {
+        let sql = self.session("postgres").await;
+        let at_work = "select count(*) from pg_stat_activity where backend_type = 'autovacuum worker'";
+        let deadline = Instant::now() + VACUUM_PATIENCE;
+        while sql.query_one(at_work, &[]).await.unwrap().get::<_, i64>(0) > 0 && Instant::now() < deadline {
             tokio::time::sleep(POLL).await;
         }
     }

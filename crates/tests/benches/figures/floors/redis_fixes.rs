@@ -21,8 +21,9 @@ use crate::rounds::Turn;
 use crate::server::migrate;
 use crate::world::World;
 
-/// As `locations.batch_max`, `locations.history_batch_max` and `locations.keep_stored` are by default.
-const BATCH: usize = 512;
+/// Two whole messages: the server takes them whole while it has less than `locations.batch_max`, 512.
+const BATCH: usize = 1_000;
+/// As `locations.history_batch_max` and `locations.keep_stored` are by default.
 const HISTORY_BATCH: usize = 1_000;
 const KEEP_STORED: u64 = 10_000;
 /// Batches on their way at a time.
@@ -84,7 +85,7 @@ impl RedisFixes {
             insert,
             append: Script::new(APPEND),
             latest: Script::new(LATEST),
-            drivers: Arc::new((0..drivers).map(|driver| format!("driver-{driver}")).collect()),
+            drivers: Arc::new((0..drivers).map(|driver| format!("load-driver-{driver:06}")).collect()),
             next: AtomicU64::new(0),
             stored_up_to: Mutex::new("0-0".to_owned()),
         }
@@ -121,6 +122,7 @@ impl RedisFixes {
         Turn {
             count,
             elapsed: began_at.elapsed(),
+            all: count,
         }
     }
 
@@ -141,7 +143,7 @@ impl RedisFixes {
         for number in first..first + BATCH as u64 {
             let place = usize::try_from(number).unwrap() % self.drivers.len();
             let (driver, at) = (&self.drivers[place], place_of(place, self.drivers.len()));
-            let lat = at.latitude + 1e-6 * f64::from(u16::try_from(number / 512 % 1_000).unwrap());
+            let lat = at.latitude + 1e-6 * f64::from(u16::try_from(number / BATCH as u64 % 1_000).unwrap());
             append.arg(driver).arg(lat).arg(at.longitude).arg(micros).arg(1);
             latest.key(format!("driver:{driver}"));
             latest.arg(driver).arg(lat).arg(at.longitude).arg(micros).arg(expires);

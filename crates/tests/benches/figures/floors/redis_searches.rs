@@ -69,19 +69,26 @@ impl RedisSearches {
         for caller in 0..callers {
             let (mut connection, searches) = (self.connection.clone(), Arc::clone(&self.searches));
             tasks.spawn(async move {
-                let mut count = 0;
+                let (mut count, mut in_time) = (0, 0);
                 while began_at.elapsed() < time {
                     for trip in &searches[(caller * 31 + count) % searches.len()] {
                         pipeline(trip).query_async::<Value>(&mut connection).await.unwrap();
                     }
                     count += 1;
+                    in_time += u64::from(began_at.elapsed() < time);
                 }
-                count as u64
+                (in_time, count as u64)
             });
         }
+        let (mut in_time, mut all) = (0, 0);
+        for (of_caller, all_of_caller) in tasks.join_all().await {
+            in_time += of_caller;
+            all += all_of_caller;
+        }
         Turn {
-            count: tasks.join_all().await.into_iter().sum(),
-            elapsed: began_at.elapsed(),
+            count: in_time,
+            elapsed: time,
+            all,
         }
     }
 }

@@ -15,8 +15,14 @@ use crate::load::one_order::DRIVERS_PREFIX;
 /// The order's id of the turn.
 const ID: &str = "lpad(to_hex(:id::bigint), 32, '0')::uuid";
 
-fn is_write_without_answer(sql: &str) -> bool {
-    (sql.starts_with("insert") || sql.starts_with("update")) && !sql.contains("returning")
+/// Whether later statements are given what this one answers.
+fn is_given_on(sql: &str) -> bool {
+    sql.contains("returning assignment_seq") || sql.starts_with("select driver_id")
+}
+
+/// Whether nothing that follows in its transaction needs its answer.
+fn is_write_that_need_not_be_awaited(sql: &str) -> bool {
+    (sql.starts_with("insert") || sql.starts_with("update")) && !is_given_on(sql)
 }
 
 /// A script, and the constants that it is run with.
@@ -34,18 +40,16 @@ impl Script {
             text: format!("\\set turn :turn + 1\n\\set id :turn * {CONNECTIONS} + :client_id\n"),
             constants: Vec::new(),
         };
-        // What nobody waits for an answer of goes out together, as the program sends it.
+        // What need not be awaited goes out together, also where the program awaits it: a floor waits for nothing.
         let mut together = Vec::new();
         for one in &recording.statements {
             let sql = script.with_variables(one, &recording.own);
-            if is_write_without_answer(&sql) {
+            if is_write_that_need_not_be_awaited(&sql) {
                 together.push(sql);
                 continue;
             }
             script.send(&mut together);
-            // What later statements are given.
-            let is_given = sql.contains("returning assignment_seq") || sql.starts_with("select driver_id");
-            let end = if is_given { " \\gset" } else { ";" };
+            let end = if is_given_on(&sql) { " \\gset" } else { ";" };
             writeln!(script.text, "{sql}{end}").unwrap();
         }
         script

@@ -2,8 +2,12 @@
 
 use jiff::Timestamp;
 use tonic::transport::Channel;
+use waybill_proto::fleet::v1::SearchDriversRequest;
+use waybill_proto::fleet::v1::fleet_service_client::FleetServiceClient;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::location::v1::{Fix, LatLng, ReportLocationsRequest};
+
+use super::{RADIUS_M, WANTED};
 
 /// The city of the load's searches: a square of 20 km, out at sea.
 const MIDDLE_DEG: (f64, f64) = (0.25, -120.25);
@@ -22,6 +26,21 @@ pub async fn populate(channel: Channel, drivers: usize) {
         let answer = locations.report_locations(ReportLocationsRequest { fixes }).await;
         let answer = answer.unwrap().into_inner();
         assert_eq!(answer.accepted_count as usize, count, "{:?}", answer.rejections);
+    }
+}
+
+/// Searches as the load does find as many as they want: an empty answer is the fastest of all.
+pub async fn assert_found(channel: Channel, drivers: usize) {
+    let mut fleet = FleetServiceClient::new(channel);
+    // From the middle half of the city: at its border a circle is half empty.
+    for driver in (drivers / 4..drivers * 3 / 4).step_by((drivers / 40).max(1)) {
+        let request = SearchDriversRequest {
+            near: Some(place_of(driver, drivers)),
+            radius_meters: RADIUS_M,
+            max_count: i32::try_from(WANTED).unwrap(),
+        };
+        let found = fleet.search_drivers(request).await.unwrap().into_inner().drivers;
+        assert_eq!(found.len(), WANTED as usize, "drivers near driver {driver}");
     }
 }
 

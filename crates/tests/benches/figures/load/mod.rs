@@ -35,6 +35,8 @@ pub const WINDOW: usize = 500;
 pub const STREAMS_OF_OPEN_LOOP: usize = 256;
 /// Its window: no fix waits for room, for it is the acknowledgement that is measured.
 const WINDOW_OF_OPEN_LOOP: usize = 20_000;
+/// The window of as many streams in a closed loop, which is to find out what the open one may ask for.
+const WINDOW_OF_MANY: usize = 4;
 /// How long a fix of an open loop waits for others to go out with.
 pub const GATHER: Duration = Duration::from_millis(2);
 /// Drivers of the load of orders: ten places for each order under way, so that none waits for a driver.
@@ -70,14 +72,25 @@ impl Load {
     }
 
     /// Fixes of so many drivers, as fast as they are acknowledged. The turn ends with the last acknowledgement.
-    pub async fn fixes(&self, drivers: u32, time: Duration) -> Turn {
+    pub async fn fixes(&self, drivers: u32, window: usize, time: Duration) -> Turn {
         let full = Pace::Closed { callers: STREAMS };
         let began_at = Instant::now();
-        let report = self.run(fixes(drivers, STREAMS, WINDOW), full, time, None).await;
+        let report = self.run(fixes(drivers, STREAMS, window), full, time, None).await;
+        let all = operation(&report, None).totals.answered;
         Turn {
+            count: all,
             elapsed: began_at.elapsed(),
-            ..turn(&report)
+            all,
         }
+    }
+
+    /// The most fixes a second in the shape of an open loop: many streams, each with a few fixes on their way.
+    pub async fn peak_of_many_streams(&self, drivers: u32, time: Duration) -> f64 {
+        let workload = fixes(drivers, STREAMS_OF_OPEN_LOOP, WINDOW_OF_MANY);
+        let full = Pace::Closed {
+            callers: STREAMS_OF_OPEN_LOOP,
+        };
+        turn(&self.run(workload, full, time, None).await).per_second()
     }
 
     /// A fix of each of so many drivers.
@@ -168,11 +181,13 @@ fn at(rate: f64) -> Pace {
     }
 }
 
-/// The most important operation, as a turn.
+/// The most important operation, as a turn: what was answered while it lasted, as the floors count it.
 fn turn(report: &LoadReport) -> Turn {
+    let operation = operation(report, None);
     Turn {
-        count: operation(report, None).totals.answered,
+        count: operation.seconds.iter().map(|second| second.completed).sum(),
         elapsed: Duration::from_secs_f64(report.measured_seconds),
+        all: operation.totals.answered,
     }
 }
 

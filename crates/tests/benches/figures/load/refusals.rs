@@ -1,5 +1,5 @@
-//! Calls that Waybill refuses at its border: they pass through the whole edge (HTTP/2, deadlines, limits, decoding,
-//! validation, metrics) and touch no store. An echo that gives the same answer without looking is their floor.
+//! Calls that Waybill refuses at its border: they pass through the edge (HTTP/2, deadlines, decoding, validation,
+//! metrics) up to the limits of callers, and touch no store. An echo that gives the same answer without looking is their floor.
 
 use std::time::{Duration, Instant};
 
@@ -65,10 +65,7 @@ pub async fn run_calls(endpoint: &Endpoint, time: Duration) -> Turn {
             count
         });
     }
-    Turn {
-        count: callers.join_all().await.into_iter().sum(),
-        elapsed: began_at.elapsed(),
-    }
+    to_the_last(callers, began_at).await
 }
 
 /// Lets all streams send for so long.
@@ -79,9 +76,16 @@ pub async fn run_streams(endpoint: &Endpoint, time: Duration) -> Turn {
         let channel = endpoint.connect_lazy();
         streams.spawn(stream(channel, began_at, time));
     }
+    to_the_last(streams, began_at).await
+}
+
+/// The turn ends with the last answer.
+async fn to_the_last(tasks: JoinSet<u64>, began_at: Instant) -> Turn {
+    let count = tasks.join_all().await.into_iter().sum();
     Turn {
-        count: streams.join_all().await.into_iter().sum(),
+        count,
         elapsed: began_at.elapsed(),
+        all: count,
     }
 }
 

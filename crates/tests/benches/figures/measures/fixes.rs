@@ -24,7 +24,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
     let load = Load::on(server.endpoint());
     let floor = RedisFixes::new(world, "fixes_floor", 2, DRIVERS as usize).await;
     let costs = RefCell::new((Vec::new(), Vec::new()));
-    load.fixes(DRIVERS, scale.stored_turn).await;
+    load.fixes(DRIVERS, WINDOW, scale.stored_turn).await;
     floor.run(scale.stored_turn).await;
     let history = History::of(world, &server).await;
     load.limited();
@@ -32,7 +32,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
 
     let ours = async || {
         let before = server.cost();
-        let acknowledged = load.fixes(DRIVERS, scale.stored_turn).await;
+        let acknowledged = load.fixes(DRIVERS, WINDOW, scale.stored_turn).await;
         let turn = history.finish(acknowledged).await;
         let (processor, memory) = cost_each(before, server.cost(), turn.count);
         costs.borrow_mut().0.push(processor);

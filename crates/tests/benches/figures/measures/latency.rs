@@ -1,8 +1,7 @@
 //! How long an acknowledgement and an order take at half of the rate that was the most: people do not live at the peak.
 //!
 //! Calls are made at their own times, and a latency counts from the time that was meant. The floor is one write to this
-//! disk and one call to a server that answers at once, for no answer that is safe is given sooner: the medians of both
-//! together beside the median, the 99th of 100 of both beside the 99th.
+//! disk and one call to a server that answers at once, one after the other, for no answer that is safe is given sooner.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -14,8 +13,9 @@ use crate::arithmetic::quantile;
 use crate::figure::{Better, Figure};
 use crate::floors::disk::fsyncs;
 use crate::floors::round_trip::round_trips;
+use crate::history::History;
 use crate::load::{GATHER, Load, STREAMS_OF_OPEN_LOOP, operation};
-use crate::rounds::{Pairs, take_turns};
+use crate::rounds::{Pairs, Turn, take_turns};
 use crate::scale::Scale;
 use crate::server::Server;
 use crate::world::World;
@@ -24,30 +24,47 @@ const DRIVERS: u32 = 10_000;
 const FLOOR_IS: &str = "one fdatasync of this disk and one call to an idle tonic server";
 
 /// The figures of acknowledgements, at half of this rate of fixes.
-pub async fn of_fixes(world: &World, scale: &Scale, peak: f64) -> Vec<Figure> {
+pub async fn of_fixes(world: &World, scale: &Scale) -> Vec<Figure> {
     let server = Server::start(world, "fix_latency", 8).await;
     let load = Load::on(server.endpoint());
+    // Of this shape: many streams of small messages have a peak of their own.
+    load.peak_of_many_streams(DRIVERS, scale.read_turn).await;
+    let peak = load.peak_of_many_streams(DRIVERS, scale.stored_turn).await;
     let rate = peak / 2.0;
+    let history = History::of(world, &server).await;
     let how = format!(
-        "{rate:.0} fixes/s, half of fixes_per_second, on {STREAMS_OF_OPEN_LOOP} streams; a fix waits up to {} ms for others of its message",
+        "{rate:.0} fixes/s, half of the {peak:.0} that {STREAMS_OF_OPEN_LOOP} streams come to with a few fixes on their way; a fix waits up to {} ms for others of its message",
         GATHER.as_millis()
     );
     let names = ["fix_ack_p50", "fix_ack_p99"];
     let figures = rounds(world, scale, &server, &load, (names, &how), async |time| {
         let report = load.fixes_at(DRIVERS, rate, time).await;
-        operation(&report, None).latency
+        let fixes = operation(&report, None);
+        let all = fixes.totals.answered;
+        // All of them are in the history, and the disk is quiet again for the floor.
+        let turn = Turn {
+            count: all,
+            elapsed: time,
+            all,
+        };
+        history.finish(turn).await;
+        fixes.latency
     })
     .await;
     server.stop().await;
     figures
 }
 
-/// The figures of orders, at half of this rate.
-pub async fn of_orders(world: &World, scale: &Scale, peak: f64) -> Vec<Figure> {
+/// The figures of orders, at half of this rate; without one, of what is found out here.
+pub async fn of_orders(world: &World, scale: &Scale, peak: Option<f64>) -> Vec<Figure> {
     let server = Server::start(world, "order_latency", 9).await;
     let load = Load::on(server.endpoint());
+    let peak = match peak {
+        Some(peak) => peak,
+        None => load.orders(scale.stored_turn).await.per_second(),
+    };
     let rate = peak / 2.0;
-    let how = format!("{rate:.0} orders/s, half of orders_per_second; from the call to the assigned driver");
+    let how = format!("{rate:.0} orders/s, half of the peak; from the call to the assigned driver");
     let figures = rounds(
         world,
         scale,
@@ -86,9 +103,10 @@ async fn rounds(
     let floor = async || {
         let writes = fsyncs(world, scale.read_turn / 2);
         let trips = round_trips(&echo.endpoint, scale.read_turn / 2).await;
-        let both = |share| quantile(&writes, share) + quantile(&trips, share);
-        slow_floor.borrow_mut().push(both(0.99));
-        both(0.5)
+        // One of each, as they came: a quantile of the sums, which the sum of the quantiles is not.
+        let both: Vec<f64> = writes.iter().zip(&trips).map(|(write, trip)| write + trip).collect();
+        slow_floor.borrow_mut().push(quantile(&both, 0.99));
+        quantile(&both, 0.5)
     };
     let middle = take_turns(scale.rounds, ours, floor).await;
     let slow = Pairs {

@@ -30,7 +30,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
     let ours = async || {
         let before = server.cost();
         let turn = load.orders(scale.stored_turn).await;
-        let (processor, memory) = cost_each(before, server.cost(), turn.count);
+        let (processor, memory) = cost_each(before, server.cost(), turn.all);
         costs.borrow_mut().0.push(processor);
         costs.borrow_mut().1.push(memory);
         turn.per_second()

@@ -3,6 +3,7 @@
 //! The floor is the same commands on the same Redis, with as many searches at a time, by a bare client. Waybill also asks
 //! Postgres which of those found are free: that is in the figure and not in the floor.
 
+use super::FRESH;
 use crate::figure::{Better, Figure};
 use crate::floors::redis_searches::RedisSearches;
 use crate::load::{Load, RADIUS_M, SEARCHERS, WANTED, city};
@@ -17,9 +18,6 @@ const FLEETS: [(&str, &str, u16, usize); 2] = [
     ("searches_per_second_100k_drivers", "searches_100k", 5, 100_000),
 ];
 
-/// Nobody drives here, and all are to be found.
-const FRESH: [(&str, &str); 1] = [("locations.ttl", "2h")];
-
 /// A figure for each size.
 pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
     let mut figures = Vec::new();
@@ -28,6 +26,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
         city::populate(server.channel(), drivers).await;
         let load = Load::on(server.endpoint());
         let floor = RedisSearches::recorded(world, &server, &load).await;
+        city::assert_found(server.channel(), drivers).await;
         load.searches(SEARCHERS, scale.read_turn).await;
         floor.run(SEARCHERS, scale.read_turn).await;
         world.settle().await;
@@ -36,6 +35,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
         let ours = async || load.searches(SEARCHERS, scale.read_turn).await.per_second();
         let floors = async || floor.run(SEARCHERS, scale.read_turn).await.per_second();
         let pairs = take_turns(scale.rounds, ours, floors).await;
+        city::assert_found(server.channel(), drivers).await;
         server.stop().await;
         let how = format!(
             "{drivers} drivers, {WANTED} wanted within {RADIUS_M:.0} m, {SEARCHERS} callers; a search: {}",
