@@ -1,9 +1,11 @@
 //! The generated code of the contract in `proto/`: messages, clients and servers. The comments of the contract are the
-//! documentation of these items. By hand is [`Encoded`] alone: the answer of `CreateOrder` on the server's side.
+//! documentation of these items. By hand are [`Encoded`], the answer of `CreateOrder` on the server's side, and [`code_name`].
 #![allow(missing_docs, clippy::pedantic, reason = "generated")]
 
+mod code;
 mod encoded;
 
+pub use self::code::code_name;
 pub use self::encoded::Encoded;
 
 /// Orders and their payments.

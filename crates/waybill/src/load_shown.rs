@@ -118,10 +118,8 @@ fn generator(report: &LoadReport) -> String {
     )
 }
 
-/// Said where it is more than the share above a p99.
 fn left_out(operation: &Operation) -> Option<String> {
-    let share = operation.unanswered_share();
-    (operation.totals.answered > 0 && share > 0.01).then(|| {
+    operation.left_out().map(|share| {
         let percent = 100.0 * share;
         format!(
             "{}: {percent:.1} % were not answered, and the latencies leave them out",

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -183,7 +182,6 @@ impl Plan {
 struct Run<'a> {
     plan: Plan,
     limits: Limits,
-    started_at: Timestamp,
     live: &'a Live,
     stop: &'a CancellationToken,
     /// Of the arrivals, where they are scheduled.
@@ -211,7 +209,6 @@ impl<'a> Run<'a> {
         Run {
             limits: Limits::new(timeline, ends_at, over.clone(), plan.count_max, clock),
             plan,
-            started_at: Timestamp::now(),
             live,
             stop,
             schedule,
@@ -389,7 +386,7 @@ impl<'a> Run<'a> {
             pace,
             arrivals,
             settings: settings(&self.plan),
-            started_at: self.started_at,
+            started_at: self.limits.timeline.started_at(),
             warm_up_seconds: self.plan.warm_up.as_secs_f64(),
             measured_seconds: measured.as_secs_f64(),
             cut_short: self.stop.is_cancelled() && ended < self.limits.ends_at,

@@ -164,15 +164,14 @@ pub struct Second {
 }
 
 impl Operation {
-    /// The share, from 0 to 1, of what was offered that has no latency, since it was never answered with success. Where
-    /// it is more than the share above a quantile, that quantile is one of better days: a server that answers nothing
-    /// more is slow in no latency.
+    /// The share, from 0 to 1, of what was offered that has no latency, since it was never answered with success; where
+    /// it is more than the share above a p99. That quantile is then one of better days: a server that answers nothing
+    /// more is slow in no latency. `None` where there is little of it, or no latency at all.
     #[expect(clippy::cast_precision_loss, reason = "shown with a few digits")]
-    pub fn unanswered_share(&self) -> f64 {
-        match self.totals.offered {
-            0 => 0.0,
-            offered => offered.saturating_sub(self.totals.answered) as f64 / offered as f64,
-        }
+    pub fn left_out(&self) -> Option<f64> {
+        let Totals { offered, answered, .. } = self.totals;
+        let unanswered = offered.saturating_sub(answered);
+        (answered > 0 && unanswered > offered / 100).then(|| unanswered as f64 / offered as f64)
     }
 }
 

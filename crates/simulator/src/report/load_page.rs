@@ -31,9 +31,8 @@ pub fn page(report: &LoadReport) -> String {
         )));
     }
     for operation in &report.operations {
-        // More than the share above a p99.
-        if operation.totals.answered > 0 && operation.unanswered_share() > 0.01 {
-            let percent = 100.0 * operation.unanswered_share();
+        if let Some(share) = operation.left_out() {
+            let percent = 100.0 * share;
             page = page.notice(Notice::Mind(format!(
                 "{}: {percent:.1} % were not answered, and the latencies leave them out.",
                 operation.name

@@ -1,7 +1,7 @@
 //! What one order says to Postgres, word for word, out of Postgres's own log: no copy of a statement to grow old.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
@@ -21,6 +21,9 @@ pub struct Recording {
 
 /// Where the driver's sequence stands before: a number that no other parameter has.
 const SEQUENCE: i64 = 770_000;
+/// Far more than a reload takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(5);
 
 impl Recording {
     /// Serves one order while Postgres logs.
@@ -34,7 +37,7 @@ impl Recording {
         sql.execute(mark.as_str(), &[]).await.unwrap();
 
         let settings = ["log_line_prefix = '%p|'", "log_statement = 'all'"];
-        alter(&sql, &settings.map(|setting| format!("set {setting}"))).await;
+        alter(&sql, &settings.map(|setting| format!("set {setting}")), "all").await;
         let begun_at = world.postgres_log().len();
         let request = one_order::request();
         let order = one_order::serve(&channel, request.clone()).await;
@@ -42,6 +45,7 @@ impl Recording {
         alter(
             &sql,
             &["reset log_line_prefix", "reset log_statement"].map(str::to_owned),
+            "none",
         )
         .await;
 
@@ -70,12 +74,22 @@ impl Recording {
     }
 }
 
-/// Every session takes the settings over before its next statement.
-async fn alter(sql: &Client, changes: &[String]) {
+/// Returns when every session takes the settings over before its next statement: when this one has, which the postmaster
+/// tells together with all others. `log_statement`: what it is then.
+async fn alter(sql: &Client, changes: &[String], log_statement: &str) {
     for change in changes {
         sql.batch_execute(&format!("alter system {change}")).await.unwrap();
     }
     sql.batch_execute("select pg_reload_conf()").await.unwrap();
-    // The postmaster has told all others when it has told us.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let deadline = Instant::now() + PATIENCE;
+    while sql
+        .query_one("show log_statement", &[])
+        .await
+        .unwrap()
+        .get::<_, &str>(0)
+        != log_statement
+    {
+        assert!(Instant::now() < deadline, "Postgres does not take its settings over");
+        tokio::time::sleep(POLL).await;
+    }
 }
