@@ -119,7 +119,7 @@ impl<S: Source, O: Observer> Lane<S, O> {
         self.free_since = Instant::now();
         while self.window.is_empty() {
             let Some(pull_at) = self.pull_at() else { return false };
-            if stop.run_until_cancelled(sleep_until(pull_at)).await.is_none() {
+            if stop.run_until_cancelled(self.source.until(pull_at)).await.is_none() {
                 self.stop();
             } else {
                 self.pull(pull_at);
@@ -227,7 +227,7 @@ impl<S: Source, O: Observer> Lane<S, O> {
                     // The call is over; its answer tells why.
                     None => requests = None,
                 },
-                () = sleep_until(pull_at.unwrap_or(self.pulled_at)), if pull_at.is_some() => {
+                () = self.source.until(pull_at.unwrap_or(self.pulled_at)), if pull_at.is_some() => {
                     self.pull(pull_at.unwrap_or(self.pulled_at));
                 }
                 () = stop.cancelled(), if self.stopped_at.is_none() => self.stop(),

@@ -2,7 +2,7 @@
 
 use std::iter::Peekable;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::DueFix;
 
@@ -13,6 +13,12 @@ pub(crate) trait Source: Send + 'static {
 
     /// The next fix, if it is due at `now`.
     fn take(&mut self, now: Instant) -> Option<DueFix>;
+
+    /// Returns at `at`, or at once if that has passed. The runtime's timer is up to a millisecond late and more: enough
+    /// for fixes whose delay nobody measures.
+    fn until(&self, at: Instant) -> impl Future<Output = ()> + Send + use<Self> {
+        sleep_until(at)
+    }
 
     /// Lets go of one fix that was due at `by` and not taken: when it was due.
     fn miss(&mut self, by: Instant) -> Option<Instant> {

@@ -293,6 +293,7 @@ impl<'a> Run<'a> {
             server,
             load,
             schedule: self.schedule.as_ref(),
+            clock: self.limits.clock,
             seed: self.plan.seed,
             count_max: self.plan.count_max,
             deadline: self.plan.deadline,

@@ -18,6 +18,7 @@ use tonic::Status;
 
 use self::source::{Closed, Limit, Open};
 use self::walk::Walks;
+use super::alarm::{Alarm, Clock};
 use super::fixes::Recorded;
 use super::nearby::Area;
 use super::plan::IngestLoad;
@@ -46,6 +47,8 @@ pub(crate) struct Ingest<'a> {
     pub(crate) load: IngestLoad,
     /// When fixes are due; without it the loop is closed.
     pub(crate) schedule: Option<&'a Schedule>,
+    /// What waits for the times of the schedule.
+    pub(crate) clock: Clock,
     /// Where the chances of the arrivals and the drivers come from.
     pub(crate) seed: u64,
     /// How many fixes at most, the warm-up not counted.
@@ -87,10 +90,12 @@ impl Ingest<'_> {
         let limit = |stream| Limit::share(self.count_max, stream, streams, self.timeline.measured_from());
         let recorded = || Recorded::new(self.recorder.clone());
         let drivers = Arc::new(drivers);
+        let alarm = Alarm::new(self.clock);
         let streams = match self.schedule {
             Some(schedule) => Streams::start(self.server, options, &drivers, stop, |stream| {
                 let dues = schedule.share(self.seed, number(stream), apart(stream));
-                (Open::new(dues, started, walks(stream), limit(stream)), recorded())
+                let (walks, limit) = (walks(stream), limit(stream));
+                (Open::new(dues, started, walks, limit, alarm.clone()), recorded())
             }),
             None => Streams::start(self.server, options, &drivers, stop, |stream| {
                 (Closed::new(started, walks(stream), limit(stream)), recorded())

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::walk::Walks;
 use crate::fleet::{DueFix, Source};
+use crate::load::alarm::Alarm;
 use crate::load::rate::Dues;
 
 /// Fixes as a schedule has them.
@@ -15,6 +16,7 @@ pub(super) struct Open {
     started: Instant,
     walks: Walks,
     limit: Limit,
+    alarm: Alarm,
 }
 
 /// A fix whenever there is room for one.
@@ -33,13 +35,14 @@ pub(super) struct Limit {
 }
 
 impl Open {
-    /// Fixes at `dues` after `started`.
-    pub(super) fn new(dues: Dues, started: Instant, walks: Walks, limit: Limit) -> Open {
+    /// Fixes at `dues` after `started`, which `alarm` waits for.
+    pub(super) fn new(dues: Dues, started: Instant, walks: Walks, limit: Limit, alarm: Alarm) -> Open {
         Open {
             dues: dues.peekable(),
             started,
             walks,
             limit,
+            alarm,
         }
     }
 
@@ -70,6 +73,11 @@ impl Source for Open {
     fn take(&mut self, now: Instant) -> Option<DueFix> {
         let due = self.pass(now)?;
         self.walks.next(due)
+    }
+
+    fn until(&self, at: Instant) -> impl Future<Output = ()> + Send + use<> {
+        let alarm = self.alarm.clone();
+        async move { alarm.until(at).await }
     }
 
     fn miss(&mut self, by: Instant) -> Option<Instant> {

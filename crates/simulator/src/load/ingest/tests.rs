@@ -55,6 +55,7 @@ impl Load {
             server: &Dial::from(&server.endpoint),
             load: self.fixes,
             schedule: self.schedule.as_ref(),
+            clock: Clock::Runtime,
             seed: 1,
             count_max: self.count_max,
             deadline: self.deadline,
