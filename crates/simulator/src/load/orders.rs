@@ -64,8 +64,7 @@ impl Orders {
         // Made once: a call that is repeated is the same order.
         let message = pb::CreateOrderRequest {
             idempotency_key: Uuid::now_v7().to_string(),
-            // A customer of its own: the limit is on what one customer orders.
-            user_id: format!("load-{}", Uuid::now_v7().simple()),
+            user_id: customer(),
             amount: Some(pb::Money {
                 currency_code: "USD".to_owned(),
                 minor_units: 1_999,
@@ -167,6 +166,12 @@ fn middle(place: u32) -> Point {
     }
 }
 
+/// A customer of its own for each order, for the limit is on what one customer orders. Among those of before it lies
+/// anywhere, as an application's customers do: its rows are not all at one end of an index.
+fn customer() -> String {
+    format!("load-{}", Uuid::new_v4().simple())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,5 +193,11 @@ mod tests {
                 assert!(middle(place).distance_m(other) > 2.0 * SEARCH_RADIUS_M, "place {place}");
             }
         }
+    }
+
+    #[test]
+    fn customers_are_found_all_over_an_index_of_customers() {
+        let customers: Vec<String> = (0..100).map(|_| customer()).collect();
+        assert!(!customers.is_sorted());
     }
 }

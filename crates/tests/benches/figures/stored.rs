@@ -170,8 +170,8 @@ fn value(name: &str, kind: &str) -> String {
     match name {
         "order_id" => "id_of(n)".to_owned(),
         "idempotency_key" => "'key-' || id_of(-n)".to_owned(),
-        // Ten orders a user.
-        "user_id" => "'user-' || lpad(to_hex(hashint8extended(n / 10, 2)), 16, '0')".to_owned(),
+        // Ten orders a user; those of the load lie among them.
+        "user_id" => "'load-' || lpad(to_hex(hashint8extended(n / 10, 2)), 16, '0')".to_owned(),
         "provider_key" => "replace(t.provider_key, t.order_id::text, id_of(n)::text)".to_owned(),
         "provider_id" | "provider_charge_id" => "'ch_' || to_hex(hashint8extended(n, 3)) || to_hex(n)".to_owned(),
         "driver_id" => format!("'driver-' || n % {DRIVERS}"),

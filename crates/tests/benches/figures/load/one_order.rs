@@ -44,7 +44,7 @@ pub async fn bring_drivers(channel: &Channel) {
 pub fn request() -> CreateOrderRequest {
     CreateOrderRequest {
         idempotency_key: Uuid::now_v7().to_string(),
-        user_id: format!("load-{}", Uuid::now_v7().simple()),
+        user_id: format!("load-{}", Uuid::new_v4().simple()),
         amount: Some(Money {
             currency_code: "USD".to_owned(),
             minor_units: 1_999,
