@@ -37,7 +37,7 @@ impl Scale {
         // Even, so that neither is the first more often; and a multiple of the three sizes that take turns.
         rounds: 6,
         stored_turn: Duration::from_secs(3),
-        read_turn: Duration::from_millis(1_500),
+        read_turn: Duration::from_millis(2_500),
         paced_turn: Duration::from_secs(4),
         stream_rounds: 5,
         silence: Duration::from_secs(4),

@@ -1,6 +1,7 @@
 //! Drivers who are there and stay where they are: in the city in which the load searches.
 
 use jiff::Timestamp;
+use tokio_postgres::Client;
 use tonic::transport::Channel;
 use waybill_proto::fleet::v1::SearchDriversRequest;
 use waybill_proto::fleet::v1::fleet_service_client::FleetServiceClient;
@@ -27,6 +28,13 @@ pub async fn populate(channel: Channel, drivers: usize) {
         let answer = answer.unwrap().into_inner();
         assert_eq!(answer.accepted_count as usize, count, "{:?}", answer.rejections);
     }
+}
+
+/// Each of them served an order once: it is among those that Postgres is asked about, and is free.
+pub async fn have_served(sql: &Client, drivers: usize) {
+    let insert =
+        format!("insert into drivers (driver_id) select 'driver-' || n from generate_series(0, {drivers} - 1) n");
+    sql.batch_execute(&insert).await.unwrap();
 }
 
 /// Searches as the load does find as many as they want: an empty answer is the fastest of all.

@@ -21,7 +21,7 @@ pub const CHANNELS: usize = 4;
 /// Orders at a time.
 pub const ORDERERS: usize = 48;
 /// Searches at a time, how far they look in metres, and how many drivers they want.
-pub const SEARCHERS: usize = 32;
+pub const SEARCHERS: usize = 128;
 /// See `SEARCHERS`.
 pub const RADIUS_M: f64 = 2_000.0;
 /// See `SEARCHERS`.
@@ -30,15 +30,11 @@ pub const WANTED: u32 = 8;
 pub const STREAMS: usize = 8;
 /// Fixes on a stream that are not acknowledged yet, at most.
 pub const WINDOW: usize = 500;
-/// Streams of an open loop: many, with a fix now and then on each, as vehicles have them. The server answers a message
-/// before it reads the stream's next one, so few streams of many small messages would measure their queue.
-pub const STREAMS_OF_OPEN_LOOP: usize = 256;
-/// Its window: no fix waits for room, for it is the acknowledgement that is measured.
-const WINDOW_OF_OPEN_LOOP: usize = 20_000;
-/// The window of as many streams in a closed loop, which is to find out what the open one may ask for.
-const WINDOW_OF_MANY: usize = 4;
-/// How long a fix of an open loop waits for others to go out with.
-pub const GATHER: Duration = Duration::from_millis(2);
+/// Streams on which each fix is a message of its own: many, with a fix now and then on each, as vehicles have them. The
+/// server answers a message before it reads the stream's next one, so few of them would measure their queue.
+pub const STREAMS_OF_SINGLES: usize = 256;
+/// Their window where they have a rate: no fix waits for room, for it is the acknowledgement that is measured.
+const WINDOW_OF_SINGLES: usize = 20_000;
 /// Drivers of the load of orders: ten places for each order under way, so that none waits for a driver.
 const DRIVERS_OF_ORDERS: u32 = 8 * 10 * 48;
 /// A server that is not measured at its limits answers long before.
@@ -84,13 +80,12 @@ impl Load {
         }
     }
 
-    /// The most fixes a second in the shape of an open loop: many streams, each with a few fixes on their way.
-    pub async fn peak_of_many_streams(&self, drivers: u32, time: Duration) -> f64 {
-        let workload = fixes(drivers, STREAMS_OF_OPEN_LOOP, WINDOW_OF_MANY);
+    /// The most fixes a second when each is a message of its own, and each stream waits for its acknowledgement.
+    pub async fn singles(&self, drivers: u32, time: Duration) -> Turn {
         let full = Pace::Closed {
-            callers: STREAMS_OF_OPEN_LOOP,
+            callers: STREAMS_OF_SINGLES,
         };
-        turn(&self.run(workload, full, time, None).await).per_second()
+        turn(&self.run(fixes(drivers, STREAMS_OF_SINGLES, 1), full, time, None).await)
     }
 
     /// A fix of each of so many drivers.
@@ -105,9 +100,9 @@ impl Load {
         .await;
     }
 
-    /// Fixes of so many drivers at `rate` a second.
-    pub async fn fixes_at(&self, drivers: u32, rate: f64, time: Duration) -> LoadReport {
-        let workload = fixes(drivers, STREAMS_OF_OPEN_LOOP, WINDOW_OF_OPEN_LOOP);
+    /// Such fixes at `rate` a second.
+    pub async fn singles_at(&self, drivers: u32, rate: f64, time: Duration) -> LoadReport {
+        let workload = fixes(drivers, STREAMS_OF_SINGLES, WINDOW_OF_SINGLES);
         self.run(workload, at(rate), time, None).await
     }
 
@@ -169,7 +164,8 @@ fn fixes(drivers: u32, streams: usize, window: usize) -> Workload {
     Workload::Ingest(IngestLoad {
         drivers,
         streams,
-        gather: GATHER,
+        // A message takes what is due, and waits for no more.
+        gather: Duration::ZERO,
         window,
     })
 }

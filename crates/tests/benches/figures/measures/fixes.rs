@@ -28,7 +28,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
     floor.run(scale.stored_turn).await;
     let history = History::of(world, &server).await;
     load.limited();
-    world.settle().await;
+    world.settle([server.database.as_str()]).await;
 
     let ours = async || {
         let before = server.cost();

@@ -36,7 +36,9 @@ pub async fn of_orders(world: &World, scale: &Scale) -> Vec<Figure> {
         load.limited();
         sizes.push((server, load));
     }
-    world.settle().await;
+    world
+        .settle(sizes.iter().map(|(server, _)| server.database.as_str()))
+        .await;
     let rates = rounds(scale, async |size: usize| {
         sizes[size].1.orders(scale.stored_turn).await.per_second()
     })
@@ -64,7 +66,9 @@ pub async fn of_fixes(world: &World, scale: &Scale) -> Vec<Figure> {
         let history = History::of(world, &server).await;
         sizes.push((server, load, history));
     }
-    world.settle().await;
+    world
+        .settle(sizes.iter().map(|(server, ..)| server.database.as_str()))
+        .await;
     let rates = rounds(scale, async |size: usize| {
         let (_, load, history) = &sizes[size];
         let turn = load.fixes(FLEETS[size].2, WINDOW, scale.stored_turn).await;

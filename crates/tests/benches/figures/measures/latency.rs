@@ -9,12 +9,12 @@ use std::time::Duration;
 use waybill_simulator::load::report::Latency;
 
 use super::edge::echo_of;
-use crate::arithmetic::quantile;
+use crate::arithmetic::{median, quantile};
 use crate::figure::{Better, Figure};
 use crate::floors::disk::fsyncs;
 use crate::floors::round_trip::round_trips;
 use crate::history::History;
-use crate::load::{GATHER, Load, STREAMS_OF_OPEN_LOOP, operation};
+use crate::load::{Load, STREAMS_OF_SINGLES, operation};
 use crate::rounds::{Pairs, Turn, take_turns};
 use crate::scale::Scale;
 use crate::server::Server;
@@ -27,18 +27,16 @@ const FLOOR_IS: &str = "one fdatasync of this disk and one call to an idle tonic
 pub async fn of_fixes(world: &World, scale: &Scale) -> Vec<Figure> {
     let server = Server::start(world, "fix_latency", 8).await;
     let load = Load::on(server.endpoint());
-    // Of this shape: many streams of small messages have a peak of their own.
-    load.peak_of_many_streams(DRIVERS, scale.read_turn).await;
-    let peak = load.peak_of_many_streams(DRIVERS, scale.stored_turn).await;
+    // Of messages with one fix each: what they cost is the message, and they have a peak of their own.
+    let peak = peak_of(async || load.singles(DRIVERS, scale.stored_turn).await).await;
     let rate = peak / 2.0;
     let history = History::of(world, &server).await;
     let how = format!(
-        "{rate:.0} fixes/s, half of the {peak:.0} that {STREAMS_OF_OPEN_LOOP} streams come to with a few fixes on their way; a fix waits up to {} ms for others of its message",
-        GATHER.as_millis()
+        "{rate:.0} fixes/s on {STREAMS_OF_SINGLES} streams, a message each; half of the {peak:.0} of such messages that are acknowledged when each stream has one on its way"
     );
     let names = ["fix_ack_p50", "fix_ack_p99"];
     let figures = rounds(world, scale, &server, &load, (names, &how), async |time| {
-        let report = load.fixes_at(DRIVERS, rate, time).await;
+        let report = load.singles_at(DRIVERS, rate, time).await;
         let fixes = operation(&report, None);
         let all = fixes.totals.answered;
         // All of them are in the history, and the disk is quiet again for the floor.
@@ -61,7 +59,7 @@ pub async fn of_orders(world: &World, scale: &Scale, peak: Option<f64>) -> Vec<F
     let load = Load::on(server.endpoint());
     let peak = match peak {
         Some(peak) => peak,
-        None => load.orders(scale.stored_turn).await.per_second(),
+        None => peak_of(async || load.orders(scale.stored_turn).await).await,
     };
     let rate = peak / 2.0;
     let how = format!("{rate:.0} orders/s, half of the peak; from the call to the assigned driver");
@@ -81,6 +79,16 @@ pub async fn of_orders(world: &World, scale: &Scale, peak: Option<f64>) -> Vec<F
     figures
 }
 
+/// The most a second: the median of a few turns, after one that warms up.
+async fn peak_of(turn: impl AsyncFn() -> Turn) -> f64 {
+    turn().await;
+    let mut rates = Vec::new();
+    for _ in 0..3 {
+        rates.push(turn().await.per_second());
+    }
+    median(&rates)
+}
+
 /// The figures of the median and of the 99th of 100.
 async fn rounds(
     world: &World,
@@ -92,7 +100,7 @@ async fn rounds(
 ) -> Vec<Figure> {
     let echo = echo_of(world, server).await;
     call(scale.paced_turn).await;
-    world.settle().await;
+    world.settle([server.database.as_str()]).await;
     let (slow, slow_floor) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
     load.limited();
     let ours = async || {

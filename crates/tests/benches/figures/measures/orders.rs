@@ -25,7 +25,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
     load.orders(scale.stored_turn).await;
     floor.run(scale.stored_turn).await;
     load.limited();
-    world.settle().await;
+    world.settle([server.database.as_str()]).await;
 
     let ours = async || {
         let before = server.cost();
