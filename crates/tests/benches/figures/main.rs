@@ -189,9 +189,10 @@ fn notes(scale: &Scale) -> Vec<String> {
          does with all of them together."
             .to_owned(),
         format!(
-            "Median, smallest and largest of {} rounds. The ratio is the median of each round's own: ours through the floor \
-             for rates, the floor through ours for latencies; 1 is the floor itself.",
-            scale.rounds
+            "Median, smallest and largest of {} rounds, {} where nothing is written. The ratio is the median of each \
+             round's own: ours through the floor for rates, the floor through ours for latencies; 1 is the floor itself.",
+            scale.rounds,
+            scale.read_rounds
         ),
     ];
     if scale.quick {

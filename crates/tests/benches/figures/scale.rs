@@ -11,8 +11,14 @@ pub struct Scale {
     pub rounds: usize,
     /// A turn of those whose speed the disk decides: orders and fixes.
     pub stored_turn: Duration,
-    /// A turn of those that never write: searches and refused calls.
-    pub read_turn: Duration,
+    /// Rounds of what never writes: searches and refused calls. Short and many, for it is the processor alone that they
+    /// wait for, and what a neighbour leaves of it changes within seconds.
+    pub read_rounds: usize,
+    /// A turn of searches. All callers share a connection to Redis, where they wait for each other and are answered in
+    /// bursts: there must be many of these in a turn.
+    pub search_turn: Duration,
+    /// A turn of refused calls.
+    pub refusal_turn: Duration,
     /// A turn at half of the peak; its 99th of 100 needs some thousands.
     pub paced_turn: Duration,
     /// Rounds of open streams.
@@ -37,8 +43,10 @@ impl Scale {
         // Even, so that neither is the first more often; and a multiple of the three sizes that take turns.
         rounds: 6,
         stored_turn: Duration::from_secs(3),
-        read_turn: Duration::from_millis(2_500),
-        paced_turn: Duration::from_secs(4),
+        read_rounds: 12,
+        search_turn: Duration::from_secs(2),
+        refusal_turn: Duration::from_millis(1_250),
+        paced_turn: Duration::from_secs(6),
         stream_rounds: 5,
         silence: Duration::from_secs(4),
         stored_orders: [0, 1_000_000, 5_000_000],
@@ -48,7 +56,9 @@ impl Scale {
         quick: true,
         rounds: 3,
         stored_turn: Duration::from_secs(1),
-        read_turn: Duration::from_millis(700),
+        read_rounds: 3,
+        search_turn: Duration::from_millis(700),
+        refusal_turn: Duration::from_millis(700),
         paced_turn: Duration::from_millis(1_500),
         stream_rounds: 2,
         silence: Duration::from_secs(1),

@@ -21,7 +21,7 @@ pub const CHANNELS: usize = 4;
 /// Orders at a time.
 pub const ORDERERS: usize = 48;
 /// Searches at a time, how far they look in metres, and how many drivers they want.
-pub const SEARCHERS: usize = 128;
+pub const SEARCHERS: usize = 64;
 /// See `SEARCHERS`.
 pub const RADIUS_M: f64 = 2_000.0;
 /// See `SEARCHERS`.
@@ -32,7 +32,7 @@ pub const STREAMS: usize = 8;
 pub const WINDOW: usize = 500;
 /// Streams on which each fix is a message of its own: many, with a fix now and then on each, as vehicles have them. The
 /// server answers a message before it reads the stream's next one, so few of them would measure their queue.
-pub const STREAMS_OF_SINGLES: usize = 256;
+pub const STREAMS_OF_SINGLES: usize = 64;
 /// Their window where they have a rate: no fix waits for room, for it is the acknowledgement that is measured.
 const WINDOW_OF_SINGLES: usize = 20_000;
 /// Drivers of the load of orders: ten places for each order under way, so that none waits for a driver.

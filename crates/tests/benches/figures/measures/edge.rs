@@ -39,16 +39,16 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
 /// Processor time of each call, in µs: the server's beside the echo's.
 async fn beside(scale: &Scale, server: &Server, echo: &Echo, run: impl AsyncFn(&Endpoint, Duration) -> Turn) -> Pairs {
     let (ours, floor) = (server.endpoint(), echo.endpoint.clone());
-    run(&ours, scale.read_turn).await;
-    run(&floor, scale.read_turn).await;
+    run(&ours, scale.refusal_turn).await;
+    run(&floor, scale.refusal_turn).await;
     let each = async |endpoint: &Endpoint, cost: &dyn Fn() -> ProcessCost| {
         let before = cost();
-        let turn = run(endpoint, scale.read_turn).await;
+        let turn = run(endpoint, scale.refusal_turn).await;
         let (processor, _) = cost_each(before, cost(), turn.count);
         processor
     };
     take_turns(
-        scale.rounds,
+        scale.read_rounds,
         async || each(&ours, &|| server.cost()).await,
         async || each(&floor, &|| echo.cost()).await,
     )

@@ -99,8 +99,9 @@ async fn rounds(
     call: impl AsyncFn(Duration) -> Latency,
 ) -> Vec<Figure> {
     let echo = echo_of(world, server).await;
-    call(scale.paced_turn).await;
     world.settle([server.database.as_str()]).await;
+    // The first writes after a checkpoint are of whole pages.
+    call(scale.paced_turn).await;
     let (slow, slow_floor) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
     load.limited();
     let ours = async || {
@@ -109,8 +110,8 @@ async fn rounds(
         latency.p50_ms
     };
     let floor = async || {
-        let writes = fsyncs(world, scale.read_turn / 2);
-        let trips = round_trips(&echo.endpoint, scale.read_turn / 2).await;
+        let writes = fsyncs(world, scale.paced_turn / 3);
+        let trips = round_trips(&echo.endpoint, scale.paced_turn / 3).await;
         // One of each, as they came: a quantile of the sums, which the sum of the quantiles is not.
         let both: Vec<f64> = writes.iter().zip(&trips).map(|(write, trip)| write + trip).collect();
         slow_floor.borrow_mut().push(quantile(&both, 0.99));

@@ -28,14 +28,14 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
         let load = Load::on(server.endpoint());
         let floor = RedisSearches::recorded(world, &server, &load).await;
         city::assert_found(server.channel(), drivers).await;
-        load.searches(SEARCHERS, scale.read_turn).await;
-        floor.run(SEARCHERS, scale.read_turn).await;
+        load.searches(SEARCHERS, scale.search_turn).await;
+        floor.run(SEARCHERS, scale.search_turn).await;
         world.settle([server.database.as_str()]).await;
         load.limited();
 
-        let ours = async || load.searches(SEARCHERS, scale.read_turn).await.per_second();
-        let floors = async || floor.run(SEARCHERS, scale.read_turn).await.per_second();
-        let pairs = take_turns(scale.rounds, ours, floors).await;
+        let ours = async || load.searches(SEARCHERS, scale.search_turn).await.per_second();
+        let floors = async || floor.run(SEARCHERS, scale.search_turn).await.per_second();
+        let pairs = take_turns(scale.read_rounds, ours, floors).await;
         city::assert_found(server.channel(), drivers).await;
         server.stop().await;
         let how = format!(
