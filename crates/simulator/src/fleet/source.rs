@@ -15,9 +15,14 @@ pub(crate) trait Source: Send + 'static {
     fn take(&mut self, now: Instant) -> Option<DueFix>;
 
     /// Returns at `at`, or at once if that has passed. The runtime's timer is up to a millisecond late and more: enough
-    /// for fixes whose delay nobody measures.
+    /// for fixes that are due at a time and whose delay nobody measures.
     fn until(&self, at: Instant) -> impl Future<Output = ()> + Send + use<Self> {
-        sleep_until(at)
+        async move {
+            // The timer would make even this wait for its next tick.
+            if at > Instant::now() {
+                sleep_until(at).await;
+            }
+        }
     }
 
     /// Lets go of one fix that was due at `by` and not taken: when it was due.

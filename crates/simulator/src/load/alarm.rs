@@ -59,10 +59,8 @@ impl Alarm {
         if left > LAST_STRETCH {
             tokio::time::sleep(left.saturating_sub(LAST_STRETCH)).await;
         }
-        if sleeper.wake_at(at.into_std()).await.is_err() {
-            // A sleeper that is gone wakes nobody: the timer has the rest.
-            tokio::time::sleep_until(at).await;
-        }
+        // It sleeps for as long as there is an alarm, so it always answers.
+        let _ = sleeper.wake_at(at.into_std()).await;
     }
 }
 
@@ -169,7 +167,7 @@ mod tests {
     #[tokio::test]
     async fn one_alarm_wakes_many_tasks_each_at_its_time() {
         let (alarm, began_at) = (Alarm::new(Clock::Machine), Instant::now());
-        // The later ones first, so that each new one is before those that are slept for already; and some twice.
+        // The later ones first, and each time twice.
         let mut waits = JoinSet::new();
         for step in (0..100).rev() {
             let (alarm, at) = (alarm.clone(), began_at + Duration::from_micros(step / 2 * 100));
@@ -179,6 +177,18 @@ mod tests {
             });
         }
         assert_eq!(waits.join_all().await, [true; 100]);
+    }
+
+    #[tokio::test]
+    async fn who_comes_last_may_be_woken_first() {
+        let alarm = Alarm::new(Clock::Machine);
+        let in_an_hour = SystemInstant::now() + Duration::from_hours(1);
+        let _later = alarm.sleeper.as_ref().unwrap().wake_at(in_an_hour);
+        // After the first of these its thread sleeps for the hour.
+        for _ in 0..10 {
+            let soon = alarm.until(Instant::now() + Duration::from_millis(1));
+            tokio::time::timeout(Duration::from_secs(20), soon).await.unwrap();
+        }
     }
 
     #[tokio::test]

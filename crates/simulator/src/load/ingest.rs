@@ -90,13 +90,15 @@ impl Ingest<'_> {
         let limit = |stream| Limit::share(self.count_max, stream, streams, self.timeline.measured_from());
         let recorded = || Recorded::new(self.recorder.clone());
         let drivers = Arc::new(drivers);
-        let alarm = Alarm::new(self.clock);
         let streams = match self.schedule {
-            Some(schedule) => Streams::start(self.server, options, &drivers, stop, |stream| {
-                let dues = schedule.share(self.seed, number(stream), apart(stream));
-                let (walks, limit) = (walks(stream), limit(stream));
-                (Open::new(dues, started, walks, limit, alarm.clone()), recorded())
-            }),
+            Some(schedule) => {
+                let alarm = Alarm::new(self.clock);
+                Streams::start(self.server, options, &drivers, stop, |stream| {
+                    let dues = schedule.share(self.seed, number(stream), apart(stream));
+                    let (walks, limit) = (walks(stream), limit(stream));
+                    (Open::new(dues, started, walks, limit, alarm.clone()), recorded())
+                })
+            }
             None => Streams::start(self.server, options, &drivers, stop, |stream| {
                 (Closed::new(started, walks(stream), limit(stream)), recorded())
             }),

@@ -7,12 +7,12 @@ use std::time::Duration;
 pub struct Scale {
     /// Whether it is the quick one.
     pub quick: bool,
-    /// Rounds of each figure.
+    /// Rounds of a figure that writes.
     pub rounds: usize,
     /// A turn of those whose speed the disk decides: orders and fixes.
     pub stored_turn: Duration,
-    /// Rounds of what never writes: searches and refused calls. Short and many, for it is the processor alone that they
-    /// wait for, and what a neighbour leaves of it changes within seconds.
+    /// Rounds of what never writes, searches and refused calls: many, for it is processors that they wait for, and what a
+    /// neighbour leaves of those changes within seconds.
     pub read_rounds: usize,
     /// A turn of searches. All callers share a connection to Redis, where they wait for each other and are answered in
     /// bursts: there must be many of these in a turn.

@@ -30,7 +30,7 @@ pub async fn populate(channel: Channel, drivers: usize) {
     }
 }
 
-/// Each of them served an order once: it is among those that Postgres is asked about, and is free.
+/// Postgres has a row of each of them, as of drivers who were candidates before, and none is busy.
 pub async fn have_served(sql: &Client, drivers: usize) {
     let insert =
         format!("insert into drivers (driver_id) select 'driver-' || n from generate_series(0, {drivers} - 1) n");

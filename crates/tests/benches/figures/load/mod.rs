@@ -164,7 +164,7 @@ fn fixes(drivers: u32, streams: usize, window: usize) -> Workload {
     Workload::Ingest(IngestLoad {
         drivers,
         streams,
-        // A message takes what is due, and waits for no more.
+        // A message takes what is due together, and waits for no more.
         gather: Duration::ZERO,
         window,
     })

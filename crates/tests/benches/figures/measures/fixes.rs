@@ -17,18 +17,20 @@ use crate::server::Server;
 use crate::world::World;
 
 const DRIVERS: u32 = 10_000;
+/// The floor's database.
+const FLOOR: &str = "fixes_floor";
 
 /// The figures of fixes; the first is the rate.
 pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
     let server = Server::start(world, "fixes", 1).await;
     let load = Load::on(server.endpoint());
-    let floor = RedisFixes::new(world, "fixes_floor", 2, DRIVERS as usize).await;
+    let floor = RedisFixes::new(world, FLOOR, 2, DRIVERS as usize).await;
     let costs = RefCell::new((Vec::new(), Vec::new()));
     load.fixes(DRIVERS, WINDOW, scale.stored_turn).await;
     floor.run(scale.stored_turn).await;
     let history = History::of(world, &server).await;
     load.limited();
-    world.settle([server.database.as_str()]).await;
+    world.settle([server.database.as_str(), FLOOR]).await;
 
     let ours = async || {
         let before = server.cost();

@@ -99,6 +99,8 @@ async fn rounds(
     call: impl AsyncFn(Duration) -> Latency,
 ) -> Vec<Figure> {
     let echo = echo_of(world, server).await;
+    let peak_limited = load.limited();
+    call(scale.paced_turn).await;
     world.settle([server.database.as_str()]).await;
     // The first writes after a checkpoint are of whole pages.
     call(scale.paced_turn).await;
@@ -129,7 +131,7 @@ async fn rounds(
         .map(|(name, pairs)| {
             Figure::beside(name, "ms", Better::Less, FLOOR_IS, pairs)
                 .with(how)
-                .limited(limited.clone())
+                .limited(limited.clone().or(peak_limited.clone()))
         })
         .collect()
 }
