@@ -36,7 +36,7 @@ lint: ## formatting, clippy, documentation, and the contract where Node is there
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
 	@scripts/lint-contract.sh $(BUF) $(BUF_VERSION)
 
-bench: setup ## how fast, beside what limits it: ten minutes; BENCH_QUICK=1, BENCH_ONLY=orders,fixes
+bench: setup ## how fast, beside what limits it: a quarter of an hour; BENCH_QUICK=1, BENCH_ONLY=orders,fixes
 	$(CARGO) bench --quiet --package waybill-tests --bench figures
 
 fmt:

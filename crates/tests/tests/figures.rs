@@ -98,6 +98,14 @@ fn the_ratio_is_the_median_of_the_pairs_and_one_is_the_floor() {
 }
 
 #[test]
+fn a_ratio_is_told_in_digits_that_can_be_compared() {
+    let told = |ours, floor| Figure::beside("", "ms", Better::Less, "", pairs(&[ours], &[floor])).ratio_in_digits();
+    assert_eq!(told(2.0, 1.0).as_deref(), Some("0.50"));
+    assert_eq!(told(13.0, 0.35).as_deref(), Some("0.027"));
+    assert_eq!(Figure::alone("", "ms", Better::Less, vec![1.0]).ratio_in_digits(), None);
+}
+
+#[test]
 fn what_limits_a_figure_is_told_with_it() {
     let figure = Figure::alone("rate", "a second", Better::More, vec![1.0]);
     let json = figure.with("8 streams").limited(Some("too slow".to_owned())).json();

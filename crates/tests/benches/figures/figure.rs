@@ -106,6 +106,16 @@ impl Figure {
         }))
     }
 
+    /// The ratio for people: two digits that can be compared, also of one that is far below 1.
+    pub fn ratio_in_digits(&self) -> Option<String> {
+        let ratio = self.ratio()?;
+        Some(if ratio < 0.1 {
+            format!("{ratio:.3}")
+        } else {
+            format!("{ratio:.2}")
+        })
+    }
+
     /// As scripts read it.
     pub fn json(&self) -> Value {
         let (min, max) = self.range();

@@ -117,7 +117,7 @@ async fn run(scale: &Scale, chosen: &[&'static str]) {
     for name in NAMES.into_iter().filter(|name| chosen.contains(name)) {
         begin(name, began_at);
         world.clear().await;
-        let found = measure(name, &world, scale, &figures).await;
+        let found = measure(name, &world, scale).await;
         for figure in &found {
             println!(
                 "  {} {:.2} {} {:?}",
@@ -161,14 +161,13 @@ fn begin(name: &'static str, began_at: Instant) {
     println!("[{:>4.0} s] {name}", began_at.elapsed().as_secs_f64());
 }
 
-async fn measure(name: &str, world: &World, scale: &Scale, before: &[Figure]) -> Vec<Figure> {
+async fn measure(name: &str, world: &World, scale: &Scale) -> Vec<Figure> {
     match name {
         "fixes" => fixes::measure(world, scale).await,
         "orders" => orders::measure(world, scale).await,
         "latency" => {
-            let peak = |name| before.iter().find(|figure| figure.name == name).map(Figure::value);
             let mut figures = latency::of_fixes(world, scale).await;
-            figures.extend(latency::of_orders(world, scale, peak("orders_per_second")).await);
+            figures.extend(latency::of_orders(world, scale).await);
             figures
         }
         "searches" => searches::measure(world, scale).await,

@@ -122,9 +122,7 @@ fn all(report: &Report) -> Table {
         let (min, max) = figure.range();
         let numbers = [Some(figure.value()), Some(min), Some(max), figure.floor()];
         let numbers = numbers.map(|value| Cell::Number(value.map_or_else(|| "–".to_owned(), short)));
-        let ratio = figure
-            .ratio()
-            .map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
+        let ratio = figure.ratio_in_digits().unwrap_or_else(|| "–".to_owned());
         let mut row = vec![Cell::Text(figure.name.to_owned())];
         row.extend(numbers);
         row.push(Cell::Number(ratio));

@@ -9,6 +9,10 @@ pub struct Scale {
     pub quick: bool,
     /// Rounds of a figure that writes.
     pub rounds: usize,
+    /// Rounds of fleets of different sizes: more, for the disk's own moods are wider apart than the sizes.
+    pub fleet_rounds: usize,
+    /// Their turn.
+    pub fleet_turn: Duration,
     /// A turn of those whose speed the disk decides: orders and fixes.
     pub stored_turn: Duration,
     /// Rounds of what never writes, searches and refused calls: many, for it is processors that they wait for, and what a
@@ -19,6 +23,8 @@ pub struct Scale {
     pub search_turn: Duration,
     /// A turn of refused calls.
     pub refusal_turn: Duration,
+    /// A turn that looks for the peak.
+    pub peak_turn: Duration,
     /// A turn at half of the peak; its 99th of 100 needs some thousands.
     pub paced_turn: Duration,
     /// Rounds of open streams.
@@ -42,10 +48,13 @@ impl Scale {
         quick: false,
         // Even, so that neither is the first more often; and a multiple of the three sizes that take turns.
         rounds: 6,
+        fleet_rounds: 12,
+        fleet_turn: Duration::from_millis(1_500),
         stored_turn: Duration::from_secs(3),
         read_rounds: 12,
         search_turn: Duration::from_secs(2),
         refusal_turn: Duration::from_millis(1_250),
+        peak_turn: Duration::from_secs(2),
         paced_turn: Duration::from_secs(6),
         stream_rounds: 5,
         silence: Duration::from_secs(4),
@@ -55,10 +64,13 @@ impl Scale {
     const QUICK: Scale = Scale {
         quick: true,
         rounds: 3,
+        fleet_rounds: 3,
+        fleet_turn: Duration::from_secs(1),
         stored_turn: Duration::from_secs(1),
         read_rounds: 3,
         search_turn: Duration::from_millis(700),
         refusal_turn: Duration::from_millis(700),
+        peak_turn: Duration::from_millis(500),
         paced_turn: Duration::from_millis(1_500),
         stream_rounds: 2,
         silence: Duration::from_secs(1),

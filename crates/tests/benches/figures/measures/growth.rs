@@ -39,7 +39,7 @@ pub async fn of_orders(world: &World, scale: &Scale) -> Vec<Figure> {
     world
         .settle(sizes.iter().map(|(server, _)| server.database.as_str()))
         .await;
-    let rates = rounds(scale, async |size: usize| {
+    let rates = rounds(scale.rounds, async |size: usize| {
         sizes[size].1.orders(scale.stored_turn).await.per_second()
     })
     .await;
@@ -69,9 +69,9 @@ pub async fn of_fixes(world: &World, scale: &Scale) -> Vec<Figure> {
     world
         .settle(sizes.iter().map(|(server, ..)| server.database.as_str()))
         .await;
-    let rates = rounds(scale, async |size: usize| {
+    let rates = rounds(scale.fleet_rounds, async |size: usize| {
         let (_, load, history) = &sizes[size];
-        let turn = load.fixes(FLEETS[size].2, WINDOW, scale.stored_turn).await;
+        let turn = load.fixes(FLEETS[size].2, WINDOW, scale.fleet_turn).await;
         history.finish(turn).await.per_second()
     })
     .await;
@@ -87,9 +87,9 @@ pub async fn of_fixes(world: &World, scale: &Scale) -> Vec<Figure> {
 }
 
 /// Each round lets every size have its turn.
-async fn rounds(scale: &Scale, mut turn: impl AsyncFnMut(usize) -> f64) -> [Vec<f64>; 3] {
+async fn rounds(rounds: usize, mut turn: impl AsyncFnMut(usize) -> f64) -> [Vec<f64>; 3] {
     let mut rates = [const { Vec::new() }; 3];
-    for round in 0..scale.rounds {
+    for round in 0..rounds {
         for place in 0..rates.len() {
             let size = (round + place) % rates.len();
             rates[size].push(turn(size).await);

@@ -1,7 +1,9 @@
 //! How long an acknowledgement and an order take at half of the rate that was the most: people do not live at the peak.
 //!
-//! Calls are made at their own times, and a latency counts from the time that was meant. The floor is one write to this
-//! disk and one call to a server that answers at once, one after the other, for no answer that is safe is given sooner.
+//! Calls are made at their own times, and a latency counts from the time that was meant. The peak is looked for in each
+//! round, right before: what a neighbour leaves of this machine changes, and half of an earlier peak may be most of what
+//! is left. The floor is one write to this disk and one call to a server that answers at once, one after the other, for
+//! no answer that is safe is given sooner.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -23,23 +25,53 @@ use crate::world::World;
 const DRIVERS: u32 = 10_000;
 const FLOOR_IS: &str = "one fdatasync of this disk and one call to an idle tonic server";
 
-/// The figures of acknowledgements, at half of this rate of fixes.
+/// The load that looks for a peak and the load at half of it, apart: each tells whether it was its own limit.
+struct Loads {
+    peak: Load,
+    paced: Load,
+}
+
+impl Loads {
+    fn on(server: &Server) -> Loads {
+        Loads {
+            peak: Load::on(server.endpoint()),
+            paced: Load::on(server.endpoint()),
+        }
+    }
+
+    fn limited(&self) -> Option<String> {
+        // Both are asked: asking forgets.
+        let (paced, peak) = (self.paced.limited(), self.peak.limited());
+        paced.or(peak)
+    }
+}
+
+/// The figures of acknowledgements.
 pub async fn of_fixes(world: &World, scale: &Scale) -> Vec<Figure> {
     let server = Server::start(world, "fix_latency", 8).await;
-    let load = Load::on(server.endpoint());
-    // Of messages with one fix each: what they cost is the message, and they have a peak of their own.
-    let peak = peak_of(async || load.singles(DRIVERS, scale.stored_turn).await).await;
-    let rate = peak / 2.0;
+    let loads = Loads::on(&server);
     let history = History::of(world, &server).await;
-    let how = format!(
-        "{rate:.0} fixes/s on {STREAMS_OF_SINGLES} streams, a message each; half of the {peak:.0} of such messages that are acknowledged when each stream has one on its way"
-    );
-    let names = ["fix_ack_p50", "fix_ack_p99"];
-    let figures = rounds(world, scale, &server, &load, (names, &how), async |time| {
-        let report = load.singles_at(DRIVERS, rate, time).await;
+    let how = |rate: f64| {
+        format!(
+            "{rate:.0} fixes/s on {STREAMS_OF_SINGLES} streams, a message each; half of those that are acknowledged when each stream has one on its way"
+        )
+    };
+    let peak = async || {
+        // Of messages with one fix each, too: what they cost is the message.
+        let turn = loads.peak.singles(DRIVERS, scale.peak_turn).await;
+        // All of them are in the history, and the disk is quiet again.
+        history
+            .finish(Turn {
+                count: turn.all,
+                ..turn
+            })
+            .await;
+        turn.per_second()
+    };
+    let paced = async |rate: f64, time: Duration| {
+        let report = loads.paced.singles_at(DRIVERS, rate, time).await;
         let fixes = operation(&report, None);
         let all = fixes.totals.answered;
-        // All of them are in the history, and the disk is quiet again for the floor.
         let turn = Turn {
             count: all,
             elapsed: time,
@@ -47,46 +79,27 @@ pub async fn of_fixes(world: &World, scale: &Scale) -> Vec<Figure> {
         };
         history.finish(turn).await;
         fixes.latency
-    })
-    .await;
-    server.stop().await;
-    figures
-}
-
-/// The figures of orders, at half of this rate; without one, of what is found out here.
-pub async fn of_orders(world: &World, scale: &Scale, peak: Option<f64>) -> Vec<Figure> {
-    let server = Server::start(world, "order_latency", 9).await;
-    let load = Load::on(server.endpoint());
-    let peak = match peak {
-        Some(peak) => peak,
-        None => peak_of(async || load.orders(scale.stored_turn).await).await,
     };
-    let rate = peak / 2.0;
-    let how = format!("{rate:.0} orders/s, half of the peak; from the call to the assigned driver");
-    let figures = rounds(
-        world,
-        scale,
-        &server,
-        &load,
-        (["order_p50", "order_p99"], &how),
-        async |time| {
-            let report = load.orders_at(rate, time).await;
-            operation(&report, Some("CreateOrder")).latency
-        },
-    )
-    .await;
+    let names = ["fix_ack_p50", "fix_ack_p99"];
+    let figures = rounds(world, scale, &server, &loads, (names, &how), (peak, paced)).await;
     server.stop().await;
     figures
 }
 
-/// The most a second: the median of a few turns, after one that warms up.
-async fn peak_of(turn: impl AsyncFn() -> Turn) -> f64 {
-    turn().await;
-    let mut rates = Vec::new();
-    for _ in 0..3 {
-        rates.push(turn().await.per_second());
-    }
-    median(&rates)
+/// The figures of orders.
+pub async fn of_orders(world: &World, scale: &Scale) -> Vec<Figure> {
+    let server = Server::start(world, "order_latency", 9).await;
+    let loads = Loads::on(&server);
+    let how = |rate: f64| format!("{rate:.0} orders/s, half of the peak; from the call to the assigned driver");
+    let peak = async || loads.peak.orders(scale.peak_turn).await.per_second();
+    let paced = async |rate: f64, time: Duration| {
+        let report = loads.paced.orders_at(rate, time).await;
+        operation(&report, Some("CreateOrder")).latency
+    };
+    let names = ["order_p50", "order_p99"];
+    let figures = rounds(world, scale, &server, &loads, (names, &how), (peak, paced)).await;
+    server.stop().await;
+    figures
 }
 
 /// The figures of the median and of the 99th of 100.
@@ -94,20 +107,26 @@ async fn rounds(
     world: &World,
     scale: &Scale,
     server: &Server,
-    load: &Load,
-    (names, how): ([&'static str; 2], &str),
-    call: impl AsyncFn(Duration) -> Latency,
+    loads: &Loads,
+    (names, how): ([&'static str; 2], &dyn Fn(f64) -> String),
+    (peak, paced): (impl AsyncFn() -> f64, impl AsyncFn(f64, Duration) -> Latency),
 ) -> Vec<Figure> {
     let echo = echo_of(world, server).await;
-    let peak_limited = load.limited();
-    call(scale.paced_turn).await;
+    let rates = RefCell::new(Vec::new());
+    let call = async || {
+        let rate = peak().await / 2.0;
+        rates.borrow_mut().push(rate);
+        paced(rate, scale.paced_turn).await
+    };
+    call().await;
     world.settle([server.database.as_str()]).await;
     // The first writes after a checkpoint are of whole pages.
-    call(scale.paced_turn).await;
+    call().await;
+    rates.borrow_mut().clear();
+    loads.limited();
     let (slow, slow_floor) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
-    load.limited();
     let ours = async || {
-        let latency = call(scale.paced_turn).await;
+        let latency = call().await;
         slow.borrow_mut().push(latency.p99_ms);
         latency.p50_ms
     };
@@ -125,13 +144,13 @@ async fn rounds(
         floor: slow_floor.into_inner(),
     };
     echo.stop().await;
-    let limited = load.limited();
+    let (limited, how) = (loads.limited(), how(median(&rates.borrow())));
     let shares = names.into_iter().zip([middle, slow]);
     shares
         .map(|(name, pairs)| {
             Figure::beside(name, "ms", Better::Less, FLOOR_IS, pairs)
-                .with(how)
-                .limited(limited.clone().or(peak_limited.clone()))
+                .with(how.as_str())
+                .limited(limited.clone())
         })
         .collect()
 }
