@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_alarm_wakes_many_tasks_each_at_its_time() {
+    async fn one_alarm_wakes_many_tasks_and_none_too_early() {
         let (alarm, began_at) = (Alarm::new(Clock::Machine), Instant::now());
         // The later ones first, and each time twice.
         let mut waits = JoinSet::new();

@@ -188,10 +188,10 @@ fn notes(scale: &Scale) -> Vec<String> {
          does with all of them together."
             .to_owned(),
         format!(
-            "Median, smallest and largest of {} rounds, {} where nothing is written. The ratio is the median of each \
-             round's own: ours through the floor for rates, the floor through ours for latencies; 1 is the floor itself.",
-            scale.rounds,
-            scale.read_rounds
+            "Median, smallest and largest of {} rounds: {} of fleets, {} of what never writes, {} of idle streams. The \
+             ratio is the median of each round's own: ours through the floor for rates, the floor through ours for \
+             latencies; 1 is the floor itself.",
+            scale.rounds, scale.fleet_rounds, scale.read_rounds, scale.stream_rounds
         ),
     ];
     if scale.quick {

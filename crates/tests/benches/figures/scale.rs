@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Scale {
     /// Whether it is the quick one.
     pub quick: bool,
-    /// Rounds of a figure that writes.
+    /// Rounds of a figure, where nothing else is said.
     pub rounds: usize,
     /// Rounds of fleets of different sizes: more, for the disk's own moods are wider apart than the sizes.
     pub fleet_rounds: usize,

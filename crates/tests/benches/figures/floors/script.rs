@@ -1,8 +1,8 @@
 //! The recorded order as a script of pgbench.
 //!
 //! A statement stays as it is; only its parameters become variables. What is the order's own in them comes from a
-//! counter: ids grow with time, as ours do, so that they too come one after the other in the indexes by order. What the program
-//! reads from an answer (the driver, its sequence) the script reads from it too.
+//! counter: ids grow with time, as ours do, so that they too come one after the other in the indexes by order. What the
+//! program reads from an answer (the driver, its sequence) the script reads from it too.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

@@ -30,8 +30,8 @@ pub async fn populate(channel: Channel, drivers: usize) {
     }
 }
 
-/// Postgres has a row of each of them, as of drivers who were candidates before, and none is busy.
-pub async fn have_served(sql: &Client, drivers: usize) {
+/// Gives Postgres a row of each of them, as it has of drivers who were candidates before, and none is busy.
+pub async fn make_known_to_postgres(sql: &Client, drivers: usize) {
     let insert =
         format!("insert into drivers (driver_id) select 'driver-' || n from generate_series(0, {drivers} - 1) n");
     sql.batch_execute(&insert).await.unwrap();

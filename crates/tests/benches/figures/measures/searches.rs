@@ -24,7 +24,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
     for (name, database, redis, drivers) in FLEETS {
         let server = Server::start_with(world, database, redis, &FRESH).await;
         city::populate(server.channel(), drivers).await;
-        city::have_served(&world.session(&server.database).await, drivers).await;
+        city::make_known_to_postgres(&world.session(&server.database).await, drivers).await;
         let load = Load::on(server.endpoint());
         let floor = RedisSearches::recorded(world, &server, &load).await;
         city::assert_found(server.channel(), drivers).await;
