@@ -257,7 +257,7 @@ impl Shared {
         };
         let answer = self
             .retry
-            .until_answered(&self.abandon, || self.observer.call_repeated(), create)
+            .until_answered(&self.abandon, || self.observer.placed_again(order.due), create)
             .await;
         answer.inspect_err(|status| {
             tracing::warn!(code = ?status.code(), message = status.message(), "gave up an order");
@@ -285,7 +285,7 @@ impl Shared {
         self.observer.completing(ends_at, Instant::now());
         let answer = self
             .retry
-            .until_answered(&self.abandon, || self.observer.call_repeated(), complete)
+            .until_answered(&self.abandon, || self.observer.completing_again(ends_at), complete)
             .await;
         if let Err(status) = &answer {
             tracing::warn!(order_id, code = ?status.code(), message = status.message(), "gave up completing a ride");

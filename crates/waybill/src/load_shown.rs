@@ -19,6 +19,7 @@ pub fn table(report: &LoadReport, colour: bool) -> String {
         parts.push(format!("errors\n{}", errors(&report.operations)));
     }
     let mut lines = vec![generator(report)];
+    lines.extend(report.operations.iter().filter_map(repeated));
     lines.extend(report.operations.iter().filter_map(left_out));
     lines.extend(report.cut_short.then(|| {
         let measured = Unit::Seconds.exact(report.measured_seconds);
@@ -118,6 +119,17 @@ fn generator(report: &LoadReport) -> String {
     )
 }
 
+fn repeated(operation: &Operation) -> Option<String> {
+    let repeated = operation.totals.repeated;
+    (repeated > 0).then(|| {
+        format!(
+            "{}: {} times a call was made again",
+            operation.name,
+            thousands(repeated)
+        )
+    })
+}
+
 fn left_out(operation: &Operation) -> Option<String> {
     operation.left_out().map(|share| {
         let percent = 100.0 * share;
@@ -214,6 +226,19 @@ mod tests {
         for few in [0, 990, 1_000] {
             assert!(!shown(few).contains("leave them out"), "{few}");
         }
+    }
+
+    #[test]
+    fn calls_that_were_made_again_are_told_where_there_are_some() {
+        let mut report = invented::staircase();
+        report.operations.truncate(1);
+        assert!(!table(&report, false).contains("again"));
+        report.operations[0].totals.repeated = 1_234;
+        let text = table(&report, false);
+        assert!(
+            text.contains("CreateOrder: 1,234 times a call was made again"),
+            "{text}"
+        );
     }
 
     #[test]

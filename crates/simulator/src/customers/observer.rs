@@ -29,8 +29,11 @@ pub(crate) trait Observer: Debug + Send + Sync + 'static {
     /// That completion ended at `at`.
     fn completed(&self, due: Instant, at: Instant, answer: Result<(), &Status>);
 
-    /// A call was made again.
-    fn call_repeated(&self);
+    /// The order that was due at `due` is placed once more, since the call failed.
+    fn placed_again(&self, due: Instant);
+
+    /// The same of the completion of a ride that was over at `due`.
+    fn completing_again(&self, due: Instant);
 }
 
 impl Observer for Stats {
@@ -56,7 +59,11 @@ impl Observer for Stats {
         }
     }
 
-    fn call_repeated(&self) {
-        Stats::call_repeated(self);
+    fn placed_again(&self, _: Instant) {
+        self.call_repeated();
+    }
+
+    fn completing_again(&self, _: Instant) {
+        self.call_repeated();
     }
 }

@@ -294,7 +294,8 @@ impl Observer for Waited {
     fn settled(&self, _: Instant, _: Instant, _: Result<&Outcome, &Status>) {}
     fn completing(&self, _: Instant, _: Instant) {}
     fn completed(&self, _: Instant, _: Instant, _: Result<(), &Status>) {}
-    fn call_repeated(&self) {}
+    fn placed_again(&self, _: Instant) {}
+    fn completing_again(&self, _: Instant) {}
 }
 
 #[tokio::test]

@@ -297,12 +297,13 @@ impl<S: Source, O: Observer> Lane<S, O> {
         let batch = self.window.batch(self.options.batch.max(1));
         let mut fixes = Vec::with_capacity(batch.count);
         for (place, fix) in (0..).zip(batch.fixes) {
-            if place >= batch.again {
+            if place < batch.again {
+                self.observer.sent_again(fix);
+            } else {
                 self.observer.sent(fix, now);
             }
             fixes.push(message(fix, &self.drivers));
         }
-        self.observer.sent_again(batch.again);
         self.observer.hand_on();
         StreamLocationsRequest {
             first_sequence: batch.first_sequence,

@@ -33,8 +33,8 @@ pub(crate) trait Observer: Send + 'static {
     /// `fix` was sent, and nobody will learn what became of it: the stream or the time was over, which `code` tells.
     fn lost(&mut self, fix: &DueFix, at: Instant, code: Code);
 
-    /// In the message that goes out are `count` fixes that were sent before.
-    fn sent_again(&mut self, count: u64);
+    /// `fix` goes out once more, on a stream that was opened again.
+    fn sent_again(&mut self, fix: &DueFix);
 
     /// The stream broke with fixes on it.
     fn stream_broken(&mut self);
@@ -103,8 +103,8 @@ impl Observer for Counted {
         self.unsettled += 1;
     }
 
-    fn sent_again(&mut self, count: u64) {
-        self.sent_again += count;
+    fn sent_again(&mut self, _: &DueFix) {
+        self.sent_again += 1;
     }
 
     fn stream_broken(&mut self) {

@@ -20,8 +20,9 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// The answer to the call that `once` makes within the time that it is given, or the code of its end.
-    pub(super) async fn call<T, F>(&self, once: impl Fn(Lease, Duration) -> F) -> Result<T, Status>
+    /// The answer to the call that `once` makes within the time that it is given, or the code of its end. `repeated` hears
+    /// of every further time that it is made.
+    pub(super) async fn call<T, F>(&self, repeated: impl Fn(), once: impl Fn(Lease, Duration) -> F) -> Result<T, Status>
     where
         F: Future<Output = Result<T, Status>>,
     {
@@ -34,7 +35,7 @@ impl Caller {
             };
             let never = CancellationToken::new();
             policy
-                .until_answered(&never, || (), |deadline| once(self.connections.lease(), deadline))
+                .until_answered(&never, repeated, |deadline| once(self.connections.lease(), deadline))
                 .await
         } else {
             let call = once(self.connections.lease(), self.deadline);

@@ -19,6 +19,7 @@ pub(super) struct Recorded {
     taken_at: Instant,
     sent: Vec<Instant>,
     sent_at: Instant,
+    again: Vec<Instant>,
     stored: Vec<Instant>,
     stored_at: Instant,
 }
@@ -33,6 +34,7 @@ impl Recorded {
             taken_at: now,
             sent: Vec::new(),
             sent_at: now,
+            again: Vec::new(),
             stored: Vec::new(),
             stored_at: now,
         }
@@ -71,7 +73,9 @@ impl Observer for Recorded {
         self.recorder.ended(fix.due, at, code);
     }
 
-    fn sent_again(&mut self, _: u64) {}
+    fn sent_again(&mut self, fix: &DueFix) {
+        self.again.push(fix.due);
+    }
 
     fn stream_broken(&mut self) {}
 
@@ -84,6 +88,9 @@ impl Observer for Recorded {
         }
         if !self.sent.is_empty() {
             self.recorder.started_all(self.sent.drain(..), self.sent_at);
+        }
+        if !self.again.is_empty() {
+            self.recorder.repeated_all(self.again.drain(..));
         }
         if !self.stored.is_empty() {
             self.recorder.answered_all(self.stored.drain(..), self.stored_at);

@@ -70,7 +70,8 @@ impl Calls for Nearby {
             self.area.anywhere(&mut random)
         };
         self.searched.started(due, Instant::now());
-        let answer = self.caller.call(|lease, deadline| {
+        let repeated = || self.searched.repeated_all([due]);
+        let answer = self.caller.call(repeated, |lease, deadline| {
             let message = SearchDriversRequest {
                 near: Some(position(near)),
                 radius_meters: self.load.radius_m,

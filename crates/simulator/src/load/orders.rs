@@ -59,7 +59,8 @@ impl Orders {
             whole: Recorder::new("order", "orders", timeline),
         }
     }
-    async fn create(&self) -> Result<pb::Order, Status> {
+
+    async fn create(&self, due: Instant) -> Result<pb::Order, Status> {
         let place = self.next.fetch_add(1, Ordering::Relaxed) % self.places;
         // Made once: a call that is repeated is the same order.
         let message = pb::CreateOrderRequest {
@@ -73,7 +74,11 @@ impl Orders {
             pickup: Some(position(middle(place))),
             drop_off: None,
         };
-        let answer = self.caller.call(|lease, deadline| {
+        let repeated = || {
+            self.created.repeated_all([due]);
+            self.whole.repeated_all([due]);
+        };
+        let answer = self.caller.call(repeated, |lease, deadline| {
             let request = request(message.clone(), deadline);
             async move {
                 let mut client = OrderServiceClient::new(lease.channel.clone());
@@ -83,8 +88,13 @@ impl Orders {
         Ok(answer.await?.into_inner().order.unwrap_or_default())
     }
 
-    async fn complete(&self, order_id: &str) -> Result<(), Status> {
-        let answer = self.caller.call(|lease, deadline| {
+    /// `meant`: when the completion was. `due`: when its order was.
+    async fn complete(&self, order_id: &str, meant: Instant, due: Instant) -> Result<(), Status> {
+        let repeated = || {
+            self.completed.repeated_all([meant]);
+            self.whole.repeated_all([due]);
+        };
+        let answer = self.caller.call(repeated, |lease, deadline| {
             let message = pb::CompleteOrderRequest {
                 order_id: order_id.to_owned(),
                 ..Default::default()
@@ -117,7 +127,7 @@ impl Calls for Orders {
         let at = Instant::now();
         self.created.started(due, at);
         self.whole.started(due, at);
-        let created = self.create().await;
+        let created = self.create(due).await;
         let at = Instant::now();
         let order = match created {
             Ok(order) => order,
@@ -135,7 +145,7 @@ impl Calls for Orders {
         let meant = if due < self.timeline.measured_from() { due } else { at };
         self.completed.offered(meant, 1);
         self.completed.started(meant, meant);
-        let completed = self.complete(&order.order_id).await;
+        let completed = self.complete(&order.order_id, meant, due).await;
         let at = Instant::now();
         match completed {
             Ok(()) => {

@@ -95,13 +95,16 @@ impl Presence {
                 }),
             })
             .collect();
-        let answer = self.caller.call(|lease, deadline| {
-            let request = request(ReportLocationsRequest { fixes: fixes.clone() }, deadline);
-            async move {
-                let mut client = LocationServiceClient::new(lease.channel.clone());
-                client.report_locations(request).await
-            }
-        });
+        let answer = self.caller.call(
+            || (),
+            |lease, deadline| {
+                let request = request(ReportLocationsRequest { fixes: fixes.clone() }, deadline);
+                async move {
+                    let mut client = LocationServiceClient::new(lease.channel.clone());
+                    client.report_locations(request).await
+                }
+            },
+        );
         match answer.await?.into_inner().rejections.into_iter().next() {
             None => Ok(()),
             Some(rejection) => Err(Status::invalid_argument(rejection.message)),

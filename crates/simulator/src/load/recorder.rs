@@ -87,6 +87,14 @@ impl Recorder {
         }
     }
 
+    /// Each of the calls meant for `dues` was made once more, since it had failed.
+    pub fn repeated_all(&self, dues: impl IntoIterator<Item = Instant>) {
+        let mut shard = self.shard();
+        for due in dues {
+            shard.count(self.moment(due), |totals| totals.repeated += 1);
+        }
+    }
+
     /// A call was scheduled for each of `dues`.
     pub fn offered_all(&self, dues: impl IntoIterator<Item = Instant>) {
         let mut shard = self.shard();

@@ -108,6 +108,9 @@ pub struct Totals {
     pub refused: u64,
     /// Ended with another error, or without an answer.
     pub failed: u64,
+    /// Made once more because it had failed, where that was asked for; a fix: sent once more on a stream that was opened
+    /// again. A call may be in it many times, and is started once.
+    pub repeated: u64,
 }
 
 impl AddAssign for Totals {
@@ -117,6 +120,7 @@ impl AddAssign for Totals {
         self.answered += other.answered;
         self.refused += other.refused;
         self.failed += other.failed;
+        self.repeated += other.repeated;
     }
 }
 

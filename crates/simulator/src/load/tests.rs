@@ -218,7 +218,7 @@ async fn every_offered_call_ends_in_one_count() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_is_made_again_only_where_that_was_asked_for() {
-    for (retries, answered) in [(false, 900), (true, 1_000)] {
+    for (retries, answered, repeated) in [(false, 900, 0), (true, 1_000, 100)] {
         let fleet = Arc::new(Searched {
             refusals: Mutex::new((0..100).map(|_| Status::unavailable("away")).collect()),
             ..Searched::default()
@@ -230,8 +230,8 @@ async fn a_call_is_made_again_only_where_that_was_asked_for() {
         };
         let totals = run(plan, &fleet).await.operations[0].totals;
         assert_eq!(
-            (totals.offered, totals.answered),
-            (1_000, answered),
+            (totals.offered, totals.started, totals.answered, totals.repeated),
+            (1_000, 1_000, answered, repeated),
             "retries: {retries}"
         );
     }

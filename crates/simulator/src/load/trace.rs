@@ -208,7 +208,14 @@ impl Observer for Recorders {
         }
     }
 
-    fn call_repeated(&self) {}
+    fn placed_again(&self, due: Instant) {
+        self.orders.repeated_all([due]);
+        self.creations.repeated_all([due]);
+    }
+
+    fn completing_again(&self, due: Instant) {
+        self.completions.repeated_all([due]);
+    }
 }
 
 #[cfg(test)]

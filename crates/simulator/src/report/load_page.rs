@@ -159,14 +159,19 @@ fn how_many(totals: &Totals) -> Vec<Figure> {
         answered,
         refused,
         failed,
+        repeated,
     } = *totals;
     let share = |part: u64| format!("{:.2} % of started", 100.0 * load_table::ratio(part, started));
     let count = |name: &str, count: u64| Figure::new(name, thousands(count));
+    let made = match offered.saturating_sub(started) {
+        0 => "all that were due".to_owned(),
+        missing => format!("{} never made", thousands(missing)),
+    };
     vec![
         count("offered", offered).detail("were due"),
-        count("started", started).detail(match offered.saturating_sub(started) {
-            0 => "all that were due".to_owned(),
-            missing => format!("{} never made", thousands(missing)),
+        count("started", started).detail(match repeated {
+            0 => made,
+            again => format!("{made}; {} made again", thousands(again)),
         }),
         count("answered", answered).detail(share(answered)),
         count("refused", refused).detail(share(refused)).bad_if(refused > 0),

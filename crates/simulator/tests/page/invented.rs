@@ -75,6 +75,7 @@ fn operation(name: &str, unit: &'static str, rate: f64, most: f64, base_ms: f64)
                 answered: offered as u64 - (over * 0.85) as u64 - (over * 0.15) as u64,
                 refused: (over * 0.85) as u64,
                 failed: (over * 0.15) as u64,
+                repeated: 0,
             };
             let load = (offered / most).min(0.985);
             let latency = latency(base_ms, load, &mut noise);

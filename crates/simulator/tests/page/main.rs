@@ -23,6 +23,7 @@ fn every_number_of_a_run_is_on_its_page() {
     let mut report = staircase();
     report.operations.truncate(1);
     report.cut_short = true;
+    report.operations[0].totals.repeated = 7_654_321;
     report.broken_lines = 1_234_567;
     report.first_broken_lines = vec!["taxi.txt:17: latitude is no number".to_owned()];
     let text = Markup::read(&page(&report)).text();
@@ -42,6 +43,7 @@ fn wanted(report: &LoadReport) -> Vec<String> {
         "10 s",
         "ended before its time",
         "1,234,567",
+        "7,654,321 made again",
         "taxi.txt:17: latitude is no number",
         "AMD EPYC 7B13, 8 cores, 32 GiB",
     ]

@@ -129,7 +129,7 @@ pub struct RunFlags {
     /// How long a call may take; the server is told
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = deadline)]
     pub deadline: Duration,
-    /// Make a call that failed again, within its deadline; else its failure is counted
+    /// Make a call that failed again, within its deadline, and count that; else its failure is counted
     #[arg(long)]
     pub retries: bool,
     /// Where the chances of the run come from

@@ -30,6 +30,7 @@ struct Load {
     schedule: Option<Schedule>,
     count_max: Option<u64>,
     deadline: Duration,
+    resend: bool,
     timeline: Timeline,
     recorder: Recorder,
     stop: CancellationToken,
@@ -44,6 +45,7 @@ impl Load {
             schedule,
             count_max: None,
             deadline: Duration::from_secs(10),
+            resend: false,
             recorder: Recorder::new("fix", "fixes", &timeline),
             timeline,
             stop: CancellationToken::new(),
@@ -59,7 +61,7 @@ impl Load {
             seed: 1,
             count_max: self.count_max,
             deadline: self.deadline,
-            resend: false,
+            resend: self.resend,
             timeline: &self.timeline,
             recorder: &self.recorder,
         };
@@ -141,6 +143,23 @@ async fn a_broken_stream_loses_exactly_what_was_not_acknowledged() {
         assert_eq!(totals.answered, seen.acknowledged);
         assert!(seen.stored.len() as u64 <= totals.started);
         assert_eq!(seen.streams, 6);
+    });
+}
+
+#[tokio::test]
+async fn what_a_broken_stream_left_goes_out_again_where_that_was_asked_for_and_is_counted() {
+    let server = FakeServer::start().await;
+    server.script.streams_break_after.lock().unwrap().extend([4, 3, 2, 2]);
+    let mut load = Load::new(LOAD, Some(schedule()));
+    load.resend = true;
+    let (operation, _) = load.run(&server).await;
+
+    let totals = operation.totals;
+    assert_eq!((totals.started, totals.answered, totals.failed), (3_000, 3_000, 0));
+    server.see(|seen| {
+        let twice: usize = seen.stored.values().map(|times| times - 1).sum();
+        // What the server never read went out again, too.
+        assert!(twice >= 4 && totals.repeated >= twice as u64, "{twice} of {totals:?}");
     });
 }
 

@@ -41,6 +41,7 @@ fn every_call_is_in_exactly_one_count() {
     recorder.ended(start, start, Code::ResourceExhausted);
     recorder.ended(start, start, Code::DeadlineExceeded);
     recorder.failed(start, start, "ORDER_STATUS_REFUNDED");
+    recorder.repeated_all([start; 7]);
 
     let operation = recorder.operation(ms(1_000));
     let expected = Totals {
@@ -49,6 +50,7 @@ fn every_call_is_in_exactly_one_count() {
         answered: 2,
         refused: 1,
         failed: 2,
+        repeated: 7,
     };
     assert_eq!(operation.totals, expected);
     assert_eq!(operation.seconds[0].totals, expected);

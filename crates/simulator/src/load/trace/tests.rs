@@ -50,6 +50,10 @@ fn load(cabs: &TraceFile, rides: Option<&TraceFile>, speed: f64) -> TraceLoad {
 
 /// What was played: fixes, orders, their creation, their completion.
 async fn play(server: &FakeServer, replay: &Replay, stop: &CancellationToken) -> [Operation; 4] {
+    play_with(server, replay, stop, false).await
+}
+
+async fn play_with(server: &FakeServer, replay: &Replay, stop: &CancellationToken, retries: bool) -> [Operation; 4] {
     let timeline = Timeline::new(Instant::now(), Duration::ZERO, &[]);
     let recorders = Recorders::new(&timeline);
     let playing = Playing {
@@ -57,7 +61,7 @@ async fn play(server: &FakeServer, replay: &Replay, stop: &CancellationToken) ->
         timeline: &timeline,
         recorders: recorders.clone(),
         deadline: Duration::from_secs(5),
-        retries: false,
+        retries,
     };
     let failures = tokio::time::timeout(Duration::from_secs(15), replay.run(playing, stop)).await;
     assert!(failures.expect("the city ends by itself").unwrap().is_empty());
@@ -117,6 +121,23 @@ async fn a_refused_call_is_one_call_and_counts_as_refused() {
         ["RESOURCE_EXHAUSTED", "UNAVAILABLE"]
     );
     server.see(|seen| assert_eq!(seen.creates.len(), 3));
+}
+
+#[tokio::test]
+async fn a_call_that_is_made_again_is_one_call_and_counts_as_repeated() {
+    let server = FakeServer::start().await;
+    let refused = |times| (0..times).map(|_| Status::unavailable("down"));
+    server.script.create_refusals.lock().unwrap().extend(refused(2));
+    server.script.complete_refusals.lock().unwrap().extend(refused(1));
+    let replay = Replay::read(&load(&cabs(), Some(&rides()), 600.0)).await.unwrap();
+    let [_, orders, creations, completions] = play_with(&server, &replay, &CancellationToken::new(), true).await;
+
+    let counts = |of: &Operation| (of.totals.started, of.totals.repeated);
+    assert_eq!(
+        (counts(&orders), counts(&creations), counts(&completions)),
+        ((3, 2), (3, 2), (1, 1))
+    );
+    server.see(|seen| assert_eq!(seen.creates.len(), 5));
 }
 
 #[tokio::test]
