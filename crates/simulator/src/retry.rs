@@ -29,17 +29,20 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        RetryPolicy {
-            call_deadline: Duration::from_secs(30),
-            give_up_after: Duration::from_mins(2),
-            wait_first: Duration::from_millis(100),
-            wait_max: Duration::from_secs(5),
-            repeats: true,
-        }
+        RetryPolicy::DEFAULT
     }
 }
 
 impl RetryPolicy {
+    /// The default.
+    pub(crate) const DEFAULT: RetryPolicy = RetryPolicy {
+        call_deadline: Duration::from_secs(30),
+        give_up_after: Duration::from_mins(2),
+        wait_first: Duration::from_millis(100),
+        wait_max: Duration::from_secs(5),
+        repeats: true,
+    };
+
     /// How long to wait after `failures` failures in a row, the last of which is `status`: any time up to the doubled
     /// bound, on top of what the server asked for.
     pub(crate) fn wait(&self, failures: u32, status: Option<&Status>) -> Duration {

@@ -103,6 +103,9 @@ impl<S: Source, O: Observer> Lane<S, O> {
             }
         }
         self.give_up(failure.as_ref());
+        if failure.is_some() {
+            self.observer.given_up();
+        }
         if failure.is_some() && !self.options.resend {
             self.sit_out(&stop).await;
         }

@@ -39,6 +39,9 @@ pub(crate) trait Observer: Send + 'static {
     /// The stream broke with fixes on it.
     fn stream_broken(&mut self);
 
+    /// The server does not take the stream, and never will: it is not opened again.
+    fn given_up(&mut self);
+
     /// Time to tell others what was heard.
     fn hand_on(&mut self);
 }
@@ -110,6 +113,8 @@ impl Observer for Counted {
     fn stream_broken(&mut self) {
         self.stats.stream_broken();
     }
+
+    fn given_up(&mut self) {}
 
     fn hand_on(&mut self) {
         let take = |count: &mut u64| std::mem::take(count);

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tonic::Code;
 
 use super::alarm::{Alarm, Clock};
+use super::call::RETURN;
 use super::rate::Schedule;
 use super::recorder::Recorder;
 use super::timeline::Timeline;
@@ -30,8 +32,8 @@ pub(super) trait Calls: Send + Sync + 'static {
         self.recorder().offered(due, 1);
     }
 
-    /// Makes the call that was meant for `due`, and counts what becomes of it.
-    fn call(self: Arc<Self>, due: Instant) -> impl Future<Output = ()> + Send;
+    /// Makes the call that was meant for `due`, and counts what becomes of it. The error is for whoever calls next.
+    fn call(self: Arc<Self>, due: Instant) -> impl Future<Output = Result<(), Code>> + Send;
 }
 
 /// The limits of a run, shared by all that drive it.
@@ -93,9 +95,14 @@ impl Limits {
 
 /// Makes each call at its time, whatever became of those before, and waits for the last answer. Returns when it
 /// stopped to make calls.
-pub(super) async fn open<C: Calls>(limits: &Limits, schedule: &Schedule, seed: u64, calls: Arc<C>) -> Instant {
+pub(super) async fn open<C: Calls>(
+    limits: &Limits,
+    schedule: &Schedule,
+    seed: u64,
+    calls: Arc<C>,
+) -> Result<Instant, JoinError> {
     let alarm = Alarm::new(limits.clock);
-    let (room, tasks) = (Arc::new(Semaphore::new(limits.in_flight_max)), TaskTracker::new());
+    let (room, mut tasks) = (Arc::new(Semaphore::new(limits.in_flight_max)), JoinSet::new());
     // Calls that were due before it waited for the server, not for this process.
     let mut held_until = limits.timeline.started();
     let mut dues = schedule
@@ -129,9 +136,13 @@ pub(super) async fn open<C: Calls>(limits: &Limits, schedule: &Schedule, seed: u
             if !held {
                 calls.recorder().late(due, Instant::now());
             }
-            calls.call(due).await;
+            // An open loop goes on as if nothing had happened.
+            let _ = calls.call(due).await;
             drop(permit);
         });
+        while let Some(ended) = tasks.try_join_next() {
+            ended?;
+        }
     }
     // A stop may find the loop behind: what was due until then was scheduled, and is never made.
     let stopped_at = Instant::now();
@@ -146,9 +157,16 @@ pub(super) async fn open<C: Calls>(limits: &Limits, schedule: &Schedule, seed: u
         .run_until_cancelled(tokio::time::sleep_until(limits.ends_at))
         .await;
     let ended = limits.end();
-    tasks.close();
-    tasks.wait().await;
-    ended
+    all(tasks).await?;
+    Ok(ended)
+}
+
+/// Waits for the end of all of them, or for a panic in one.
+async fn all(mut tasks: JoinSet<()>) -> Result<(), JoinError> {
+    while let Some(ended) = tasks.join_next().await {
+        ended?;
+    }
+    Ok(())
 }
 
 /// Room for one more call, unless the run is over before there is.
@@ -162,30 +180,44 @@ async fn wait_for_room(limits: &Limits, room: &Arc<Semaphore>) -> Option<OwnedSe
 
 /// Lets callers make one call after the other; the latency of each counts from its start. Returns when they
 /// stopped to make calls, or when the last was answered where there were only so many: they were under way until then.
-pub(super) async fn closed<C: Calls>(limits: &Limits, callers: usize, calls: Arc<C>) -> Instant {
-    let tasks = TaskTracker::new();
+pub(super) async fn closed<C: Calls>(limits: &Limits, callers: usize, calls: Arc<C>) -> Result<Instant, JoinError> {
+    let mut tasks = JoinSet::new();
     for _ in 0..callers {
-        let (limits, calls) = (limits.clone(), Arc::clone(&calls));
-        tasks.spawn(async move {
-            loop {
-                let due = Instant::now();
-                if due >= limits.ends_at || limits.over.is_cancelled() || !limits.take(due) {
-                    return;
-                }
-                calls.offered(due);
-                Arc::clone(&calls).call(due).await;
-            }
-        });
+        tasks.spawn(one_after_the_other(limits.clone(), Arc::clone(&calls)));
     }
-    tasks.close();
-    tokio::select! {
-        () = tasks.wait() => {}
-        () = limits.over.cancelled() => {}
-        () = tokio::time::sleep_until(limits.ends_at) => {}
+    let mut tasks = std::pin::pin!(all(tasks));
+    let ended = tokio::select! {
+        ended = &mut tasks => Some(ended),
+        () = limits.over.cancelled() => None,
+        () = tokio::time::sleep_until(limits.ends_at) => None,
+    };
+    let at = limits.end();
+    match ended {
+        Some(ended) => ended,
+        None => tasks.await,
+    }?;
+    Ok(at)
+}
+
+/// A caller of a closed loop. Where nobody is there it waits before its next call, as a client would: it would fill the
+/// report with failures that cost nothing, and the machine with its own work.
+async fn one_after_the_other<C: Calls>(limits: Limits, calls: Arc<C>) {
+    let mut missed = 0;
+    loop {
+        let due = Instant::now();
+        if due >= limits.ends_at || limits.over.is_cancelled() || !limits.take(due) {
+            return;
+        }
+        calls.offered(due);
+        if Arc::clone(&calls).call(due).await != Err(Code::Unavailable) {
+            missed = 0;
+            continue;
+        }
+        missed += 1;
+        let next_at = Instant::now() + RETURN.wait(missed, None);
+        let waits = tokio::time::sleep_until(next_at.min(limits.ends_at));
+        limits.over.run_until_cancelled(waits).await;
     }
-    let ended = limits.end();
-    tasks.wait().await;
-    ended
 }
 
 #[cfg(test)]
@@ -207,10 +239,11 @@ mod tests {
             &self.0
         }
 
-        async fn call(self: Arc<Self>, due: Instant) {
+        async fn call(self: Arc<Self>, due: Instant) -> Result<(), Code> {
             self.0.started(due, Instant::now());
             tokio::time::sleep(Duration::from_secs(1)).await;
             self.0.answered(due, Instant::now());
+            Ok(())
         }
     }
 
@@ -234,7 +267,8 @@ mod tests {
             limits.over.cancel();
         };
         let slow = Arc::new(Slow(recorder.clone()));
-        tokio::join!(open(&limits, &schedule, 1, slow), stop);
+        let (ended, ()) = tokio::join!(open(&limits, &schedule, 1, slow), stop);
+        ended.unwrap();
 
         let totals = recorder.operation(Duration::from_millis(950)).totals;
         assert_eq!((totals.offered, totals.started, totals.answered), (10, 4, 4));
@@ -249,7 +283,7 @@ mod tests {
             ends_at: started + Duration::from_hours(1),
             ..limits
         };
-        let ended = closed(&limits, 4, Arc::new(Slow(recorder.clone()))).await;
+        let ended = closed(&limits, 4, Arc::new(Slow(recorder.clone()))).await.unwrap();
 
         let measured = ended - started;
         assert_eq!(recorder.operation(measured).totals.answered, 5);
@@ -257,10 +291,46 @@ mod tests {
         assert!(measured >= Duration::from_secs(2), "{measured:?}");
     }
 
+    /// Calls of which one panics.
+    struct Broken(Recorder);
+
+    impl Calls for Broken {
+        fn recorders(&self) -> Vec<Recorder> {
+            vec![self.0.clone()]
+        }
+
+        fn recorder(&self) -> &Recorder {
+            &self.0
+        }
+
+        async fn call(self: Arc<Self>, due: Instant) -> Result<(), Code> {
+            self.0.started(due, Instant::now());
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            assert!(
+                self.0.operation(Duration::ZERO).totals.started < 3,
+                "the third is broken"
+            );
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_panics_ends_the_run() {
+        let (limits, schedule, recorder) = four_at_once();
+        let ended = open(&limits, &schedule, 1, Arc::new(Broken(recorder))).await;
+        assert!(ended.unwrap_err().is_panic());
+
+        let (limits, _, recorder) = four_at_once();
+        let ended = closed(&limits, 4, Arc::new(Broken(recorder))).await;
+        assert!(ended.unwrap_err().is_panic());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn calls_above_the_bound_wait_and_the_generator_is_not_blamed() {
         let (limits, schedule, recorder) = four_at_once();
-        let ended = open(&limits, &schedule, 1, Arc::new(Slow(recorder.clone()))).await;
+        let ended = open(&limits, &schedule, 1, Arc::new(Slow(recorder.clone())))
+            .await
+            .unwrap();
 
         assert_eq!(ended, limits.ends_at);
         let operation = recorder.operation(Duration::from_secs(2));

@@ -14,6 +14,7 @@ use tonic::transport::Endpoint;
 use super::alarm::Clock;
 use super::call::Caller;
 use super::drive::{self, Calls, IN_FLIGHT_MAX, Limits};
+use super::error::{LoadError, streamed};
 use super::guard;
 use super::ingest::{self, Ingest};
 use super::latencies::Latencies;
@@ -30,63 +31,7 @@ use super::settings::settings;
 use super::timeline::Timeline;
 use super::trace::{Playing, Recorders, Replay};
 use crate::connections::{Connections, Dial, reach};
-use crate::fleet;
-use crate::run::RunError;
 use crate::trace::BrokenLines;
-
-/// Why a run could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// Nothing answers at the address.
-    #[error("no server answers at {address}")]
-    Unreachable {
-        /// Where it was looked for.
-        address: String,
-        /// What went wrong.
-        #[source]
-        source: tonic::transport::Error,
-    },
-    /// The drivers that the load needs could not be put onto the map. The status is told in the text: its own has the
-    /// code around it, for programs.
-    #[error("the server does not take the drivers of the load: {}", said(.0))]
-    Drivers(Status),
-    /// The server has no streams for the load, and nothing was answered. Told as [`LoadError::Drivers`].
-    #[error("the server does not take the streams of the load: {}", said(.0))]
-    Streams(Status),
-    /// The workload cannot be made at this pace.
-    #[error("{0}")]
-    Pace(&'static str),
-    /// The recorded city cannot be played.
-    #[error(transparent)]
-    Trace(#[from] RunError),
-    /// A part of the generator panicked.
-    #[error("the load generator failed")]
-    Panicked(#[from] JoinError),
-}
-
-/// What a server said, or what its code means where it said nothing.
-fn said(status: &Status) -> &str {
-    match status.message() {
-        "" => status.code().description(),
-        message => message,
-    }
-}
-
-/// Why streams gave up: an error where that is all there is to tell, else for the log of whoever keeps one.
-fn streamed(failures: Vec<Status>, recorders: &[Recorder]) -> Result<(), LoadError> {
-    let now = Instant::now();
-    let answered: u64 = recorders
-        .iter()
-        .map(|recorder| recorder.live(now).totals.answered)
-        .sum();
-    for status in failures {
-        if answered == 0 && fleet::is_refused_for_good(&status) {
-            return Err(LoadError::Streams(status));
-        }
-        tracing::warn!(code = ?status.code(), message = status.message(), "a location stream gave up");
-    }
-    Ok(())
-}
 
 /// Makes the load of `plan` on the server at `endpoint`. `stop` ends it early: then no more calls are made, those under
 /// way are waited for until their deadlines, and what was measured is reported as cut short.
@@ -228,8 +173,8 @@ impl<'a> Run<'a> {
         let recorders = calls.recorders();
         self.live.begin(self.timeline(), self.expected(), &recorders);
         let ended = match (self.plan.pace, &self.schedule) {
-            (Pace::Open { .. }, Some(schedule)) => drive::open(&self.limits, schedule, self.plan.seed, calls).await,
-            (Pace::Closed { callers }, _) => drive::closed(&self.limits, callers, calls).await,
+            (Pace::Open { .. }, Some(schedule)) => drive::open(&self.limits, schedule, self.plan.seed, calls).await?,
+            (Pace::Closed { callers }, _) => drive::closed(&self.limits, callers, calls).await?,
             _ => return Err(LoadError::Pace("only a trace has a pace of its own")),
         };
         Ok((ended, recorders))
@@ -243,7 +188,7 @@ impl<'a> Run<'a> {
         let recorder = Recorder::new("fix", "fixes", self.timeline());
         self.live
             .begin(self.timeline(), self.expected(), std::slice::from_ref(&recorder));
-        let (ended, failures) = self.stream(server, load, &recorder).await;
+        let (ended, failures) = self.stream(server, load, &recorder, true).await;
         streamed(failures?, std::slice::from_ref(&recorder))?;
         Ok((ended, vec![recorder]))
     }
@@ -273,21 +218,24 @@ impl<'a> Run<'a> {
         self.live.begin(timeline, self.expected(), &all);
         // A count is one of fixes. Neighbouring seeds, or the three would arrive together.
         let limits = self.limits.uncounted();
-        let ((ended, failures), _, _) = tokio::join!(
-            self.stream(server, load.ingest, &fixes),
+        let ((ended, failures), orders, searches) = tokio::join!(
+            self.stream(server, load.ingest, &fixes, false),
             drive::open(&limits, &orders_due, seed.wrapping_add(1), orders),
             drive::open(&limits, &searches_due, seed.wrapping_add(2), nearby),
         );
+        orders?;
+        searches?;
         streamed(failures?, &all)?;
         Ok((ended, all))
     }
 
-    /// Streams fixes for the time of the run.
+    /// Streams fixes for the time of the run. `alone`: nothing else is done in it.
     async fn stream(
         &self,
         server: &Dial,
         load: IngestLoad,
         recorder: &Recorder,
+        alone: bool,
     ) -> (Instant, Result<Vec<Status>, JoinError>) {
         let ingest = Ingest {
             server,
@@ -302,8 +250,8 @@ impl<'a> Run<'a> {
             recorder,
         };
         let stop = self.limits.over.child_token();
-        // A closed loop has no schedule to sit out when its streams are refused.
-        let ends_early = self.plan.count_max.is_some() || self.schedule.is_none();
+        // A closed loop has no schedule to sit out, and one that is without hope stops itself.
+        let ends_early = || self.plan.count_max.is_some() || self.schedule.is_none() || (alone && stop.is_cancelled());
         self.for_its_time(&stop, ends_early, ingest.run(&stop)).await
     }
 
@@ -323,17 +271,17 @@ impl<'a> Run<'a> {
             deadline: self.plan.deadline,
             retries: self.plan.retries,
         };
-        let (ended, failures) = self.for_its_time(&stop, true, replay.run(playing, &stop)).await;
+        let (ended, failures) = self.for_its_time(&stop, || true, replay.run(playing, &stop)).await;
         streamed(failures?, &all)?;
         Ok((ended, all))
     }
 
     /// Lets `work` go on until the time is over, at which it hears of `stop`, or for as long as it has something to do if
-    /// that `ends_early`. Returns when it was to make no more calls, and its outcome.
+    /// the run then `ends_early`. Returns when it was to make no more calls, and its outcome.
     async fn for_its_time<T>(
         &self,
         stop: &CancellationToken,
-        ends_early: bool,
+        ends_early: impl FnOnce() -> bool,
         work: impl Future<Output = T>,
     ) -> (Instant, T) {
         let over = &self.limits.over;
@@ -350,7 +298,7 @@ impl<'a> Run<'a> {
         };
         let work = async {
             let outcome = work.await;
-            if ends_early {
+            if ends_early() {
                 over.cancel();
             }
             outcome

@@ -1,6 +1,10 @@
 //! What becomes of the fixes of a stream, told to a recorder.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::recorder::Recorder;
@@ -10,10 +14,36 @@ use crate::fleet::{DueFix, Observer};
 /// were never sent.
 const TOLD_TOGETHER: usize = 4_096;
 
+/// The streams of a run that were not given up. When none is left of them and no fix was ever answered, there is nothing
+/// to measure, and nothing to wait for.
+#[derive(Debug, Clone)]
+pub(super) struct Hopes {
+    streams: Arc<AtomicUsize>,
+    /// Cancelled when there is none left.
+    none: CancellationToken,
+}
+
+impl Hopes {
+    pub(super) fn new(streams: usize, none: &CancellationToken) -> Hopes {
+        Hopes {
+            streams: Arc::new(AtomicUsize::new(streams)),
+            none: none.clone(),
+        }
+    }
+
+    fn one_less(&self, recorder: &Recorder) {
+        let was_the_last = self.streams.fetch_sub(1, Ordering::Relaxed) == 1;
+        if was_the_last && recorder.live(Instant::now()).totals.answered == 0 {
+            self.none.cancel();
+        }
+    }
+}
+
 /// Tells a recorder. The fixes of a message and of an acknowledgement are told together.
 #[derive(Debug)]
 pub(super) struct Recorded {
     recorder: Recorder,
+    hopes: Hopes,
     offered: Vec<Instant>,
     possible: Vec<Instant>,
     taken_at: Instant,
@@ -25,10 +55,11 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    pub(super) fn new(recorder: Recorder) -> Recorded {
+    pub(super) fn new(recorder: Recorder, hopes: Hopes) -> Recorded {
         let now = Instant::now();
         Recorded {
             recorder,
+            hopes,
             offered: Vec::new(),
             possible: Vec::new(),
             taken_at: now,
@@ -78,6 +109,10 @@ impl Observer for Recorded {
     }
 
     fn stream_broken(&mut self) {}
+
+    fn given_up(&mut self) {
+        self.hopes.one_less(&self.recorder);
+    }
 
     fn hand_on(&mut self) {
         if !self.offered.is_empty() {

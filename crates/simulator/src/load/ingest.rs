@@ -19,7 +19,8 @@ use tonic::Status;
 use self::source::{Closed, Limit, Open};
 use self::walk::Walks;
 use super::alarm::{Alarm, Clock};
-use super::fixes::Recorded;
+use super::call::RETURN;
+use super::fixes::{Hopes, Recorded};
 use super::nearby::Area;
 use super::plan::IngestLoad;
 use super::rate::Schedule;
@@ -28,16 +29,9 @@ use super::timeline::Timeline;
 use crate::Drivers;
 use crate::connections::Dial;
 use crate::fleet::{FleetOptions, Streams};
-use crate::retry::RetryPolicy;
 
 /// Fixes in one message at most: well within the size of a message.
 const BATCH: usize = 500;
-
-/// A server that is gone is called again for as long as the load goes: what it missed is counted.
-const NEVER: Duration = Duration::from_hours(365 * 24);
-
-/// The longest wait before a broken stream is opened again. A measurement wants to see the server come back.
-const REOPEN_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Fixes on streams, and who counts them.
 pub(crate) struct Ingest<'a> {
@@ -88,7 +82,8 @@ impl Ingest<'_> {
         // As many of all fixes as it has of the drivers, who thus all have the same rate.
         let apart = |stream| f64::from(count) / f64::from((count - number(stream)).div_ceil(number(streams)));
         let limit = |stream| Limit::share(self.count_max, stream, streams, self.timeline.measured_from());
-        let recorded = || Recorded::new(self.recorder.clone());
+        let hopes = Hopes::new(streams, stop);
+        let recorded = || Recorded::new(self.recorder.clone(), hopes.clone());
         let drivers = Arc::new(drivers);
         let streams = match self.schedule {
             Some(schedule) => {
@@ -119,16 +114,11 @@ fn number(of: usize) -> u32 {
 
 /// How streams of load go on when they break.
 pub(super) fn options(streams: usize, resend: bool, drain: Duration) -> FleetOptions {
-    let retry = RetryPolicy {
-        give_up_after: NEVER,
-        wait_max: REOPEN_WAIT_MAX,
-        ..RetryPolicy::default()
-    };
     FleetOptions {
         streams,
         resend,
         drain,
-        retry,
+        retry: RETURN,
         ..FleetOptions::default()
     }
 }

@@ -8,6 +8,7 @@ mod alarm;
 mod call;
 mod drive;
 mod engine;
+mod error;
 mod fixes;
 mod guard;
 mod ingest;
@@ -25,7 +26,8 @@ mod settings;
 pub mod timeline;
 mod trace;
 
-pub use engine::{LoadError, run};
+pub use engine::run;
+pub use error::LoadError;
 pub use live::{Live, LiveSnapshot};
 
 #[cfg(test)]

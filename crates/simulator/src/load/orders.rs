@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Code, Status};
 use uuid::Uuid;
 use waybill_proto::order::v1 as pb;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
@@ -123,7 +123,7 @@ impl Calls for Orders {
         self.whole.offered(due, 1);
     }
 
-    async fn call(self: Arc<Self>, due: Instant) {
+    async fn call(self: Arc<Self>, due: Instant) -> Result<(), Code> {
         let at = Instant::now();
         self.created.started(due, at);
         self.whole.started(due, at);
@@ -133,12 +133,14 @@ impl Calls for Orders {
             Ok(order) => order,
             Err(status) => {
                 self.created.ended(due, at, status.code());
-                return self.whole.ended(due, at, status.code());
+                self.whole.ended(due, at, status.code());
+                return Err(status.code());
             }
         };
         self.created.answered(due, at);
         if order.status() != pb::OrderStatus::Succeeded {
-            return self.whole.failed(due, at, order.status().as_str_name());
+            self.whole.failed(due, at, order.status().as_str_name());
+            return Ok(());
         }
         // The completion is meant for now. That of an order of the warm-up stays with its order, so that the orders
         // and completions of a report are the same ones.
@@ -146,17 +148,19 @@ impl Calls for Orders {
         self.completed.offered(meant, 1);
         self.completed.started(meant, meant);
         let completed = self.complete(&order.order_id, meant, due).await;
+        let completed = completed.map_err(|status| status.code());
         let at = Instant::now();
         match completed {
             Ok(()) => {
                 self.completed.answered(meant, at);
                 self.whole.answered(due, at);
             }
-            Err(status) => {
-                self.completed.ended(meant, at, status.code());
-                self.whole.ended(due, at, status.code());
+            Err(code) => {
+                self.completed.ended(meant, at, code);
+                self.whole.ended(due, at, code);
             }
         }
+        completed
     }
 }
 

@@ -1,94 +1,22 @@
 //! Whole runs on a server that is reached through memory: nothing waits for the system, so the paused clock of the
 //! runtime decides how long everything takes, and every run takes the same.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod searched;
+
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
-use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tonic::transport::{Endpoint, Server};
-use tonic::{Request, Response, Status};
-use waybill_proto::fleet::v1 as pb;
-use waybill_proto::fleet::v1::fleet_service_server::{FleetService, FleetServiceServer};
+use tonic::Status;
 
+use self::searched::{Searched, serve};
 use super::Live;
 use super::alarm::Clock;
 use super::engine::run_on;
 use super::plan::{Arrivals, IngestLoad, NearbyLoad, Pace, Plan, Rate, Workload};
 use super::report::{LoadReport, Operation};
-use crate::connections::Dial;
-
-/// How long a search takes when nothing is wrong.
-const SERVICE: Duration = Duration::from_millis(5);
-
-/// A server that answers searches.
-#[derive(Default)]
-struct Searched {
-    /// Nothing is answered between these times, as in a garbage collection or a failover.
-    stall: Option<(Instant, Instant)>,
-    /// Every so many searches one is refused with this.
-    refusals: Mutex<Vec<Status>>,
-    /// Searches are never answered.
-    silent: bool,
-    under_way: AtomicUsize,
-    under_way_max: AtomicUsize,
-}
-
-#[tonic::async_trait]
-impl FleetService for Searched {
-    async fn search_drivers(
-        &self,
-        _: Request<pb::SearchDriversRequest>,
-    ) -> Result<Response<pb::SearchDriversResponse>, Status> {
-        let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
-        self.under_way_max.fetch_max(under_way, Ordering::Relaxed);
-        if self.silent {
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(SERVICE).await;
-        if let Some((_, until)) = self.stall.filter(|(from, _)| Instant::now() >= *from) {
-            tokio::time::sleep_until(until).await;
-        }
-        self.under_way.fetch_sub(1, Ordering::Relaxed);
-        match self.refusals.lock().unwrap().pop() {
-            Some(status) => Err(status),
-            None => Ok(Response::new(pb::SearchDriversResponse::default())),
-        }
-    }
-
-    async fn get_driver(&self, _: Request<pb::GetDriverRequest>) -> Result<Response<pb::GetDriverResponse>, Status> {
-        Err(Status::unimplemented("not part of this server"))
-    }
-}
-
-/// Serves through memory.
-fn serve(fleet: Arc<Searched>) -> Dial {
-    let (connect, connections) = mpsc::unbounded_channel::<DuplexStream>();
-    let incoming = UnboundedReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
-    let server = Server::builder()
-        .max_concurrent_streams(100)
-        .add_service(FleetServiceServer::from_arc(fleet))
-        .serve_with_incoming(incoming);
-    TaskTracker::new().spawn(server);
-    Dial::by(move || {
-        let connect = connect.clone();
-        let connector = tower::service_fn(move |_| {
-            let (client, server) = tokio::io::duplex(65_536);
-            let connected = connect
-                .send(server)
-                .map_err(|_| std::io::Error::other("the server is gone"));
-            async move { connected.map(|()| TokioIo::new(client)) }
-        });
-        Endpoint::from_static("http://in-memory").connect_with_connector_lazy(connector)
-    })
-}
 
 /// Searches at `pace`, without drivers.
 fn searches(pace: Pace) -> Plan {
@@ -311,6 +239,29 @@ async fn a_closed_loop_has_never_more_calls_than_callers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_closed_loop_does_not_spin_while_nobody_is_there() {
+    // Away for two seconds and a half, of the seven with the warm-up.
+    let gone = (
+        Instant::now() + Duration::from_secs(2),
+        Instant::now() + Duration::from_millis(4_500),
+    );
+    let fleet = Arc::new(Searched {
+        gone: Some(gone),
+        ..Searched::default()
+    });
+    let plan = Plan {
+        duration: Duration::from_secs(6),
+        ..searches(Pace::Closed { callers: 3 })
+    };
+    let totals = run(plan, &fleet).await.operations[0].totals;
+
+    assert_eq!(totals.started, totals.answered + totals.failed);
+    // Without a wait there would be 1,500; and one of a second at most is not long gone when the server is back.
+    assert!((3..100).contains(&totals.failed), "{totals:?}");
+    assert!(totals.answered > 3 * 400, "{totals:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_stage_of_a_staircase_is_told_by_itself() {
     let step = Duration::from_millis(2_500);
     let rate = Rate::Stairs {
@@ -372,13 +323,9 @@ async fn a_server_that_refuses_the_streams_is_told_with_its_reason() {
 
         let said = ended.unwrap_err().to_string();
         assert!(said.contains("streams") && said.contains("not implemented"), "{said}");
-        // There is nothing that a closed loop would wait for.
-        let closed = matches!(pace, Pace::Closed { .. });
-        assert!(
-            !closed || started.elapsed() < Duration::from_secs(2),
-            "{:?}",
-            started.elapsed()
-        );
+        // There is nothing to wait for.
+        let lasted = started.elapsed();
+        assert!(lasted < Duration::from_secs(2), "{pace:?}: {lasted:?}");
     }
 }
 

@@ -169,7 +169,7 @@ pub struct PaceFlags {
 
 #[derive(Debug, Args)]
 pub struct CallersFlag {
-    /// Without a rate: calls at a time
+    /// Without a rate: calls at a time. While the server is away each of them waits up to a second before its next
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=CALLERS_MAX), conflicts_with = "rate")]
     pub callers: u32,
 }
