@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use waybill_sandbox::process::{Launch, Process, Signal};
@@ -235,6 +236,61 @@ async fn ctrl_c_ends_a_run_early_and_what_was_measured_is_told() {
     assert_eq!(all_answered(&report, "order"), paid);
     assert!(read(&page).contains("<html"), "a page was written");
     assert!(read(&rig.folder().join("load.log")).contains("before its time"));
+}
+
+/// A generator that does nothing for a second of four calls late whatever was due in it: more than one call in a hundred.
+#[tokio::test]
+async fn a_generator_that_was_held_up_says_that_the_numbers_are_its_own() {
+    let rig = Rig::start().await;
+    let (json, log) = (rig.folder().join("load.json"), rig.folder().join("load.log"));
+    let (address, json_name) = (rig.grpc_addr(), json.display().to_string());
+    let run = ["load", "orders", "--grpc-addr", &address, "--json", &json_name];
+    let pace = [
+        "--rate",
+        "20",
+        "--arrivals",
+        "constant",
+        "--for",
+        "4s",
+        "--warm-up",
+        "0s",
+    ];
+    let mut process = Process::start(Launch {
+        program: env!("CARGO_BIN_EXE_waybill-under-test").into(),
+        args: [&run[..], &pace].concat().into_iter().map(Into::into).collect(),
+        output: File::create(&log).unwrap(),
+        run_as: None,
+    })
+    .unwrap();
+    until("an order is paid", async || {
+        let paid = rig.charges().len();
+        if paid >= 1 { Ok(()) } else { Err(paid) }
+    })
+    .await;
+    process.signal(Signal::SIGSTOP).unwrap();
+    let stopped_at = Instant::now();
+    until("it was held up for a second", async || match stopped_at.elapsed() {
+        long if long >= Duration::from_secs(1) => Ok(()),
+        short => Err(short),
+    })
+    .await;
+    process.signal(Signal::SIGCONT).unwrap();
+    let ended = process.wait().await.unwrap();
+
+    assert_eq!(ended.code(), Some(0), "{}", read(&log));
+    let report: Value = serde_json::from_str(&read(&json)).unwrap();
+    let generator = &report["generator"];
+    let reason = generator["limited_by_generator"].as_str();
+    let reason = reason.unwrap_or_else(|| panic!("no reason in {generator}"));
+    assert!(reason.contains("late"), "{reason}");
+    assert!(generator["late_p99_ms"].as_f64().unwrap() > 500.0, "{generator}");
+    assert!(
+        read(&log).contains("the generator's, not the server's"),
+        "{}",
+        read(&log)
+    );
+    // Late, and none of them missing.
+    assert_eq!(all_answered(&report, "order"), 80);
 }
 
 #[tokio::test]
