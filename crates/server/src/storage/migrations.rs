@@ -47,6 +47,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "attempts",
         sql: include_str!("../../../../migrations/0006_attempts.sql"),
     },
+    Migration {
+        version: 7,
+        name: "drivers_active_order",
+        sql: include_str!("../../../../migrations/0007_drivers_active_order.sql"),
+    },
 ];
 
 /// The advisory lock that migrating instances take: "waybill" in ASCII.

@@ -141,3 +141,36 @@ async fn every_statement_of_the_program_prepares() {
         }
     }
 }
+
+/// Postgres keeps a plan for as long as its session, and makes it with what it knows: of a table that autovacuum has not
+/// come to yet that is nothing. Drivers must be looked up by name all the same, or an order reads all that are free.
+#[tokio::test]
+async fn drivers_are_looked_up_by_name_however_little_is_known_of_them() {
+    let rig = Rig::builder().no_server().start().await;
+    let sql = rig.sql().await;
+    sql.batch_execute(
+        "alter table drivers set (autovacuum_enabled = false);
+         set plan_cache_mode = force_generic_plan;",
+    )
+    .await
+    .unwrap();
+    for (name, arguments) in [
+        ("FREE_AMONG", "array['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'], 8"),
+        ("LOCK_FREE", "array['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']"),
+        ("BIND", "'a', gen_random_uuid()"),
+    ] {
+        let statements = all_statements();
+        let statement = statements.iter().find(|statement| statement.name == name).unwrap();
+        sql.batch_execute(&format!("prepare {name} as {}", statement.sql))
+            .await
+            .unwrap();
+        let explain = format!("explain (costs off) execute {name}({arguments})");
+        let rows = sql.query(&explain, &[]).await.unwrap();
+        let plan: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+        let plan = plan.join("\n");
+        assert!(
+            plan.contains("drivers_pkey") && !plan.contains("Seq Scan"),
+            "{name}:\n{plan}"
+        );
+    }
+}
