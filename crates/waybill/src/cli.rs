@@ -1,6 +1,7 @@
 //! Commands and flags.
 
 pub mod load;
+mod values;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -15,6 +16,7 @@ use waybill_domain::text::Reason;
 use waybill_server::config::{Config, ConfigError};
 
 use self::load::LoadArgs;
+use self::values::duration;
 
 /// Orders, payments, dispatch and live locations in one binary.
 #[derive(Debug, Parser)]
@@ -295,21 +297,8 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, ConfigError> {
     Config::load(file, environment, flags)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let signed: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not a duration such as \"30s\" or \"2m\""))?;
-    match Duration::try_from(signed) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err(format!("{text:?} must be longer than nothing")),
-    }
-}
-
 fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate <= RATE_MAX => Ok(rate),
-        _ => Err(format!("{text:?} must be a number above 0 and at most {RATE_MAX}")),
-    }
+    values::rate(text, RATE_MAX)
 }
 
 /// Far above what one machine serves; a typing error of a few digits should not fill its memory.
@@ -324,14 +313,6 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_are_positive() {
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        for bad in ["", "30", "fast", "0s", "-5s"] {
-            assert!(duration(bad).is_err(), "{bad:?}");
-        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::duration;
+use super::values::{self, duration, within};
 
 /// What scripts read of a run of load.
 const STATUSES: &str = "\
@@ -227,21 +227,15 @@ impl FromStr for RateFlag {
 }
 
 fn one_rate(text: &str) -> Result<f64, String> {
-    within(text, f64::MIN_POSITIVE, RATE_MAX)
-        .ok_or_else(|| format!("{text:?} must be a number above 0 and at most {RATE_MAX}"))
+    values::rate(text, RATE_MAX)
 }
 
 fn radius(text: &str) -> Result<f64, String> {
-    within(text, 1.0, 50_000.0).ok_or_else(|| format!("{text:?} must be metres from 1 to 50000"))
+    within(text, 1.0..=50_000.0).ok_or_else(|| format!("{text:?} must be metres from 1 to 50000"))
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    within(text, 0.0, 1.0).ok_or_else(|| format!("{text:?} must be a number from 0 to 1"))
-}
-
-/// A number in a range; NaN is in none.
-fn within(text: &str, min: f64, max: f64) -> Option<f64> {
-    text.parse::<f64>().ok().filter(|number| (min..=max).contains(number))
+    within(text, 0.0..=1.0).ok_or_else(|| format!("{text:?} must be a number from 0 to 1"))
 }
 
 /// A time that may be none.
