@@ -42,6 +42,8 @@ use std::fs;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use self::figure::Figure;
 use self::measures::{edge, fixes, growth, idle_streams, latency, orders, searches};
 use self::report::Report;
@@ -74,7 +76,26 @@ fn main() {
         eprintln!("\nthe benchmark failed at {}:", UNDER_WAY.lock().unwrap());
         told(panic);
     }));
-    runtime.block_on(run(&Scale::chosen(), &chosen()));
+    runtime.block_on(run_or_be_ended(&Scale::chosen(), &chosen()));
+}
+
+/// Ends the world whether the run is over or was ended: its stores and their gigabytes must not outlive it.
+async fn run_or_be_ended(scale: &Scale, chosen: &[&'static str]) {
+    let began_at = Instant::now();
+    let mut world = World::start().await;
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
+    let report = tokio::select! {
+        report = run(&mut world, scale, chosen, began_at) => Some(report),
+        _ = tokio::signal::ctrl_c() => None,
+        _ = terminate.recv() => None,
+    };
+    begin("the end", began_at);
+    world.stop().await;
+    let Some(report) = report else {
+        eprintln!("the benchmark was ended before its time: there is no report");
+        std::process::exit(1);
+    };
+    tell(&report, chosen.len() == NAMES.len());
 }
 
 /// The figures that are asked for.
@@ -89,9 +110,7 @@ fn chosen() -> Vec<&'static str> {
     named.collect()
 }
 
-async fn run(scale: &Scale, chosen: &[&'static str]) {
-    let began_at = Instant::now();
-    let mut world = World::start().await;
+async fn run(world: &mut World, scale: &Scale, chosen: &[&'static str], began_at: Instant) -> Report {
     let (machine, versions) = (machine::machine(world.folder()), machine::versions());
     println!("{machine:#}\n{versions:#}");
     let mut notes = notes(scale);
@@ -101,7 +120,7 @@ async fn run(scale: &Scale, chosen: &[&'static str]) {
     if chosen.contains(&"growth") {
         begin("the storing of orders", began_at);
         world.for_storing().await;
-        notes.extend(stored::fill(&world, scale.stored_orders).await);
+        notes.extend(stored::fill(world, scale.stored_orders).await);
     }
     let mut settings = world.as_in_production().await;
     let ours = server::SETTINGS.iter();
@@ -117,7 +136,7 @@ async fn run(scale: &Scale, chosen: &[&'static str]) {
     for name in NAMES.into_iter().filter(|name| chosen.contains(name)) {
         begin(name, began_at);
         world.clear().await;
-        let found = measure(name, &world, scale).await;
+        let found = measure(name, world, scale).await;
         for figure in &found {
             println!(
                 "  {} {:.2} {} {:?}",
@@ -129,9 +148,7 @@ async fn run(scale: &Scale, chosen: &[&'static str]) {
         }
         figures.extend(found);
     }
-    begin("the end", began_at);
-    world.stop().await;
-    let report = Report {
+    Report {
         figures,
         machine,
         versions,
@@ -139,19 +156,19 @@ async fn run(scale: &Scale, chosen: &[&'static str]) {
         notes,
         seconds: began_at.elapsed().as_secs_f64(),
         quick: scale.quick,
-    };
+    }
+}
+
+/// Writes the files and prints the table.
+fn tell(report: &Report, whole: bool) {
     // Some of the figures are not the report that scripts compare.
-    let name = if chosen.len() == NAMES.len() {
-        "report"
-    } else {
-        "report-partial"
-    };
+    let name = if whole { "report" } else { "report-partial" };
     let (json, html) = (
         Report::folder().join(format!("{name}.json")),
         Report::folder().join(format!("{name}.html")),
     );
     fs::write(&json, format!("{:#}\n", report.json())).unwrap();
-    fs::write(&html, page::html(&report)).unwrap();
+    fs::write(&html, page::html(report)).unwrap();
     println!("\n{}", report.table());
     println!("{:.0} s; {}", report.seconds, json.display());
 }
@@ -188,10 +205,11 @@ fn notes(scale: &Scale) -> Vec<String> {
          does with all of them together."
             .to_owned(),
         format!(
-            "Median, smallest and largest of {} rounds: {} of fleets, {} of what never writes, {} of idle streams. The \
+            "Median, smallest and largest of {} rounds: {} of latencies, {} of fleets, {} of what \
+             never writes, {} of idle streams. The \
              ratio is the median of each round's own: ours through the floor for rates, the floor through ours for \
              latencies; 1 is the floor itself.",
-            scale.rounds, scale.fleet_rounds, scale.read_rounds, scale.stream_rounds
+            scale.rounds, scale.latency_rounds, scale.fleet_rounds, scale.read_rounds, scale.stream_rounds
         ),
     ];
     if scale.quick {

@@ -23,6 +23,8 @@ pub struct Scale {
     pub search_turn: Duration,
     /// A turn of refused calls.
     pub refusal_turn: Duration,
+    /// Rounds of latencies at half of the peak: more, for they feel most what a neighbour leaves.
+    pub latency_rounds: usize,
     /// A turn that looks for the peak.
     pub peak_turn: Duration,
     /// A turn at half of the peak; its 99th of 100 needs some thousands.
@@ -54,6 +56,7 @@ impl Scale {
         read_rounds: 12,
         search_turn: Duration::from_secs(2),
         refusal_turn: Duration::from_millis(1_250),
+        latency_rounds: 8,
         peak_turn: Duration::from_secs(2),
         paced_turn: Duration::from_secs(6),
         stream_rounds: 5,
@@ -70,6 +73,7 @@ impl Scale {
         read_rounds: 3,
         search_turn: Duration::from_millis(700),
         refusal_turn: Duration::from_millis(700),
+        latency_rounds: 3,
         peak_turn: Duration::from_millis(500),
         paced_turn: Duration::from_millis(1_500),
         stream_rounds: 2,

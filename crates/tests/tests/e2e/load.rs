@@ -242,7 +242,7 @@ async fn ctrl_c_ends_a_run_early_and_what_was_measured_is_told() {
 #[tokio::test]
 async fn a_generator_that_was_held_up_says_that_the_numbers_are_its_own() {
     let rig = Rig::start().await;
-    let (json, log) = (rig.folder().join("load.json"), rig.folder().join("load.log"));
+    let (json, output) = (rig.folder().join("load.json"), rig.folder().join("load.log"));
     let (address, json_name) = (rig.grpc_addr(), json.display().to_string());
     let run = ["load", "orders", "--grpc-addr", &address, "--json", &json_name];
     let pace = [
@@ -258,7 +258,7 @@ async fn a_generator_that_was_held_up_says_that_the_numbers_are_its_own() {
     let mut process = Process::start(Launch {
         program: env!("CARGO_BIN_EXE_waybill-under-test").into(),
         args: [&run[..], &pace].concat().into_iter().map(Into::into).collect(),
-        output: File::create(&log).unwrap(),
+        output: File::create(&output).unwrap(),
         run_as: None,
     })
     .unwrap();
@@ -277,7 +277,7 @@ async fn a_generator_that_was_held_up_says_that_the_numbers_are_its_own() {
     process.signal(Signal::SIGCONT).unwrap();
     let ended = process.wait().await.unwrap();
 
-    assert_eq!(ended.code(), Some(0), "{}", read(&log));
+    assert_eq!(ended.code(), Some(0), "{}", read(&output));
     let report: Value = serde_json::from_str(&read(&json)).unwrap();
     let generator = &report["generator"];
     let reason = generator["limited_by_generator"].as_str();
@@ -285,9 +285,9 @@ async fn a_generator_that_was_held_up_says_that_the_numbers_are_its_own() {
     assert!(reason.contains("late"), "{reason}");
     assert!(generator["late_p99_ms"].as_f64().unwrap() > 500.0, "{generator}");
     assert!(
-        read(&log).contains("the generator's, not the server's"),
+        read(&output).contains("the generator's, not the server's"),
         "{}",
-        read(&log)
+        read(&output)
     );
     // Late, and none of them missing.
     assert_eq!(all_answered(&report, "order"), 80);

@@ -138,7 +138,7 @@ async fn rounds(
         slow_floor.borrow_mut().push(quantile(&both, 0.99));
         quantile(&both, 0.5)
     };
-    let middle = take_turns(scale.rounds, ours, floor).await;
+    let middle = take_turns(scale.latency_rounds, ours, floor).await;
     let slow = Pairs {
         ours: slow.into_inner(),
         floor: slow_floor.into_inner(),
