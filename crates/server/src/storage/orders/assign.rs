@@ -36,12 +36,10 @@ pub enum Assigned {
 
 statements! {
     /// The candidates that serve no order, nearest first. A hint, read without a lock: `LOCK_FREE` decides. A driver
-    /// that was never a candidate has no row yet and is free. With its limit the lookup stays one by name for each: else
-    /// a session that was planned for while the table was small reads all of it, until the table is analyzed.
+    /// that was never a candidate has no row yet and is free.
     FREE_AMONG = "select c.driver_id
                     from unnest($1::text[]) with ordinality c (driver_id, nearness)
-                    left join lateral
-                         (select active_order_id from drivers where driver_id = c.driver_id limit 1) d on true
+                    left join drivers d on d.driver_id = c.driver_id
                    where d.active_order_id is null
                    order by c.nearness
                    limit $2";
