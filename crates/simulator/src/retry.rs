@@ -34,7 +34,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The default.
+    /// A client that wants its answer.
     pub(crate) const DEFAULT: RetryPolicy = RetryPolicy {
         call_deadline: Duration::from_secs(30),
         give_up_after: Duration::from_mins(2),

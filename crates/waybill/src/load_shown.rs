@@ -19,7 +19,7 @@ pub fn table(report: &LoadReport, colour: bool) -> String {
         parts.push(format!("errors\n{}", errors(&report.operations)));
     }
     let mut lines = vec![generator(report)];
-    lines.extend(report.operations.iter().filter_map(repeated));
+    lines.extend(repeated(&report.operations));
     lines.extend(report.operations.iter().filter_map(left_out));
     lines.extend(report.cut_short.then(|| {
         let measured = Unit::Seconds.exact(report.measured_seconds);
@@ -119,15 +119,13 @@ fn generator(report: &LoadReport) -> String {
     )
 }
 
-fn repeated(operation: &Operation) -> Option<String> {
-    let repeated = operation.totals.repeated;
-    (repeated > 0).then(|| {
-        format!(
-            "{}: {} times a call was made again",
-            operation.name,
-            thousands(repeated)
-        )
-    })
+fn repeated(operations: &[Operation]) -> Option<String> {
+    let repeated = operations
+        .iter()
+        .filter(|operation| operation.totals.repeated > 0)
+        .map(|operation| format!("{} {}", operation.name, thousands(operation.totals.repeated)));
+    let repeated: Vec<String> = repeated.collect();
+    (!repeated.is_empty()).then(|| format!("made again after a failure: {}", repeated.join(", ")))
 }
 
 fn left_out(operation: &Operation) -> Option<String> {
@@ -229,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_were_made_again_are_told_where_there_are_some() {
+    fn what_was_made_again_is_told_where_there_is_some() {
         let mut report = invented::staircase();
-        report.operations.truncate(1);
         assert!(!table(&report, false).contains("again"));
         report.operations[0].totals.repeated = 1_234;
+        report.operations[1].totals.repeated = 5;
         let text = table(&report, false);
         assert!(
-            text.contains("CreateOrder: 1,234 times a call was made again"),
+            text.contains("made again after a failure: CreateOrder 1,234, fix 5\n"),
             "{text}"
         );
     }

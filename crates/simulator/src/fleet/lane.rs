@@ -103,8 +103,8 @@ impl<S: Source, O: Observer> Lane<S, O> {
             }
         }
         self.give_up(failure.as_ref());
-        if failure.is_some() {
-            self.observer.given_up();
+        if failure.as_ref().is_some_and(is_refused_for_good) {
+            self.observer.refused_for_good();
         }
         if failure.is_some() && !self.options.resend {
             self.sit_out(&stop).await;

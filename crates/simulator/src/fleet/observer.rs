@@ -40,7 +40,7 @@ pub(crate) trait Observer: Send + 'static {
     fn stream_broken(&mut self);
 
     /// The server does not take the stream, and never will: it is not opened again.
-    fn given_up(&mut self);
+    fn refused_for_good(&mut self);
 
     /// Time to tell others what was heard.
     fn hand_on(&mut self);
@@ -114,7 +114,7 @@ impl Observer for Counted {
         self.stats.stream_broken();
     }
 
-    fn given_up(&mut self) {}
+    fn refused_for_good(&mut self) {}
 
     fn hand_on(&mut self) {
         let take = |count: &mut u64| std::mem::take(count);

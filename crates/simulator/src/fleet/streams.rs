@@ -1,10 +1,10 @@
 //! The streams of a fleet, each in a task of its own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 use super::FleetOptions;
@@ -16,7 +16,7 @@ use crate::connections::Dial;
 
 /// Streams that are under way, and who watches each.
 #[derive(Debug)]
-pub(crate) struct Streams<O>(Vec<JoinHandle<lane::Report<O>>>);
+pub(crate) struct Streams<O>(JoinSet<(usize, lane::Report<O>)>);
 
 /// What streams came to.
 #[derive(Debug)]
@@ -37,20 +37,25 @@ impl<O: Observer> Streams<O> {
         stop: &CancellationToken,
         of_stream: impl Fn(usize) -> (S, O),
     ) -> Streams<O> {
-        let tasks = TaskTracker::new();
-        let start_lane = |number| {
+        let mut lanes = JoinSet::new();
+        for number in 0..options.streams.max(1) {
             let (source, observer) = of_stream(number);
             let lane = Lane::new(server.channel(), options, Arc::clone(drivers), source, observer);
-            tasks.spawn(lane.run(stop.clone()))
-        };
-        Streams((0..options.streams.max(1)).map(start_lane).collect())
+            let stop = stop.clone();
+            lanes.spawn(async move { (number, lane.run(stop).await) });
+        }
+        Streams(lanes)
     }
 
-    /// Waits for the end of every stream. The error is a panic in one of them.
-    pub(crate) async fn ended(self) -> Result<Ended<O>, JoinError> {
+    /// Waits for the end of every stream. The error is a panic in one of them, which ends all.
+    pub(crate) async fn ended(mut self) -> Result<Ended<O>, JoinError> {
+        let mut reports = BTreeMap::new();
+        while let Some(ended) = self.0.join_next().await {
+            let (number, report) = ended?;
+            reports.insert(number, report);
+        }
         let (mut observers, mut failures) = (Vec::new(), Vec::new());
-        for lane in self.0 {
-            let report = lane.await?;
+        for report in reports.into_values() {
             observers.push(report.observer);
             failures.extend(report.failure);
         }

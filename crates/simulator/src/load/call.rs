@@ -10,14 +10,6 @@ use tonic::{Code, Request, Status};
 use crate::connections::{Connections, Lease};
 use crate::retry::RetryPolicy;
 
-/// How a server that is gone is called again: for as long as the load goes, for what it missed is counted; and within
-/// a second of its return, for a measurement wants to see that.
-pub(super) const RETURN: RetryPolicy = RetryPolicy {
-    give_up_after: Duration::from_hours(365 * 24),
-    wait_max: Duration::from_secs(1),
-    ..RetryPolicy::DEFAULT
-};
-
 /// Makes calls.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {

@@ -1,23 +1,49 @@
 //! Makes calls when they are due (an open loop), or when the one before was answered (a closed one).
 
+use std::error::Error as _;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
+use tonic::Status;
 
 use super::alarm::{Alarm, Clock};
-use super::call::RETURN;
 use super::rate::Schedule;
 use super::recorder::Recorder;
 use super::timeline::Timeline;
+use crate::retry::RetryPolicy;
 
 /// Calls without an answer at one time. Beyond it a call waits for room, and its latency says so: a server that answers
 /// nothing must not fill this machine's memory.
 pub(super) const IN_FLIGHT_MAX: usize = 20_000;
+
+/// How a server that is gone is called again: at first soon, then within a second of its return, which a measurement
+/// wants to see; and for as long as the load goes, for what it missed is counted.
+pub(super) const RECONNECT: RetryPolicy = RetryPolicy {
+    give_up_after: Duration::from_hours(365 * 24),
+    wait_max: Duration::from_secs(1),
+    ..RetryPolicy::DEFAULT
+};
+
+/// A call met nobody: it ended on this side, with its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Away;
+
+impl Away {
+    /// Whether a call that ended like this met somebody, whatever was answered.
+    pub(super) fn unless_met(status: &Status) -> Result<(), Away> {
+        // What the server says has no source here.
+        match status.source() {
+            Some(_) => Err(Away),
+            None => Ok(()),
+        }
+    }
+}
 
 /// What is called when the time has come.
 pub(super) trait Calls: Send + Sync + 'static {
@@ -32,8 +58,8 @@ pub(super) trait Calls: Send + Sync + 'static {
         self.recorder().offered(due, 1);
     }
 
-    /// Makes the call that was meant for `due`, and counts what becomes of it. The error is for whoever calls next.
-    fn call(self: Arc<Self>, due: Instant) -> impl Future<Output = Result<(), Code>> + Send;
+    /// Makes the call that was meant for `due`, and counts what becomes of it. The error says that it met nobody.
+    fn call(self: Arc<Self>, due: Instant) -> impl Future<Output = Result<(), Away>> + Send;
 }
 
 /// The limits of a run, shared by all that drive it.
@@ -46,6 +72,8 @@ pub(super) struct Limits {
     pub(super) over: CancellationToken,
     /// Measured calls that are still to be made, where they are counted.
     left: Option<Arc<AtomicU64>>,
+    /// None of those is left.
+    spent: CancellationToken,
     pub(super) in_flight_max: usize,
     pub(super) clock: Clock,
 }
@@ -63,6 +91,7 @@ impl Limits {
             ends_at,
             over,
             in_flight_max: IN_FLIGHT_MAX,
+            spent: CancellationToken::new(),
             left: count_max.map(|count| Arc::new(AtomicU64::new(count))),
             clock,
         }
@@ -89,13 +118,26 @@ impl Limits {
             return true;
         };
         let took = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if took == Ok(1) {
+            self.spent.cancel();
+        }
         took.is_ok()
     }
 }
 
 /// Makes each call at its time, whatever became of those before, and waits for the last answer. Returns when it
-/// stopped to make calls.
+/// stopped to make calls. A panic in one ends the run.
 pub(super) async fn open<C: Calls>(
+    limits: &Limits,
+    schedule: &Schedule,
+    seed: u64,
+    calls: Arc<C>,
+) -> Result<Instant, JoinError> {
+    let ended = make_when_due(limits, schedule, seed, calls).await;
+    ended.inspect_err(|_| limits.over.cancel())
+}
+
+async fn make_when_due<C: Calls>(
     limits: &Limits,
     schedule: &Schedule,
     seed: u64,
@@ -152,12 +194,23 @@ pub(super) async fn open<C: Calls>(
         calls.offered(due);
     }
     // The time after the last call is measured too: nothing was due in it.
-    limits
+    let mut tasks = pin!(all(tasks));
+    let mut answered = None;
+    let time = limits
         .over
-        .run_until_cancelled(tokio::time::sleep_until(limits.ends_at))
-        .await;
+        .run_until_cancelled(tokio::time::sleep_until(limits.ends_at));
+    let mut time = pin!(time);
+    tokio::select! {
+        _ = &mut time => {}
+        outcome = &mut tasks => {
+            answered = Some(outcome?);
+            time.await;
+        }
+    }
     let ended = limits.end();
-    all(tasks).await?;
+    if answered.is_none() {
+        tasks.await?;
+    }
     Ok(ended)
 }
 
@@ -185,18 +238,19 @@ pub(super) async fn closed<C: Calls>(limits: &Limits, callers: usize, calls: Arc
     for _ in 0..callers {
         tasks.spawn(one_after_the_other(limits.clone(), Arc::clone(&calls)));
     }
-    let mut tasks = std::pin::pin!(all(tasks));
-    let ended = tokio::select! {
-        ended = &mut tasks => Some(ended),
+    let mut tasks = pin!(all(tasks));
+    let answered = tokio::select! {
+        outcome = &mut tasks => Some(outcome),
         () = limits.over.cancelled() => None,
         () = tokio::time::sleep_until(limits.ends_at) => None,
     };
-    let at = limits.end();
-    match ended {
-        Some(ended) => ended,
+    let ended = limits.end();
+    let answered = match answered {
+        Some(outcome) => outcome,
         None => tasks.await,
-    }?;
-    Ok(at)
+    };
+    answered.inspect_err(|_| limits.over.cancel())?;
+    Ok(ended)
 }
 
 /// A caller of a closed loop. Where nobody is there it waits before its next call, as a client would: it would fill the
@@ -209,20 +263,23 @@ async fn one_after_the_other<C: Calls>(limits: Limits, calls: Arc<C>) {
             return;
         }
         calls.offered(due);
-        if Arc::clone(&calls).call(due).await != Err(Code::Unavailable) {
+        if Arc::clone(&calls).call(due).await.is_ok() {
             missed = 0;
             continue;
         }
         missed += 1;
-        let next_at = Instant::now() + RETURN.wait(missed, None);
-        let waits = tokio::time::sleep_until(next_at.min(limits.ends_at));
-        limits.over.run_until_cancelled(waits).await;
+        let next_at = limits.ends_at.min(Instant::now() + RECONNECT.wait(missed, None));
+        tokio::select! {
+            () = tokio::time::sleep_until(next_at) => {}
+            () = limits.over.cancelled() => {}
+            () = limits.spent.cancelled() => {}
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::Mutex;
 
     use super::*;
     use crate::load::plan::{Arrivals, Rate};
@@ -239,7 +296,7 @@ mod tests {
             &self.0
         }
 
-        async fn call(self: Arc<Self>, due: Instant) -> Result<(), Code> {
+        async fn call(self: Arc<Self>, due: Instant) -> Result<(), Away> {
             self.0.started(due, Instant::now());
             tokio::time::sleep(Duration::from_secs(1)).await;
             self.0.answered(due, Instant::now());
@@ -291,8 +348,14 @@ mod tests {
         assert!(measured >= Duration::from_secs(2), "{measured:?}");
     }
 
-    /// Calls of which one panics.
-    struct Broken(Recorder);
+    /// Calls of which the third panics.
+    struct Broken(Recorder, AtomicU64);
+
+    impl Broken {
+        fn new(recorder: Recorder) -> Arc<Broken> {
+            Arc::new(Broken(recorder, AtomicU64::new(0)))
+        }
+    }
 
     impl Calls for Broken {
         fn recorders(&self) -> Vec<Recorder> {
@@ -303,26 +366,65 @@ mod tests {
             &self.0
         }
 
-        async fn call(self: Arc<Self>, due: Instant) -> Result<(), Code> {
+        async fn call(self: Arc<Self>, due: Instant) -> Result<(), Away> {
             self.0.started(due, Instant::now());
+            let number = self.1.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(150)).await;
-            assert!(
-                self.0.operation(Duration::ZERO).totals.started < 3,
-                "the third is broken"
-            );
+            assert!(number != 2, "the third is broken");
             Ok(())
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_panics_ends_the_run() {
-        let (limits, schedule, recorder) = four_at_once();
-        let ended = open(&limits, &schedule, 1, Arc::new(Broken(recorder))).await;
-        assert!(ended.unwrap_err().is_panic());
+        for is_open in [true, false] {
+            let (limits, schedule, recorder) = four_at_once();
+            let calls = Broken::new(recorder);
+            let ended = if is_open {
+                open(&limits, &schedule, 1, calls).await
+            } else {
+                closed(&limits, 4, calls).await
+            };
+            assert!(ended.unwrap_err().is_panic());
+            assert!(Instant::now() < limits.ends_at - Duration::from_secs(1), "it goes on");
+            assert!(limits.over.is_cancelled(), "what is driven beside it goes on");
+        }
+    }
 
+    /// Calls that meet nobody, and when the last of them ended.
+    struct Missing(Recorder, Mutex<Instant>);
+
+    impl Calls for Missing {
+        fn recorders(&self) -> Vec<Recorder> {
+            vec![self.0.clone()]
+        }
+
+        fn recorder(&self) -> &Recorder {
+            &self.0
+        }
+
+        async fn call(self: Arc<Self>, _: Instant) -> Result<(), Away> {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            *self.1.lock().unwrap() = Instant::now();
+            Err(Away)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_server_when_no_call_is_left() {
         let (limits, _, recorder) = four_at_once();
-        let ended = closed(&limits, 4, Arc::new(Broken(recorder))).await;
-        assert!(ended.unwrap_err().is_panic());
+        let limits = Limits::new(
+            limits.timeline.clone(),
+            limits.timeline.started() + Duration::from_hours(1),
+            CancellationToken::new(),
+            Some(9),
+            Clock::Runtime,
+        );
+        let calls = Arc::new(Missing(recorder.clone(), Mutex::new(Instant::now())));
+        let ended = closed(&limits, 4, Arc::clone(&calls)).await.unwrap();
+
+        assert_eq!(recorder.operation(Duration::ZERO).totals.offered, 9);
+        assert_eq!(ended, *calls.1.lock().unwrap());
     }
 
     #[tokio::test(start_paused = true)]

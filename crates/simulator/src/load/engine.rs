@@ -246,12 +246,13 @@ impl<'a> Run<'a> {
             count_max: self.plan.count_max,
             deadline: self.plan.deadline,
             resend: self.plan.retries,
+            hopeless: alone.then(|| self.limits.over.clone()),
             timeline: self.timeline(),
             recorder,
         };
         let stop = self.limits.over.child_token();
-        // A closed loop has no schedule to sit out, and one that is without hope stops itself.
-        let ends_early = || self.plan.count_max.is_some() || self.schedule.is_none() || (alone && stop.is_cancelled());
+        // A closed loop has no schedule to sit out when its streams are refused.
+        let ends_early = self.plan.count_max.is_some() || self.schedule.is_none();
         self.for_its_time(&stop, ends_early, ingest.run(&stop)).await
     }
 
@@ -271,19 +272,19 @@ impl<'a> Run<'a> {
             deadline: self.plan.deadline,
             retries: self.plan.retries,
         };
-        let (ended, failures) = self.for_its_time(&stop, || true, replay.run(playing, &stop)).await;
+        let (ended, failures) = self.for_its_time(&stop, true, replay.run(playing, &stop)).await;
         streamed(failures?, &all)?;
         Ok((ended, all))
     }
 
     /// Lets `work` go on until the time is over, at which it hears of `stop`, or for as long as it has something to do if
-    /// the run then `ends_early`. Returns when it was to make no more calls, and its outcome.
-    async fn for_its_time<T>(
+    /// the run then `ends_early`; an error ends the run. Returns when it was to make no more calls, and its outcome.
+    async fn for_its_time<T, E>(
         &self,
         stop: &CancellationToken,
-        ends_early: impl FnOnce() -> bool,
-        work: impl Future<Output = T>,
-    ) -> (Instant, T) {
+        ends_early: bool,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> (Instant, Result<T, E>) {
         let over = &self.limits.over;
         let time = async {
             if self.plan.pace == Pace::Recorded {
@@ -298,7 +299,7 @@ impl<'a> Run<'a> {
         };
         let work = async {
             let outcome = work.await;
-            if ends_early() {
+            if ends_early || outcome.is_err() {
                 over.cancel();
             }
             outcome

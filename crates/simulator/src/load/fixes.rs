@@ -14,8 +14,8 @@ use crate::fleet::{DueFix, Observer};
 /// were never sent.
 const TOLD_TOGETHER: usize = 4_096;
 
-/// The streams of a run that were not given up. When none is left of them and no fix was ever answered, there is nothing
-/// to measure, and nothing to wait for.
+/// The streams of a run that were not refused for good. When none is left of them and no fix was ever answered, there is
+/// nothing to measure, and nothing to wait for.
 #[derive(Debug, Clone)]
 pub(super) struct Hopes {
     streams: Arc<AtomicUsize>,
@@ -43,7 +43,8 @@ impl Hopes {
 #[derive(Debug)]
 pub(super) struct Recorded {
     recorder: Recorder,
-    hopes: Hopes,
+    /// Those of all streams, where nothing else is measured.
+    hopes: Option<Hopes>,
     offered: Vec<Instant>,
     possible: Vec<Instant>,
     taken_at: Instant,
@@ -55,11 +56,11 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    pub(super) fn new(recorder: Recorder, hopes: Hopes) -> Recorded {
+    pub(super) fn new(recorder: Recorder) -> Recorded {
         let now = Instant::now();
         Recorded {
             recorder,
-            hopes,
+            hopes: None,
             offered: Vec::new(),
             possible: Vec::new(),
             taken_at: now,
@@ -69,6 +70,11 @@ impl Recorded {
             stored: Vec::new(),
             stored_at: now,
         }
+    }
+
+    /// With the hopes of all streams.
+    pub(super) fn with(self, hopes: Option<Hopes>) -> Recorded {
+        Recorded { hopes, ..self }
     }
 }
 
@@ -110,8 +116,10 @@ impl Observer for Recorded {
 
     fn stream_broken(&mut self) {}
 
-    fn given_up(&mut self) {
-        self.hopes.one_less(&self.recorder);
+    fn refused_for_good(&mut self) {
+        if let Some(hopes) = &self.hopes {
+            hopes.one_less(&self.recorder);
+        }
     }
 
     fn hand_on(&mut self) {

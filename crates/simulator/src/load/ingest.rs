@@ -19,7 +19,7 @@ use tonic::Status;
 use self::source::{Closed, Limit, Open};
 use self::walk::Walks;
 use super::alarm::{Alarm, Clock};
-use super::call::RETURN;
+use super::drive::RECONNECT;
 use super::fixes::{Hopes, Recorded};
 use super::nearby::Area;
 use super::plan::IngestLoad;
@@ -51,6 +51,8 @@ pub(crate) struct Ingest<'a> {
     pub(crate) deadline: Duration,
     /// Whether what a broken stream left unacknowledged is sent again.
     pub(crate) resend: bool,
+    /// Cancelled when every stream is refused for good and nothing was answered; else their time is sat out.
+    pub(crate) hopeless: Option<CancellationToken>,
     /// The times of the run.
     pub(crate) timeline: &'a Timeline,
     /// Who counts.
@@ -82,8 +84,8 @@ impl Ingest<'_> {
         // As many of all fixes as it has of the drivers, who thus all have the same rate.
         let apart = |stream| f64::from(count) / f64::from((count - number(stream)).div_ceil(number(streams)));
         let limit = |stream| Limit::share(self.count_max, stream, streams, self.timeline.measured_from());
-        let hopes = Hopes::new(streams, stop);
-        let recorded = || Recorded::new(self.recorder.clone(), hopes.clone());
+        let hopes = self.hopeless.as_ref().map(|over| Hopes::new(streams, over));
+        let recorded = || Recorded::new(self.recorder.clone()).with(hopes.clone());
         let drivers = Arc::new(drivers);
         let streams = match self.schedule {
             Some(schedule) => {
@@ -118,7 +120,7 @@ pub(super) fn options(streams: usize, resend: bool, drain: Duration) -> FleetOpt
         streams,
         resend,
         drain,
-        retry: RETURN,
+        retry: RECONNECT,
         ..FleetOptions::default()
     }
 }

@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
-use tonic::Code;
 use waybill_proto::fleet::v1::SearchDriversRequest;
 use waybill_proto::fleet::v1::fleet_service_client::FleetServiceClient;
 
 use super::call::{Caller, request};
-use super::drive::Calls;
+use super::drive::{Away, Calls};
 use super::plan::NearbyLoad;
 use super::presence::position;
 use super::recorder::Recorder;
@@ -64,7 +63,7 @@ impl Calls for Nearby {
         &self.searched
     }
 
-    async fn call(self: Arc<Self>, due: Instant) -> Result<(), Code> {
+    async fn call(self: Arc<Self>, due: Instant) -> Result<(), Away> {
         // Chance is whole whoever panicked beside it.
         let near = {
             let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,13 +83,14 @@ impl Calls for Nearby {
                 client.search_drivers(request).await
             }
         });
-        let answer = answer.await.map_err(|status| status.code());
-        let at = Instant::now();
-        match answer {
-            Ok(_) => self.searched.answered(due, at),
-            Err(code) => self.searched.ended(due, at, code),
+        match answer.await {
+            Ok(_) => self.searched.answered(due, Instant::now()),
+            Err(status) => {
+                self.searched.ended(due, Instant::now(), status.code());
+                Away::unless_met(&status)?;
+            }
         }
-        answer.map(drop)
+        Ok(())
     }
 }
 

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::Status;
 use uuid::Uuid;
 use waybill_proto::order::v1 as pb;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 
 use super::call::{Caller, request};
-use super::drive::Calls;
+use super::drive::{Away, Calls};
 use super::presence::position;
 use super::recorder::Recorder;
 use super::timeline::Timeline;
@@ -74,10 +74,7 @@ impl Orders {
             pickup: Some(position(middle(place))),
             drop_off: None,
         };
-        let repeated = || {
-            self.created.repeated_all([due]);
-            self.whole.repeated_all([due]);
-        };
+        let repeated = || self.created.repeated_all([due]);
         let answer = self.caller.call(repeated, |lease, deadline| {
             let request = request(message.clone(), deadline);
             async move {
@@ -88,12 +85,8 @@ impl Orders {
         Ok(answer.await?.into_inner().order.unwrap_or_default())
     }
 
-    /// `meant`: when the completion was. `due`: when its order was.
-    async fn complete(&self, order_id: &str, meant: Instant, due: Instant) -> Result<(), Status> {
-        let repeated = || {
-            self.completed.repeated_all([meant]);
-            self.whole.repeated_all([due]);
-        };
+    async fn complete(&self, order_id: &str, meant: Instant) -> Result<(), Status> {
+        let repeated = || self.completed.repeated_all([meant]);
         let answer = self.caller.call(repeated, |lease, deadline| {
             let message = pb::CompleteOrderRequest {
                 order_id: order_id.to_owned(),
@@ -123,7 +116,7 @@ impl Calls for Orders {
         self.whole.offered(due, 1);
     }
 
-    async fn call(self: Arc<Self>, due: Instant) -> Result<(), Code> {
+    async fn call(self: Arc<Self>, due: Instant) -> Result<(), Away> {
         let at = Instant::now();
         self.created.started(due, at);
         self.whole.started(due, at);
@@ -134,7 +127,7 @@ impl Calls for Orders {
             Err(status) => {
                 self.created.ended(due, at, status.code());
                 self.whole.ended(due, at, status.code());
-                return Err(status.code());
+                return Away::unless_met(&status);
             }
         };
         self.created.answered(due, at);
@@ -147,20 +140,20 @@ impl Calls for Orders {
         let meant = if due < self.timeline.measured_from() { due } else { at };
         self.completed.offered(meant, 1);
         self.completed.started(meant, meant);
-        let completed = self.complete(&order.order_id, meant, due).await;
-        let completed = completed.map_err(|status| status.code());
+        let completed = self.complete(&order.order_id, meant).await;
         let at = Instant::now();
         match completed {
             Ok(()) => {
                 self.completed.answered(meant, at);
                 self.whole.answered(due, at);
             }
-            Err(code) => {
-                self.completed.ended(meant, at, code);
-                self.whole.ended(due, at, code);
+            Err(status) => {
+                self.completed.ended(meant, at, status.code());
+                self.whole.ended(due, at, status.code());
+                return Away::unless_met(&status);
             }
         }
-        completed
+        Ok(())
     }
 }
 

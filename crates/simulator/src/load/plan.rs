@@ -158,8 +158,8 @@ pub enum Pace {
         rate: Rate,
     },
     /// The next call when the one before is answered: so many callers, or full windows of fixes. It measures what the
-    /// server can do, and cannot see a stall. Where nobody is there (`UNAVAILABLE`) a caller waits before its next call,
-    /// a second at most.
+    /// server can do, and cannot see a stall. Where nobody is there a caller waits before its next call, a second at
+    /// most.
     Closed {
         /// Callers at a time. For fixes the windows decide, and this is not used.
         callers: usize,

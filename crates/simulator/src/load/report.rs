@@ -109,7 +109,7 @@ pub struct Totals {
     /// Ended with another error, or without an answer.
     pub failed: u64,
     /// Made once more because it had failed, where that was asked for; a fix: sent once more on a stream that was opened
-    /// again. A call may be in it many times, and is started once.
+    /// again. A call may be in it many times, and is started once. Of calls: an order as a whole is never repeated.
     pub repeated: u64,
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use self::searched::{Searched, serve};
+use self::searched::{Searched, nobody, serve};
 use super::Live;
 use super::alarm::Clock;
 use super::engine::run_on;
@@ -240,25 +240,30 @@ async fn a_closed_loop_has_never_more_calls_than_callers() {
 
 #[tokio::test(start_paused = true)]
 async fn a_closed_loop_does_not_spin_while_nobody_is_there() {
-    // Away for two seconds and a half, of the seven with the warm-up.
-    let gone = (
-        Instant::now() + Duration::from_secs(2),
-        Instant::now() + Duration::from_millis(4_500),
-    );
-    let fleet = Arc::new(Searched {
-        gone: Some(gone),
-        ..Searched::default()
-    });
     let plan = Plan {
-        duration: Duration::from_secs(6),
+        warm_up: Duration::ZERO,
+        // It would take them at once.
+        count_max: Some(10_000),
         ..searches(Pace::Closed { callers: 3 })
     };
-    let totals = run(plan, &fleet).await.operations[0].totals;
+    let never = CancellationToken::new();
+    let report = run_on(plan, &nobody(), Clock::Runtime, &Live::default(), &never).await;
 
-    assert_eq!(totals.started, totals.answered + totals.failed);
-    // Without a wait there would be 1,500; and one of a second at most is not long gone when the server is back.
+    let totals = report.unwrap().operations[0].totals;
+    // Each of them a few times soon, then some twice a second for five seconds.
     assert!((3..100).contains(&totals.failed), "{totals:?}");
-    assert!(totals.answered > 3 * 400, "{totals:?}");
+    assert_eq!(totals.started, totals.failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_loop_goes_on_at_once_whatever_it_is_answered() {
+    let fleet = Arc::new(Searched {
+        refusals: Mutex::new((0..10_000).map(|_| Status::unavailable("busy")).collect()),
+        ..Searched::default()
+    });
+    let totals = run(searches(Pace::Closed { callers: 3 }), &fleet).await.operations[0].totals;
+    // 5 ms each, for five seconds.
+    assert!((2_900..=3_003).contains(&totals.failed), "{totals:?}");
 }
 
 #[tokio::test(start_paused = true)]

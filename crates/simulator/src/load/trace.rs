@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use waybill_proto::order::v1::OrderStatus;
 
-use super::fixes::{Hopes, Recorded};
+use super::fixes::Recorded;
 use super::ingest;
 use super::plan::TraceLoad;
 use super::recorder::Recorder;
@@ -110,10 +110,9 @@ impl Replay {
         let clock = self.city.clock(started, playing.timeline.started_at())?;
         let carried_by: Arc<[usize]> = self.city.drivers().streams(self.streams).into();
         let options = ingest::options(self.streams, playing.retries, playing.deadline);
-        let hopes = Hopes::new(self.streams, stop);
         let streams = Streams::start(playing.server, options, self.city.drivers(), stop, |stream| {
             let fixes = Scheduled::new(self.city.fixes(&carried_by, stream, clock));
-            (fixes, Recorded::new(playing.recorders.fixes.clone(), hopes.clone()))
+            (fixes, Recorded::new(playing.recorders.fixes.clone()))
         });
         let customers = Customers::watched(playing.server, playing.customers(), Arc::new(playing.recorders.clone()));
 
@@ -210,7 +209,6 @@ impl Observer for Recorders {
     }
 
     fn placed_again(&self, due: Instant) {
-        self.orders.repeated_all([due]);
         self.creations.repeated_all([due]);
     }
 

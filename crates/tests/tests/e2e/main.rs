@@ -24,6 +24,7 @@ mod kill;
 mod lanes;
 mod load;
 mod load_fixes;
+mod load_refused;
 mod locations;
 mod locations_history;
 mod locations_limits;

@@ -5,7 +5,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::*;
 use crate::fake_server::FakeServer;
-use crate::load::plan::{Arrivals, Rate};
+use crate::load::Live;
+use crate::load::engine::run_on;
+use crate::load::plan::{Arrivals, MixedLoad, Pace, Plan, Rate, Workload};
 use crate::load::report::Operation;
 
 const LOAD: IngestLoad = IngestLoad {
@@ -62,6 +64,7 @@ impl Load {
             count_max: self.count_max,
             deadline: self.deadline,
             resend: self.resend,
+            hopeless: Some(self.stop.clone()),
             timeline: &self.timeline,
             recorder: &self.recorder,
         };
@@ -275,14 +278,49 @@ async fn a_load_without_the_service_ends_when_no_stream_is_left() {
         let server = FakeServer::start().await;
         let refusals = [(); 2].map(|()| Status::unimplemented("no such service"));
         server.script.stream_refusals.lock().unwrap().extend(refusals);
-        let mut load = Load::new(LOAD, schedule);
-        // More than both windows hold: it is never reached.
-        load.count_max = Some(10_000);
+        let load = Load::new(LOAD, schedule);
         let (operation, failures) = load.run(&server).await;
 
         adds_up(&operation);
         assert_eq!((operation.totals.answered, failures.len()), (0, 2));
     }
+}
+
+#[tokio::test]
+async fn fixes_whose_streams_are_refused_are_counted_while_something_else_is_measured() {
+    let server = FakeServer::start().await;
+    let refusals = [(); 2].map(|()| Status::unimplemented("no such service"));
+    server.script.stream_refusals.lock().unwrap().extend(refusals);
+    let plan = Plan {
+        workload: Workload::Mixed(MixedLoad {
+            ingest: LOAD,
+            orders_share: 0.1,
+            nearby_share: 0.1,
+        }),
+        pace: Pace::Open {
+            arrivals: Arrivals::Constant,
+            rate: Rate::Constant(100.0),
+        },
+        warm_up: Duration::ZERO,
+        duration: Duration::from_secs(1),
+        count_max: None,
+        deadline: Duration::from_secs(5),
+        retries: false,
+        seed: 1,
+    };
+    let never = CancellationToken::new();
+    let dial = Dial::from(&server.endpoint);
+    let report = run_on(plan, &dial, Clock::Machine, &Live::default(), &never).await;
+
+    let operations = report.unwrap().operations;
+    let offered = |name: &str| {
+        let found = operations.iter().find(|operation| operation.name == name);
+        found.unwrap().totals.offered
+    };
+    assert_eq!(
+        (offered("fix"), offered("CreateOrder"), offered("SearchDrivers")),
+        (100, 10, 10)
+    );
 }
 
 #[tokio::test]

@@ -28,8 +28,6 @@ pub(super) struct Searched {
     pub(super) stall: Option<(Instant, Instant)>,
     /// Every so many searches one is refused with this.
     pub(super) refusals: Mutex<Vec<Status>>,
-    /// Between these times every search is answered that nobody is there, as by a proxy.
-    pub(super) gone: Option<(Instant, Instant)>,
     /// Searches are never answered.
     pub(super) silent: bool,
     pub(super) under_way: AtomicUsize,
@@ -52,10 +50,6 @@ impl FleetService for Searched {
             tokio::time::sleep_until(until).await;
         }
         self.under_way.fetch_sub(1, Ordering::Relaxed);
-        let now = Instant::now();
-        if self.gone.is_some_and(|(from, until)| (from..until).contains(&now)) {
-            return Err(Status::unavailable("nobody is there"));
-        }
         match self.refusals.lock().unwrap().pop() {
             Some(status) => Err(status),
             None => Ok(Response::new(pb::SearchDriversResponse::default())),
@@ -85,6 +79,15 @@ pub(super) fn serve(fleet: Arc<Searched>) -> Dial {
                 .map_err(|_| std::io::Error::other("the server is gone"));
             async move { connected.map(|()| TokioIo::new(client)) }
         });
+        Endpoint::from_static("http://in-memory").connect_with_connector_lazy(connector)
+    })
+}
+
+/// No server: every connection is refused.
+pub(super) fn nobody() -> Dial {
+    Dial::by(|| {
+        let connector =
+            tower::service_fn(|_| async { Err::<TokioIo<DuplexStream>, _>(std::io::Error::other("refused")) });
         Endpoint::from_static("http://in-memory").connect_with_connector_lazy(connector)
     })
 }

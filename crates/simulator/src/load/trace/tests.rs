@@ -48,6 +48,19 @@ fn load(cabs: &TraceFile, rides: Option<&TraceFile>, speed: f64) -> TraceLoad {
     }
 }
 
+fn plan(load: TraceLoad) -> Plan {
+    Plan {
+        workload: Workload::Trace(load),
+        pace: Pace::Recorded,
+        warm_up: Duration::ZERO,
+        duration: Duration::from_hours(1),
+        count_max: None,
+        deadline: Duration::from_secs(5),
+        retries: false,
+        seed: 1,
+    }
+}
+
 /// What was played: fixes, orders, their creation, their completion.
 async fn play(server: &FakeServer, replay: &Replay, stop: &CancellationToken) -> [Operation; 4] {
     play_with(server, replay, stop, false).await
@@ -135,9 +148,28 @@ async fn a_call_that_is_made_again_is_one_call_and_counts_as_repeated() {
     let counts = |of: &Operation| (of.totals.started, of.totals.repeated);
     assert_eq!(
         (counts(&orders), counts(&creations), counts(&completions)),
-        ((3, 2), (3, 2), (1, 1))
+        ((3, 0), (3, 2), (1, 1))
     );
     server.see(|seen| assert_eq!(seen.creates.len(), 5));
+}
+
+#[tokio::test]
+async fn rides_are_ordered_where_the_streams_are_refused() {
+    let server = FakeServer::start().await;
+    let refusals = [(); 2].map(|()| Status::unimplemented("no such service"));
+    server.script.stream_refusals.lock().unwrap().extend(refusals);
+    let (cabs, rides) = (cabs(), rides());
+    let plan = plan(load(&cabs, Some(&rides), 600.0));
+    let never = CancellationToken::new();
+    let dial = Dial::from(&server.endpoint);
+    let report = run_on(plan, &dial, Clock::Machine, &Live::default(), &never).await;
+
+    let operations = report.unwrap().operations;
+    let offered: Vec<_> = operations
+        .iter()
+        .map(|operation| (operation.name.as_str(), operation.totals.offered))
+        .collect();
+    assert_eq!(offered[..2], [("fix", 60), ("order", 3)]);
 }
 
 #[tokio::test]
@@ -200,16 +232,8 @@ async fn a_city_is_measured_until_its_last_fix_and_not_until_the_last_answer() {
     let server = FakeServer::start().await;
     server.script.hold_orders.send_replace(true);
     let (cabs, rides) = (cabs(), rides());
-    let plan = Plan {
-        workload: Workload::Trace(load(&cabs, Some(&rides), 1_000.0)),
-        pace: Pace::Recorded,
-        warm_up: Duration::ZERO,
-        duration: Duration::from_hours(1),
-        count_max: None,
-        deadline: Duration::from_secs(1),
-        retries: false,
-        seed: 1,
-    };
+    let mut plan = plan(load(&cabs, Some(&rides), 1_000.0));
+    plan.deadline = Duration::from_secs(1);
     let never = CancellationToken::new();
     let dial = Dial::from(&server.endpoint);
     let report = run_on(plan, &dial, Clock::Machine, &Live::default(), &never).await;
