@@ -30,7 +30,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use arithmetic::{median, millis, number, quantile, range, ratios};
-use figure::{Better, Figure};
+use figure::{Better, Figure, add};
 use monitored::command;
 use mounts::file_system;
 use pgbench_output::transactions_per_second;
@@ -47,6 +47,33 @@ fn the_median_is_the_middle_whatever_the_order() {
     is(median(&[9.0, 1.0, 5.0]), 5.0);
     is(median(&[4.0, 1.0, 2.0, 9.0]), 3.0);
     assert!(median(&[]).is_nan());
+}
+
+#[test]
+fn a_figure_that_is_measured_twice_has_the_rounds_of_both() {
+    let of = |name, ours: &[f64], floor: &[f64]| {
+        let pairs = Pairs {
+            ours: ours.to_vec(),
+            floor: floor.to_vec(),
+        };
+        Figure::beside(name, "ms", Better::Less, "a floor", pairs)
+    };
+    let mut figures = vec![of("slow", &[1.0, 2.0], &[1.0, 1.0]), of("other", &[7.0], &[7.0])];
+    let late = of("slow", &[9.0], &[3.0])
+        .with("with less")
+        .limited(Some("busy".to_owned()));
+    add(&mut figures, vec![late, of("new", &[5.0], &[5.0])]);
+
+    let names: Vec<_> = figures.iter().map(|figure| figure.name).collect();
+    assert_eq!(names, ["slow", "other", "new"]);
+    let json = figures[0].json();
+    assert_eq!(
+        (&json["rounds"], &json["floor_rounds"]),
+        (&json!([1.0, 2.0, 9.0]), &json!([1.0, 1.0, 3.0]))
+    );
+    assert_eq!(json["limited_by_generator"], "busy");
+    is(figures[0].value(), 2.0);
+    is(figures[0].ratio().unwrap(), 0.5);
 }
 
 #[test]

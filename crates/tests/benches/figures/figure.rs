@@ -80,6 +80,19 @@ impl Figure {
         }
     }
 
+    /// With the rounds of another time at which it was measured.
+    fn and(mut self, later: Figure) -> Figure {
+        self.rounds.ours.extend(later.rounds.ours);
+        self.rounds.floor.extend(later.rounds.floor);
+        let details = [self.detail, later.detail];
+        let reasons = [self.limited_by_generator, later.limited_by_generator];
+        Figure {
+            detail: details.join("; later "),
+            limited_by_generator: reasons.into_iter().flatten().next(),
+            ..self
+        }
+    }
+
     /// The median of its rounds.
     pub fn value(&self) -> f64 {
         median(&self.rounds.ours)
@@ -134,5 +147,18 @@ impl Figure {
             "rounds": self.rounds.ours,
             "floor_rounds": self.rounds.floor,
         })
+    }
+}
+
+/// Adds figures to those there are; one that is there has more rounds then.
+pub fn add(figures: &mut Vec<Figure>, found: Vec<Figure>) {
+    for figure in found {
+        match figures.iter().position(|known| known.name == figure.name) {
+            Some(place) => {
+                let known = figures.remove(place);
+                figures.insert(place, known.and(figure));
+            }
+            None => figures.push(figure),
+        }
     }
 }

@@ -39,9 +39,11 @@ mod stored;
 mod world;
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Mutex;
 use std::time::Instant;
 
+use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::figure::Figure;
@@ -57,6 +59,18 @@ const NAMES: [&str; 7] = [
     "searches",
     "edge",
     "idle_streams",
+    "growth",
+];
+/// When they are measured. Latencies feel most what a neighbour leaves of the machine, which changes for minutes: half
+/// of their rounds are early and half are late.
+const VISITS: [&str; 8] = [
+    "fixes",
+    "orders",
+    "latency",
+    "searches",
+    "edge",
+    "idle_streams",
+    "latency",
     "growth",
 ];
 /// What is measured now, for the message of whatever ends the run.
@@ -79,23 +93,30 @@ fn main() {
     runtime.block_on(run_or_be_ended(&Scale::chosen(), &chosen()));
 }
 
-/// Ends the world whether the run is over or was ended: its stores and their gigabytes must not outlive it.
+/// Ends the world whether the run is over, was ended or failed: its stores and their gigabytes must not outlive it.
 async fn run_or_be_ended(scale: &Scale, chosen: &[&'static str]) {
     let began_at = Instant::now();
+    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [mut interrupt, mut terminate, mut hang_up] = signals.map(|kind| signal(kind).unwrap());
     let mut world = World::start().await;
-    let mut terminate = signal(SignalKind::terminate()).unwrap();
-    let report = tokio::select! {
-        report = run(&mut world, scale, chosen, began_at) => Some(report),
-        _ = tokio::signal::ctrl_c() => None,
+    // The world is only stopped after a panic, and nothing of what the run was about is looked at.
+    let run = AssertUnwindSafe(run(&mut world, scale, chosen, began_at)).catch_unwind();
+    let outcome = tokio::select! {
+        outcome = run => Some(outcome),
+        _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
+        _ = hang_up.recv() => None,
     };
-    begin("the end", began_at);
+    println!("[{:>4.0} s] the end", began_at.elapsed().as_secs_f64());
     world.stop().await;
-    let Some(report) = report else {
-        eprintln!("the benchmark was ended before its time: there is no report");
-        std::process::exit(1);
-    };
-    tell(&report, chosen.len() == NAMES.len());
+    match outcome {
+        Some(Ok(report)) => tell(&report, chosen.len() == NAMES.len()),
+        Some(Err(panic)) => resume_unwind(panic),
+        None => {
+            eprintln!("the benchmark was ended before its time: there is no report");
+            std::process::exit(1);
+        }
+    }
 }
 
 /// The figures that are asked for.
@@ -133,7 +154,7 @@ async fn run(world: &mut World, scale: &Scale, chosen: &[&'static str], began_at
     }
 
     let mut figures = Vec::new();
-    for name in NAMES.into_iter().filter(|name| chosen.contains(name)) {
+    for name in VISITS.into_iter().filter(|name| chosen.contains(name)) {
         begin(name, began_at);
         world.clear().await;
         let found = measure(name, world, scale).await;
@@ -146,7 +167,7 @@ async fn run(world: &mut World, scale: &Scale, chosen: &[&'static str], began_at
                 figure.ratio()
             );
         }
-        figures.extend(found);
+        figure::add(&mut figures, found);
     }
     Report {
         figures,
@@ -209,7 +230,7 @@ fn notes(scale: &Scale) -> Vec<String> {
              never writes, {} of idle streams. The \
              ratio is the median of each round's own: ours through the floor for rates, the floor through ours for \
              latencies; 1 is the floor itself.",
-            scale.rounds, scale.latency_rounds, scale.fleet_rounds, scale.read_rounds, scale.stream_rounds
+            scale.rounds, 2 * scale.latency_rounds, scale.fleet_rounds, scale.read_rounds, scale.stream_rounds
         ),
     ];
     if scale.quick {

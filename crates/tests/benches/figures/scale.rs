@@ -23,7 +23,7 @@ pub struct Scale {
     pub search_turn: Duration,
     /// A turn of refused calls.
     pub refusal_turn: Duration,
-    /// Rounds of latencies at half of the peak: more, for they feel most what a neighbour leaves.
+    /// Rounds of latencies at half of the peak, each of the two times that they are measured.
     pub latency_rounds: usize,
     /// A turn that looks for the peak.
     pub peak_turn: Duration,
@@ -56,7 +56,7 @@ impl Scale {
         read_rounds: 12,
         search_turn: Duration::from_secs(2),
         refusal_turn: Duration::from_millis(1_250),
-        latency_rounds: 8,
+        latency_rounds: 4,
         peak_turn: Duration::from_secs(2),
         paced_turn: Duration::from_secs(6),
         stream_rounds: 5,
@@ -73,7 +73,7 @@ impl Scale {
         read_rounds: 3,
         search_turn: Duration::from_millis(700),
         refusal_turn: Duration::from_millis(700),
-        latency_rounds: 3,
+        latency_rounds: 2,
         peak_turn: Duration::from_millis(500),
         paced_turn: Duration::from_millis(1_500),
         stream_rounds: 2,

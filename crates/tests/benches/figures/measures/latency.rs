@@ -118,7 +118,7 @@ async fn rounds(
         rates.borrow_mut().push(rate);
         paced(rate, scale.paced_turn).await
     };
-    call().await;
+    peak().await;
     world.settle([server.database.as_str()]).await;
     // The first writes after a checkpoint are of whole pages.
     call().await;
