@@ -23,6 +23,8 @@ mod process_cost;
 mod rounds;
 #[path = "../benches/figures/floors/statements.rs"]
 mod statements;
+#[path = "../benches/figures/verdicts.rs"]
+mod verdicts;
 
 use std::path::Path;
 use std::time::Duration;
@@ -37,6 +39,7 @@ use pgbench_output::transactions_per_second;
 use process_cost::{ProcessCost, resident_bytes};
 use rounds::{Pairs, Turn, take_turns};
 use statements::{of_order, parse};
+use verdicts::Verdicts;
 
 fn is(value: f64, expected: f64) {
     assert!((value - expected).abs() < 1e-9, "{value} is not {expected}");
@@ -59,9 +62,7 @@ fn a_figure_that_is_measured_twice_has_the_rounds_of_both() {
         Figure::beside(name, "ms", Better::Less, "a floor", pairs)
     };
     let mut figures = vec![of("slow", &[1.0, 2.0], &[1.0, 1.0]), of("other", &[7.0], &[7.0])];
-    let late = of("slow", &[9.0], &[3.0])
-        .with("with less")
-        .limited(Some("busy".to_owned()));
+    let late = of("slow", &[9.0], &[3.0]).with("with less");
     add(&mut figures, vec![late, of("new", &[5.0], &[5.0])]);
 
     let names: Vec<_> = figures.iter().map(|figure| figure.name).collect();
@@ -71,7 +72,6 @@ fn a_figure_that_is_measured_twice_has_the_rounds_of_both() {
         (&json["rounds"], &json["floor_rounds"]),
         (&json!([1.0, 2.0, 9.0]), &json!([1.0, 1.0, 3.0]))
     );
-    assert_eq!(json["limited_by_generator"], "busy");
     is(figures[0].value(), 2.0);
     is(figures[0].ratio().unwrap(), 0.5);
 }
@@ -133,13 +133,38 @@ fn a_ratio_is_told_in_digits_that_can_be_compared() {
 }
 
 #[test]
-fn what_limits_a_figure_is_told_with_it() {
-    let figure = Figure::alone("rate", "a second", Better::More, vec![1.0]);
-    let json = figure.with("8 streams").limited(Some("too slow".to_owned())).json();
+fn a_figure_is_the_generators_when_half_of_its_rounds_are_whenever_they_were() {
+    let busy = || Some("it was busy".to_owned());
+    let verdicts = |of: [Option<String>; 2]| {
+        let mut verdicts = Verdicts::default();
+        for verdict in of {
+            verdicts.push(verdict);
+        }
+        verdicts
+    };
+    let judged = |by| {
+        let figure = Figure::beside("rate", "a second", Better::More, "", pairs(&[1.0], &[1.0]));
+        figure
+            .with("8 streams")
+            .judged(verdicts([None, None]))
+            .judged(verdicts(by))
+    };
+    let told = |early, late| {
+        let mut figures = vec![judged(early)];
+        add(&mut figures, vec![judged(late)]);
+        figures[0].json()["limited_by_generator"].clone()
+    };
+    assert_eq!(told([None, None], [None, None]), json!(null));
+    assert_eq!(told([None, busy()], [None, None]), json!(null), "a round of four");
     assert_eq!(
-        (&json["detail"], &json["limited_by_generator"]),
-        (&json!("8 streams"), &json!("too slow"))
+        told([None, busy()], [busy(), None]),
+        "in 2 of 4 rounds; in one it was busy"
     );
+    assert_eq!(
+        told([None, None], [busy(), busy()]),
+        "in 2 of 4 rounds; in one it was busy"
+    );
+    assert_eq!(judged([None, None]).json()["detail"], "8 streams");
 }
 
 #[test]

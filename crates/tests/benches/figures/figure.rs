@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::arithmetic::{median, range, ratios};
 use crate::rounds::Pairs;
+use crate::verdicts::Verdicts;
 
 /// Which way is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +28,9 @@ pub struct Figure {
     pub floor_is: Option<&'static str>,
     /// What else is to be known: sizes, concurrency.
     pub detail: String,
-    /// Why the number is that of the generator and not of the server, if it is.
-    pub limited_by_generator: Option<String>,
     rounds: Pairs,
+    /// Whose number it is, by each kind of load that made it.
+    verdicts: Vec<Verdicts>,
 }
 
 impl Figure {
@@ -47,8 +48,8 @@ impl Figure {
             better,
             floor_is: Some(floor_is),
             detail: String::new(),
-            limited_by_generator: None,
             rounds,
+            verdicts: Vec::new(),
         }
     }
 
@@ -72,23 +73,26 @@ impl Figure {
         }
     }
 
-    /// As a number of the generator, if it says why.
-    pub fn limited(self, limited_by_generator: Option<String>) -> Figure {
-        Figure {
-            limited_by_generator,
-            ..self
-        }
+    /// With what the runs of a load say whose number it is.
+    pub fn judged(mut self, by: Verdicts) -> Figure {
+        self.verdicts.push(by);
+        self
     }
 
-    /// With the rounds of another time at which it was measured.
+    /// Why the number is that of the generator and not of the server, if it is.
+    pub fn limited_by_generator(&self) -> Option<String> {
+        self.verdicts.iter().find_map(Verdicts::reason)
+    }
+
+    /// With the rounds of another time at which it was measured in the same way.
     fn and(mut self, later: Figure) -> Figure {
         self.rounds.ours.extend(later.rounds.ours);
         self.rounds.floor.extend(later.rounds.floor);
-        let details = [self.detail, later.detail];
-        let reasons = [self.limited_by_generator, later.limited_by_generator];
+        for (verdicts, more) in self.verdicts.iter_mut().zip(later.verdicts) {
+            verdicts.extend(more);
+        }
         Figure {
-            detail: details.join("; later "),
-            limited_by_generator: reasons.into_iter().flatten().next(),
+            detail: [self.detail, later.detail].join("; later "),
             ..self
         }
     }
@@ -143,7 +147,7 @@ impl Figure {
             "floor_is": self.floor_is,
             "better": match self.better { Better::More => "more", Better::Less => "less" },
             "detail": self.detail,
-            "limited_by_generator": self.limited_by_generator,
+            "limited_by_generator": self.limited_by_generator(),
             "rounds": self.rounds.ours,
             "floor_rounds": self.rounds.floor,
         })

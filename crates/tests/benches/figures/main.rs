@@ -36,6 +36,7 @@ mod rounds;
 mod scale;
 mod server;
 mod stored;
+mod verdicts;
 mod world;
 
 use std::fs;

@@ -53,7 +53,7 @@ pub fn html(report: &Report) -> String {
         page = page.notice(Notice::Wrong("A quick run: not for comparing.".to_owned()));
     }
     for figure in &report.figures {
-        if let Some(why) = &figure.limited_by_generator {
+        if let Some(why) = figure.limited_by_generator() {
             page = page.notice(Notice::Mind(format!(
                 "{} is limited by the generator: {why}",
                 figure.name

@@ -62,7 +62,7 @@ impl Report {
         for figure in &self.figures {
             let (min, max) = figure.range();
             let ratio = figure.ratio_in_digits().unwrap_or("-".to_owned());
-            let mark = if figure.limited_by_generator.is_some() {
+            let mark = if figure.limited_by_generator().is_some() {
                 " (limited by the generator)"
             } else {
                 ""

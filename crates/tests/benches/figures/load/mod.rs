@@ -15,6 +15,7 @@ use waybill_simulator::load::report::{LoadReport, Operation};
 use waybill_simulator::load::{self, Live};
 
 use crate::rounds::Turn;
+use crate::verdicts::Verdicts;
 
 /// Calls share connections, as those of an application's servers do.
 pub const CHANNELS: usize = 4;
@@ -43,8 +44,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// The load on one server.
 pub struct Load {
     endpoint: Endpoint,
-    /// Of each run since they were asked for: why its numbers were the generator's, if they were.
-    limited: RefCell<Vec<Option<String>>>,
+    /// Of each run since they were asked for.
+    verdicts: RefCell<Verdicts>,
 }
 
 impl Load {
@@ -52,7 +53,7 @@ impl Load {
     pub fn on(endpoint: Endpoint) -> Load {
         Load {
             endpoint,
-            limited: RefCell::default(),
+            verdicts: RefCell::default(),
         }
     }
 
@@ -116,13 +117,9 @@ impl Load {
         turn(&self.run(workload, Pace::Closed { callers }, time, None).await)
     }
 
-    /// Why the numbers since the last time were those of the generator and not of the server: if at least half of them
-    /// were, and with that the median.
-    pub fn limited(&self) -> Option<String> {
-        let runs = self.limited.take();
-        let limited = runs.iter().flatten().count();
-        let why = runs.iter().flatten().last()?;
-        (2 * limited >= runs.len()).then(|| format!("in {limited} of {} rounds; in one {why}", runs.len()))
+    /// Whose numbers those since the last time were. Asking forgets.
+    pub fn verdicts(&self) -> Verdicts {
+        self.verdicts.take()
     }
 
     async fn run(&self, workload: Workload, pace: Pace, time: Duration, count_max: Option<u64>) -> LoadReport {
@@ -149,7 +146,7 @@ impl Load {
             );
         }
         let limited = report.generator.limited_by_generator.clone();
-        self.limited.borrow_mut().push(limited);
+        self.verdicts.borrow_mut().push(limited);
         report
     }
 }

@@ -29,7 +29,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
     load.fixes(DRIVERS, WINDOW, scale.stored_turn).await;
     floor.run(scale.stored_turn).await;
     let history = History::of(world, &server).await;
-    load.limited();
+    load.verdicts();
     world.settle([server.database.as_str(), FLOOR]).await;
 
     let ours = async || {
@@ -57,7 +57,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
             pairs,
         )
         .with(how)
-        .limited(load.limited()),
+        .judged(load.verdicts()),
         Figure::alone("fix_server_cpu", "µs/fix", Better::Less, processor),
         Figure::alone("fix_server_memory", "bytes/fix", Better::Less, memory).with("growth of the resident memory"),
     ]

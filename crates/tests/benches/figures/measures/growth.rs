@@ -12,6 +12,7 @@ use crate::rounds::Pairs;
 use crate::scale::Scale;
 use crate::server::Server;
 use crate::stored::{DATABASES, REDIS};
+use crate::verdicts::Verdicts;
 use crate::world::World;
 
 const ORDERS: [&str; 3] = ["orders_stored_none", "orders_stored_some", "orders_stored_many"];
@@ -33,7 +34,7 @@ pub async fn of_orders(world: &World, scale: &Scale) -> Vec<Figure> {
         let server = Server::start(world, database, redis).await;
         let load = Load::on(server.endpoint());
         load.orders(scale.stored_turn).await;
-        load.limited();
+        load.verdicts();
         sizes.push((server, load));
     }
     world
@@ -43,15 +44,15 @@ pub async fn of_orders(world: &World, scale: &Scale) -> Vec<Figure> {
         sizes[size].1.orders(scale.stored_turn).await.per_second()
     })
     .await;
-    let mut limited = Vec::new();
+    let mut verdicts = Vec::new();
     for (server, load) in sizes {
         server.stop().await;
-        limited.push(load.limited());
+        verdicts.push(load.verdicts());
     }
     let how = scale
         .stored_orders
         .map(|count| format!("{count} orders stored before; orders of new users by {ORDERERS} callers"));
-    figures(ORDERS, "orders/s", rates, how, limited)
+    figures(ORDERS, "orders/s", rates, how, verdicts)
 }
 
 /// Fixes a second, of each size.
@@ -62,7 +63,7 @@ pub async fn of_fixes(world: &World, scale: &Scale) -> Vec<Figure> {
         let load = Load::on(server.endpoint());
         load.fixes_of_all(drivers).await;
         load.fixes(drivers, WINDOW, scale.stored_turn).await;
-        load.limited();
+        load.verdicts();
         let history = History::of(world, &server).await;
         sizes.push((server, load, history));
     }
@@ -75,15 +76,15 @@ pub async fn of_fixes(world: &World, scale: &Scale) -> Vec<Figure> {
         history.finish(turn).await.per_second()
     })
     .await;
-    let mut limited = Vec::new();
+    let mut verdicts = Vec::new();
     for (server, load, _) in sizes {
         server.stop().await;
-        limited.push(load.limited());
+        verdicts.push(load.verdicts());
     }
     let how = FLEETS.map(|(_, _, drivers)| {
         format!("{drivers} drivers, all of them on the map; messages of {WINDOW} fixes at most")
     });
-    figures(FLEETS.map(|(name, ..)| name), "fixes/s", rates, how, limited)
+    figures(FLEETS.map(|(name, ..)| name), "fixes/s", rates, how, verdicts)
 }
 
 /// Each round lets every size have its turn.
@@ -103,16 +104,16 @@ fn figures(
     unit: &'static str,
     rates: [Vec<f64>; 3],
     how: [String; 3],
-    limited: Vec<Option<String>>,
+    verdicts: Vec<Verdicts>,
 ) -> Vec<Figure> {
     let floor = rates[0].clone();
-    let sizes = names.into_iter().zip(rates).zip(how.into_iter().zip(limited));
+    let sizes = names.into_iter().zip(rates).zip(how.into_iter().zip(verdicts));
     sizes
-        .map(|((name, ours), (how, limited))| {
+        .map(|((name, ours), (how, verdicts))| {
             let floor = floor.clone();
             Figure::beside(name, unit, Better::More, "the smallest of these", Pairs { ours, floor })
                 .with(how)
-                .limited(limited)
+                .judged(verdicts)
         })
         .collect()
 }

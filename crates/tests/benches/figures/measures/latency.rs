@@ -20,6 +20,7 @@ use crate::load::{Load, STREAMS_OF_SINGLES, operation};
 use crate::rounds::{Pairs, Turn, take_turns};
 use crate::scale::Scale;
 use crate::server::Server;
+use crate::verdicts::Verdicts;
 use crate::world::World;
 
 const DRIVERS: u32 = 10_000;
@@ -39,10 +40,9 @@ impl Loads {
         }
     }
 
-    fn limited(&self) -> Option<String> {
-        // Both are asked: asking forgets.
-        let (paced, peak) = (self.paced.limited(), self.peak.limited());
-        paced.or(peak)
+    /// Whose numbers they are, by the load at half of the peak and by the one that looks for it.
+    fn verdicts(&self) -> [Verdicts; 2] {
+        [self.paced.verdicts(), self.peak.verdicts()]
     }
 }
 
@@ -123,7 +123,7 @@ async fn rounds(
     // The first writes after a checkpoint are of whole pages.
     call().await;
     rates.borrow_mut().clear();
-    loads.limited();
+    loads.verdicts();
     let (slow, slow_floor) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
     let ours = async || {
         let latency = call().await;
@@ -144,13 +144,12 @@ async fn rounds(
         floor: slow_floor.into_inner(),
     };
     echo.stop().await;
-    let (limited, how) = (loads.limited(), how(median(&rates.borrow())));
+    let (verdicts, how) = (loads.verdicts(), how(median(&rates.borrow())));
     let shares = names.into_iter().zip([middle, slow]);
     shares
         .map(|(name, pairs)| {
-            Figure::beside(name, "ms", Better::Less, FLOOR_IS, pairs)
-                .with(how.as_str())
-                .limited(limited.clone())
+            let figure = Figure::beside(name, "ms", Better::Less, FLOOR_IS, pairs).with(how.as_str());
+            verdicts.iter().cloned().fold(figure, Figure::judged)
         })
         .collect()
 }

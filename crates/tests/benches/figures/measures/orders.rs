@@ -24,7 +24,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
     let costs = RefCell::new((Vec::new(), Vec::new()));
     load.orders(scale.stored_turn).await;
     floor.run(scale.stored_turn).await;
-    load.limited();
+    load.verdicts();
     world.settle([server.database.as_str()]).await;
 
     let ours = async || {
@@ -52,7 +52,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
             pairs,
         )
         .with(how)
-        .limited(load.limited()),
+        .judged(load.verdicts()),
         Figure::alone("order_server_cpu", "µs/order", Better::Less, processor),
         Figure::alone("order_server_memory", "bytes/order", Better::Less, memory).with("growth of the resident memory"),
     ]

@@ -31,7 +31,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
         load.searches(SEARCHERS, scale.search_turn).await;
         floor.run(SEARCHERS, scale.search_turn).await;
         world.settle([server.database.as_str()]).await;
-        load.limited();
+        load.verdicts();
 
         let ours = async || load.searches(SEARCHERS, scale.search_turn).await.per_second();
         let floors = async || floor.run(SEARCHERS, scale.search_turn).await.per_second();
@@ -46,7 +46,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Figure> {
         figures.push(
             Figure::beside(name, "searches/s", Better::More, is, pairs)
                 .with(how)
-                .limited(load.limited()),
+                .judged(load.verdicts()),
         );
     }
     figures
