@@ -61,8 +61,11 @@ fn a_figure_that_is_measured_twice_has_the_rounds_of_both() {
         };
         Figure::beside(name, "ms", Better::Less, "a floor", pairs)
     };
-    let mut figures = vec![of("slow", &[1.0, 2.0], &[1.0, 1.0]), of("other", &[7.0], &[7.0])];
-    let late = of("slow", &[9.0], &[3.0]).with("with less");
+    let mut figures = vec![
+        of("slow", &[1.0, 2.0], &[1.0, 1.0]).with("with a load").at("9 /s"),
+        of("other", &[7.0], &[7.0]),
+    ];
+    let late = of("slow", &[9.0], &[3.0]).with("with a load").at("8 /s");
     add(&mut figures, vec![late, of("new", &[5.0], &[5.0])]);
 
     let names: Vec<_> = figures.iter().map(|figure| figure.name).collect();
@@ -72,6 +75,7 @@ fn a_figure_that_is_measured_twice_has_the_rounds_of_both() {
         (&json["rounds"], &json["floor_rounds"]),
         (&json!([1.0, 2.0, 9.0]), &json!([1.0, 1.0, 3.0]))
     );
+    assert_eq!(json["detail"], "9 /s and 8 /s: with a load");
     is(figures[0].value(), 2.0);
     is(figures[0].ratio().unwrap(), 0.5);
 }

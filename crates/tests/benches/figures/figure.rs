@@ -27,7 +27,9 @@ pub struct Figure {
     /// What the floor is; `None` where there is none.
     pub floor_is: Option<&'static str>,
     /// What else is to be known: sizes, concurrency.
-    pub detail: String,
+    detail: String,
+    /// The rates at which it was measured, one for each time, where that is to be known too.
+    rates: Vec<String>,
     rounds: Pairs,
     /// Whose number it is, by each kind of load that made it.
     verdicts: Vec<Verdicts>,
@@ -48,6 +50,7 @@ impl Figure {
             better,
             floor_is: Some(floor_is),
             detail: String::new(),
+            rates: Vec::new(),
             rounds,
             verdicts: Vec::new(),
         }
@@ -73,6 +76,20 @@ impl Figure {
         }
     }
 
+    /// Measured at this rate.
+    pub fn at(mut self, rate: impl Into<String>) -> Figure {
+        self.rates.push(rate.into());
+        self
+    }
+
+    /// What else is to be known, for people.
+    pub fn detail(&self) -> String {
+        match self.rates.as_slice() {
+            [] => self.detail.clone(),
+            rates => format!("{}: {}", rates.join(" and "), self.detail),
+        }
+    }
+
     /// With what the runs of a load say whose number it is.
     pub fn judged(mut self, by: Verdicts) -> Figure {
         self.verdicts.push(by);
@@ -91,10 +108,8 @@ impl Figure {
         for (verdicts, more) in self.verdicts.iter_mut().zip(later.verdicts) {
             verdicts.extend(more);
         }
-        Figure {
-            detail: [self.detail, later.detail].join("; later "),
-            ..self
-        }
+        self.rates.extend(later.rates);
+        self
     }
 
     /// The median of its rounds.
@@ -146,7 +161,7 @@ impl Figure {
             "ratio": self.ratio(),
             "floor_is": self.floor_is,
             "better": match self.better { Better::More => "more", Better::Less => "less" },
-            "detail": self.detail,
+            "detail": self.detail(),
             "limited_by_generator": self.limited_by_generator(),
             "rounds": self.rounds.ours,
             "floor_rounds": self.rounds.floor,

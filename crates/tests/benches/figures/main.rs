@@ -227,9 +227,8 @@ fn notes(scale: &Scale) -> Vec<String> {
          does with all of them together."
             .to_owned(),
         format!(
-            "Median, smallest and largest of {} rounds: {} of latencies, {} of fleets, {} of what \
-             never writes, {} of idle streams. The \
-             ratio is the median of each round's own: ours through the floor for rates, the floor through ours for \
+            "Median, smallest and largest of {} rounds; of latencies {}, of fleets {}, of what never writes {}, of idle \
+             streams {}. The ratio is the median of each round's own: ours through the floor for rates, the floor through ours for \
              latencies; 1 is the floor itself.",
             scale.rounds, 2 * scale.latency_rounds, scale.fleet_rounds, scale.read_rounds, scale.stream_rounds
         ),

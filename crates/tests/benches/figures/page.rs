@@ -81,7 +81,7 @@ pub fn html(report: &Report) -> String {
     let costs = report.figures.iter().filter(|figure| figure.floor_is.is_none());
     let costs = costs.map(|figure| {
         let value = format!("{} {}", short(figure.value()), figure.unit);
-        report::Figure::new(figure.name.replace('_', " "), value).detail(figure.detail.clone())
+        report::Figure::new(figure.name.replace('_', " "), value).detail(figure.detail())
     });
     let mut settings = Table::new("", ["setting", "value"]);
     for (name, value) in &report.settings {
@@ -127,7 +127,7 @@ fn all(report: &Report) -> Table {
         row.extend(numbers);
         row.push(Cell::Number(ratio));
         row.push(Cell::Text(figure.unit.to_owned()));
-        row.extend([&figure.detail, figure.floor_is.unwrap_or_default()].map(|text| Cell::Prose(text.to_owned())));
+        row.extend([figure.detail(), figure.floor_is.unwrap_or_default().to_owned()].map(Cell::Prose));
         table = table.row(row);
     }
     table

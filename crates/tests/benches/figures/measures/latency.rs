@@ -51,11 +51,9 @@ pub async fn of_fixes(world: &World, scale: &Scale) -> Vec<Figure> {
     let server = Server::start(world, "fix_latency", 8).await;
     let loads = Loads::on(&server);
     let history = History::of(world, &server).await;
-    let how = |rate: f64| {
-        format!(
-            "{rate:.0} fixes/s on {STREAMS_OF_SINGLES} streams, a message each; half of those that are acknowledged when each stream has one on its way"
-        )
-    };
+    let how = format!(
+        "half of what is acknowledged when each of {STREAMS_OF_SINGLES} streams has a message with one fix on its way"
+    );
     let peak = async || {
         // Of messages with one fix each, too: what they cost is the message.
         let turn = loads.peak.singles(DRIVERS, scale.peak_turn).await;
@@ -81,7 +79,7 @@ pub async fn of_fixes(world: &World, scale: &Scale) -> Vec<Figure> {
         fixes.latency
     };
     let names = ["fix_ack_p50", "fix_ack_p99"];
-    let figures = rounds(world, scale, &server, &loads, (names, &how), (peak, paced)).await;
+    let figures = rounds(world, scale, &server, &loads, (names, "fixes/s", &how), (peak, paced)).await;
     server.stop().await;
     figures
 }
@@ -90,14 +88,14 @@ pub async fn of_fixes(world: &World, scale: &Scale) -> Vec<Figure> {
 pub async fn of_orders(world: &World, scale: &Scale) -> Vec<Figure> {
     let server = Server::start(world, "order_latency", 9).await;
     let loads = Loads::on(&server);
-    let how = |rate: f64| format!("{rate:.0} orders/s, half of the peak; from the call to the assigned driver");
+    let how = "half of the peak, from the call to the assigned driver";
     let peak = async || loads.peak.orders(scale.peak_turn).await.per_second();
     let paced = async |rate: f64, time: Duration| {
         let report = loads.paced.orders_at(rate, time).await;
         operation(&report, Some("CreateOrder")).latency
     };
     let names = ["order_p50", "order_p99"];
-    let figures = rounds(world, scale, &server, &loads, (names, &how), (peak, paced)).await;
+    let figures = rounds(world, scale, &server, &loads, (names, "orders/s", how), (peak, paced)).await;
     server.stop().await;
     figures
 }
@@ -108,7 +106,7 @@ async fn rounds(
     scale: &Scale,
     server: &Server,
     loads: &Loads,
-    (names, how): ([&'static str; 2], &dyn Fn(f64) -> String),
+    (names, unit, how): ([&'static str; 2], &str, &str),
     (peak, paced): (impl AsyncFn() -> f64, impl AsyncFn(f64, Duration) -> Latency),
 ) -> Vec<Figure> {
     let echo = echo_of(world, server).await;
@@ -144,11 +142,13 @@ async fn rounds(
         floor: slow_floor.into_inner(),
     };
     echo.stop().await;
-    let (verdicts, how) = (loads.verdicts(), how(median(&rates.borrow())));
+    let (verdicts, rate) = (loads.verdicts(), median(&rates.borrow()));
     let shares = names.into_iter().zip([middle, slow]);
     shares
         .map(|(name, pairs)| {
-            let figure = Figure::beside(name, "ms", Better::Less, FLOOR_IS, pairs).with(how.as_str());
+            let figure = Figure::beside(name, "ms", Better::Less, FLOOR_IS, pairs)
+                .with(how)
+                .at(format!("{rate:.0} {unit}"));
             verdicts.iter().cloned().fold(figure, Figure::judged)
         })
         .collect()
