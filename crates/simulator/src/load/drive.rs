@@ -48,7 +48,9 @@ impl Away {
 /// What is called when the time has come.
 pub(super) trait Calls: Send + Sync + 'static {
     /// Everything that is counted, the most important first.
-    fn recorders(&self) -> Vec<Recorder>;
+    fn recorders(&self) -> Vec<Recorder> {
+        vec![self.recorder().clone()]
+    }
 
     /// Counts the first call of each arrival.
     fn recorder(&self) -> &Recorder;

@@ -55,10 +55,6 @@ impl Nearby {
 }
 
 impl Calls for Nearby {
-    fn recorders(&self) -> Vec<Recorder> {
-        vec![self.searched.clone()]
-    }
-
     fn recorder(&self) -> &Recorder {
         &self.searched
     }

@@ -39,6 +39,7 @@ mod stored;
 mod verdicts;
 mod world;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Mutex;
@@ -53,17 +54,8 @@ use self::report::Report;
 use self::scale::Scale;
 use self::world::World;
 
-const NAMES: [&str; 7] = [
-    "fixes",
-    "orders",
-    "latency",
-    "searches",
-    "edge",
-    "idle_streams",
-    "growth",
-];
-/// When they are measured. Latencies feel most what a neighbour leaves of the machine, which changes for minutes: half
-/// of their rounds are early and half are late.
+/// What is measured, and in which order. Latencies feel most what a neighbour leaves of the machine, which changes for
+/// minutes: half of their rounds are early and half are late.
 const VISITS: [&str; 8] = [
     "fixes",
     "orders",
@@ -111,7 +103,7 @@ async fn run_or_be_ended(scale: &Scale, chosen: &[&'static str]) {
     println!("[{:>4.0} s] the end", began_at.elapsed().as_secs_f64());
     world.stop().await;
     match outcome {
-        Some(Ok(report)) => tell(&report, chosen.len() == NAMES.len()),
+        Some(Ok(report)) => tell(&report, VISITS.iter().all(|name| chosen.contains(name))),
         Some(Err(panic)) => resume_unwind(panic),
         None => {
             eprintln!("the benchmark was ended before its time: there is no report");
@@ -123,11 +115,16 @@ async fn run_or_be_ended(scale: &Scale, chosen: &[&'static str]) {
 /// The figures that are asked for.
 fn chosen() -> Vec<&'static str> {
     let Ok(only) = std::env::var("BENCH_ONLY") else {
-        return NAMES.to_vec();
+        return VISITS.to_vec();
     };
     let named = only.split(',').map(|name| {
-        let found = NAMES.into_iter().find(|known| *known == name.trim());
-        found.unwrap_or_else(|| panic!("BENCH_ONLY={name}: there are {}", NAMES.join(", ")))
+        let found = VISITS.into_iter().find(|known| *known == name.trim());
+        found.unwrap_or_else(|| {
+            panic!(
+                "BENCH_ONLY={name}: there are {}",
+                BTreeSet::from(VISITS).into_iter().collect::<Vec<_>>().join(", ")
+            )
+        })
     });
     named.collect()
 }

@@ -21,6 +21,17 @@ pub async fn load(address: &str, args: &[&str]) -> (Ended, Value) {
     (ended, report)
 }
 
+/// Runs `waybill` with these arguments; what it prints goes to a file.
+fn under_way(args: &[&str], output: &Path) -> Process {
+    Process::start(Launch {
+        program: env!("CARGO_BIN_EXE_waybill-under-test").into(),
+        args: args.iter().map(Into::into).collect(),
+        output: File::create(output).unwrap(),
+        run_as: None,
+    })
+    .unwrap()
+}
+
 /// One operation of a report.
 #[track_caller]
 pub fn operation<'a>(report: &'a Value, name: &str) -> &'a Value {
@@ -209,13 +220,7 @@ async fn ctrl_c_ends_a_run_early_and_what_was_measured_is_told() {
         "--report",
         &page_name,
     ];
-    let mut process = Process::start(Launch {
-        program: env!("CARGO_BIN_EXE_waybill-under-test").into(),
-        args: args.iter().map(Into::into).collect(),
-        output: File::create(rig.folder().join("load.log")).unwrap(),
-        run_as: None,
-    })
-    .unwrap();
+    let mut process = under_way(&args, &rig.folder().join("load.log"));
     until("some orders are paid", async || {
         let paid = rig.charges().len();
         if paid >= 20 { Ok(()) } else { Err(paid) }
@@ -252,13 +257,7 @@ async fn a_generator_that_was_held_up_says_that_the_numbers_are_its_own() {
         "--warm-up",
         "0s",
     ];
-    let mut process = Process::start(Launch {
-        program: env!("CARGO_BIN_EXE_waybill-under-test").into(),
-        args: [&run[..], &pace].concat().into_iter().map(Into::into).collect(),
-        output: File::create(&output).unwrap(),
-        run_as: None,
-    })
-    .unwrap();
+    let mut process = under_way(&[&run[..], &pace].concat(), &output);
     until("an order is paid", async || {
         let paid = rig.charges().len();
         if paid >= 1 { Ok(()) } else { Err(paid) }

@@ -9,10 +9,6 @@ use crate::load::plan::{Arrivals, Rate};
 struct Slow(Recorder);
 
 impl Calls for Slow {
-    fn recorders(&self) -> Vec<Recorder> {
-        vec![self.0.clone()]
-    }
-
     fn recorder(&self) -> &Recorder {
         &self.0
     }
@@ -79,10 +75,6 @@ impl Broken {
 }
 
 impl Calls for Broken {
-    fn recorders(&self) -> Vec<Recorder> {
-        vec![self.0.clone()]
-    }
-
     fn recorder(&self) -> &Recorder {
         &self.0
     }
@@ -116,10 +108,6 @@ async fn a_call_that_panics_ends_the_run() {
 struct Missing(Recorder, Mutex<Instant>);
 
 impl Calls for Missing {
-    fn recorders(&self) -> Vec<Recorder> {
-        vec![self.0.clone()]
-    }
-
     fn recorder(&self) -> &Recorder {
         &self.0
     }
