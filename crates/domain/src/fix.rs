@@ -1,4 +1,4 @@
-//! A fix: one driver, one position, one time. And which times are believed.
+//! A fix: one driver, one position, one time. And which times are accepted.
 
 use std::time::Duration;
 
@@ -31,11 +31,11 @@ pub enum TimeError {
 /// One driver at one place at one time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fix {
-    /// Who.
+    /// The driver.
     pub driver: DriverId,
-    /// Where.
+    /// The position.
     pub position: Position,
-    /// When, by the device, in whole microseconds: what Postgres keeps, so that a fix compares equal to its row.
+    /// The time, by the device, in whole microseconds: what Postgres keeps, so that a fix compares equal to its row.
     pub recorded_at: Timestamp,
 }
 

@@ -45,7 +45,7 @@ impl FromStr for Currency {
     type Err = UnknownCurrency;
 
     fn from_str(code: &str) -> Result<Currency, UnknownCurrency> {
-        // Lower case is refused, not mended: one spelling has one request hash. Funds, metals and test codes have no
+        // Lower case is refused, not corrected: one spelling has one request hash. Funds, metals and test codes have no
         // minor unit to pay in.
         iso_currency::Currency::from_code(code)
             .filter(|known| known.code() == code && !known.is_fund() && known.exponent().is_some())

@@ -1,16 +1,16 @@
-//! What we ask of a payment provider, under which key, and what may be done while its outcome is not known.
+//! Operations at the payment provider, their idempotency keys, and the recovery of an unknown outcome.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::id::OrderId;
 
-/// A movement of money that is asked of the provider. Each happens at most once an order.
+/// A movement of money at the provider. Each happens at most once for an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// Take the order's amount.
     Charge,
-    /// Give all of it back.
+    /// Refund all of it.
     Refund,
 }
 
@@ -50,31 +50,31 @@ impl fmt::Display for ProviderKey {
 }
 
 /// How old a charge may be when it is sent again: half of the 24 hours for which Stripe keeps a key at least. Sent again
-/// after its key is forgotten it is a new request, and the customer pays twice.
+/// after its key expired it is a new request, and the customer pays twice.
 pub const KEY_AGE_MAX: Duration = Duration::from_hours(12);
-/// After so many server errors to one key its answer is not believed to change: Stripe saves a 500 too, and replays it.
+/// After so many server errors to one key its answer is not expected to change: Stripe saves a 500 too, and replays it.
 pub const SERVER_ERRORS_MAX: u32 = 3;
 
-/// How a request whose outcome is not known goes on.
+/// How the outcome of a request is recovered when it is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Resend {
-    /// It is sent again, under the same key.
-    Send,
-    /// The provider's list is looked at; where it is not there, it is sent again under the same key.
-    LookThenSend,
-    /// The provider's list is looked at. It is not sent: its key may be forgotten. Not to be found there proves nothing,
-    /// since a list may lag and a request may be late.
-    Look,
+pub enum Recovery {
+    /// The request is retried under the same key.
+    Retry,
+    /// The provider's list is queried; where the operation is not there, it is retried under the same key.
+    QueryThenRetry,
+    /// The provider's list is queried. The request is not retried: its key may have expired. Its absence from the list
+    /// proves nothing, since a list may lag and a request may be late.
+    Query,
 }
 
-impl Resend {
+impl Recovery {
     /// Of an operation that was first sent `age` ago and was answered with so many server errors.
-    pub fn of(operation: Operation, age: Duration, server_errors: u32) -> Resend {
+    pub fn of(operation: Operation, age: Duration, server_errors: u32) -> Recovery {
         match operation {
             // What is refunded in full cannot be refunded again: a refund has no age at which it is dangerous.
-            Operation::Charge if age > KEY_AGE_MAX => Resend::Look,
-            _ if server_errors >= SERVER_ERRORS_MAX => Resend::LookThenSend,
-            _ => Resend::Send,
+            Operation::Charge if age > KEY_AGE_MAX => Recovery::Query,
+            _ if server_errors >= SERVER_ERRORS_MAX => Recovery::QueryThenRetry,
+            _ => Recovery::Retry,
         }
     }
 }
@@ -86,20 +86,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_charge_is_looked_for_and_never_sent_again() {
+    fn an_old_charge_is_queried_and_never_retried() {
         let just_old = KEY_AGE_MAX + Duration::from_nanos(1);
         for errors in [0, SERVER_ERRORS_MAX] {
-            assert_eq!(Resend::of(Operation::Charge, just_old, errors), Resend::Look);
+            assert_eq!(Recovery::of(Operation::Charge, just_old, errors), Recovery::Query);
         }
-        assert_eq!(Resend::of(Operation::Charge, KEY_AGE_MAX, 0), Resend::Send);
-        assert_eq!(Resend::of(Operation::Refund, just_old, 0), Resend::Send);
+        assert_eq!(Recovery::of(Operation::Charge, KEY_AGE_MAX, 0), Recovery::Retry);
+        assert_eq!(Recovery::of(Operation::Refund, just_old, 0), Recovery::Retry);
     }
 
     #[test]
-    fn a_key_that_answers_with_server_errors_three_times_is_looked_for_too() {
+    fn a_key_that_answers_with_server_errors_three_times_is_queried_too() {
         for operation in [Operation::Charge, Operation::Refund] {
-            assert_eq!(Resend::of(operation, Duration::ZERO, 2), Resend::Send);
-            assert_eq!(Resend::of(operation, Duration::ZERO, 3), Resend::LookThenSend);
+            assert_eq!(Recovery::of(operation, Duration::ZERO, 2), Recovery::Retry);
+            assert_eq!(Recovery::of(operation, Duration::ZERO, 3), Recovery::QueryThenRetry);
         }
     }
 

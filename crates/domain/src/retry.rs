@@ -1,6 +1,6 @@
 //! How long to wait before another try. Only arithmetic: whether a call may be tried again is for its caller to know.
 //!
-//! Two schedules. [`Policy`] is for a second attempt within one call, while somebody waits: full jitter, a random
+//! Two schedules. [`Policy`] is for a second attempt within one call, while a caller waits: full jitter, a random
 //! time between zero and a bound that doubles, which of the schemes compared by M. Brooker, "Exponential Backoff And
 //! Jitter" (AWS Architecture Blog, 2015), finishes with the fewest calls. [`next_try_after`] is for a step of an
 //! order that will be tried again later by whoever sweeps, until the answer is definite.

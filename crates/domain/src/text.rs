@@ -64,7 +64,7 @@ macro_rules! text {
 pub(crate) use text;
 
 text!(
-    /// Why somebody did something: 1 to 500 characters on one line.
+    /// The reason of an action: 1 to 500 characters on one line.
     Reason,
     REASON_LENGTH_MAX
 );

@@ -25,7 +25,7 @@ pub const NAMES: [&str; 15] = [
     "refund_written",
     "refund_answered",
     "refund_committed",
-    "order_taken_up",
+    "order_claimed",
     // The provider's event is stored, and the provider does not know that yet.
     "webhook_stored",
 ];

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 use waybill_server::egress::payments::{
-    Answer, ChargeRequest, PaymentClient, Receipt, RefundRequest, Settings, SettingsError, Why,
+    Answer, Cause, ChargeRequest, PaymentClient, PaymentSettings, Receipt, RefundRequest, SettingsError,
 };
 use waybill_server::resilience::{BreakerPolicy, BreakerState, BudgetPolicy, Deadline};
 
@@ -209,8 +209,8 @@ fn patient() -> Deadline {
 }
 
 /// Quick retries, and guards that only the tests about them can hit.
-fn settings(url: &str) -> Settings {
-    let mut settings = Settings::new(url, SecretString::from(SECRET));
+fn settings(url: &str) -> PaymentSettings {
+    let mut settings = PaymentSettings::new(url, SecretString::from(SECRET));
     settings.retry.base = Duration::from_millis(2);
     settings.rate_per_second = NonZeroU32::new(10_000).unwrap();
     settings.breaker = BreakerPolicy {
@@ -320,7 +320,7 @@ async fn a_provider_that_hangs_is_asked_twice_with_one_key_and_then_nobody_knows
     let client = impatient_client(&provider);
     assert_eq!(
         client.charge(&a_charge(), patient()).await,
-        Answer::Ambiguous(Why::TimedOut)
+        Answer::Ambiguous(Cause::TimedOut)
     );
 
     let seen = provider.seen();
@@ -358,11 +358,11 @@ async fn a_500_is_ambiguous_and_not_sent_again_within_the_call() {
     let client = client(&provider);
     assert_eq!(
         client.charge(&a_charge(), patient()).await,
-        Answer::Ambiguous(Why::Status(500))
+        Answer::Ambiguous(Cause::Status(500))
     );
     assert_eq!(
         client.charge(&a_charge(), patient()).await,
-        Answer::Ambiguous(Why::Status(500))
+        Answer::Ambiguous(Cause::Status(500))
     );
     assert_eq!(client.charge(&a_charge(), patient()).await, receipt("pi_1"));
     assert_eq!(provider.seen().len(), 3);
@@ -381,7 +381,7 @@ async fn a_429_is_tried_once_more_and_then_was_not_executed() {
     let client = client(&provider);
     assert_eq!(
         client.charge(&a_charge(), patient()).await,
-        Answer::NotExecuted(Why::Throttled)
+        Answer::NotExecuted(Cause::Throttled)
     );
     assert_eq!(client.charge(&a_charge(), patient()).await, receipt("pi_1"));
     assert_eq!(provider.seen().len(), 4);
@@ -400,7 +400,7 @@ async fn a_refused_second_attempt_does_not_undo_the_doubt_of_the_first() {
     .await;
     assert_eq!(
         client(&provider).charge(&a_charge(), patient()).await,
-        Answer::Ambiguous(Why::ConnectionLost)
+        Answer::Ambiguous(Cause::ConnectionLost)
     );
     assert_eq!(provider.seen().len(), 2);
 }
@@ -413,7 +413,7 @@ async fn nobody_at_the_address_means_not_executed() {
     let client = PaymentClient::new(&settings(&url)).unwrap();
     assert_eq!(
         client.charge(&a_charge(), patient()).await,
-        Answer::NotExecuted(Why::NoConnection)
+        Answer::NotExecuted(Cause::NoConnection)
     );
     assert_eq!(client.snapshot().attempts, 2);
 }
@@ -442,7 +442,7 @@ async fn a_tls_handshake_that_fails_or_hangs_means_not_executed() {
         });
         assert_eq!(
             client.charge(&a_charge(), patient()).await,
-            Answer::NotExecuted(Why::NoConnection)
+            Answer::NotExecuted(Cause::NoConnection)
         );
         server.abort();
     }
@@ -451,18 +451,18 @@ async fn a_tls_handshake_that_fails_or_hangs_means_not_executed() {
 #[tokio::test]
 async fn what_cannot_be_read_is_ambiguous() {
     for (reaction, why) in [
-        (Reaction::Answer(200, "<html>Sign in</html>".into()), Why::Unreadable),
+        (Reaction::Answer(200, "<html>Sign in</html>".into()), Cause::Unreadable),
         (
             Reaction::Answer(502, "<html>Bad gateway</html>".into()),
-            Why::Status(502),
+            Cause::Status(502),
         ),
-        (Reaction::Big(10 * 1024 * 1024), Why::Unreadable),
-        (Reaction::Drip, Why::TimedOut),
+        (Reaction::Big(10 * 1024 * 1024), Cause::Unreadable),
+        (Reaction::Drip, Cause::TimedOut),
     ] {
         let reacted = reaction.clone();
         let provider = Provider::start(move |_, _| reacted.clone()).await;
         let client = match why {
-            Why::TimedOut => impatient_client(&provider),
+            Cause::TimedOut => impatient_client(&provider),
             _ => client(&provider),
         };
         assert_eq!(
@@ -480,7 +480,7 @@ async fn a_redirect_is_not_followed_so_the_secret_stays_here() {
     let provider = Provider::start(move |_, _| Reaction::Redirect(to.clone())).await;
     assert_eq!(
         client(&provider).charge(&a_charge(), patient()).await,
-        Answer::Ambiguous(Why::Status(307))
+        Answer::Ambiguous(Cause::Status(307))
     );
     assert_eq!(thief.connections(), 0);
 }
@@ -507,14 +507,14 @@ async fn the_breaker_opens_refuses_without_a_connection_and_closes_after_one_goo
     for _ in 0..3 {
         assert_eq!(
             client.charge(&a_charge(), patient()).await,
-            Answer::Ambiguous(Why::Status(500))
+            Answer::Ambiguous(Cause::Status(500))
         );
     }
     assert_eq!(client.breaker_state(), BreakerState::Open);
     let before = (provider.connections(), provider.seen().len());
     let refused = client.charge(&a_charge(), patient()).await;
     assert!(
-        matches!(refused, Answer::NotExecuted(Why::BreakerOpen { .. })),
+        matches!(refused, Answer::NotExecuted(Cause::BreakerOpen { .. })),
         "{refused:?}"
     );
     assert_eq!((provider.connections(), provider.seen().len()), before);
@@ -547,7 +547,7 @@ async fn declines_and_429s_leave_the_breaker_closed() {
     for _ in 0..10 {
         let answer = client.charge(&a_charge(), patient()).await;
         assert!(
-            matches!(answer, Answer::Declined(_) | Answer::NotExecuted(Why::Throttled)),
+            matches!(answer, Answer::Declined(_) | Answer::NotExecuted(Cause::Throttled)),
             "{answer:?}"
         );
     }
@@ -567,7 +567,7 @@ async fn the_budget_ends_a_storm_of_retries() {
     for _ in 0..50 {
         assert_eq!(
             client.charge(&a_charge(), patient()).await,
-            Answer::Ambiguous(Why::ConnectionLost)
+            Answer::Ambiguous(Cause::ConnectionLost)
         );
     }
     // 5 saved up, and a tenth of 50; the last tenth may be a hair short of one in binary.
@@ -594,7 +594,7 @@ async fn the_bulkhead_sheds_what_is_too_much_and_cancelled_calls_leave_it() {
     provider.until_seen(2).await;
     assert_eq!(
         client.charge(&a_charge(), patient()).await,
-        Answer::NotExecuted(Why::BulkheadFull)
+        Answer::NotExecuted(Cause::BulkheadFull)
     );
     assert_eq!(
         (client.snapshot().bulkhead.in_flight, client.snapshot().bulkhead.shed),
@@ -622,7 +622,7 @@ async fn the_rate_limit_spaces_calls_out_and_refuses_what_would_come_too_late() 
     let hurried = client
         .charge(&a_charge(), Deadline::after(Duration::from_millis(50)))
         .await;
-    assert_eq!(hurried, Answer::NotExecuted(Why::RateLimited));
+    assert_eq!(hurried, Answer::NotExecuted(Cause::RateLimited));
     assert_eq!(provider.seen().len(), 2);
 }
 
@@ -637,13 +637,13 @@ async fn the_deadline_ends_an_attempt_and_a_call_after_it_is_not_sent() {
     let client = PaymentClient::new(&settings).unwrap();
     let request = a_charge();
     let call = client.charge(&request, Deadline::after(Duration::from_millis(100)));
-    assert_eq!(patient().bound(call).await, Ok(Answer::Ambiguous(Why::TimedOut)));
+    assert_eq!(patient().bound(call).await, Ok(Answer::Ambiguous(Cause::TimedOut)));
     // A caller in a hurry has learned nothing about the provider.
     assert_eq!(client.breaker_state(), BreakerState::Closed);
     let late = client.charge(&request, Deadline::after(Duration::ZERO)).await;
     assert_eq!(
         (late, provider.seen().len()),
-        (Answer::NotExecuted(Why::DeadlinePassed), 1)
+        (Answer::NotExecuted(Cause::DeadlinePassed), 1)
     );
 }
 
@@ -656,7 +656,7 @@ async fn the_total_timeout_bounds_a_call_without_a_deadline() {
     let client = PaymentClient::new(&settings).unwrap();
     let request = a_charge();
     let call = client.charge(&request, Deadline::after(Duration::MAX));
-    assert_eq!(patient().bound(call).await, Ok(Answer::Ambiguous(Why::TimedOut)));
+    assert_eq!(patient().bound(call).await, Ok(Answer::Ambiguous(Cause::TimedOut)));
 }
 
 #[tokio::test]
@@ -691,8 +691,8 @@ async fn already_refunded_is_done_only_if_the_refund_is_ours() {
     for (data, expected) in [
         (ours, receipt("re_5")),
         (pending, Answer::InProgress),
-        (strangers, Answer::Ambiguous(Why::RefundedElsewhere)),
-        (String::new(), Answer::Ambiguous(Why::RefundedElsewhere)),
+        (strangers, Answer::Ambiguous(Cause::RefundedElsewhere)),
+        (String::new(), Answer::Ambiguous(Cause::RefundedElsewhere)),
     ] {
         let list = format!(r#"{{"object":"list","has_more":false,"data":[{data}]}}"#);
         let provider = Provider::start(move |_, seen| {
@@ -753,7 +753,7 @@ async fn a_list_that_cannot_be_read_to_its_end_is_no_list() {
         _ => Reaction::Answer(500, "{}".into()),
     })
     .await;
-    assert_eq!(client(&provider).list_refunds(patient()).await, Err(Why::Status(500)));
+    assert_eq!(client(&provider).list_refunds(patient()).await, Err(Cause::Status(500)));
 }
 
 #[tokio::test]
@@ -765,7 +765,7 @@ async fn one_payment_is_read_by_its_id_and_an_id_is_not_a_path() {
         (payment.status.as_str(), payment.order_id),
         ("requires_action", Some(ORDER))
     );
-    assert_eq!(client.retrieve("../refunds", patient()).await, Err(Why::Unsendable));
+    assert_eq!(client.retrieve("../refunds", patient()).await, Err(Cause::Unsendable));
     assert_eq!(provider.seen().len(), 1);
 }
 
@@ -777,11 +777,11 @@ async fn no_text_about_the_client_holds_the_secret() {
     let texts = format!("{settings:?} {client:?}");
     assert!(!texts.contains(SECRET) && !texts.contains("sk_test"), "{texts}");
 
-    let bad = Settings::new(&provider.url, SecretString::from(format!("{SECRET}\n")));
+    let bad = PaymentSettings::new(&provider.url, SecretString::from(format!("{SECRET}\n")));
     let error = PaymentClient::new(&bad).unwrap_err();
     assert!(matches!(error, SettingsError::Secret) && !format!("{error} {error:?}").contains(SECRET));
     for url in ["ftp://127.0.0.1", "127.0.0.1:80", "", "http://user:word@127.0.0.1"] {
-        let error = PaymentClient::new(&Settings::new(url, SecretString::from(SECRET))).unwrap_err();
+        let error = PaymentClient::new(&PaymentSettings::new(url, SecretString::from(SECRET))).unwrap_err();
         assert!(matches!(error, SettingsError::BaseUrl), "{url}");
     }
 }
@@ -793,7 +793,7 @@ async fn a_key_that_no_header_can_carry_is_not_sent() {
         let answer = client(&provider)
             .charge(&ChargeRequest { key, ..a_charge() }, patient())
             .await;
-        assert_eq!(answer, Answer::NotExecuted(Why::Unsendable));
+        assert_eq!(answer, Answer::NotExecuted(Cause::Unsendable));
     }
     assert_eq!(provider.connections(), 0);
 }

@@ -40,7 +40,7 @@ pub fn table(report: &Report) -> Table {
         .set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["promise", "there must be no …", "found"]);
     for finding in &report.findings {
-        let found = match (finding.missing_witness(), &finding.violations) {
+        let found = match (finding.missing_evidence(), &finding.violations) {
             (Some(why), _) => format!("not checked: {why}"),
             (None, Some(violations)) if !violations.is_empty() => {
                 let more = finding.count - i64::try_from(violations.len()).unwrap_or(0);
@@ -86,7 +86,7 @@ fn to_json(report: &Report) -> serde_json::Value {
                 "violation": finding.check.violation,
                 "count": finding.violations.as_ref().map(|_| finding.count),
                 "shown": finding.violations,
-                "not_checked": finding.missing_witness(),
+                "not_checked": finding.missing_evidence(),
             })
         })
         .collect();

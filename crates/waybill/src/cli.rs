@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use waybill_domain::id::OrderId;
-use waybill_domain::operator::{Operator, Settled};
+use waybill_domain::operator::{AssertedOutcome, Operator};
 use waybill_domain::text::Reason;
 use waybill_server::config::{Config, ConfigError};
 
@@ -251,12 +251,12 @@ pub enum SettledName {
     Refunded,
 }
 
-impl From<SettledName> for Settled {
-    fn from(name: SettledName) -> Settled {
+impl From<SettledName> for AssertedOutcome {
+    fn from(name: SettledName) -> AssertedOutcome {
         match name {
-            SettledName::Charged => Settled::Charged,
-            SettledName::NotCharged => Settled::NotCharged,
-            SettledName::Refunded => Settled::Refunded,
+            SettledName::Charged => AssertedOutcome::Charged,
+            SettledName::NotCharged => AssertedOutcome::NotCharged,
+            SettledName::Refunded => AssertedOutcome::Refunded,
         }
     }
 }

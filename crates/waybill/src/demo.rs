@@ -76,6 +76,7 @@ fn flags() -> Flags {
     Flags::from([
         ("grpc.addr", "127.0.0.1:0".to_owned()),
         ("http.addr", "127.0.0.1:0".to_owned()),
+        ("webhooks.addr", "127.0.0.1:0".to_owned()),
         ("limits.fixes_per_driver.per_second", "1000".to_owned()),
         ("limits.fixes_per_driver.burst", "5000".to_owned()),
     ])

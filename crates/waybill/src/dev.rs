@@ -62,6 +62,8 @@ impl Private {
             ("payments.url", world.payments_url.clone()),
             ("payments.secret_key", SANDBOX_KEY.to_owned()),
             ("payments.webhook_secrets", webhook_secret.clone()),
+            // The private provider gets the address from us.
+            ("webhooks.addr", "127.0.0.1:0".to_owned()),
             // The private provider has no rate limit of its own, and nobody balances load before a private server.
             ("payments.rate_per_second", "10000".to_owned()),
             // The private stores share this machine's processors with everything else on it.
@@ -72,9 +74,11 @@ impl Private {
         let config = load(file, &flags)?;
         migrate(&config).await.map_err(Failure::unavailable)?;
         let app = App::start(config.clone()).await.map_err(Failure::unavailable)?;
-        let webhooks = format!("http://{}/webhooks/payments", app.http_addr());
-        let endpoint = WebhookEndpoint::new(&webhooks, &webhook_secret).map_err(Failure::unavailable)?;
-        world.payments.set_webhooks(Some(endpoint));
+        if let Some(addr) = app.webhooks_addr() {
+            let url = format!("http://{addr}/webhooks/payments");
+            let endpoint = WebhookEndpoint::new(&url, &webhook_secret).map_err(Failure::unavailable)?;
+            world.payments.set_webhooks(Some(endpoint));
+        }
         Ok(Private { world, app, config })
     }
 

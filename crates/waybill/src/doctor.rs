@@ -20,12 +20,12 @@ pub async fn run(file: Option<&Path>, args: StoreArgs) -> Result<(), Failure> {
     for diagnosis in &found {
         table.add_row([
             diagnosis.part,
-            if diagnosis.well { "ok" } else { "CHANGE" },
+            if diagnosis.ok { "ok" } else { "CHANGE" },
             &diagnosis.finding,
         ]);
     }
     println!("{table}");
-    if found.iter().all(|diagnosis| diagnosis.well) {
+    if found.iter().all(|diagnosis| diagnosis.ok) {
         Ok(())
     } else {
         Err(Failure::Found)

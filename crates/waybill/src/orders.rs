@@ -5,8 +5,8 @@ use std::env;
 use std::path::Path;
 use std::time::Duration;
 
-use waybill_domain::operator::{Claim, ClaimError, Operator};
-use waybill_server::app::{Desk, DeskError, DeskUnusable, Resolution, open_desk};
+use waybill_domain::operator::{Assertion, AssertionError, Operator};
+use waybill_server::app::{OperatorError, OperatorService, OperatorUnavailable, Resolution, open_operator_service};
 use waybill_server::resilience::Deadline;
 
 use crate::cli::{OrdersArgs, OrdersCommand, ResolveArgs, RetryArgs, StoreArgs, load};
@@ -60,16 +60,16 @@ async fn retry(file: Option<&Path>, args: RetryArgs) -> Result<String, Failure> 
 
 async fn resolve(file: Option<&Path>, args: ResolveArgs) -> Result<String, Failure> {
     let reference = args.provider_id.unwrap_or_default();
-    let claim = Claim::new(args.outcome.into(), &reference, args.unverified).map_err(|error| {
+    let claim = Assertion::new(args.outcome.into(), &reference, args.unverified).map_err(|error| {
         let flag = match error {
-            ClaimError::NotUnverifiable => "--unverified",
-            ClaimError::Reference(_) | ClaimError::ReferenceOfNothing => "--provider-id",
+            AssertionError::MustBeVerified => "--unverified",
+            AssertionError::Reference(_) | AssertionError::ReferenceWithoutMovement => "--provider-id",
         };
         Failure::Usage(format!("{flag} {error}"))
     })?;
     let desk = open(file, &args.stores)?;
     let resolution = Resolution {
-        claim: &claim,
+        assertion: &claim,
         by: &operator(args.by)?,
         reason: &args.reason,
     };
@@ -79,11 +79,11 @@ async fn resolve(file: Option<&Path>, args: ResolveArgs) -> Result<String, Failu
     Ok(format!("order {} is {}", order.id, order.state))
 }
 
-fn open(file: Option<&Path>, stores: &StoreArgs) -> Result<Desk, Failure> {
+fn open(file: Option<&Path>, stores: &StoreArgs) -> Result<OperatorService, Failure> {
     let config = load(file, &stores.flags())?;
-    open_desk(&config).map_err(|error| match error {
-        DeskUnusable::Payments(_) => Failure::Usage(error.to_string()),
-        DeskUnusable::Store(_) => Failure::unavailable(error),
+    open_operator_service(&config).map_err(|error| match error {
+        OperatorUnavailable::Payments(_) => Failure::Usage(error.to_string()),
+        OperatorUnavailable::Store(_) => Failure::unavailable(error),
     })
 }
 
@@ -98,16 +98,16 @@ fn operator(by: Option<Operator>) -> Result<Operator, Failure> {
         .ok_or_else(|| Failure::Usage("--by is required: neither USER nor LOGNAME says who you are".to_owned()))
 }
 
-impl From<DeskError> for Failure {
-    fn from(error: DeskError) -> Failure {
+impl From<OperatorError> for Failure {
+    fn from(error: OperatorError) -> Failure {
         match error {
-            DeskError::Store(_) | DeskError::Provider(_) => Failure::unavailable(error),
-            DeskError::NotFound
-            | DeskError::AtRest { .. }
-            | DeskError::NotResolvable { .. }
-            | DeskError::InFlight
-            | DeskError::StillSent
-            | DeskError::Contradicted(_) => Failure::Refused(error.to_string()),
+            OperatorError::Store(_) | OperatorError::Provider(_) => Failure::unavailable(error),
+            OperatorError::NotFound
+            | OperatorError::Settled { .. }
+            | OperatorError::NotResolvable { .. }
+            | OperatorError::InFlight
+            | OperatorError::StillRetried
+            | OperatorError::Contradicted(_) => Failure::Refused(error.to_string()),
         }
     }
 }

@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, Table};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use waybill_domain::money::Currency;
-use waybill_server::app::{LeaseHolder, OrderFile, UnfinishedOrders};
+use waybill_server::app::{LeaseHolder, OrderDetails, UnfinishedOrders};
 
 /// The orders as a table, each in a row.
 pub fn list_table(listed: &UnfinishedOrders) -> Table {
@@ -73,7 +73,7 @@ pub fn list_json(listed: &UnfinishedOrders) -> Value {
 }
 
 /// One order for a person: where it stands, then what happened, the earliest first.
-pub fn file_text(file: &OrderFile) -> String {
+pub fn file_text(file: &OrderDetails) -> String {
     let mut text = format!("{}\n\n{}", header(file), steps(file));
     if !file.provider_attempts.is_empty() {
         let _ = write!(text, "\n\nasked of the payment provider\n{}", attempts(file));
@@ -91,7 +91,7 @@ pub fn file_text(file: &OrderFile) -> String {
 }
 
 /// One order as one JSON object.
-pub fn file_json(file: &OrderFile) -> Value {
+pub fn file_json(file: &OrderDetails) -> Value {
     let at = |time: Option<Timestamp>| time.map(|time| time.to_string());
     json!({
         "order_id": file.order.to_string(),
@@ -179,7 +179,7 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
-fn header(file: &OrderFile) -> String {
+fn header(file: &OrderDetails) -> String {
     let lease = file.lease.as_ref().filter(|lease| lease.until > file.now);
     let mut lines = vec![
         ("order", file.order.to_string()),
@@ -209,7 +209,7 @@ fn header(file: &OrderFile) -> String {
     lines.join("\n")
 }
 
-fn steps(file: &OrderFile) -> Table {
+fn steps(file: &OrderDetails) -> Table {
     let mut table = table(&["at", "step", "", "detail", "fence", "by", "round"]);
     for line in &file.steps {
         table.add_row([
@@ -225,7 +225,7 @@ fn steps(file: &OrderFile) -> Table {
     table
 }
 
-fn attempts(file: &OrderFile) -> Table {
+fn attempts(file: &OrderDetails) -> Table {
     let mut table = table(&[
         "",
         "state",
@@ -253,7 +253,7 @@ fn attempts(file: &OrderFile) -> Table {
     table
 }
 
-fn payment(file: &OrderFile) -> Table {
+fn payment(file: &OrderDetails) -> Table {
     let mut table = table(&["", "amount", "at", "provider's id"]);
     if let Some(payment) = &file.payment {
         table.add_row([
@@ -274,7 +274,7 @@ fn payment(file: &OrderFile) -> Table {
     table
 }
 
-fn assignments(file: &OrderFile) -> Table {
+fn assignments(file: &OrderDetails) -> Table {
     let mut table = table(&["driver", "from", "until", "because"]);
     for assignment in &file.assignments {
         table.add_row([
@@ -287,7 +287,7 @@ fn assignments(file: &OrderFile) -> Table {
     table
 }
 
-fn events(file: &OrderFile) -> Table {
+fn events(file: &OrderDetails) -> Table {
     let mut table = table(&["event", "type", "received"]);
     for event in &file.events {
         table.add_row([event.event.clone(), event.kind.clone(), time(event.received_at)]);

@@ -9,7 +9,7 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn call(breaker: &mut Breaker, outcome: Outcome, now: Duration) {
+fn call(breaker: &mut Breaker, outcome: CallOutcome, now: Duration) {
     let permit = breaker.admit(now).expect("the breaker lets the call through");
     breaker.record(permit, outcome, now, MID);
 }
@@ -17,7 +17,7 @@ fn call(breaker: &mut Breaker, outcome: Outcome, now: Duration) {
 fn opened_at(now: Duration) -> Breaker {
     let mut breaker = Breaker::new(Policy::default());
     for _ in 0..7 {
-        call(&mut breaker, Outcome::Failure, now);
+        call(&mut breaker, CallOutcome::Failure, now);
     }
     assert_eq!(breaker.state(), State::Open);
     breaker
@@ -27,10 +27,10 @@ fn opened_at(now: Duration) -> Breaker {
 fn seven_failures_in_a_row_open_it_and_six_do_not() {
     let mut breaker = Breaker::new(Policy::default());
     for _ in 0..6 {
-        call(&mut breaker, Outcome::Failure, ms(0));
+        call(&mut breaker, CallOutcome::Failure, ms(0));
     }
     assert_eq!(breaker.state(), State::Closed);
-    call(&mut breaker, Outcome::Failure, ms(0));
+    call(&mut breaker, CallOutcome::Failure, ms(0));
     assert_eq!(breaker.state(), State::Open);
     assert_eq!(breaker.admit(ms(400)), Err(Open { retry_after: ms(600) }));
 }
@@ -43,9 +43,9 @@ fn a_success_ends_the_run_of_failures() {
     });
     for _ in 0..50 {
         for _ in 0..6 {
-            call(&mut breaker, Outcome::Failure, ms(0));
+            call(&mut breaker, CallOutcome::Failure, ms(0));
         }
-        call(&mut breaker, Outcome::Success, ms(0));
+        call(&mut breaker, CallOutcome::Success, ms(0));
     }
     assert_eq!(breaker.state(), State::Closed);
 }
@@ -54,24 +54,28 @@ fn a_success_ends_the_run_of_failures() {
 fn half_of_twenty_calls_failing_opens_it_and_half_of_nineteen_does_not() {
     let mut breaker = Breaker::new(Policy::default());
     for n in 0..19 {
-        let outcome = if n % 2 == 0 { Outcome::Failure } else { Outcome::Success };
+        let outcome = if n % 2 == 0 {
+            CallOutcome::Failure
+        } else {
+            CallOutcome::Success
+        };
         call(&mut breaker, outcome, ms(0));
     }
     assert_eq!(breaker.state(), State::Closed);
-    call(&mut breaker, Outcome::Success, ms(0));
+    call(&mut breaker, CallOutcome::Success, ms(0));
     assert_eq!(breaker.state(), State::Open);
 }
 
 #[test]
-fn failures_older_than_the_window_are_forgotten() {
+fn failures_older_than_the_window_do_not_count() {
     let mut breaker = Breaker::new(Policy {
         consecutive_failures: 1000,
         ..Policy::default()
     });
     for _ in 0..19 {
-        call(&mut breaker, Outcome::Failure, ms(0));
+        call(&mut breaker, CallOutcome::Failure, ms(0));
     }
-    call(&mut breaker, Outcome::Success, ms(10_000));
+    call(&mut breaker, CallOutcome::Success, ms(10_000));
     assert_eq!(breaker.state(), State::Closed);
 }
 
@@ -79,13 +83,13 @@ fn failures_older_than_the_window_are_forgotten() {
 fn neutral_calls_count_neither_way() {
     let mut breaker = Breaker::new(Policy::default());
     for _ in 0..6 {
-        call(&mut breaker, Outcome::Failure, ms(0));
+        call(&mut breaker, CallOutcome::Failure, ms(0));
     }
     for _ in 0..100 {
-        call(&mut breaker, Outcome::Neutral, ms(0));
+        call(&mut breaker, CallOutcome::Neutral, ms(0));
     }
     assert_eq!(breaker.state(), State::Closed);
-    call(&mut breaker, Outcome::Failure, ms(0));
+    call(&mut breaker, CallOutcome::Failure, ms(0));
     assert_eq!(breaker.state(), State::Open);
 }
 
@@ -96,7 +100,7 @@ fn when_the_open_time_is_over_one_probe_goes_and_no_second() {
     let probe = breaker.admit(ms(1000)).unwrap();
     assert_eq!(breaker.state(), State::HalfOpen);
     assert_eq!(breaker.admit(ms(1000)), Err(Open { retry_after: ms(1000) }));
-    breaker.record(probe, Outcome::Success, ms(1100), MID);
+    breaker.record(probe, CallOutcome::Success, ms(1100), MID);
     assert_eq!(breaker.state(), State::Closed);
 }
 
@@ -105,7 +109,7 @@ fn a_failed_probe_opens_it_for_twice_as_long_up_to_the_cap() {
     let mut breaker = opened_at(ms(0));
     let mut now = ms(1000);
     for expected_s in [2, 4, 8, 15, 15] {
-        call(&mut breaker, Outcome::Failure, now);
+        call(&mut breaker, CallOutcome::Failure, now);
         assert_eq!(breaker.retry_after(now), Some(Duration::from_secs(expected_s)));
         now += Duration::from_secs(expected_s);
     }
@@ -115,11 +119,11 @@ fn a_failed_probe_opens_it_for_twice_as_long_up_to_the_cap() {
 #[test]
 fn after_it_closed_the_next_opening_is_short_again() {
     let mut breaker = opened_at(ms(0));
-    call(&mut breaker, Outcome::Failure, ms(1000));
-    call(&mut breaker, Outcome::Success, ms(3000));
+    call(&mut breaker, CallOutcome::Failure, ms(1000));
+    call(&mut breaker, CallOutcome::Success, ms(3000));
     assert_eq!(breaker.state(), State::Closed);
     for _ in 0..7 {
-        call(&mut breaker, Outcome::Failure, ms(3000));
+        call(&mut breaker, CallOutcome::Failure, ms(3000));
     }
     assert_eq!(breaker.retry_after(ms(3000)), Some(ms(1000)));
 }
@@ -128,7 +132,7 @@ fn after_it_closed_the_next_opening_is_short_again() {
 fn a_cancelled_probe_frees_the_slot_for_the_next() {
     let mut breaker = opened_at(ms(0));
     let probe = breaker.admit(ms(1000)).unwrap();
-    breaker.record(probe, Outcome::Neutral, ms(1500), MID);
+    breaker.record(probe, CallOutcome::Neutral, ms(1500), MID);
     assert_eq!(breaker.state(), State::HalfOpen);
     assert!(breaker.admit(ms(1500)).is_ok());
 }
@@ -138,18 +142,18 @@ fn a_late_result_from_before_the_opening_changes_nothing() {
     let mut breaker = Breaker::new(Policy::default());
     let late: Vec<Permit> = (0..3).map(|_| breaker.admit(ms(0)).unwrap()).collect();
     for _ in 0..7 {
-        call(&mut breaker, Outcome::Failure, ms(0));
+        call(&mut breaker, CallOutcome::Failure, ms(0));
     }
     let probe = breaker.admit(ms(1000)).unwrap();
     for (permit, outcome) in late
         .into_iter()
-        .zip([Outcome::Success, Outcome::Failure, Outcome::Neutral])
+        .zip([CallOutcome::Success, CallOutcome::Failure, CallOutcome::Neutral])
     {
         breaker.record(permit, outcome, ms(1000), MID);
         assert_eq!(breaker.state(), State::HalfOpen);
         assert!(breaker.admit(ms(1000)).is_err(), "the probe slot is still taken");
     }
-    breaker.record(probe, Outcome::Success, ms(1000), MID);
+    breaker.record(probe, CallOutcome::Success, ms(1000), MID);
     assert_eq!(breaker.state(), State::Closed);
 }
 
@@ -161,7 +165,7 @@ fn jitter_is_one_half_around_and_never_above_the_cap() {
             ..Policy::default()
         });
         let permit = breaker.admit(ms(0)).unwrap();
-        breaker.record(permit, Outcome::Failure, ms(0), unit);
+        breaker.record(permit, CallOutcome::Failure, ms(0), unit);
         assert_eq!(breaker.retry_after(ms(0)), Some(expected), "{unit}");
     }
     let capped = Policy {
@@ -171,7 +175,7 @@ fn jitter_is_one_half_around_and_never_above_the_cap() {
     };
     let mut breaker = Breaker::new(capped);
     let permit = breaker.admit(ms(0)).unwrap();
-    breaker.record(permit, Outcome::Failure, ms(0), 1.0);
+    breaker.record(permit, CallOutcome::Failure, ms(0), 1.0);
     assert_eq!(breaker.retry_after(ms(0)), Some(ms(1200)));
 }
 
@@ -181,9 +185,9 @@ fn a_clock_read_before_another_threads_does_not_turn_time_back() {
         consecutive_failures: 1000,
         ..Policy::default()
     });
-    call(&mut breaker, Outcome::Success, ms(20_000));
+    call(&mut breaker, CallOutcome::Success, ms(20_000));
     for _ in 0..19 {
-        call(&mut breaker, Outcome::Failure, ms(19_000));
+        call(&mut breaker, CallOutcome::Failure, ms(19_000));
     }
     assert_eq!(breaker.state(), State::Open);
 }
@@ -212,11 +216,11 @@ impl Model {
         };
     }
 
-    fn record(&mut self, call: usize, outcome: Outcome, now: Duration, jitter: f64) {
+    fn record(&mut self, call: usize, outcome: CallOutcome, now: Duration, jitter: f64) {
         if self.probe == Some(call) {
             let (_, length) = self.open.unwrap();
             match outcome {
-                Outcome::Success => {
+                CallOutcome::Success => {
                     *self = Model {
                         history: vec![],
                         open: None,
@@ -224,16 +228,16 @@ impl Model {
                         valid: vec![],
                     }
                 }
-                Outcome::Failure => self.trip(length * 2, now, jitter),
-                Outcome::Neutral => self.probe = None,
+                CallOutcome::Failure => self.trip(length * 2, now, jitter),
+                CallOutcome::Neutral => self.probe = None,
             }
             return;
         }
-        if !self.valid.contains(&call) || outcome == Outcome::Neutral {
+        if !self.valid.contains(&call) || outcome == CallOutcome::Neutral {
             return;
         }
         let second = now.as_secs();
-        self.history.push((second, outcome == Outcome::Failure));
+        self.history.push((second, outcome == CallOutcome::Failure));
         let recent = self.history.iter().filter(|(at, _)| at + 10 > second);
         let (failed, passed): (Vec<&(u64, bool)>, Vec<_>) = recent.partition(|(_, failed)| *failed);
         let share_is_bad = failed.len() + passed.len() >= 20 && failed.len() >= passed.len();
@@ -248,11 +252,12 @@ impl Model {
 enum Act {
     Wait(u64),
     Call,
-    Finish(usize, Outcome, f64),
+    Finish(usize, CallOutcome, f64),
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let outcome = prop_oneof![5 => Just(Outcome::Failure), 4 => Just(Outcome::Success), 1 => Just(Outcome::Neutral)];
+    let outcome =
+        prop_oneof![5 => Just(CallOutcome::Failure), 4 => Just(CallOutcome::Success), 1 => Just(CallOutcome::Neutral)];
     prop_oneof![
         1 => (0_u64..2_500).prop_map(Act::Wait),
         6 => Just(Act::Call),

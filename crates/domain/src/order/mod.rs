@@ -1,4 +1,4 @@
-//! An order: what was asked, where it stands, and the rulebook that says what may happen next.
+//! An order: what was requested, its state, and the rulebook of what may happen next.
 
 mod request;
 mod rulebook;
@@ -15,9 +15,9 @@ use crate::position::Position;
 /// An order as it stands at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
-    /// Which.
+    /// Its id.
     pub id: OrderId,
-    /// Whose.
+    /// The customer.
     pub user: UserId,
     /// What it costs.
     pub amount: Money,
@@ -25,9 +25,9 @@ pub struct Order {
     pub pickup: Position,
     /// Where it ends, if that was given.
     pub drop_off: Option<Position>,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
-    /// Why it is or was undone; set from the moment that this is decided.
+    /// Why it is compensated; set from the moment that this is decided.
     pub failure_reason: Option<FailureReason>,
     /// When it was accepted.
     pub created_at: Timestamp,
@@ -35,7 +35,7 @@ pub struct Order {
     pub updated_at: Timestamp,
     /// What the provider confirmed; absent until it did.
     pub payment: Option<Payment>,
-    /// Who serves or served it.
+    /// The driver who serves or served it.
     pub assignment: Option<Assignment>,
 }
 
@@ -46,7 +46,7 @@ pub struct Payment {
     pub charged_at: Timestamp,
     /// The provider's id of the charge.
     pub provider_charge_id: String,
-    /// What was given back.
+    /// The refund, once there is one.
     pub refund: Option<Refund>,
 }
 
@@ -59,7 +59,7 @@ pub struct Refund {
     pub refunded_at: Timestamp,
 }
 
-/// Which driver serves an order.
+/// The driver of an order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assignment {
     /// The driver.
@@ -79,16 +79,16 @@ pub struct Release {
     pub reason: ReleaseReason,
 }
 
-/// Why a driver was set free.
+/// Why an assignment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReleaseReason {
     /// The service was rendered.
     Completed,
     /// The order was cancelled.
     Cancelled,
-    /// The driver does not serve it; the order looks for another.
+    /// The driver does not serve it; the order searches for another.
     Declined,
-    /// Nothing was heard of the driver for too long; the order looks for another.
+    /// The driver was not seen for too long; the order searches for another.
     Silent,
 }
 

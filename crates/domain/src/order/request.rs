@@ -1,4 +1,4 @@
-//! What a customer asks for, and the hash that tells the same request from another under the same key.
+//! What a customer asks for, and the hash that distinguishes the same request from another under the same key.
 
 use sha2::{Digest as _, Sha256};
 

@@ -5,29 +5,29 @@
 //! started -> charging -> charged -> succeeded          terminal: succeeded, failed, refunded
 //!    |          | \         \-> refunding -> refunded  succeeded -> refunding only by a cancellation
 //!    |          |  \-> unknown: stays charging, the same key is sent again
-//!    \-> failed \-> failed (declined)                  succeeded -> charged when its driver is lost
+//!    \-> failed \-> failed (declined)                  succeeded -> charged when its driver is unassigned
 //! ```
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// Where an order stands.
+/// The state of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// Accepted; the provider was not asked.
     Started,
-    /// The charge may have been sent; its outcome is not known.
+    /// The charge may have been sent; its outcome is unknown.
     Charging,
     /// Paid; no driver yet.
     Charged,
-    /// To be paid back; the provider has not confirmed it yet.
+    /// To be refunded; the provider has not confirmed it yet.
     Refunding,
     /// Paid and assigned.
     Succeeded,
     /// Never charged.
     Failed,
-    /// Charged and paid back in full.
+    /// Charged and refunded in full.
     Refunded,
 }
 
@@ -42,7 +42,7 @@ pub enum Step {
     Assign,
     /// Send the refund, or send it again under the same key. It does not get to refuse.
     Refund,
-    /// Act on a cancellation that arrived while the saga ran.
+    /// Act on a cancellation that was requested while the saga ran.
     HonourCancellation,
 }
 
@@ -51,7 +51,7 @@ pub enum Step {
 pub enum Event {
     /// The intent to charge is recorded.
     ChargeIntended,
-    /// The charge was sent and its outcome is not known. Doubt stays doubt: never a failure.
+    /// The charge was sent and its outcome is unknown: never a failure.
     ChargeUnknown,
     /// The provider confirmed the charge.
     Charged,
@@ -61,17 +61,17 @@ pub enum Event {
     DriverAssigned,
     /// No driver was found within the window.
     NoDriver,
-    /// The driver declined or fell silent: the order is paid, and looks for another.
-    DriverLost,
+    /// The driver declined, or was not seen any more: the order is paid, and searches for another.
+    DriverUnassigned,
     /// The order is cancelled.
     Cancelled,
-    /// The refund was sent and its outcome is not known.
+    /// The refund was sent and its outcome is unknown.
     RefundUnknown,
     /// The provider confirmed the refund.
     Refunded,
 }
 
-/// Why an order is undone.
+/// Why an order is compensated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureReason {
     /// The payment was declined.
@@ -86,9 +86,9 @@ pub enum FailureReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{event:?} cannot happen to an order that is {state}")]
 pub struct IllegalTransition {
-    /// Where the order stands.
+    /// The order's state.
     pub state: State,
-    /// What was said to have happened.
+    /// The event that was applied.
     pub event: Event,
 }
 
@@ -119,14 +119,14 @@ impl State {
             (State::Charged | State::Succeeded, Event::Cancelled) => Ok(State::Refunding),
             (State::Charged, Event::NoDriver) => Ok(State::Refunding),
             // Never back to charging: what is paid is not charged again.
-            (State::Succeeded, Event::DriverLost) => Ok(State::Charged),
+            (State::Succeeded, Event::DriverUnassigned) => Ok(State::Charged),
             (State::Refunding, Event::RefundUnknown) => Ok(State::Refunding),
             (State::Refunding, Event::Refunded) => Ok(State::Refunded),
             (state, event) => Err(IllegalTransition { state, event }),
         }
     }
 
-    /// What is to be done now; `None` when the order is settled. `cancel_requested`: somebody asked to cancel it.
+    /// The step to run now; `None` when the order is settled. `cancel_requested`: a cancellation was requested.
     pub fn pending_step(self, cancel_requested: bool) -> Option<Step> {
         match self {
             State::Started | State::Charged if cancel_requested => Some(Step::HonourCancellation),
@@ -138,7 +138,7 @@ impl State {
         }
     }
 
-    /// Whether the saga is at rest here.
+    /// Whether the order is settled in this state.
     pub fn is_terminal(self) -> bool {
         self.pending_step(false).is_none()
     }
@@ -164,7 +164,7 @@ impl fmt::Display for State {
 }
 
 impl Event {
-    /// Why the order is undone by this event; `None` when it is not.
+    /// Why this event compensates the order; `None` when it does not.
     pub fn failure_reason(self) -> Option<FailureReason> {
         match self {
             Event::Declined => Some(FailureReason::PaymentDeclined),
@@ -174,7 +174,7 @@ impl Event {
             | Event::ChargeUnknown
             | Event::Charged
             | Event::DriverAssigned
-            | Event::DriverLost
+            | Event::DriverUnassigned
             | Event::RefundUnknown
             | Event::Refunded => None,
         }
@@ -210,7 +210,7 @@ mod tests {
         Event::Declined,
         Event::DriverAssigned,
         Event::NoDriver,
-        Event::DriverLost,
+        Event::DriverUnassigned,
         Event::Cancelled,
         Event::RefundUnknown,
         Event::Refunded,
@@ -234,10 +234,10 @@ mod tests {
     }
 
     #[test]
-    fn doubt_about_a_charge_keeps_the_order_charging() {
+    fn an_unknown_outcome_of_a_charge_keeps_the_order_charging() {
         assert_eq!(State::Charging.next(Event::ChargeUnknown), Ok(State::Charging));
         assert_eq!(State::Charging.pending_step(false), Some(Step::Charge));
-        // Not even a cancellation ends the doubt: the charge may be on its way.
+        // Not even a cancellation moves it on: the charge may be in flight.
         assert!(State::Charging.next(Event::Cancelled).is_err());
         assert_eq!(State::Charging.pending_step(true), Some(Step::Charge));
     }
@@ -267,23 +267,23 @@ mod tests {
     }
 
     #[test]
-    fn cancellation_has_a_way_out_of_every_state_but_those_that_are_undone() {
+    fn cancellation_has_a_way_out_of_every_state_but_the_compensated_ones() {
         assert_eq!(State::Started.next(Event::Cancelled), Ok(State::Failed));
         assert_eq!(State::Charged.next(Event::Cancelled), Ok(State::Refunding));
         assert_eq!(State::Succeeded.next(Event::Cancelled), Ok(State::Refunding));
         assert_eq!(State::Charged.pending_step(true), Some(Step::HonourCancellation));
-        for undone in [State::Failed, State::Refunded, State::Refunding] {
-            assert!(undone.next(Event::Cancelled).is_err(), "{undone}");
+        for compensated in [State::Failed, State::Refunded, State::Refunding] {
+            assert!(compensated.next(Event::Cancelled).is_err(), "{compensated}");
         }
     }
 
     #[test]
-    fn an_order_that_loses_its_driver_looks_for_another_and_is_not_charged_again() {
+    fn an_order_whose_driver_is_unassigned_searches_for_another_and_is_not_charged_again() {
         let order = after(&[
             Event::ChargeIntended,
             Event::Charged,
             Event::DriverAssigned,
-            Event::DriverLost,
+            Event::DriverUnassigned,
         ]);
         assert_eq!(order.pending_step(false), Some(Step::Assign));
         for state in [State::Charged, State::Succeeded, State::Refunding, State::Refunded] {
@@ -298,23 +298,27 @@ mod tests {
     }
 
     #[test]
-    fn undone_orders_are_final_and_say_why() {
+    fn compensated_orders_are_final_and_have_a_reason() {
         for state in [State::Failed, State::Refunded] {
             assert!(state.is_terminal());
             assert!(EVENTS.iter().all(|event| state.next(*event).is_err()));
         }
-        // Every event that leads to an undone order carries the reason, and no other does.
+        // Every event that begins a compensation carries the reason, and no other does.
         for state in State::ALL {
             for event in EVENTS {
                 let Ok(next) = state.next(event) else { continue };
-                let begins_undoing = matches!(next, State::Failed | State::Refunding) && next != state;
-                assert_eq!(event.failure_reason().is_some(), begins_undoing, "{state} {event:?}");
+                let begins_compensation = matches!(next, State::Failed | State::Refunding) && next != state;
+                assert_eq!(
+                    event.failure_reason().is_some(),
+                    begins_compensation,
+                    "{state} {event:?}"
+                );
             }
         }
     }
 
     #[test]
-    fn every_state_can_still_come_to_rest() {
+    fn every_state_can_still_be_settled() {
         for state in State::ALL {
             let mut reached = vec![state];
             let mut next = 0;

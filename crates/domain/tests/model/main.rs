@@ -1,7 +1,7 @@
 //! The model: every way in which one order can go, found by trying all of them.
 //!
 //! The rulebook that is explored is the service's own (`State::next`, `State::pending_step`); around it are a provider
-//! that breaks down and forgets, a network that loses, delays and doubles, and workers that crash or sleep past their
+//! that breaks down and whose keys expire, a network that loses, delays and doubles, and workers that crash or sleep past their
 //! lease at any moment. A broken promise is shown with the shortest way to it. What is in it, what is not, and what it
 //! takes for granted: `docs/adr/0010-a-model-of-our-own.md`. `-- --nocapture` shows the numbers and the ways.
 
@@ -36,7 +36,7 @@ static AS_BUILT: LazyLock<Found> = LazyLock::new(|| {
     let began = Instant::now();
     let found = search(None).unwrap_or_else(|counterexample| panic!("{counterexample}"));
     println!(
-        "model: {} states, depth {}, 0 violations ({} at rest, {} wait for a person; {:.1} s)",
+        "model: {} states, depth {}, 0 violations ({} settled, {} wait for an operator; {:.1} s)",
         found.states,
         found.depth,
         found.at_rest,
@@ -61,7 +61,7 @@ fn the_model_takes_every_transition_of_the_rulebook_and_no_other() {
         Event::Declined,
         Event::DriverAssigned,
         Event::NoDriver,
-        Event::DriverLost,
+        Event::DriverUnassigned,
         Event::Cancelled,
         Event::RefundUnknown,
         Event::Refunded,

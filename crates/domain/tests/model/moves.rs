@@ -18,13 +18,13 @@ pub enum Move {
     Worker(usize, Deed),
     /// The provider gets the request of a worker that waits; what it answers, if that comes through.
     Handled(usize, Request, Option<Answer>),
-    /// The provider gets a request that nobody waits for.
+    /// The provider gets a request that no worker waits for.
     HandledLate(Request, Outcome),
     /// The provider breaks down over the request of a worker, after the money moved or before.
     Breaks(usize, Outcome),
     /// A worker's request does not arrive.
     RequestLost(usize, Request),
-    /// A request that nobody waits for never arrives.
+    /// A request that no worker waits for never arrives.
     LateLost(Request),
     /// An answer to a worker does not arrive.
     AnswerLost(usize, Request),
@@ -38,9 +38,9 @@ pub enum Move {
     DriverIsLost,
     /// Half a day goes by, and the key is old.
     KeyGrowsOld,
-    /// Another half goes by, and the provider forgets the key.
-    KeyIsForgotten,
-    /// A person has looked into the provider's books, and says how the charge came out.
+    /// Another half goes by, and the provider's key expires.
+    KeyExpires,
+    /// An operator has checked the provider's list, and asserts the outcome of the charge.
     PersonDecides(Event),
 }
 
@@ -73,11 +73,11 @@ pub enum Outcome {
 /// Why something happens; what "can still finish" may build on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Somebody does their work: the service, the provider, the network.
+    /// Progress: the service, the provider, the network.
     Work,
     /// Days go by, and a person looks.
     Patience,
-    /// Something goes wrong, or somebody outside wants something else.
+    /// Something goes wrong, or someone outside wants something else.
     Fault,
 }
 
@@ -98,7 +98,7 @@ impl Next {
         outside(world, flaw, self);
     }
 
-    /// Somebody does their work.
+    /// Progress.
     pub fn work(&mut self, what: Move, world: World) {
         self.moves.push((Kind::Work, what, world));
     }
@@ -142,7 +142,7 @@ impl fmt::Display for Move {
             Move::DriverCompletes => write!(f, "the driver completes the service"),
             Move::DriverIsLost => write!(f, "the driver is lost"),
             Move::KeyGrowsOld => write!(f, "half a day goes by"),
-            Move::KeyIsForgotten => write!(f, "the provider forgets the key"),
+            Move::KeyExpires => write!(f, "the provider's key expires"),
             Move::PersonDecides(event) => write!(f, "a person looks it up at the provider: {event:?}"),
         }
     }

@@ -1,4 +1,4 @@
-//! What the service has no say in: the provider, the network, the customer, the driver, time, and a person at a desk.
+//! What the service does not control: the provider, the network, the customer, the driver, time, and the operator.
 
 use waybill_domain::order::{Event, State};
 
@@ -13,10 +13,10 @@ pub fn outside(world: &World, flaw: Option<Flaw>, next: &mut Next) {
         match worker.task {
             Task::Waiting(request, Wire::Asked) => {
                 arrive(world, who, request, flaw, next);
-                next.fault(Move::RequestLost(who, request), heard(world, who, Wire::Silent));
+                next.fault(Move::RequestLost(who, request), received(world, who, Wire::Silent));
             }
             Task::Waiting(request, Wire::Answered(_)) => {
-                next.fault(Move::AnswerLost(who, request), heard(world, who, Wire::Silent));
+                next.fault(Move::AnswerLost(who, request), received(world, who, Wire::Silent));
             }
             _ => {}
         }
@@ -65,7 +65,7 @@ fn arrive(world: &World, who: usize, request: Request, flaw: Option<Flaw>, next:
         let wire = answer.map_or(Wire::Silent, Wire::Answered);
         let world = World {
             provider,
-            ..heard(world, who, wire)
+            ..received(world, who, wire)
         };
         next.work(Move::Handled(who, request, answer), world);
     };
@@ -104,13 +104,13 @@ fn break_down(world: &World, who: usize, flaw: Option<Flaw>, next: &mut Next) {
                 charge: Record::Broke,
                 ..after
             },
-            ..heard(world, who, Wire::Silent)
+            ..received(world, who, Wire::Silent)
         };
         next.fault(Move::Breaks(who, outcome), world);
     }
 }
 
-/// Requests that nobody waits for: their answers go nowhere, what they do counts.
+/// Requests that no worker waits for: their answers go nowhere, what they do counts.
 fn arrive_late(world: &World, flaw: Option<Flaw>, next: &mut Next) {
     if world.late.charges > 0 {
         let mut without = *world;
@@ -175,7 +175,7 @@ fn customer_and_driver(world: &World, flaw: Option<Flaw>, next: &mut Next) {
             if flaw == Some(Flaw::LostDriverChargedAgain) {
                 after.row.state = State::Charging;
             } else {
-                happen(&mut after, row.state, Event::DriverLost);
+                happen(&mut after, row.state, Event::DriverUnassigned);
             }
             next.fault(Move::DriverIsLost, after);
         }
@@ -190,7 +190,7 @@ fn customer_and_driver(world: &World, flaw: Option<Flaw>, next: &mut Next) {
 }
 
 /// Half days. What was on its way half a day ago has arrived or is lost, so no charge is on its way any more when the
-/// provider forgets its key.
+/// provider's key expires.
 fn time(world: &World, next: &mut Next) {
     let mut after = *world;
     match world.provider.key {
@@ -199,15 +199,15 @@ fn time(world: &World, next: &mut Next) {
             next.patience(Move::KeyGrowsOld, after);
         }
         KeyAge::Old if world.in_flight(Request::Charge) == 0 => {
-            after.provider.key = KeyAge::Forgotten;
+            after.provider.key = KeyAge::Expired;
             after.provider.charge = Record::Unseen;
-            next.patience(Move::KeyIsForgotten, after);
+            next.patience(Move::KeyExpires, after);
         }
         _ => {}
     }
 }
 
-/// A person says what became of a charge, as the provider's books have it. The key must be old, or a worker that slept
+/// An operator asserts what became of a charge, as the provider's list has it. The key must be old, or a worker that slept
 /// could still wake and send it; and what was sent before must have arrived.
 fn person(world: &World, flaw: Option<Flaw>, next: &mut Next) {
     let is_over = world.provider.key != KeyAge::Fresh || flaw == Some(Flaw::PersonDecidesEarly);
@@ -225,7 +225,7 @@ fn person(world: &World, flaw: Option<Flaw>, next: &mut Next) {
 }
 
 /// The world in which this worker's request is that far.
-fn heard(world: &World, who: usize, wire: Wire) -> World {
+fn received(world: &World, who: usize, wire: Wire) -> World {
     let mut after = *world;
     if let Task::Waiting(_, was) = &mut after.workers[who].task {
         *was = wire;

@@ -15,7 +15,7 @@ pub enum Promise {
     RefundedOnce,
     /// A failed order was not charged, and whatever is still on its way will not charge it.
     FailedIsFree,
-    /// A refunded order is paid back, in the books and at the provider.
+    /// A refunded order is refunded, in the ledger and at the provider.
     RefundedIsPaidBack,
     /// No order has a driver, or had its service, and its money back.
     ServedOrRefunded,
@@ -23,11 +23,11 @@ pub enum Promise {
     CancelWins,
     /// What is paid is not to be charged again.
     PaidIsNotChargedAgain,
-    /// A charged order is paid, in the books and at the provider; a succeeded one has a driver too.
+    /// A charged order is paid, in the ledger and at the provider; a succeeded one has a driver too.
     ChargedIsPaid,
     /// The rulebook has a place for all that happens.
     RulebookKnowsIt,
-    /// When nothing more goes wrong the order comes to rest, without a person unless the provider cannot tell either.
+    /// When nothing more goes wrong the order is settled, without an operator unless the provider does not know either.
     CanFinish,
 }
 
@@ -67,7 +67,7 @@ fn by_state(world: &World) -> (Promise, bool) {
     }
 }
 
-/// The one place where an order waits for a person: the provider's books have no charge, and its key tells nothing or
+/// The one place where an order waits for an operator: the provider's list has no charge, and its key gives no answer or
 /// may not be sent any more.
 pub fn needs_a_person(world: &World) -> bool {
     let provider = &world.provider;
@@ -87,7 +87,7 @@ impl fmt::Display for Promise {
             Promise::PaidIsNotChargedAgain => "a paid order is not charged again",
             Promise::ChargedIsPaid => "a charged order is paid, and a succeeded one has a driver too",
             Promise::RulebookKnowsIt => "the rulebook has a place for all that happens",
-            Promise::CanFinish => "an order can always come to rest",
+            Promise::CanFinish => "an order can always be settled",
         })
     }
 }

@@ -18,7 +18,7 @@ pub struct Found {
     pub states: usize,
     /// The longest of the shortest ways to a world.
     pub depth: usize,
-    /// How many of them are at rest.
+    /// How many of them are settled.
     pub at_rest: usize,
     /// From how many of them only a person leads on.
     pub need_a_person: usize,

@@ -24,7 +24,7 @@ pub fn steps(world: &World, who: usize, flaw: Option<Flaw>, next: &mut Next) {
             hand.crash();
             hand.give_up(request, wire);
             if let Wire::Answered(answer) = wire {
-                hand.hear(request, answer);
+                hand.receive(request, answer);
             } else {
                 hand.send_again(request, wire);
             }
@@ -55,7 +55,7 @@ pub fn happen(world: &mut World, seen: State, event: Event) -> bool {
         | Event::ChargeUnknown
         | Event::Declined
         | Event::NoDriver
-        | Event::DriverLost
+        | Event::DriverUnassigned
         | Event::Cancelled
         | Event::RefundUnknown => {}
     }
@@ -138,7 +138,7 @@ impl Hand<'_> {
                 self.keep_lease();
                 self.commit(Event::NoDriver);
             }
-            // `steps::refund` has nothing to give back where no payment is in the books.
+            // `steps::refund` has nothing to refund where no payment is in the ledger.
             Step::Refund if !self.world.row.paid => {}
             Step::Refund => self.send(Request::Refund),
             Step::HonourCancellation => self.commit(Event::Cancelled),
@@ -175,8 +175,8 @@ impl Hand<'_> {
         }
     }
 
-    /// The call's time is over, before an answer or in the moment before it is heard. Doubt is written down, and the
-    /// order put off.
+    /// The call's time is over, before an answer or in the moment before it is received. The unknown outcome is recorded, and the
+    /// order deferred.
     fn give_up(&mut self, request: Request, wire: Wire) {
         let mut before = *self.world;
         before.workers[self.who].task = Task::Working;
@@ -204,13 +204,13 @@ impl Hand<'_> {
         self.push(Deed::GivesUpWaiting(request), world);
     }
 
-    fn hear(&mut self, request: Request, answer: Answer) {
+    fn receive(&mut self, request: Request, answer: Answer) {
         let event = match (request, answer) {
             (Request::Charge | Request::LookUp, Answer::Done) => Event::Charged,
             (Request::Charge, Answer::Declined) => Event::Declined,
             (Request::Refund, Answer::Done) => Event::Refunded,
             (Request::LookUp, Answer::NotFound) if self.has(Flaw::NotFoundMeansFailed) => Event::Declined,
-            // The charge may be on its way still: nothing follows, and the order is put off.
+            // The charge may be on its way still: nothing follows, and the order is deferred.
             _ => return,
         };
         self.commit(event);
@@ -224,7 +224,7 @@ impl Hand<'_> {
         }
     }
 
-    /// `Store::assign`: as any commit, but refused when somebody asked to cancel.
+    /// `Store::assign`: as any commit, but refused when a cancellation was requested.
     fn assign(&mut self) {
         let is_refused = self.world.row.cancel_requested && is_ours(self.world, self.worker());
         if is_refused && !self.has(Flaw::AssignmentIgnoresCancel) {
@@ -234,7 +234,7 @@ impl Hand<'_> {
         }
     }
 
-    /// `Store::renew`: tells of a cancellation too.
+    /// `Store::renew`: reads a cancellation too.
     fn keep_lease(&mut self) {
         let worker = self.worker();
         if !worker.holds {

@@ -32,15 +32,15 @@ pub struct World {
 pub struct Row {
     /// The status.
     pub state: State,
-    /// Somebody asked to cancel it, and was told that it will be done.
+    /// A cancellation was requested and acknowledged.
     pub cancel_requested: bool,
-    /// The charge is in the books.
+    /// The charge is in the ledger.
     pub paid: bool,
-    /// The refund is in the books.
+    /// The refund is in the ledger.
     pub refunded: bool,
     /// The driver of the order.
     pub driver: Driver,
-    /// Nobody takes it up again; only in a world with a flaw.
+    /// No worker claims it again; only in a world with a flaw.
     pub given_up: bool,
 }
 
@@ -71,7 +71,7 @@ pub struct Provider {
 /// What a provider remembers of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record {
-    /// It never saw the key, or forgot it.
+    /// It never saw the key, or the key expired.
     Unseen,
     /// Charged; said again whenever the key comes again.
     Charged,
@@ -88,11 +88,11 @@ pub enum KeyAge {
     Fresh,
     /// Older than `KEY_AGE_MAX` of the service: not sent any more, though the provider still knows it.
     Old,
-    /// The provider has forgotten it: a request under it would be a new one.
-    Forgotten,
+    /// It has expired at the provider: a request under it would be a new one.
+    Expired,
 }
 
-/// Requests on their way that nobody waits for. How many of each kind.
+/// Requests on their way that no worker waits for. How many of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InFlight {
     /// Charges.
@@ -120,7 +120,7 @@ pub struct Worker {
 pub enum Task {
     /// It has no order.
     Idle,
-    /// It has the order in hand.
+    /// It holds the order.
     Working,
     /// It has asked the provider.
     Waiting(Request, Wire),
@@ -133,11 +133,11 @@ pub enum Request {
     Charge,
     /// Give it back.
     Refund,
-    /// Is there a charge of this order in your books?
+    /// Is there a charge of this order in your list?
     LookUp,
 }
 
-/// How far a request is that somebody waits for.
+/// How far a request is that a worker waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
     /// On its way to the provider.
@@ -160,7 +160,7 @@ pub enum Answer {
 }
 
 impl World {
-    /// An order that was just accepted, and nobody works on it yet.
+    /// An order that was just accepted, and no worker has claimed it yet.
     pub const BEGINNING: World = World {
         row: Row {
             state: State::Started,
@@ -194,7 +194,7 @@ impl World {
         number
     }
 
-    /// The order is settled, nobody works on it, and nothing that moves money is on its way. Which states are settled
+    /// The order is settled, no worker holds it, and nothing that moves money is on its way. Which states are settled
     /// is said here and not asked of the rulebook: it could call an order settled that still owes a refund.
     pub fn is_at_rest(&self) -> bool {
         matches!(self.row.state, State::Succeeded | State::Failed | State::Refunded)

@@ -17,7 +17,7 @@ use waybill_proto::location::v1 as pb;
 use waybill_server::grpc;
 use waybill_server::grpc::fixes::Batch;
 use waybill_server::storage::keys::{Keys, ShardKeys};
-use waybill_server::storage::live::{Commands, Settings};
+use waybill_server::storage::live::{Commands, LiveSettings};
 
 use super::callgrind::counted_by_callgrind;
 
@@ -74,7 +74,7 @@ const WINDOW: TimeWindow = TimeWindow {
 };
 
 static COMMANDS: LazyLock<Commands> = LazyLock::new(|| {
-    Commands::new(Settings {
+    Commands::new(LiveSettings {
         ttl: Duration::from_secs(30),
         high_water: 1_000_000,
     })
@@ -142,13 +142,13 @@ fn wire(message: &impl prost::Message) -> BytesMut {
     buffer
 }
 
-/// The longest way in which an order goes: doubt about the charge, a lost driver, a cancellation, doubt about the refund.
+/// The longest way in which an order goes: an unknown charge, an unassigned driver, a cancellation, an unknown refund.
 const LIFE: [Event; 9] = [
     Event::ChargeIntended,
     Event::ChargeUnknown,
     Event::Charged,
     Event::DriverAssigned,
-    Event::DriverLost,
+    Event::DriverUnassigned,
     Event::DriverAssigned,
     Event::Cancelled,
     Event::RefundUnknown,
@@ -189,7 +189,7 @@ fn order() -> Order {
     }
 }
 
-/// From an order that came to rest to the bytes of its answer: what is stored, and what goes out.
+/// From a settled order to the bytes of its answer: what is stored, and what goes out.
 fn answer(order: &Order) -> BytesMut {
     wire(&Encoded(grpc::answer(order).body))
 }

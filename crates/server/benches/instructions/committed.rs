@@ -39,9 +39,9 @@ pub struct Maker {
     rustc: String,
     /// As rustc calls the machine. As above.
     target: String,
-    /// Whose `malloc` and `memcpy` are counted: told, where a count grew.
+    /// Whose `malloc` and `memcpy` are counted: shown where a count grew.
     libc: String,
-    /// Who counted, and which processor it shows to the program: told, where a count grew.
+    /// Who counted, and which processor it shows to the program: shown where a count grew.
     valgrind: String,
 }
 
@@ -151,7 +151,7 @@ impl Committed {
         if self.made_with != *maker {
             println!("count: the counts are of {:?}, and this is {maker:?}", self.made_with);
         }
-        println!("count: mend it, or say why it is right: scripts/count.sh --renew, and commit {PATH}");
+        println!("count: fix it, or explain why it is right: scripts/count.sh --renew, and commit {PATH}");
         ExitCode::FAILURE
     }
 }

@@ -1,4 +1,4 @@
-//! `waybill audit`: brings the witnesses together and has the storage ask its questions.
+//! `waybill audit`: gathers the evidence and has the storage make its checks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use super::{Stores, settings};
 use crate::config::{Config, Span};
-use crate::egress::payments::{Movement as ProviderMovement, PaymentClient, Why};
+use crate::egress::payments::{Cause, Movement as ProviderMovement, PaymentClient};
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
-use crate::storage::audit::{self, Finding, Movement, Witnesses};
+use crate::storage::audit::{self, Evidence, Finding, Movement};
 use crate::storage::history::HistoryStore;
 use crate::storage::keys::Keys;
 use crate::storage::live::LiveStore;
@@ -20,19 +20,19 @@ use crate::storage::live::LiveStore;
 const LIST_MAX: Duration = Duration::from_mins(10);
 /// Stream entries read at once.
 const PAGE: usize = 1_000;
-/// How long Redis may take for a page: nobody waits for an audit as for a call.
+/// How long Redis may take for a page: an audit is not in a hurry.
 const PAGE_MAX: Duration = Duration::from_secs(10);
 
-/// What an audit looks at beside the database.
+/// The evidence of an audit beside the database.
 #[derive(Debug, Default)]
 pub struct Sources {
     /// Ask the payment provider of the configuration.
     pub provider: bool,
     /// Read the stream of the configuration's Redis.
     pub stream: bool,
-    /// Orders that a client was told are settled: their ids, and the status that it was told.
+    /// Orders whose settled answer a client received: their ids, and the status in it.
     pub answered_orders: Option<Vec<(Uuid, String)>>,
-    /// Fixes that a client was told are stored.
+    /// Fixes whose acknowledgement a client received.
     pub acknowledged_fixes: Option<Vec<(String, Timestamp)>>,
 }
 
@@ -69,12 +69,12 @@ pub enum AuditError {
     /// The provider's settings cannot be used.
     #[error("[payments] {0}")]
     Settings(#[from] crate::egress::payments::SettingsError),
-    /// The provider's books cannot be read.
-    #[error("the payment provider's books cannot be read: {0}")]
-    Provider(#[from] Why),
+    /// The provider's list cannot be read.
+    #[error("the payment provider's list cannot be read: {0}")]
+    Provider(#[from] Cause),
 }
 
-/// Checks every promise that SQL can check.
+/// Checks every guarantee that SQL can check.
 pub async fn run_audit(config: &Config, sources: Sources) -> Result<Report, AuditError> {
     let mut patient = config.clone();
     patient.redis.command_timeout = Span(PAGE_MAX);
@@ -89,18 +89,18 @@ pub async fn run_audit(config: &Config, sources: Sources) -> Result<Report, Audi
     } else {
         None
     };
-    let witnesses = Witnesses {
+    let evidence = Evidence {
         movements,
         answered_orders: sources.answered_orders,
         acknowledged_fixes: sources.acknowledged_fixes,
         passed_fixes,
     };
-    let findings = audit::audit(&stores.postgres, &witnesses).await?;
+    let findings = audit::audit(&stores.postgres, &evidence).await?;
     let stored_fixes = audit::count_fixes(&stores.postgres).await?;
     Ok(Report { findings, stored_fixes })
 }
 
-/// The provider's own books.
+/// The provider's list of movements.
 pub(super) async fn movements(config: &Config) -> Result<Vec<Movement>, AuditError> {
     let client = Arc::new(PaymentClient::new(&settings::payments(config))?);
     let deadline = Deadline::after(LIST_MAX);
@@ -134,7 +134,7 @@ async fn passed_fixes(config: &Config, stores: &Stores) -> Result<Vec<(String, T
             let entries = live.read_events_until(shard, after.as_deref(), &cursor, PAGE).await?;
             let Some(last) = entries.last() else { break };
             after = Some(last.id.clone());
-            // What is not a fix was not acknowledged by us.
+            // An entry that is not a fix was not acknowledged.
             let fixes = entries.into_iter().filter_map(|entry| entry.fix.ok());
             passed.extend(fixes.map(|fix| (fix.driver.to_string(), fix.recorded_at)));
         }

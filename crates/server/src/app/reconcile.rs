@@ -1,4 +1,4 @@
-//! `waybill reconcile`: reads the provider's list and has the storage compare it with our books.
+//! `waybill reconcile`: reads the provider's list and has the storage compare it with the ledger.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::audit::{AuditError, movements};
 use crate::config::Config;
 use crate::storage::reconcile::{Reconciliation, reconcile};
 
-/// How long ago an order must have changed for what differs about it to be a difference.
+/// How long ago an order must have changed before a mismatch counts as a difference.
 const SETTLED_AFTER: Duration = Duration::from_mins(1);
 
-/// What the comparison of two books came to.
+/// The result of the comparison.
 #[derive(Debug)]
 pub struct Reconciled {
     /// Charges in the provider's list.
@@ -23,7 +23,7 @@ pub struct Reconciled {
     pub found: Reconciliation,
 }
 
-/// Compares the provider's list with our books.
+/// Compares the provider's list with the ledger.
 pub async fn run_reconcile(config: &Config) -> Result<Reconciled, AuditError> {
     let stores = Stores::new(config)?;
     // By the database's clock, and before the list is read: what changes while it is read is in flight.

@@ -1,17 +1,21 @@
 //! From the configuration to the settings of each part, so that no part knows the whole.
 
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use secrecy::SecretString;
 use uuid::Uuid;
 use waybill_domain::fix::TimeWindow;
 
 use crate::config::{Bucket, Config};
-use crate::egress::payments;
+use crate::egress::payments::PaymentSettings;
 use crate::grpc::{LocationLimits, STREAMS, edge};
-use crate::storage::{live, orders as order_store, postgres, redis};
-use crate::{locations, orders};
+use crate::locations::LocationSettings;
+use crate::orders::workers::driver_liveness::DriverLivenessSettings;
+use crate::orders::{Dispatch, OrderSettings};
+use crate::storage::live::{LiveSettings, LiveStore};
+use crate::storage::orders::{OrderStore, OrderStoreSettings};
+use crate::storage::postgres::PostgresSettings;
+use crate::storage::redis::RedisSettings;
 
 /// A name for this process, in every step that it logs: unique, since two instances may share a host and a pid may
 /// come again.
@@ -21,9 +25,9 @@ pub fn instance_name() -> String {
     format!("{}-{}", std::process::id(), id.get(24..).unwrap_or_default())
 }
 
-pub fn postgres(config: &Config) -> postgres::Settings {
+pub fn postgres(config: &Config) -> PostgresSettings {
     let settings = &config.postgres;
-    postgres::Settings {
+    PostgresSettings {
         url: settings.url.clone(),
         pool_max: settings.pool_max,
         acquire_timeout: settings.acquire_timeout.0,
@@ -32,14 +36,9 @@ pub fn postgres(config: &Config) -> postgres::Settings {
     }
 }
 
-/// A transaction of a few statements at their worst, and the wait for its connection.
-pub fn postgres_call_max(config: &Config) -> Duration {
-    config.postgres.acquire_timeout.0 + 2 * config.postgres.statement_timeout.0
-}
-
-pub fn redis(config: &Config) -> redis::Settings {
+pub fn redis(config: &Config) -> RedisSettings {
     let settings = &config.redis;
-    redis::Settings {
+    RedisSettings {
         url: settings.url.clone(),
         connect_timeout: settings.connect_timeout.0,
         command_timeout: settings.command_timeout.0,
@@ -47,62 +46,62 @@ pub fn redis(config: &Config) -> redis::Settings {
     }
 }
 
-pub fn payments(config: &Config) -> payments::Settings {
+pub fn payments(config: &Config) -> PaymentSettings {
     let settings = &config.payments;
     let secret: SecretString = settings.secret_key.clone();
-    payments::Settings {
+    PaymentSettings {
         connect_timeout: settings.connect_timeout.0,
         attempt_timeout: settings.attempt_timeout.0,
         total_timeout: settings.total_timeout.0,
         in_flight_max: settings.in_flight_max,
         rate_per_second: NonZeroU32::new(settings.rate_per_second).unwrap_or(NonZeroU32::MIN),
-        ..payments::Settings::new(settings.url.clone(), secret)
+        ..PaymentSettings::new(settings.url.clone(), secret)
     }
 }
 
-pub fn live(config: &Config) -> live::Settings {
-    live::Settings {
+pub fn live(config: &Config) -> LiveSettings {
+    LiveSettings {
         ttl: config.locations.ttl.0,
         high_water: config.locations.high_water,
     }
 }
 
-pub fn order_store(config: &Config, instance: String) -> order_store::Settings {
-    order_store::Settings {
+pub fn order_store(config: &Config, instance: String) -> OrderStoreSettings {
+    OrderStoreSettings {
         instance,
         lease_secs: config.orders.lease.0.as_secs_f64(),
     }
 }
 
-pub fn orders(config: &Config) -> orders::Settings {
+pub fn orders(config: &Config) -> OrderSettings {
     let settings = &config.orders;
-    orders::Settings {
+    OrderSettings {
         assignment_window: settings.assignment_window.0,
-        keep_lease_every: settings.lease.0 / 3,
+        renew_lease_every: settings.lease.0 / 3,
         sweep_interval: settings.sweep_interval.0,
         sweep_batch: settings.sweep_batch,
-        keys_kept: settings.keys_kept.0,
-        forget_interval: settings.forget_interval.0,
+        key_retention: settings.key_retention.0,
+        key_expiry_interval: settings.key_expiry_interval.0,
         in_flight_max: settings.in_flight_max,
         watchers_max: settings.watchers_max,
         payment_timeout: config.payments.total_timeout.0,
     }
 }
 
-pub fn patrol(config: &Config) -> orders::patrol::Settings {
-    orders::patrol::Settings {
-        silent_after: config.orders.silent_after.0,
+pub fn driver_liveness(config: &Config) -> DriverLivenessSettings {
+    DriverLivenessSettings {
+        timeout: config.orders.driver_liveness_timeout.0,
         ttl: config.locations.ttl.0,
     }
 }
 
-pub fn dispatch(config: &Config, live: live::LiveStore, store: order_store::OrderStore) -> orders::Dispatch {
-    orders::Dispatch::new(live, store, config.orders.assignment_radius_m, config.orders.candidates)
+pub fn dispatch(config: &Config, live: LiveStore, store: OrderStore) -> Dispatch {
+    Dispatch::new(live, store, config.orders.assignment_radius_m, config.orders.candidates)
 }
 
-pub fn locations(config: &Config) -> locations::Settings {
+pub fn locations(config: &Config) -> LocationSettings {
     let settings = &config.locations;
-    locations::Settings {
+    LocationSettings {
         batch_max: settings.batch_max,
         queue_max: settings.queue_max,
         history_batch_max: settings.history_batch_max,

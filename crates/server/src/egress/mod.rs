@@ -1,3 +1,3 @@
-//! Calls that leave the process for somebody else's service.
+//! Calls to services outside: the payment provider.
 
 pub mod payments;

@@ -1,4 +1,4 @@
-//! Requests into domain values. All bad fields of a request are named at once, so that a caller mends them at once.
+//! Requests into domain values. All bad fields of a request are named at once, so that a caller can fix them at once.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -55,7 +55,7 @@ impl Violations {
             return None;
         };
         let currency = self.parse::<Currency>(&format!("{field}.currency_code"), &given.currency_code);
-        // A bad amount is told even when the currency is bad too: any currency serves to check it.
+        // A bad amount is named even when the currency is bad too: any currency serves to check it.
         let any = currency.or_else(|| "USD".parse().ok())?;
         let money = self.check(&format!("{field}.minor_units"), Money::new(any, given.minor_units));
         currency.and(money)

@@ -87,7 +87,7 @@ impl Api for LocationApi {
             let end = sessions.run(inbound, &responses).await;
             if let Err(status) = end {
                 debug!(code = ?status.code(), message = status.message(), "stream ended");
-                // A client that is gone, or does not read, need not be told.
+                // A client that is gone, or does not read, misses it.
                 let _ = tokio::time::timeout(LAST_WORD_MAX, responses.send(Err(status))).await;
             }
         });

@@ -1,24 +1,24 @@
-//! The gRPC face: what stands before the services ([`edge`]), and the services themselves. No protobuf type goes past
+//! gRPC: what stands before the services ([`edge`]), and the services themselves. No protobuf type goes past
 //! here: a handler parses its request into domain values, calls, and renders what comes back.
 //!
 //! [`principal`] says whose limit a call counts against. [`fields`] parses, and names every bad field at once; [`fixes`]
 //! sorts the good ones from the bad. [`render`] writes domain values as messages. [`status`] is the one place where a
 //! status code is chosen.
 
-mod admin;
 pub mod edge;
 mod fields;
 pub mod fixes;
 mod fleet;
 mod location;
+mod operator;
 mod order;
 mod principal;
 mod render;
 mod status;
 
-pub use self::admin::AdminApi;
 pub use self::fleet::FleetApi;
 pub use self::location::{LocationApi, LocationLimits};
+pub use self::operator::OperatorApi;
 pub use self::order::OrderApi;
 pub use self::render::answer;
 

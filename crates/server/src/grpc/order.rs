@@ -51,7 +51,7 @@ impl Api for OrderApi {
         let order = parse_create(request.get_ref())?;
         self.admit(Class::Orders, &principal::user(&order.user), &request)
             .await?;
-        given(self.orders.place(&order, deadline(&request)).await?)
+        replay(self.orders.place(&order, deadline(&request)).await?)
     }
 
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
@@ -97,7 +97,7 @@ impl Api for OrderApi {
         let (id, after_step) = parse_watch(request.get_ref())?;
         self.admit(Class::Reads, &principal::order(id), &request).await?;
         let changes = self.orders.watch(id, after_step).await?;
-        Ok(Response::new(changes.map(|change| Ok(told(change?))).boxed()))
+        Ok(Response::new(changes.map(|change| Ok(render_change(change?))).boxed()))
     }
 
     async fn complete_order(
@@ -137,7 +137,7 @@ impl Api for OrderApi {
     }
 }
 
-fn told(change: Change) -> pb::WatchOrderResponse {
+fn render_change(change: Change) -> pb::WatchOrderResponse {
     pb::WatchOrderResponse {
         order: Some(render::order(&change.order)),
         steps: change.steps.into_iter().map(render::step).collect(),
@@ -146,7 +146,7 @@ fn told(change: Change) -> pb::WatchOrderResponse {
 }
 
 /// The answer as it is stored, to the byte: it is not read here, since another version may have written it.
-fn given(Placed { answer, replayed }: Placed) -> Result<Response<Encoded>, Status> {
+fn replay(Placed { answer, replayed }: Placed) -> Result<Response<Encoded>, Status> {
     let mut metadata = MetadataMap::new();
     if replayed {
         metadata.insert("idempotent-replayed", MetadataValue::from_static("true"));

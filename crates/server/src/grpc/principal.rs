@@ -1,4 +1,4 @@
-//! Whose rate limit a call counts against. Nobody is authenticated yet, so it is who the call is about: a user, a driver
+//! The principal whose rate limit a call counts against. Callers are not authenticated yet, so it is whom the call is about: a user, a driver
 //! or an order; else the caller's address. Each kind has a namespace of its own: a driver may be called like a user.
 
 use tonic::Request;
@@ -19,7 +19,7 @@ pub fn order(order: OrderId) -> String {
     format!("order {order}")
 }
 
-/// A call about nobody in particular.
+/// A call that names no user, driver or order.
 pub fn caller<T>(request: &Request<T>) -> String {
     request
         .remote_addr()

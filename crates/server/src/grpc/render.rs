@@ -65,7 +65,7 @@ pub fn order(order: &Order) -> pb::Order {
 
 /// A line of an order's log, for callers.
 pub fn step(step: StepRecord) -> pb::Step {
-    // The word of an operator is for operators; and why a card was declined is nothing to tell to whoever holds it.
+    // What an operator wrote is for operators; and whoever holds a card must not learn why it was declined.
     let is_internal = matches!(
         (step.step.as_str(), step.status.as_str()),
         ("retry" | "resolve", _) | ("charge", "failed")

@@ -1,5 +1,5 @@
-//! What went wrong, as gRPC says it. The one place where a status code is chosen. No text here comes from a store or
-//! the payment provider: those are for the log.
+//! Errors as gRPC statuses: the one place where a status code is chosen. No text here comes from a store or the payment
+//! provider: those are for the log.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::{error, warn};
 
 use crate::locations::ingest::IngestError;
-use crate::orders::desk::{DeskError, IN_FLIGHT_RETRY};
+use crate::operator::{IN_FLIGHT_RETRY, OperatorError};
 use crate::orders::service::{OrderError, PlaceError};
 use crate::orders::watch::WatchError;
 use crate::storage::StoreError;
 
 /// Of the reasons in ErrorInfo.
 const DOMAIN: &str = "waybill";
-/// When to try again what was refused for want of a store: about as long as a breaker stays open at first.
+/// When to try again what was refused because a store is not available: about as long as a breaker stays open at first.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// When to ask again for an order that is in progress.
 const PROGRESS_RETRY: Duration = Duration::from_secs(1);
@@ -77,34 +77,39 @@ impl From<WatchError> for Status {
     }
 }
 
-impl From<DeskError> for Status {
-    fn from(error: DeskError) -> Status {
+impl From<OperatorError> for Status {
+    fn from(error: OperatorError) -> Status {
         let text = error.to_string();
         match error {
-            DeskError::NotFound => Status::not_found(text),
-            DeskError::AtRest { status } => {
-                with_reason(Code::FailedPrecondition, text, "ORDER_AT_REST", standing(&status))
-            }
-            DeskError::NotResolvable { state, .. } => with_reason(
+            OperatorError::NotFound => Status::not_found(text),
+            OperatorError::Settled { status } => with_reason(
+                Code::FailedPrecondition,
+                text,
+                "ORDER_AT_REST",
+                status_metadata(&status),
+            ),
+            OperatorError::NotResolvable { state, .. } => with_reason(
                 Code::FailedPrecondition,
                 text,
                 "ORDER_NOT_RESOLVABLE",
-                standing(state.as_str()),
+                status_metadata(state.as_str()),
             ),
-            DeskError::InFlight => {
+            OperatorError::InFlight => {
                 let mut details = ErrorDetails::with_error_info("ORDER_IN_FLIGHT", DOMAIN, HashMap::new());
                 details.set_retry_info(Some(IN_FLIGHT_RETRY));
                 Status::with_error_details(Code::Aborted, text, details)
             }
-            DeskError::StillSent => with_reason(Code::FailedPrecondition, text, "CHARGE_STILL_SENT", HashMap::new()),
-            DeskError::Contradicted(_) => {
+            OperatorError::StillRetried => {
+                with_reason(Code::FailedPrecondition, text, "CHARGE_STILL_SENT", HashMap::new())
+            }
+            OperatorError::Contradicted(_) => {
                 with_reason(Code::FailedPrecondition, text, "PROVIDER_DISAGREES", HashMap::new())
             }
-            DeskError::Provider(_) => {
+            OperatorError::Provider(_) => {
                 warn!(%error, "call refused");
                 retry(Code::Unavailable, text, STORE_RETRY)
             }
-            DeskError::Store(error) => error.into(),
+            OperatorError::Store(error) => error.into(),
         }
     }
 }
@@ -116,11 +121,15 @@ impl From<StoreError> for Status {
                 warn!(%error, "call refused");
                 retry(Code::Unavailable, format!("{store} is not available"), STORE_RETRY)
             }
-            // The worker with the lease goes on; this call only lost sight of it.
-            StoreError::Fenced { .. } => retry(Code::Unavailable, "the order changed hands".to_owned(), PROGRESS_RETRY),
+            // The worker with the lease goes on.
+            StoreError::Fenced { .. } => retry(
+                Code::Unavailable,
+                "another worker claimed the order".to_owned(),
+                PROGRESS_RETRY,
+            ),
             StoreError::Unexpected(_) => {
                 error!(%error, "call failed");
-                Status::internal("an internal error, which the log tells more of")
+                Status::internal("internal error; see the log")
             }
         }
     }
@@ -137,8 +146,8 @@ impl From<IngestError> for Status {
     }
 }
 
-/// Where the order stands, for machines.
-fn standing(status: &str) -> HashMap<String, String> {
+/// The order's status, for machines.
+fn status_metadata(status: &str) -> HashMap<String, String> {
     HashMap::from([("status".to_owned(), status.to_owned())])
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Per shard: read the entries after the cursor, insert the rows and move the cursor in one commit, then trim the
 //! stream behind it. A crash anywhere repeats a read at most, and the rows' key removes the repeats. A reader group
-//! would keep a second truth of what was read, in a store that may forget: see docs/adr.
+//! would keep a second record of what was read, in a store that may lose it: see docs/adr.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use waybill_domain::fix::Fix;
 
-use super::Settings;
+use super::LocationSettings;
 use crate::metrics::Metrics;
 use crate::storage::StoreError;
 use crate::storage::history::{HistoryStore, Written, day_of};
@@ -34,7 +34,7 @@ pub struct HistoryWriter {
     live: LiveStore,
     history: HistoryStore,
     metrics: Arc<Metrics>,
-    settings: Settings,
+    settings: LocationSettings,
     shard: ShardKeys,
     /// Days whose partition is known to exist.
     days: BTreeSet<Date>,
@@ -72,7 +72,7 @@ impl HistoryWriter {
         live: LiveStore,
         history: HistoryStore,
         metrics: Arc<Metrics>,
-        settings: Settings,
+        settings: LocationSettings,
         shard: ShardKeys,
     ) -> HistoryWriter {
         HistoryWriter {
@@ -96,7 +96,7 @@ impl HistoryWriter {
                 Ok(Round::CaughtUp | Round::NotOurs) | Err(_) if stopping.is_cancelled() => break,
                 Ok(Round::CaughtUp) => self.settings.history_poll,
                 Ok(Round::NotOurs) => {
-                    // Its writer tells how far behind it is; two would contradict each other.
+                    // Its writer reports how far behind it is; two would contradict each other.
                     self.metrics.locations.history_lag(0);
                     REST
                 }

@@ -1,5 +1,5 @@
 //! Gathers fixes into batches: while one batch is on its way to disk, the next one fills. So one write of the disk is
-//! shared by all who wait, and nobody waits for a timer.
+//! shared by all who wait, and no one waits for a timer.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 use waybill_domain::fix::Fix;
 
-use super::Settings;
+use super::LocationSettings;
 use crate::metrics::Metrics;
 use crate::storage::live::{LiveStore, Stored};
 
@@ -48,7 +48,7 @@ impl Ingest {
     pub fn start(
         live: LiveStore,
         metrics: Arc<Metrics>,
-        settings: &Settings,
+        settings: &LocationSettings,
         tasks: &TaskTracker,
         stopping: &CancellationToken,
     ) -> Ingest {
@@ -137,7 +137,7 @@ impl Batcher {
             }
             let result = self.store(&fixes).await;
             for stored in waiting {
-                // Whoever hung up meanwhile need not be told.
+                // A caller that hung up meanwhile misses it.
                 let _ = stored.send(result);
             }
         }

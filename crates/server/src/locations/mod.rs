@@ -1,18 +1,18 @@
 //! Fixes from the stream to the history.
 //!
 //! [`ingest`] gathers what all callers send into batches and stores each in Redis: then a fix is acknowledged.
-//! [`history`] moves the stream of fixes into Postgres, behind the callers' backs. [`reaper`] removes drivers that fell
-//! silent from the index.
+//! [`history`] moves the stream of fixes into Postgres, in the background. [`stale_drivers`] evicts stale drivers
+//! from the index.
 
 pub mod history;
 pub mod ingest;
-pub mod reaper;
+pub mod stale_drivers;
 
 use std::time::Duration;
 
 /// How fixes are taken in and kept. See `[locations]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct LocationSettings {
     /// Fixes stored at once, at most.
     pub batch_max: usize,
     /// Submissions that wait for their batch, at most; callers above that wait to submit.

@@ -31,7 +31,7 @@ const LATENCY_BUCKETS_SEC: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
 ];
 
-/// The longest latency that percentiles tell apart, in microseconds: an hour. What is longer counts as this.
+/// The longest latency that percentiles distinguish, in microseconds: an hour. What is longer counts as this.
 const LATENCY_MAX_US: u64 = 3_600_000_000;
 
 /// How many codes gRPC has: 0 to 16.

@@ -1,4 +1,4 @@
-//! One metric in many series, told apart by labels.
+//! One metric in many series, distinguished by labels.
 //!
 //! The family of `prometheus-client` does not let its series be read back, and the snapshot needs them; it also
 //! prints them in an arbitrary order. This one is an ordered map.

@@ -1,4 +1,4 @@
-//! Orders: how they ended, and every step on the way.
+//! Orders: how they were settled, and every step on the way.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ pub struct OrderMetrics {
     finished: Labelled<Counter, 1>,
     steps: Labelled<Counter, 2>,
     sweeper_claims: Counter,
-    patrols: Counter,
-    keys_forgotten: Counter,
-    payment_events_forgotten: Counter,
+    driver_liveness_checks: Counter,
+    keys_expired: Counter,
+    payment_events_expired: Counter,
     unfinished: Gauge,
     needs_attention: Gauge,
     watches: Gauge,
@@ -26,21 +26,21 @@ pub struct OrderMetrics {
 /// Orders at one moment, as this process saw them.
 #[derive(Debug, Serialize)]
 pub struct OrderSnapshot {
-    /// Orders that this process brought to an end, by their terminal status.
+    /// Orders that this process settled, by their terminal status.
     pub finished: BTreeMap<&'static str, u64>,
     /// Steps of sagas, by step, then by outcome.
     pub steps: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
-    /// Orders that this process took up: their owner was gone, or they had been put off until then.
+    /// Orders that the sweeper of this process claimed: their owner was gone, or they had been deferred until then.
     pub sweeper_claims: u64,
-    /// Looks for drivers who fell silent while they serve an order.
-    pub patrols: u64,
-    /// Idempotency keys that this process forgot, with their answers: their time was over.
-    pub keys_forgotten: u64,
-    /// Events of the payment provider that this process forgot.
-    pub payment_events_forgotten: u64,
-    /// Orders that are not at rest, in the whole database, when the sweeper last counted.
+    /// Checks of the drivers who serve an order.
+    pub driver_liveness_checks: u64,
+    /// Idempotency keys that this process expired, with their answers.
+    pub keys_expired: u64,
+    /// Events of the payment provider that this process expired.
+    pub payment_events_expired: u64,
+    /// Unfinished orders in the whole database, when the sweeper last counted.
     pub unfinished: i64,
-    /// Those of them that a person should look at.
+    /// Those of them that an operator should look at.
     pub needs_attention: i64,
     /// Watches of orders that are open at this process.
     pub watches: i64,
@@ -52,16 +52,16 @@ impl OrderMetrics {
             finished: Labelled::new(["status"]),
             steps: Labelled::new(["step", "outcome"]),
             sweeper_claims: Counter::default(),
-            patrols: Counter::default(),
-            keys_forgotten: Counter::default(),
-            payment_events_forgotten: Counter::default(),
+            driver_liveness_checks: Counter::default(),
+            keys_expired: Counter::default(),
+            payment_events_expired: Counter::default(),
             unfinished: Gauge::default(),
             needs_attention: Gauge::default(),
             watches: Gauge::default(),
         };
         registry.register(
             "orders_finished",
-            "Orders that this process brought to an end, by terminal status",
+            "Orders that this process settled, by terminal status",
             metrics.finished.clone(),
         );
         registry.register(
@@ -71,32 +71,32 @@ impl OrderMetrics {
         );
         registry.register(
             "sweeper_claims",
-            "Orders that this process took up: their owner was gone, or they had been put off until then",
+            "Orders that the sweeper of this process claimed: their owner was gone, or they had been deferred until then",
             metrics.sweeper_claims.clone(),
         );
         registry.register(
-            "patrols",
-            "Looks for drivers who fell silent while they serve an order",
-            metrics.patrols.clone(),
+            "driver_liveness_checks",
+            "Checks of the drivers who serve an order",
+            metrics.driver_liveness_checks.clone(),
         );
         registry.register(
-            "keys_forgotten",
-            "Idempotency keys that this process forgot, with their answers: their time was over",
-            metrics.keys_forgotten.clone(),
+            "keys_expired",
+            "Idempotency keys that this process expired, with their answers",
+            metrics.keys_expired.clone(),
         );
         registry.register(
-            "payment_events_forgotten",
-            "Events of the payment provider that this process forgot: their time was over",
-            metrics.payment_events_forgotten.clone(),
+            "payment_events_expired",
+            "Events of the payment provider that this process expired",
+            metrics.payment_events_expired.clone(),
         );
         registry.register(
             "orders_unfinished",
-            "Orders that are not at rest, in the whole database, when the sweeper last counted",
+            "Unfinished orders in the whole database, when the sweeper last counted",
             metrics.unfinished.clone(),
         );
         registry.register(
             "orders_needing_attention",
-            "Those of the unfinished orders that a person should look at; they are still retried",
+            "Those of the unfinished orders that an operator should look at; they are still retried",
             metrics.needs_attention.clone(),
         );
         registry.register(
@@ -117,36 +117,36 @@ impl OrderMetrics {
         self.steps.get([step, outcome]).inc();
     }
 
-    /// So many orders are not at rest, and so many of them need a person.
-    pub fn waiting(&self, unfinished: i64, needs_attention: i64) {
+    /// So many orders are unfinished, and so many of them need attention.
+    pub fn unfinished(&self, unfinished: i64, needs_attention: i64) {
         self.unfinished.set(unfinished);
         self.needs_attention.set(needs_attention);
     }
 
-    /// Somebody follows an order from now on.
+    /// A watch of an order begins.
     pub fn watch_begun(&self) {
         self.watches.inc();
     }
 
-    /// And does no longer.
+    /// A watch of an order ends.
     pub fn watch_ended(&self) {
         self.watches.dec();
     }
 
-    /// The sweeper took over `orders`.
+    /// The sweeper claimed `orders`.
     pub fn swept(&self, orders: u64) {
         self.sweeper_claims.inc_by(orders);
     }
 
-    /// The patrol looked at all drivers who serve an order.
-    pub fn patrolled(&self) {
-        self.patrols.inc();
+    /// The drivers who serve an order were checked.
+    pub fn driver_liveness_checked(&self) {
+        self.driver_liveness_checks.inc();
     }
 
-    /// So many keys and events of the provider were forgotten.
-    pub fn forgot(&self, keys: u64, events: u64) {
-        self.keys_forgotten.inc_by(keys);
-        self.payment_events_forgotten.inc_by(events);
+    /// So many keys and events of the provider were expired.
+    pub fn expired(&self, keys: u64, events: u64) {
+        self.keys_expired.inc_by(keys);
+        self.payment_events_expired.inc_by(events);
     }
 
     pub(super) fn snapshot(&self) -> OrderSnapshot {
@@ -162,9 +162,9 @@ impl OrderMetrics {
                 .collect(),
             steps,
             sweeper_claims: self.sweeper_claims.get(),
-            patrols: self.patrols.get(),
-            keys_forgotten: self.keys_forgotten.get(),
-            payment_events_forgotten: self.payment_events_forgotten.get(),
+            driver_liveness_checks: self.driver_liveness_checks.get(),
+            keys_expired: self.keys_expired.get(),
+            payment_events_expired: self.payment_events_expired.get(),
             unfinished: self.unfinished.get(),
             needs_attention: self.needs_attention.get(),
             watches: self.watches.get(),

@@ -1,4 +1,4 @@
-//! Webhooks of the payment provider: what came of each.
+//! Webhooks of the payment provider: what became of each.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ impl WebhookMetrics {
         };
         registry.register(
             "payment_events",
-            "Webhooks of the payment provider, by outcome: taken, duplicate, refused_signature, refused_body, unavailable",
+            "Webhooks of the payment provider, by outcome: accepted, duplicate, refused_signature, refused_body, unavailable",
             metrics.events.clone(),
         );
         metrics

@@ -1,29 +1,17 @@
 //! Orders from the first call to their end.
 //!
-//! [`service`] takes the calls. [`drive`] brings one order to rest: it asks the rulebook what is next, runs that step
-//! with no transaction open, and commits what came of it under the fence. [`steps`] are those steps, [`payment`] and
-//! [`search`] the long ones; [`dispatch`] finds drivers, and [`patrol`] notices those who fell silent. [`running`] is how
-//! calls and workers of this process meet; [`watch`] is for those who follow an order; [`sweeper`] takes up what a dead
-//! process left; [`reaper`] forgets old idempotency keys; [`desk`] is for people: what is stuck, and what they know of it.
+//! [`service`] takes the calls. [`saga`] brings one order to a terminal state. [`dispatch`] finds drivers. [`in_flight`] is
+//! where calls and sagas of this process meet; [`watch`] is for those who follow an order. [`workers`] run beside: the
+//! sweeper resumes orders that a dead process left, the driver liveness monitor reassigns, key retention expires old keys.
 //!
-//! [`webhooks`] hears the payment provider, and only ever makes an order be looked at sooner.
-//!
-//! A saga is a task of the process, never of a request: a client that hangs up changes nothing but who hears.
+//! A saga is a task of the process, never of a request: a client that hangs up changes nothing but who gets the answer.
 
-mod busy;
-pub mod desk;
 mod dispatch;
-mod drive;
-pub mod patrol;
-mod payment;
-pub mod reaper;
-mod running;
-mod search;
+mod in_flight;
+mod saga;
 pub mod service;
-mod steps;
-pub mod sweeper;
 pub mod watch;
-pub mod webhooks;
+pub mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,27 +22,27 @@ use tokio_util::task::TaskTracker;
 
 pub use self::dispatch::Dispatch;
 
-use self::running::{Running, Settling};
+use self::in_flight::{InFlightOrders, Waiter};
 use self::watch::Watchers;
 use crate::egress::payments::PaymentClient;
 use crate::metrics::Metrics;
-use crate::storage::orders::{OrderStore, Work};
+use crate::storage::orders::{LeasedOrder, OrderStore};
 
 /// How orders are worked on. See `[orders]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// How long a driver is looked for.
+pub struct OrderSettings {
+    /// How long the search for a driver lasts.
     pub assignment_window: Duration,
-    /// How often a step that waits keeps its lease, and sees whether the order was cancelled: a third of the lease.
-    pub keep_lease_every: Duration,
-    /// How often the sweeper looks for orders that nobody works on.
+    /// How often a step that waits renews its lease, and sees whether a cancellation was requested: a third of the lease.
+    pub renew_lease_every: Duration,
+    /// How often the sweeper looks for orders to resume.
     pub sweep_interval: Duration,
-    /// How many orders it takes at once.
+    /// How many orders it claims at once.
     pub sweep_batch: usize,
-    /// How long a key is kept after its order came to rest.
-    pub keys_kept: Duration,
-    /// How often the reaper looks for keys that are older.
-    pub forget_interval: Duration,
+    /// How long a key is kept after its order was settled.
+    pub key_retention: Duration,
+    /// How often keys are expired.
+    pub key_expiry_interval: Duration,
     /// How many sagas this process runs at once; calls above that are refused.
     pub in_flight_max: usize,
     /// How many watchers this process serves at once; more are refused.
@@ -72,8 +60,8 @@ pub struct Context {
     pub(crate) payments: Arc<PaymentClient>,
     pub(crate) dispatch: Dispatch,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) settings: Settings,
-    running: Running,
+    pub(crate) settings: OrderSettings,
+    in_flight: InFlightOrders,
     watchers: Watchers,
     capacity: Arc<Semaphore>,
     /// The sweeper's own, for when calls take all of the capacity: paid orders go before new ones.
@@ -83,19 +71,18 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context whose sagas run on `tasks` and give their orders back once `draining` is cancelled.
+    /// A context whose sagas run on `tasks` and return their leases once `draining` is cancelled.
     pub fn new(
         store: OrderStore,
         payments: Arc<PaymentClient>,
         dispatch: Dispatch,
         metrics: Arc<Metrics>,
-        settings: Settings,
+        settings: OrderSettings,
         tasks: TaskTracker,
         draining: CancellationToken,
     ) -> Arc<Context> {
         let capacity = Arc::new(Semaphore::new(settings.in_flight_max));
         let sweeper_capacity = Arc::new(Semaphore::new(settings.sweep_batch));
-        let running = Running::default();
         let watchers = Watchers::new(settings.watchers_max);
         Arc::new(Context {
             callers: store.for_callers(),
@@ -104,7 +91,7 @@ impl Context {
             dispatch,
             metrics,
             settings,
-            running,
+            in_flight: InFlightOrders::default(),
             watchers,
             capacity,
             sweeper_capacity,
@@ -113,24 +100,24 @@ impl Context {
         })
     }
 
-    /// Works on an order that is decided already, where there is a place for it. Where there is none the sweeper takes it
-    /// up once its lease is over.
-    fn take_up(self: &Arc<Self>, work: Work) {
+    /// Resumes the saga of an order, where there is capacity. Where there is none the sweeper does, once the lease is
+    /// over.
+    fn resume(self: &Arc<Self>, order: LeasedOrder) {
         if let Ok(permit) = Arc::clone(&self.capacity).try_acquire_owned() {
-            self.spawn(work, permit);
+            self.spawn(order, permit);
         }
     }
 
-    /// Works on the order in a task of the process; where that task tells that it is settled.
-    fn spawn(self: &Arc<Self>, work: Work, permit: OwnedSemaphorePermit) -> Settling {
+    /// Runs the saga of the order in a task of the process; a waiter for its answer.
+    fn spawn(self: &Arc<Self>, order: LeasedOrder, permit: OwnedSemaphorePermit) -> Waiter {
         let context = Arc::clone(self);
-        let announced = context.running.begin(work.order.id);
-        let settling = announced.settling();
+        let notifier = context.in_flight.begin(order.order.id);
+        let waiter = notifier.waiter();
         self.tasks.spawn(async move {
-            Box::pin(drive::drive(&context, work, &announced)).await;
-            drop(announced);
+            Box::pin(saga::drive(&context, order, &notifier)).await;
+            drop(notifier);
             drop(permit);
         });
-        settling
+        waiter
     }
 }

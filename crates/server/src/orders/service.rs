@@ -11,16 +11,18 @@ use waybill_domain::order::{Order, OrderRequest, ReleaseReason};
 use waybill_domain::text::Reason;
 
 use super::Context;
-use super::running::Settling;
+use super::in_flight::Waiter;
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
-use crate::storage::orders::{Accepted, Cancelled, Completed, Earlier, ListFilter, Lost, StepRecord, StoredAnswer};
+use crate::storage::orders::{
+    Accepted, Cancelled, Completed, ExistingOrder, ListFilter, StepRecord, StoredAnswer, Unassigned,
+};
 
 /// The least time in which an order can be accepted and answered. With less left, nothing is begun.
 const ACCEPT_TIME_MIN: Duration = Duration::from_millis(500);
-/// How long before the caller's deadline the answer "still running" leaves.
+/// How long before the caller's deadline the answer "in progress" leaves.
 const ANSWER_MARGIN: Duration = Duration::from_millis(50);
-/// How often another process's progress is looked at: at first, and at most.
+/// How often another process's progress is polled: at first, and at most.
 const POLL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
 /// The answer to a placed order.
@@ -29,7 +31,7 @@ pub struct Placed {
     /// As it is stored.
     pub answer: StoredAnswer,
     /// Whether another call made the order: before, or at the same time. A call whose own order is settled by a later
-    /// worker hears its answer for the first time.
+    /// worker gets its answer for the first time.
     pub replayed: bool,
 }
 
@@ -48,7 +50,7 @@ pub enum PlaceError {
     /// This process runs as many sagas as it may.
     #[error("too many orders are in progress")]
     Overloaded,
-    /// Nothing was begun: what an order needs is not there.
+    /// Nothing was begun: something that an order needs is not available.
     #[error("{0}")]
     NotReady(&'static str),
     /// A store failed.
@@ -62,8 +64,8 @@ pub enum OrderError {
     /// There is no such order.
     #[error("there is no such order")]
     NotFound,
-    /// It has no driver to set free.
-    #[error("the order has no driver to set free")]
+    /// It has no driver to release.
+    #[error("the order has no driver to release")]
     NotCompletable,
     /// It is completed or failed.
     #[error("the order can no longer be cancelled")]
@@ -76,12 +78,12 @@ pub enum OrderError {
     Store(#[from] StoreError),
 }
 
-/// Whose order it is.
-enum Begun {
-    /// A worker of this process has it, and tells here when it is settled.
-    Here(OrderId, Settling),
-    /// The key made it before.
-    Earlier(Earlier),
+/// What a request was admitted as.
+enum Admission {
+    /// A new order: its saga runs in this process, and notifies the waiter.
+    Started(OrderId, Waiter),
+    /// The key made an order before.
+    Duplicate(ExistingOrder),
 }
 
 /// The calls on orders.
@@ -98,42 +100,42 @@ impl OrderService {
 
     /// Places an order, or answers as the first call with its key was answered.
     pub async fn place(&self, request: &OrderRequest, deadline: Deadline) -> Result<Placed, PlaceError> {
-        let earlier = match self.preflight(deadline).await {
+        let existing = match self.preflight(deadline).await {
             Ok(permit) => match self.begin(request.clone(), permit).await? {
-                Begun::Here(id, settling) => {
-                    let answer = self.settle(id, settling, request, deadline).await?;
+                Admission::Started(id, waiter) => {
+                    let answer = self.settle(id, waiter, request, deadline).await?;
                     return Ok(Placed {
                         answer,
                         replayed: false,
                     });
                 }
-                Begun::Earlier(earlier) => earlier,
+                Admission::Duplicate(existing) => existing,
             },
             // Replays need none of what a new order needs.
-            Err(refusal) => self.context.callers.find_earlier(request).await?.ok_or(refusal)?,
+            Err(refusal) => self.context.callers.find_by_key(request).await?.ok_or(refusal)?,
         };
-        let answer = match earlier.answer {
-            _ if earlier.hash != request.hash() => return Err(PlaceError::KeyReused),
+        let answer = match existing.answer {
+            _ if existing.hash != request.hash() => return Err(PlaceError::KeyReused),
             Some(answer) => answer,
-            None => self.stored(earlier.order, request, deadline).await?,
+            None => self.poll_stored(existing.order, request, deadline).await?,
         };
         Ok(Placed { answer, replayed: true })
     }
 
-    /// Accepts the order and sets a worker on it, in a task of its own: a caller that hangs up in between leaves no
-    /// accepted order without its worker.
-    async fn begin(&self, request: OrderRequest, permit: OwnedSemaphorePermit) -> Result<Begun, StoreError> {
+    /// Accepts the order and starts its saga, in a task of its own: a caller that hangs up in between leaves no accepted
+    /// order without its saga.
+    async fn begin(&self, request: OrderRequest, permit: OwnedSemaphorePermit) -> Result<Admission, StoreError> {
         let context = Arc::clone(&self.context);
-        let begun = self.context.tasks.spawn(async move {
+        let admitted = self.context.tasks.spawn(async move {
             match context.callers.accept(OrderId::new(Uuid::now_v7()), &request).await? {
-                Accepted::Earlier(earlier) => Ok(Begun::Earlier(earlier)),
-                Accepted::New(work) => {
-                    let id = work.order.id;
-                    Ok(Begun::Here(id, context.spawn(*work, permit)))
+                Accepted::Duplicate(existing) => Ok(Admission::Duplicate(existing)),
+                Accepted::New(order) => {
+                    let id = order.order.id;
+                    Ok(Admission::Started(id, context.spawn(*order, permit)))
                 }
             }
         });
-        finish(begun).await
+        finish(admitted).await
     }
 
     /// The order as it is now, with its log.
@@ -147,10 +149,10 @@ impl OrderService {
         Ok(self.context.callers.list(filter, limit).await?)
     }
 
-    /// Sets the order's driver free: the service was rendered.
+    /// Releases the order's driver: the service was rendered.
     pub async fn complete(&self, id: OrderId, driver: Option<DriverId>) -> Result<Order, OrderError> {
-        // A task of its own: a caller that hangs up between two statements does not undo what it asked for. In the lane
-        // of the sagas: it sets a driver free that an order may wait for.
+        // A task of its own: a caller that hangs up between two statements does not revert what it asked for. In the
+        // sagas' partition of the pool: it releases a driver that an order may wait for.
         let context = Arc::clone(&self.context);
         match finish(
             self.context
@@ -174,8 +176,8 @@ impl OrderService {
         let context = Arc::clone(&self.context);
         let cancelled = self.context.tasks.spawn(async move {
             let cancelled = context.store.cancel(id).await?;
-            if let Cancelled::Refunding(work) = cancelled {
-                context.take_up(*work);
+            if let Cancelled::Refunding(order) = cancelled {
+                context.resume(*order);
                 return Ok(Cancelled::Requested);
             }
             Ok(cancelled)
@@ -183,38 +185,38 @@ impl OrderService {
         match finish(cancelled).await? {
             Cancelled::NotFound => Err(OrderError::NotFound),
             Cancelled::NotCancellable => Err(OrderError::NotCancellable),
-            Cancelled::Requested | Cancelled::Undone | Cancelled::Refunding(_) => {
+            Cancelled::Requested | Cancelled::Compensated | Cancelled::Refunding(_) => {
                 self.context.metrics.orders.step("cancel", "requested");
-                self.until_at_rest(id, deadline).await
+                self.until_settled(id, deadline).await
             }
         }
     }
 
-    /// Sets the driver of an order free because they will not serve it, and has the order look for another. The order as
-    /// it then is.
+    /// Unassigns the driver of an order because they will not serve it, and lets the order search for another. The order
+    /// as it then is.
     pub async fn release_driver(&self, id: OrderId, driver: DriverId, reason: Reason) -> Result<Order, OrderError> {
         let context = Arc::clone(&self.context);
-        let lost = self.context.tasks.spawn(async move {
+        let unassigned = self.context.tasks.spawn(async move {
             let declined = ReleaseReason::Declined;
-            let lost = context
+            let unassigned = context
                 .store
-                .lose_driver(id, &driver, declined, reason.as_str())
+                .unassign_driver(id, &driver, declined, reason.as_str())
                 .await?;
-            if let Lost::Searching(work) = &lost {
+            if let Unassigned::Searching(order) = &unassigned {
                 context.metrics.orders.step("release", declined.as_str());
-                context.take_up(work.as_ref().clone());
+                context.resume(order.as_ref().clone());
             }
-            Ok(lost)
+            Ok(unassigned)
         });
-        match finish(lost).await? {
-            Lost::Searching(work) => Ok(work.order),
-            Lost::Before(order) => Ok(*order),
-            Lost::NotFound => Err(OrderError::NotFound),
-            Lost::NotAssigned => Err(OrderError::DriverNotAssigned),
+        match finish(unassigned).await? {
+            Unassigned::Searching(leased) => Ok(leased.order),
+            Unassigned::Earlier(order) => Ok(*order),
+            Unassigned::NotFound => Err(OrderError::NotFound),
+            Unassigned::NotAssigned => Err(OrderError::DriverNotAssigned),
         }
     }
 
-    /// What must be there before an order is begun; and a place for its saga.
+    /// Checks what must be available before an order is begun, and takes a place for its saga.
     async fn preflight(&self, deadline: Deadline) -> Result<OwnedSemaphorePermit, PlaceError> {
         let context = &self.context;
         if deadline.remaining() < ACCEPT_TIME_MIN {
@@ -239,28 +241,28 @@ impl OrderService {
     async fn settle(
         &self,
         id: OrderId,
-        settling: Settling,
+        waiter: Waiter,
         request: &OrderRequest,
         deadline: Deadline,
     ) -> Result<StoredAnswer, PlaceError> {
-        match self.wait(deadline, settling.settled()).await {
+        match self.wait(deadline, waiter.settled()).await {
             Some(Some(answer)) => Ok(answer),
-            // Put off: whoever takes it up next settles it.
-            Some(None) => self.stored(id, request, deadline).await,
+            // Deferred: the worker that claims it next settles it.
+            Some(None) => self.poll_stored(id, request, deadline).await,
             None => Err(PlaceError::InProgress(id)),
         }
     }
 
     /// Waits for the stored answer of an order that a later worker settles, in this process or another.
-    async fn stored(
+    async fn poll_stored(
         &self,
         id: OrderId,
         request: &OrderRequest,
         deadline: Deadline,
     ) -> Result<StoredAnswer, PlaceError> {
         let stored = self.poll(id, || async {
-            let earlier = self.context.callers.find_earlier(request).await?;
-            Ok(earlier.and_then(|earlier| earlier.answer))
+            let existing = self.context.callers.find_by_key(request).await?;
+            Ok(existing.and_then(|existing| existing.answer))
         });
         match self.wait(deadline, stored).await.transpose()?.flatten() {
             Some(answer) => Ok(answer),
@@ -268,34 +270,36 @@ impl OrderService {
         }
     }
 
-    async fn until_at_rest(&self, id: OrderId, deadline: Deadline) -> Result<Order, OrderError> {
-        let at_rest = self.poll(id, || async {
+    async fn until_settled(&self, id: OrderId, deadline: Deadline) -> Result<Order, OrderError> {
+        let settled = self.poll(id, || async {
             let order = self.context.callers.read(id).await?;
             Ok(order.filter(|order| order.state.is_terminal()))
         });
-        match self.wait(deadline, at_rest).await.transpose()?.flatten() {
+        match self.wait(deadline, settled).await.transpose()?.flatten() {
             Some(order) => Ok(order),
             None => self.context.callers.read(id).await?.ok_or(OrderError::NotFound),
         }
     }
 
     /// Asks until there is an answer: at once when this process settles the order, else now and then. `None`: this
-    /// process ends, and nobody in it works on the order any more.
+    /// process ends, and no saga in it holds the order any more.
     async fn poll<T, F>(&self, id: OrderId, ask: impl Fn() -> F) -> Result<Option<T>, StoreError>
     where
         F: Future<Output = Result<Option<T>, StoreError>>,
     {
-        let Context { running, draining, .. } = self.context.as_ref();
+        let Context {
+            in_flight, draining, ..
+        } = self.context.as_ref();
         let mut pause = POLL.0;
         loop {
             if let Some(found) = ask().await? {
                 return Ok(Some(found));
             }
-            if draining.is_cancelled() && !running.has(id) {
+            if draining.is_cancelled() && !in_flight.has(id) {
                 return Ok(None);
             }
             tokio::select! {
-                Some(_) = running.settled(id) => {}
+                Some(_) = in_flight.settled(id) => {}
                 () = draining.cancelled(), if !draining.is_cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
             }
@@ -303,7 +307,7 @@ impl OrderService {
         }
     }
 
-    /// Waits until shortly before the deadline, so that there is time left to say that it was too short.
+    /// Waits until shortly before the deadline, so that there is time left to answer that it was too short.
     async fn wait<T>(&self, deadline: Deadline, future: impl Future<Output = T>) -> Option<T> {
         let until = Deadline::after(deadline.remaining().saturating_sub(ANSWER_MARGIN));
         until.bound(future).await.ok()

@@ -1,9 +1,9 @@
-//! Who follows an order: one loop a watcher, which looks at the order when a worker of this process moved it, and else
-//! now and then, since another process may have it. It only reads: what a watcher does changes nothing for the order.
+//! The watchers of orders: one loop each, which reads the order when a saga of this process moved it, and else now and
+//! then, since another process may hold it. It only reads: what a watcher does changes nothing for the order.
 //!
-//! A look is one small statement, a few at a time for all watchers together. What a watcher does not fetch is not
-//! gathered for it: there is no further look before what the last one found has room, so that a slow watcher gets fewer,
-//! larger changes, and one that does not read is let go.
+//! A read is one small statement, a few at a time for all watchers together. What a watcher does not fetch is not
+//! buffered for it: there is no further read before the last change has room, so that a slow watcher gets fewer, larger
+//! changes, and one that does not read at all is disconnected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,24 +17,24 @@ use waybill_domain::id::OrderId;
 use waybill_domain::order::Order;
 
 use super::Context;
-use super::running::Progress;
+use super::in_flight::ProgressSignal;
 use super::service::OrderService;
 use crate::metrics::Metrics;
 use crate::storage::StoreError;
 use crate::storage::orders::StepRecord;
 
-/// How long a watcher waits for its next look: after a change, and at most.
+/// How long a watcher waits for its next read: after a change, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
-/// Looks at a time, of all watchers: many that wake at once, as after a fault of Postgres, leave connections to others.
-const LOOKS_MAX: usize = 2;
+/// Reads at a time, of all watchers: many that wake at once, as after a fault of Postgres, leave connections to others.
+const READS_MAX: usize = 2;
 /// Steps in one change; what is beyond follows at once.
 const STEPS_MAX: usize = 100;
 /// Changes that a watcher has not fetched yet.
 const UNREAD_MAX: usize = 8;
 /// How long so many may stay unread.
 const UNREAD_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long an order is not seen before its watchers are told: longer than a restart of Postgres.
-const BLIND_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long reads may fail before the watchers get the error: longer than a restart of Postgres.
+const READ_FAILURE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What is new about an order.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +47,7 @@ pub struct Change {
     pub last_step: i64,
 }
 
-/// The changes of one order. It ends when the order is at rest, or with why it is not followed any more.
+/// The changes of one order. It ends when the order is settled, or with the reason why it is not followed any more.
 pub type Changes = ReceiverStream<Result<Change, WatchError>>;
 
 /// Why an order is not, or no longer, followed.
@@ -73,7 +73,7 @@ pub enum WatchError {
 /// What the watchers of a process share.
 pub(super) struct Watchers {
     places: Arc<Semaphore>,
-    looks: Semaphore,
+    reads: Semaphore,
 }
 
 /// One of the places. Dropped, it is free again.
@@ -88,28 +88,28 @@ struct Watcher {
     id: OrderId,
     /// The last step that it knows.
     last_step: i64,
-    /// The order as it was last told.
-    told: Option<Order>,
+    /// The order as it was last sent.
+    sent: Option<Order>,
     next: Next,
-    /// Of the worker that has the order, if it is one of this process.
-    progress: Progress,
+    /// Of the saga that holds the order, if it is one of this process.
+    progress: ProgressSignal,
     _place: Place,
 }
 
-/// What a watcher does after it told what it saw.
+/// What a watcher does after it sent what it read.
 #[derive(Clone, Copy)]
 enum Next {
     /// Nothing until the order moves on.
     Wait,
     /// There is more than one change holds.
-    LookAgain,
-    /// The order is at rest, and all of it is told.
+    ReadAgain,
+    /// The order is settled, and all of it is sent.
     End,
 }
 
 impl OrderService {
-    /// Follows an order: first as it is now, with its steps after `after_step`, then each change, until it is at rest.
-    /// Without `after_step` only steps from now on are told.
+    /// Follows an order: first as it is now, with its steps after `after_step`, then each change, until it is settled.
+    /// Without `after_step` only steps from now on are sent.
     pub async fn watch(&self, id: OrderId, after_step: Option<i64>) -> Result<Changes, WatchError> {
         let context = &self.context;
         if context.draining.is_cancelled() {
@@ -124,13 +124,13 @@ impl OrderService {
             context: Arc::clone(context),
             id,
             last_step,
-            told: None,
+            sent: None,
             next: Next::Wait,
-            progress: Progress::default(),
+            progress: ProgressSignal::default(),
             _place: place,
         };
         // Within the call, so that what cannot be watched is refused.
-        let first = watcher.look().await?;
+        let first = watcher.read().await?;
         let (changes, receiver) = mpsc::channel(UNREAD_MAX + 1);
         context.tasks.spawn(watcher.run(first, changes));
         Ok(ReceiverStream::new(receiver))
@@ -142,7 +142,7 @@ impl Watchers {
     pub(super) fn new(watchers_max: usize) -> Watchers {
         Watchers {
             places: Arc::new(Semaphore::new(watchers_max)),
-            looks: Semaphore::new(LOOKS_MAX),
+            reads: Semaphore::new(READS_MAX),
         }
     }
 
@@ -174,7 +174,7 @@ impl Watcher {
             biased;
             end = self.follow(first, &changes) => end,
             () = context.draining.cancelled() => Err(WatchError::Draining),
-            // Whoever asked is gone.
+            // The client is gone.
             () = changes.closed() => Ok(()),
         };
         if let Err(error) = end {
@@ -188,7 +188,7 @@ impl Watcher {
         changes: &mpsc::Sender<Result<Change, WatchError>>,
     ) -> Result<(), WatchError> {
         let mut news = first;
-        let mut seen_at = Instant::now();
+        let mut read_at = Instant::now();
         let mut pause = PAUSE.0;
         loop {
             if let Some(change) = news {
@@ -200,59 +200,59 @@ impl Watcher {
             }
             match self.next {
                 Next::End => return Ok(()),
-                Next::LookAgain => {}
+                Next::ReadAgain => {}
                 Next::Wait => {
                     self.wait(pause).await;
                     pause = (pause * 2).min(PAUSE.1);
                 }
             }
-            news = match self.look().await {
+            news = match self.read().await {
                 Err(WatchError::Store(StoreError::Unavailable { .. } | StoreError::Busy { .. }))
-                    if seen_at.elapsed() < BLIND_TIME_MAX =>
+                    if read_at.elapsed() < READ_FAILURE_TIME_MAX =>
                 {
                     None
                 }
-                seen => {
-                    seen_at = Instant::now();
-                    seen?
+                change => {
+                    read_at = Instant::now();
+                    change?
                 }
             };
         }
     }
 
-    /// Until a worker of this process moves the order on; or until the next look is due, jittered so that those who
-    /// watch one order do not look in step.
+    /// Until a saga of this process moves the order on; or until the next read is due, jittered so that the watchers of
+    /// one order do not read in step.
     async fn wait(&mut self, pause: Duration) {
         let pause = pause.mul_f64(rand::rng().random_range(0.75..1.25));
         tokio::select! {
-            () = self.progress.made() => {}
+            () = self.progress.moved() => {}
             () = sleep(pause) => {}
         }
     }
 
-    /// What is new since the last look, if anything is.
-    async fn look(&mut self) -> Result<Option<Change>, WatchError> {
+    /// What is new since the last read, if anything is.
+    async fn read(&mut self) -> Result<Option<Change>, WatchError> {
         self.next = Next::Wait;
         let context = Arc::clone(&self.context);
-        let _turn = context.watchers.looks.acquire().await;
-        // Before the look, so that what happens while it is made wakes us for the next one.
-        self.progress = context.running.progress(self.id);
-        let seen = context.callers.read_after(self.id, self.last_step, STEPS_MAX).await?;
-        let (order, steps) = seen.ok_or(WatchError::NotFound)?;
+        let _turn = context.watchers.reads.acquire().await;
+        // Before the read, so that what happens meanwhile wakes us for the next one.
+        self.progress = context.in_flight.progress(self.id);
+        let found = context.callers.read_after(self.id, self.last_step, STEPS_MAX).await?;
+        let (order, steps) = found.ok_or(WatchError::NotFound)?;
         self.next = if steps.len() >= STEPS_MAX {
-            Next::LookAgain
+            Next::ReadAgain
         } else if order.state.is_terminal() {
             Next::End
         } else {
             Next::Wait
         };
-        if steps.is_empty() && self.told.as_ref() == Some(&order) {
+        if steps.is_empty() && self.sent.as_ref() == Some(&order) {
             return Ok(None);
         }
         if let Some(last) = steps.last() {
             self.last_step = last.id;
         }
-        self.told = Some(order.clone());
+        self.sent = Some(order.clone());
         Ok(Some(Change {
             order,
             steps,

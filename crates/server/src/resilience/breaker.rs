@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-use waybill_domain::breaker::{Breaker, Open, Outcome, Permit, Policy, State};
+use waybill_domain::breaker::{Breaker, CallOutcome, Open, Permit, Policy, State};
 
 /// Refuses calls to a dependency that does not answer. One per dependency, shared by all who call it.
 #[derive(Debug)]
@@ -32,11 +32,11 @@ pub struct BreakerSnapshot {
     pub refused: u64,
 }
 
-/// The right to make one call. Dropped without a word, as when the call is cancelled, it counts as neutral and frees
+/// The right to make one call. Dropped without a report, as when the call is cancelled, it counts as neutral and frees
 /// the slot of the probe.
 #[derive(Debug)]
-#[must_use = "an admission that is dropped at once teaches the breaker nothing"]
-pub struct Admission<'a> {
+#[must_use = "an admission that is dropped at once shows the breaker nothing"]
+pub struct CallPermit<'a> {
     breaker: &'a CircuitBreaker,
     permit: Option<Permit>,
 }
@@ -59,10 +59,10 @@ impl CircuitBreaker {
     }
 
     /// Lets one call through, or says how long to stay away.
-    pub fn admit(&self) -> Result<Admission<'_>, Open> {
+    pub fn admit(&self) -> Result<CallPermit<'_>, Open> {
         let admitted = self.lock().admit(self.now());
         match admitted {
-            Ok(permit) => Ok(Admission {
+            Ok(permit) => Ok(CallPermit {
                 breaker: self,
                 permit: Some(permit),
             }),
@@ -105,13 +105,13 @@ impl CircuitBreaker {
     }
 }
 
-impl Admission<'_> {
-    /// Tells the breaker what the call taught.
-    pub fn record(mut self, outcome: Outcome) {
+impl CallPermit<'_> {
+    /// Reports to the breaker what the call showed.
+    pub fn record(mut self, outcome: CallOutcome) {
         self.settle(outcome);
     }
 
-    fn settle(&mut self, outcome: Outcome) {
+    fn settle(&mut self, outcome: CallOutcome) {
         if let Some(permit) = self.permit.take() {
             self.breaker
                 .lock()
@@ -120,9 +120,9 @@ impl Admission<'_> {
     }
 }
 
-impl Drop for Admission<'_> {
+impl Drop for CallPermit<'_> {
     fn drop(&mut self) {
-        self.settle(Outcome::Neutral);
+        self.settle(CallOutcome::Neutral);
     }
 }
 
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn it_refuses_after_a_failure_and_counts_the_refusals() {
         let breaker = touchy();
-        breaker.admit().unwrap().record(Outcome::Failure);
+        breaker.admit().unwrap().record(CallOutcome::Failure);
         assert!(breaker.admit().is_err());
         assert!(breaker.retry_after().is_some());
         let expected = BreakerSnapshot {
@@ -162,11 +162,11 @@ mod tests {
             ..Policy::default()
         };
         let breaker = CircuitBreaker::new("payments", policy);
-        breaker.admit().unwrap().record(Outcome::Failure);
+        breaker.admit().unwrap().record(CallOutcome::Failure);
         let probe = breaker.admit().unwrap();
         assert!(breaker.admit().is_err(), "one probe at a time");
         drop(probe);
-        breaker.admit().unwrap().record(Outcome::Success);
+        breaker.admit().unwrap().record(CallOutcome::Success);
         assert_eq!(breaker.state(), State::Closed);
     }
 }

@@ -1,7 +1,7 @@
 //! The bulkhead: at most so many calls in flight to one dependency, and no queue.
 //!
 //! It sits inside the breaker, and around everything that takes time. Without it a slow dependency holds one task,
-//! one socket and one order's lease for each request that arrives; with it the rest is told at once to come later,
+//! one socket and one order's lease for each request that arrives; with it the rest is refused at once,
 //! and whatever else the process does goes on.
 
 use std::sync::atomic::{AtomicU64, Ordering};

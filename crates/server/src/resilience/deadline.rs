@@ -1,4 +1,4 @@
-//! The moment after which nobody waits for an answer any more.
+//! The moment after which the caller no longer waits for an answer.
 //!
 //! It sits outermost: waits for a permit, for a token or between two attempts are waits of the caller too. It is a
 //! point in time and not a length, so that handing it down through ten functions does not add up to ten timeouts.

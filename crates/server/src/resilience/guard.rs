@@ -1,13 +1,13 @@
 //! A timeout and a breaker for a store.
 //!
 //! Postgres and Redis have pools that bound what is in flight, and statements that are not sent again blindly, so two
-//! guards are enough. The timeout is here although both clients have their own: redis-rs does not apply its
-//! response timeout to a command that is issued while the connection is being made again.
+//! guards are enough. The timeout here is the one that counts: redis-rs does not apply its own to a command that is
+//! issued while the connection is being made again.
 
 use crate::resilience::{BreakerSnapshot, CircuitBreaker, Deadline};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use waybill_domain::breaker::{Open, Outcome, Policy};
+use waybill_domain::breaker::{CallOutcome, Open, Policy};
 
 /// Stands before one store.
 #[derive(Debug)]
@@ -58,37 +58,29 @@ impl Guard {
         }
     }
 
-    /// Runs a call, not past `deadline` and not past the guard's own timeout. `classify` says what an error means for
-    /// the breaker: a violated constraint is a `Success`, for the store answered.
+    /// Runs a call within the timeout. `classify` decides what an error means for the breaker: a violated constraint is a
+    /// `Success`, for the store answered.
     pub async fn call<T, E>(
         &self,
-        deadline: Deadline,
         call: impl Future<Output = Result<T, E>>,
-        classify: impl FnOnce(&E) -> Outcome,
+        classify: impl FnOnce(&E) -> CallOutcome,
     ) -> Result<T, GuardError<E>> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         // The breaker first: a store that is down must not cost each caller its whole timeout.
-        let admission = self.breaker.admit()?;
-        let own = Deadline::after(self.timeout);
-        let Ok(result) = own.min(deadline).bound(call).await else {
+        let permit = self.breaker.admit()?;
+        let Ok(result) = Deadline::after(self.timeout).bound(call).await else {
             self.timed_out.fetch_add(1, Ordering::Relaxed);
-            // A caller in a hurry has learned nothing about the store; else one client with deadlines of a
-            // millisecond could take the store away from all others.
-            admission.record(if own <= deadline {
-                Outcome::Failure
-            } else {
-                Outcome::Neutral
-            });
+            permit.record(CallOutcome::Failure);
             return Err(GuardError::TimedOut);
         };
         match result {
             Ok(value) => {
-                admission.record(Outcome::Success);
+                permit.record(CallOutcome::Success);
                 Ok(value)
             }
             Err(error) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
-                admission.record(classify(&error));
+                permit.record(classify(&error));
                 Err(GuardError::Failed(error))
             }
         }
@@ -129,19 +121,15 @@ mod tests {
         )
     }
 
-    fn patient() -> Deadline {
-        Deadline::after(Duration::from_mins(1))
-    }
-
-    fn broken(_: &&'static str) -> Outcome {
-        Outcome::Failure
+    fn broken(_: &&'static str) -> CallOutcome {
+        CallOutcome::Failure
     }
 
     #[tokio::test]
     async fn a_store_that_hangs_is_left_alone_after_a_few_timeouts() {
         let guard = guard(Duration::from_millis(5));
         for _ in 0..2 {
-            let hung = guard.call(patient(), pending::<Answer>(), broken).await;
+            let hung = guard.call(pending::<Answer>(), broken).await;
             assert_eq!(hung, Err(GuardError::TimedOut));
         }
         let mut was_called = false;
@@ -149,25 +137,9 @@ mod tests {
             was_called = true;
             Answer::Ok(1)
         };
-        assert!(matches!(
-            guard.call(patient(), call, broken).await,
-            Err(GuardError::Refused(_))
-        ));
+        assert!(matches!(guard.call(call, broken).await, Err(GuardError::Refused(_))));
         assert!(!was_called);
         assert_eq!((guard.snapshot().calls, guard.snapshot().timed_out), (3, 2));
-    }
-
-    #[tokio::test]
-    async fn callers_in_a_hurry_do_not_open_the_breaker_for_others() {
-        let guard = guard(Duration::from_mins(1));
-        for _ in 0..20 {
-            let deadline = Deadline::after(Duration::from_millis(1));
-            assert_eq!(
-                guard.call(deadline, pending::<Answer>(), broken).await,
-                Err(GuardError::TimedOut)
-            );
-        }
-        assert_eq!(guard.call(patient(), ready(Answer::Ok(1)), broken).await, Ok(1));
     }
 
     #[tokio::test]
@@ -175,15 +147,13 @@ mod tests {
         let guard = guard(Duration::from_mins(1));
         for _ in 0..20 {
             let answer = guard
-                .call(patient(), ready(Answer::Err("duplicate key")), |_| Outcome::Success)
+                .call(ready(Answer::Err("duplicate key")), |_| CallOutcome::Success)
                 .await;
             assert_eq!(answer, Err(GuardError::Failed("duplicate key")));
         }
         assert_eq!(guard.breaker().state(), BreakerState::Closed);
         for _ in 0..2 {
-            let _ = guard
-                .call(patient(), ready(Answer::Err("connection lost")), broken)
-                .await;
+            let _ = guard.call(ready(Answer::Err("connection lost")), broken).await;
         }
         assert_eq!(guard.breaker().state(), BreakerState::Open);
     }

@@ -1,7 +1,7 @@
-//! The questions of `waybill audit`: each promise that SQL can check, as a statement whose rows are its violations.
+//! The checks of `waybill audit`: each guarantee that SQL can check, as a statement whose rows are its violations.
 //!
-//! Our books are in the tables. Two more witnesses are loaded beside them when they are there: what the payment
-//! provider says that it moved, and what clients say that they were told.
+//! The ledger is in the tables. Other evidence is loaded beside it where it is given: the provider's list of movements, the
+//! answers that clients received, and the fixes that were acknowledged.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -14,8 +14,8 @@ use super::postgres::Postgres;
 pub struct Movement {
     /// `charge` or `refund`.
     pub kind: &'static str,
-    /// For which order, as the provider has it; `None` for one that carries no order. Our books may still know it, by
-    /// its id: an operator settles orders with such movements.
+    /// For which order, as the provider has it; `None` for one that carries no order. The ledger may still have it, by
+    /// its id: an operator resolves orders with such movements.
     pub order: Option<Uuid>,
     /// The provider's id of it.
     pub provider_id: String,
@@ -25,14 +25,14 @@ pub struct Movement {
     pub currency: String,
 }
 
-/// What the audit is given beside our own books. `None`: the witness is not there, and its checks are not made.
+/// The evidence beside the ledger. `None`: the source was not given, and its checks are not made.
 #[derive(Debug, Default)]
-pub struct Witnesses {
+pub struct Evidence {
     /// The provider's movements, all of them.
     pub movements: Option<Vec<Movement>>,
-    /// Orders that a client was told are settled, with the status that it was told.
+    /// Orders whose settled answer a client received, with the status in it.
     pub answered_orders: Option<Vec<(Uuid, String)>>,
-    /// Fixes that a client was told are stored.
+    /// Fixes whose acknowledgement a client received.
     pub acknowledged_fixes: Option<Vec<(String, Timestamp)>>,
     /// Fixes that were read from the stream up to the history's cursor.
     pub passed_fixes: Option<Vec<(String, Timestamp)>>,
@@ -41,37 +41,37 @@ pub struct Witnesses {
 /// One check of the audit.
 #[derive(Debug, Clone, Copy)]
 pub struct Check {
-    /// The promise of the README that it checks.
+    /// The guarantee that it checks, by its id in docs/guarantees.md.
     pub promise: &'static str,
-    /// What would be wrong.
+    /// The violation that it looks for.
     pub violation: &'static str,
-    needs: Witness,
+    needs: EvidenceSource,
     statement: super::Statement,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// Which check.
+    /// The check.
     pub check: Check,
-    /// The violations, at most [`SHOWN_MAX`] of them; `None`: not checked, for want of a witness.
+    /// The violations, at most [`SHOWN_MAX`] of them; `None`: not checked, since its evidence was not given.
     pub violations: Option<Vec<String>>,
     /// How many there are.
     pub count: i64,
 }
 
 impl Finding {
-    /// Which witness is missing, if the check was not made.
-    pub fn missing_witness(&self) -> Option<&'static str> {
+    /// Which evidence is missing, if the check was not made.
+    pub fn missing_evidence(&self) -> Option<&'static str> {
         if self.violations.is_some() {
             return None;
         }
         Some(match self.check.needs {
-            Witness::Books => "",
-            Witness::Movements => "the provider's ledger was not given (--payments-url)",
-            Witness::AnsweredOrders => "no client's log of answers was given",
-            Witness::AcknowledgedFixes => "no client's log of acknowledgements was given",
-            Witness::PassedFixes => "the stream was not given (--redis-url)",
+            EvidenceSource::Ledger => "",
+            EvidenceSource::Movements => "the provider's ledger was not given (--payments-url)",
+            EvidenceSource::AnsweredOrders => "no client's log of answers was given",
+            EvidenceSource::AcknowledgedFixes => "no client's log of acknowledgements was given",
+            EvidenceSource::PassedFixes => "the stream was not given (--redis-url)",
         })
     }
 }
@@ -80,16 +80,16 @@ impl Finding {
 pub const SHOWN_MAX: i64 = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Witness {
-    Books,
+enum EvidenceSource {
+    Ledger,
     Movements,
     AnsweredOrders,
     AcknowledgedFixes,
     PassedFixes,
 }
 
-/// The witnesses' tables. They live as long as the audit's transaction.
-pub const CREATE_WITNESSES: &str = "
+/// The tables of the evidence. They live as long as the audit's transaction.
+pub const CREATE_EVIDENCE_TABLES: &str = "
     create temporary table provider_movements (kind text, order_id uuid, provider_id text, amount bigint, currency text)
         on commit drop;
     create temporary table answered_orders (order_id uuid, status text) on commit drop;
@@ -99,7 +99,7 @@ pub const CREATE_WITNESSES: &str = "
 statements! {
     LOAD_MOVEMENTS = "insert into provider_movements
                       select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[])";
-    /// A movement that carries no order is an order's if our books name its id.
+    /// A movement that carries no order is an order's if the ledger has its id.
     FIND_ORDERS = "update provider_movements m
                       set order_id = p.order_id
                      from (select order_id, 'charge' as kind, provider_charge_id as provider_id from payments
@@ -122,7 +122,7 @@ statements! {
                              left join order_sagas s on s.order_id = m.order_id
                             where m.order_id is not null and s.order_id is null";
 
-    /// From its acceptance, its cancellation, or the loss of its driver.
+    /// From its acceptance, its cancellation, or the unassignment of its driver.
     UNFINISHED = "select order_id::text || ' is ' || status || ' since ' || updated_at::text
                     from order_sagas
                    where finished_at is null and needs_attention is null
@@ -159,15 +159,15 @@ statements! {
                       from order_saga_steps t
                      where t.order_id = s.order_id)";
 
-    BOOKS_DIFFER_ON_CHARGE = "select coalesce(p.order_id, m.order_id)::text
+    LEDGER_DIFFERS_ON_CHARGE = "select coalesce(p.order_id, m.order_id)::text
                                 from (select * from payments) p
                                 full join (select order_id, sum(amount) as amount
                                              from provider_movements where kind = 'charge' group by order_id) m
                                   on m.order_id = p.order_id
                                 left join order_sagas s on s.order_id = coalesce(p.order_id, m.order_id)
                                where s.finished_at is not null and p.amount is distinct from m.amount";
-    /// What an operator gave back past the provider (`unverified:`) is not looked for there.
-    BOOKS_DIFFER_ON_REFUND = "select coalesce(p.order_id, m.order_id)::text
+    /// What an operator refunded past the provider (`unverified:`) is not expected there.
+    LEDGER_DIFFERS_ON_REFUND = "select coalesce(p.order_id, m.order_id)::text
                                 from (select * from payments
                                        where refunded_at is not null
                                          and provider_refund_id not like 'unverified:%') p
@@ -228,127 +228,127 @@ pub const CHECKS: &[Check] = &[
     Check {
         promise: "M1",
         violation: "charged twice by the provider",
-        needs: Witness::Movements,
+        needs: EvidenceSource::Movements,
         statement: CHARGED_TWICE,
     },
     Check {
         promise: "M1",
         violation: "refunded twice by the provider",
-        needs: Witness::Movements,
+        needs: EvidenceSource::Movements,
         statement: REFUNDED_TWICE,
     },
     Check {
         promise: "M1",
         violation: "refunded more than charged",
-        needs: Witness::Movements,
+        needs: EvidenceSource::Movements,
         statement: REFUNDED_TOO_MUCH,
     },
     Check {
         promise: "M1",
         violation: "money moved for an unknown order",
-        needs: Witness::Movements,
+        needs: EvidenceSource::Movements,
         statement: MONEY_WITHOUT_ORDER,
     },
     Check {
         promise: "M2",
         violation: "not settled after 60 s, and not flagged",
-        needs: Witness::Books,
+        needs: EvidenceSource::Ledger,
         statement: UNFINISHED,
     },
     Check {
         promise: "M2",
         violation: "paid, neither served nor refunded",
-        needs: Witness::Books,
+        needs: EvidenceSource::Ledger,
         statement: PAID_FOR_NOTHING,
     },
     Check {
         promise: "M2",
         violation: "served but not paid",
-        needs: Witness::Books,
+        needs: EvidenceSource::Ledger,
         statement: SERVED_UNPAID,
     },
     Check {
         promise: "M3",
         violation: "an answered order is lost or changed",
-        needs: Witness::AnsweredOrders,
+        needs: EvidenceSource::AnsweredOrders,
         statement: ANSWER_LOST,
     },
     Check {
         promise: "M3",
         violation: "the log lacks a step",
-        needs: Witness::Books,
+        needs: EvidenceSource::Ledger,
         statement: LOG_GAP,
     },
     Check {
         promise: "M9",
-        violation: "books and provider differ on a charge",
-        needs: Witness::Movements,
-        statement: BOOKS_DIFFER_ON_CHARGE,
+        violation: "ledger and provider differ on a charge",
+        needs: EvidenceSource::Movements,
+        statement: LEDGER_DIFFERS_ON_CHARGE,
     },
     Check {
         promise: "M9",
-        violation: "books and provider differ on a refund",
-        needs: Witness::Movements,
-        statement: BOOKS_DIFFER_ON_REFUND,
+        violation: "ledger and provider differ on a refund",
+        needs: EvidenceSource::Movements,
+        statement: LEDGER_DIFFERS_ON_REFUND,
     },
     Check {
         promise: "M9",
-        violation: "the provider does not know a booked movement",
-        needs: Witness::Movements,
+        violation: "the provider lacks a movement of the ledger",
+        needs: EvidenceSource::Movements,
         statement: NOT_AT_PROVIDER,
     },
     Check {
         promise: "D1",
         violation: "a driver with two active orders",
-        needs: Witness::Books,
+        needs: EvidenceSource::Ledger,
         statement: DRIVER_TWICE,
     },
     Check {
         promise: "D1",
         violation: "a driver held two orders at once",
-        needs: Witness::Books,
+        needs: EvidenceSource::Ledger,
         statement: DRIVER_OVERLAP,
     },
     Check {
         promise: "D1",
         violation: "a driver's state and assignments differ",
-        needs: Witness::Books,
+        needs: EvidenceSource::Ledger,
         statement: DRIVER_STATE,
     },
     Check {
         promise: "D3",
         violation: "a worker wrote after it lost the order",
-        needs: Witness::Books,
+        needs: EvidenceSource::Ledger,
         statement: ZOMBIE,
     },
     Check {
         promise: "L1",
         violation: "an acknowledged fix is not stored",
-        needs: Witness::AcknowledgedFixes,
+        needs: EvidenceSource::AcknowledgedFixes,
         statement: ACKNOWLEDGED_LOST,
     },
     Check {
         promise: "L1",
         violation: "a fix behind the cursor is not stored",
-        needs: Witness::PassedFixes,
+        needs: EvidenceSource::PassedFixes,
         statement: PASSED_LOST,
     },
 ];
 
-/// Makes every check that its witnesses allow.
-pub async fn audit(postgres: &Postgres, witnesses: &Witnesses) -> Result<Vec<Finding>, StoreError> {
+/// Makes every check whose evidence is given.
+pub async fn audit(postgres: &Postgres, evidence: &Evidence) -> Result<Vec<Finding>, StoreError> {
     let mut client = postgres.client().await?;
     let tx = begin(&mut client).await?;
-    load(&tx, witnesses).await?;
+    load(&tx, evidence).await?;
 
     let mut findings = Vec::with_capacity(CHECKS.len());
     for check in CHECKS {
         let given = match check.needs {
-            Witness::Books => true,
-            Witness::Movements => witnesses.movements.is_some(),
-            Witness::AnsweredOrders => witnesses.answered_orders.is_some(),
-            Witness::AcknowledgedFixes => witnesses.acknowledged_fixes.is_some(),
-            Witness::PassedFixes => witnesses.passed_fixes.is_some(),
+            EvidenceSource::Ledger => true,
+            EvidenceSource::Movements => evidence.movements.is_some(),
+            EvidenceSource::AnsweredOrders => evidence.answered_orders.is_some(),
+            EvidenceSource::AcknowledgedFixes => evidence.acknowledged_fixes.is_some(),
+            EvidenceSource::PassedFixes => evidence.passed_fixes.is_some(),
         };
         if !given {
             findings.push(Finding {
@@ -390,13 +390,13 @@ pub(super) async fn begin_with_movements<'c>(
     Ok(tx)
 }
 
-/// A transaction with the witnesses' tables in it, empty.
+/// A transaction with the tables of the evidence in it, empty.
 async fn begin(client: &mut deadpool_postgres::Client) -> Result<deadpool_postgres::Transaction<'_>, StoreError> {
     let tx = client.transaction().await?;
     // Whole tables are read here: the limits of ordinary statements are not for it.
     tx.batch_execute("set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0")
         .await?;
-    tx.batch_execute(CREATE_WITNESSES).await?;
+    tx.batch_execute(CREATE_EVIDENCE_TABLES).await?;
     Ok(tx)
 }
 
@@ -412,18 +412,18 @@ async fn load_movements(tx: &deadpool_postgres::Transaction<'_>, movements: &[Mo
     Ok(())
 }
 
-async fn load(tx: &deadpool_postgres::Transaction<'_>, witnesses: &Witnesses) -> Result<(), StoreError> {
-    if let Some(movements) = &witnesses.movements {
+async fn load(tx: &deadpool_postgres::Transaction<'_>, evidence: &Evidence) -> Result<(), StoreError> {
+    if let Some(movements) = &evidence.movements {
         load_movements(tx, movements).await?;
     }
-    if let Some(answered) = &witnesses.answered_orders {
+    if let Some(answered) = &evidence.answered_orders {
         let (orders, statuses): (Vec<Uuid>, Vec<&str>) =
             answered.iter().map(|(order, status)| (*order, status.as_str())).unzip();
         tx.execute(LOAD_ANSWERED.sql, &[&orders, &statuses]).await?;
     }
-    load_fixes(tx, LOAD_ACKNOWLEDGED, witnesses.acknowledged_fixes.as_deref()).await?;
-    load_fixes(tx, LOAD_PASSED, witnesses.passed_fixes.as_deref()).await?;
-    // The planner knows nothing of a table that was just filled, and would loop over it.
+    load_fixes(tx, LOAD_ACKNOWLEDGED, evidence.acknowledged_fixes.as_deref()).await?;
+    load_fixes(tx, LOAD_PASSED, evidence.passed_fixes.as_deref()).await?;
+    // The planner has no statistics of a table that was just filled, and would loop over it.
     tx.batch_execute(
         "analyze provider_movements; analyze answered_orders; analyze acknowledged_fixes; analyze passed_fixes",
     )

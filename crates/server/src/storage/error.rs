@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 use waybill_domain::id::OrderId;
 use waybill_domain::order::IllegalTransition;
 
-use crate::resilience::Outcome;
+use crate::resilience::CallOutcome;
 
 /// A store did not do what it was asked.
 #[derive(Debug, Error)]
@@ -48,11 +48,11 @@ impl StoreError {
     }
 
     /// What it says about the store: only trouble of the store itself counts against it, an answer does not.
-    pub(super) fn breaker_outcome(&self) -> Outcome {
+    pub(super) fn breaker_outcome(&self) -> CallOutcome {
         match self {
-            StoreError::Unavailable { .. } => Outcome::Failure,
-            StoreError::Busy { .. } => Outcome::Neutral,
-            StoreError::Fenced { .. } | StoreError::Unexpected(_) => Outcome::Success,
+            StoreError::Unavailable { .. } => CallOutcome::Failure,
+            StoreError::Busy { .. } => CallOutcome::Neutral,
+            StoreError::Fenced { .. } | StoreError::Unexpected(_) => CallOutcome::Success,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! | `driver:<id>` | hash | the driver's latest fix: `driver_id`, `lat`, `long` (degrees), `timestamp` (Unix µs); expires when the fix is older than the time to live |
 //! | `location_events` | stream | one entry a fix, with the same four fields, in order of arrival; read by the history writer, trimmed behind its cursor |
 //! | `drivers:geo` | geo index | the latest position of every fresh driver, for the nearest-driver search |
-//! | `drivers:seen` | sorted set | the time (Unix µs) of that fix: a member of a geo index cannot expire, so its freshness is looked up here, and the reaper removes what is stale from both |
+//! | `drivers:seen` | sorted set | the time (Unix µs) of that fix: a member of a geo index cannot expire, so its freshness is read here, and stale-driver eviction removes it from both |
 //!
 //! The last three belong together and are written by one script, so on a cluster they must share a slot: with more
 //! than one shard they take a `:{n}` suffix, n the driver's shard. `driver:<id>` stays as it is and is written by a

@@ -1,4 +1,4 @@
-//! Brings the schema to this version, and tells whether it is.
+//! Brings the schema to this version, and checks whether it is.
 //!
 //! All pending migrations run in one transaction under an advisory lock: two instances that start at once do not race,
 //! and a migration that fails leaves nothing behind. An applied file is never edited; its checksum is kept to see that.

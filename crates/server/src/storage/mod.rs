@@ -1,8 +1,8 @@
 //! The only place with SQL and Redis commands. A method here owns one whole transaction or one pipeline: no transaction
-//! type leaves this module, so nobody can call a network inside one.
+//! type leaves this module, so no one can call a network inside one.
 //!
 //! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker. [`orders`] and [`history`] are
-//! Postgres; [`live`] is Redis; [`keys`] names every key of it. [`audit`] asks the questions of `waybill audit`,
+//! Postgres; [`live`] is Redis; [`keys`] names every key of it. [`audit`] makes the checks of `waybill audit`,
 //! [`reconcile`] those of `waybill reconcile`.
 
 #[macro_use]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -11,16 +12,16 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
 
 use super::{Statement, StoreError};
-use crate::resilience::{Deadline, Guard, GuardError};
+use crate::resilience::{Guard, GuardError};
 
 /// How Postgres is used. See `[postgres]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct PostgresSettings {
     /// `postgres://user:password@host:port/database`
     pub url: SecretString,
     /// Connections at most. Calls from outside share all but a quarter of them.
     pub pool_max: usize,
-    /// How long a call from outside waits for a connection, and anybody for a new one to be made.
+    /// How long a call from outside waits for a connection, and how long making one may take.
     pub acquire_timeout: Duration,
     /// How long one statement may run, by the server.
     pub statement_timeout: Duration,
@@ -28,10 +29,18 @@ pub struct Settings {
     pub lock_timeout: Duration,
 }
 
-/// One connection in so many is kept for work that is under way.
+impl PostgresSettings {
+    /// How long one whole call may take: a transaction of a few statements at their worst, and the wait for its
+    /// connection.
+    pub fn call_timeout(&self) -> Duration {
+        self.acquire_timeout + 2 * self.statement_timeout
+    }
+}
+
+/// One connection in so many is kept for sagas and workers.
 const WORKERS_SHARE: usize = 4;
 
-/// What the URL says; or, for people, what it is not.
+/// The parsed URL; or, for people, what is wrong with it.
 pub(crate) fn parse_url(url: &SecretString) -> Result<tokio_postgres::Config, &'static str> {
     let parsed = url.expose_secret().parse();
     // The parser's text may quote the URL, and with it the password.
@@ -43,18 +52,17 @@ pub(crate) fn parse_url(url: &SecretString) -> Result<tokio_postgres::Config, &'
 pub struct Postgres {
     pool: Pool,
     guard: Arc<Guard>,
-    call_timeout: Duration,
     acquire_timeout: Duration,
-    /// The places of callers at the pool.
+    /// The places of the callers' partition.
     callers: Arc<Semaphore>,
-    lane: Lane,
+    partition: PoolPartition,
 }
 
-/// Who asks. What is under way goes before what is new: a saga that finds no connection leaves an order to its lease,
-/// a caller that finds none may call again.
+/// A share of the pool. Sagas go before new calls: a saga that finds no connection leaves an order to its lease, a
+/// caller that finds none may call again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lane {
-    /// Sagas, the sweeper, the history: wait for as long as a statement may take.
+enum PoolPartition {
+    /// Sagas and workers: any connection, and a wait for as long as a statement may take.
     Workers,
     /// Calls from outside: a share of the pool, and a short wait.
     Callers,
@@ -62,7 +70,7 @@ enum Lane {
 
 impl Postgres {
     /// Prepares the pool. No connection is made yet: a service starts, unready, while its database is down.
-    pub fn new(settings: &Settings, guard: Arc<Guard>) -> Result<Postgres, StoreError> {
+    pub fn new(settings: &PostgresSettings, guard: Arc<Guard>) -> Result<Postgres, StoreError> {
         let mut config =
             parse_url(&settings.url).map_err(|why| StoreError::unexpected(format!("postgres.url {why}")))?;
         config.connect_timeout(settings.acquire_timeout);
@@ -88,23 +96,20 @@ impl Postgres {
             .recycle_timeout(Some(settings.acquire_timeout))
             .build()
             .map_err(StoreError::unexpected)?;
-        // A transaction of a few statements at their worst, and the wait for its connection.
-        let call_timeout = settings.acquire_timeout + 2 * settings.statement_timeout;
         Ok(Postgres {
             pool,
             guard,
-            call_timeout,
             acquire_timeout: settings.acquire_timeout,
             callers: Arc::new(Semaphore::new(caller_places(settings.pool_max))),
-            lane: Lane::Workers,
+            partition: PoolPartition::Workers,
         })
     }
 
-    /// The same pool for calls from outside: they never take the connections that work under way needs.
+    /// The callers' partition of the same pool: it never takes the connections that sagas need.
     #[must_use]
     pub fn for_callers(&self) -> Postgres {
         Postgres {
-            lane: Lane::Callers,
+            partition: PoolPartition::Callers,
             ..self.clone()
         }
     }
@@ -114,30 +119,31 @@ impl Postgres {
         Ok(self.pool.get().await?)
     }
 
-    /// Runs one whole call (connection, transaction, commit) behind the breaker and within the call's timeout.
-    pub(super) async fn call<T>(
-        &self,
-        work: impl Future<Output = Result<T, StoreError>> + Send,
-    ) -> Result<T, StoreError> {
-        let _place = self.place().await?;
-        // A future of a whole transaction is large; boxed, it does not grow every caller's future.
-        let work = Box::pin(work);
-        let deadline = Deadline::after(self.call_timeout);
-        self.guard
-            .call(deadline, work, StoreError::breaker_outcome)
-            .await
-            .map_err(|error| match error {
-                GuardError::Failed(error) => error,
-                refused => StoreError::Unavailable {
-                    store: "postgres",
-                    why: refused.to_string(),
-                },
-            })
+    /// Runs one whole call (connection, transaction, commit) behind the guard.
+    pub(super) fn call<'a, T: 'a>(
+        &'a self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send + 'a {
+        // A future of a whole transaction is large; boxed here, it does not grow every caller's future.
+        let work: BoxFuture<'a, _> = Box::pin(work);
+        async move {
+            let _place = self.place().await?;
+            self.guard
+                .call(work, StoreError::breaker_outcome)
+                .await
+                .map_err(|error| match error {
+                    GuardError::Failed(error) => error,
+                    refused => StoreError::Unavailable {
+                        store: "postgres",
+                        why: refused.to_string(),
+                    },
+                })
+        }
     }
 
-    /// A place at the pool, for those who need one. Outside the breaker: that we are busy says nothing of Postgres.
+    /// A place in the callers' partition. Outside the breaker: that we are busy says nothing about Postgres.
     async fn place(&self) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
-        if self.lane == Lane::Workers {
+        if self.partition == PoolPartition::Workers {
             return Ok(None);
         }
         match timeout(self.acquire_timeout, self.callers.acquire()).await {
@@ -186,7 +192,7 @@ impl Postgres {
         .await
     }
 
-    /// Whether Postgres answers now. Not behind the breaker: it is what tells that the breaker may close.
+    /// Whether Postgres answers now. Not behind the breaker, which may be open.
     pub async fn ping(&self) -> Result<(), StoreError> {
         match self
             .pool
@@ -195,7 +201,7 @@ impl Postgres {
             .map_err(StoreError::from)
         {
             Ok(client) => Ok(client.simple_query("").await.map(drop)?),
-            // Every connection is at work: what answers others is there.
+            // Every connection is in use: Postgres answers others.
             Err(StoreError::Busy { .. }) => Ok(()),
             Err(error) => Err(error),
         }

@@ -1,4 +1,4 @@
-//! `waybill reconcile`: each movement of the provider's list beside what our books have of it.
+//! `waybill reconcile`: each movement of the provider's list beside its entry in the ledger.
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -11,26 +11,26 @@ use super::postgres::Postgres;
 /// How many differences are shown; all are counted.
 pub const SHOWN_MAX: i64 = 1_000;
 
-/// One movement of an order that the provider's list and our books do not have alike.
+/// One movement of an order that differs between the provider's list and the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Of which order.
+    /// The order.
     pub order: Uuid,
-    /// Where the order stands, by its name in the database; `None` if there is no such order.
+    /// The order's status, by its name in the database; `None` if there is no such order.
     pub order_status: Option<String>,
     /// `charge` or `refund`.
     pub kind: String,
     /// What differs.
     pub difference: String,
-    /// Whether the order changed so lately that the two may only have been read at different moments. Not counted.
+    /// Whether the order changed so recently that the two sides may only have been read at different moments. Not counted.
     pub in_flight: bool,
-    /// What our books have.
+    /// The ledger's entry.
     pub ours: Option<Entry>,
-    /// What the provider has: more than one where it has it more than once.
+    /// The provider's entries: more than one where it has the movement more than once.
     pub theirs: Vec<Entry>,
 }
 
-/// A movement in one of the two books.
+/// A movement on one of the two sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The provider's id.
@@ -41,22 +41,22 @@ pub struct Entry {
     pub currency: String,
 }
 
-/// What the comparison came to.
+/// The result of the comparison.
 #[derive(Debug, Clone, Default)]
 pub struct Reconciliation {
     /// Those in flight and the others, by order; at most [`SHOWN_MAX`].
     pub shown: Vec<Difference>,
     /// How many differ.
     pub differences: i64,
-    /// How many more differ, of orders that changed lately.
+    /// How many more differ, of orders that changed recently.
     pub in_flight: i64,
-    /// Movements at the provider that carry no order and that our books do not name.
+    /// Movements at the provider that carry no order and are not in the ledger.
     pub without_order: i64,
 }
 
 statements! {
     COUNT_WITHOUT_ORDER = "select count(*) from provider_movements where order_id is null";
-    /// What was given back past the provider (`unverified:`) is not looked for there.
+    /// What was refunded past the provider (`unverified:`) is not expected there.
     COMPARE = "with ours as (
                    select order_id, 'charge' as kind, provider_charge_id as provider_id, amount, currency from payments
                     union all
@@ -73,7 +73,7 @@ statements! {
                    select order_id, kind, o.provider_id, o.amount, o.currency, t.ids, t.amounts, t.currencies,
                           case when cardinality(t.ids) > 1
                                then 'at the provider ' || cardinality(t.ids)::text || ' times'
-                               when o.order_id is null then 'not in our books'
+                               when o.order_id is null then 'not in the ledger'
                                when t.order_id is null then 'not at the provider'
                                when o.currency <> t.currencies[1] then 'another currency'
                                when o.amount <> t.amounts[1] then 'another amount'

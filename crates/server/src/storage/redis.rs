@@ -7,11 +7,11 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::StoreError;
-use crate::resilience::{Deadline, Guard, GuardError};
+use crate::resilience::{Guard, GuardError};
 
 /// How Redis is used. See `[redis]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct RedisSettings {
     /// `redis://user:password@host:port/database`
     pub url: SecretString,
     /// How long a connection may take.
@@ -31,7 +31,7 @@ pub enum Durability {
     Less(String),
 }
 
-/// A client of the URL, not connected; or, for people, what the URL is not.
+/// A client of the URL, not connected; or, for people, what is wrong with the URL.
 pub(crate) fn parse_url(url: &SecretString) -> Result<redis::Client, &'static str> {
     let client = redis::Client::open(url.expose_secret());
     client.map_err(|_| "is not a Redis URL: redis://user:password@host:port/database")
@@ -42,26 +42,21 @@ pub(crate) fn parse_url(url: &SecretString) -> Result<redis::Client, &'static st
 pub struct Redis {
     connection: ConnectionManager,
     guard: Arc<Guard>,
-    command_timeout: Duration,
 }
 
 impl Redis {
     /// Prepares the connection. It is made at the first command: a service starts, unready, while its Redis is down.
-    pub fn new(settings: &Settings, guard: Arc<Guard>) -> Result<Redis, StoreError> {
+    pub fn new(settings: &RedisSettings, guard: Arc<Guard>) -> Result<Redis, StoreError> {
         let client = parse_url(&settings.url).map_err(|why| StoreError::unexpected(format!("redis.url {why}")))?;
-        // Few and quick retries: a command that waits for a reconnection is not bounded by the response timeout, so
-        // `call` bounds it, and the breaker paces what comes after.
+        // Few and quick retries, and no response timeout: it would not bound a command that waits for a reconnection.
+        // The guard's timeout bounds every command, and its breaker paces what comes after.
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(settings.connect_timeout))
-            .set_response_timeout(Some(settings.command_timeout))
+            .set_response_timeout(None)
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(100));
         let connection = ConnectionManager::new_lazy_with_config(client, config)?;
-        Ok(Redis {
-            connection,
-            guard,
-            command_timeout: settings.command_timeout,
-        })
+        Ok(Redis { connection, guard })
     }
 
     /// The connection.
@@ -69,15 +64,14 @@ impl Redis {
         self.connection.clone()
     }
 
-    /// Runs one command or pipeline behind the breaker and within the timeout.
+    /// Runs one command or pipeline behind the guard.
     pub(super) async fn call<T>(
         &self,
         work: impl Future<Output = Result<T, redis::RedisError>> + Send,
     ) -> Result<T, StoreError> {
         let work = async { Box::pin(work).await.map_err(StoreError::from) };
-        let deadline = Deadline::after(self.command_timeout);
         self.guard
-            .call(deadline, work, StoreError::breaker_outcome)
+            .call(work, StoreError::breaker_outcome)
             .await
             .map_err(|error| match error {
                 GuardError::Failed(error) => error,
@@ -88,7 +82,7 @@ impl Redis {
             })
     }
 
-    /// Whether Redis answers now. Not behind the breaker: it is what tells that the breaker may close.
+    /// Whether Redis answers now. Not behind the breaker, which may be open.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let mut connection = self.connection();
         redis::cmd("PING")

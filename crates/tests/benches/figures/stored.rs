@@ -30,7 +30,7 @@ const ORDER_BYTES: u64 = 3_600;
 /// See `ORDER_BYTES`.
 const ROOM_BYTES: u64 = 4 << 30;
 const DRIVERS: u64 = 50_000;
-/// All of it is younger than `orders.keys_kept`: nothing of it is forgotten while we look.
+/// All of it is younger than `orders.key_retention`: nothing of it is forgotten while we look.
 const DAYS: i64 = 20;
 
 /// Fills the databases with so many orders each. What is in them now, for people.

@@ -97,27 +97,27 @@ const CASES: &[(&str, Violation)] = &[
         Books("delete from order_saga_steps where order_id = REFUNDED and step = 'refund'"),
     ),
     (
-        "books and provider differ on a charge",
+        "ledger and provider differ on a charge",
         Books("update payments set amount = 2000 where order_id = SERVED"),
     ),
     (
-        "books and provider differ on a charge",
+        "ledger and provider differ on a charge",
         Books("delete from payments where order_id = REFUNDED"),
     ),
     (
-        "books and provider differ on a refund",
+        "ledger and provider differ on a refund",
         Books("update payments set refund_amount = 1 where order_id = REFUNDED"),
     ),
     (
-        "the provider does not know a booked movement",
+        "the provider lacks a movement of the ledger",
         Books("update payments set provider_charge_id = 'pi_of_nobody' where order_id = SERVED"),
     ),
     (
-        "the provider does not know a booked movement",
+        "the provider lacks a movement of the ledger",
         Books("update payments set provider_refund_id = 're_of_nobody' where order_id = REFUNDED"),
     ),
     (
-        "the provider does not know a booked movement",
+        "the provider lacks a movement of the ledger",
         Books("update payments set currency = 'EUR' where order_id = SERVED"),
     ),
     (

@@ -101,7 +101,7 @@ async fn dev_tells_where_everything_is_and_leaves_nothing_behind() {
         let (_, metrics) = get(&format!("http://{}/metrics", variables["HTTP_ADDR"])).await;
         let metrics: Value = serde_json::from_str(&metrics).unwrap();
         let events = metrics["webhooks"]["events"].clone();
-        if events["taken"] == 1 { Ok(()) } else { Err(events) }
+        if events["accepted"] == 1 { Ok(()) } else { Err(events) }
     })
     .await;
     let variables: Vec<_> = variables

@@ -16,7 +16,7 @@ use crate::rig::{Builder, PICKUP, Rig, a_ride, channel, refusal_fields, refusal_
 /// With the desk open, and a caller's patience so short that an order in doubt is left alone soon.
 pub fn with_desk() -> Builder {
     Rig::builder()
-        .set("grpc.services", "order,location,fleet,admin")
+        .set("grpc.services", "order,location,fleet,operator")
         .set("grpc.deadline_default", "1s")
         .set("payments.attempt_timeout", "500ms")
         .set("payments.total_timeout", "600ms")

@@ -20,7 +20,7 @@ use waybill_server::app::{Sources, run_audit};
 use waybill_server::resilience::{BreakerPolicy, Guard};
 use waybill_server::storage::StoreError;
 use waybill_server::storage::orders::{
-    Assigned, Cancelled, Candidate, Lost, OrderStore, Outcome, Postponement, Settings, Work,
+    Assigned, Cancelled, Candidate, Deferral, LeasedOrder, OrderStore, OrderStoreSettings, StepOutcome, Unassigned,
 };
 use waybill_server::storage::postgres;
 
@@ -74,7 +74,7 @@ fn store(rig: &Rig, instance: &str) -> OrderStore {
         open_max: Duration::from_millis(400),
         ..BreakerPolicy::default()
     };
-    let settings = postgres::Settings {
+    let settings = postgres::PostgresSettings {
         url: rig.config().postgres.url,
         pool_max: WORKERS / 2,
         acquire_timeout: timeout,
@@ -85,7 +85,7 @@ fn store(rig: &Rig, instance: &str) -> OrderStore {
     OrderStore::new(
         postgres::Postgres::new(&settings, guard).expect("a pool"),
         Arc::new(waybill_server::grpc::answer),
-        Settings {
+        OrderStoreSettings {
             instance: instance.to_owned(),
             lease_secs: LEASE_SECS,
         },
@@ -162,22 +162,22 @@ async fn turn(store: &OrderStore, chance: &mut Chance, race: &Race) -> Result<()
 }
 
 /// Whether one was assigned now.
-async fn look_for_driver(store: &OrderStore, mut work: Work, candidates: &[Candidate]) -> Result<bool, StoreError> {
+async fn look_for_driver(store: &OrderStore, work: LeasedOrder, candidates: &[Candidate]) -> Result<bool, StoreError> {
     if work.order.state == State::Refunding {
         refund(store, work).await?;
         return Ok(false);
     }
     let lost = match work.reassignments {
         0 => HashSet::new(),
-        _ => store.lost_drivers(work.order.id).await?,
+        _ => store.unassigned_drivers(work.order.id).await?,
     };
     let offered = candidates.iter().filter(|candidate| !lost.contains(&candidate.driver));
     let offered: Vec<Candidate> = offered.cloned().collect();
-    match store.assign(&mut work, &offered).await? {
-        Assigned::Yes => Ok(true),
+    match store.assign(&work, &offered).await? {
+        Assigned::Driver(_) => Ok(true),
         Assigned::NoneFree => at_once(store, &work).await.map(|()| false),
         Assigned::CancelRequested => {
-            store.advance(&mut work, &Outcome::Cancelled).await?;
+            let work = store.advance(&work, &StepOutcome::Cancelled).await?;
             refund(store, work).await?;
             Ok(false)
         }
@@ -195,8 +195,8 @@ async fn set_free(
         0 => store.complete(order, Some(driver)).await.map(drop),
         1 => {
             let declined = ReleaseReason::Declined;
-            match store.lose_driver(order, driver, declined, "a race").await? {
-                Lost::Searching(work) => at_once(store, &work).await,
+            match store.unassign_driver(order, driver, declined, "a race").await? {
+                Unassigned::Searching(work) => at_once(store, &work).await,
                 _ => Ok(()),
             }
         }
@@ -208,15 +208,16 @@ async fn set_free(
 }
 
 /// Leaves the order to whoever takes it up next.
-async fn at_once(store: &OrderStore, work: &Work) -> Result<(), StoreError> {
-    store
-        .postpone(work.lease, Duration::ZERO, &Postponement::default())
-        .await
+async fn at_once(store: &OrderStore, work: &LeasedOrder) -> Result<(), StoreError> {
+    store.defer(work.lease, Duration::ZERO, &Deferral::default()).await
 }
 
-async fn refund(store: &OrderStore, mut work: Work) -> Result<(), StoreError> {
+async fn refund(store: &OrderStore, work: LeasedOrder) -> Result<(), StoreError> {
     let provider_id = format!("re_{}", work.order.id);
-    store.advance(&mut work, &Outcome::Refunded { provider_id }).await
+    store
+        .advance(&work, &StepOutcome::Refunded { provider_id })
+        .await
+        .map(drop)
 }
 
 /// One round, with a death of Postgres in its middle.
@@ -245,11 +246,11 @@ async fn undo_the_rest(rig: &Rig, store: &OrderStore) {
             if work.order.state == State::Charged {
                 let why = "the race is over".to_owned();
                 let outcome = if work.cancel_requested {
-                    Outcome::Cancelled
+                    StepOutcome::Cancelled
                 } else {
-                    Outcome::NoDriver { why }
+                    StepOutcome::NoDriver { why }
                 };
-                store.advance(&mut work, &outcome).await.expect("the lease is new");
+                work = store.advance(&work, &outcome).await.expect("the lease is new");
             }
             refund(store, work).await.expect("the lease is new");
         }

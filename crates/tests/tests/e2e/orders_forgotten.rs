@@ -8,7 +8,7 @@ use crate::rig::{PICKUP, Rig, a_ride, until};
 
 /// A server that forgets as soon as it may. Keys are kept for the 30 days of the defaults.
 async fn forgetful() -> Rig {
-    Rig::builder().set("orders.forget_interval", "20ms").start().await
+    Rig::builder().set("orders.key_expiry_interval", "20ms").start().await
 }
 
 /// Puts the end of a user's orders back by so many days.
@@ -69,7 +69,7 @@ async fn a_key_is_forgotten_after_30_days_and_then_makes_a_new_order() {
     assert_eq!(listed.len(), 2);
     until("it is counted", async || {
         let metrics = rig.metrics().await;
-        if metrics["orders"]["keys_forgotten"] == 1 {
+        if metrics["orders"]["keys_expired"] == 1 {
             Ok(())
         } else {
             Err(metrics)

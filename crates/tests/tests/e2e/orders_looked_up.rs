@@ -75,7 +75,7 @@ async fn a_charge_that_was_given_back_by_hand_pays_for_nothing_when_it_is_found(
         if flag.contains("refunded") { Ok(flag) } else { Err(flag) }
     })
     .await;
-    assert!(flag.contains("looked for at the provider"), "{flag}");
+    assert!(flag.contains("found in the provider's list"), "{flag}");
     assert_eq!(rig.count("select count(*) from order_assignments").await, 0);
     assert_eq!(
         rig.count("select count(*) from order_sagas where status = 'charging'")

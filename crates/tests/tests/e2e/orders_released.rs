@@ -234,7 +234,7 @@ async fn heard_but_cab_1(rig: &Rig, order: &Order) -> Order {
 async fn an_order_whose_driver_falls_silent_goes_to_the_next_nearest() {
     let rig = Rig::builder()
         .set("locations.ttl", "3s")
-        .set("orders.silent_after", "3s")
+        .set("orders.driver_liveness_timeout", "3s")
         .start()
         .await;
     let order = served_order(&rig).await;
@@ -253,14 +253,18 @@ async fn an_order_whose_driver_falls_silent_goes_to_the_next_nearest() {
 async fn many_who_fall_silent_at_once_keep_their_orders() {
     let rig = Rig::builder()
         .set("locations.ttl", "3s")
-        .set("orders.silent_after", "3s")
+        .set("orders.driver_liveness_timeout", "3s")
         .start()
         .await;
     for n in 0..5 {
         rig.driver_at(&format!("cab-{n}"), PICKUP.0, PICKUP.1).await;
         rig.place(a_ride()).await;
     }
-    let looks = async || rig.metrics().await["orders"]["patrols"].as_u64().unwrap();
+    let looks = async || {
+        rig.metrics().await["orders"]["driver_liveness_checks"]
+            .as_u64()
+            .unwrap()
+    };
     until("all five are silent for long", async || {
         rig.driver_at("cab-heard", PICKUP.0, PICKUP.1).await;
         looks().await >= 30
@@ -274,11 +278,15 @@ async fn many_who_fall_silent_at_once_keep_their_orders() {
 async fn while_nobody_is_heard_no_driver_is_taken_for_silent() {
     let rig = Rig::builder()
         .set("locations.ttl", "3s")
-        .set("orders.silent_after", "3s")
+        .set("orders.driver_liveness_timeout", "3s")
         .start()
         .await;
     let order = served_order(&rig).await;
-    let looks = async || rig.metrics().await["orders"]["patrols"].as_u64().unwrap();
+    let looks = async || {
+        rig.metrics().await["orders"]["driver_liveness_checks"]
+            .as_u64()
+            .unwrap()
+    };
     until("cab-1 is silent for long", async || looks().await >= 30).await;
     assert_eq!(rig.order(&order.order_id).await.assignment.unwrap().driver_id, "cab-1");
     assert_eq!(rig.count("select count(*) from past_assignments").await, 0);

@@ -58,13 +58,13 @@ async fn each_difference_in_our_books_is_found_and_named() {
             "delete from payments where order_id = SERVED",
             &served,
             "charge",
-            "not in our books",
+            "not in the ledger",
         ),
         (
             "update payments set refunded_at = null, refund_amount = null, provider_refund_id = null",
             &refunded,
             "refund",
-            "not in our books",
+            "not in the ledger",
         ),
         (
             "update payments set refunded_at = now(), refund_amount = amount, provider_refund_id = 're_x'
@@ -138,7 +138,7 @@ async fn money_of_an_order_that_we_do_not_know_is_a_difference() {
     assert_eq!((ended.status, &report["differences"]), (Some(1), &Value::from(1)));
     assert_eq!(
         (&shown["order_id"], &shown["order_status"], &shown["difference"]),
-        (&Value::from(unknown), &Value::Null, &Value::from("not in our books"))
+        (&Value::from(unknown), &Value::Null, &Value::from("not in the ledger"))
     );
 }
 

@@ -140,7 +140,7 @@ async fn every_statement_of_the_program_prepares() {
     let rig = Rig::builder().no_server().start().await;
     let mut sql = rig.sql().await;
     let tx = sql.transaction().await.unwrap();
-    tx.batch_execute(audit::CREATE_WITNESSES).await.unwrap();
+    tx.batch_execute(audit::CREATE_EVIDENCE_TABLES).await.unwrap();
     let statements = all_statements();
     assert!(statements.len() > 40, "{} statements", statements.len());
     for statement in statements {

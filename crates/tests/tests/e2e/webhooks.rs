@@ -47,14 +47,14 @@ pub fn signed(body: &str) -> String {
 
 impl Rig {
     fn endpoint(&self) -> WebhookEndpoint {
-        WebhookEndpoint::new(&format!("{}{PATH}", self.http()), SECRET).expect("an endpoint")
+        WebhookEndpoint::new(&format!("{}{PATH}", self.webhooks_url()), SECRET).expect("an endpoint")
     }
 
     /// Sends a body with a `Stripe-Signature`; the status of the answer, whose body must tell nothing.
     pub async fn webhook(&self, body: &str, signature: &str) -> u16 {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let request = reqwest::Client::new()
-            .post(format!("{}{PATH}", self.http()))
+            .post(format!("{}{PATH}", self.webhooks_url()))
             .header("content-type", "application/json");
         let request = if signature.is_empty() {
             request
@@ -75,7 +75,7 @@ impl Rig {
 
     /// A connection on which these bytes were sent, as they are.
     pub async fn send(&self, request: &[u8]) -> TcpStream {
-        let address = self.http().replace("http://", "");
+        let address = self.webhooks_url().replace("http://", "");
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         stream.write_all(request).await.expect("it is sent");
         stream
@@ -217,7 +217,7 @@ async fn a_duplicate_is_stored_once_and_wakes_nobody() {
     }
     assert_eq!(rig.books().await, before);
     let counted = rig.metrics().await["webhooks"]["events"].clone();
-    assert_eq!(counted, json!({ "taken": 1, "duplicate": 3 }));
+    assert_eq!(counted, json!({ "accepted": 1, "duplicate": 3 }));
 }
 
 #[tokio::test]
@@ -332,7 +332,7 @@ async fn forged_events_of_the_provider_are_refused_and_orders_settle_without_the
 
 #[tokio::test]
 async fn events_are_forgotten_after_a_month_however_many_there_are() {
-    let rig = listening().set("orders.forget_interval", "100ms").start().await;
+    let rig = listening().set("orders.key_expiry_interval", "100ms").start().await;
     let sql = rig.sql().await;
     sql.batch_execute(
         "insert into payment_events (event_id, type, received_at)

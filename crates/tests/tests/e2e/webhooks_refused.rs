@@ -65,9 +65,9 @@ async fn what_is_not_from_the_provider_or_not_of_now_changes_nothing() {
     assert_eq!(rig.webhook(&deep, &signed(&deep)).await, 400);
     assert_eq!(rig.books().await, before);
 
-    let (status, _) = get(&format!("{}{PATH}", rig.http())).await;
+    let (status, _) = get(&format!("{}{PATH}", rig.webhooks_url())).await;
     assert_eq!(status, 405);
-    let (status, _) = get(&format!("{}{PATH}/more", rig.http())).await;
+    let (status, _) = get(&format!("{}{PATH}/more", rig.webhooks_url())).await;
     assert_eq!(status, 404);
     let counted = rig.metrics().await["webhooks"]["events"].clone();
     assert_eq!(counted, json!({ "refused_signature": 9, "refused_body": 11 }));
@@ -129,8 +129,17 @@ async fn while_the_secret_is_replaced_both_are_taken() {
 }
 
 #[tokio::test]
-async fn without_a_secret_there_is_no_such_page() {
+async fn without_a_secret_there_is_no_such_listener_and_the_route_is_nowhere_else() {
     let rig = Rig::builder().start().await;
-    let request = format!("POST {PATH} HTTP/1.1\r\nhost: waybill\r\ncontent-length: 0\r\n\r\n");
-    assert_eq!(rig.raw(request.as_bytes()).await, 404);
+    assert_eq!(rig.webhooks_addr(), None);
+    // Nor is it on the listener for operators, with secrets or without.
+    for rig in [rig, listening().start().await] {
+        let response = reqwest::Client::new()
+            .post(format!("{}{PATH}", rig.http()))
+            .body("{}")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 404);
+    }
 }

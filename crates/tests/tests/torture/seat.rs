@@ -182,7 +182,7 @@ impl Seat {
         if let Some(line) = told.next() {
             let address = |name: &str| line["fields"][name].as_str().and_then(|text| text.parse().ok());
             self.http = address("http");
-            *lock(&self.http_backend) = self.http;
+            *lock(&self.http_backend) = address("webhooks");
             *lock(&self.backend) = address("grpc");
         }
     }

@@ -1,22 +1,22 @@
-//! What the payment provider can answer, in the words in which the saga thinks.
+//! What the payment provider can answer, in the saga's terms.
 
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The end of one try to move money. The five are told apart because each is followed by something else.
+/// The end of one try to move money. The five are distinct because each is followed by something else.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use = "an answer of the provider that nobody looks at is money that nobody knows of"]
+#[must_use = "an ignored answer of the provider is money that is in no ledger"]
 pub enum Answer<T> {
     /// It is done, once, and with the amount and the currency that were asked for.
     Done(T),
     /// It was refused for good: this key will never move money. An answer, not an error.
     Declined(DeclineReason),
     /// It was not done: nothing left the process, or the provider refused to begin. Try later, same key.
-    NotExecuted(Why),
-    /// The provider is at it. Ask again in a second, same key.
+    NotExecuted(Cause),
+    /// The provider is working on it. Ask again in a second, same key.
     InProgress,
     /// It may have been done. Never "failed": send the same key again until the answer is definite.
-    Ambiguous(Why),
+    Ambiguous(Cause),
 }
 
 /// A movement of money that the provider confirmed.
@@ -34,7 +34,7 @@ pub struct Receipt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclineReason {
     /// The provider's code, `[a-z0-9_]`, at most 64 characters: for the step log and for metrics. Not for the
-    /// customer: `stolen_card` is nothing to tell to whoever holds the card.
+    /// customer: whoever holds the card must not learn `stolen_card`.
     pub code: String,
     /// Our own sentence for the customer; never the provider's text.
     pub message: &'static str,
@@ -42,7 +42,7 @@ pub struct DeclineReason {
 
 /// Why there is no definite answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Why {
+pub enum Cause {
     /// The deadline passed before anything was sent.
     #[error("the deadline passed before the call was sent")]
     DeadlinePassed,
@@ -88,7 +88,7 @@ pub enum Why {
     /// The key was used for another request: a bug of ours, and what the first did is unknown.
     #[error("the idempotency key was used for another request")]
     KeyReused,
-    /// A payment that waits for somebody: neither made nor refused.
+    /// A payment that waits for someone: neither made nor refused.
     #[error("the payment is neither made nor refused")]
     Unfinished,
     /// The payment is refunded already, and not by the refund of this order.
@@ -96,26 +96,26 @@ pub enum Why {
     RefundedElsewhere,
 }
 
-impl Why {
+impl Cause {
     /// A short name for the step log and for metrics.
     pub fn code(&self) -> &'static str {
         match self {
-            Why::DeadlinePassed => "deadline_passed",
-            Why::BreakerOpen { .. } => "breaker_open",
-            Why::BulkheadFull => "bulkhead_full",
-            Why::RateLimited => "rate_limited",
-            Why::Unsendable => "unsendable",
-            Why::NoConnection => "no_connection",
-            Why::Throttled => "throttled",
-            Why::Unauthorized => "unauthorized",
-            Why::TimedOut => "timed_out",
-            Why::ConnectionLost => "connection_lost",
-            Why::Status(_) => "status",
-            Why::Unreadable => "unreadable",
-            Why::Mismatch => "mismatch",
-            Why::KeyReused => "key_reused",
-            Why::Unfinished => "unfinished",
-            Why::RefundedElsewhere => "refunded_elsewhere",
+            Cause::DeadlinePassed => "deadline_passed",
+            Cause::BreakerOpen { .. } => "breaker_open",
+            Cause::BulkheadFull => "bulkhead_full",
+            Cause::RateLimited => "rate_limited",
+            Cause::Unsendable => "unsendable",
+            Cause::NoConnection => "no_connection",
+            Cause::Throttled => "throttled",
+            Cause::Unauthorized => "unauthorized",
+            Cause::TimedOut => "timed_out",
+            Cause::ConnectionLost => "connection_lost",
+            Cause::Status(_) => "status",
+            Cause::Unreadable => "unreadable",
+            Cause::Mismatch => "mismatch",
+            Cause::KeyReused => "key_reused",
+            Cause::Unfinished => "unfinished",
+            Cause::RefundedElsewhere => "refunded_elsewhere",
         }
     }
 }
@@ -125,7 +125,7 @@ impl Why {
 pub struct PaymentIntent {
     /// `pi_...`
     pub provider_id: String,
-    /// The provider's word for its state, as `succeeded` or `canceled`.
+    /// The provider's name of its state, as `succeeded` or `canceled`.
     pub status: String,
     /// In minor units of the currency.
     pub amount_minor: i64,
@@ -137,25 +137,25 @@ pub struct PaymentIntent {
 
 /// A refund as the provider has it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refund {
+pub struct ProviderRefund {
     /// `re_...`
     pub provider_id: String,
-    /// The provider's word for its state, as `succeeded` or `pending`.
+    /// The provider's name of its state, as `succeeded` or `pending`.
     pub status: String,
     /// In minor units of the currency.
     pub amount_minor: i64,
     /// ISO 4217 code, upper case.
     pub currency: String,
-    /// From the metadata; `None` for a refund that somebody made by hand.
+    /// From the metadata; `None` for a refund that was made by hand.
     pub order_id: Option<Uuid>,
-    /// The payment that it gives back (`pi_...`), where the provider shows it.
+    /// The payment that it refunds (`pi_...`), where the provider shows it.
     pub payment_intent: Option<String>,
 }
 
-/// Money that moved, in the provider's own books.
+/// Money that moved, in the provider's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Movement {
-    /// From the metadata; `None` for a movement that somebody else made, as a refund by hand.
+    /// From the metadata; `None` for a movement that Waybill did not make, as a refund by hand.
     pub order_id: Option<Uuid>,
     /// `pi_...` or `re_...`
     pub provider_id: String,

@@ -1,4 +1,4 @@
-//! The payment provider: charge, refund, and read its books.
+//! The payment provider: charge, refund, and read its lists.
 //!
 //! Speaks the subset of Stripe's HTTP API that an order needs, to Stripe and to the sandbox's simulator alike. What an
 //! answer means is decided in `verdict` (pure); how the provider is kept from hurting us, and we from hurting it, in
@@ -9,14 +9,13 @@
 mod answer;
 mod counters;
 mod settings;
-pub mod signature;
 mod stack;
 mod verdict;
 mod wire;
 
-pub use answer::{Answer, DeclineReason, Movement, PaymentIntent, Receipt, Refund, Why};
+pub use answer::{Answer, Cause, DeclineReason, Movement, PaymentIntent, ProviderRefund, Receipt};
 pub use counters::Snapshot;
-pub use settings::{Settings, SettingsError};
+pub use settings::{PaymentSettings, SettingsError};
 
 use crate::resilience::{BreakerState, Deadline};
 use counters::Counters;
@@ -25,7 +24,8 @@ use stack::{Exchange, Stack};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
-use verdict::{Expected, Object, Operation, Page, Verdict, judge, judge_state};
+use verdict::{Expected, Object, Page, Verdict, judge, judge_state};
+use waybill_domain::payment::Operation;
 use wire::{Fault, Outgoing, Reply};
 
 const PAYMENTS_PATH: &str = "/v1/payment_intents";
@@ -34,9 +34,9 @@ const REFUNDS_PATH: &str = "/v1/refunds";
 const PAGE_LEN: usize = 100;
 /// A list ends here even if the provider goes on: a million entries are more than an audit can hold.
 const PAGES_MAX: usize = 10_000;
-/// So many sagas at a time look at the provider's lists; the others do without until their next try.
-const LOOKS_MAX: usize = 2;
-/// How far the provider's clock may be from ours when payments are looked for by time.
+/// So many sagas at a time query the provider's lists; the others do without until their next try.
+const QUERIES_MAX: usize = 2;
+/// How far the provider's clock may be from ours when payments are queried by time.
 const CLOCK_SKEW_MAX_SECS: i64 = 600;
 
 /// A charge. The key is derived from the order, so that every try of it is the same request.
@@ -74,17 +74,17 @@ pub struct RefundRequest<'a> {
 pub struct PaymentClient {
     stack: Stack,
     counters: Counters,
-    /// Looks that sagas take at lists: pages and pages, which must not keep charges from being made.
-    looks: Semaphore,
+    /// Queries of the lists: pages and pages, which must not keep charges from being made.
+    queries: Semaphore,
 }
 
 impl PaymentClient {
     /// A client; no connection is made yet.
-    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+    pub fn new(settings: &PaymentSettings) -> Result<Self, SettingsError> {
         Ok(PaymentClient {
             stack: Stack::new(settings)?,
             counters: Counters::default(),
-            looks: Semaphore::new(LOOKS_MAX),
+            queries: Semaphore::new(QUERIES_MAX),
         })
     }
 
@@ -101,7 +101,7 @@ impl PaymentClient {
             ("payment_method", request.payment_method.to_owned()),
             ("confirm", "true".to_owned()),
             ("automatic_payment_methods[enabled]", "true".to_owned()),
-            // Nobody sits before a browser: a payment that needs one is declined now and not left open for ever.
+            // There is no browser to confirm in: a payment that needs one is declined now and not left open for ever.
             ("automatic_payment_methods[allow_redirects]", "never".to_owned()),
             ("error_on_requires_action", "true".to_owned()),
             ("metadata[order_id]", request.order_id.to_string()),
@@ -109,14 +109,14 @@ impl PaymentClient {
         let deadline = self.stack.bounded(deadline);
         let answer = match self.post(PAYMENTS_PATH, request.key, form, &expected, deadline).await {
             Verdict::Answer(answer) => answer,
-            Verdict::OnItsWay { id } => self.look_at(PAYMENTS_PATH, &id, &expected, deadline).await,
-            Verdict::AlreadyRefunded => Answer::Ambiguous(Why::Unreadable),
+            Verdict::Pending { id } => self.read_pending(PAYMENTS_PATH, &id, &expected, deadline).await,
+            Verdict::AlreadyRefunded => Answer::Ambiguous(Cause::Unreadable),
         };
         self.counters.count(&answer);
         answer
     }
 
-    /// Gives the money of an order back.
+    /// Refunds the money of an order.
     pub async fn refund(&self, request: &RefundRequest<'_>, deadline: Deadline) -> Answer<Receipt> {
         let expected = Expected {
             operation: Operation::Refund,
@@ -131,13 +131,13 @@ impl PaymentClient {
         let deadline = self.stack.bounded(deadline);
         let answer = match self.post(REFUNDS_PATH, request.key, form, &expected, deadline).await {
             Verdict::Answer(answer) => answer,
-            Verdict::OnItsWay { id } => self.look_at(REFUNDS_PATH, &id, &expected, deadline).await,
-            // A refund that somebody made by hand is none of ours: that the customer has the money is likely, and not
-            // for us to say.
-            Verdict::AlreadyRefunded => match self.look_for_refund(request, deadline).await {
+            Verdict::Pending { id } => self.read_pending(REFUNDS_PATH, &id, &expected, deadline).await,
+            // A refund that was made by hand is not ours: that the customer has the money is likely, and not for us to
+            // decide.
+            Verdict::AlreadyRefunded => match self.query_refund(request, deadline).await {
                 Ok(Some(answer @ (Answer::Done(_) | Answer::InProgress))) => answer,
-                Ok(_) => Answer::Ambiguous(Why::RefundedElsewhere),
-                Err(why) => Answer::Ambiguous(why),
+                Ok(_) => Answer::Ambiguous(Cause::RefundedElsewhere),
+                Err(cause) => Answer::Ambiguous(cause),
             },
         };
         self.counters.count(&answer);
@@ -145,23 +145,23 @@ impl PaymentClient {
     }
 
     /// Reads one payment.
-    pub async fn retrieve(&self, payment_intent: &str, deadline: Deadline) -> Result<PaymentIntent, Why> {
+    pub async fn retrieve(&self, payment_intent: &str, deadline: Deadline) -> Result<PaymentIntent, Cause> {
         let outgoing = Outgoing::get(PAYMENTS_PATH, payment_intent)?;
         let body = self.read(&outgoing, self.stack.bounded(deadline)).await?;
-        let object: Object = serde_json::from_slice(&body).map_err(|_| Why::Unreadable)?;
+        let object: Object = serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)?;
         Ok(intent(object))
     }
 
     /// Reads one refund.
-    pub async fn retrieve_refund(&self, refund: &str, deadline: Deadline) -> Result<Refund, Why> {
+    pub async fn retrieve_refund(&self, refund: &str, deadline: Deadline) -> Result<ProviderRefund, Cause> {
         let outgoing = Outgoing::get(REFUNDS_PATH, refund)?;
         let body = self.read(&outgoing, self.stack.bounded(deadline)).await?;
-        let object: Object = serde_json::from_slice(&body).map_err(|_| Why::Unreadable)?;
+        let object: Object = serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)?;
         Ok(refund_object(object))
     }
 
     /// Every refund of this payment, the newest first, whatever became of it.
-    pub async fn find_refunds(&self, payment_intent: &str, deadline: Deadline) -> Result<Vec<Refund>, Why> {
+    pub async fn find_refunds(&self, payment_intent: &str, deadline: Deadline) -> Result<Vec<ProviderRefund>, Cause> {
         let objects = self.list(REFUNDS_PATH, of_payment(payment_intent), deadline).await?;
         Ok(objects.into_iter().map(refund_object).collect())
     }
@@ -172,43 +172,43 @@ impl PaymentClient {
         order_id: Uuid,
         since: Timestamp,
         deadline: Deadline,
-    ) -> Result<Vec<PaymentIntent>, Why> {
+    ) -> Result<Vec<PaymentIntent>, Cause> {
         let objects = self.list(PAYMENTS_PATH, made_since(since), deadline).await?;
         let of_order = objects.into_iter().filter(|object| object.order_id() == Some(order_id));
         Ok(of_order.map(intent).collect())
     }
 
     /// Every payment that succeeded, the newest first.
-    pub async fn list_charges(&self, deadline: Deadline) -> Result<Vec<Movement>, Why> {
+    pub async fn list_charges(&self, deadline: Deadline) -> Result<Vec<Movement>, Cause> {
         Ok(movements(self.list(PAYMENTS_PATH, vec![], deadline).await?))
     }
 
     /// Every refund that succeeded, the newest first.
-    pub async fn list_refunds(&self, deadline: Deadline) -> Result<Vec<Movement>, Why> {
+    pub async fn list_refunds(&self, deadline: Deadline) -> Result<Vec<Movement>, Cause> {
         Ok(movements(self.list(REFUNDS_PATH, vec![], deadline).await?))
     }
 
-    /// Looks for the charge of this order among the payments of the provider since `since`, for when its key can no
-    /// longer tell. `None`: it is not there, which proves nothing.
-    pub async fn look_for_charge(
+    /// Queries the provider's payments since `since` for the charge of this order, for when its key gives no answer any
+    /// more. `None`: it is not there, which proves nothing.
+    pub async fn query_charge(
         &self,
         request: &ChargeRequest<'_>,
         since: Timestamp,
         deadline: Deadline,
-    ) -> Result<Option<Answer<Receipt>>, Why> {
+    ) -> Result<Option<Answer<Receipt>>, Cause> {
         let expected = Expected {
             operation: Operation::Charge,
             amount_minor: request.amount_minor,
             currency: request.currency,
         };
-        let Ok(_permit) = self.looks.try_acquire() else {
-            return Err(Why::BulkheadFull);
+        let Ok(_permit) = self.queries.try_acquire() else {
+            return Err(Cause::BulkheadFull);
         };
         let filter = made_since(since);
         let found = self
             .find(PAYMENTS_PATH, filter, request.order_id, &expected, deadline)
             .await?;
-        // It says of itself that it succeeded also after somebody gave it back by hand.
+        // Its own state is `succeeded` also after it was refunded by hand.
         if let Some(Answer::Done(receipt)) = &found {
             let refunds = self
                 .list(REFUNDS_PATH, of_payment(&receipt.provider_id), deadline)
@@ -217,33 +217,33 @@ impl PaymentClient {
                 .iter()
                 .any(|refund| !matches!(refund.status(), "failed" | "canceled"))
             {
-                return Ok(Some(Answer::Ambiguous(Why::RefundedElsewhere)));
+                return Ok(Some(Answer::Ambiguous(Cause::RefundedElsewhere)));
             }
         }
         Ok(found)
     }
 
-    /// Looks for the refund of this order among those of its payment. `None`: it is not there, which proves nothing.
-    pub async fn look_for_refund(
+    /// Queries the refunds of the payment for the refund of this order. `None`: it is not there, which proves nothing.
+    pub async fn query_refund(
         &self,
         request: &RefundRequest<'_>,
         deadline: Deadline,
-    ) -> Result<Option<Answer<Receipt>>, Why> {
+    ) -> Result<Option<Answer<Receipt>>, Cause> {
         let expected = Expected {
             operation: Operation::Refund,
             amount_minor: request.amount_minor,
             currency: request.currency,
         };
-        let Ok(_permit) = self.looks.try_acquire() else {
-            return Err(Why::BulkheadFull);
+        let Ok(_permit) = self.queries.try_acquire() else {
+            return Err(Cause::BulkheadFull);
         };
         let filter = of_payment(request.payment_intent);
         self.find(REFUNDS_PATH, filter, request.order_id, &expected, deadline)
             .await
     }
 
-    /// How long the breaker will refuse calls; `None` if one would pass now. For those who would rather not accept an
-    /// order that cannot be charged.
+    /// How long the breaker will refuse calls; `None` if one would pass now. Asked before an order is accepted
+    /// that could not be charged.
     pub fn retry_after(&self) -> Option<Duration> {
         self.stack.breaker.retry_after()
     }
@@ -269,23 +269,23 @@ impl PaymentClient {
         self.counters.begin();
         let outgoing = match Outgoing::post(path, key, form) {
             Ok(outgoing) => outgoing,
-            Err(why) => return Verdict::Answer(Answer::NotExecuted(why)),
+            Err(cause) => return Verdict::Answer(Answer::NotExecuted(cause)),
         };
-        let Exchange { result, doubt } = self.stack.call(&outgoing, deadline).await;
+        let Exchange { result, in_doubt } = self.stack.call(&outgoing, deadline).await;
         let verdict = match result {
             Ok(Reply { status, body }) => judge(status, &body, expected),
-            Err(Fault::NotExecuted(why)) => Verdict::Answer(Answer::NotExecuted(why)),
-            Err(Fault::Ambiguous(why)) => Verdict::Answer(Answer::Ambiguous(why)),
+            Err(Fault::NotExecuted(cause)) => Verdict::Answer(Answer::NotExecuted(cause)),
+            Err(Fault::Ambiguous(cause)) => Verdict::Answer(Answer::Ambiguous(cause)),
         };
-        match (verdict, doubt) {
-            // That the second attempt was not executed does not undo the first.
-            (Verdict::Answer(Answer::NotExecuted(_)), Some(why)) => Verdict::Answer(Answer::Ambiguous(why)),
+        match (verdict, in_doubt) {
+            // That the second attempt was not executed says nothing about the first.
+            (Verdict::Answer(Answer::NotExecuted(_)), Some(cause)) => Verdict::Answer(Answer::Ambiguous(cause)),
             (verdict, _) => verdict,
         }
     }
 
-    /// What became of an object that was on its way. Only what it says of itself counts; no answer is no news.
-    async fn look_at(&self, path: &str, id: &str, expected: &Expected<'_>, deadline: Deadline) -> Answer<Receipt> {
+    /// What became of an object that was pending. Only its own state counts; no answer changes nothing.
+    async fn read_pending(&self, path: &str, id: &str, expected: &Expected<'_>, deadline: Deadline) -> Answer<Receipt> {
         let Ok(outgoing) = Outgoing::get(path, id) else {
             return Answer::InProgress;
         };
@@ -294,12 +294,12 @@ impl PaymentClient {
         };
         match judge(200, &body, expected) {
             Verdict::Answer(answer) => answer,
-            Verdict::OnItsWay { .. } | Verdict::AlreadyRefunded => Answer::InProgress,
+            Verdict::Pending { .. } | Verdict::AlreadyRefunded => Answer::InProgress,
         }
     }
 
-    /// Looks for what was made for this order. If there are several, one that is done counts before one under way, and
-    /// that before one that was refused.
+    /// Finds what was made for this order. If there are several, one that is done counts before one in progress, and that
+    /// before one that was refused.
     async fn find(
         &self,
         path: &str,
@@ -307,7 +307,7 @@ impl PaymentClient {
         order_id: Uuid,
         expected: &Expected<'_>,
         deadline: Deadline,
-    ) -> Result<Option<Answer<Receipt>>, Why> {
+    ) -> Result<Option<Answer<Receipt>>, Cause> {
         let objects = self.list(path, filter, deadline).await?;
         let ours = objects.into_iter().filter(|object| object.order_id() == Some(order_id));
         let answers = ours.map(judge_listed(expected));
@@ -325,7 +325,7 @@ impl PaymentClient {
         path: &str,
         filter: Vec<(&'static str, String)>,
         deadline: Deadline,
-    ) -> Result<Vec<Object>, Why> {
+    ) -> Result<Vec<Object>, Cause> {
         let mut objects: Vec<Object> = Vec::new();
         for _ in 0..PAGES_MAX {
             let mut query = vec![("limit", PAGE_LEN.to_string())];
@@ -335,7 +335,7 @@ impl PaymentClient {
             let body = self
                 .read(&Outgoing::list(path, query), self.stack.bounded(deadline))
                 .await?;
-            let page: Page = serde_json::from_slice(&body).map_err(|_| Why::Unreadable)?;
+            let page: Page = serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)?;
             // An empty page with more behind it would be asked for again for ever.
             let is_last = !page.has_more || page.data.is_empty();
             objects.extend(page.data);
@@ -343,21 +343,21 @@ impl PaymentClient {
                 return Ok(objects);
             }
         }
-        Err(Why::Unreadable)
+        Err(Cause::Unreadable)
     }
 
     /// A request that moves nothing: the body of its success, or why there is none.
-    async fn read(&self, outgoing: &Outgoing, deadline: Deadline) -> Result<Vec<u8>, Why> {
+    async fn read(&self, outgoing: &Outgoing, deadline: Deadline) -> Result<Vec<u8>, Cause> {
         self.counters.begin_read();
         match self.stack.call(outgoing, deadline).await.result {
             Ok(Reply {
                 status: 200..=299,
                 body,
             }) => Ok(body),
-            Ok(Reply { status: 429, .. }) => Err(Why::Throttled),
-            Ok(Reply { status: 401 | 403, .. }) => Err(Why::Unauthorized),
-            Ok(Reply { status, .. }) => Err(Why::Status(status)),
-            Err(Fault::NotExecuted(why) | Fault::Ambiguous(why)) => Err(why),
+            Ok(Reply { status: 429, .. }) => Err(Cause::Throttled),
+            Ok(Reply { status: 401 | 403, .. }) => Err(Cause::Unauthorized),
+            Ok(Reply { status, .. }) => Err(Cause::Status(status)),
+            Err(Fault::NotExecuted(cause) | Fault::Ambiguous(cause)) => Err(cause),
         }
     }
 }
@@ -372,8 +372,8 @@ fn intent(object: Object) -> PaymentIntent {
     }
 }
 
-fn refund_object(object: Object) -> Refund {
-    Refund {
+fn refund_object(object: Object) -> ProviderRefund {
+    ProviderRefund {
         order_id: object.order_id(),
         provider_id: object.id,
         status: object.status.unwrap_or_default(),
@@ -384,7 +384,7 @@ fn refund_object(object: Object) -> Refund {
 }
 
 /// What an object in a list means. A payment that wants another payment method was declined: it was confirmed as it was
-/// made, and nobody confirms it again.
+/// made, and no one confirms it again.
 fn judge_listed<'a>(expected: &'a Expected<'a>) -> impl Fn(Object) -> Answer<Receipt> + 'a {
     |object| {
         if expected.operation == Operation::Charge && object.status() == "requires_payment_method" {
@@ -392,7 +392,7 @@ fn judge_listed<'a>(expected: &'a Expected<'a>) -> impl Fn(Object) -> Answer<Rec
         }
         match judge_state(object, expected) {
             Verdict::Answer(answer) => answer,
-            Verdict::OnItsWay { .. } | Verdict::AlreadyRefunded => Answer::InProgress,
+            Verdict::Pending { .. } | Verdict::AlreadyRefunded => Answer::InProgress,
         }
     }
 }

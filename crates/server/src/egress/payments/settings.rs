@@ -8,7 +8,7 @@ use waybill_domain::retry;
 
 /// Where the provider is and how it is treated.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct PaymentSettings {
     /// Scheme, host and port, as `https://api.stripe.com`; paths are appended.
     pub base_url: String,
     /// The secret key, sent as a bearer token.
@@ -32,10 +32,10 @@ pub struct Settings {
     pub retry_budget: BudgetPolicy,
 }
 
-impl Settings {
+impl PaymentSettings {
     /// The defaults, for this provider.
     pub fn new(base_url: impl Into<String>, secret: SecretString) -> Self {
-        Settings {
+        PaymentSettings {
             base_url: base_url.into(),
             secret,
             connect_timeout: Duration::from_secs(1),

@@ -1,10 +1,10 @@
 //! The guards round a call to the provider, outermost first:
 //! deadline, retry, breaker, bulkhead, rate limit, timeout of the attempt, client.
 
-use super::answer::Why;
-use super::settings::{Settings, SettingsError};
+use super::answer::Cause;
+use super::settings::{PaymentSettings, SettingsError};
 use super::wire::{Fault, Outgoing, Reply, Wire};
-use crate::resilience::{Bulkhead, CircuitBreaker, Deadline, EgressLimit, Outcome, RetryBudget};
+use crate::resilience::{Bulkhead, CallOutcome, CircuitBreaker, Deadline, EgressLimit, RetryBudget};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use waybill_domain::retry;
@@ -31,11 +31,11 @@ pub(super) struct Exchange {
     /// The last attempt.
     pub result: Result<Reply, Fault>,
     /// Set if an attempt before the last may have been executed: then "the last was not" proves nothing.
-    pub doubt: Option<Why>,
+    pub in_doubt: Option<Cause>,
 }
 
 impl Stack {
-    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+    pub fn new(settings: &PaymentSettings) -> Result<Self, SettingsError> {
         Ok(Stack {
             total_timeout: settings.total_timeout,
             attempt_timeout: settings.attempt_timeout,
@@ -52,7 +52,7 @@ impl Stack {
     }
 
     /// Deadline: outermost, because every wait below is the caller's wait too. It is handed down and not wrapped
-    /// round: a future that is cut off from outside cannot tell any more whether its request was sent.
+    /// round: a future that is cut off from outside does not know any more whether its request was sent.
     pub fn bounded(&self, deadline: Deadline) -> Deadline {
         deadline.min(Deadline::after(self.total_timeout))
     }
@@ -60,15 +60,15 @@ impl Stack {
     /// Retry: outside the breaker, so that each attempt is counted there and an open one ends them.
     pub async fn call(&self, outgoing: &Outgoing, deadline: Deadline) -> Exchange {
         self.budget.deposit();
-        let mut doubt = None;
+        let mut in_doubt = None;
         let mut attempts = 1;
         loop {
             let result = self.attempt(outgoing, deadline).await;
             let Some(wait) = self.wait_before_retry(&result, attempts, deadline) else {
-                return Exchange { result, doubt };
+                return Exchange { result, in_doubt };
             };
-            if let Err(Fault::Ambiguous(why)) = result {
-                doubt = Some(why);
+            if let Err(Fault::Ambiguous(cause)) = result {
+                in_doubt = Some(cause);
             }
             tokio::time::sleep(wait).await;
             attempts += 1;
@@ -77,31 +77,31 @@ impl Stack {
 
     async fn attempt(&self, outgoing: &Outgoing, deadline: Deadline) -> Result<Reply, Fault> {
         if deadline.is_past() {
-            return Err(Fault::NotExecuted(Why::DeadlinePassed));
+            return Err(Fault::NotExecuted(Cause::DeadlinePassed));
         }
         // Breaker: outside the bulkhead, so that a dead provider costs no slot. From here on an early return drops
-        // the admission, which counts as neutral: that we refused a call ourselves says nothing about the provider.
-        let admission = self.breaker.admit().map_err(|open| {
+        // the permit, which counts as neutral: that we refused a call ourselves says nothing about the provider.
+        let permit = self.breaker.admit().map_err(|open| {
             let retry_after = open.retry_after;
-            Fault::NotExecuted(Why::BreakerOpen { retry_after })
+            Fault::NotExecuted(Cause::BreakerOpen { retry_after })
         })?;
         // Bulkhead: outside all that takes time, the wait for the rate limit included, and it never waits itself.
         let _slot = self
             .bulkhead
             .try_enter()
-            .map_err(|_| Fault::NotExecuted(Why::BulkheadFull))?;
+            .map_err(|_| Fault::NotExecuted(Cause::BulkheadFull))?;
         // Rate limit: inside the bulkhead, which bounds how many wait; outside the timeout, because our own wait is
         // not the provider's slowness.
         self.limit
             .until_ready(deadline)
             .await
-            .map_err(|_| Fault::NotExecuted(Why::RateLimited))?;
+            .map_err(|_| Fault::NotExecuted(Cause::RateLimited))?;
         // Timeout of the attempt: innermost, so that it measures the provider alone and leaves time for another try.
         self.attempts.fetch_add(1, Ordering::Relaxed);
         let own = Deadline::after(self.attempt_timeout);
         let sent = own.min(deadline).bound(self.wire.send(outgoing)).await;
-        let result = sent.unwrap_or(Err(Fault::Ambiguous(Why::TimedOut)));
-        admission.record(outcome(&result, deadline < own));
+        let result = sent.unwrap_or(Err(Fault::Ambiguous(Cause::TimedOut)));
+        permit.record(outcome(&result, deadline < own));
         result
     }
 
@@ -125,23 +125,23 @@ impl Stack {
 }
 
 /// Only what a second later may be otherwise. A 5xx is not: Stripe stores it under the key and replays it, so the
-/// later tries of the order's step are the right place for it. Our own refusals are not: they are meant.
+/// later tries of the order's step are the right place for it. Our own refusals are not: they are intended.
 fn deserves_another(result: &Result<Reply, Fault>) -> bool {
     match result {
         Ok(reply) => reply.status == 429,
-        Err(Fault::NotExecuted(why)) => *why == Why::NoConnection,
-        Err(Fault::Ambiguous(why)) => matches!(why, Why::TimedOut | Why::ConnectionLost),
+        Err(Fault::NotExecuted(cause)) => *cause == Cause::NoConnection,
+        Err(Fault::Ambiguous(cause)) => matches!(cause, Cause::TimedOut | Cause::ConnectionLost),
     }
 }
 
 /// What an attempt says about the health of the provider: an answer below 500 is a sign of life, a decline and a 429
 /// included. `was_hurried`: the caller's deadline was sooner than the timeout of the attempt.
-fn outcome(result: &Result<Reply, Fault>, was_hurried: bool) -> Outcome {
+fn outcome(result: &Result<Reply, Fault>, was_hurried: bool) -> CallOutcome {
     match result {
-        Ok(reply) if reply.status < 500 => Outcome::Success,
+        Ok(reply) if reply.status < 500 => CallOutcome::Success,
         // One caller without time must not close the provider to all others.
-        Err(Fault::Ambiguous(Why::TimedOut)) if was_hurried => Outcome::Neutral,
-        Err(Fault::NotExecuted(Why::Unsendable)) => Outcome::Neutral,
-        Ok(_) | Err(_) => Outcome::Failure,
+        Err(Fault::Ambiguous(Cause::TimedOut)) if was_hurried => CallOutcome::Neutral,
+        Err(Fault::NotExecuted(Cause::Unsendable)) => CallOutcome::Neutral,
+        Ok(_) | Err(_) => CallOutcome::Failure,
     }
 }

@@ -1,11 +1,11 @@
 //! HTTP to the provider: one request, one answer, nothing clever.
 //!
 //! Redirects are not followed and no proxy is taken from the environment, for either would carry the secret to a host
-//! that nobody configured. The client's own retries are off: one that is not counted is not limited. A body is read
+//! that was not configured. The client's own retries are off: one that is not counted is not limited. A body is read
 //! up to a cap.
 
-use super::answer::Why;
-use super::settings::{Settings, SettingsError};
+use super::answer::Cause;
+use super::settings::{PaymentSettings, SettingsError};
 use crate::crash_points::crash_point;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url, redirect, retry};
@@ -41,8 +41,8 @@ pub(super) struct Reply {
 /// No answer, and what that says about the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    NotExecuted(Why),
-    Ambiguous(Why),
+    NotExecuted(Cause),
+    Ambiguous(Cause),
 }
 
 /// The HTTP client.
@@ -54,13 +54,13 @@ pub(super) struct Wire {
 
 impl Outgoing {
     /// A request that moves money, under its idempotency key.
-    pub fn post(path: &str, key: &str, form: Vec<(&'static str, String)>) -> Result<Self, Why> {
+    pub fn post(path: &str, key: &str, form: Vec<(&'static str, String)>) -> Result<Self, Cause> {
         // Stripe takes up to 255 characters.
         let is_key = !key.is_empty() && key.len() <= 255;
         let key = HeaderValue::from_str(key)
             .ok()
             .filter(|_| is_key)
-            .ok_or(Why::Unsendable)?;
+            .ok_or(Cause::Unsendable)?;
         let path = path.to_owned();
         Ok(Outgoing {
             method: Method::POST,
@@ -71,11 +71,11 @@ impl Outgoing {
         })
     }
 
-    /// A look at one object. The id comes from outside, and must not name another path.
-    pub fn get(path: &str, id: &str) -> Result<Self, Why> {
+    /// A read of one object. The id comes from outside, and must not name another path.
+    pub fn get(path: &str, id: &str) -> Result<Self, Cause> {
         let is_id = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if !is_id {
-            return Err(Why::Unsendable);
+            return Err(Cause::Unsendable);
         }
         let path = format!("{path}/{id}");
         Ok(Outgoing {
@@ -101,7 +101,7 @@ impl Outgoing {
 }
 
 impl Wire {
-    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+    pub fn new(settings: &PaymentSettings) -> Result<Self, SettingsError> {
         install_crypto();
         let base = Url::parse(&settings.base_url).map_err(|_| SettingsError::BaseUrl)?;
         let is_plain = match base.scheme() {
@@ -156,10 +156,10 @@ impl Wire {
         while let Some(chunk) = response
             .chunk()
             .await
-            .map_err(|_| Fault::Ambiguous(Why::ConnectionLost))?
+            .map_err(|_| Fault::Ambiguous(Cause::ConnectionLost))?
         {
             if body.len() + chunk.len() > outgoing.body_bytes_max {
-                return Err(Fault::Ambiguous(Why::Unreadable));
+                return Err(Fault::Ambiguous(Cause::Unreadable));
             }
             body.extend_from_slice(&chunk);
         }
@@ -170,11 +170,11 @@ impl Wire {
 /// Only an error while connecting proves that the provider saw nothing.
 fn fault(error: reqwest::Error) -> Fault {
     let fault = if error.is_builder() {
-        Fault::NotExecuted(Why::Unsendable)
+        Fault::NotExecuted(Cause::Unsendable)
     } else if error.is_connect() {
-        Fault::NotExecuted(Why::NoConnection)
+        Fault::NotExecuted(Cause::NoConnection)
     } else {
-        Fault::Ambiguous(Why::ConnectionLost)
+        Fault::Ambiguous(Cause::ConnectionLost)
     };
     // The cause is for the log only. Its URL may hold ids and is left out; the secret is in a header and never in it.
     tracing::debug!(

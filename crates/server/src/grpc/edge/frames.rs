@@ -7,7 +7,7 @@
 //! back windows as they read. So a peer may send a fixed number of control frames in a window of time, and some more
 //! for each frame of a call that passes in either direction.
 //!
-//! Only heads of frames are looked at, nine bytes each (RFC 9113, section 4.1); payloads are stepped over.
+//! Only the headers of frames are read, nine bytes each (RFC 9113, section 4.1); payloads are stepped over.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ impl Frames {
         }
     }
 
-    /// Steps over `bytes`, which follow those given before, and tells of each head that is complete.
+    /// Steps over `bytes`, which follow those given before, and reports each header that is complete.
     pub fn follow(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Kind)) {
         while let Some((first, rest)) = bytes.split_first() {
             match &mut self.state {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_is_over_is_forgotten() {
+    fn a_window_that_is_over_does_not_count() {
         let mut traffic = Traffic::new();
         traffic.received(Kind::Control);
         traffic.renew(Duration::from_mins(1));

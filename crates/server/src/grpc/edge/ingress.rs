@@ -25,10 +25,10 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::CallDeadline;
 use crate::metrics::Metrics;
 
-/// How often principals that have not called for long are forgotten, each of which takes some 50 bytes.
+/// How often idle principals are evicted, each of which takes some 50 bytes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Where gRPC clients look for the time to wait before they send a call again, in milliseconds.
+/// The header in which gRPC clients expect the time to wait before they send a call again, in milliseconds.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// What a call is for. Each class has its own buckets.
@@ -96,7 +96,7 @@ struct Buckets {
     name: &'static str,
     limit: ClassLimit,
     /// By hash of the principal, which spares a copy of it. Two that share a hash, one pair in billions, share a
-    /// bucket; nobody can aim at it, since the hasher is random.
+    /// bucket; no one can aim at it, since the hasher is random.
     principals: DefaultKeyedRateLimiter<u64>,
     all: DefaultDirectRateLimiter,
     hasher: RandomState,
@@ -195,9 +195,9 @@ impl IngressLimits {
         }
     }
 
-    /// Forgets principals whose buckets are full again, until `stop`. Run it beside the server, or every principal
+    /// Evicts principals whose buckets are full again, until `stop`. Run it beside the server, or every principal
     /// that ever called is kept.
-    pub async fn forget_idle(&self, stop: CancellationToken) {
+    pub async fn evict_idle(&self, stop: CancellationToken) {
         let mut ticks = interval(UPKEEP_INTERVAL);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             for buckets in [&self.orders, &self.reads, &self.fixes] {
@@ -240,7 +240,7 @@ impl Buckets {
         }
     }
 
-    /// Takes `count` tokens of the principal, unless `passed_own` says that it did so before, and of all; or tells how
+    /// Takes `count` tokens of the principal, unless `passed_own` says that it did so before, and of all; or returns how
     /// long to wait. A count over the burst passes: callers ask for less.
     fn take(&self, principal: &str, count: NonZeroU32, passed_own: &mut bool) -> Result<(), Duration> {
         if !*passed_own {

@@ -1,5 +1,5 @@
 //! A message over the limit is `RESOURCE_EXHAUSTED`, as the gRPC documentation of status codes and other servers have
-//! it. tonic 0.14.9 says `OUT_OF_RANGE`, which tells a client to ask for another range; see its `codec/decode.rs`.
+//! it. tonic 0.14.9 says `OUT_OF_RANGE`, which makes a client ask for another range; see its `codec/decode.rs`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -20,13 +20,13 @@ const TOO_LARGE: &str = "Error, decoded message length too large";
 #[derive(Debug, Clone, Default)]
 pub struct MessageSizeLayer(());
 
-/// Mends the status of calls whose message is too large.
+/// Corrects the status of calls whose message is too large.
 #[derive(Debug, Clone)]
 pub struct MessageSize<S> {
     inner: S,
 }
 
-struct MendedBody {
+struct CorrectedBody {
     inner: Body,
 }
 
@@ -62,21 +62,21 @@ where
         let answer = self.inner.call(request);
         async move {
             let mut response = answer.await?;
-            mend(response.headers_mut());
-            Ok(response.map(|inner| Body::new(MendedBody { inner })))
+            correct(response.headers_mut());
+            Ok(response.map(|inner| Body::new(CorrectedBody { inner })))
         }
         .boxed()
     }
 }
 
-impl http_body::Body for MendedBody {
+impl http_body::Body for CorrectedBody {
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let mut frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
         if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut()) {
-            mend(trailers);
+            correct(trailers);
         }
         Poll::Ready(frame)
     }
@@ -90,7 +90,7 @@ impl http_body::Body for MendedBody {
     }
 }
 
-fn mend(headers: &mut HeaderMap) {
+fn correct(headers: &mut HeaderMap) {
     let code = headers
         .get(Status::GRPC_STATUS)
         .map(|code| Code::from_bytes(code.as_bytes()));

@@ -103,7 +103,7 @@ impl Default for Http2Limits {
 /// 2. content type: refuses what is not gRPC before anything is done for it;
 /// 3. panics: outside all code that works on the call, so that none of it can take the connection down;
 /// 4. deadline: outside the service, whose future it drops; a deadline that has passed is not seen by the service;
-/// 5. message size: right at tonic's own answers, one of which it mends.
+/// 5. message size: right at tonic's own answers, one of which it corrects.
 pub fn layers(metrics: Arc<Metrics>, deadline: DeadlineSettings) -> Layers {
     (
         ObserveLayer::new(Arc::clone(&metrics)),

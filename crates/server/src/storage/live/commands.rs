@@ -1,4 +1,4 @@
-//! What is said to Redis about fixes: a pure function of the fixes and the clock, sent by [`LiveStore`](super::LiveStore).
+//! The commands to Redis about fixes: a pure function of the fixes and the clock, sent by [`LiveStore`](super::LiveStore).
 //! Every fix goes through here; what that costs is held by `make count`.
 
 use std::collections::HashMap;
@@ -9,25 +9,25 @@ use waybill_domain::fix::Fix;
 use waybill_domain::id::DriverId;
 
 use super::script::ScriptCall;
-use super::{GEO_LATITUDE_MAX, Settings};
+use super::{GEO_LATITUDE_MAX, LiveSettings};
 use crate::storage::keys::{Keys, ShardKeys};
 
 /// The scripts, with how fixes are kept.
 pub struct Commands {
-    settings: Settings,
+    settings: LiveSettings,
     append: Script,
     latest: Script,
-    reap: Script,
+    evict: Script,
 }
 
 impl Commands {
     /// The scripts for these settings.
-    pub fn new(settings: Settings) -> Commands {
+    pub fn new(settings: LiveSettings) -> Commands {
         Commands {
             settings,
             append: Script::new(include_str!("append.lua")),
             latest: Script::new(include_str!("latest.lua")),
-            reap: Script::new(include_str!("reap.lua")),
+            evict: Script::new(include_str!("evict_stale.lua")),
         }
     }
 
@@ -50,7 +50,7 @@ impl Commands {
         append
     }
 
-    /// Moves `driver:<id>` of each driver that has a fix in the batch that is fresh at `now`; `None` when nobody has.
+    /// Moves `driver:<id>` of each driver that has a fix in the batch that is fresh at `now`; `None` when there is none.
     pub fn latest(&self, fixes: &[Fix], now: Timestamp) -> Option<ScriptCall<'_>> {
         let since = self.fresh_since(now);
         let mut latest: HashMap<&DriverId, &Fix> = HashMap::with_capacity(fixes.len());
@@ -79,11 +79,11 @@ impl Commands {
     }
 
     /// Removes up to `limit` drivers of the shard that are not fresh at `now`. Its answer: how many.
-    pub(super) fn reap(&self, shard: &ShardKeys, now: Timestamp, limit: usize) -> ScriptCall<'_> {
+    pub(super) fn evict_stale(&self, shard: &ShardKeys, now: Timestamp, limit: usize) -> ScriptCall<'_> {
         let keys = [&shard.geo, &shard.seen];
-        let mut reap = ScriptCall::new(&self.reap, keys.into_iter(), 2);
-        reap.arg(self.fresh_since(now).as_microsecond()).arg(limit);
-        reap
+        let mut evict = ScriptCall::new(&self.evict, keys.into_iter(), 2);
+        evict.arg(self.fresh_since(now).as_microsecond()).arg(limit);
+        evict
     }
 
     /// Fixes of this time or later count as where a driver is.

@@ -37,16 +37,16 @@ impl LiveStore {
     }
 
     /// Removes up to `limit` drivers of every shard that were last seen before the time to live. How many were.
-    pub async fn reap(&self, now: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        let mut reaped = 0;
+    pub async fn evict_stale(&self, now: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let mut evicted = 0;
         for keys in self.keys.shards() {
-            let reap = self.commands.reap(keys, now, limit);
+            let evict = self.commands.evict_stale(keys, now, limit);
             let mut connection = self.redis.connection();
-            reaped += self
+            evicted += self
                 .redis
-                .call(async { reap.send::<u64>(&mut connection).await })
+                .call(async { evict.send::<u64>(&mut connection).await })
                 .await?;
         }
-        Ok(reaped)
+        Ok(evicted)
     }
 }

@@ -1,4 +1,4 @@
-//! Drivers in motion, in Redis: where each one is now, who is near a point, and the stream of fixes that the history
+//! Live positions, in Redis: where each driver is now, which are near a point, and the stream of fixes that the history
 //! is written from. The keys are named in [`keys`](super::keys).
 
 mod commands;
@@ -18,12 +18,12 @@ pub use self::search::{Near, SearchArea};
 use super::keys::Keys;
 use super::redis::Redis;
 
-/// The largest latitude that a geo index holds, by Web Mercator (Redis, GEOADD). Nobody drives beyond it.
+/// The largest latitude that a geo index holds, by Web Mercator (Redis, GEOADD). No roads lie beyond it.
 const GEO_LATITUDE_MAX: f64 = 85.05;
 
 /// How fixes are kept. See `[locations]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct LiveSettings {
     /// How long a fix counts as the driver's position.
     pub ttl: Duration,
     /// The length of a shard's stream at which fixes are refused.
@@ -40,7 +40,7 @@ pub struct LiveStore {
 
 impl LiveStore {
     /// A store on `redis` with these keys.
-    pub fn new(redis: Redis, keys: Keys, settings: Settings) -> LiveStore {
+    pub fn new(redis: Redis, keys: Keys, settings: LiveSettings) -> LiveStore {
         LiveStore {
             redis,
             keys,

@@ -1,4 +1,4 @@
-//! Who is where, and who is near.
+//! Where drivers are, and which are near a point.
 
 use std::collections::HashMap;
 
@@ -79,7 +79,7 @@ impl LiveStore {
     }
 
     /// Whether any driver's position is fresh.
-    pub async fn is_anybody_fresh(&self, now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn is_any_driver_fresh(&self, now: Timestamp) -> Result<bool, StoreError> {
         for keys in self.keys.shards() {
             let mut count = redis::cmd("ZCOUNT");
             count
@@ -156,7 +156,7 @@ impl LiveStore {
             .collect())
     }
 
-    /// Drops who was not seen lately: the index alone cannot tell, its members do not expire.
+    /// Drops stale drivers: the index alone does not show them, its members do not expire.
     async fn keep_fresh(&self, seen: &str, found: Vec<Near>, now: Timestamp) -> Result<Vec<Near>, StoreError> {
         if found.is_empty() {
             return Ok(found);

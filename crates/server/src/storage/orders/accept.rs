@@ -1,5 +1,5 @@
-//! T0 and T1: claims the user's key, and records that the charge will be sent. One commit: between the two there is
-//! nothing to do, and nothing that a crash could leave half done.
+//! T0 and T1: inserts the order under the user's key, and records the intent to charge. One commit: between the two there
+//! is nothing to do, and nothing that a crash could leave half done.
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
@@ -10,33 +10,33 @@ use waybill_domain::order::{Event, Order, OrderRequest, RequestHash, State};
 use waybill_domain::payment::Operation;
 
 use super::answer::answer;
-use super::{Lease, OrderStore, StoredAnswer, Work};
+use super::{Confirmed, Lease, LeasedOrder, OrderStore, StoredAnswer};
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
 /// What became of a request.
 #[derive(Debug)]
 pub enum Accepted {
-    /// The order is ours to drive.
-    New(Box<Work>),
+    /// A new order, leased to this instance.
+    New(Box<LeasedOrder>),
     /// The user sent this key before.
-    Earlier(Earlier),
+    Duplicate(ExistingOrder),
 }
 
-/// An order that this key already made.
+/// The order that this key made before.
 #[derive(Debug, Clone)]
-pub struct Earlier {
-    /// Which.
+pub struct ExistingOrder {
+    /// The order.
     pub order: OrderId,
-    /// Of the request that made it.
+    /// The hash of the request that made it.
     pub hash: RequestHash,
     /// Its answer, once it is settled.
     pub answer: Option<StoredAnswer>,
 }
 
 statements! {
-    /// The claim. Two calls with one key meet here: the second waits for the first's commit, then gets no row.
-    CLAIM = "insert into order_sagas (order_id, idempotency_key, user_id, amount, currency, payment_method, status,
+    /// Two calls with one key meet here: the second waits for the first's commit, then gets no row.
+    INSERT_ORDER = "insert into order_sagas (order_id, idempotency_key, user_id, amount, currency, payment_method, status,
                                       pickup_lat, pickup_long, drop_off_lat, drop_off_long, request_hash,
                                       fence, lease_owner, lease_until)
              values ($1, $2, $3, $4, $5, $6, 'started', $7, $8, $9, $10, $11,
@@ -44,7 +44,7 @@ statements! {
              on conflict (user_id, idempotency_key) do nothing
              returning created_at";
     SET_CHARGING = "update order_sagas set status = $2 where order_id = $1 and fence = 1 and status = 'started'";
-    FIND_EARLIER = "select order_id, request_hash,
+    FIND_BY_KEY = "select order_id, request_hash,
                            response_code, response_message, response_details, response_body
                       from order_sagas
                      where user_id = $1 and idempotency_key = $2";
@@ -53,41 +53,42 @@ statements! {
 impl OrderStore {
     /// Accepts the request as order `id`, unless its key was used before.
     pub async fn accept(&self, id: OrderId, request: &OrderRequest) -> Result<Accepted, StoreError> {
-        // Twice: a key that is taken for the claim may be forgotten before its order is looked for, and is free then.
+        // Twice: a key that conflicts with the insert may expire before its order is read, and is free then.
         for _ in 0..2 {
-            if let Some(work) = self.postgres.call(self.claim(id, request)).await? {
-                return Ok(Accepted::New(Box::new(work)));
+            if let Some(order) = self.postgres.call(self.insert(id, request)).await? {
+                return Ok(Accepted::New(Box::new(order)));
             }
-            if let Some(earlier) = self.find_earlier(request).await? {
-                return Ok(Accepted::Earlier(earlier));
+            if let Some(existing) = self.find_by_key(request).await? {
+                return Ok(Accepted::Duplicate(existing));
             }
         }
         Err(StoreError::unexpected("a claimed key has no order"))
     }
 
     /// The order that this user made with this key before, if there is one.
-    pub async fn find_earlier(&self, request: &OrderRequest) -> Result<Option<Earlier>, StoreError> {
+    pub async fn find_by_key(&self, request: &OrderRequest) -> Result<Option<ExistingOrder>, StoreError> {
         let found = self
             .postgres
-            .query_opt(FIND_EARLIER, &[&request.user.as_str(), &request.key.as_str()])
+            .query_opt(FIND_BY_KEY, &[&request.user.as_str(), &request.key.as_str()])
             .await?;
         let Some(row) = found else { return Ok(None) };
         let hash: &[u8] = row.try_get("request_hash")?;
         let hash = hash
             .try_into()
             .map_err(|_| StoreError::unexpected("a stored hash has another length"))?;
-        Ok(Some(Earlier {
+        Ok(Some(ExistingOrder {
             order: OrderId::new(row.try_get::<_, Uuid>("order_id")?),
             hash: RequestHash(hash),
             answer: answer(&row)?,
         }))
     }
 
-    async fn claim(&self, id: OrderId, request: &OrderRequest) -> Result<Option<Work>, StoreError> {
+    async fn insert(&self, id: OrderId, request: &OrderRequest) -> Result<Option<LeasedOrder>, StoreError> {
+        let begun_at = Timestamp::now();
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
         let drop_off = request.drop_off.map(|place| (place.lat_deg(), place.lon_deg())).unzip();
-        let claimed = CLAIM
+        let inserted = INSERT_ORDER
             .query_opt(
                 &tx,
                 &[
@@ -107,12 +108,12 @@ impl OrderStore {
                 ],
             )
             .await?;
-        let Some(row) = claimed else { return Ok(None) };
+        let Some(row) = inserted else { return Ok(None) };
         let created_at: Timestamp = row.try_get(0)?;
 
         let state = State::Started.next(Event::ChargeIntended)?;
         let lease = Lease { order: id, fence: 1 };
-        // Sent together, answered together: one round trip.
+        // Sent together: one round trip.
         try_join!(
             self.log_step(&tx, lease, "create", "succeeded", ""),
             set_charging(&tx, id, state),
@@ -135,9 +136,11 @@ impl OrderStore {
             payment: None,
             assignment: None,
         };
-        Ok(Some(Work {
+        Ok(Some(LeasedOrder {
             order,
             lease,
+            confirmed: Confirmed::new(created_at, begun_at),
+            unsent: true,
             payment_method: request.payment_method.clone(),
             cancel_requested: false,
             attempts: 1,

@@ -1,4 +1,4 @@
-//! T2, T4 and T5: one event of an order, with all that belongs to it, in one commit under the fence.
+//! T2, T4 and T5: the outcome of one step, with all that belongs to it, in one commit under the fence.
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
@@ -8,13 +8,14 @@ use waybill_domain::order::{Event, FailureReason, Order, Payment, Refund, State}
 use waybill_domain::payment::{Operation, ProviderKey};
 
 use super::answer::answer;
-use super::{Lease, OrderStore, StoredAnswer, Work, money};
+use super::ledger::{self, UnknownOutcome};
+use super::{Confirmed, Lease, LeasedOrder, OrderStore, StoredAnswer};
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
-/// What a step found out, with what is to be stored of it.
+/// The outcome of a step, with what is to be stored of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum StepOutcome {
     /// The order is ready to be charged.
     ChargeIntended,
     /// The provider confirmed the charge.
@@ -28,22 +29,16 @@ pub enum Outcome {
         code: String,
     },
     /// It is not known whether the charge happened.
-    ChargeUnknown {
-        /// What went wrong.
-        doubt: Doubt,
-    },
+    ChargeUnknown(UnknownOutcome),
     /// No driver within the window.
     NoDriver {
         /// For people.
         why: String,
     },
-    /// A cancellation is honoured.
+    /// A requested cancellation takes effect.
     Cancelled,
     /// It is not known whether the refund happened.
-    RefundUnknown {
-        /// What went wrong.
-        doubt: Doubt,
-    },
+    RefundUnknown(UnknownOutcome),
     /// The provider confirmed the refund.
     Refunded {
         /// The provider's id of it.
@@ -51,39 +46,38 @@ pub enum Outcome {
     },
 }
 
-/// Why it is not known whether money moved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Doubt {
-    /// The class of what went wrong, for people.
-    pub why: String,
-    /// Whether the provider answered with a server error: one that it may repeat for ever.
-    pub server_error: bool,
-}
-
-impl Outcome {
+impl StepOutcome {
     /// The rulebook's event.
     pub fn event(&self) -> Event {
         match self {
-            Outcome::ChargeIntended => Event::ChargeIntended,
-            Outcome::Charged { .. } => Event::Charged,
-            Outcome::Declined { .. } => Event::Declined,
-            Outcome::ChargeUnknown { .. } => Event::ChargeUnknown,
-            Outcome::NoDriver { .. } => Event::NoDriver,
-            Outcome::Cancelled => Event::Cancelled,
-            Outcome::RefundUnknown { .. } => Event::RefundUnknown,
-            Outcome::Refunded { .. } => Event::Refunded,
+            StepOutcome::ChargeIntended => Event::ChargeIntended,
+            StepOutcome::Charged { .. } => Event::Charged,
+            StepOutcome::Declined { .. } => Event::Declined,
+            StepOutcome::ChargeUnknown(_) => Event::ChargeUnknown,
+            StepOutcome::NoDriver { .. } => Event::NoDriver,
+            StepOutcome::Cancelled => Event::Cancelled,
+            StepOutcome::RefundUnknown(_) => Event::RefundUnknown,
+            StepOutcome::Refunded { .. } => Event::Refunded,
         }
+    }
+
+    /// Whether it records the intent to move money, of which nothing is sent yet.
+    fn records_intent(&self) -> bool {
+        matches!(
+            self,
+            StepOutcome::ChargeIntended | StepOutcome::NoDriver { .. } | StepOutcome::Cancelled
+        )
     }
 }
 
 statements! {
-    /// The fence. No row: another worker has the order. The row stays locked until the commit.
-    HOLD = "select now(), cancel_requested_at
-              from order_sagas
-             where order_id = $1 and fence = $2 and status = $3
-               for update";
-    /// Moves the order on. With the saga end the lease and the need for a person to look. The answer is that of the first
-    /// time that the order came to rest; an order whose key is forgotten keeps none, for nobody can ask for it.
+    /// No row: another worker has the order. The row stays locked until the commit.
+    LOCK_AND_CHECK_FENCE = "select now(), cancel_requested_at
+                              from order_sagas
+                             where order_id = $1 and fence = $2 and status = $3
+                               for update";
+    /// Moves the order on. With the saga end the lease and the need for attention. The answer is that of the first time
+    /// that the order was settled; an order whose key expired keeps none, for no one can ask for it.
     SET_STATUS = "update order_sagas
                      set status = $4, failure_reason = $5, updated_at = now(),
                          finished_at = case when $6 then now() end,
@@ -96,35 +90,33 @@ statements! {
                          needs_attention = case when not $6 then needs_attention end
                    where order_id = $1 and fence = $2 and status = $3
                   returning response_code, response_message, response_details, response_body";
-    /// The round is that of the search under way: how many drivers the order has lost.
-    INSERT_STEP = "insert into order_saga_steps (order_id, step, status, detail, fence, actor, round)
-                   select $1, $2, $3, $4, $5, $6, reassignments from order_sagas where order_id = $1";
 }
 
 impl OrderStore {
-    /// Commits what a step found out. `work` is the order after it; on `Fenced` nothing was written.
-    pub async fn advance(&self, work: &mut Work, outcome: &Outcome) -> Result<(), StoreError> {
-        let advanced = self.postgres.call(self.commit_outcome(work, outcome)).await?;
-        *work = advanced;
-        Ok(())
+    /// Commits the outcome of a step: the order after it. On `Fenced` nothing was written.
+    pub async fn advance(&self, order: &LeasedOrder, outcome: &StepOutcome) -> Result<LeasedOrder, StoreError> {
+        self.postgres.call(self.commit_outcome(order, outcome)).await
     }
 
-    async fn commit_outcome(&self, work: &Work, outcome: &Outcome) -> Result<Work, StoreError> {
+    async fn commit_outcome(&self, leased: &LeasedOrder, outcome: &StepOutcome) -> Result<LeasedOrder, StoreError> {
+        let begun_at = Timestamp::now();
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let (now, cancel_requested) = hold(&tx, work).await?;
+        let (now, cancel_requested) = lock_and_check_fence(&tx, leased).await?;
 
-        let order = after(&work.order, outcome, now)?;
-        let (answer, ()) = try_join!(self.set_status(&tx, work, &order), self.record(&tx, work, outcome))?;
+        let order = after(&leased.order, outcome, now)?;
+        let (answer, ()) = try_join!(self.set_status(&tx, leased, &order), self.record(&tx, leased, outcome))?;
         tx.commit().await?;
-        crash_point!("charge_committed", if matches!(outcome, Outcome::Charged { .. }));
+        crash_point!("charge_committed", if matches!(outcome, StepOutcome::Charged { .. }));
         crash_point!("refund_intended", if matches!(outcome.event(), Event::NoDriver | Event::Cancelled));
-        crash_point!("refund_committed", if matches!(outcome, Outcome::Refunded { .. }));
-        Ok(Work {
+        crash_point!("refund_committed", if matches!(outcome, StepOutcome::Refunded { .. }));
+        Ok(LeasedOrder {
             order,
+            confirmed: Confirmed::new(now, begun_at),
+            unsent: outcome.records_intent(),
             cancel_requested,
             answer,
-            ..work.clone()
+            ..leased.clone()
         })
     }
 
@@ -132,7 +124,7 @@ impl OrderStore {
     pub(super) async fn set_status(
         &self,
         tx: &Transaction<'_>,
-        work: &Work,
+        leased: &LeasedOrder,
         next: &Order,
     ) -> Result<Option<StoredAnswer>, StoreError> {
         let finished = next.state.is_terminal();
@@ -142,9 +134,9 @@ impl OrderStore {
             .query_opt(
                 tx,
                 &[
-                    &work.lease.order.uuid(),
-                    &work.lease.fence,
-                    &work.order.state.as_str(),
+                    &leased.lease.order.uuid(),
+                    &leased.lease.fence,
+                    &leased.order.state.as_str(),
                     &next.state.as_str(),
                     &next.failure_reason.map(FailureReason::as_str),
                     &finished,
@@ -156,47 +148,52 @@ impl OrderStore {
                 ],
             )
             .await?
-            .ok_or_else(|| fenced(work.lease))?;
+            .ok_or_else(|| leased.lease.lost())?;
         Ok(if finished { answer(&row)?.or(rendered) } else { None })
     }
 
     /// Writes what belongs to the outcome beside the status: the step, the attempt, the money.
-    pub(super) async fn record(&self, tx: &Transaction<'_>, work: &Work, outcome: &Outcome) -> Result<(), StoreError> {
-        let lease = work.lease;
-        let (id, amount) = (work.order.id, work.order.amount);
+    pub(super) async fn record(
+        &self,
+        tx: &Transaction<'_>,
+        leased: &LeasedOrder,
+        outcome: &StepOutcome,
+    ) -> Result<(), StoreError> {
+        let lease = leased.lease;
+        let (id, amount) = (leased.order.id, leased.order.amount);
         match outcome {
-            Outcome::ChargeIntended => self.intend(tx, lease, Operation::Charge, amount).await,
-            Outcome::Charged { provider_id } => try_join!(
+            StepOutcome::ChargeIntended => self.intend(tx, lease, Operation::Charge, amount).await,
+            StepOutcome::Charged { provider_id } => try_join!(
                 self.log_step(tx, lease, "charge", "succeeded", provider_id),
-                money::settle(tx, id, Operation::Charge, provider_id),
-                money::enter_charge(tx, id, amount, provider_id),
+                ledger::record_success(tx, id, Operation::Charge, provider_id),
+                ledger::enter_charge(tx, id, amount, provider_id),
             )
             .map(drop),
-            Outcome::Declined { code } => try_join!(
+            StepOutcome::Declined { code } => try_join!(
                 self.log_step(tx, lease, "charge", "failed", code),
-                money::decline(tx, id, code)
+                ledger::record_decline(tx, id, code)
             )
             .map(drop),
-            Outcome::ChargeUnknown { doubt } => self.doubt(tx, lease, Operation::Charge, doubt).await,
-            Outcome::NoDriver { why } => try_join!(
+            StepOutcome::ChargeUnknown(unknown) => self.record_unknown(tx, lease, Operation::Charge, unknown).await,
+            StepOutcome::NoDriver { why } => try_join!(
                 self.log_step(tx, lease, "assign", "failed", why),
                 self.intend(tx, lease, Operation::Refund, amount),
             )
             .map(drop),
-            Outcome::Cancelled => {
+            StepOutcome::Cancelled => {
                 self.log_step(tx, lease, "cancel", "succeeded", "").await?;
-                // Nothing to give back where nothing was charged.
-                match work.order.payment {
+                // Nothing to refund where nothing was charged.
+                match leased.order.payment {
                     Some(_) => self.intend(tx, lease, Operation::Refund, amount).await,
-                    None if work.order.state == State::Started => Ok(()),
+                    None if leased.order.state == State::Started => Ok(()),
                     None => Err(StoreError::unexpected("a charged order without its payment")),
                 }
             }
-            Outcome::RefundUnknown { doubt } => self.doubt(tx, lease, Operation::Refund, doubt).await,
-            Outcome::Refunded { provider_id } => try_join!(
+            StepOutcome::RefundUnknown(unknown) => self.record_unknown(tx, lease, Operation::Refund, unknown).await,
+            StepOutcome::Refunded { provider_id } => try_join!(
                 self.log_step(tx, lease, "refund", "succeeded", provider_id),
-                money::settle(tx, id, Operation::Refund, provider_id),
-                money::enter_refund(tx, id, provider_id),
+                ledger::record_success(tx, id, Operation::Refund, provider_id),
+                ledger::enter_refund(tx, id, provider_id),
             )
             .map(drop),
         }
@@ -212,75 +209,49 @@ impl OrderStore {
     ) -> Result<(), StoreError> {
         let key = ProviderKey::new(lease.order, operation);
         try_join!(
-            money::intend(tx, lease.order, operation, amount),
+            ledger::record_intent(tx, lease.order, operation, amount),
             self.log_step(tx, lease, operation.as_str(), "started", key.as_str()),
         )
         .map(drop)
     }
 
-    async fn doubt(
+    async fn record_unknown(
         &self,
         tx: &Transaction<'_>,
         lease: Lease,
         operation: Operation,
-        doubt: &Doubt,
+        unknown: &UnknownOutcome,
     ) -> Result<(), StoreError> {
         try_join!(
-            self.log_step(tx, lease, operation.as_str(), "unknown", &doubt.why),
-            money::doubt(tx, lease.order, operation, doubt),
+            self.log_step(tx, lease, operation.as_str(), "unknown", &unknown.cause),
+            ledger::record_unknown(tx, lease.order, operation, unknown),
         )
         .map(drop)
     }
-
-    /// Writes a line of the order's log, in the transaction of the change that it tells of. The transaction must hold the
-    /// order's row by then: those who follow the log rely on it (`READ_AFTER`).
-    pub(super) async fn log_step(
-        &self,
-        tx: &Transaction<'_>,
-        lease: Lease,
-        step: &str,
-        status: &str,
-        detail: &str,
-    ) -> Result<(), StoreError> {
-        INSERT_STEP
-            .execute(
-                tx,
-                &[
-                    &lease.order.uuid(),
-                    &step,
-                    &status,
-                    &detail,
-                    &lease.fence,
-                    &self.settings.instance,
-                ],
-            )
-            .await
-            .map(drop)
-    }
 }
 
-/// Locks the order if this worker still has it: the transaction's time, and whether a cancellation was asked for.
-pub(super) async fn hold(tx: &Transaction<'_>, work: &Work) -> Result<(Timestamp, bool), StoreError> {
-    let row = HOLD
+/// Locks the order if this worker still has it: the transaction's time, and whether a cancellation was requested.
+pub(super) async fn lock_and_check_fence(
+    tx: &Transaction<'_>,
+    leased: &LeasedOrder,
+) -> Result<(Timestamp, bool), StoreError> {
+    let row = LOCK_AND_CHECK_FENCE
         .query_opt(
             tx,
-            &[&work.lease.order.uuid(), &work.lease.fence, &work.order.state.as_str()],
+            &[
+                &leased.lease.order.uuid(),
+                &leased.lease.fence,
+                &leased.order.state.as_str(),
+            ],
         )
         .await?
-        .ok_or_else(|| fenced(work.lease))?;
+        .ok_or_else(|| leased.lease.lost())?;
     let cancel_requested_at: Option<Timestamp> = row.try_get(1)?;
     Ok((row.try_get(0)?, cancel_requested_at.is_some()))
 }
 
-pub(super) fn fenced(lease: Lease) -> StoreError {
-    StoreError::Fenced {
-        order: lease.order,
-        fence: lease.fence,
-    }
-}
-
 /// The order after `outcome`, as the transaction of time `now` writes it.
-pub(super) fn after(order: &Order, outcome: &Outcome, now: Timestamp) -> Result<Order, StoreError> {
+pub(super) fn after(order: &Order, outcome: &StepOutcome, now: Timestamp) -> Result<Order, StoreError> {
     let event = outcome.event();
     let mut next = Order {
         state: order.state.next(event)?,
@@ -289,14 +260,14 @@ pub(super) fn after(order: &Order, outcome: &Outcome, now: Timestamp) -> Result<
         ..order.clone()
     };
     match outcome {
-        Outcome::Charged { provider_id } => {
+        StepOutcome::Charged { provider_id } => {
             next.payment = Some(Payment {
                 charged_at: now,
                 provider_charge_id: provider_id.clone(),
                 refund: None,
             });
         }
-        Outcome::Refunded { .. } => {
+        StepOutcome::Refunded { .. } => {
             let payment = next
                 .payment
                 .as_mut()

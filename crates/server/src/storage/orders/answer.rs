@@ -1,5 +1,5 @@
-//! What was answered first to a key: the columns `response_*`. Written once, by the transaction that settles the order,
-//! and given from then on as it is, by this version or another.
+//! The stored answer to a key: the columns `response_*`. Written once, by the transaction that settles the order, and
+//! replayed from then on byte for byte, by this version or another.
 
 use tokio_postgres::Row;
 
@@ -19,7 +19,7 @@ pub struct StoredAnswer {
     pub body: Vec<u8>,
 }
 
-/// The answer in the columns `response_*`, if one was given and is not forgotten.
+/// The answer in the columns `response_*`, if one was given and has not expired.
 pub(super) fn answer(row: &Row) -> Result<Option<StoredAnswer>, StoreError> {
     let Some(body) = get(row, "response_body")? else {
         return Ok(None);

@@ -4,33 +4,35 @@
 use std::collections::HashSet;
 
 use deadpool_postgres::Transaction;
+use jiff::Timestamp;
 use tokio::try_join;
 use uuid::Uuid;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{Assignment, Event, Order};
 
-use super::advance::hold;
-use super::{OrderStore, Work};
+use super::advance::lock_and_check_fence;
+use super::row::driver;
+use super::{Confirmed, LeasedOrder, OrderStore};
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
 /// A driver near the pickup.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
-    /// Who.
+    /// The driver.
     pub driver: DriverId,
-    /// How far from the pickup, in metres.
+    /// The distance from the pickup, in metres.
     pub distance_m: f64,
 }
 
-/// What came of an attempt to bind a driver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The outcome of an assignment.
+#[derive(Debug, Clone)]
 pub enum Assigned {
-    /// One is bound; the order is settled.
-    Yes,
+    /// A driver is bound; the order is settled, as it is here.
+    Driver(Box<LeasedOrder>),
     /// None of the candidates is free any more.
     NoneFree,
-    /// A cancellation was asked for in the meantime; nobody was bound.
+    /// A cancellation was requested in the meantime; no driver was bound.
     CancelRequested,
 }
 
@@ -83,66 +85,62 @@ impl OrderStore {
     }
 
     /// Binds the nearest of the candidates that is still free, and settles the order.
-    pub async fn assign(&self, work: &mut Work, candidates: &[Candidate]) -> Result<Assigned, StoreError> {
-        match self.postgres.call(self.bind(work, candidates)).await? {
-            Ok(next) => {
-                *work = next;
-                Ok(Assigned::Yes)
-            }
-            Err(not) => Ok(not),
-        }
+    pub async fn assign(&self, order: &LeasedOrder, candidates: &[Candidate]) -> Result<Assigned, StoreError> {
+        self.postgres.call(self.bind(order, candidates)).await
     }
 
-    async fn bind(&self, work: &Work, candidates: &[Candidate]) -> Result<Result<Work, Assigned>, StoreError> {
+    async fn bind(&self, leased: &LeasedOrder, candidates: &[Candidate]) -> Result<Assigned, StoreError> {
         // Sorted: two transactions that insert the same new drivers in different orders would deadlock.
         let nearest: Vec<&str> = candidates.iter().map(|candidate| candidate.driver.as_str()).collect();
         let mut sorted = nearest.clone();
         sorted.sort_unstable();
 
+        let begun_at = Timestamp::now();
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let (now, cancel_requested) = hold(&tx, work).await?;
+        let (now, cancel_requested) = lock_and_check_fence(&tx, leased).await?;
         if cancel_requested {
-            return Ok(Err(Assigned::CancelRequested));
+            return Ok(Assigned::CancelRequested);
         }
         ENSURE_DRIVERS.execute(&tx, &[&sorted]).await?;
         // Its own statement: what it reads must be newer than the locks above, or a driver that was taken while we
         // waited would look free.
         let Some(row) = LOCK_FREE.query_opt(&tx, &[&nearest]).await? else {
             tx.commit().await?;
-            return Ok(Err(Assigned::NoneFree));
+            return Ok(Assigned::NoneFree);
         };
         let chosen = driver(row.try_get(0)?)?;
 
         let next = Order {
-            state: work.order.state.next(Event::DriverAssigned)?,
+            state: leased.order.state.next(Event::DriverAssigned)?,
             updated_at: now,
             assignment: Some(Assignment {
                 driver: chosen.clone(),
                 assigned_at: now,
                 release: None,
             }),
-            ..work.order.clone()
+            ..leased.order.clone()
         };
         let detail = detail(candidates, &chosen);
         let ((), answer, ()) = try_join!(
-            record_assignment(&tx, work, &chosen),
-            self.set_status(&tx, work, &next),
-            self.log_step(&tx, work.lease, "assign", "succeeded", &detail),
+            record_assignment(&tx, leased, &chosen),
+            self.set_status(&tx, leased, &next),
+            self.log_step(&tx, leased.lease, "assign", "succeeded", &detail),
         )?;
         crash_point!("assign_uncommitted");
         tx.commit().await?;
         crash_point!("assign_committed");
-        Ok(Ok(Work {
+        Ok(Assigned::Driver(Box::new(LeasedOrder {
             order: next,
+            confirmed: Confirmed::new(now, begun_at),
             answer,
-            ..work.clone()
-        }))
+            ..leased.clone()
+        })))
     }
 }
 
-async fn record_assignment(tx: &Transaction<'_>, work: &Work, driver: &DriverId) -> Result<(), StoreError> {
-    let order = work.lease.order.uuid();
+async fn record_assignment(tx: &Transaction<'_>, leased: &LeasedOrder, driver: &DriverId) -> Result<(), StoreError> {
+    let order = leased.lease.order.uuid();
     let row = BIND.query_one(tx, &[&driver.as_str(), &order]).await?;
     let seq: i64 = row.try_get(0)?;
     INSERT_ASSIGNMENT.execute(tx, &[&order, &driver.as_str(), &seq]).await?;
@@ -168,9 +166,4 @@ fn detail(candidates: &[Candidate], chosen: &DriverId) -> String {
             skipped.join(", ")
         )
     }
-}
-
-pub(super) fn driver(name: &str) -> Result<DriverId, StoreError> {
-    name.parse()
-        .map_err(|error| StoreError::unexpected(format!("a stored driver id {error}")))
 }

@@ -1,19 +1,27 @@
-//! Who works on an order, and until when. Leases are kept by the database's clock: instances need not agree on time.
+//! Which worker holds an order, and until when. Leases are kept by the database's clock: instances need not agree on time.
 
 use std::time::Duration;
 
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use tracing::error;
 use uuid::Uuid;
+use waybill_domain::id::OrderId;
+use waybill_domain::payment::Operation;
 
-use super::advance::fenced;
-use super::row::{work, work_columns};
-use super::{Lease, OrderStore, Work};
+use super::ledger::{Attempt, attempt};
+use super::row::{leased_order, leased_order_columns, order_tables};
+use super::{Confirmed, Lease, LeasedOrder, OrderStore};
 use crate::storage::StoreError;
 
 statements! {
-    /// The orders that nobody works on and whose time has come, each given to one sweeper only.
+    LOCK_ORDER = "select 1 from order_sagas where order_id = $1 for update";
+    READ_LEASED = concat!(
+        "select ", leased_order_columns!(), "
+           from ", order_tables!(), "
+          where s.order_id = $1");
+    /// The unfinished orders whose lease ran out and whose next try is due, each given to one sweeper only.
     CLAIM_DUE = concat!(
         "with due as (
              select order_id
@@ -31,50 +39,57 @@ statements! {
                from due
               where o.order_id = due.order_id
              returning o.*)
-         select ", work_columns!(), "
+         select ", leased_order_columns!(), "
            from s
            left join payments p on p.order_id = s.order_id
            left join order_assignments a on a.order_id = s.order_id");
     /// An order that this version cannot read: others, and other versions, can.
-    PARK = "update order_sagas
-               set lease_owner = null, lease_until = null, next_run_at = now() + interval '1 minute',
-                   needs_attention = $3
-             where order_id = $1 and fence = $2 and finished_at is null";
+    QUARANTINE = "update order_sagas
+                     set lease_owner = null, lease_until = null, next_run_at = now() + interval '1 minute',
+                         needs_attention = $3
+                   where order_id = $1 and fence = $2 and finished_at is null";
     /// By the partial index of what is due: finished orders cost nothing here.
-    COUNT_WAITING = "select count(*), count(needs_attention) from order_sagas where finished_at is null";
-    RENEW = "update order_sagas set lease_until = now() + make_interval(secs => $3)
-              where order_id = $1 and fence = $2 and finished_at is null
-             returning now(), cancel_requested_at is not null";
-    POSTPONE = "update order_sagas
-                   set lease_owner = null, lease_until = null, next_run_at = now() + make_interval(secs => $3),
-                       needs_attention = coalesce($4, needs_attention)
-                 where order_id = $1 and fence = $2 and finished_at is null";
+    COUNT_UNFINISHED = "select count(*), count(needs_attention) from order_sagas where finished_at is null";
+    /// Renews the lease and reads what is known of a request to the provider, in one statement.
+    RENEW = "update order_sagas s set lease_until = now() + make_interval(secs => $3)
+               from (select 1) one left join payment_attempts a on a.order_id = $1 and a.operation = $4
+              where s.order_id = $1 and s.fence = $2 and s.finished_at is null
+             returning now(), s.cancel_requested_at is not null as cancel_requested,
+                       a.first_sent_at, extract(epoch from now() - a.first_sent_at)::float8 as age,
+                       a.sends, a.server_errors";
+    DEFER = "update order_sagas
+                set lease_owner = null, lease_until = null, next_run_at = now() + make_interval(secs => $3),
+                    needs_attention = coalesce($4, needs_attention)
+              where order_id = $1 and fence = $2 and finished_at is null";
 }
 
-/// After so many tries of an order a person should look. It is still tried.
+/// After so many tries of an order an operator should look. It is still tried.
 const ATTENTION_AFTER: i32 = 10;
 
-/// A lease that was kept.
+/// A renewed lease.
 #[derive(Debug, Clone, Copy)]
 pub struct Renewal {
-    /// The database's clock.
-    pub now: Timestamp,
-    /// Whether somebody asked to cancel the order meanwhile.
+    /// When it was renewed.
+    pub confirmed: Confirmed,
+    /// Whether a cancellation was requested.
     pub cancel_requested: bool,
+    /// What is known of the request that was asked about; `None` when it was never sent.
+    pub attempt: Option<Attempt>,
 }
 
-/// Why an order is put off.
-#[derive(Debug, Clone, Default)]
-pub struct Postponement {
+/// Why an order is deferred.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Deferral {
     /// The step that could not be done, and why: a line for the log. `None` where nothing is new.
     pub step: Option<(&'static str, String)>,
-    /// Why a person should look, if one should.
+    /// Why an operator should look, if one should.
     pub needs_attention: Option<String>,
 }
 
 impl OrderStore {
-    /// Takes up to `limit` orders whose owner is gone or whose time has come.
-    pub async fn claim_due(&self, limit: i64) -> Result<Vec<Work>, StoreError> {
+    /// Claims up to `limit` orders whose lease ran out and whose next try is due.
+    pub async fn claim_due(&self, limit: i64) -> Result<Vec<LeasedOrder>, StoreError> {
+        let asked_at = Timestamp::now();
         let rows = self
             .postgres
             .query(
@@ -89,51 +104,65 @@ impl OrderStore {
             .await?;
         let mut due = Vec::with_capacity(rows.len());
         for row in &rows {
-            match work(row) {
-                Ok(work) => due.push(work),
+            match leased_order(row, asked_at) {
+                Ok(order) => due.push(order),
                 // One row must not take the others down with it: they are claimed already.
-                Err(error) => self.park(row, &error).await?,
+                Err(error) => self.quarantine(row, &error).await?,
             }
         }
         Ok(due)
     }
 
-    /// Puts an order aside that cannot be read.
-    async fn park(&self, row: &Row, why: &StoreError) -> Result<(), StoreError> {
+    /// Sets an order aside that cannot be read.
+    async fn quarantine(&self, row: &Row, why: &StoreError) -> Result<(), StoreError> {
         let (order, fence): (Uuid, i64) = (row.try_get("order_id")?, row.try_get("fence")?);
-        error!(%order, error = %why, "an order cannot be read and is put aside");
+        error!(%order, error = %why, "order cannot be read and is quarantined");
         self.postgres
-            .execute(PARK, &[&order, &fence, &why.to_string()])
+            .execute(QUARANTINE, &[&order, &fence, &why.to_string()])
             .await
             .map(drop)
     }
 
-    /// How many orders are not at rest, and how many of them a person should look at.
-    pub async fn count_waiting(&self) -> Result<(i64, i64), StoreError> {
-        let row = self.postgres.query_opt(COUNT_WAITING, &[]).await?;
+    /// How many orders are unfinished, and how many of them need attention.
+    pub async fn count_unfinished(&self) -> Result<(i64, i64), StoreError> {
+        let row = self.postgres.query_opt(COUNT_UNFINISHED, &[]).await?;
         row.map_or(Ok((0, 0)), |row| Ok((row.try_get(0)?, row.try_get(1)?)))
     }
 
-    /// Keeps the lease for another term. A step that waits does this before its lease runs out.
-    pub async fn renew(&self, lease: Lease) -> Result<Renewal, StoreError> {
+    /// The order as its worker has it; without the right to change it.
+    pub async fn read_leased(&self, id: OrderId) -> Result<Option<LeasedOrder>, StoreError> {
+        let asked_at = Timestamp::now();
+        let row = self.postgres.query_opt(READ_LEASED, &[&id.uuid()]).await?;
+        row.map(|row| leased_order(&row, asked_at)).transpose()
+    }
+
+    /// Keeps the lease for another term; also reads what is known of a request of `operation`. A step that waits renews
+    /// before its lease runs out.
+    pub async fn renew(&self, lease: Lease, operation: Option<Operation>) -> Result<Renewal, StoreError> {
+        let asked_at = Timestamp::now();
+        let operation = operation.map(Operation::as_str);
         let row = self
             .postgres
-            .query_opt(RENEW, &[&lease.order.uuid(), &lease.fence, &self.settings.lease_secs])
+            .query_opt(
+                RENEW,
+                &[&lease.order.uuid(), &lease.fence, &self.settings.lease_secs, &operation],
+            )
             .await?
-            .ok_or_else(|| fenced(lease))?;
+            .ok_or_else(|| lease.lost())?;
         Ok(Renewal {
-            now: row.try_get(0)?,
-            cancel_requested: row.try_get(1)?,
+            confirmed: Confirmed::new(row.try_get(0)?, asked_at),
+            cancel_requested: row.try_get("cancel_requested")?,
+            attempt: attempt(&row)?,
         })
     }
 
-    /// Puts the order off: the lease is given back, any sweeper may take it up after `delay`.
-    pub async fn postpone(&self, lease: Lease, delay: Duration, why: &Postponement) -> Result<(), StoreError> {
+    /// Returns the lease: any sweeper may claim the order after `delay`.
+    pub async fn defer(&self, lease: Lease, delay: Duration, why: &Deferral) -> Result<(), StoreError> {
         self.postgres
             .call(async {
                 let mut client = self.postgres.client().await?;
                 let tx = client.transaction().await?;
-                let rows = POSTPONE
+                let rows = DEFER
                     .execute(
                         &tx,
                         &[
@@ -145,7 +174,7 @@ impl OrderStore {
                     )
                     .await?;
                 if rows != 1 {
-                    return Err(fenced(lease));
+                    return Err(lease.lost());
                 }
                 if let Some((step, detail)) = &why.step {
                     self.log_step(&tx, lease, step, "postponed", detail).await?;
@@ -154,4 +183,14 @@ impl OrderStore {
             })
             .await
     }
+}
+
+/// Locks the order, then reads it: what is read is newer than the lock. `None`: no such order.
+pub(super) async fn lock(tx: &Transaction<'_>, id: OrderId) -> Result<Option<LeasedOrder>, StoreError> {
+    let asked_at = Timestamp::now();
+    if LOCK_ORDER.query_opt(tx, &[&id.uuid()]).await?.is_none() {
+        return Ok(None);
+    }
+    let row = READ_LEASED.query_one(tx, &[&id.uuid()]).await?;
+    leased_order(&row, asked_at).map(Some)
 }

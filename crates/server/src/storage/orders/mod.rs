@@ -1,61 +1,68 @@
 //! Orders in Postgres. Each file owns one kind of change, each method one whole transaction:
 //!
 //! * [`accept`]: T0 and T1 of the saga, the claim of the key and the intent to charge;
-//! * [`advance`]: T2, T4 and T5, one event each, under the fence;
-//! * [`answer`]: what was answered first to a key;
+//! * [`advance`]: T2, T4 and T5, one outcome of a step each, under the fence;
 //! * [`assign`]: T3, the driver;
+//! * [`reassign`]: a driver is unassigned and the search begins again;
 //! * [`release`]: what comes after success: completion and cancellation;
-//! * [`lose`]: a driver who does not serve the order after all;
-//! * [`money`]: what was asked of the provider and what it confirmed, within the others' transactions;
-//! * [`events`]: what the payment provider told;
-//! * [`lease`]: who works on an order, and until when;
-//! * [`forget`]: what is forgotten after its time;
-//! * [`read`]: the orders as callers see them;
-//! * [`desk`]: the orders as operators see them, and the retry;
-//! * [`resolve`]: an operator's word in place of the provider's answer.
+//! * [`lease`]: which worker holds an order, and until when;
+//! * [`step_log`]: the append-only log of an order;
+//! * [`ledger`]: what was asked of the provider and what it confirmed, within the others' transactions;
+//! * [`answer`]: the first answer to a key;
+//! * [`read`]: orders as callers see them;
+//! * [`operator`]: orders as operators see them, and the retry;
+//! * [`resolve`]: an operator's assertion in place of the provider's answer;
+//! * [`retention`]: the expiry of keys and of the provider's events;
+//! * [`provider_events`]: the events that the payment provider sent;
+//! * [`row`]: rows as domain values.
 
 pub(super) mod accept;
 pub(super) mod advance;
 mod answer;
 pub(super) mod assign;
-pub(super) mod desk;
-pub(super) mod events;
-pub(super) mod forget;
 pub(super) mod lease;
-pub(super) mod lose;
-pub(super) mod money;
+pub(super) mod ledger;
+pub(super) mod operator;
+pub(super) mod provider_events;
 pub(super) mod read;
+pub(super) mod reassign;
 pub(super) mod release;
 pub(super) mod resolve;
+pub(super) mod retention;
 mod row;
+pub(super) mod step_log;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use waybill_domain::id::{OrderId, PaymentMethod};
 use waybill_domain::order::Order;
 
-pub use self::accept::{Accepted, Earlier};
-pub use self::advance::{Doubt, Outcome};
+pub use self::accept::{Accepted, ExistingOrder};
+pub use self::advance::StepOutcome;
 pub use self::answer::StoredAnswer;
 pub use self::assign::{Assigned, Candidate};
-pub use self::desk::{
-    ConfirmedPayment, DriverAssignment, LeaseHolder, LogLine, OrderFile, PaymentEvent, ProviderAttempt, Retried,
+pub use self::lease::{Deferral, Renewal};
+pub use self::ledger::{Attempt, UnknownOutcome};
+pub use self::operator::{
+    ConfirmedPayment, DriverAssignment, LeaseHolder, LogLine, OrderDetails, PaymentEvent, ProviderAttempt, Retried,
     UnfinishedOrder, UnfinishedOrders,
 };
-pub use self::events::Recorded;
-pub use self::forget::Forgettable;
-pub use self::lease::{Postponement, Renewal};
-pub use self::lose::{Bound, Lost};
-pub use self::money::Attempt;
-pub use self::read::{ListFilter, StepRecord};
+pub use self::provider_events::Recorded;
+pub use self::read::ListFilter;
+pub use self::reassign::{ServingDriver, Unassigned};
 pub use self::release::{Cancelled, Completed};
 pub use self::resolve::{Resolution, Resolved};
+pub use self::retention::Expirable;
+pub use self::step_log::StepRecord;
 
+use super::StoreError;
 use super::postgres::Postgres;
 
 /// Renders the answer to CreateOrder for a settled order. It is stored in the transaction that settles the order, and
-/// given to every later call with the same key. Storage does not look inside.
+/// given to every later call with the same key. Storage does not look inside. This is the one callback upwards: `grpc`
+/// makes it, `app` hands it down.
 pub type RenderAnswer = Arc<dyn Fn(&Order) -> StoredAnswer + Send + Sync>;
 
 /// How the orders of this process are stored.
@@ -63,19 +70,19 @@ pub type RenderAnswer = Arc<dyn Fn(&Order) -> StoredAnswer + Send + Sync>;
 pub struct OrderStore {
     postgres: Postgres,
     render: RenderAnswer,
-    settings: Arc<Settings>,
+    settings: Arc<OrderStoreSettings>,
 }
 
-/// Who this process is to the leases.
+/// What a store of orders writes on the leases that it takes.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct OrderStoreSettings {
     /// The instance's name: in every step that it logs, and on its leases.
     pub instance: String,
     /// How long a lease lasts, in seconds, by the database's clock. Longer than any one step takes.
     pub lease_secs: f64,
 }
 
-/// The right to change an order until another worker takes it.
+/// The right to change an order until another worker claims it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
     /// Of which order.
@@ -84,32 +91,74 @@ pub struct Lease {
     pub fence: i64,
 }
 
-/// An order in the hands of a worker.
+/// When the database last confirmed a lease: by its clock, and by ours just before it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The database's clock.
+    pub database: Timestamp,
+    /// This process's clock. Not a monotonic one: those stand still while a machine is suspended.
+    pub local: Timestamp,
+}
+
+/// An order with the lease that its worker holds.
 #[derive(Debug, Clone)]
-pub struct Work {
+pub struct LeasedOrder {
     /// The order as it was last read or written.
     pub order: Order,
     /// The right to change it.
     pub lease: Lease,
+    /// When the lease was last confirmed.
+    pub confirmed: Confirmed,
+    /// Whether this worker itself recorded the intent to move money and has sent nothing since. Then nothing was ever
+    /// sent under that key.
+    pub unsent: bool,
     /// What the charge is taken from.
     pub payment_method: PaymentMethod,
-    /// Whether somebody asked to cancel the order.
+    /// Whether a cancellation was requested.
     pub cancel_requested: bool,
-    /// How often a worker took the order up, this time included.
+    /// How often a worker claimed the order, this time included.
     pub attempts: i32,
-    /// Why a person should look at it, if one should.
+    /// Why an operator should look at it, if one should.
     pub needs_attention: Option<String>,
-    /// How many drivers the order has lost.
+    /// How many drivers were unassigned from the order.
     pub reassignments: i32,
-    /// Since when another driver is looked for, once one was lost; the first search begins with the charge.
+    /// When the search for another driver began, once one was unassigned. The first search begins with the charge.
     pub search_from: Option<Timestamp>,
-    /// What the call that made the order is answered, once this worker brought it to rest.
+    /// The answer to the call that made the order, once this worker settled it.
     pub answer: Option<StoredAnswer>,
+}
+
+impl Lease {
+    /// The error of a write that this lease no longer allows.
+    pub(super) fn lost(self) -> StoreError {
+        StoreError::Fenced {
+            order: self.order,
+            fence: self.fence,
+        }
+    }
+}
+
+impl Confirmed {
+    /// Confirmed by a transaction of time `database`, which was begun at `local`.
+    pub fn new(database: Timestamp, local: Timestamp) -> Confirmed {
+        Confirmed { database, local }
+    }
+
+    /// How long ago that was. A clock that was set back counts as a long time, too.
+    pub fn age(&self) -> Duration {
+        Timestamp::now().duration_since(self.local).unsigned_abs()
+    }
+
+    /// The database's clock now, as far as it can be known without asking.
+    pub fn database_now(&self) -> Timestamp {
+        let since = Timestamp::now().duration_since(self.local).max(SignedDuration::ZERO);
+        self.database.saturating_add(since).unwrap_or(self.database)
+    }
 }
 
 impl OrderStore {
     /// A store on `postgres`.
-    pub fn new(postgres: Postgres, render: RenderAnswer, settings: Settings) -> OrderStore {
+    pub fn new(postgres: Postgres, render: RenderAnswer, settings: OrderStoreSettings) -> OrderStore {
         OrderStore {
             postgres,
             render,
@@ -117,7 +166,7 @@ impl OrderStore {
         }
     }
 
-    /// The same store for calls from outside: they never take the connections that sagas under way need.
+    /// The same store in the callers' partition of the pool: it never takes the connections that sagas need.
     #[must_use]
     pub fn for_callers(&self) -> OrderStore {
         OrderStore {

@@ -1,44 +1,27 @@
 //! Orders as callers see them: one with its steps, or a page of many.
 
-use jiff::Timestamp;
 use uuid::Uuid;
 use waybill_domain::id::{OrderId, UserId};
 use waybill_domain::order::{Order, State};
 
 use super::OrderStore;
 use super::row::{get, order, order_columns, order_tables};
+use super::step_log::StepRecord;
 use crate::storage::StoreError;
-
-/// A line of an order's log.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StepRecord {
-    /// Its place in the log: greater than that of every earlier step of the order.
-    pub id: i64,
-    /// What was done.
-    pub step: String,
-    /// How it went.
-    pub status: String,
-    /// More, for people.
-    pub detail: String,
-    /// When, by the database's clock.
-    pub created_at: Timestamp,
-}
 
 /// Which orders to list.
 #[derive(Debug, Clone, Default)]
 pub struct ListFilter {
-    /// Of this user only.
+    /// Only orders of this user.
     pub user: Option<UserId>,
-    /// In this state only.
+    /// Only orders in this state.
     pub state: Option<State>,
-    /// Older than this order only.
+    /// Only orders older than this one.
     pub before: Option<OrderId>,
 }
 
 statements! {
     READ_ORDER = concat!("select ", order_columns!(), " from ", order_tables!(), " where s.order_id = $1");
-    READ_STEPS = "select id, step, status, detail, created_at from order_saga_steps where order_id = $1 order by id";
-    LAST_STEP = "select coalesce(max(id), 0) from order_saga_steps where order_id = $1";
     /// The order, on a line for each of its steps after the one given; on one line without a step if there is none. One
     /// statement, so that order and steps are of one moment.
     ///
@@ -81,28 +64,6 @@ impl OrderStore {
     pub async fn read(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
         let row = self.postgres.query_opt(READ_ORDER, &[&id.uuid()]).await?;
         row.as_ref().map(order).transpose()
-    }
-
-    /// The order's log, the oldest line first.
-    pub async fn read_steps(&self, id: OrderId) -> Result<Vec<StepRecord>, StoreError> {
-        let rows = self.postgres.query(READ_STEPS, &[&id.uuid()]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(StepRecord {
-                    id: get(row, "id")?,
-                    step: get(row, "step")?,
-                    status: get(row, "status")?,
-                    detail: get(row, "detail")?,
-                    created_at: get(row, "created_at")?,
-                })
-            })
-            .collect()
-    }
-
-    /// The id of the order's last step so far; 0 when there is no such order.
-    pub async fn last_step(&self, id: OrderId) -> Result<i64, StoreError> {
-        let row = self.postgres.query_opt(LAST_STEP, &[&id.uuid()]).await?;
-        row.map_or(Ok(0), |row| Ok(row.try_get(0)?))
     }
 
     /// The order as it is now, and up to `limit` of its steps after the step `after`, the oldest first; `None` when there

@@ -8,32 +8,33 @@ use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{Assignment, Event, FailureReason, Order, Release, ReleaseReason, State};
 use waybill_domain::payment::Operation;
 
-use super::row::{get, order_tables, work, work_columns};
-use super::{Lease, OrderStore, Work};
+use super::lease::lock;
+use super::row::get;
+use super::{Lease, LeasedOrder, OrderStore};
 use crate::storage::StoreError;
 
-/// What came of a completion.
+/// The outcome of a completion.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Completed {
     /// The driver is free; now, or since an earlier completion.
     Done(Box<Order>),
     /// No such order.
     NotFound,
-    /// The order has no driver to set free.
+    /// The order has no driver to release.
     NotCompletable,
     /// Another driver serves it.
     NotAssigned,
 }
 
-/// What came of a cancellation.
+/// The outcome of a cancellation.
 #[derive(Debug, Clone)]
 pub enum Cancelled {
-    /// The driver is free and the refund is decided; it is the caller's to drive.
-    Refunding(Box<Work>),
-    /// The saga still runs; its worker will honour the request.
+    /// The driver is free and the refund is decided; the saga is the caller's to resume.
+    Refunding(Box<LeasedOrder>),
+    /// The saga still runs; its worker will act on the request.
     Requested,
-    /// It is undone already, or on its way there.
-    Undone,
+    /// The order is compensated already, or about to be.
+    Compensated,
     /// No such order.
     NotFound,
     /// Completed, or failed for another reason.
@@ -41,11 +42,6 @@ pub enum Cancelled {
 }
 
 statements! {
-    LOCK_ORDER = "select now() from order_sagas where order_id = $1 for update";
-    READ_LOCKED = concat!(
-        "select ", work_columns!(), "
-           from ", order_tables!(), "
-          where s.order_id = $1");
     LOCK_DRIVER = "select assignment_seq from drivers where driver_id = $1 for update";
     FREE_DRIVER = "update drivers set active_order_id = null, assignment_seq = assignment_seq + 1
                     where driver_id = $1 and active_order_id = $2
@@ -55,23 +51,23 @@ statements! {
     TOUCH = "update order_sagas set updated_at = now() where order_id = $1";
     REQUEST_CANCEL = "update order_sagas set cancel_requested_at = now(), next_run_at = now(), updated_at = now()
                        where order_id = $1 and cancel_requested_at is null";
-    /// Takes a settled order up again, under a new fence.
-    TAKE_UP = "update order_sagas
-                  set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
-                      status = $4, failure_reason = $5, finished_at = null,
-                      cancel_requested_at = coalesce(cancel_requested_at, now()),
-                      next_run_at = now(), updated_at = now()
-                where order_id = $1
-               returning fence";
+    /// Reopens a served order, under a new fence.
+    REOPEN_FOR_REFUND = "update order_sagas
+                            set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
+                                status = $4, failure_reason = $5, finished_at = null,
+                                cancel_requested_at = coalesce(cancel_requested_at, now()),
+                                next_run_at = now(), updated_at = now()
+                          where order_id = $1
+                         returning fence";
 }
 
 impl OrderStore {
-    /// Sets the driver of an order free: the service was rendered; by `driver`, if that is said.
+    /// Releases the driver of an order: the service was rendered; by `driver`, if one is named.
     pub async fn complete(&self, id: OrderId, driver: Option<&DriverId>) -> Result<Completed, StoreError> {
         self.postgres.call(self.commit_completion(id, driver)).await
     }
 
-    /// Cancels an order, or asks its worker to.
+    /// Cancels an order, or requests it of the order's worker.
     pub async fn cancel(&self, id: OrderId) -> Result<Cancelled, StoreError> {
         self.postgres.call(self.commit_cancellation(id)).await
     }
@@ -79,26 +75,28 @@ impl OrderStore {
     async fn commit_completion(&self, id: OrderId, driver: Option<&DriverId>) -> Result<Completed, StoreError> {
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let Some((now, work)) = lock(&tx, id).await? else {
+        let Some(leased) = lock(&tx, id).await? else {
             return Ok(Completed::NotFound);
         };
-        let Some(assignment) = &work.order.assignment else {
+        let Some(assignment) = &leased.order.assignment else {
             return Ok(Completed::NotCompletable);
         };
         if driver.is_some_and(|driver| *driver != assignment.driver) {
             return Ok(Completed::NotAssigned);
         }
         match &assignment.release {
-            Some(release) if release.reason == ReleaseReason::Completed => Ok(Completed::Done(Box::new(work.order))),
+            Some(release) if release.reason == ReleaseReason::Completed => Ok(Completed::Done(Box::new(leased.order))),
             Some(_) => Ok(Completed::NotCompletable),
             None => {
                 let detail = assignment.driver.as_str();
                 release(&tx, id, assignment, ReleaseReason::Completed).await?;
                 TOUCH.execute(&tx, &[&id.uuid()]).await?;
-                self.log_step(&tx, work.lease, "complete", "succeeded", detail).await?;
+                self.log_step(&tx, leased.lease, "complete", "succeeded", detail)
+                    .await?;
                 tx.commit().await?;
+                let now = leased.confirmed.database;
                 Ok(Completed::Done(Box::new(released(
-                    work.order,
+                    leased.order,
                     ReleaseReason::Completed,
                     now,
                 ))))
@@ -109,24 +107,26 @@ impl OrderStore {
     async fn commit_cancellation(&self, id: OrderId) -> Result<Cancelled, StoreError> {
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let Some((now, work)) = lock(&tx, id).await? else {
+        let Some(leased) = lock(&tx, id).await? else {
             return Ok(Cancelled::NotFound);
         };
-        match work.order.state {
+        match leased.order.state {
             State::Started | State::Charging | State::Charged => {
                 if REQUEST_CANCEL.execute(&tx, &[&id.uuid()]).await? == 1 {
-                    self.log_step(&tx, work.lease, "cancel", "requested", "").await?;
+                    self.log_step(&tx, leased.lease, "cancel", "requested", "").await?;
                 }
                 tx.commit().await?;
                 Ok(Cancelled::Requested)
             }
-            State::Refunding | State::Refunded => Ok(Cancelled::Undone),
-            State::Failed if work.order.failure_reason == Some(FailureReason::Cancelled) => Ok(Cancelled::Undone),
+            State::Refunding | State::Refunded => Ok(Cancelled::Compensated),
+            State::Failed if leased.order.failure_reason == Some(FailureReason::Cancelled) => {
+                Ok(Cancelled::Compensated)
+            }
             State::Failed => Ok(Cancelled::NotCancellable),
-            State::Succeeded => match &work.order.assignment {
+            State::Succeeded => match &leased.order.assignment {
                 Some(assignment) if assignment.release.is_none() => {
                     let assignment = assignment.clone();
-                    let next = self.take_back(&tx, &work, &assignment, now).await?;
+                    let next = self.reopen_for_refund(&tx, &leased, &assignment).await?;
                     tx.commit().await?;
                     Ok(Cancelled::Refunding(Box::new(next)))
                 }
@@ -135,21 +135,21 @@ impl OrderStore {
         }
     }
 
-    /// Frees the driver of a succeeded order and decides its refund.
-    async fn take_back(
+    /// Releases the driver of a succeeded order and decides its refund.
+    async fn reopen_for_refund(
         &self,
         tx: &Transaction<'_>,
-        work: &Work,
+        leased: &LeasedOrder,
         assignment: &Assignment,
-        now: Timestamp,
-    ) -> Result<Work, StoreError> {
-        let id = work.order.id;
+    ) -> Result<LeasedOrder, StoreError> {
+        let id = leased.order.id;
+        let now = leased.confirmed.database;
         let event = Event::Cancelled;
-        let state = work.order.state.next(event)?;
+        let state = leased.order.state.next(event)?;
         let reason = event.failure_reason();
 
         release(tx, id, assignment, ReleaseReason::Cancelled).await?;
-        let row = TAKE_UP
+        let row = REOPEN_FOR_REFUND
             .query_one(
                 tx,
                 &[
@@ -165,16 +165,17 @@ impl OrderStore {
             state,
             failure_reason: reason,
             updated_at: now,
-            ..work.order.clone()
+            ..leased.order.clone()
         };
-        let next = Work {
+        let next = LeasedOrder {
             order: released(order, ReleaseReason::Cancelled, now),
             lease: Lease {
                 order: id,
                 fence: row.try_get(0)?,
             },
+            unsent: true,
             cancel_requested: true,
-            ..work.clone()
+            ..leased.clone()
         };
         try_join!(
             self.log_step(tx, next.lease, "cancel", "succeeded", assignment.driver.as_str()),
@@ -184,16 +185,7 @@ impl OrderStore {
     }
 }
 
-/// Locks the order, then reads it: what is read is newer than the lock. `None`: no such order.
-pub(super) async fn lock(tx: &Transaction<'_>, id: OrderId) -> Result<Option<(Timestamp, Work)>, StoreError> {
-    let Some(locked) = LOCK_ORDER.query_opt(tx, &[&id.uuid()]).await? else {
-        return Ok(None);
-    };
-    let row = READ_LOCKED.query_one(tx, &[&id.uuid()]).await?;
-    Ok(Some((locked.try_get(0)?, work(&row)?)))
-}
-
-/// Sets the driver of the (locked) order free.
+/// Releases the driver of the (locked) order.
 async fn release(
     tx: &Transaction<'_>,
     id: OrderId,

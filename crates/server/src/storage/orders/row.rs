@@ -5,12 +5,12 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
-use waybill_domain::id::OrderId;
+use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::money::Money;
 use waybill_domain::order::{Assignment, FailureReason, Order, Payment, Refund, Release, ReleaseReason, State};
 use waybill_domain::position::Position;
 
-use super::{Lease, Work};
+use super::{Confirmed, Lease, LeasedOrder};
 use crate::storage::StoreError;
 
 /// The columns of an order with its payment and its assignment, in the form that [`order`] reads.
@@ -32,18 +32,18 @@ macro_rules! order_tables {
     };
 }
 
-/// The columns of [`order_columns`], and those of the order's hold: the form that [`work`] reads.
-macro_rules! work_columns {
+/// The columns of [`order_columns`], and those of the order's lease: the form that [`leased_order`] reads.
+macro_rules! leased_order_columns {
     () => {
         concat!(
             $crate::storage::orders::row::order_columns!(),
             ", s.fence, s.payment_method, s.cancel_requested_at, s.attempts, s.needs_attention,
-             s.reassignments, s.search_from"
+             s.reassignments, s.search_from, now() as database_now"
         )
     };
 }
 
-pub(super) use {order_columns, order_tables, work_columns};
+pub(super) use {leased_order_columns, order_columns, order_tables};
 
 /// The order in a row of `order_columns`.
 pub(super) fn order(row: &Row) -> Result<Order, StoreError> {
@@ -92,14 +92,16 @@ pub(super) fn order(row: &Row) -> Result<Order, StoreError> {
     })
 }
 
-/// The order in a worker's hands, in a row of `work_columns`.
-pub(super) fn work(row: &Row) -> Result<Work, StoreError> {
+/// The order with its lease in a row of `leased_order_columns`, which was asked for at `asked_at` by our clock.
+pub(super) fn leased_order(row: &Row, asked_at: Timestamp) -> Result<LeasedOrder, StoreError> {
     let order = order(row)?;
-    Ok(Work {
+    Ok(LeasedOrder {
         lease: Lease {
             order: order.id,
             fence: get(row, "fence")?,
         },
+        confirmed: Confirmed::new(get(row, "database_now")?, asked_at),
+        unsent: false,
         payment_method: parse(row, "payment_method")?,
         cancel_requested: get::<Option<Timestamp>>(row, "cancel_requested_at")?.is_some(),
         attempts: get(row, "attempts")?,
@@ -114,6 +116,12 @@ pub(super) fn work(row: &Row) -> Result<Work, StoreError> {
 /// The value of a column; a missing column or another type is an error, not a panic.
 pub(super) fn get<'r, T: tokio_postgres::types::FromSql<'r>>(row: &'r Row, column: &str) -> Result<T, StoreError> {
     Ok(row.try_get(column)?)
+}
+
+/// The driver of that name.
+pub(super) fn driver(name: &str) -> Result<DriverId, StoreError> {
+    name.parse()
+        .map_err(|error| StoreError::unexpected(format!("a stored driver id {error}")))
 }
 
 /// The state of that name.
@@ -160,6 +168,6 @@ fn corrupt(column: &str, why: &dyn std::fmt::Display) -> StoreError {
 
 fn unknown(column: &str, name: &str) -> StoreError {
     StoreError::unexpected(format!(
-        "a stored order cannot be read: {column} {name:?} is not known to this version"
+        "a stored order cannot be read: {column} {name:?} is unknown to this version"
     ))
 }

@@ -39,6 +39,7 @@ fn test_settings() -> Flags {
     Flags::from([
         ("grpc.addr", "127.0.0.1:0".to_owned()),
         ("http.addr", "127.0.0.1:0".to_owned()),
+        ("webhooks.addr", "127.0.0.1:0".to_owned()),
         ("grpc.reflection", "false".to_owned()),
         ("payments.secret_key", SECRET_KEY.to_owned()),
         ("payments.rate_per_second", "10000".to_owned()),

@@ -53,6 +53,19 @@ impl Rig {
         format!("http://{}", self.servers[0].app.http_addr())
     }
 
+    /// `http://` URL of the first server's webhook listener, without a slash at the end.
+    pub fn webhooks_url(&self) -> String {
+        format!(
+            "http://{}",
+            self.webhooks_addr().expect("payments.webhook_secrets is set")
+        )
+    }
+
+    /// Where the first server receives webhooks, if it does.
+    pub fn webhooks_addr(&self) -> Option<std::net::SocketAddr> {
+        self.servers[0].app.webhooks_addr()
+    }
+
     /// The metrics of the first server, as JSON.
     pub async fn metrics(&self) -> serde_json::Value {
         let (status, body) = get(&format!("{}/metrics", self.http())).await;

@@ -22,11 +22,11 @@ enum Meaning {
     NotExecuted(&'static str),
     InProgress,
     Ambiguous(&'static str),
-    OnItsWay,
+    Pending,
     AlreadyRefunded,
 }
 
-use Meaning::{AlreadyRefunded, Ambiguous, Done, InProgress, NotExecuted, OnItsWay};
+use Meaning::{AlreadyRefunded, Ambiguous, Done, InProgress, NotExecuted, Pending};
 
 fn declined(code: &str) -> Meaning {
     Meaning::Declined(code.to_owned())
@@ -34,13 +34,13 @@ fn declined(code: &str) -> Meaning {
 
 fn meaning(status: u16, body: &str, expected: &Expected<'_>) -> Meaning {
     match judge(status, body.as_bytes(), expected) {
-        Verdict::OnItsWay { .. } => OnItsWay,
+        Verdict::Pending { .. } => Pending,
         Verdict::AlreadyRefunded => AlreadyRefunded,
         Verdict::Answer(Answer::Done(_)) => Done,
         Verdict::Answer(Answer::Declined(reason)) => Meaning::Declined(reason.code),
-        Verdict::Answer(Answer::NotExecuted(why)) => NotExecuted(why.code()),
+        Verdict::Answer(Answer::NotExecuted(cause)) => NotExecuted(cause.code()),
         Verdict::Answer(Answer::InProgress) => InProgress,
-        Verdict::Answer(Answer::Ambiguous(why)) => Ambiguous(why.code()),
+        Verdict::Answer(Answer::Ambiguous(cause)) => Ambiguous(cause.code()),
     }
 }
 
@@ -58,7 +58,7 @@ fn every_answer_to_a_charge_means_what_the_table_says() {
     let table = [
         (200, object("succeeded"), Done),
         (201, object("succeeded"), Done),
-        (200, object("processing"), OnItsWay),
+        (200, object("processing"), Pending),
         (200, object("requires_action"), Ambiguous("unfinished")),
         (200, object("requires_capture"), Ambiguous("unfinished")),
         (200, object("requires_payment_method"), Ambiguous("unfinished")),
@@ -109,8 +109,8 @@ fn every_answer_to_a_refund_means_what_the_table_says() {
     #[rustfmt::skip]
     let table = [
         (200, object("succeeded"), Done),
-        (200, object("pending"), OnItsWay),
-        (200, object("requires_action"), OnItsWay),
+        (200, object("pending"), Pending),
+        (200, object("requires_action"), Pending),
         (200, object("failed"), declined("refund_failed")),
         (200, object("canceled"), declined("refund_canceled")),
         (200, object("failed").replace("1250", "1"), Ambiguous("mismatch")),
@@ -148,7 +148,7 @@ fn a_charge_is_not_a_refund_that_was_made_already() {
 }
 
 #[test]
-fn no_word_of_the_provider_is_in_a_decline() {
+fn no_text_of_the_provider_is_in_a_decline() {
     for code in ["lost_card", "stolen_card", "fraudulent", "do_not_honor"] {
         let body = error("card_error", &format!(r#","decline_code":"{code}""#));
         let Verdict::Answer(Answer::Declined(reason)) = judge(402, body.as_bytes(), &CHARGE) else {
@@ -162,7 +162,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn bytes_of_chance_are_never_a_success_nor_a_decline(status in 0_u16..1000, body: Vec<u8>) {
+    fn random_bytes_are_never_a_success_nor_a_decline(status in 0_u16..1000, body: Vec<u8>) {
         let verdict = judge(status, &body, &CHARGE);
         let is_definite = matches!(verdict, Verdict::Answer(Answer::Done(_) | Answer::Declined(_)));
         prop_assert!(!is_definite, "{:?}", verdict);

@@ -1,0 +1,234 @@
+//! Makes the parts of a server and its services, and starts the workers that belong to each service.
+
+use std::sync::Arc;
+
+use tonic::service::{Routes, RoutesBuilder};
+use tonic_health::server::HealthReporter;
+use waybill_proto::admin::v1::admin_service_server::AdminServiceServer;
+use waybill_proto::fleet::v1::fleet_service_server::FleetServiceServer;
+use waybill_proto::location::v1::location_service_server::LocationServiceServer;
+use waybill_proto::order::v1::order_service_server::OrderServiceServer;
+
+use super::health_monitor::HealthMonitor;
+use super::lifecycle::Lifecycle;
+use super::{StartError, Stores, settings};
+use crate::config::{Config, Service};
+use crate::egress::payments::PaymentClient;
+use crate::grpc::{self, FleetApi, LocationApi, OperatorApi, OrderApi, edge};
+use crate::locations::history::HistoryWriter;
+use crate::locations::ingest::Ingest;
+use crate::locations::stale_drivers;
+use crate::metrics::Metrics;
+use crate::operator::OperatorService;
+use crate::orders::service::OrderService;
+use crate::orders::workers::driver_liveness::DriverLivenessMonitor;
+use crate::orders::workers::{key_retention, sweeper};
+use crate::orders::{Context, Dispatch};
+use crate::payment_webhooks::PaymentWebhooks;
+use crate::storage::history::HistoryStore;
+use crate::storage::keys::Keys;
+use crate::storage::live::LiveStore;
+use crate::storage::orders::OrderStore;
+
+/// What a server is made of.
+pub(super) struct Parts {
+    pub config: Config,
+    pub stores: Stores,
+    pub metrics: Arc<Metrics>,
+    pub payments: Arc<PaymentClient>,
+    pub lifecycle: Lifecycle,
+    live: LiveStore,
+    orders: OrderStore,
+    dispatch: Dispatch,
+    instance: String,
+}
+
+impl Parts {
+    pub fn new(config: Config, stores: Stores) -> Result<Parts, StartError> {
+        let payments = Arc::new(PaymentClient::new(&settings::payments(&config))?);
+        let instance = settings::instance_name();
+        let keys = Keys::new(config.redis.shards);
+        let live = LiveStore::new(stores.redis.clone(), keys, settings::live(&config));
+        let orders = OrderStore::new(
+            stores.postgres.clone(),
+            Arc::new(grpc::answer),
+            settings::order_store(&config, instance.clone()),
+        );
+        let dispatch = settings::dispatch(&config, live.clone(), orders.clone());
+        Ok(Parts {
+            metrics: Arc::new(Metrics::new(grpc::METHODS)),
+            lifecycle: Lifecycle::default(),
+            stores,
+            payments,
+            live,
+            orders,
+            dispatch,
+            instance,
+            config,
+        })
+    }
+
+    pub fn runs(&self, service: Service) -> bool {
+        self.config.grpc.services.contains(&service)
+    }
+
+    /// The monitor of these parts, which runs until the server stops.
+    pub fn start_health_monitor(&self, reporter: HealthReporter) -> HealthMonitor {
+        let monitor = HealthMonitor::new(
+            &self.stores,
+            Arc::clone(&self.payments),
+            reporter,
+            &self.config.grpc.services,
+        );
+        self.lifecycle.workers.spawn(monitor.clone().run(
+            Arc::clone(&self.metrics),
+            self.lifecycle.unready.clone(),
+            self.lifecycle.stopping.clone(),
+        ));
+        monitor
+    }
+
+    /// The gRPC services that this process runs, and their workers.
+    pub fn start_services(&self, routes: &mut RoutesBuilder) -> Result<(), StartError> {
+        let limits = Arc::new(edge::IngressLimits::new(
+            &settings::ingress(&self.config),
+            Arc::clone(&self.metrics),
+        ));
+        if self.config.grpc.reflection {
+            add_reflection(routes)?;
+        }
+        self.add_orders(routes, &limits);
+        self.add_locations(routes, &limits);
+        self.add_fleet(routes, &limits);
+        self.add_operator(routes, &limits);
+        let stopping = self.lifecycle.stopping.clone();
+        self.lifecycle
+            .workers
+            .spawn(async move { limits.evict_idle(stopping).await });
+        Ok(())
+    }
+
+    /// `None` without a secret: then a forgery could not be recognised, and nothing is accepted.
+    pub fn payment_webhooks(&self) -> Option<PaymentWebhooks> {
+        let secrets = &self.config.payments.webhook_secrets;
+        if !self.runs(Service::Order) || secrets.is_empty() {
+            return None;
+        }
+        Some(PaymentWebhooks::new(self.orders.for_callers(), secrets.clone()))
+    }
+
+    fn history(&self) -> HistoryStore {
+        HistoryStore::new(self.stores.postgres.clone(), self.instance.clone())
+    }
+
+    fn add_orders(&self, routes: &mut RoutesBuilder, limits: &Arc<edge::IngressLimits>) {
+        if !self.runs(Service::Order) {
+            return;
+        }
+        let Lifecycle {
+            sagas,
+            workers,
+            draining,
+            ..
+        } = &self.lifecycle;
+        let context = Context::new(
+            self.orders.clone(),
+            Arc::clone(&self.payments),
+            self.dispatch.clone(),
+            Arc::clone(&self.metrics),
+            settings::orders(&self.config),
+            sagas.clone(),
+            draining.clone(),
+        );
+        workers.spawn(sweeper::run(Arc::clone(&context)));
+        workers.spawn(key_retention::run(Arc::clone(&context)));
+        let liveness = settings::driver_liveness(&self.config);
+        if !liveness.timeout.is_zero() {
+            let monitor = DriverLivenessMonitor::new(Arc::clone(&context), self.live.clone(), self.history(), liveness);
+            workers.spawn(monitor.run());
+        }
+        let api = OrderApi::new(OrderService::new(context), Arc::clone(limits));
+        routes.add_service(OrderServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
+    }
+
+    fn add_locations(&self, routes: &mut RoutesBuilder, limits: &Arc<edge::IngressLimits>) {
+        if !self.runs(Service::Location) {
+            return;
+        }
+        let Lifecycle {
+            sagas,
+            workers,
+            draining,
+            stopping,
+            ..
+        } = &self.lifecycle;
+        let settings = settings::locations(&self.config);
+        let ingest = Ingest::start(
+            self.live.clone(),
+            Arc::clone(&self.metrics),
+            &settings,
+            workers,
+            stopping,
+        );
+        for shard in self.live.keys().shards() {
+            let writer = HistoryWriter::new(
+                self.live.clone(),
+                self.history(),
+                Arc::clone(&self.metrics),
+                settings.clone(),
+                shard.clone(),
+            );
+            workers.spawn(writer.run(stopping.clone()));
+        }
+        workers.spawn(stale_drivers::run(self.live.clone(), stopping.clone()));
+        let api = LocationApi::new(
+            ingest,
+            Arc::clone(limits),
+            settings::location_limits(&self.config),
+            sagas.clone(),
+            draining.clone(),
+        );
+        routes
+            .add_service(LocationServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
+    }
+
+    fn add_fleet(&self, routes: &mut RoutesBuilder, limits: &Arc<edge::IngressLimits>) {
+        if !self.runs(Service::Fleet) {
+            return;
+        }
+        let orders = self.orders.for_callers();
+        let dispatch = settings::dispatch(&self.config, self.live.clone(), orders.clone());
+        let api = FleetApi::new(self.live.clone(), orders, dispatch, Arc::clone(limits));
+        routes.add_service(FleetServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
+    }
+
+    fn add_operator(&self, routes: &mut RoutesBuilder, limits: &Arc<edge::IngressLimits>) {
+        if !self.runs(Service::Operator) {
+            return;
+        }
+        // In the sagas' partition of the pool: operators call when there are too many other calls, too.
+        let service = OperatorService::new(self.orders.clone(), Arc::clone(&self.payments));
+        let api = OperatorApi::new(service, Arc::clone(limits));
+        routes.add_service(AdminServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
+    }
+}
+
+fn add_reflection(routes: &mut RoutesBuilder) -> Result<(), StartError> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(waybill_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Both versions: the tools in use speak one or the other.
+    routes.add_service(builder().build_v1().map_err(|_| StartError::Descriptors)?);
+    routes.add_service(builder().build_v1alpha().map_err(|_| StartError::Descriptors)?);
+    Ok(())
+}
+
+/// A builder with the health service in it, and what reports to that.
+pub(super) fn routes_with_health() -> (RoutesBuilder, HealthReporter) {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let mut routes = Routes::builder();
+    routes.add_service(health);
+    (routes, reporter)
+}

@@ -1,0 +1,147 @@
+//! The health monitor: pings the stores every second, and reports to the gRPC health service, the metrics and `/readyz`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use super::Stores;
+use crate::config::Service;
+use crate::egress::payments::PaymentClient;
+use crate::http::ops::{Probe, ProbeOutcome};
+use crate::metrics::{self, Metrics};
+use crate::resilience::{BreakerState, Guard};
+use crate::storage::postgres::Postgres;
+use crate::storage::redis::{Durability, Redis};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+const PING_MAX: Duration = Duration::from_millis(500);
+
+/// Monitors the stores of a process.
+#[derive(Clone)]
+pub(super) struct HealthMonitor {
+    postgres: Postgres,
+    redis: Redis,
+    postgres_guard: Arc<Guard>,
+    redis_guard: Arc<Guard>,
+    payments: Arc<PaymentClient>,
+    reporter: HealthReporter,
+    services: Vec<Service>,
+}
+
+impl HealthMonitor {
+    pub fn new(
+        stores: &Stores,
+        payments: Arc<PaymentClient>,
+        reporter: HealthReporter,
+        services: &[Service],
+    ) -> HealthMonitor {
+        HealthMonitor {
+            postgres: stores.postgres.clone(),
+            redis: stores.redis.clone(),
+            postgres_guard: Arc::clone(&stores.postgres_guard),
+            redis_guard: Arc::clone(&stores.redis_guard),
+            payments,
+            reporter,
+            services: services.to_vec(),
+        }
+    }
+
+    /// Checks every second until the server stops. It reports no more after the first sign of the end (`unready`).
+    pub async fn run(self, metrics: Arc<Metrics>, unready: CancellationToken, stopping: CancellationToken) {
+        let mut ticks = interval(INTERVAL);
+        while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+            metrics
+                .dependencies
+                .breaker("postgres", gauge(self.postgres_guard.breaker().state()));
+            metrics
+                .dependencies
+                .breaker("redis", gauge(self.redis_guard.breaker().state()));
+            metrics
+                .dependencies
+                .breaker("payments", gauge(self.payments.breaker_state()));
+
+            let (postgres, redis) = tokio::join!(in_time(self.postgres.ping()), in_time(self.redis.ping()));
+            if unready.is_cancelled() {
+                continue;
+            }
+            for service in &self.services {
+                // A service is offered as long as it can work: ingest needs only Redis.
+                let serves = match service {
+                    Service::Order | Service::Fleet => postgres && redis,
+                    Service::Location => redis,
+                    Service::Operator => postgres,
+                };
+                self.report(name(*service), serves).await;
+            }
+            self.report("", postgres && redis).await;
+            // The end may have begun, and been reported, in between.
+            if unready.is_cancelled() {
+                self.not_serving().await;
+            }
+        }
+    }
+
+    /// Reports to all that no more calls are accepted.
+    pub async fn not_serving(&self) {
+        for service in &self.services {
+            self.report(name(*service), false).await;
+        }
+        self.report("", false).await;
+    }
+
+    /// The probes of `/readyz`.
+    pub fn probes(&self) -> Vec<Probe> {
+        let (postgres, redis) = (self.postgres.clone(), self.redis.clone());
+        vec![
+            Probe::new("postgres", move || {
+                let postgres = postgres.clone();
+                async move { postgres.ping().await.map_err(|error| error.to_string()).into() }
+            }),
+            Probe::new("redis", move || {
+                let redis = redis.clone();
+                async move {
+                    match redis.durability().await {
+                        Ok(Durability::Full) => ProbeOutcome::Ok,
+                        Ok(Durability::Less(why)) => ProbeOutcome::Warning(why),
+                        // Some hosts of Redis forbid CONFIG; a ping shows whether Redis answers at all.
+                        Err(_) => redis.ping().await.map_err(|error| error.to_string()).into(),
+                    }
+                }
+            }),
+        ]
+    }
+
+    async fn report(&self, service: &str, serves: bool) {
+        let status = if serves {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        self.reporter.set_service_status(service, status).await;
+    }
+}
+
+async fn in_time<E>(ping: impl Future<Output = Result<(), E>>) -> bool {
+    timeout(PING_MAX, ping).await.is_ok_and(|answer| answer.is_ok())
+}
+
+fn name(service: Service) -> &'static str {
+    match service {
+        Service::Order => "waybill.order.v1.OrderService",
+        Service::Location => "waybill.location.v1.LocationService",
+        Service::Fleet => "waybill.fleet.v1.FleetService",
+        Service::Operator => "waybill.admin.v1.AdminService",
+    }
+}
+
+fn gauge(state: BreakerState) -> metrics::BreakerState {
+    match state {
+        BreakerState::Closed => metrics::BreakerState::Closed,
+        BreakerState::HalfOpen => metrics::BreakerState::HalfOpen,
+        BreakerState::Open => metrics::BreakerState::Open,
+    }
+}

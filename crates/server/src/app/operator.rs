@@ -1,0 +1,35 @@
+//! The operator service without a server: for `waybill orders`.
+
+use std::sync::Arc;
+
+use super::{Stores, settings};
+use crate::config::Config;
+use crate::egress::payments::{PaymentClient, SettingsError};
+use crate::grpc;
+use crate::operator::OperatorService;
+use crate::storage::StoreError;
+use crate::storage::orders::OrderStore;
+
+/// Why there is no operator service.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorUnavailable {
+    /// A URL of a store is malformed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The provider's settings cannot be used.
+    #[error("[payments] {0}")]
+    Payments(#[from] SettingsError),
+}
+
+/// The operator service on the stores and the provider of the configuration; nothing is connected yet.
+pub fn open_operator_service(config: &Config) -> Result<OperatorService, OperatorUnavailable> {
+    let stores = Stores::new(config)?;
+    let payments = Arc::new(PaymentClient::new(&settings::payments(config))?);
+    let orders = OrderStore::new(
+        stores.postgres,
+        // A resolved order may be settled by that, and then has its answer like any other.
+        Arc::new(grpc::answer),
+        settings::order_store(config, settings::instance_name()),
+    );
+    Ok(OperatorService::new(orders, payments))
+}

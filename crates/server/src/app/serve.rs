@@ -1,0 +1,106 @@
+//! Puts the parts of a server on their listeners.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+use tonic::service::Routes;
+use tracing::{error, info};
+
+use super::build::{Parts, routes_with_health};
+use super::{Addresses, App, StartError, Stores, settings};
+use crate::config::Config;
+use crate::grpc::edge;
+use crate::http;
+use crate::storage::migrations::{self, SchemaState};
+use crate::storage::postgres::Postgres;
+
+impl App {
+    /// Starts a server. When this returns it answers calls.
+    pub async fn start(config: Config) -> Result<App, StartError> {
+        let stores = Stores::new(&config).map_err(StartError::Store)?;
+        check_schema(&stores.postgres).await?;
+        let parts = Parts::new(config, stores)?;
+        // Bound before any worker runs: a second process on the same ports touches nothing.
+        let grpc = http::bind(parts.config.grpc.addr, "--grpc-addr").await?;
+        let ops = http::bind(parts.config.http.addr, "--http-addr").await?;
+        let webhooks = match parts.payment_webhooks() {
+            Some(webhooks) => {
+                let listener = http::bind(parts.config.webhooks.addr, "webhooks.addr").await?;
+                Some((listener, webhooks))
+            }
+            None => None,
+        };
+        let addresses = Addresses {
+            grpc: local(&grpc, parts.config.grpc.addr),
+            http: local(&ops, parts.config.http.addr),
+            webhooks: webhooks
+                .as_ref()
+                .map(|(listener, _)| local(listener, parts.config.webhooks.addr)),
+        };
+
+        let (mut routes, reporter) = routes_with_health();
+        parts.start_services(&mut routes)?;
+        let health_monitor = parts.start_health_monitor(reporter);
+        let cut_grpc = parts.serve_grpc(grpc, routes.routes());
+        let readiness = http::ops::Readiness::new(health_monitor.probes(), parts.lifecycle.unready.clone());
+        parts.serve_http(ops, http::ops::router(Arc::clone(&parts.metrics), Arc::new(readiness)));
+        if let Some((listener, webhooks)) = webhooks {
+            parts.serve_http(listener, http::webhooks::router(webhooks, Arc::clone(&parts.metrics)));
+        }
+        let webhooks = addresses.webhooks.map(tracing::field::display);
+        info!(grpc = %addresses.grpc, http = %addresses.http, webhooks, "waybill serves");
+        Ok(App {
+            addresses,
+            postgres: parts.stores.postgres,
+            health_monitor,
+            lifecycle: parts.lifecycle,
+            config: parts.config,
+            cut_grpc,
+        })
+    }
+}
+
+impl Parts {
+    fn serve_grpc(&self, listener: TcpListener, routes: Routes) -> AbortHandle {
+        let connections = edge::incoming(listener, settings::connections(&self.config), Arc::clone(&self.metrics));
+        let mut server = edge::server_builder(&settings::http2(&self.config)).layer(edge::layers(
+            Arc::clone(&self.metrics),
+            settings::deadlines(&self.config),
+        ));
+        let draining = self.lifecycle.draining.clone();
+        let serving = self.lifecycle.grpc.spawn(async move {
+            let end = server
+                .add_routes(routes)
+                .serve_with_incoming_shutdown(connections, draining.cancelled_owned());
+            if let Err(error) = end.await {
+                error!(%error, "gRPC server ended");
+            }
+        });
+        serving.abort_handle()
+    }
+
+    fn serve_http(&self, listener: TcpListener, router: Router) {
+        let served = http::serve(listener, router, self.lifecycle.stopping.clone().cancelled_owned());
+        self.lifecycle.http.spawn(async move {
+            if let Err(error) = served.await {
+                error!(%error, "HTTP server ended");
+            }
+        });
+    }
+}
+
+async fn check_schema(postgres: &Postgres) -> Result<(), StartError> {
+    match migrations::schema_state(postgres).await.map_err(StartError::Store)? {
+        SchemaState::Current => Ok(()),
+        SchemaState::Behind { pending } => Err(StartError::SchemaBehind { pending }),
+        SchemaState::Foreign { why } => Err(StartError::SchemaForeign { why }),
+    }
+}
+
+/// The address that was really taken: with port 0, the system chose it.
+fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}

@@ -1,0 +1,387 @@
+//! One documented file, `config/waybill.toml`, is the default. A user's file, the environment and the command line lie
+//! over it, in this order. An unknown key is refused: a misspelt limit must not be no limit.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use config::{File, FileFormat};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::storage;
+
+/// The defaults, with a comment on each.
+pub const DEFAULTS: &str = include_str!("../../../../config/waybill.toml");
+
+/// What separates a section from its key in a variable's name. One underscore would not: keys have them.
+const SEPARATOR: &str = "__";
+const PREFIX: &str = "WAYBILL_";
+/// Variables with our prefix that are not settings: they name the sandbox's programs, and the crash point of a test. A program without crash points refuses the last as it does any that it does not know.
+const NOT_SETTINGS: &[&str] = &[
+    "WAYBILL_SANDBOX_POSTGRES_BIN",
+    "WAYBILL_SANDBOX_REDIS_BIN",
+    #[cfg(all(feature = "crash-points", debug_assertions))]
+    crate::crash_points::VARIABLE,
+];
+
+/// A client may repeat a request for a day, as with the payment provider's own keys: a repeat that comes after its key
+/// expired is a second order.
+const KEY_RETENTION_MIN: Duration = Duration::from_hours(24);
+
+/// Settings that are lists.
+const LISTS: [&str; 2] = ["grpc.services", "payments.webhook_secrets"];
+
+/// A setting that cannot be used. The text names the key, and ends the program with status 64.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// A file, a key or a value that cannot be read.
+    #[error("{0}")]
+    Read(#[from] config::ConfigError),
+    /// A variable that is named like a setting and is none.
+    #[error(
+        "the environment variable {0} is not a setting: write WAYBILL_<SECTION>__<KEY>, such as WAYBILL_POSTGRES__URL"
+    )]
+    Variable(String),
+    /// A value out of its range.
+    #[error("{key} {why}")]
+    Value {
+        /// Which, as `section.key`.
+        key: &'static str,
+        /// What it must be.
+        why: String,
+    },
+}
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            $($(#[$field_doc])* #[doc = concat!("See `", stringify!($field), "` in `config/waybill.toml`.")] pub $field: $type,)+
+        }
+    };
+}
+
+section! {
+    /// All settings.
+    Config {
+        grpc: Grpc,
+        http: Http,
+        webhooks: Webhooks,
+        postgres: Postgres,
+        redis: Redis,
+        payments: Payments,
+        orders: Orders,
+        locations: Locations,
+        limits: Limits,
+        drain: Drain,
+        log: Log,
+    }
+}
+
+section! {
+    /// The gRPC listener.
+    Grpc {
+        addr: SocketAddr,
+        services: Vec<Service>,
+        reflection: bool,
+        deadline_default: Span,
+        deadline_max: Span,
+        connections_max: usize,
+        streams_per_connection_max: u32,
+        message_bytes_max: usize,
+        stream_idle_max: Span,
+    }
+}
+
+section! {
+    /// The HTTP listener for operators and their machines.
+    Http { addr: SocketAddr, }
+}
+
+section! {
+    /// The HTTP listener for the payment provider's webhooks.
+    Webhooks { addr: SocketAddr, }
+}
+
+section! {
+    /// The connections to Postgres.
+    Postgres {
+        url: SecretString,
+        pool_max: usize,
+        acquire_timeout: Span,
+        statement_timeout: Span,
+        lock_timeout: Span,
+    }
+}
+
+section! {
+    /// The connection to Redis.
+    Redis {
+        url: SecretString,
+        connect_timeout: Span,
+        command_timeout: Span,
+        shards: u16,
+    }
+}
+
+section! {
+    /// The payment provider.
+    Payments {
+        url: String,
+        secret_key: SecretString,
+        webhook_secrets: Vec<SecretString>,
+        connect_timeout: Span,
+        attempt_timeout: Span,
+        total_timeout: Span,
+        in_flight_max: usize,
+        rate_per_second: u32,
+    }
+}
+
+section! {
+    /// The saga.
+    Orders {
+        assignment_window: Span,
+        assignment_radius_m: f64,
+        candidates: usize,
+        lease: Span,
+        sweep_interval: Span,
+        sweep_batch: usize,
+        driver_liveness_timeout: Span,
+        key_retention: Span,
+        key_expiry_interval: Span,
+        in_flight_max: usize,
+        watchers_max: usize,
+    }
+}
+
+section! {
+    /// Ingest and history.
+    Locations {
+        ttl: Span,
+        future_max: Span,
+        age_max: Span,
+        batch_max: usize,
+        queue_max: usize,
+        high_water: u64,
+        keep_stored: u64,
+        history_batch_max: usize,
+        history_poll: Span,
+        retention_days: i32,
+    }
+}
+
+section! {
+    /// The token buckets.
+    Limits {
+        orders_per_user: Bucket,
+        orders_in_all: Bucket,
+        reads_per_caller: Bucket,
+        reads_in_all: Bucket,
+        fixes_per_driver: Bucket,
+        fixes_in_all: Bucket,
+        wait_max: Span,
+    }
+}
+
+section! {
+    /// A token bucket.
+    Bucket { per_second: u32, burst: u32, }
+}
+
+section! {
+    /// The shutdown.
+    Drain { unready: Span, work: Span, hard_stop: Span, }
+}
+
+section! {
+    /// The log.
+    Log { filter: String, format: LogFormat, }
+}
+
+/// A service that a process can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    /// `waybill.order.v1.OrderService`, with the saga and the sweeper.
+    Order,
+    /// `waybill.location.v1.LocationService`, with the history writer and stale-driver eviction.
+    Location,
+    /// `waybill.fleet.v1.FleetService`.
+    Fleet,
+    /// `waybill.admin.v1.AdminService`, for operators. Not among the defaults.
+    Operator,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A duration as people write it: "250ms", "1m 30s".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Span(#[serde(deserialize_with = "span")] pub Duration);
+
+fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let signed: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| serde::de::Error::custom(format!("{text:?} is not a duration such as \"250ms\" or \"20s\"")))?;
+    Duration::try_from(signed).map_err(|_| serde::de::Error::custom(format!("{text:?} is negative")))
+}
+
+impl Config {
+    /// Reads the defaults, then `file`, then the variables of `environment` with our prefix, then `flags`
+    /// (`section.key` and value), each over the one before.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: &BTreeMap<&'static str, String>,
+    ) -> Result<Config, ConfigError> {
+        let mut builder = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(path) = file {
+            builder = builder.add_source(File::from(path).format(FileFormat::Toml).required(true));
+        }
+        for (name, value) in environment {
+            if let Some(key) = setting(&name)? {
+                let value = parse(&key, &value);
+                builder = builder.set_override(key, value)?;
+            }
+        }
+        for (key, value) in flags {
+            builder = builder.set_override(*key, parse(key, value))?;
+        }
+        let config: Config = builder.build()?.try_deserialize()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The keys of counts that are 0 and must not be.
+    fn zeros(&self) -> impl Iterator<Item = &'static str> {
+        let counts: [(&'static str, usize); 10] = [
+            ("postgres.pool_max", self.postgres.pool_max),
+            ("payments.in_flight_max", self.payments.in_flight_max),
+            ("orders.candidates", self.orders.candidates),
+            ("orders.sweep_batch", self.orders.sweep_batch),
+            ("orders.in_flight_max", self.orders.in_flight_max),
+            ("orders.watchers_max", self.orders.watchers_max),
+            ("locations.batch_max", self.locations.batch_max),
+            ("locations.queue_max", self.locations.queue_max),
+            ("locations.history_batch_max", self.locations.history_batch_max),
+            ("grpc.connections_max", self.grpc.connections_max),
+        ];
+        counts.into_iter().filter(|(_, count)| *count == 0).map(|(key, _)| key)
+    }
+
+    /// What no single value shows.
+    fn check(&self) -> Result<(), ConfigError> {
+        let bad = |key, why: &str| {
+            Err(ConfigError::Value {
+                key,
+                why: why.to_owned(),
+            })
+        };
+        if let Some(key) = self.zeros().next() {
+            return bad(key, "must be at least 1");
+        }
+        if self.grpc.services.is_empty() {
+            return bad(
+                "grpc.services",
+                "must name at least one of order, location, fleet, operator",
+            );
+        }
+        let secrets = &self.payments.webhook_secrets;
+        if secrets.len() > 2 || secrets.iter().any(|secret| secret.expose_secret().is_empty()) {
+            return bad("payments.webhook_secrets", "must be at most two, none of them empty");
+        }
+        if let Err(why) = storage::postgres::parse_url(&self.postgres.url) {
+            return bad("postgres.url", why);
+        }
+        if let Err(why) = storage::redis::parse_url(&self.redis.url) {
+            return bad("redis.url", why);
+        }
+        if self.redis.shards == 0 {
+            return bad("redis.shards", "must be at least 1");
+        }
+        if !(self.orders.assignment_radius_m.is_finite() && self.orders.assignment_radius_m > 0.0) {
+            return bad(
+                "orders.assignment_radius_m",
+                "must be a number of metres greater than 0",
+            );
+        }
+        if self.payments.total_timeout.0 + 2 * self.postgres.statement_timeout.0 > self.orders.lease.0 {
+            return bad(
+                "orders.lease",
+                "must be at least payments.total_timeout and two statement timeouts long",
+            );
+        }
+        if self.orders.key_retention.0 < KEY_RETENTION_MIN {
+            return bad("orders.key_retention", "must be at least 24h");
+        }
+        if self.orders.sweep_interval.0.is_zero() {
+            return bad("orders.sweep_interval", "must be longer than nothing");
+        }
+        if self.orders.key_expiry_interval.0.is_zero() {
+            return bad("orders.key_expiry_interval", "must be longer than nothing");
+        }
+        if self.locations.retention_days < 2 {
+            return bad("locations.retention_days", "must be at least 2");
+        }
+        // The stream is trimmed by whole batches, and Redis drops whole nodes of 100 entries: what stays may be so much
+        // more than is to be kept, and a stream that is full of stored entries would never have room again.
+        let kept_max = self.locations.keep_stored + self.locations.history_batch_max as u64 + 100;
+        if self.locations.high_water < kept_max {
+            return bad(
+                "locations.high_water",
+                "must be at least locations.keep_stored, locations.history_batch_max and 100 together",
+            );
+        }
+        if self.drain.unready.0 + self.drain.work.0 > self.drain.hard_stop.0 {
+            return bad(
+                "drain.hard_stop",
+                "must be at least drain.unready and drain.work together",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The key that a variable sets; `None` for a variable that is not ours.
+fn setting(name: &str) -> Result<Option<String>, ConfigError> {
+    let Some(rest) = name.strip_prefix(PREFIX) else {
+        return Ok(None);
+    };
+    if NOT_SETTINGS.contains(&name) {
+        return Ok(None);
+    }
+    if rest.contains(SEPARATOR) {
+        // A bucket is a section within its section: WAYBILL_LIMITS__ORDERS_PER_USER__BURST.
+        Ok(Some(rest.replace(SEPARATOR, ".").to_lowercase()))
+    } else {
+        Err(ConfigError::Variable(name.to_owned()))
+    }
+}
+
+/// A list is written with commas; all else is converted where it is read, and may hold commas of its own.
+fn parse(key: &str, value: &str) -> config::Value {
+    if LISTS.contains(&key) {
+        // A variable that is set to nothing is an empty list, not a list of nothing.
+        let parts = value.split(',').filter(|_| !value.trim().is_empty());
+        return config::Value::from(parts.map(|part| part.trim().to_owned()).collect::<Vec<_>>());
+    }
+    config::Value::from(value.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! From an HTTP answer to a verdict: one pure function, because a wrong line in it charges a customer twice.
+//!
+//! The shape of objects and errors, and which status means what, is Stripe's API reference ("Errors", "Idempotent
+//! requests", "The `PaymentIntent` object", "The `Refund` object"). The rule above all lines: definite is what the
+//! provider states about *this* request in a body that we can read; whatever is left is ambiguous.
+
+use super::answer::{Answer, Cause, DeclineReason, Receipt};
+use serde::Deserialize;
+use std::collections::HashMap;
+use uuid::Uuid;
+use waybill_domain::payment::Operation;
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected<'a> {
+    pub operation: Operation,
+    pub amount_minor: i64,
+    pub currency: &'a str,
+}
+
+/// What an HTTP answer means, or what has to be read first.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Answer(Answer<Receipt>),
+    /// The object with this id is ours and pending. The provider replays its first answer to a key for ever, so only a
+    /// read of the object shows what became of it.
+    Pending {
+        id: String,
+    },
+    /// There is nothing left to refund: either ours was done, or another one.
+    AlreadyRefunded,
+}
+
+/// A payment or a refund, with the fields that both have.
+#[derive(Debug, Deserialize)]
+pub(super) struct Object {
+    pub id: String,
+    /// Stripe declares it nullable for refunds.
+    pub status: Option<String>,
+    pub amount: i64,
+    pub currency: String,
+    #[serde(default)]
+    pub metadata: Option<HashMap<String, String>>,
+    /// Of a refund: the payment that it gives back.
+    #[serde(default)]
+    pub payment_intent: Option<String>,
+}
+
+/// A page of a list.
+#[derive(Debug, Deserialize)]
+pub(super) struct Page {
+    pub data: Vec<Object>,
+    pub has_more: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct ErrorBody {
+    error: ErrorDetail,
+}
+
+#[derive(Debug, Deserialize)]
+struct ErrorDetail {
+    #[serde(rename = "type")]
+    kind: String,
+    code: Option<String>,
+    decline_code: Option<String>,
+}
+
+/// Judges an answer to a request that moves money.
+pub(super) fn judge(status: u16, body: &[u8], expected: &Expected<'_>) -> Verdict {
+    Verdict::Answer(match status {
+        200..=299 => return judge_object(body, expected),
+        401 | 403 => Answer::NotExecuted(Cause::Unauthorized),
+        409 => Answer::InProgress,
+        429 => Answer::NotExecuted(Cause::Throttled),
+        400..=499 => return judge_error(status, body, expected.operation),
+        _ => Answer::Ambiguous(Cause::Status(status)),
+    })
+}
+
+impl Object {
+    /// The provider's name of its state; empty if it has none.
+    pub fn status(&self) -> &str {
+        self.status.as_deref().unwrap_or_default()
+    }
+
+    /// The order that it was made for.
+    pub fn order_id(&self) -> Option<Uuid> {
+        self.metadata.as_ref()?.get("order_id")?.parse().ok()
+    }
+
+    /// Whether it is about this amount of this currency.
+    pub fn is_about(&self, expected: &Expected<'_>) -> bool {
+        self.amount == expected.amount_minor && self.currency.eq_ignore_ascii_case(expected.currency)
+    }
+
+    pub fn into_receipt(self) -> Receipt {
+        Receipt {
+            provider_id: self.id,
+            amount_minor: self.amount,
+            currency: self.currency.to_ascii_uppercase(),
+        }
+    }
+}
+
+fn judge_object(body: &[u8], expected: &Expected<'_>) -> Verdict {
+    let object = match serde_json::from_slice::<Object>(body) {
+        Ok(object) if !object.id.is_empty() => object,
+        _ => return Verdict::Answer(Answer::Ambiguous(Cause::Unreadable)),
+    };
+    judge_state(object, expected)
+}
+
+/// Judges an object by what it says of itself.
+pub(super) fn judge_state(object: Object, expected: &Expected<'_>) -> Verdict {
+    if !object.is_about(expected) {
+        return Verdict::Answer(Answer::Ambiguous(Cause::Mismatch));
+    }
+    Verdict::Answer(match (expected.operation, object.status()) {
+        (_, "succeeded") => Answer::Done(object.into_receipt()),
+        (Operation::Charge, "processing") | (Operation::Refund, "pending" | "requires_action") => {
+            return Verdict::Pending { id: object.id };
+        }
+        // Final: no one can confirm it any more.
+        (Operation::Charge, "canceled") => Answer::Declined(decline("payment_canceled")),
+        // Final for this refund, and a replay of its key repeats it: the money is back in our own balance, and an
+        // operator must find another way to the customer. It is not "done", and not to be sent again by itself.
+        (Operation::Refund, "failed") => Answer::Declined(decline("refund_failed")),
+        (Operation::Refund, "canceled") => Answer::Declined(decline("refund_canceled")),
+        _ => Answer::Ambiguous(Cause::Unfinished),
+    })
+}
+
+/// A 4xx decides only if the body is the provider's own: a proxy on the way answers 4xx too.
+fn judge_error(status: u16, body: &[u8], operation: Operation) -> Verdict {
+    let Ok(ErrorBody { error }) = serde_json::from_slice::<ErrorBody>(body) else {
+        return Verdict::Answer(Answer::Ambiguous(Cause::Status(status)));
+    };
+    let code = error.code.as_deref();
+    Verdict::Answer(match (status, error.kind.as_str()) {
+        (_, "idempotency_error") => Answer::Ambiguous(Cause::KeyReused),
+        _ if operation == Operation::Refund && code == Some("charge_already_refunded") => {
+            return Verdict::AlreadyRefunded;
+        }
+        // The issuer's reason is finer than Stripe's code, which is `card_declined` for most.
+        (402, _) | (_, "card_error") => {
+            Answer::Declined(decline(error.decline_code.as_deref().or(code).unwrap_or_default()))
+        }
+        (400, "invalid_request_error") => Answer::Declined(decline(code.unwrap_or("invalid_request"))),
+        _ => Answer::Ambiguous(Cause::Status(status)),
+    })
+}
+
+/// The code as far as it is one, with a sentence that is fit for the customer.
+pub(super) fn decline(code: &str) -> DeclineReason {
+    let is_code = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let code = match code {
+        "" => "unspecified",
+        code if code.len() <= 64 && code.chars().all(is_code) => code,
+        _ => "unrecognized",
+    };
+    // What may be said of a decline: Stripe, "Decline codes". Of a lost, stolen or suspected card, nothing.
+    let message = match code {
+        "insufficient_funds" => "The account of this payment method has not enough funds.",
+        "expired_card" => "The card has expired.",
+        "incorrect_cvc" | "invalid_cvc" => "The security code of the card is wrong.",
+        "incorrect_number" | "invalid_number" => "The number of the card is wrong.",
+        "authentication_required" => "The bank asks the customer to confirm this payment.",
+        "card_not_supported" | "currency_not_supported" => "The card does not support this payment.",
+        "refund_failed" | "refund_canceled" => "The refund could not be completed.",
+        _ => "The payment was declined.",
+    };
+    DeclineReason {
+        code: code.to_owned(),
+        message,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! `waybill.admin.v1.AdminService`, for operators: parse, call, render.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use waybill_domain::id::OrderId;
+use waybill_domain::operator::{AssertedOutcome, Assertion, AssertionError, Operator};
+use waybill_domain::order::State;
+use waybill_domain::text::Reason;
+use waybill_proto::admin::v1 as pb;
+use waybill_proto::admin::v1::admin_service_server::AdminService as Api;
+use waybill_proto::order::v1::{Money, OrderStatus};
+
+use super::edge::{CallDeadline, Class, IngressLimits, Refusal};
+use super::fields::Violations;
+use super::order::deadline;
+use super::principal;
+use super::render::{self, timestamp};
+use crate::operator::OperatorService;
+use crate::storage::orders::{LeaseHolder, OrderDetails, Resolution, UnfinishedOrder};
+
+/// How many orders are listed where no number is given, and at most.
+const PAGE: (i32, i32) = (100, 500);
+
+/// The operator service on the wire.
+pub struct OperatorApi {
+    operator: OperatorService,
+    limits: Arc<IngressLimits>,
+}
+
+impl OperatorApi {
+    /// Serves `operator` within `limits`.
+    pub fn new(operator: OperatorService, limits: Arc<IngressLimits>) -> OperatorApi {
+        OperatorApi { operator, limits }
+    }
+
+    /// By the caller's address: the order that a call is about does not identify the operator.
+    async fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let deadline = request.extensions().get::<CallDeadline>().copied();
+        self.limits
+            .admit(Class::Reads, &principal::caller(request), deadline)
+            .await
+            .map_err(Refusal::into_status)
+    }
+}
+
+#[tonic::async_trait]
+impl Api for OperatorApi {
+    async fn list_stuck_orders(
+        &self,
+        request: Request<pb::ListStuckOrdersRequest>,
+    ) -> Result<Response<pb::ListStuckOrdersResponse>, Status> {
+        let limit = parse_page(request.get_ref().page_size)?;
+        self.admit(&request).await?;
+        let stuck = self.operator.unfinished(true, i64::from(limit)).await?;
+        Ok(Response::new(pb::ListStuckOrdersResponse {
+            orders: stuck.orders.into_iter().map(unfinished).collect(),
+            more_count: stuck.more,
+            now: Some(timestamp(stuck.now)),
+        }))
+    }
+
+    async fn show_order(
+        &self,
+        request: Request<pb::ShowOrderRequest>,
+    ) -> Result<Response<pb::ShowOrderResponse>, Status> {
+        let mut bad = Violations::default();
+        let Some(id) = bad.parse("order_id", &request.get_ref().order_id) else {
+            return Err(bad.into_status());
+        };
+        self.admit(&request).await?;
+        let order = self.operator.show(id).await?;
+        Ok(Response::new(pb::ShowOrderResponse {
+            order: Some(order_details(order)),
+        }))
+    }
+
+    async fn retry_order(
+        &self,
+        request: Request<pb::RetryOrderRequest>,
+    ) -> Result<Response<pb::RetryOrderResponse>, Status> {
+        let (id, by, reason) = parse_retry(request.get_ref())?;
+        self.admit(&request).await?;
+        let lease = self.operator.retry(id, &by, reason.as_ref()).await?;
+        Ok(Response::new(pb::RetryOrderResponse {
+            lease_until: lease.map(|lease| timestamp(lease.until)),
+        }))
+    }
+
+    async fn resolve_order(
+        &self,
+        request: Request<pb::ResolveOrderRequest>,
+    ) -> Result<Response<pb::ResolveOrderResponse>, Status> {
+        let (id, assertion, by, reason) = parse_resolve(request.get_ref())?;
+        self.admit(&request).await?;
+        let resolution = Resolution {
+            assertion: &assertion,
+            by: &by,
+            reason: &reason,
+        };
+        let order = self.operator.resolve(id, resolution, deadline(&request)).await?;
+        Ok(Response::new(pb::ResolveOrderResponse {
+            order: Some(render::order(&order)),
+        }))
+    }
+}
+
+fn parse_page(size: i32) -> Result<i32, Status> {
+    match size {
+        0 => Ok(PAGE.0),
+        size @ 1.. => Ok(size.min(PAGE.1)),
+        _ => {
+            let mut bad = Violations::default();
+            bad.add("page_size", "must not be negative");
+            Err(bad.into_status())
+        }
+    }
+}
+
+fn parse_retry(request: &pb::RetryOrderRequest) -> Result<(OrderId, Operator, Option<Reason>), Status> {
+    let mut bad = Violations::default();
+    let id = bad.parse("order_id", &request.order_id);
+    let by = bad.parse("operator", &request.operator);
+    let reason = match request.reason.as_str() {
+        "" => Some(None),
+        reason => bad.parse("reason", reason).map(Some),
+    };
+    match (id, by, reason) {
+        (Some(id), Some(by), Some(reason)) => Ok((id, by, reason)),
+        _ => Err(bad.into_status()),
+    }
+}
+
+fn parse_resolve(request: &pb::ResolveOrderRequest) -> Result<(OrderId, Assertion, Operator, Reason), Status> {
+    let mut bad = Violations::default();
+    let id = bad.parse("order_id", &request.order_id);
+    let assertion = parse_assertion(&mut bad, request);
+    let by = bad.parse("operator", &request.operator);
+    let reason = bad.parse("reason", &request.reason);
+    match (id, assertion, by, reason) {
+        (Some(id), Some(assertion), Some(by), Some(reason)) => Ok((id, assertion, by, reason)),
+        _ => Err(bad.into_status()),
+    }
+}
+
+fn parse_assertion(bad: &mut Violations, request: &pb::ResolveOrderRequest) -> Option<Assertion> {
+    let outcome = match pb::Outcome::try_from(request.outcome) {
+        Ok(pb::Outcome::Charged) => AssertedOutcome::Charged,
+        Ok(pb::Outcome::NotCharged) => AssertedOutcome::NotCharged,
+        Ok(pb::Outcome::Refunded) => AssertedOutcome::Refunded,
+        Ok(pb::Outcome::Unspecified) => {
+            bad.add("outcome", "is required");
+            return None;
+        }
+        Err(_) => {
+            bad.add("outcome", "is not a known outcome");
+            return None;
+        }
+    };
+    let assertion = Assertion::new(outcome, &request.provider_id, request.unverified);
+    let field = match &assertion {
+        Err(AssertionError::MustBeVerified) => "unverified",
+        _ => "provider_id",
+    };
+    bad.check(field, assertion)
+}
+
+fn unfinished(order: UnfinishedOrder) -> pb::UnfinishedOrder {
+    let (lease_owner, lease_until) = lease(order.lease);
+    pb::UnfinishedOrder {
+        order_id: order.order.to_string(),
+        status: status(&order.status).into(),
+        since: Some(timestamp(order.since)),
+        attempts: order.attempts,
+        sends: order.sends,
+        needs_attention: order.needs_attention.unwrap_or_default(),
+        lease_owner,
+        lease_until,
+        next_run_at: Some(timestamp(order.next_run_at)),
+    }
+}
+
+/// Unspecified for a status that this version does not know.
+fn status(name: &str) -> OrderStatus {
+    let state = State::ALL.into_iter().find(|state| state.as_str() == name);
+    state.map_or(OrderStatus::Unspecified, render::status)
+}
+
+fn lease(lease: Option<LeaseHolder>) -> (String, Option<prost_types::Timestamp>) {
+    lease
+        .map(|lease| (lease.owner, timestamp(lease.until)))
+        .map_or_else(Default::default, |(owner, until)| (owner, Some(until)))
+}
+
+fn order_details(order: OrderDetails) -> pb::OrderFile {
+    let (lease_owner, lease_until) = lease(order.lease);
+    let money = |currency: &str, minor_units| Money {
+        currency_code: currency.to_owned(),
+        minor_units,
+    };
+    pb::OrderFile {
+        order_id: order.order.to_string(),
+        user_id: order.user,
+        idempotency_key: order.idempotency_key.unwrap_or_default(),
+        amount: Some(money(&order.currency, order.amount_minor)),
+        status: order.status,
+        failure_reason: order.failure_reason.unwrap_or_default(),
+        created_at: Some(timestamp(order.created_at)),
+        updated_at: Some(timestamp(order.updated_at)),
+        finished_at: order.finished_at.map(timestamp),
+        cancel_requested_at: order.cancel_requested_at.map(timestamp),
+        fence: order.fence,
+        attempts: order.attempts,
+        reassignments: order.reassignments,
+        lease_owner,
+        lease_until,
+        next_run_at: Some(timestamp(order.next_run_at)),
+        needs_attention: order.needs_attention.unwrap_or_default(),
+        steps: (order.steps.into_iter())
+            .map(|line| pb::LogLine {
+                created_at: Some(timestamp(line.created_at)),
+                step: line.step,
+                status: line.status,
+                detail: line.detail,
+                fence: line.fence,
+                actor: line.actor,
+                round: line.round,
+            })
+            .collect(),
+        attempts_at_provider: (order.provider_attempts.into_iter())
+            .map(|attempt| pb::PaymentAttempt {
+                operation: attempt.operation,
+                state: attempt.state,
+                provider_key: attempt.provider_key,
+                sends: attempt.sends,
+                first_sent_at: attempt.first_sent_at.map(timestamp),
+                last_sent_at: attempt.last_sent_at.map(timestamp),
+                provider_id: attempt.provider_id.unwrap_or_default(),
+                last_error: attempt.last_error.unwrap_or_default(),
+                server_errors: attempt.server_errors,
+            })
+            .collect(),
+        payment: order.payment.map(|payment| pb::ConfirmedPayment {
+            amount: Some(money(&payment.currency, payment.amount_minor)),
+            charged_at: Some(timestamp(payment.charged_at)),
+            provider_charge_id: payment.provider_charge_id,
+            refund_amount: payment.refund_amount_minor.map(|minor| money(&payment.currency, minor)),
+            refunded_at: payment.refunded_at.map(timestamp),
+            provider_refund_id: payment.provider_refund_id.unwrap_or_default(),
+        }),
+        assignments: (order.assignments.into_iter())
+            .map(|assignment| pb::DriverAssignment {
+                driver_id: assignment.driver,
+                assigned_at: Some(timestamp(assignment.assigned_at)),
+                released_at: assignment.released_at.map(timestamp),
+                release_reason: assignment.release_reason.unwrap_or_default(),
+            })
+            .collect(),
+        events: (order.events.into_iter())
+            .map(|event| pb::PaymentEvent {
+                event_id: event.event,
+                r#type: event.kind,
+                received_at: Some(timestamp(event.received_at)),
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,107 @@
+//! The nearest drivers that are fresh and free.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use waybill_domain::id::DriverId;
+use waybill_domain::position::Position;
+
+use super::busy::BusyDrivers;
+use crate::storage::StoreError;
+use crate::storage::live::{LiveStore, Near, SearchArea};
+use crate::storage::orders::{Candidate, OrderStore};
+
+/// How many drivers of a crowded place are considered before a search gives up. With 2,048 drivers nearer and all of
+/// them busy, one more is not near.
+const SEARCH_MAX: usize = 2_048;
+/// How many are considered first, at most.
+const SEARCH_FIRST_MAX: usize = 512;
+
+/// Finds drivers.
+#[derive(Clone)]
+pub struct Dispatch {
+    live: LiveStore,
+    orders: OrderStore,
+    busy: Arc<BusyDrivers>,
+    radius_m: f64,
+    candidates: usize,
+}
+
+impl Dispatch {
+    /// Proposes up to `candidates` drivers within `radius_m` metres.
+    pub fn new(live: LiveStore, orders: OrderStore, radius_m: f64, candidates: usize) -> Dispatch {
+        Dispatch {
+            live,
+            orders,
+            busy: Arc::default(),
+            radius_m,
+            candidates,
+        }
+    }
+
+    /// Whether drivers can be searched now.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.live.check().await
+    }
+
+    /// The nearest drivers that are fresh, were free a moment ago and are not `excluded`, nearest first.
+    ///
+    /// As many are asked for as are busy, and a few more: so one search of the index finds a free driver if there is one,
+    /// unless the fleet is so large that the search has to widen.
+    pub async fn candidates(
+        &self,
+        pickup: Position,
+        excluded: &HashSet<DriverId>,
+    ) -> Result<Vec<Candidate>, StoreError> {
+        let area = SearchArea {
+            centre: pickup,
+            radius_m: self.radius_m,
+        };
+        let busy = self.busy.now(&self.orders).await?;
+        let mut asked = (self.candidates + busy.len() + excluded.len()).min(SEARCH_FIRST_MAX);
+        loop {
+            let is_free = |driver: &DriverId| !busy.contains(driver) && !excluded.contains(driver);
+            let (free, whole) = self.live.nearest(area, asked, Timestamp::now(), is_free).await?;
+            if !free.is_empty() || whole || asked >= SEARCH_MAX {
+                let nearest = free.into_iter().take(self.candidates);
+                return Ok(nearest
+                    .map(|near| Candidate {
+                        driver: near.driver,
+                        distance_m: near.distance_m,
+                    })
+                    .collect());
+            }
+            asked = (asked * 4).min(SEARCH_MAX);
+        }
+    }
+
+    /// Up to `count` drivers in the area that are fresh and free now, nearest first. Exact, and dearer than
+    /// [`candidates`](Dispatch::candidates): for callers who search.
+    pub async fn search(&self, area: SearchArea, count: usize) -> Result<Vec<Near>, StoreError> {
+        let mut asked = count.max(1) * 2;
+        loop {
+            let (near, whole) = self.live.nearest(area, asked, Timestamp::now(), |_| true).await?;
+            let free = self.free_of(near, count).await?;
+            if free.len() >= count || whole || asked >= SEARCH_MAX {
+                return Ok(free);
+            }
+            asked = (asked * 4).min(SEARCH_MAX);
+        }
+    }
+
+    async fn free_of(&self, near: Vec<Near>, count: usize) -> Result<Vec<Near>, StoreError> {
+        if near.is_empty() {
+            return Ok(near);
+        }
+        let drivers: Vec<DriverId> = near.iter().map(|near| near.driver.clone()).collect();
+        let limit = i64::try_from(count).unwrap_or(i64::MAX);
+        let free = self.orders.free_among(&drivers, limit).await?;
+        // Both lists are in the order of distance.
+        let mut free = free.into_iter().peekable();
+        Ok(near
+            .into_iter()
+            .filter(|near| free.next_if(|driver| *driver == near.driver).is_some())
+            .collect())
+    }
+}

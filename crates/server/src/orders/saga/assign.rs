@@ -1,0 +1,103 @@
+//! The search for a driver: looks again and again until one is bound or the window is over.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rand::RngExt as _;
+use tracing::warn;
+
+use super::progress::Progress;
+use crate::crash_points::crash_point;
+use crate::orders::Context;
+use crate::storage::StoreError;
+use crate::storage::orders::{Assigned, Confirmed, Deferral, LeasedOrder, StepOutcome};
+
+/// Binds the nearest free driver, for as long as the window is open.
+pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Progress, StoreError> {
+    let mut search = Search::begin(order, context.settings.assignment_window);
+    // No driver is unassigned while this worker holds the order: that takes a new fence.
+    let unassigned = match order.reassignments {
+        0 => HashSet::new(),
+        _ => context.store.unassigned_drivers(order.order.id).await?,
+    };
+    loop {
+        if search.confirmed.age() >= context.settings.renew_lease_every {
+            let renewal = context.store.renew(order.lease, None).await?;
+            search.confirmed = renewal.confirmed;
+            if renewal.cancel_requested {
+                return Ok(cancel_requested(order));
+            }
+        }
+        let (candidates, none_why) = match context.dispatch.candidates(order.order.pickup, &unassigned).await {
+            Ok(candidates) => (candidates, "no free driver is near"),
+            // No reason to refund before the window ends; and whatever the error is, it does end.
+            Err(error) => {
+                warn!(order = %order.order.id, %error, "search for drivers failed");
+                (Vec::new(), "drivers could not be searched")
+            }
+        };
+        if !candidates.is_empty() {
+            crash_point!("candidates_read");
+            match context.store.assign(order, &candidates).await? {
+                Assigned::Driver(settled) => {
+                    context.metrics.orders.step("assign", "succeeded");
+                    return Ok(Progress::Moved(settled));
+                }
+                Assigned::CancelRequested => return Ok(cancel_requested(order)),
+                Assigned::NoneFree => {}
+            }
+        }
+        if search.is_over() {
+            context.metrics.orders.step("assign", "failed");
+            let why = none_why.to_owned();
+            return Ok(Progress::Commit(StepOutcome::NoDriver { why }));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(search.pause()) => {}
+            // Another instance goes on with the search.
+            () = context.draining.cancelled() => {
+                return Ok(Progress::Defer(Duration::ZERO, Deferral::default()));
+            }
+        }
+    }
+}
+
+fn cancel_requested(order: &LeasedOrder) -> Progress {
+    Progress::Moved(Box::new(LeasedOrder {
+        cancel_requested: true,
+        ..order.clone()
+    }))
+}
+
+/// How long a search has lasted, by the database's clock.
+struct Search {
+    began_at: Timestamp,
+    window: SignedDuration,
+    rounds: u32,
+    confirmed: Confirmed,
+}
+
+impl Search {
+    fn begin(order: &LeasedOrder, window: Duration) -> Search {
+        let charged_at = order.order.payment.as_ref().map(|payment| payment.charged_at);
+        Search {
+            began_at: order.search_from.or(charged_at).unwrap_or(order.order.updated_at),
+            window: SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX),
+            rounds: 0,
+            confirmed: order.confirmed,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.confirmed.database_now().duration_since(self.began_at) >= self.window
+    }
+
+    /// Until the next round: a quarter of a second at first, a second later, jittered so that the orders that wait for
+    /// one driver do not ask in step.
+    fn pause(&mut self) -> Duration {
+        self.rounds = self.rounds.saturating_add(1);
+        let base = Duration::from_millis(250) * self.rounds.min(4);
+        base.mul_f64(rand::rng().random_range(0.75..1.25))
+    }
+}

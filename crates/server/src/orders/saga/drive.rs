@@ -1,0 +1,61 @@
+//! One order, from its present state until it is settled or deferred.
+
+use tracing::{debug, error, info, warn};
+
+use super::progress::Progress;
+use super::step;
+use crate::orders::Context;
+use crate::orders::in_flight::CompletionNotifier;
+use crate::storage::StoreError;
+use crate::storage::orders::LeasedOrder;
+
+/// Drives one order until no step is pending, or until it has to wait for longer than a lease. Safe to run again after a
+/// crash at any line: the next worker sees what was committed, and repeats what was not under the same keys.
+pub(in crate::orders) async fn drive(context: &Context, order: LeasedOrder, notifier: &CompletionNotifier) {
+    let id = order.order.id;
+    match run_steps(context, order, notifier).await {
+        Ok(End::Settled(order)) => {
+            info!(order = %id, status = %order.order.state, "order settled");
+            context.metrics.orders.finished(order.order.state.as_str());
+            if let Some(answer) = order.answer {
+                notifier.settled(answer);
+            }
+        }
+        Ok(End::Deferred(order)) => debug!(order = %id, status = %order.order.state, "order deferred"),
+        // Nothing to repair here: the lease runs out, or another worker has claimed the order.
+        Err(StoreError::Fenced { fence, .. }) => info!(order = %id, fence, "lease lost, another worker has the order"),
+        Err(error @ (StoreError::Unavailable { .. } | StoreError::Busy { .. })) => {
+            warn!(order = %id, %error, "order left to the sweeper");
+        }
+        Err(error @ StoreError::Unexpected(_)) => error!(order = %id, %error, "order left to the sweeper"),
+    }
+}
+
+enum End {
+    Settled(LeasedOrder),
+    Deferred(LeasedOrder),
+}
+
+async fn run_steps(
+    context: &Context,
+    mut order: LeasedOrder,
+    notifier: &CompletionNotifier,
+) -> Result<End, StoreError> {
+    while let Some(step) = order.order.state.pending_step(order.cancel_requested) {
+        match step::run(context, step, &order).await? {
+            Progress::Commit(outcome) => order = context.store.advance(&order, &outcome).await?,
+            Progress::CommitAndDefer(outcome, delay, why) => {
+                order = context.store.advance(&order, &outcome).await?;
+                context.store.defer(order.lease, delay, &why).await?;
+                return Ok(End::Deferred(order));
+            }
+            Progress::Defer(delay, why) => {
+                context.store.defer(order.lease, delay, &why).await?;
+                return Ok(End::Deferred(order));
+            }
+            Progress::Moved(moved) => order = *moved,
+        }
+        notifier.moved();
+    }
+    Ok(End::Settled(order))
+}

@@ -1,0 +1,15 @@
+//! The saga of one order, from acceptance to a terminal state.
+//!
+//! [`drive`] asks the rulebook which step is pending, has [`step`] run it with no transaction open, and commits what it
+//! returns: the one place that does. [`charge`], [`refund`] and [`assign`] are the steps; [`progress`] is what a step
+//! returns, and [`in_doubt`] what charge and refund share: the recovery of a request whose outcome is not known.
+
+mod assign;
+mod charge;
+mod drive;
+mod in_doubt;
+mod progress;
+mod refund;
+mod step;
+
+pub(super) use self::drive::drive;

@@ -1,0 +1,8 @@
+//! Loops that run beside the calls, one a process each, until the service drains.
+//!
+//! [`sweeper`] resumes orders; [`driver_liveness`] reassigns orders whose driver is not seen any more; [`key_retention`]
+//! expires idempotency keys.
+
+pub mod driver_liveness;
+pub mod key_retention;
+pub mod sweeper;

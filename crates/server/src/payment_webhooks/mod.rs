@@ -1,0 +1,192 @@
+//! The events that the payment provider sends. An event makes its order due now and does nothing more: the saga asks the
+//! provider what happened, as if no event had come. So an event that is untrue, comes twice, late or out of order does no
+//! harm, and one that is lost costs only time. [`signature`] verifies that an event is the provider's.
+
+pub mod signature;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde_json::Value;
+use tracing::{debug, error, info, warn};
+use waybill_domain::id::OrderId;
+
+use self::signature::SignatureError;
+use crate::storage::StoreError;
+use crate::storage::orders::{OrderStore, Recorded};
+
+/// How far the time of a signature may be from our clock, before or after: Stripe's own libraries take as much.
+const TOLERANCE: Duration = Duration::from_mins(5);
+/// Stripe's ids and types have some 30. Also the limit of the column.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Accepts the provider's events.
+#[derive(Clone)]
+pub struct PaymentWebhooks {
+    store: OrderStore,
+    secrets: Vec<SecretString>,
+}
+
+/// What became of a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Disposition {
+    /// The event is stored, and its order, if it was deferred, is due now.
+    Accepted,
+    /// It was accepted before; nothing was done.
+    Duplicate,
+    /// Not from the provider, or signed too long ago.
+    RefusedSignature,
+    /// From the provider, but too long, or not an event.
+    RefusedBody,
+    /// Not stored: it should be sent again.
+    Unavailable,
+}
+
+/// What is read of an event.
+#[derive(Debug, PartialEq, Eq)]
+struct Event {
+    id: String,
+    kind: String,
+    /// `None`: the event carries no order id, or none that could be ours.
+    order: Option<OrderId>,
+}
+
+impl PaymentWebhooks {
+    /// Accepts what is signed with one of `secrets`. `store` is for callers: the provider waits behind sagas.
+    pub fn new(store: OrderStore, secrets: Vec<SecretString>) -> PaymentWebhooks {
+        PaymentWebhooks { store, secrets }
+    }
+
+    /// Accepts one webhook: its `Stripe-Signature`, empty if it has none, and its body as it came. When this returns
+    /// [`Disposition::Accepted`], the event is committed.
+    pub async fn accept(&self, signature: &[u8], body: &[u8], now: Timestamp) -> Disposition {
+        if let Err(refusal) = signature::verify(signature, body, &self.secrets, now, TOLERANCE) {
+            log_refusal(refusal);
+            return Disposition::RefusedSignature;
+        }
+        let Some(event) = Event::parse(body) else {
+            warn!("webhook of the payment provider is not an event");
+            return Disposition::RefusedBody;
+        };
+        let recorded = self.store.record_event(&event.id, &event.kind, event.order).await;
+        let Event { id, kind, order } = event;
+        let order = order.map(tracing::field::display);
+        match recorded {
+            Ok(Recorded::New { made_due }) => {
+                info!(event = id, kind, order, made_due, "payment event accepted");
+                Disposition::Accepted
+            }
+            Ok(Recorded::Duplicate) => {
+                debug!(event = id, kind, order, "duplicate payment event");
+                Disposition::Duplicate
+            }
+            Err(error @ StoreError::Unexpected(_)) => {
+                error!(event = id, kind, order, %error, "payment event not stored");
+                Disposition::Unavailable
+            }
+            Err(error) => {
+                warn!(event = id, kind, order, %error, "payment event not stored");
+                Disposition::Unavailable
+            }
+        }
+    }
+}
+
+impl Disposition {
+    /// Its name among the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Disposition::Accepted => "accepted",
+            Disposition::Duplicate => "duplicate",
+            Disposition::RefusedSignature => "refused_signature",
+            Disposition::RefusedBody => "refused_body",
+            Disposition::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl Event {
+    fn parse(body: &[u8]) -> Option<Event> {
+        let json: Value = serde_json::from_slice(body).ok()?;
+        let name = |field: &str| {
+            Some(json.get(field)?.as_str()?)
+                .filter(|name| is_name(name))
+                .map(str::to_owned)
+        };
+        let order = json.pointer("/data/object/metadata/order_id").and_then(Value::as_str);
+        Some(Event {
+            id: name("id")?,
+            kind: name("type")?,
+            order: order.and_then(|id| id.parse().ok()),
+        })
+    }
+}
+
+/// Whether the text may go into a column and a line of the log as it is.
+fn is_name(text: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Anyone can cause a forgery and may not fill the log. Only the provider can cause the other: then a clock is wrong.
+fn log_refusal(error: SignatureError) {
+    match error {
+        SignatureError::NotNow(_) => warn!(%error, "webhook of the payment provider refused"),
+        SignatureError::Malformed | SignatureError::Forged => debug!(%error, "webhook refused"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Option<Event> {
+        Event::parse(body.as_bytes())
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_metadata() {
+        let order = "01a20315-5e19-7147-aacf-821719f49b3a";
+        let body = format!(
+            r#"{{"id":"evt_1","type":"refund.created","data":{{"object":{{"metadata":{{"order_id":"{order}"}}}}}}}}"#
+        );
+        let event = parse(&body).unwrap();
+        assert_eq!((event.id.as_str(), event.kind.as_str()), ("evt_1", "refund.created"));
+        assert_eq!(event.order, order.parse().ok());
+    }
+
+    #[test]
+    fn an_event_may_be_about_no_order() {
+        for about in [
+            "",
+            r#","data":null"#,
+            r#","data":{"object":{"metadata":[]}}"#,
+            r#","data":{"object":{"metadata":{"order_id":7}}}"#,
+            r#","data":{"object":{"metadata":{"order_id":"7"}}}"#,
+        ] {
+            let event = parse(&format!(r#"{{"id":"evt_1","type":"x"{about}}}"#)).unwrap();
+            assert_eq!(event.order, None, "{about}");
+        }
+    }
+
+    #[test]
+    fn without_a_clean_id_and_type_it_is_not_an_event() {
+        let long = format!(r#"{{"id":"{}","type":"x"}}"#, "e".repeat(256));
+        for body in [
+            "",
+            "[]",
+            r#""evt_1""#,
+            r#"{"type":"x"}"#,
+            r#"{"id":"evt_1"}"#,
+            r#"{"id":"","type":"x"}"#,
+            r#"{"id":"evt_1","type":null}"#,
+            r#"{"id":"evt\u0000","type":"x"}"#,
+            r#"{"id":"evt_1","type":"x\ny"}"#,
+            r#"{"id":"evt_1","type":"x"} more"#,
+            &long,
+        ] {
+            assert_eq!(parse(body), None, "{body}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The ledger: what was asked of the provider (`payment_attempts`) and what it confirmed (`payments`). Written in the
+//! transactions of the other files, never alone.
+
+use std::time::Duration;
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use waybill_domain::id::OrderId;
+use waybill_domain::money::Money;
+use waybill_domain::payment::{Operation, ProviderKey};
+
+use super::row::get;
+use crate::storage::StoreError;
+
+statements! {
+    /// `sends` counts how often the request *may* have been sent: it is raised before, never after.
+    INSERT_ATTEMPT = "insert into payment_attempts (order_id, operation, provider_key, amount, currency,
+                                                    sends, first_sent_at, last_sent_at)
+                      values ($1, $2, $3, $4, $5, 1, now(), now())";
+    MARK_DEFINITE = "update payment_attempts set state = $3, provider_id = $4, last_error = $5
+                      where order_id = $1 and operation = $2";
+    MARK_UNKNOWN = "update payment_attempts
+                       set state = 'unknown', sends = sends + 1, last_sent_at = now(), last_error = $3,
+                           server_errors = server_errors + $4
+                     where order_id = $1 and operation = $2";
+    INSERT_PAYMENT = "insert into payments (order_id, amount, currency, provider_charge_id) values ($1, $2, $3, $4)";
+    SET_REFUND = "update payments
+                     set refund_amount = amount, refunded_at = now(), provider_refund_id = $2
+                   where order_id = $1 and refunded_at is null";
+}
+
+/// A request to the provider that may have been sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it may first have been sent.
+    pub first_sent_at: Timestamp,
+    /// How long ago that was, by the database's clock.
+    pub age: Duration,
+    /// How often it may have been sent.
+    pub sends: u32,
+    /// How often the provider answered with a server error.
+    pub server_errors: u32,
+}
+
+/// Why it is not known whether money moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownOutcome {
+    /// The class of what went wrong, for people.
+    pub cause: String,
+    /// Whether the provider answered with a server error: one that it may repeat for ever.
+    pub server_error: bool,
+}
+
+/// The attempt in the columns `first_sent_at`, `age`, `sends` and `server_errors`; `None` where they are null.
+pub(super) fn attempt(row: &Row) -> Result<Option<Attempt>, StoreError> {
+    let Some(first_sent_at) = get(row, "first_sent_at")? else {
+        return Ok(None);
+    };
+    let age: f64 = get(row, "age")?;
+    let count = |column| Ok::<_, StoreError>(u32::try_from(get::<i32>(row, column)?).unwrap_or(0));
+    Ok(Some(Attempt {
+        first_sent_at,
+        age: Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::MAX),
+        sends: count("sends")?,
+        server_errors: count("server_errors")?,
+    }))
+}
+
+/// Records that money will be asked to move, before it is, and the key under which it is asked.
+pub(super) async fn record_intent(
+    tx: &Transaction<'_>,
+    order: OrderId,
+    operation: Operation,
+    amount: Money,
+) -> Result<(), StoreError> {
+    let key = ProviderKey::new(order, operation);
+    let (minor_units, currency) = (amount.minor_units(), amount.currency().code());
+    INSERT_ATTEMPT
+        .execute(
+            tx,
+            &[
+                &order.uuid(),
+                &operation.as_str(),
+                &key.as_str(),
+                &minor_units,
+                &currency,
+            ],
+        )
+        .await
+        .map(drop)
+}
+
+/// The provider's answer is definite: done under this id.
+pub(super) async fn record_success(
+    tx: &Transaction<'_>,
+    order: OrderId,
+    operation: Operation,
+    provider_id: &str,
+) -> Result<(), StoreError> {
+    mark_definite(tx, order, operation, "succeeded", Some(provider_id), None).await
+}
+
+/// The provider's answer to a charge is definite: declined, with this code.
+pub(super) async fn record_decline(tx: &Transaction<'_>, order: OrderId, code: &str) -> Result<(), StoreError> {
+    mark_definite(tx, order, Operation::Charge, "declined", None, Some(code)).await
+}
+
+async fn mark_definite(
+    tx: &Transaction<'_>,
+    order: OrderId,
+    operation: Operation,
+    state: &str,
+    provider_id: Option<&str>,
+    last_error: Option<&str>,
+) -> Result<(), StoreError> {
+    MARK_DEFINITE
+        .execute(
+            tx,
+            &[&order.uuid(), &operation.as_str(), &state, &provider_id, &last_error],
+        )
+        .await
+        .map(drop)
+}
+
+/// The outcome is not known; the same request will be sent again.
+pub(super) async fn record_unknown(
+    tx: &Transaction<'_>,
+    order: OrderId,
+    operation: Operation,
+    unknown: &UnknownOutcome,
+) -> Result<(), StoreError> {
+    MARK_UNKNOWN
+        .execute(
+            tx,
+            &[
+                &order.uuid(),
+                &operation.as_str(),
+                &unknown.cause,
+                &i32::from(unknown.server_error),
+            ],
+        )
+        .await
+        .map(drop)
+}
+
+/// Enters a confirmed charge.
+pub(super) async fn enter_charge(
+    tx: &Transaction<'_>,
+    order: OrderId,
+    amount: Money,
+    provider_id: &str,
+) -> Result<(), StoreError> {
+    let (minor_units, currency) = (amount.minor_units(), amount.currency().code());
+    INSERT_PAYMENT
+        .execute(tx, &[&order.uuid(), &minor_units, &currency, &provider_id])
+        .await
+        .map(drop)
+}
+
+/// Enters a confirmed refund of all that was charged.
+pub(super) async fn enter_refund(tx: &Transaction<'_>, order: OrderId, provider_id: &str) -> Result<(), StoreError> {
+    match SET_REFUND.execute(tx, &[&order.uuid(), &provider_id]).await? {
+        1 => Ok(()),
+        _ => Err(StoreError::unexpected(format!(
+            "order {order} has no payment that could be refunded"
+        ))),
+    }
+}

@@ -1,0 +1,189 @@
+//! A driver is unassigned from an order: they declined, or were not seen for too long. The order searches for the next
+//! driver; the charge stays as it is. Locks the order first and its driver second, as the assignment does.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use uuid::Uuid;
+use waybill_domain::id::{DriverId, OrderId};
+use waybill_domain::order::{Assignment, Event, Order, ReleaseReason};
+
+use super::lease::lock;
+use super::release::free_driver;
+use super::row::driver;
+use super::{Lease, LeasedOrder, OrderStore};
+use crate::storage::StoreError;
+
+/// The outcome of unassigning a driver.
+#[derive(Debug, Clone)]
+pub enum Unassigned {
+    /// The order searches for another driver; its saga is the caller's to resume.
+    Searching(Box<LeasedOrder>),
+    /// This driver was unassigned from this order before; the order as it is now.
+    Earlier(Box<Order>),
+    /// No such order.
+    NotFound,
+    /// The driver does not serve it now.
+    NotAssigned,
+}
+
+/// A driver who serves an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServingDriver {
+    /// The order.
+    pub order: OrderId,
+    /// The driver.
+    pub driver: DriverId,
+}
+
+statements! {
+    WAS_UNASSIGNED = "select 1 from past_assignments where order_id = $1 and driver_id = $2";
+    UNASSIGNED_DRIVERS = "select driver_id from past_assignments where order_id = $1";
+    /// An order has one row in `order_assignments`; earlier ones are archived where nothing is changed any more.
+    ARCHIVE_ASSIGNMENT = "with gone as (
+                              delete from order_assignments
+                               where order_id = $1 and driver_id = $2 and released_at is null
+                              returning *)
+                          insert into past_assignments (order_id, driver_id, assigned_at, assigned_seq, released_seq,
+                                                        release_reason)
+                          select order_id, driver_id, assigned_at, assigned_seq, $3, $4 from gone";
+    /// Reopens a served order, under a new fence. The window for the search begins now.
+    SEARCH_AGAIN = "update order_sagas
+                       set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
+                           status = $4, finished_at = null, reassignments = reassignments + 1, search_from = now(),
+                           next_run_at = now(), updated_at = now()
+                     where order_id = $1
+                    returning fence, reassignments";
+    SERVING_SINCE = "select order_id, driver_id from order_assignments
+                      where released_at is null and assigned_at < now() - make_interval(secs => $1)";
+    /// Those of the drivers with a fix in the history since that time. A driver's newest row is the end of each day's index.
+    SEEN_SINCE = "select d.driver_id
+                    from unnest($1::text[]) d (driver_id)
+                   where exists (select 1 from driver_locations l
+                                  where l.driver_id = d.driver_id and l.recorded_at >= $2)";
+}
+
+impl OrderStore {
+    /// Unassigns the driver of an order, who does not serve it, and lets the order search for another.
+    pub async fn unassign_driver(
+        &self,
+        order: OrderId,
+        driver: &DriverId,
+        reason: ReleaseReason,
+        detail: &str,
+    ) -> Result<Unassigned, StoreError> {
+        self.postgres
+            .call(self.commit_unassignment(order, driver, reason, detail))
+            .await
+    }
+
+    /// The drivers who were unassigned from the order: they are not offered it again.
+    pub async fn unassigned_drivers(&self, order: OrderId) -> Result<HashSet<DriverId>, StoreError> {
+        let rows = self.postgres.query(UNASSIGNED_DRIVERS, &[&order.uuid()]).await?;
+        rows.iter().map(|row| driver(row.try_get(0)?)).collect()
+    }
+
+    /// The drivers who have served their orders for longer than that.
+    pub async fn serving_for(&self, longer_than: Duration) -> Result<Vec<ServingDriver>, StoreError> {
+        let rows = self
+            .postgres
+            .query(SERVING_SINCE, &[&longer_than.as_secs_f64()])
+            .await?;
+        let serving = |row: &tokio_postgres::Row| {
+            Ok(ServingDriver {
+                order: OrderId::new(row.try_get::<_, Uuid>(0)?),
+                driver: driver(row.try_get(1)?)?,
+            })
+        };
+        rows.iter().map(serving).collect()
+    }
+
+    /// Those of the drivers who have a fix in the history that was recorded at `since` or later.
+    pub async fn seen_since(&self, drivers: &[DriverId], since: Timestamp) -> Result<HashSet<DriverId>, StoreError> {
+        let names: Vec<&str> = drivers.iter().map(DriverId::as_str).collect();
+        let rows = self.postgres.query(SEEN_SINCE, &[&names, &since]).await?;
+        rows.iter().map(|row| driver(row.try_get(0)?)).collect()
+    }
+
+    async fn commit_unassignment(
+        &self,
+        order: OrderId,
+        driver: &DriverId,
+        reason: ReleaseReason,
+        detail: &str,
+    ) -> Result<Unassigned, StoreError> {
+        let mut client = self.postgres.client().await?;
+        let tx = client.transaction().await?;
+        let Some(leased) = lock(&tx, order).await? else {
+            return Ok(Unassigned::NotFound);
+        };
+        let serves = |assignment: &Assignment| assignment.driver == *driver && assignment.release.is_none();
+        match &leased.order.assignment {
+            Some(assignment) if serves(assignment) => {
+                let next = self.search_again(&tx, leased, driver, reason, detail).await?;
+                tx.commit().await?;
+                Ok(Unassigned::Searching(Box::new(next)))
+            }
+            _ => match WAS_UNASSIGNED
+                .query_opt(&tx, &[&order.uuid(), &driver.as_str()])
+                .await?
+            {
+                Some(_) => Ok(Unassigned::Earlier(Box::new(leased.order))),
+                None => Ok(Unassigned::NotAssigned),
+            },
+        }
+    }
+
+    async fn search_again(
+        &self,
+        tx: &Transaction<'_>,
+        leased: LeasedOrder,
+        driver: &DriverId,
+        reason: ReleaseReason,
+        detail: &str,
+    ) -> Result<LeasedOrder, StoreError> {
+        let order = leased.order.id;
+        let now = leased.confirmed.database;
+        let state = leased.order.state.next(Event::DriverUnassigned)?;
+        // Still in the round of the search that found this driver.
+        let detail = format!("{driver} {}: {detail}", reason.as_str());
+        self.log_step(tx, leased.lease, "release", "succeeded", &detail).await?;
+        let seq = free_driver(tx, order, driver).await?;
+        let rows = ARCHIVE_ASSIGNMENT
+            .execute(tx, &[&order.uuid(), &driver.as_str(), &seq, &reason.as_str()])
+            .await?;
+        if rows != 1 {
+            return Err(StoreError::unexpected(format!(
+                "order {order} has no active assignment"
+            )));
+        }
+        let row = SEARCH_AGAIN
+            .query_one(
+                tx,
+                &[
+                    &order.uuid(),
+                    &self.settings.instance,
+                    &self.settings.lease_secs,
+                    &state.as_str(),
+                ],
+            )
+            .await?;
+        Ok(LeasedOrder {
+            order: Order {
+                state,
+                assignment: None,
+                updated_at: now,
+                ..leased.order
+            },
+            lease: Lease {
+                order,
+                fence: row.try_get(0)?,
+            },
+            reassignments: row.try_get(1)?,
+            search_from: Some(now),
+            ..leased
+        })
+    }
+}
