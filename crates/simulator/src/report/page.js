@@ -42,7 +42,7 @@ const offered = (stages) => ({ label: "offered /s", name: "offered", unit: rate,
 function overTime({ seconds: all, stages }) {
   let begin = 0;
   const marks = stages.map((stage) => {
-    const mark = { x: begin, label: rate.tick(stage.offered_per_second) + "/s" };
+    const mark = { x: begin, label: rate.tick(Number(stage.offered_per_second.toPrecision(3))) + "/s" };
     begin += stage.duration_seconds;
     return mark;
   });

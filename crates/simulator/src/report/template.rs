@@ -115,7 +115,7 @@ pub fn chart(kind: &'static str, of: usize, title: &str, unit: &str, note: &str)
     ))
 }
 
-/// A table. Its columns are named in one line, as `name | number`; the first says what a row is about.
+/// A table. Its columns are named in one line, as `name | number`; the first names what a row is about.
 pub fn table(caption: &str, header: &str, rows: impl IntoIterator<Item = Vec<Cell>>) -> Html {
     let rows: Vec<Vec<Cell>> = rows.into_iter().collect();
     let mut html = format!(
