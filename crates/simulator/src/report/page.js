@@ -11,19 +11,17 @@ function digits(value) {
   return Number.isInteger(value) ? String(value) : value.toPrecision(3);
 }
 
-function scaled(value, steps) {
+function scaled(value, steps, written) {
   const [size, name] = steps.find(([size]) => Math.abs(value) >= size * 0.9995) ?? steps.at(-1);
-  return [value / size, name];
+  return written(value / size) + name;
 }
 
 const times = [[1e3, " s"], [1, " ms"], [1e-3, " µs"], [1e-6, " ns"]];
 const prefixes = [[1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]];
 const trimmed = (value) => String(Number(value.toPrecision(4)));
-const unit = (name, steps) => ({
-  exact: (value) => (steps === times ? ((v, u) => digits(v) + u)(...scaled(value, times)) : digits(value) + name),
-  tick: (value) => (value === 0 ? "0" : ((v, u) => trimmed(v) + u)(...scaled(value, steps))),
-});
-const count = unit("", prefixes), rate = unit(" /s", prefixes), latency = unit("", times);
+const count = { exact: digits, tick: (value) => scaled(value, prefixes, trimmed) };
+const rate = { ...count, exact: (value) => digits(value) + " /s" };
+const latency = { exact: (value) => scaled(value, times, digits), tick: (value) => scaled(value, times, trimmed) };
 const percent = { exact: (value) => digits(value) + " %", tick: (value) => trimmed(value) + " %" };
 const seconds = {
   exact: (value) => value + " s",
@@ -34,10 +32,12 @@ const seconds = {
 // Charts: what each kind shows of its operation or benchmark. A value that is not there is null, and leaves a gap.
 
 const answered = (rows, field) => rows.map((row) => (row.answered > 0 ? row[field] : null));
-const percentiles = (rows) =>
-  [["p50", "p50_ms"], ["p99", "p99_ms"], ["p99.9", "p999_ms"]].map(([label, field]) => ({ label, values: answered(rows, field) }));
+const PERCENTILES = [["p50", "p50_ms"], ["p99", "p99_ms"], ["p99.9", "p999_ms"]];
+const percentiles = (rows) => PERCENTILES.map(([label, field]) => ({ label, values: answered(rows, field) }));
 const byLoad = (stages) => [...stages].sort((one, other) => one.offered_per_second - other.offered_per_second);
-const offered = (stages) => ({ label: "offered /s", name: "offered", unit: rate, values: stages.map((stage) => stage.offered_per_second), from: 0 });
+const rates = (stages, field) => stages.map((stage) => stage[field]);
+const offered = (stages) =>
+  ({ label: "offered /s", name: "offered", unit: rate, values: rates(stages, "offered_per_second"), from: 0 });
 
 function overTime({ seconds: all, stages }) {
   let begin = 0;
@@ -67,8 +67,8 @@ const charts = {
   },
   "answered-by-load"({ stages }) {
     const sorted = byLoad(stages);
-    const all = { label: "all that is offered", values: sorted.map((stage) => stage.offered_per_second), quiet: true };
-    const line = { label: "answered", values: sorted.map((stage) => stage.answered_per_second) };
+    const all = { label: "all that is offered", values: rates(sorted, "offered_per_second"), quiet: true };
+    const line = { label: "answered", values: rates(sorted, "answered_per_second") };
     return { x: offered(sorted), y: { unit: rate }, lines: [all, line] };
   },
   // Bars of equal width on a logarithmic axis, ten for each power of ten.
@@ -82,8 +82,9 @@ const charts = {
       bars[place] += count;
     }
     const name = (place) => latency.exact(edge(first + place - 1)) + " – " + latency.exact(edge(first + place));
-    const x = { label: "latency", unit: latency, log: true, values: bars.map((_, place) => edge(first + place - 0.5)), nameOf: name };
-    const marks = [["p50", of.p50_ms], ["p99", of.p99_ms], ["p99.9", of.p999_ms]].map(([label, at]) => ({ label, x: at }));
+    const values = bars.map((_, place) => edge(first + place - 0.5));
+    const x = { label: "latency", unit: latency, log: true, values, nameOf: name };
+    const marks = PERCENTILES.map(([label, field]) => ({ label, x: of[field] }));
     return { x, y: { unit: count }, marks, lines: [{ label: "answered", values: bars, bars: true }] };
   },
   // The tail that a histogram hides, down to one of 100,000.
@@ -96,7 +97,8 @@ const charts = {
     return { x, y: { unit: percent, log: true }, lines: [{ label: "took longer", values: shown.map(([, share]) => share) }] };
   },
   rounds({ rounds, baseline_rounds: baseline, better }) {
-    const x = { label: "round", unit: { ...count, steps: [1, 2, 5, 10] }, values: rounds.map((_, round) => round + 1), whole: true };
+    const values = rounds.map((_, round) => round + 1);
+    const x = { label: "round", unit: { ...count, steps: [1, 2, 5, 10] }, values, whole: true };
     const lines = [{ label: "Waybill", values: rounds, dots: true }];
     if (baseline.length > 0) {
       const ratios = rounds.map((ours, round) => (better === "more" ? ours / baseline[round] : baseline[round] / ours));
@@ -129,7 +131,8 @@ function around(_, min, max) {
 
 function scale({ log, from, whole }, isX) {
   if (log) return { time: false, distr: 3, range: around };
-  if (!isX) return { range: (_, min, max) => (max > 0 || min < 0 ? uPlot.rangeNum(Math.min(min, 0), Math.max(max, 0), 0.08, true) : [0, 1]) };
+  const withZero = (_, min, max) => uPlot.rangeNum(Math.min(min, 0), Math.max(max, 0), 0.08, true);
+  if (!isX) return { range: (_, min, max) => (max > 0 || min < 0 ? withZero(_, min, max) : [0, 1]) };
   return {
     time: false,
     range({ data: [all] }, min, max) {
@@ -141,14 +144,16 @@ function scale({ log, from, whole }, isX) {
 
 function axis({ label, unit, log }, color, size) {
   const font = 12 * size + "px system-ui, sans-serif";
-  const ticks = (_, values, __, ___, step) => values.map((value) => (value == null ? null : unit.tick(value, step)));
   const line = { stroke: color("--rule"), width: size };
-  const grid = { ...line, filter: (_, values) => values.map((value) => (log && !/^[125]/.test(value.toExponential()) ? null : value)) };
+  const hasLine = (value) => !log || /^[125]/.test(value.toExponential());
+  const letters = (ticks) => Math.max(1, ...(ticks ?? []).map((tick) => tick?.length ?? 0));
   return {
-    label, font, labelFont: font, labelSize: 20 * size, stroke: color("--dim"), values: ticks, grid, ticks: { ...line, size: 4 * size },
-    gap: 4 * size, space: (label ? 64 : 32) * size,
+    label, font, labelFont: font, labelSize: 20 * size, gap: 4 * size, stroke: color("--dim"),
+    grid: { ...line, filter: (_, values) => values.map((value) => (hasLine(value) ? value : null)) },
+    ticks: { ...line, size: 4 * size },
+    values: (_, values, __, ___, step) => values.map((value) => (value == null ? null : unit.tick(value, step))),
     ...(unit.steps && { incrs: unit.steps }),
-    ...(label ? { size: 26 * size } : { size: (_, values) => 12 * size + 7 * size * Math.max(1, ...(values ?? []).map((value) => value?.length ?? 0)) }),
+    ...(label ? { space: 64 * size, size: 26 * size } : { space: 32 * size, size: (_, ticks) => (12 + 7 * letters(ticks)) * size }),
   };
 }
 
@@ -156,16 +161,18 @@ function series({ label, values, quiet, bars, dots, legendOnly }, index, y, colo
   const variable = quiet ? "--quiet" : bars ? "--bar" : "--line-" + index;
   const dash = quiet ? [3, 3] : [[], [7, 3], [2.5, 2], [8, 2, 2, 2]][dots ? 0 : index];
   const value = (_, found) => (found == null ? "–" : (legendOnly ? count : y.unit).exact(found));
+  const hidden = { width: 0, points: { show: false } };
+  if (legendOnly) return { label, value, ...hidden, scale: "none", paths: () => null, class: "unmarked" };
   // A line through one value is not seen: it gets a dot.
-  const lone = [...values.keys()].filter((at) => values[at] != null && values[at - 1] == null && values[at + 1] == null);
-  if (legendOnly) return { label, value, scale: "none", width: 0, paths: () => null, points: { show: false }, class: "unmarked" };
+  const has = (at) => values[at] != null;
+  const lone = [...values.keys()].filter((at) => has(at) && !has(at - 1) && !has(at + 1));
   return {
     label, value, stroke: color(variable), width: 1.75 * size, dash: dash.map((part) => part * size),
     points: {
       size: (dots ? 7 : 5) * size, fill: color(dots && index > 0 ? "--paper" : variable), ...(dots && { show: true }),
       filter: (_, __, show) => (show ? null : lone),
     },
-    ...(bars && { fill: color(variable), width: 0, paths: uPlot.paths.bars({ size: [1, Infinity], gap: 1 }), points: { show: false } }),
+    ...(bars && { ...hidden, fill: color(variable), paths: uPlot.paths.bars({ size: [1, Infinity], gap: 1 }) }),
   };
 }
 
@@ -205,13 +212,14 @@ function draw(figure) {
   }
   const { width, height, scale: size } = printing ? PRINTED : { width: figure.clientWidth, height: HEIGHT, scale: 1 };
   let shade = 0;
+  const all = lines.map((line) => series(line, line.quiet ? 0 : shade++, y, color, size));
   const named = (_, value, __, index) => (index == null ? "–" : x.nameOf ? x.nameOf(index) : x.unit.exact(value));
   const options = {
     width, height,
     padding: [marks.length > 0 ? 20 * size : 8 * size, 14 * size, 0, 0],
     scales: { x: scale(x, true), y: scale(y, false) },
     axes: [axis(x, color, size), axis(y, color, size)],
-    series: [{ label: x.name ?? x.label, value: named }, ...lines.map((line) => series(line, line.quiet ? 0 : shade++, y, color, size))],
+    series: [{ label: x.name ?? x.label, value: named }, ...all],
     hooks: { draw: [drawMarks(marks, color, size)] },
     cursor: { y: false, points: { size: 8 }, ...(x.sync && { sync: { key: figure.dataset.of } }) },
     legend: { markers: { width: 2 } },
