@@ -72,7 +72,7 @@ fn a_figure_that_is_measured_twice_has_the_rounds_of_both() {
     assert_eq!(names, ["slow", "other", "new"]);
     let json = figures[0].json();
     assert_eq!(
-        (&json["rounds"], &json["floor_rounds"]),
+        (&json["rounds"], &json["baseline_rounds"]),
         (&json!([1.0, 2.0, 9.0]), &json!([1.0, 1.0, 3.0]))
     );
     assert_eq!(json["detail"], "9 /s and 8 /s: with a load");
@@ -178,7 +178,7 @@ fn what_has_no_floor_says_so_in_json() {
         (&json["value"], &json["min"], &json["max"]),
         (&json!(2.0), &json!(1.0), &json!(3.0))
     );
-    assert!(json["floor"].is_null() && json["ratio"].is_null(), "{json}");
+    assert!(json["baseline"].is_null() && json["ratio"].is_null(), "{json}");
 }
 
 const LOG: &str = "11|LOG:  execute s0: START TRANSACTION\n\

@@ -19,7 +19,7 @@ use waybill_simulator::load::report::{
 /// Orders from 200 a second to more than the server can do, in eight stages; fixes beside them without trouble.
 pub fn staircase() -> LoadReport {
     let settings = [
-        ("address", "http://127.0.0.1:8080"),
+        ("grpc-addr", "127.0.0.1:7200"),
         ("rate", "200..1600"),
         ("step", "15s"),
         ("drivers", "4096"),
@@ -189,6 +189,7 @@ pub fn nothing() -> LoadReport {
     operation.stages.truncate(1);
     operation.seconds.truncate(1);
     operation.seconds[0].totals = operation.totals;
+    operation.seconds[0].completed = 0;
     operation.seconds[0].latency = Latency::default();
     operation.errors = [("UNAVAILABLE".to_owned(), 3)].into();
     report

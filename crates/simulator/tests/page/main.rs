@@ -8,336 +8,245 @@
     reason = "the exception for tests in clippy.toml covers the test functions, not the functions that they share"
 )]
 
+#[path = "../../../tests/benches/figures/page.rs"]
+mod bench_page;
 mod invented;
-mod markup;
+mod invented_benchmarks;
+mod script;
 
 use invented::{nothing, staircase};
-use markup::Markup;
-use waybill_simulator::load::report::{LoadReport, Stage};
-use waybill_simulator::report::{Axis, Bar, Cell, Chart, Figure, Line, Notice, Page, Section, Span, Table, Unit, page};
+use invented_benchmarks::benchmarks;
+use serde_json::{Value, json};
+use waybill_simulator::load::report::{Latency, LoadReport};
+use waybill_simulator::report::{Unit, page, thousands};
 
-const EVIL: &str = "<script>alert('\"&')</script>";
+/// Ends a script, begins an element, leaves an attribute, and is a slot of the template.
+const HOSTILE: &str = "</script><b>\"'&<!--{{json}}";
+
+/// What is between a beginning and the next end.
+fn between<'page>(html: &'page str, begin: &str, end: &str) -> &'page str {
+    let (_, rest) = html.split_once(begin).unwrap_or_else(|| panic!("no {begin}"));
+    rest.split_once(end).unwrap_or_else(|| panic!("no {end}")).0
+}
+
+/// Panics unless the report in the page is the one that scripts get.
+fn assert_embeds(html: &str, report: &Value) {
+    let json = between(html, "<script type=\"application/json\" id=\"report\">", "</script>");
+    let [embedded, written] = [json, &report.to_string()].map(|json| serde_json::from_str::<Value>(json).unwrap());
+    assert!(embedded == written, "the page has {json}");
+}
+
+/// The page as a browser reads it without scripts.
+fn without_scripts(html: &str) -> &str {
+    between(html, "<body>", "<script")
+}
+
+/// The cells of the row of that name, of the table with that caption.
+fn row(html: &str, caption: &str, name: &str) -> Vec<String> {
+    let table = between(html, &format!("<caption>{caption}</caption>"), "</table>");
+    let rows = table.split("<tr>");
+    let mut rows = rows.map(|row| row.split("</td>").map(text).collect::<Vec<_>>());
+    rows.find(|row| row[0].starts_with(name))
+        .unwrap_or_else(|| panic!("no row {name} in {table}"))
+}
+
+/// A piece of HTML without its tags.
+fn text(html: &str) -> String {
+    let mut text = String::new();
+    for part in html.split('<') {
+        text += part.split_once('>').map_or(part, |(_, text)| text);
+    }
+    text.trim().to_owned()
+}
 
 #[test]
-fn every_number_of_a_run_is_on_its_page() {
+fn the_numbers_in_the_tables_are_those_of_the_report() {
     let mut report = staircase();
-    report.operations.truncate(1);
-    report.cut_short = true;
     report.operations[0].totals.repeated = 7_654_321;
-    report.broken_lines = 1_234_567;
-    report.first_broken_lines = vec!["taxi.txt:17: latitude is no number".to_owned()];
-    let text = Markup::read(&page(&report)).text();
-    let mut missing = wanted(&report);
-    missing.retain(|wanted| !text.contains(wanted.as_str()));
-    assert!(missing.is_empty(), "not on the page: {missing:?}");
-}
-
-fn wanted(report: &LoadReport) -> Vec<String> {
-    let (generator, machine, operation) = (&report.generator, &report.machine, &report.operations[0]);
-    let time = |millis: f64| Unit::Milliseconds.exact(millis);
-    let mut wanted: Vec<String> = [
-        "mixed",
-        "open loop, Poisson arrivals",
-        "2026-11-22 16:04:05 UTC",
-        "120 s",
-        "10 s",
-        "ended before its time",
-        "1,234,567",
-        "7,654,321 made again",
-        "taxi.txt:17: latitude is no number",
-        "AMD EPYC 7B13, 8 cores, 32 GiB",
-    ]
-    .map(str::to_owned)
-    .into();
-    wanted.extend([
-        machine.system.clone(),
-        machine.waybill.to_owned(),
-        time(generator.late_p99_ms),
-    ]);
-    wanted.extend([
-        generator.cpu_cores_max.to_string(),
-        generator.cpu_cores_mean.to_string(),
-    ]);
-    for (name, value) in &report.settings {
-        wanted.extend([format!("--{name}"), value.clone()]);
+    report.operations[1].totals.started -= 1_000;
+    let html = page(&report);
+    let times = |of: &Latency| {
+        let times = [
+            of.min_ms, of.mean_ms, of.p50_ms, of.p90_ms, of.p99_ms, of.p999_ms, of.max_ms,
+        ];
+        times.map(|time| Unit::Milliseconds.exact(time))
+    };
+    for operation in &report.operations {
+        let latencies = row(&html, "Latency of the answered", &operation.name);
+        assert_eq!(latencies[1..8], times(&operation.latency));
+        let calls = row(&html, "Calls", &operation.name);
+        assert_eq!(calls[1], Unit::Count.exact(operation.answered_per_second));
+        let of = &operation.totals;
+        let counts = [of.offered, of.started, of.answered, of.refused, of.failed, of.repeated];
+        for (cell, count) in calls[2..].iter().zip(counts) {
+            assert_eq!(cell.split(' ').next().unwrap(), thousands(count), "{calls:?}");
+        }
     }
-    let of = operation.latency;
-    let times = [
-        of.min_ms, of.mean_ms, of.p50_ms, of.p90_ms, of.p99_ms, of.p999_ms, of.max_ms,
-    ];
-    wanted.extend(times.map(time));
-    let count = |count: u64| waybill_simulator::report::thousands(count);
-    let sums = operation.totals;
-    wanted.extend([sums.offered, sums.started, sums.answered, sums.refused, sums.failed].map(count));
-    for (code, errors) in &operation.errors {
-        wanted.extend([code.clone(), count(*errors)]);
-    }
-    for Stage { latency, totals, .. } in &operation.stages {
-        wanted.extend([totals.offered, totals.answered, totals.refused, totals.failed].map(count));
-        wanted.extend(
-            [
-                latency.p50_ms,
-                latency.p90_ms,
-                latency.p99_ms,
-                latency.p999_ms,
-                latency.max_ms,
-            ]
-            .map(time),
+    assert!(row(&html, "Calls", "fix")[3].ends_with("1,000 never made"));
+    assert_eq!(row(&html, "Calls", "CreateOrder")[4], "96,608 89.68 %");
+    for stage in &report.operations[0].stages {
+        let cells = row(&html, "Stages", &Unit::Count.exact(stage.offered_per_second));
+        assert_eq!(cells[3..8], times(&stage.latency)[2..]);
+        let of = &stage.totals;
+        assert_eq!(
+            cells[8..12],
+            [of.offered, of.answered, of.refused, of.failed].map(thousands)
         );
     }
-    // What a pointer over second 42 shows.
-    let second = &operation.seconds[42];
-    wanted.push(format!(
-        "42 s\noffered: {} /s\nanswered: {} /s",
-        count(second.totals.offered),
-        count(second.totals.answered)
-    ));
-    wanted.push(format!(
-        "42 s\np50: {}\np99: {}",
-        time(second.latency.p50_ms),
-        time(second.latency.p99_ms)
-    ));
-    wanted
+    for (code, count) in &report.operations[0].errors {
+        assert_eq!(row(&html, "Errors by code", code)[1], thousands(*count));
+    }
 }
 
 #[test]
-fn what_comes_from_outside_is_text_on_a_page() {
+fn a_page_shows_how_its_numbers_came_about() {
     let mut report = staircase();
-    report.settings.insert(EVIL.to_owned(), EVIL.to_owned());
-    report.machine.processor = EVIL.to_owned();
-    report.machine.system = EVIL.to_owned();
-    report.generator.limited_by_generator = Some(EVIL.to_owned());
-    report.broken_lines = 1;
-    report.first_broken_lines = vec![EVIL.to_owned()];
-    report.operations[0].name = EVIL.to_owned();
-    report.operations[0].errors.insert(EVIL.to_owned(), 1);
-    assert_is_text(&page(&report), 8);
+    report.settings.insert("retries".to_owned(), "true".to_owned());
+    report.settings.insert("rides".to_owned(), "a city's.csv".to_owned());
+    let html = page(&report);
+    let header = text(between(&html, "<header>", "</header>"));
+    let expected = [
+        "Load: mixed",
+        "Open loop, Poisson arrivals",
+        "Latencies count from the intended start time.",
+        "waybill load mixed --deadline 2s --drivers 4096 --grpc-addr 127.0.0.1:7200 --rate 200..1600 --retries \
+         --rides &#39;a city&#39;\\&#39;&#39;s.csv&#39; --seed 7 --step 15s",
+        "AMD EPYC 7B13, 8 cores, 32 GiB",
+        "2026-11-22 16:04:05 UTC",
+    ];
+    for expected in expected {
+        assert!(header.contains(expected), "{expected} is not in {header}");
+    }
+    let generator = text(between(&html, "<h2>The generator</h2>", "</section>"));
+    assert!(generator.ends_with("1.12 of 81.84 of 8410 µs"), "{generator}");
 
-    let span = Span {
-        label: EVIL.to_owned(),
-        value: 2.0,
-        min: 1.0,
-        max: 3.0,
-        floor: None,
-    };
-    let axis = || Axis::log(EVIL, Unit::Named(EVIL.into()));
-    let section = Section::new(EVIL)
-        .text(EVIL)
-        .figures([Figure::new(EVIL, EVIL).detail(EVIL)])
-        .chart(
-            Chart::lines(EVIL, axis(), axis(), [Line::new(EVIL, [(1.0, 2.0)])])
-                .note(EVIL)
-                .mark(EVIL, 1.0),
-        )
-        .chart(Chart::ranges(EVIL, axis(), [span]))
-        .table(
-            Table::new(EVIL, [EVIL])
-                .row([Cell::Text(EVIL.to_owned())])
-                .row([Cell::Number(EVIL.to_owned())]),
-        );
-    let page = Page::new(EVIL)
-        .subtitle(EVIL)
-        .fact(EVIL, EVIL)
-        .notice(Notice::Mind(EVIL.to_owned()))
-        .section(section);
-    assert_is_text(&page.html(), 20);
+    report.settings.insert("retries".to_owned(), "false".to_owned());
+    (report.pace, report.arrivals) = ("closed", None);
+    let html = page(&report);
+    assert!(html.contains("Closed loop: each caller makes its next call") && !html.contains("--retries"));
+    report.pace = "recorded";
+    assert!(page(&report).contains("Recorded: calls are made when the trace has them."));
 }
 
-/// The only script is the page's own, and the words of the evil one are there to be read, so many times at least.
-fn assert_is_text(html: &str, times: usize) {
-    let markup = Markup::read(html);
-    assert_eq!(markup.count("script"), 1);
-    assert!(!html.contains("<script>alert"));
-    let found = markup.text().matches("<script>alert('\"&'").count();
+#[test]
+fn the_report_in_a_page_is_the_one_that_scripts_get() {
+    assert_embeds(&page(&staircase()), &json!(staircase()));
+    assert_embeds(&bench_page::html(&benchmarks()), &benchmarks());
+}
+
+#[test]
+fn hostile_text_is_only_text() {
+    let mut report = staircase();
+    report.settings.insert(HOSTILE.to_owned(), HOSTILE.to_owned());
+    report.settings.insert("grpc-addr".to_owned(), HOSTILE.to_owned());
+    report.machine.processor = HOSTILE.to_owned();
+    report.machine.system = HOSTILE.to_owned();
+    report.generator.limited_by_generator = Some(HOSTILE.to_owned());
+    report.first_broken_lines = vec![HOSTILE.to_owned()];
+    report.operations[0].name = HOSTILE.to_owned();
+    report.operations[0].errors.insert(HOSTILE.to_owned(), 1);
+    assert_inert(&page(&report), &json!(report), 9);
+
+    let mut report = benchmarks();
+    for part in ["machine", "settings", "versions"] {
+        report[part][HOSTILE] = json!(HOSTILE);
+    }
+    report["notes"] = json!([HOSTILE]);
+    for field in ["name", "unit", "detail", "baseline_is", "limited_by_generator"] {
+        report["benchmarks"][0][field] = json!(HOSTILE);
+    }
+    assert_inert(&bench_page::html(&report), &report, 12);
+}
+
+/// The page has its own scripts and no other, and the hostile words are there to be read, so many times at least.
+fn assert_inert(html: &str, report: &Value, times: usize) {
+    assert_embeds(html, report);
+    assert_eq!(html.matches("<script").count(), 3);
+    assert_eq!(html.matches("</script").count(), 3);
+    assert!(!html.contains("<b>") && !html.contains("<!--"));
+    let readable = "&lt;/script&gt;&lt;b&gt;&quot;&#39;&amp;&lt;!--{{json}}";
+    let found = without_scripts(html).matches(readable).count();
     assert!(found >= times, "{found} times only");
 }
 
 #[test]
-fn a_page_loads_nothing() {
-    let html = page(&staircase());
-    // The name of a namespace is no address.
-    let html = html
-        .replace("http://www.w3.org/2000/svg", "")
-        .replace("http://127.0.0.1:8080", "");
-    for word in [
-        "http:", "https:", "//cdn", "url(", "@import", " src=", "<link", "fetch(",
-    ] {
-        assert!(!html.contains(word), "{word}");
+fn a_page_needs_no_network() {
+    for html in [page(&staircase()), bench_page::html(&benchmarks())] {
+        assert!(html.contains("content=\"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'\""));
+        let addresses = " src=| href=|.src=|url(|@import|import(|<link|<img|<iframe";
+        let calls = "fetch(|XMLHttpRequest|WebSocket|EventSource|sendBeacon";
+        for word in addresses.split('|').chain(calls.split('|')) {
+            assert!(!html.contains(word), "{word}");
+        }
     }
 }
 
 #[test]
-fn a_limit_of_the_generator_is_told_at_the_top() {
+fn warnings_are_at_the_top() {
     let mut report = staircase();
-    assert!(!page(&report).contains("role=\"alert\""));
-    report.generator.limited_by_generator = Some("it used all of 8 cores".to_owned());
-    let page = page(&report);
-    let told = page.find("it used all of 8 cores").unwrap();
-    assert!(told < page.find("<h2>").unwrap(), "below the first heading");
-}
-
-#[test]
-fn latencies_that_leave_out_more_than_their_p99_does_say_so_at_the_top() {
-    let mut report = invented::staircase();
     report.operations.truncate(1);
-    let mut shown = |answered: u64| {
+    report.operations[0].totals.answered = report.operations[0].totals.offered;
+    let top = |report: &LoadReport| between(&page(report), "<header>", "<noscript>").to_owned();
+    assert!(!top(&report).contains("<p class=\"notice"));
+    report.generator.limited_by_generator = Some("it used all of 8 cores".to_owned());
+    report.cut_short = true;
+    report.broken_lines = 1_234_567;
+    report.first_broken_lines = vec!["taxi.txt:17: latitude is no number".to_owned()];
+    for expected in [
+        "role=\"alert\">These numbers are the generator&#39;s, not the server&#39;s: it used all of 8 cores",
+        "The run was ended before its time: 120 s were measured.",
+        "Lines of the trace that could not be used: 1,234,567.",
+    ] {
+        assert!(top(&report).contains(expected), "{expected}");
+    }
+    assert!(page(&report).contains("taxi.txt:17: latitude is no number"));
+    // Latencies that leave out more than their p99 does.
+    for (answered, is_shown) in [(353, true), (0, false), (990, false), (1_000, false)] {
         let totals = &mut report.operations[0].totals;
         (totals.offered, totals.answered) = (1_000, answered);
-        page(&report)
-    };
-    assert!(shown(353).contains("CreateOrder: 64.7 % were not answered, and the latencies leave them out."));
-    for few in [0, 990, 1_000] {
-        assert!(!shown(few).contains("leave them out"), "{few}");
+        assert_eq!(top(&report).contains("leave them out"), is_shown, "{answered}");
     }
+    report.operations[0].totals.answered = 353;
+    assert!(top(&report).contains("CreateOrder: 64.7 % were not answered, and the latencies leave them out."));
 }
 
 #[test]
-fn what_was_never_answered_has_no_latency() {
+fn what_is_not_there_is_not_shown() {
     let html = page(&nothing());
-    let text = Markup::read(&html).text();
-    assert!(html.contains("<dt>p99</dt><dd>–</dd>"));
-    assert!(
-        text.contains("no values"),
-        "the chart of latencies says why it is empty"
-    );
-    assert!(!text.contains("How long the answered ones took"));
-    assert!(!text.contains("p50: 0"), "no latency of 0 under the pointer");
-}
+    assert_eq!(row(&html, "Latency of the answered", "CreateOrder")[1..8], ["–"; 7]);
+    assert!(!html.contains("data-chart=\"histogram\"") && !html.contains("data-chart=\"tail\""));
 
-#[test]
-fn a_constant_rate_has_no_stages() {
+    // A constant rate has no stages.
     let mut report = staircase();
     report.operations.truncate(1);
-    let of_stages = [
-        "Stages",
-        "Latency against offered load",
-        "Answered against offered load",
-    ];
-    let text = Markup::read(&page(&report)).text();
-    assert!(of_stages.iter().all(|heading| text.contains(heading)));
-    report.operations[0].stages.truncate(1);
-    let text = Markup::read(&page(&report)).text();
-    assert!(!of_stages.iter().any(|heading| text.contains(heading)));
-}
-
-#[test]
-fn several_operations_are_compared_at_the_top() {
-    let mut report = staircase();
-    let text = Markup::read(&page(&report)).text();
-    let (_, compared) = text.split_once("All at once").unwrap();
-    let (compared, _) = compared.split_once("Latency of the answered").unwrap();
-    assert!(compared.contains("805") && compared.contains("89,819"), "{compared}");
-    report.operations.truncate(1);
-    assert!(!page(&report).contains("All at once"));
-}
-
-#[test]
-fn stairs_that_go_down_are_drawn_as_those_that_go_up() {
-    let mut report = staircase();
-    report.operations.truncate(1);
-    let shown = |report: &LoadReport| {
-        let text = Markup::read(&page(report)).text();
-        text.matches("/s\np50: ").count()
-    };
-    assert_eq!(shown(&report), 8);
-    report.operations[0].stages.reverse();
-    assert_eq!(shown(&report), 8);
-}
-
-#[test]
-fn an_hour_is_drawn_in_as_many_columns_as_a_screen_can_show() {
-    let mut report = staircase();
-    report.operations.truncate(1);
-    let seconds = &mut report.operations[0].seconds;
-    *seconds = seconds.iter().copied().cycle().take(3_600).collect();
-    for (number, second) in (0..).zip(seconds.iter_mut()) {
-        second.second = number;
-    }
-    let html = page(&report);
-    assert!(
-        Markup::read(&html)
-            .text()
-            .contains("Each point is the largest of 12 seconds.")
-    );
-    assert!(html.len() < 400_000, "{} bytes", html.len());
-}
-
-#[test]
-fn numbers_out_of_all_bounds_are_drawn_within_the_chart() {
-    let values = [
-        f64::NAN,
-        f64::INFINITY,
-        -1.0,
-        0.0,
-        f64::MIN_POSITIVE,
-        1e-9,
-        1.0,
-        1e18,
-        f64::MAX,
-    ];
-    for axis in [Axis::linear as fn(&'static str, Unit) -> Axis, Axis::close, Axis::log] {
-        let points = values.iter().map(|value| (*value, *value));
-        let bars = values.map(|value| Bar {
-            from: value,
-            to: value * 2.0,
-            height: value,
-        });
-        let spans = values.map(|value| Span {
-            label: "row".to_owned(),
-            value,
-            min: value / 2.0,
-            max: value * 2.0,
-            floor: Some(value),
-        });
-        let (x, y) = (axis("x", Unit::Count), axis("y", Unit::Milliseconds));
-        let section = Section::new("All")
-            .chart(Chart::lines("lines", x.clone(), y.clone(), [Line::new("line", points)]).mark("mark", f64::MAX))
-            .chart(Chart::lines("none", x.clone(), y.clone(), []))
-            .chart(Chart::bars("bars", x.clone(), y, bars))
-            .chart(Chart::ranges("ranges", x.clone(), spans))
-            .chart(Chart::ranges("no ranges", x, []));
-        let markup = Markup::read(&Page::new("Bounds").section(section).html());
-        assert_eq!(markup.count("figure"), 5);
-        markup.assert_drawn_within(5_600, 6_000);
+    for has_stages in [true, false] {
+        let html = page(&report);
+        for part in [">Stages<", "=\"latency-by-load\"", "=\"answered-by-load\""] {
+            assert_eq!(html.contains(part), has_stages, "{part}");
+        }
+        report.operations[0].stages.truncate(1);
     }
 }
 
 #[test]
-fn a_single_point_is_seen_as_a_dot() {
-    let chart = |points: Vec<(f64, f64)>| {
-        let (x, y) = (Axis::close("x", Unit::Seconds), Axis::linear("y", Unit::Count));
-        let line = Line::new("line", points);
-        let section = Section::new("").chart(Chart::lines("", x, y, [line, Line::new("other", [])]));
-        Page::new("").section(section).html()
-    };
-    let dots = |html: &str| Markup::read(html).with("fill", "#000010");
-    assert_eq!(dots(&chart(vec![(0.0, 5.0)])), 1);
-    let many = |gap: u32| (0..100).map(move |x| (f64::from(x), if x == gap { f64::NAN } else { 1.0 }));
-    assert_eq!(dots(&chart(many(1_000).collect())), 0, "many points are a line");
-    assert_eq!(dots(&chart(many(1).collect())), 1, "one is alone before the gap");
-}
+fn each_benchmark_is_shown_against_its_baseline() {
+    let mut report = benchmarks();
+    let html = bench_page::html(&report);
+    let table = text(between(&html, "<h2>All benchmarks</h2>", "</table>"));
+    for benchmark in report["benchmarks"].as_array().unwrap() {
+        for field in ["value", "min", "max", "baseline", "ratio"] {
+            let number = Unit::Count.exact(benchmark[field].as_f64().unwrap_or(f64::NAN));
+            assert!(table.contains(&number), "{number} is not in {table}");
+        }
+        assert!(table.contains(benchmark["name"].as_str().unwrap()));
+    }
+    let charts = html.matches("data-chart=\"rounds\"").count();
+    assert_eq!(charts, report["benchmarks"].as_array().unwrap().len());
+    assert!(!html.contains("class=\"notice error\""));
 
-#[test]
-fn bins_hold_every_count_between_their_edges() {
-    let counts = [
-        (0.0, 1),
-        (0.9, 2),
-        (1.0, 4),
-        (1.01, 8),
-        (9.99, 16),
-        (10.0, 32),
-        (f64::INFINITY, 64),
-    ];
-    let bars = Bar::binned(counts, 2);
-    let heights: Vec<f64> = bars.iter().map(|bar| bar.height).collect();
-    assert_eq!(heights, [7.0, 8.0, 48.0]);
-    assert!((bars[2].to - 10.0).abs() < 1e-9, "{bars:?}");
-    let edges: Vec<f64> = (-30..=30).map(|bin| 10_f64.powf(f64::from(bin) / 10.0)).collect();
-    let bars = Bar::binned(edges.iter().map(|edge| (*edge, 1)), 10);
-    assert_eq!(bars.len(), edges.len(), "what is on an edge is below it");
-    assert!(
-        bars.iter()
-            .zip(edges)
-            .all(|(bar, edge)| (bar.to / edge - 1.0).abs() < 1e-9)
-    );
+    report["quick"] = json!(true);
+    report["benchmarks"][1]["limited_by_generator"] = json!("it was busy");
+    let html = bench_page::html(&report);
+    assert!(html.contains("role=\"alert\">A quick run: not for comparing."));
+    assert!(html.contains("orders_per_second is limited by the generator: it was busy"));
 }

@@ -157,14 +157,14 @@ impl Figure {
             "value": self.value(),
             "min": min,
             "max": max,
-            "floor": self.floor(),
+            "baseline": self.floor(),
             "ratio": self.ratio(),
-            "floor_is": self.floor_is,
+            "baseline_is": self.floor_is,
             "better": match self.better { Better::More => "more", Better::Less => "less" },
             "detail": self.detail(),
             "limited_by_generator": self.limited_by_generator(),
             "rounds": self.rounds.ours,
-            "floor_rounds": self.rounds.floor,
+            "baseline_rounds": self.rounds.floor,
         })
     }
 }

@@ -186,8 +186,9 @@ fn tell(report: &Report, whole: bool) {
         Report::folder().join(format!("{name}.json")),
         Report::folder().join(format!("{name}.html")),
     );
-    fs::write(&json, format!("{:#}\n", report.json())).unwrap();
-    fs::write(&html, page::html(report)).unwrap();
+    let value = report.json();
+    fs::write(&json, format!("{value:#}\n")).unwrap();
+    fs::write(&html, page::html(&value)).unwrap();
     println!("\n{}", report.table());
     println!("{:.0} s; {}", report.seconds, json.display());
 }

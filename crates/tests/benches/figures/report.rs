@@ -43,7 +43,7 @@ impl Report {
             .map(|(name, value)| (name.clone(), json!(value)))
             .collect();
         json!({
-            "figures": self.figures.iter().map(Figure::json).collect::<Vec<_>>(),
+            "benchmarks": self.figures.iter().map(Figure::json).collect::<Vec<_>>(),
             "machine": self.machine,
             "versions": self.versions,
             "settings": settings,
