@@ -41,7 +41,7 @@ deny: ## licences, bans and sources of the dependencies; known vulnerabilities w
 	@scripts/deny.sh
 
 bench: setup ## benchmarks, each compared with its baseline: a quarter of an hour; BENCH_QUICK=1, BENCH_ONLY=orders,fixes
-	$(CARGO) bench --quiet --package waybill-tests --bench figures
+	$(CARGO) bench --quiet --package waybill-tests --bench benchmarks
 
 release: ## the program to hand out, below 25 MB, and its symbols in a side file: target/release/dist
 	@scripts/release.sh
