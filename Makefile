@@ -4,44 +4,51 @@ CARGO ?= cargo
 BUF_VERSION = 1.75.0
 BUF = .waybill/tools/node_modules/.bin/buf
 
-.PHONY: setup demo dev test count torture mutants race lint bench fmt clean
+.PHONY: setup demo dev test count torture mutants race lint deny bench release fmt clean
 
 setup: ## what the sandbox needs: PostgreSQL and Redis, installed only where they are missing
 	@scripts/setup.sh
 
-demo: setup ## a city through a private Waybill, then the audit
+demo: setup ## a city on a private Waybill, then the audit
 	$(CARGO) run --release --quiet --package waybill -- demo --for 30s
 
-dev: setup ## a private Waybill to play with, until Ctrl-C
+dev: setup ## a private Waybill to try things on, until Ctrl-C
 	$(CARGO) run --release --quiet --package waybill -- dev
 
 test: setup ## everything; one crate: cargo test -p waybill-domain
 	$(CARGO) test --workspace --quiet
 
-count: ## instructions of the hottest pure paths, against the committed counts; renew them: scripts/count.sh --renew
+count: ## instructions of the hottest pure paths, compared with the committed counts; to renew: scripts/count.sh --renew
 	@scripts/count.sh
 
-torture: setup ## ten minutes of kill -9, sleep and broken lines; TORTURE_MINUTES, TORTURE_SEED to see a run again
+torture: setup ## ten minutes of kill -9, pauses and cut connections; TORTURE_MINUTES, TORTURE_SEED to repeat a run
 	TORTURE_MINUTES=$${TORTURE_MINUTES:-10} $(CARGO) test --quiet --package waybill-tests --test torture
 
-mutants: setup ## twelve ways to break the program, each of which the torture rig must see: twenty minutes and more
+mutants: setup ## twelve ways to break the program, each of which the torture test must find: twenty minutes or more
 	@scripts/mutants.sh
 
-race: setup ## twenty thousand drivers' orders, given away and taken back by sixteen workers at once
+race: setup ## twenty thousand assignments and releases of drivers by sixteen workers at once
 	RACE_ASSIGNMENTS=20000 $(CARGO) test --quiet --package waybill-tests --test e2e -- --nocapture driver_races
 
-lint: ## formatting, clippy, documentation, and the contract where Node is there
+lint: ## formatting, clippy, documentation, spelling where pip is available, the contract where Node is available
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
+	@scripts/lint-spelling.sh
 	@scripts/lint-contract.sh $(BUF) $(BUF_VERSION)
 
-bench: setup ## how fast, beside what limits it: a quarter of an hour; BENCH_QUICK=1, BENCH_ONLY=orders,fixes
-	$(CARGO) bench --quiet --package waybill-tests --bench figures
+deny: ## licences, bans and sources of the dependencies; known vulnerabilities where the database can be reached
+	@scripts/deny.sh
+
+bench: setup ## benchmarks, each compared with its baseline: a quarter of an hour; BENCH_QUICK=1, BENCH_ONLY=orders,fixes
+	$(CARGO) bench --quiet --package waybill-tests --bench benchmarks
+
+release: ## the program to hand out, below 25 MB, and its symbols in a side file: target/release/dist
+	@scripts/release.sh
 
 fmt:
 	$(CARGO) fmt --all
 
-clean: ## build products and the private worlds
+clean: ## build products, private servers and tools
 	$(CARGO) clean
 	rm -rf .waybill
