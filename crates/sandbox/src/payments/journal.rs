@@ -51,7 +51,7 @@ impl Journal {
     /// Opens the file, made if it is not there, and gives each record in it to `restore`, the oldest first. A last
     /// line without its end is cut off.
     pub(super) fn open(path: &Path, restore: impl FnMut(Record)) -> Result<Journal, Error> {
-        let unusable = |source| Error::Folder {
+        let unusable = |source| Error::Path {
             path: path.to_owned(),
             source,
         };
@@ -96,7 +96,7 @@ fn read(file: &File, path: &Path, mut restore: impl FnMut(Record)) -> Result<u64
     let (mut length, mut line) = (0, Vec::new());
     for number in 1.. {
         line.clear();
-        let count = reader.read_until(b'\n', &mut line).map_err(|source| Error::Folder {
+        let count = reader.read_until(b'\n', &mut line).map_err(|source| Error::Path {
             path: path.to_owned(),
             source,
         })?;

@@ -12,6 +12,6 @@ mod postgres;
 mod process;
 mod proxy;
 mod redis;
-mod wait;
+mod rig;
 mod webhooks;
 mod world;

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use waybill_sandbox::Error;
 use waybill_sandbox::payments::{Fault, FaultKind, Movement, MovementKind, Operation, Provider};
 
-use crate::wait::{folder, until};
+use crate::rig::{folder, until};
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 

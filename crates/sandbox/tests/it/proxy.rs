@@ -9,10 +9,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_util::task::TaskTracker;
-use waybill_sandbox::postgres::{Postgres, Settings};
 use waybill_sandbox::proxy::{FaultProxy, Mode, Traffic};
+use waybill_sandbox::{Postgres, ServerSettings};
 
-use crate::wait::{DEADLINE, folder, until};
+use crate::rig::{DEADLINE, folder, until};
 
 /// Sends back what it gets, and counts it, so that one sees what reached it.
 struct Echo {
@@ -256,7 +256,7 @@ async fn client(url: &str) -> tokio_postgres::Client {
 #[tokio::test]
 async fn a_cut_at_a_commit_lets_it_happen_and_the_client_does_not_know() {
     let folder = folder();
-    let settings = Settings {
+    let settings = ServerSettings {
         data_dir: folder.path().to_owned(),
         durable: false,
     };

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 use waybill_sandbox::payments::{Provider, WebhookBehaviour, WebhookEndpoint, webhook_signature};
 
-use crate::wait::{folder, until};
+use crate::rig::{folder, until};
 
 const SECRET: &str = "whsec_of_the_sandbox";
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
