@@ -163,4 +163,12 @@ impl Error {
             holder: String::new(),
         }
     }
+
+    /// A bind on `address` that failed.
+    pub(crate) fn listen(address: SocketAddr, source: io::Error) -> Error {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Error::PortInUse { address },
+            _ => Error::Listen { address, source },
+        }
+    }
 }

@@ -13,5 +13,4 @@ mod process;
 mod proxy;
 mod redis;
 mod rig;
-mod webhooks;
 mod world;
