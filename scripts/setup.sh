@@ -1,23 +1,26 @@
 #!/bin/sh
 # Installs what the sandbox runs: PostgreSQL and Redis. From the system's packages where that is allowed, else as
-# pinned, hash-checked builds under .waybill/bin, which needs no rights. Says nothing where nothing is missing.
+# pinned, hash-checked builds under .waybill/bin, which needs no rights. Prints nothing where nothing is missing.
 set -eu
 cd "$(dirname "$0")/.."
 
-have_postgres() {
-    [ -n "${WAYBILL_SANDBOX_POSTGRES_BIN:-}" ] && return 0
-    command -v initdb >/dev/null 2>&1 && command -v postgres >/dev/null 2>&1 && return 0
-    for initdb in /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql*/bin/initdb \
-        /usr/local/opt/postgresql*/bin/initdb .waybill/bin/postgres/bin/initdb; do
-        [ -x "$initdb" ] && return 0
+# Whether one of these programs is on PATH or in a folder of the list. Unquoted, so that the shell expands its `*`.
+have() {
+    for program in "$@"; do
+        command -v "$program" >/dev/null 2>&1 && return 0
+        for folder in $(grep -v '^#' scripts/server_places.txt); do
+            [ -f "$folder/$program" ] && [ -x "$folder/$program" ] && return 0
+        done
     done
     return 1
 }
 
+have_postgres() {
+    [ -n "${WAYBILL_SANDBOX_POSTGRES_BIN:-}" ] || { have postgres && have initdb; }
+}
+
 have_redis() {
-    [ -n "${WAYBILL_SANDBOX_REDIS_BIN:-}" ] && return 0
-    command -v redis-server >/dev/null 2>&1 || command -v valkey-server >/dev/null 2>&1 ||
-        [ -x .waybill/bin/redis-server ] || [ -x .waybill/bin/valkey-server ]
+    [ -n "${WAYBILL_SANDBOX_REDIS_BIN:-}" ] || have redis-server valkey-server
 }
 
 if have_postgres && have_redis; then

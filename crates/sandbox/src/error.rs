@@ -1,58 +1,58 @@
-//! What can go wrong while the world is set up, each with what to do about it in one line.
+//! What can go wrong while the sandbox is set up, each with what to do about it in one line.
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Why a part of the sandbox could not be started or steered. The text is one line and says what to do.
+/// Why a part of the sandbox could not be started or controlled. The text is one line and names the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No server program on this machine.
     #[error(
-        "{program} was not found: run `make setup` or `apt-get install postgresql redis-server`, or name it in {variable}"
+        "{program} was not found: run `make setup` or `apt-get install postgresql redis-server`, or set {variable} to its path"
     )]
     ProgramMissing {
-        /// What was looked for, as a person would call it.
+        /// What was looked for, by its usual name.
         program: &'static str,
         /// The environment variable that can name it.
         variable: &'static str,
     },
 
     /// The environment names a program that cannot be used.
-    #[error("{variable} names {path}, {why}: correct it or unset it")]
+    #[error("{variable} names {path}, which {problem}: correct it or unset it")]
     ProgramUnusable {
         /// The environment variable.
         variable: &'static str,
         /// What it holds.
         path: PathBuf,
         /// What is wrong with it.
-        why: &'static str,
+        problem: &'static str,
     },
 
-    /// A folder or file that cannot be made, read or written.
-    #[error("{path} is not usable: check its permissions and the space on its disk, or choose another data folder")]
-    Folder {
+    /// A folder or file that cannot be created, read or written.
+    #[error("cannot use {path}: check its permissions and the space on its disk, or choose another data folder")]
+    Path {
         /// The folder or file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's reason.
         #[source]
         source: io::Error,
     },
 
-    /// Started as root, Postgres runs as an unprivileged user, who cannot get to its files.
+    /// Started by root, Postgres runs as an unprivileged user, who cannot reach its files.
     #[error(
-        "{folder} cannot be entered by the user {user}, as whom Postgres runs when we are root: `chmod o+x {folder}` or choose another data folder"
+        "Postgres runs as the user {user} when root starts it, and {user} cannot enter {folder}: `chmod o+x {folder}` or choose another data folder"
     )]
     FolderClosed {
-        /// The folder that stands in the way.
+        /// The first folder on the way that the user cannot enter.
         folder: PathBuf,
         /// The unprivileged user, by name or number.
         user: String,
     },
 
-    /// A live process holds this folder or file.
-    #[error("{path} is in use by another running process{holder}: stop that one or choose another data folder")]
+    /// Another process holds this folder or file.
+    #[error("{path} is in use by another running process{holder}: stop that process or choose another data folder")]
     InUse {
         /// The folder or file.
         path: PathBuf,
@@ -60,40 +60,40 @@ pub enum Error {
         holder: String,
     },
 
-    /// The address that we must listen on is taken.
+    /// The address to listen on is taken.
     #[error("{address} is in use by another program: stop that program or choose another port")]
     PortInUse {
-        /// Where we wanted to listen.
+        /// The address.
         address: SocketAddr,
     },
 
-    /// We cannot listen on the address, for another reason than that it is taken.
+    /// The address cannot be listened on, for another reason than that it is taken.
     #[error("cannot listen on {address}: choose another address")]
     Listen {
-        /// Where we wanted to listen.
+        /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's reason.
         #[source]
         source: io::Error,
     },
 
-    /// `initdb` did not make a database cluster.
-    #[error("initdb failed: {last_line} (all of it is in {log})")]
+    /// `initdb` did not create a database cluster.
+    #[error("initdb failed: {last_line} (full output in {log})")]
     Initdb {
-        /// The line of its output that tells most.
+        /// The most telling line of its output.
         last_line: String,
-        /// Where the rest is.
+        /// The full output.
         log: PathBuf,
     },
 
-    /// A server ended instead of becoming ready.
-    #[error("{server} did not start: {last_line} (all of it is in {log})")]
+    /// A server ended before it became ready.
+    #[error("{server} did not start: {last_line} (full output in {log})")]
     ServerEnded {
         /// Which server.
         server: &'static str,
-        /// The line of its log that tells most.
+        /// The most telling line of its output.
         last_line: String,
-        /// Where the rest is.
+        /// The full output.
         log: PathBuf,
     },
 
@@ -102,40 +102,40 @@ pub enum Error {
     NotReady {
         /// Which server.
         server: &'static str,
-        /// How long we waited.
+        /// The time that it was given.
         waited: Duration,
-        /// Where it may have said why.
+        /// Its output.
         log: PathBuf,
     },
 
-    /// The process could not be started at all.
+    /// A process could not be started at all.
     #[error("cannot run {program}: check that it is an executable file")]
     Spawn {
         /// The program.
         program: PathBuf,
-        /// What the system said.
+        /// The system's reason.
         #[source]
         source: io::Error,
     },
 
-    /// The process has ended, or never was.
-    #[error("the process is not running: start it before it is signalled")]
+    /// The process has ended, or was never started.
+    #[error("the process is not running: start it before sending it a signal")]
     NotRunning,
 
-    /// The system refused to deliver a signal or to tell about a child.
-    #[error("a child process can be neither signalled nor waited for: end it by hand")]
-    Steer(#[source] io::Error),
+    /// The system refused to signal a child process or to wait for it.
+    #[error("cannot signal a child process or wait for it: end it by hand")]
+    ChildProcess(#[source] io::Error),
 
     /// A database name that is not a plain identifier.
-    #[error("`{0}` is no database name for the sandbox: use a to z, 0 to 9 and _, at most 63 of them, a letter first")]
+    #[error("`{0}` is not a valid database name: use 1 to 63 of a to z, 0 to 9 and _, beginning with a letter")]
     DatabaseName(String),
 
-    /// Postgres refused a statement of ours.
-    #[error("the sandbox's Postgres refused a statement: see its log")]
+    /// Postgres refused a statement.
+    #[error("the private Postgres refused a statement: see its log")]
     Postgres(#[from] tokio_postgres::Error),
 
-    /// A line of the payment ledger that is complete but makes no sense: somebody edited the file.
-    #[error("line {line} of the payment ledger {path} cannot be read: restore the file or delete it")]
+    /// A complete line of the payment ledger that is not a record: someone edited the file.
+    #[error("cannot read line {line} of the payment ledger {path}: restore the file or delete it")]
     LedgerDamaged {
         /// The ledger file.
         path: PathBuf,
@@ -145,4 +145,30 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl Error {
+    /// For `map_err` after an operation on `path`.
+    pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| Error::Path {
+            path: path.clone(),
+            source,
+        }
+    }
+
+    pub(crate) fn in_use(path: &Path) -> Error {
+        Error::InUse {
+            path: path.to_owned(),
+            holder: String::new(),
+        }
+    }
+
+    /// A bind on `address` that failed.
+    pub(crate) fn listen(address: SocketAddr, source: io::Error) -> Error {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Error::PortInUse { address },
+            _ => Error::Listen { address, source },
+        }
+    }
 }

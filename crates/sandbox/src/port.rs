@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use uuid::Uuid;
 
 /// Below the range from which Linux (32768) and macOS (49152) take the ports of outgoing connections. A client that
-/// dials a dead server's port again and again would otherwise now and then be given that very port as its own, connect
-/// to itself, and keep the server from coming back.
+/// dials a dead server's port again and again would otherwise now and then get that very port as its own, connect to
+/// itself, and keep the server from coming back.
 const FIRST: u16 = 15_000;
 const COUNT: u16 = 17_000;
 
@@ -16,6 +16,6 @@ pub fn free() -> u16 {
     (0..COUNT)
         .map(|step| FIRST + (start + step) % COUNT)
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        // All are taken: a server that fails to bind tells so.
+        // All are taken: the server that fails to bind reports it.
         .unwrap_or(FIRST + start)
 }

@@ -1,12 +1,11 @@
-//! A child process that dies with us, however we die.
+//! A child process that ends with this process, however this process ends.
 //!
-//! `kill_on_drop` covers the ordinary ends, but not `kill -9` of ourselves, and `PR_SET_PDEATHSIG` is Linux only. So
-//! each child has a watchdog: a shell that reads from a pipe whose other end only we hold. The end of the pipe without
-//! a word means that we are gone, and the shell ends the child; a word means that we have reaped the child ourselves.
+//! `kill_on_drop` covers the ordinary ends, but not `kill -9` of this process, and `PR_SET_PDEATHSIG` is Linux only. So
+//! each child has a watchdog: a shell that reads from a pipe whose other end only this process holds. If the pipe ends
+//! without a line, this process is gone and the shell kills the child. A line means that the child has been waited for.
 //!
-//! The child is started behind a gate: a shell that waits for our word and then becomes the program (`exec`, so the
-//! pid stays). The word comes once the watchdog stands, so there is no moment at which our death would leave the child
-//! alone.
+//! The child is started behind a gate: a shell that waits for a line and then becomes the program (`exec`, so the pid
+//! stays). The line is written once the watchdog runs, so the child never runs without one.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -22,20 +21,20 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 use crate::Error;
-use crate::identity::Account;
+use crate::account::Account;
 
 pub use nix::sys::signal::Signal;
 
-/// Waits for the word, then becomes the program. At the end of the pipe `read` fails, and nothing is started.
+/// Waits for a line, then becomes the program. At the end of the pipe `read` fails, and nothing is started.
 const GATE: &str = r#"read -r _ && exec "$0" "$@" </dev/null"#;
 
 /// `$0` is the pid of the child. The signals that a service manager sends to a whole group are ignored: the watchdog
-/// must outlive its owner to be of use.
+/// must outlive its owner.
 const WATCHDOG: &str = r#"trap '' HUP INT TERM; read -r _ && exit 0; kill -s KILL "$0""#;
 
-/// Held while pipes are made and handed to a child. Where a pipe cannot be made close-on-exec in one step (macOS), a
-/// child that is started between the two steps would inherit our end of another's pipe, and its watchdog would never
-/// see us die.
+/// Held while pipes are created and handed to a child. Where a pipe cannot be created close-on-exec in one step (macOS),
+/// a child that is started between the two steps would inherit our end of another child's pipe, whose watchdog would
+/// then never see us die.
 static SPAWNING: Mutex<()> = Mutex::new(());
 
 /// What to run, and how.
@@ -47,14 +46,12 @@ pub struct Launch {
     pub args: Vec<OsString>,
     /// Where both of its output streams go.
     pub output: File,
-    /// Whom it runs as, if not as us.
-    pub run_as: Option<Account>,
 }
 
-/// A running child, its watchdog, or what is left of them. Dropped, it is killed.
+/// A child and its watchdog, running or ended. Dropped, it is killed.
 #[derive(Debug)]
 pub struct Process {
-    // In this order: first the child is killed, then the watchdog is told that it may go.
+    // In this order: first the child is killed, then the watchdog is dismissed.
     child: Child,
     watchdog: Watchdog,
     pid: Pid,
@@ -64,13 +61,18 @@ impl Process {
     /// Starts the program in its own process group (Ctrl-C in a terminal does not reach it), in `/`, with the C locale
     /// and an empty input.
     pub fn start(launch: Launch) -> Result<Process, Error> {
-        let program = launch.program.clone();
-        Self::spawn(launch).map_err(|source| Error::Spawn { program, source })
+        Process::start_as(None, launch)
     }
 
-    fn spawn(launch: Launch) -> io::Result<Process> {
-        let _alone = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
-        let (gate, mut word) = io::pipe()?;
+    /// The same, as another user.
+    pub(crate) fn start_as(account: Option<Account>, launch: Launch) -> Result<Process, Error> {
+        let program = launch.program.clone();
+        Process::spawn(account, launch).map_err(|source| Error::Spawn { program, source })
+    }
+
+    fn spawn(account: Option<Account>, launch: Launch) -> io::Result<Process> {
+        let _guard = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let (gate, mut opener) = io::pipe()?;
         let mut command = Command::new("/bin/sh");
         command
             .args(["-c", GATE])
@@ -83,8 +85,8 @@ impl Process {
             .stderr(launch.output)
             .process_group(0)
             .kill_on_drop(true);
-        if let Some(account) = launch.run_as {
-            command.uid(account.uid.as_raw()).gid(account.gid.as_raw());
+        if let Some(account) = account {
+            command.uid(account.uid).gid(account.gid);
         }
         let child = command.spawn()?;
         let pid = child
@@ -93,7 +95,7 @@ impl Process {
             .map(Pid::from_raw)
             .ok_or(io::ErrorKind::NotFound)?;
         let watchdog = Watchdog::start(pid)?;
-        word.write_all(b"go\n")?;
+        opener.write_all(b"go\n")?;
         Ok(Process { child, watchdog, pid })
     }
 
@@ -102,22 +104,22 @@ impl Process {
         self.pid
     }
 
-    /// Sends a signal. [`Error::NotRunning`] if the process was reaped: its pid may be another's by now.
+    /// Sends a signal. [`Error::NotRunning`] after the process was waited for: its pid may be another's by now.
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
-        // tokio forgets the id when it reaps.
+        // tokio drops the id once it has waited for the child.
         if self.child.id().is_none() {
             return Err(Error::NotRunning);
         }
         match kill(self.pid, signal) {
             Ok(()) => Ok(()),
             Err(Errno::ESRCH) => Err(Error::NotRunning),
-            Err(errno) => Err(Error::Steer(errno.into())),
+            Err(errno) => Err(Error::ChildProcess(errno.into())),
         }
     }
 
     /// How it ended, or `None` while it runs.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, Error> {
-        let ended = self.child.try_wait().map_err(Error::Steer)?;
+        let ended = self.child.try_wait().map_err(Error::ChildProcess)?;
         if ended.is_some() {
             self.watchdog.dismiss();
         }
@@ -126,14 +128,14 @@ impl Process {
 
     /// Waits until it ends by itself.
     pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
-        let ended = self.child.wait().await.map_err(Error::Steer)?;
+        let ended = self.child.wait().await.map_err(Error::ChildProcess)?;
         self.watchdog.dismiss();
-        self.watchdog.shell.wait().await.map_err(Error::Steer)?;
+        self.watchdog.shell.wait().await.map_err(Error::ChildProcess)?;
         Ok(ended)
     }
 
-    /// Asks it to end with `signal`, waits up to `grace`, then kills it; reaped in either case. A stopped process
-    /// (SIGSTOP) is continued, for it could not hear the request. Fine on a process that has ended.
+    /// Asks it to end with `signal`, waits up to `grace`, then kills it and waits. A stopped process (SIGSTOP) is
+    /// continued, or it could not act on the request. Does nothing to a process that has ended.
     pub async fn stop(&mut self, signal: Signal, grace: Duration) -> Result<ExitStatus, Error> {
         for request in [signal, Signal::SIGCONT] {
             match self.signal(request) {
@@ -144,17 +146,17 @@ impl Process {
         if let Ok(ended) = tokio::time::timeout(grace, self.wait()).await {
             return ended;
         }
-        tracing::warn!(pid = self.pid.as_raw(), %signal, "process did not end when asked and is killed");
-        self.child.start_kill().map_err(Error::Steer)?;
+        tracing::warn!(pid = self.pid.as_raw(), %signal, "process did not end when asked; killing it");
+        self.child.start_kill().map_err(Error::ChildProcess)?;
         self.wait().await
     }
 }
 
-/// The shell that ends the child if we die.
+/// The shell that kills the child if this process dies.
 #[derive(Debug)]
 struct Watchdog {
     shell: Child,
-    /// Our end of its pipe, which nobody else holds. Gone once the word was given.
+    /// Our end of its pipe, which no one else holds. `None` once it was dismissed.
     pipe: Option<PipeWriter>,
 }
 
@@ -179,7 +181,7 @@ impl Watchdog {
     /// Lets the shell end without a signal.
     fn dismiss(&mut self) {
         if let Some(mut pipe) = self.pipe.take() {
-            // It fails only if somebody ended the shell, and then there is nobody to dismiss.
+            // It fails only if the shell has ended, and then there is nothing to dismiss.
             let _ = pipe.write_all(b"done\n");
         }
     }

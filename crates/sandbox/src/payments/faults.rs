@@ -1,11 +1,11 @@
-//! What goes wrong at the provider, and how often: a list of rules, of which the first that fits a request decides.
+//! What goes wrong at the provider, and how often: a list of faults, of which the first that fits a request decides.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A way for a request that moves money to go wrong. Only these requests do; reads are always answered truly.
+/// A way for a request that moves money to go wrong. Reads never go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
@@ -19,7 +19,7 @@ pub enum FaultKind {
     ErrorBeforeEffect,
     /// 500, but the money has moved. The true answer is saved: the same key gets it.
     ErrorAfterEffect,
-    /// 500, but the money has moved, and the 500 is saved: the same key gets it again, only a read tells the truth.
+    /// 500, but the money has moved, and the 500 is saved: the same key gets it again, only a read shows the truth.
     ErrorAfterEffectSaved,
     /// No answer, ever, and nothing done. The connection stays open.
     Hang,
@@ -38,8 +38,8 @@ pub enum FaultKind {
     EmptyBody,
     /// The money has moved, and the answer comes at a byte a second. The true answer is saved.
     SlowBody,
-    /// As usual, but `delay_ms` later; a client that hangs up before then has asked for nothing. It goes together with
-    /// another fault.
+    /// As usual, but `delay_ms` later; if the client hangs up before then, nothing is done. It is combined with another
+    /// fault.
     Latency,
 }
 
@@ -70,7 +70,7 @@ impl FaultKind {
 /// Which requests a fault hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Operation {
+pub enum FaultTarget {
     /// `POST /v1/payment_intents`.
     Charge,
     /// `POST /v1/refunds`.
@@ -79,16 +79,16 @@ pub enum Operation {
     Any,
 }
 
-/// One rule.
+/// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Fault {
     /// What goes wrong.
     pub kind: FaultKind,
     /// For which requests.
-    pub operation: Operation,
+    pub operation: FaultTarget,
     /// For how many more of them; `None` is until cleared.
     pub times: Option<u64>,
-    /// For which share of them, 0 to 1. Drawn from a fixed sequence: the same requests in the same order meet the same
+    /// For which share of them, 0 to 1. Drawn from a fixed sequence: the same requests in the same order get the same
     /// faults.
     pub probability: f64,
     /// How long [`FaultKind::LateSuccess`] and [`FaultKind::Latency`] wait, in milliseconds, at most ten minutes.
@@ -96,15 +96,15 @@ pub struct Fault {
 }
 
 const DELAY_MS_MAX: u64 = 600_000;
-/// A list is a script of a test; one that is longer is a mistake.
-const RULES_MAX: usize = 100;
+/// A list is written by a test; one that is longer is a mistake.
+const FAULTS_MAX: usize = 100;
 
 impl Fault {
     /// Each request, until cleared.
     pub fn always(kind: FaultKind) -> Fault {
         Fault {
             kind,
-            operation: Operation::Any,
+            operation: FaultTarget::Any,
             times: None,
             probability: 1.0,
             delay_ms: 0,
@@ -121,7 +121,7 @@ impl Fault {
 
     /// Only for this operation.
     #[must_use]
-    pub fn on(self, operation: Operation) -> Fault {
+    pub fn on(self, operation: FaultTarget) -> Fault {
         Fault { operation, ..self }
     }
 
@@ -140,106 +140,104 @@ impl Fault {
         }
     }
 
-    fn hits(&self, operation: Operation) -> bool {
-        let asked = self.operation == Operation::Any || self.operation == operation;
+    fn fits(&self, operation: FaultTarget) -> bool {
+        let targeted = self.operation == FaultTarget::Any || self.operation == operation;
         // A refund is not declined: the money is there, for it was charged.
-        asked && (self.kind != FaultKind::Decline || operation == Operation::Charge)
+        targeted && (self.kind != FaultKind::Decline || operation == FaultTarget::Charge)
     }
 }
 
-/// A rule of a `PUT` that cannot be: which field, and what it must be.
+/// An invalid fault in a `PUT`: which field, and what it must be.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct BadFault {
+pub(super) struct InvalidFault {
     pub field: String,
     pub must: String,
 }
 
-/// Reads one rule, or a list of them.
-pub(super) fn parse(json: &Value) -> Result<Vec<Fault>, BadFault> {
+/// Parses one fault, or a list of them.
+pub(super) fn parse(json: &Value) -> Result<Vec<Fault>, InvalidFault> {
     match json {
-        Value::Object(rule) => Ok(vec![parse_rule(rule, "")?]),
-        Value::Array(rules) if rules.len() <= RULES_MAX => rules
+        Value::Object(fields) => Ok(vec![parse_fault(fields, "")?]),
+        Value::Array(faults) if faults.len() <= FAULTS_MAX => faults
             .iter()
             .enumerate()
-            .map(|(at, rule)| match rule {
-                Value::Object(rule) => parse_rule(rule, &format!("[{at}].")),
-                _ => Err(bad(&format!("[{at}]"), "must be an object with `kind`")),
+            .map(|(at, fault)| match fault {
+                Value::Object(fields) => parse_fault(fields, &format!("[{at}].")),
+                _ => Err(invalid(&format!("[{at}]"), "must be an object with `kind`")),
             })
             .collect(),
-        _ => Err(bad(
-            "body",
-            "must be a rule such as {\"kind\": \"decline\", \"times\": 1}, or a list of up to 100",
-        )),
+        _ => {
+            let must = r#"must be a fault such as {"kind": "decline", "times": 1}, or a list of up to 100"#;
+            Err(invalid("body", must))
+        }
     }
 }
 
-fn parse_rule(rule: &Map<String, Value>, at: &str) -> Result<Fault, BadFault> {
-    let bad = |field: &str, must: &str| bad(&format!("{at}{field}"), must);
-    let fields = ["kind", "operation", "times", "probability", "delay_ms"];
-    if let Some(unknown) = rule.keys().find(|name| !fields.contains(&name.as_str())) {
-        return Err(bad(
-            unknown,
-            "is not a field of a rule: kind, operation, times, probability, delay_ms are",
-        ));
+fn parse_fault(fields: &Map<String, Value>, at: &str) -> Result<Fault, InvalidFault> {
+    let invalid = |field: &str, must: &str| invalid(&format!("{at}{field}"), must);
+    let known = ["kind", "operation", "times", "probability", "delay_ms"];
+    if let Some(unknown) = fields.keys().find(|name| !known.contains(&name.as_str())) {
+        let must = "is not a field of a fault: use kind, operation, times, probability, delay_ms";
+        return Err(invalid(unknown, must));
     }
     // Null is as good as absent.
-    let given = |name: &str| rule.get(name).filter(|value| !value.is_null());
+    let get = |name: &str| fields.get(name).filter(|value| !value.is_null());
 
-    let kinds = || bad("kind", &format!("must be one of {}", serde_json::json!(FaultKind::ALL)));
-    let kind = given("kind")
+    let kinds = || invalid("kind", &format!("must be one of {}", serde_json::json!(FaultKind::ALL)));
+    let kind = get("kind")
         .and_then(|value| FaultKind::deserialize(value).ok())
         .ok_or_else(kinds)?;
     let mut fault = Fault::always(kind);
-    if let Some(value) = given("operation") {
-        let operations = |_| bad("operation", "must be charge, refund or any");
-        fault.operation = Operation::deserialize(value).map_err(operations)?;
+    if let Some(value) = get("operation") {
+        let operations = |_| invalid("operation", "must be charge, refund or any");
+        fault.operation = FaultTarget::deserialize(value).map_err(operations)?;
     }
-    if kind == FaultKind::Decline && fault.operation == Operation::Refund {
-        return Err(bad("operation", "must be charge or any: a refund is not declined"));
+    if kind == FaultKind::Decline && fault.operation == FaultTarget::Refund {
+        return Err(invalid("operation", "must be charge or any: a refund is not declined"));
     }
-    if let Some(value) = given("times") {
+    if let Some(value) = get("times") {
         let count = value.as_u64().filter(|count| *count > 0);
-        fault.times = Some(count.ok_or_else(|| bad("times", "must be a whole number from 1, or null"))?);
+        fault.times = Some(count.ok_or_else(|| invalid("times", "must be a whole number from 1, or null"))?);
     }
-    if let Some(value) = given("probability") {
+    if let Some(value) = get("probability") {
         let share = value.as_f64().filter(|share| (0.0..=1.0).contains(share));
-        fault.probability = share.ok_or_else(|| bad("probability", "must be a number from 0 to 1"))?;
+        fault.probability = share.ok_or_else(|| invalid("probability", "must be a number from 0 to 1"))?;
     }
-    if let Some(value) = given("delay_ms") {
+    if let Some(value) = get("delay_ms") {
         let delay = value.as_u64().filter(|delay| *delay <= DELAY_MS_MAX);
-        fault.delay_ms = delay.ok_or_else(|| bad("delay_ms", "must be a whole number from 0 to 600000"))?;
+        fault.delay_ms = delay.ok_or_else(|| invalid("delay_ms", "must be a whole number from 0 to 600000"))?;
     }
     match (kind.waits(), fault.delay_ms) {
-        (true, 0) => Err(bad("delay_ms", "must be given for late_success and latency")),
-        (false, 1..) => Err(bad("delay_ms", "is only for late_success and latency")),
+        (true, 0) => Err(invalid("delay_ms", "must be given for late_success and latency")),
+        (false, 1..) => Err(invalid("delay_ms", "is only for late_success and latency")),
         _ => Ok(fault),
     }
 }
 
-fn bad(field: &str, must: &str) -> BadFault {
-    BadFault {
+fn invalid(field: &str, must: &str) -> InvalidFault {
+    InvalidFault {
         field: field.to_owned(),
         must: must.to_owned(),
     }
 }
 
-/// What one request meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fate {
-    /// Wait this long before anything.
+/// What goes wrong with one request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct FaultDecision {
+    /// Wait this long before anything else.
     pub latency: Duration,
     /// Then this, with its delay.
     pub fault: Option<(FaultKind, Duration)>,
 }
 
-/// The rules that are set, with what is left of each.
+/// The faults that are set, with what is left of each.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    rules: Vec<Rule>,
+    set: Vec<SetFault>,
 }
 
 #[derive(Debug)]
-struct Rule {
+struct SetFault {
     fault: Fault,
     /// How many requests it could have hit: the place in its sequence of draws.
     drawn: u64,
@@ -247,40 +245,37 @@ struct Rule {
 
 impl Faults {
     pub(super) fn set(&mut self, faults: impl IntoIterator<Item = Fault>) {
-        self.rules = faults.into_iter().map(|fault| Rule { fault, drawn: 0 }).collect();
+        self.set = faults.into_iter().map(|fault| SetFault { fault, drawn: 0 }).collect();
     }
 
     /// Those that can still hit.
-    pub(super) fn left(&self) -> Vec<Fault> {
-        self.rules.iter().map(|rule| rule.fault).collect()
+    pub(super) fn remaining(&self) -> Vec<Fault> {
+        self.set.iter().map(|set| set.fault).collect()
     }
 
     /// Decides about one request: the first latency and the first other fault that hit it, each counted.
-    pub(super) fn decide(&mut self, operation: Operation) -> Fate {
-        let mut fate = Fate {
-            latency: Duration::ZERO,
-            fault: None,
-        };
-        for rule in &mut self.rules {
-            let Fault { kind, delay_ms, .. } = rule.fault;
+    pub(super) fn decide(&mut self, operation: FaultTarget) -> FaultDecision {
+        let mut decision = FaultDecision::default();
+        for set in &mut self.set {
+            let Fault { kind, delay_ms, .. } = set.fault;
             let delay = Duration::from_millis(delay_ms);
-            // Once its place is taken a rule is not asked: it must not be counted for a request that it spares.
+            // Once its place in the decision is taken, a fault must not be counted for the request.
             if kind == FaultKind::Latency {
-                if fate.latency.is_zero() && rule.strikes(operation) {
-                    fate.latency = delay;
+                if decision.latency.is_zero() && set.hits(operation) {
+                    decision.latency = delay;
                 }
-            } else if fate.fault.is_none() && rule.strikes(operation) {
-                fate.fault = Some((kind, delay));
+            } else if decision.fault.is_none() && set.hits(operation) {
+                decision.fault = Some((kind, delay));
             }
         }
-        self.rules.retain(|rule| rule.fault.times != Some(0));
-        fate
+        self.set.retain(|set| set.fault.times != Some(0));
+        decision
     }
 }
 
-impl Rule {
-    fn strikes(&mut self, operation: Operation) -> bool {
-        if !self.fault.hits(operation) {
+impl SetFault {
+    fn hits(&mut self, operation: FaultTarget) -> bool {
+        if !self.fault.fits(operation) {
             return false;
         }
         self.drawn += 1;
@@ -312,50 +307,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_hits_as_often_as_it_says_and_only_its_operation() {
+    fn a_fault_hits_as_often_as_it_is_set_for_and_only_its_operation() {
         let mut faults = Faults::default();
-        faults.set([Fault::times(FaultKind::ReplyLost, 2).on(Operation::Refund)]);
-        let met = [
-            Operation::Charge,
-            Operation::Refund,
-            Operation::Refund,
-            Operation::Refund,
-        ]
-        .map(|operation| faults.decide(operation).fault.is_some());
-        assert_eq!(met, [false, true, true, false]);
-        assert!(faults.left().is_empty());
+        faults.set([Fault::times(FaultKind::ReplyLost, 2).on(FaultTarget::Refund)]);
+        let refund = FaultTarget::Refund;
+        let hits =
+            [FaultTarget::Charge, refund, refund, refund].map(|operation| faults.decide(operation).fault.is_some());
+        assert_eq!(hits, [false, true, true, false]);
+        assert!(faults.remaining().is_empty());
     }
 
     #[test]
-    fn the_first_rule_that_fits_decides_and_latency_goes_with_it() {
+    fn the_first_fault_that_fits_decides_and_latency_is_combined_with_it() {
         let mut faults = Faults::default();
-        let slow = Fault::always(FaultKind::Latency).delayed(Duration::from_millis(5));
+        let latency = Duration::from_millis(5);
         faults.set([
-            slow,
+            Fault::always(FaultKind::Latency).delayed(latency),
             Fault::times(FaultKind::Decline, 1),
             Fault::always(FaultKind::RateLimited),
         ]);
-        let latency = Duration::from_millis(5);
-        let fate = |kind| Fate {
+        let decision = |kind| FaultDecision {
             latency,
             fault: Some((kind, Duration::ZERO)),
         };
         assert_eq!(
-            faults.decide(Operation::Refund),
-            fate(FaultKind::RateLimited),
+            faults.decide(FaultTarget::Refund),
+            decision(FaultKind::RateLimited),
             "a refund is not declined"
         );
-        assert_eq!(faults.decide(Operation::Charge), fate(FaultKind::Decline));
-        assert_eq!(faults.decide(Operation::Charge), fate(FaultKind::RateLimited));
+        assert_eq!(faults.decide(FaultTarget::Charge), decision(FaultKind::Decline));
+        assert_eq!(faults.decide(FaultTarget::Charge), decision(FaultKind::RateLimited));
     }
 
     #[test]
-    fn a_share_of_the_requests_is_hit_and_the_same_ones_each_time() {
+    fn a_share_of_the_requests_is_hit_and_the_same_requests_each_time() {
         let run = || {
             let mut faults = Faults::default();
             faults.set([Fault::always(FaultKind::Decline).with_probability(0.25)]);
             (0..10_000)
-                .map(|_| faults.decide(Operation::Charge).fault.is_some())
+                .map(|_| faults.decide(FaultTarget::Charge).fault.is_some())
                 .collect::<Vec<_>>()
         };
         let hits = run().iter().filter(|hit| **hit).count();
@@ -364,25 +354,28 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_rule_is_refused_by_the_name_of_its_field() {
-        let refused = |json: Value| parse(&json).unwrap_err().field;
-        assert_eq!(refused(json!("decline")), "body");
-        assert_eq!(refused(json!({})), "kind");
-        assert_eq!(refused(json!({"kind": "explode"})), "kind");
-        assert_eq!(refused(json!({"kind": "decline", "operation": "refunds"})), "operation");
-        assert_eq!(refused(json!({"kind": "decline", "operation": "refund"})), "operation");
-        assert_eq!(refused(json!({"kind": "decline", "times": -1})), "times");
-        assert_eq!(refused(json!({"kind": "decline", "times": 0})), "times");
-        assert_eq!(refused(json!({"kind": "decline", "probability": 1.5})), "probability");
-        assert_eq!(refused(json!({"kind": "decline", "delay_ms": 10})), "delay_ms");
-        assert_eq!(refused(json!({"kind": "latency"})), "delay_ms");
-        assert_eq!(refused(json!({"kind": "decline", "time": 1})), "time");
-        assert_eq!(refused(json!([{"kind": "decline"}, {"kind": 7}])), "[1].kind");
-        assert_eq!(refused(json!([3])), "[0]");
+    fn an_invalid_fault_is_refused_by_the_name_of_its_field() {
+        for (json, field) in [
+            (json!("decline"), "body"),
+            (json!({}), "kind"),
+            (json!({"kind": "explode"}), "kind"),
+            (json!({"kind": "decline", "operation": "refunds"}), "operation"),
+            (json!({"kind": "decline", "operation": "refund"}), "operation"),
+            (json!({"kind": "decline", "times": -1}), "times"),
+            (json!({"kind": "decline", "times": 0}), "times"),
+            (json!({"kind": "decline", "probability": 1.5}), "probability"),
+            (json!({"kind": "decline", "delay_ms": 10}), "delay_ms"),
+            (json!({"kind": "latency"}), "delay_ms"),
+            (json!({"kind": "decline", "time": 1}), "time"),
+            (json!([{"kind": "decline"}, {"kind": 7}]), "[1].kind"),
+            (json!([3]), "[0]"),
+        ] {
+            assert_eq!(parse(&json).unwrap_err().field, field, "{json}");
+        }
     }
 
     #[test]
-    fn what_is_read_back_can_be_set_again() {
+    fn faults_that_are_read_back_can_be_set_again() {
         for kind in FaultKind::ALL {
             let delay = Duration::from_millis(u64::from(kind.waits()));
             let fault = Fault::times(kind, 3).with_probability(0.5).delayed(delay);

@@ -1,17 +1,18 @@
-//! The provider's file: one JSON line for each request that had an effect, in one write before it is answered. It
-//! survives the death of the process, not that of the machine (nothing is synced).
+//! The provider's file: one JSON line for each request that had an effect, in one write before the answer. It survives the
+//! death of the process, not that of the machine (nothing is synced).
 //!
-//! A line holds all that a request did, money and saved answer, so a line that was cut off by the death of its writer
-//! takes both with it, and the request was never answered.
+//! A line holds everything that a request did, money and saved answer. If the death of its writer cut it off, both are
+//! lost, and the request was never answered.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::objects::{Intent, Refund};
+use super::objects::{PaymentIntent, Refund};
 use crate::Error;
+use crate::file_lock::open_locked;
 
 /// What one request did.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,7 +28,7 @@ pub(super) struct Record {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Effect {
     /// Paid or declined.
-    Intent(Intent),
+    Intent(PaymentIntent),
     Refund(Refund),
 }
 
@@ -40,7 +41,7 @@ pub(super) struct SavedAnswer {
     pub body: String,
 }
 
-/// The file, open at its end, and ours alone.
+/// The file, open at its end and locked.
 #[derive(Debug)]
 pub(super) struct Journal {
     file: File,
@@ -48,35 +49,16 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens the file, made if it is not there, and gives each record in it to `restore`, the oldest first. A last
-    /// line without its end is cut off.
+    /// Opens the file, creates it if it is missing, and gives each record in it to `restore`, the oldest first. An
+    /// incomplete last line is cut off.
     pub(super) fn open(path: &Path, restore: impl FnMut(Record)) -> Result<Journal, Error> {
-        let unusable = |source| Error::Folder {
-            path: path.to_owned(),
-            source,
-        };
-        let file = File::options()
-            .create(true)
-            .read(true)
-            .append(true)
-            .open(path)
-            .map_err(unusable)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::Error(source)) => return Err(unusable(source)),
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::InUse {
-                    path: path.to_owned(),
-                    holder: String::new(),
-                });
-            }
-        }
+        let file = open_locked(path)?.ok_or_else(|| Error::in_use(path))?;
         let length = read(&file, path, restore)?;
-        file.set_len(length).map_err(unusable)?;
+        file.set_len(length).map_err(Error::at(path))?;
         Ok(Journal { file, length })
     }
 
-    /// Writes one record; on an error the file is as it was.
+    /// Writes one record; after an error the file is as it was.
     pub(super) fn append(&mut self, record: &Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
@@ -96,19 +78,15 @@ fn read(file: &File, path: &Path, mut restore: impl FnMut(Record)) -> Result<u64
     let (mut length, mut line) = (0, Vec::new());
     for number in 1.. {
         line.clear();
-        let count = reader.read_until(b'\n', &mut line).map_err(|source| Error::Folder {
-            path: path.to_owned(),
-            source,
-        })?;
+        let count = reader.read_until(b'\n', &mut line).map_err(Error::at(path))?;
         if !line.ends_with(b"\n") {
             break;
         }
-        let damaged = |source| Error::LedgerDamaged {
+        restore(serde_json::from_slice(&line).map_err(|source| Error::LedgerDamaged {
             path: path.to_owned(),
             line: number,
             source,
-        };
-        restore(serde_json::from_slice(&line).map_err(damaged)?);
+        })?);
         length += count as u64;
     }
     Ok(length)

@@ -3,78 +3,70 @@
 //! * `POST /v1/payment_intents` with `confirm=true`, `GET /v1/payment_intents[/{id}]`
 //! * `POST /v1/refunds`, `GET /v1/refunds[/{id}]`
 //! * any API key that begins with `sk_test_`, Stripe's test payment methods, its error objects, and its rules for
-//!   idempotency keys: the first answer of a request that had an effect or was declined is saved and replayed, refusals
-//!   before that save nothing
+//!   idempotency keys: the first answer to a request that had an effect or was declined is saved and replayed; a request
+//!   that was refused before that saves nothing
 //! * webhooks, signed as Stripe's are, to one endpoint
 //! * `GET|PUT|DELETE /_sandbox/faults`, `GET|PUT|DELETE /_sandbox/webhooks` and `GET /_sandbox/ledger`, for tests and
 //!   demonstrations
 //!
 //! The ledger is the truth about money: one line of a file for each request that had an effect, written before the
-//! answer. A provider that is started over the same file knows all that the one before it knew.
+//! answer. A provider that is started on the same file knows everything that its predecessor knew.
 
-mod books;
+mod api_error;
+mod connection;
 mod faults;
-mod http;
 mod journal;
-mod line;
+mod ledger;
 mod objects;
-mod refusal;
 mod reply;
 mod request;
+mod sandbox_api;
+mod state;
+mod stripe_api;
 mod webhooks;
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use axum::extract::DefaultBodyLimit;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use self::books::Books;
-use self::faults::Faults;
-use self::line::{Cut, Lines};
-use self::webhooks::Webhooks;
+use self::connection::{Connections, Cutter};
+use self::ledger::Ledger;
+use self::state::ProviderState;
 use crate::Error;
 
-pub use self::faults::{Fault, FaultKind, Operation};
-pub use self::objects::{Movement, MovementKind};
-pub use self::webhooks::{BadWebhooks, Delivery, WebhookBehaviour, WebhookEndpoint, webhook_signature};
+pub use self::faults::{Fault, FaultKind, FaultTarget};
+pub use self::ledger::{Movement, MovementKind};
+pub use self::webhooks::{Delivery, InvalidWebhooks, WebhookBehaviour, WebhookEndpoint, webhook_signature};
+
+const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// A running provider. Dropped, it stops as at [`Provider::stop`], without the wait.
 #[derive(Debug)]
 pub struct Provider {
-    bank: Arc<Bank>,
+    state: Arc<ProviderState>,
     addr: SocketAddr,
 }
 
 impl Provider {
-    /// Starts it on `addr` (port 0: any free one) over the ledger file, which is made if it is not there.
+    /// Starts it on `addr` (port 0: any free one) with the ledger file, which is created if it is missing.
     pub async fn start(addr: SocketAddr, ledger: &Path) -> Result<Provider, Error> {
-        let books = Books::open(ledger)?;
-        let listener = TcpListener::bind(addr).await.map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => Error::PortInUse { address: addr },
-            _ => Error::Listen { address: addr, source },
-        })?;
-        let addr = listener
-            .local_addr()
-            .map_err(|source| Error::Listen { address: addr, source })?;
-        let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let bank = Arc::new(Bank {
-            books: Mutex::new(books),
-            faults: Mutex::default(),
-            requests: AtomicU64::new(0),
-            webhooks: Webhooks::new(tasks.clone(), stopping.clone()),
-            stopping,
-            tasks,
-        });
-        let service = http::router(bank.clone()).into_make_service_with_connect_info::<Cut>();
-        let serve = axum::serve(Lines::new(listener, bank.stopping.clone()), service)
-            .with_graceful_shutdown(bank.stopping.clone().cancelled_owned());
-        bank.tasks.spawn(serve.into_future());
-        Ok(Provider { bank, addr })
+        let state = Arc::new(ProviderState::new(Ledger::open(ledger)?));
+        let cannot_listen = |source| Error::listen(addr, source);
+        let listener = TcpListener::bind(addr).await.map_err(cannot_listen)?;
+        let addr = listener.local_addr().map_err(cannot_listen)?;
+        let router = stripe_api::routes(&state)
+            .merge(sandbox_api::routes())
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .with_state(state.clone());
+        let connections = Connections::new(listener, state.stopping.clone());
+        let serve = axum::serve(connections, router.into_make_service_with_connect_info::<Cutter>())
+            .with_graceful_shutdown(state.stopping.clone().cancelled_owned());
+        state.tasks.spawn(serve.into_future());
+        Ok(Provider { state, addr })
     }
 
     /// Where it listens.
@@ -89,27 +81,27 @@ impl Provider {
 
     /// Every movement of money so far, the oldest first.
     pub fn ledger(&self) -> Vec<Movement> {
-        self.bank.books().movements()
+        self.state.ledger().movements()
     }
 
-    /// How many requests under `/v1` it has seen, refused ones too.
+    /// How many requests under `/v1` it has received, refused ones too.
     pub fn requests(&self) -> u64 {
-        self.bank.requests.load(Ordering::Relaxed)
+        self.state.requests.load(Ordering::Relaxed)
     }
 
     /// The faults that can still hit, with what is left of their counts.
     pub fn faults(&self) -> Vec<Fault> {
-        self.bank.faults().left()
+        self.state.faults().remaining()
     }
 
-    /// This fault and no other, from the next request on.
+    /// Replaces all faults by this one, from the next request on.
     pub fn set_fault(&self, fault: Fault) {
         self.set_faults([fault]);
     }
 
-    /// These faults and no others. The first that fits a request decides; a latency goes together with another.
+    /// Replaces all faults. The first that fits a request decides; a latency is combined with another fault.
     pub fn set_faults(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.bank.faults().set(faults);
+        self.state.faults().set(faults);
     }
 
     /// No faults from the next request on. A request that hangs goes on hanging.
@@ -117,55 +109,34 @@ impl Provider {
         self.set_faults([]);
     }
 
-    /// Events from now on go to this endpoint, or to none.
+    /// Sends events from now on to this endpoint, or to none.
     pub fn set_webhooks(&self, endpoint: Option<WebhookEndpoint>) {
-        self.bank.webhooks.register(endpoint);
+        self.state.webhooks.set_endpoint(endpoint);
     }
 
-    /// Events from now on are delivered so. One that waits to be overtaken leaves now.
+    /// Delivers events from now on like this. An event that waits to be overtaken is sent now.
     pub fn set_webhook_behaviour(&self, behaviour: WebhookBehaviour) {
-        self.bank.webhooks.behave(behaviour);
+        self.state.webhooks.set_behaviour(behaviour);
     }
 
     /// The last thousand tries to deliver an event, the oldest first.
     pub fn deliveries(&self) -> Vec<Delivery> {
-        self.bank.webhooks.deliveries()
+        self.state.webhooks.deliveries()
     }
 
-    /// Stops as a killed process would: all connections are cut, what was not done yet is not done. Then the port and
+    /// Stops as a killed process would: all connections are cut, and what has not been done never is. Then the port and
     /// the ledger file are free for another.
     pub async fn stop(self) {
-        self.bank.stopping.cancel();
-        self.bank.tasks.close();
-        self.bank.tasks.wait().await;
+        self.state.stopping.cancel();
+        self.state.tasks.close();
+        self.state.tasks.wait().await;
     }
 }
 
 impl Drop for Provider {
     fn drop(&mut self) {
-        self.bank.stopping.cancel();
-        // The tasks of the connections hold the books a moment longer.
-        self.bank.books().close();
-    }
-}
-
-/// What the requests share.
-#[derive(Debug)]
-struct Bank {
-    books: Mutex<Books>,
-    faults: Mutex<Faults>,
-    requests: AtomicU64,
-    webhooks: Webhooks,
-    stopping: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Bank {
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn faults(&self) -> MutexGuard<'_, Faults> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.stopping.cancel();
+        // The tasks of the connections hold the ledger a moment longer.
+        self.state.ledger().close();
     }
 }

@@ -3,19 +3,39 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::request::{CardOutcome, Charge, Refund as RefundRequest};
-
-/// The name under which Waybill puts its own order id into the metadata.
+/// The name under which a client puts its own order id into the metadata.
 const ORDER_ID: &str = "order_id";
 
-/// One attempt to charge a card: done, or declined.
+/// What a test card does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CardOutcome {
+    Paid,
+    Declined,
+    InsufficientFunds,
+}
+
+impl CardOutcome {
+    /// By the name of the test payment method (<https://docs.stripe.com/testing>).
+    pub(super) fn of(payment_method: &str) -> Option<CardOutcome> {
+        match payment_method {
+            "pm_card_visa" | "pm_card_mastercard" => Some(CardOutcome::Paid),
+            "pm_card_chargeDeclined" | "pm_card_visa_chargeDeclined" => Some(CardOutcome::Declined),
+            "pm_card_chargeDeclinedInsufficientFunds" | "pm_card_visa_chargeDeclinedInsufficientFunds" => {
+                Some(CardOutcome::InsufficientFunds)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// One attempt to charge a card: succeeded, or declined.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Intent {
+pub(super) struct PaymentIntent {
     pub id: String,
     pub charge_id: String,
     pub amount: i64,
@@ -29,20 +49,9 @@ pub(super) struct Intent {
     pub outcome: CardOutcome,
 }
 
-impl Intent {
-    pub(super) fn new(charge: &Charge, outcome: CardOutcome) -> Intent {
-        Intent {
-            id: new_id("pi"),
-            charge_id: new_id("ch"),
-            amount: charge.amount,
-            amount_refunded: 0,
-            currency: charge.currency.clone(),
-            payment_method: charge.payment_method.clone(),
-            description: charge.description.clone(),
-            metadata: charge.metadata.clone(),
-            created: Timestamp::now().as_second(),
-            outcome,
-        }
+impl PaymentIntent {
+    pub(super) fn is_paid(&self) -> bool {
+        self.outcome == CardOutcome::Paid
     }
 
     pub(super) fn order_id(&self) -> Option<&String> {
@@ -50,7 +59,7 @@ impl Intent {
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let paid = self.outcome == CardOutcome::Paid;
+        let paid = self.is_paid();
         json!({
             "id": self.id,
             "object": "payment_intent",
@@ -69,14 +78,14 @@ impl Intent {
             "livemode": false,
             "metadata": self.metadata,
             "next_action": null,
-            // A declined method is taken off the intent, so that another can be tried.
+            // A declined method is removed from the intent, so that another can be tried.
             "payment_method": paid.then_some(&self.payment_method),
             "payment_method_types": ["card"],
             "status": if paid { "succeeded" } else { "requires_payment_method" },
         })
     }
 
-    /// Why the card was declined, as Stripe's error says it, without the intent itself; null if it was not.
+    /// Why the card was declined, as in Stripe's error but without the intent itself; null if it was not.
     pub(super) fn decline_json(&self) -> Value {
         let (decline_code, message) = match self.outcome {
             CardOutcome::Paid => return Value::Null,
@@ -110,19 +119,6 @@ pub(super) struct Refund {
 }
 
 impl Refund {
-    pub(super) fn new(request: &RefundRequest, intent: &Intent, amount: i64) -> Refund {
-        Refund {
-            id: new_id("re"),
-            intent_id: intent.id.clone(),
-            charge_id: intent.charge_id.clone(),
-            amount,
-            currency: intent.currency.clone(),
-            reason: request.reason.clone(),
-            metadata: request.metadata.clone(),
-            created: Timestamp::now().as_second(),
-        }
-    }
-
     pub(super) fn order_id(&self) -> Option<&String> {
         self.metadata.get(ORDER_ID)
     }
@@ -145,34 +141,7 @@ impl Refund {
     }
 }
 
-/// Which way money went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MovementKind {
-    /// From the customer.
-    Charge,
-    /// Back to the customer.
-    Refund,
-}
-
-/// Money that really moved: one line of the provider's ledger. Declines and failures have none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Movement {
-    /// Which way.
-    pub kind: MovementKind,
-    /// `metadata[order_id]` of the request; that of its charge for a refund without one. `None` if neither had one.
-    pub order_id: Option<String>,
-    /// `pi_...` of a charge, `re_...` of a refund.
-    pub provider_id: String,
-    /// In minor units of the currency, above zero.
-    pub amount_minor: i64,
-    /// ISO 4217, in lower case as Stripe has it.
-    pub currency: String,
-    /// Seconds since the Unix epoch.
-    pub created: i64,
-}
-
-/// Stripe's form of ids: two letters for the kind, then letters and digits.
+/// Stripe's form of ids: letters for the kind, then letters and digits.
 pub(super) fn new_id(kind: &str) -> String {
     format!("{kind}_{}", Uuid::now_v7().simple())
 }

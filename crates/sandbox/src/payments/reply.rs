@@ -14,7 +14,7 @@ const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 pub(super) struct Reply {
     pub status: StatusCode,
     pub body: String,
-    /// Whether this is the saved answer of an earlier request with the same key.
+    /// Whether this is the saved answer to an earlier request with the same key.
     pub replayed: bool,
 }
 

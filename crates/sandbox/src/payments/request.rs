@@ -1,12 +1,15 @@
-//! What a client asks for: who it is, under which key, and a form that is read once and is then known to make sense.
-//! Parameters that the provider does not know are refused, as Stripe does: a typing error must not be a surprise.
+//! What a client asks for: its account, its idempotency key, and a form that is parsed once and is valid from then on.
+//! Unknown parameters are refused, as Stripe does: a typing error must not pass unnoticed.
 
 use std::collections::BTreeMap;
 
 use axum::http::{HeaderMap, header};
-use serde::{Deserialize, Serialize};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
+use jiff::Timestamp;
 
-use super::refusal::Refusal;
+use super::api_error::ApiError;
+use super::objects::{CardOutcome, PaymentIntent, Refund, new_id};
 
 /// The parameters of a form, in the order in which they came.
 pub(super) type Form = Vec<(String, String)>;
@@ -22,24 +25,24 @@ const PAGE_DEFAULT: usize = 10;
 
 /// A request that moves money.
 #[derive(Clone, Debug)]
-pub(super) struct Instruction {
+pub(super) struct PaymentRequest {
     pub api_key: String,
     /// The `Idempotency-Key`, if there is one.
     pub key: Option<String>,
     /// Path and parameters in a fixed order: equal for equal requests, and for no others.
     pub fingerprint: String,
-    pub what: What,
+    pub action: Action,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum What {
-    Charge(Charge),
-    Refund(Refund),
+pub(super) enum Action {
+    Charge(ChargeRequest),
+    Refund(RefundRequest),
 }
 
 /// `POST /v1/payment_intents`.
 #[derive(Clone, Debug)]
-pub(super) struct Charge {
+pub(super) struct ChargeRequest {
     pub amount: i64,
     pub currency: String,
     pub payment_method: String,
@@ -50,65 +53,48 @@ pub(super) struct Charge {
 
 /// `POST /v1/refunds`.
 #[derive(Clone, Debug)]
-pub(super) struct Refund {
+pub(super) struct RefundRequest {
     pub payment_intent: String,
-    /// All that is left, if not given.
+    /// All that is left if not given.
     pub amount: Option<i64>,
     pub reason: Option<String>,
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What a test card does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum CardOutcome {
-    Paid,
-    Declined,
-    InsufficientFunds,
-}
-
-impl CardOutcome {
-    /// By the name of the test payment method (<https://docs.stripe.com/testing>).
-    fn of(payment_method: &str) -> Option<CardOutcome> {
-        match payment_method {
-            "pm_card_visa" | "pm_card_mastercard" => Some(CardOutcome::Paid),
-            "pm_card_chargeDeclined" | "pm_card_visa_chargeDeclined" => Some(CardOutcome::Declined),
-            "pm_card_chargeDeclinedInsufficientFunds" | "pm_card_visa_chargeDeclinedInsufficientFunds" => {
-                Some(CardOutcome::InsufficientFunds)
-            }
-            _ => None,
-        }
-    }
-}
-
-impl Instruction {
+impl PaymentRequest {
     pub(super) fn new(
         api_key: String,
         headers: &HeaderMap,
         path: &str,
         mut form: Form,
-        parse: impl FnOnce(&Form) -> Result<What, Refusal>,
-    ) -> Result<Instruction, Refusal> {
+        parse: impl FnOnce(&Form) -> Result<Action, ApiError>,
+    ) -> Result<PaymentRequest, ApiError> {
         let key = idempotency_key(headers)?;
-        let what = parse(&form)?;
+        let action = parse(&form)?;
         form.sort();
         let fingerprint = serde_json::json!([path, form]).to_string();
-        Ok(Instruction {
+        Ok(PaymentRequest {
             api_key,
             key,
             fingerprint,
-            what,
+            action,
         })
+    }
+
+    /// Under which its answer is saved.
+    pub(super) fn account_key(&self) -> Option<(String, String)> {
+        let key = self.key.clone()?;
+        Some((self.api_key.clone(), key))
     }
 }
 
-impl Charge {
-    pub(super) fn parse(form: &Form) -> Result<Charge, Refusal> {
+impl ChargeRequest {
+    pub(super) fn parse(form: &Form) -> Result<ChargeRequest, ApiError> {
         let ignored = [
             "automatic_payment_methods[enabled]",
             "automatic_payment_methods[allow_redirects]",
             "payment_method_types[]",
-            // No card here wants its holder to act, so there is nothing to decline for.
+            // No test card here requires its holder to act, so this changes nothing.
             "error_on_requires_action",
         ];
         let known = ["amount", "currency", "payment_method", "confirm", "description"];
@@ -116,19 +102,19 @@ impl Charge {
         let currency = required(form, "currency")?;
         if currency.len() != 3 || !currency.bytes().all(|letter| letter.is_ascii_lowercase()) {
             let message = "Invalid currency: it must be a three-letter ISO code in lower case.";
-            return Err(Refusal::parameter("parameter_invalid", "currency", message));
+            return Err(ApiError::parameter("parameter_invalid", "currency", message));
         }
         let amount = parse_amount(required(form, "amount")?)?;
         let payment_method = required(form, "payment_method")?;
         let card = CardOutcome::of(payment_method).ok_or_else(|| {
             let message = format!("No such PaymentMethod: '{payment_method}'");
-            Refusal::parameter("resource_missing", "payment_method", &message)
+            ApiError::parameter("resource_missing", "payment_method", &message)
         })?;
         if get(form, "confirm") != Some("true") {
-            let message = "The sandbox only takes confirm=true: it has no separate confirmation.";
-            return Err(Refusal::parameter("parameter_missing", "confirm", message));
+            let message = "The sandbox only accepts confirm=true: it has no separate confirmation.";
+            return Err(ApiError::parameter("parameter_missing", "confirm", message));
         }
-        Ok(Charge {
+        Ok(ChargeRequest {
             amount,
             currency: currency.to_owned(),
             payment_method: payment_method.to_owned(),
@@ -137,22 +123,50 @@ impl Charge {
             metadata: metadata(form)?,
         })
     }
+
+    pub(super) fn into_intent(self, outcome: CardOutcome) -> PaymentIntent {
+        PaymentIntent {
+            id: new_id("pi"),
+            charge_id: new_id("ch"),
+            amount: self.amount,
+            amount_refunded: 0,
+            currency: self.currency,
+            payment_method: self.payment_method,
+            description: self.description,
+            metadata: self.metadata,
+            created: Timestamp::now().as_second(),
+            outcome,
+        }
+    }
 }
 
-impl Refund {
-    pub(super) fn parse(form: &Form) -> Result<Refund, Refusal> {
+impl RefundRequest {
+    pub(super) fn parse(form: &Form) -> Result<RefundRequest, ApiError> {
         refuse_unknown(form, &["payment_intent", "amount", "reason"])?;
         let reason = get(form, "reason");
         if reason.is_some_and(|reason| !["duplicate", "fraudulent", "requested_by_customer"].contains(&reason)) {
             let message = "Invalid reason: it must be duplicate, fraudulent or requested_by_customer.";
-            return Err(Refusal::parameter("parameter_invalid", "reason", message));
+            return Err(ApiError::parameter("parameter_invalid", "reason", message));
         }
-        Ok(Refund {
+        Ok(RefundRequest {
             payment_intent: required(form, "payment_intent")?.to_owned(),
             amount: get(form, "amount").map(parse_amount).transpose()?,
             reason: reason.map(str::to_owned),
             metadata: metadata(form)?,
         })
+    }
+
+    pub(super) fn to_refund(&self, intent: &PaymentIntent, amount: i64) -> Refund {
+        Refund {
+            id: new_id("re"),
+            intent_id: intent.id.clone(),
+            charge_id: intent.charge_id.clone(),
+            amount,
+            currency: intent.currency.clone(),
+            reason: self.reason.clone(),
+            metadata: self.metadata.clone(),
+            created: Timestamp::now().as_second(),
+        }
     }
 }
 
@@ -165,35 +179,21 @@ pub(super) struct Page {
     pub starting_after: Option<String>,
     /// Of refunds: only those of this intent.
     pub payment_intent: Option<String>,
-    /// Only what was made at this Unix second or later.
+    /// Only objects that were created at this Unix second or later.
     pub created_from: Option<i64>,
 }
 
 impl Page {
-    pub(super) fn parse(query: &Form, filters: &[&str]) -> Result<Page, Refusal> {
+    pub(super) fn parse(query: &Form, filters: &[&str]) -> Result<Page, ApiError> {
         refuse_unknown(query, &[&["limit", "starting_after", "created[gte]"], filters].concat())?;
+        let invalid = |param, message| ApiError::parameter("parameter_invalid_integer", param, message);
         let limit = match get(query, "limit").map(str::parse) {
             None => PAGE_DEFAULT,
             Some(Ok(limit @ 1..=PAGE_MAX)) => limit,
-            Some(_) => {
-                return Err(Refusal::parameter(
-                    "parameter_invalid_integer",
-                    "limit",
-                    "It must be 1 to 100.",
-                ));
-            }
+            Some(_) => return Err(invalid("limit", "It must be 1 to 100.")),
         };
-        let created_from = match get(query, "created[gte]").map(str::parse) {
-            None => None,
-            Some(Ok(second)) => Some(second),
-            Some(Err(_)) => {
-                return Err(Refusal::parameter(
-                    "parameter_invalid_integer",
-                    "created[gte]",
-                    "It must be a Unix time in seconds.",
-                ));
-            }
-        };
+        let created_from = get(query, "created[gte]").map(str::parse).transpose();
+        let created_from = created_from.map_err(|_| invalid("created[gte]", "It must be a Unix time in seconds."))?;
         let text = |name| get(query, name).map(str::to_owned);
         Ok(Page {
             limit,
@@ -203,63 +203,60 @@ impl Page {
         })
     }
 
-    /// Whether an object that was made at this Unix second is asked for.
+    /// Whether an object that was created at this Unix second is asked for.
     pub(super) fn is_new_enough(&self, created: i64) -> bool {
         self.created_from.is_none_or(|from| created >= from)
     }
 }
 
-/// The API key: a bearer token, or the user of basic authentication, as Stripe takes both.
-pub(super) fn api_key(headers: &HeaderMap) -> Result<String, Refusal> {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (scheme, credentials) = given
+/// The API key: a bearer token, or the user of basic authentication, as Stripe accepts both.
+pub(super) fn api_key(headers: &HeaderMap) -> Result<String, ApiError> {
+    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (scheme, credentials) = header
         .and_then(|value| value.split_once(' '))
-        .ok_or_else(Refusal::unauthorized)?;
+        .ok_or_else(ApiError::unauthorized)?;
     let key = match scheme.to_ascii_lowercase().as_str() {
         "bearer" => Some(credentials.trim().to_owned()),
         "basic" => decode_base64(credentials.trim()).and_then(|pair| Some(pair.split_once(':')?.0.to_owned())),
         _ => None,
     };
     key.filter(|key| key.starts_with("sk_test_"))
-        .ok_or_else(Refusal::unauthorized)
+        .ok_or_else(ApiError::unauthorized)
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(value) = headers.get("idempotency-key") else {
         return Ok(None);
     };
     match value.to_str() {
         Ok(key) if !key.is_empty() && key.len() <= KEY_LENGTH_MAX => Ok(Some(key.to_owned())),
-        _ => Err(Refusal::request("Idempotency-Key must be 1 to 255 characters.")),
+        _ => Err(ApiError::request("Idempotency-Key must be 1 to 255 characters.")),
     }
 }
 
-fn parse_amount(text: &str) -> Result<i64, Refusal> {
-    let refuse = |code, message| Err(Refusal::parameter(code, "amount", message));
-    match text.parse::<i64>() {
-        Err(_) => refuse(
-            "parameter_invalid_integer",
+fn parse_amount(text: &str) -> Result<i64, ApiError> {
+    let not_an_amount = "parameter_invalid_integer";
+    let (code, message) = match text.parse::<i64>() {
+        Ok(amount @ 1..=AMOUNT_MAX) => return Ok(amount),
+        Ok(1..) => ("amount_too_large", "Amount must be no more than 99999999."),
+        Ok(_) => (not_an_amount, "This value must be greater than or equal to 1."),
+        Err(_) => (
+            not_an_amount,
             "Invalid integer: the amount is a whole number of minor units.",
         ),
-        Ok(..=0) => refuse(
-            "parameter_invalid_integer",
-            "This value must be greater than or equal to 1.",
-        ),
-        Ok(amount) if amount > AMOUNT_MAX => refuse("amount_too_large", "Amount must be no more than 99999999."),
-        Ok(amount) => Ok(amount),
-    }
+    };
+    Err(ApiError::parameter(code, "amount", message))
 }
 
-fn metadata(form: &Form) -> Result<BTreeMap<String, String>, Refusal> {
-    let pairs = form
-        .iter()
-        .filter_map(|(name, value)| Some((metadata_name(name)?, value)));
-    let metadata: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+fn metadata(form: &Form) -> Result<BTreeMap<String, String>, ApiError> {
+    let pairs = form.iter();
+    let pairs = pairs.filter_map(|(name, value)| Some((metadata_name(name)?.to_owned(), value.clone())));
+    let metadata: BTreeMap<String, String> = pairs.collect();
     let too_long =
         |(name, value): (&String, &String)| name.len() > METADATA_NAME_MAX || value.len() > METADATA_VALUE_MAX;
     if metadata.len() > METADATA_MAX || metadata.iter().any(too_long) {
         let message = "Metadata can have up to 50 keys of up to 40 characters, with values of up to 500.";
-        return Err(Refusal::parameter("parameter_invalid", "metadata", message));
+        return Err(ApiError::parameter("parameter_invalid", "metadata", message));
     }
     Ok(metadata)
 }
@@ -270,49 +267,30 @@ fn metadata_name(name: &str) -> Option<&str> {
         .filter(|name| !name.is_empty())
 }
 
-fn refuse_unknown(form: &Form, known: &[&str]) -> Result<(), Refusal> {
+fn refuse_unknown(form: &Form, known: &[&str]) -> Result<(), ApiError> {
     let is_known = |name: &str| known.contains(&name) || metadata_name(name).is_some();
     match form.iter().find(|(name, _)| !is_known(name)) {
         Some((name, _)) => {
             let message = format!("Received unknown parameter: {name}");
-            Err(Refusal::parameter("parameter_unknown", name, &message))
+            Err(ApiError::parameter("parameter_unknown", name, &message))
         }
         None => Ok(()),
     }
 }
 
-fn required<'form>(form: &'form Form, name: &str) -> Result<&'form str, Refusal> {
-    let missing = || Refusal::parameter("parameter_missing", name, &format!("Missing required param: {name}."));
+fn required<'form>(form: &'form Form, name: &str) -> Result<&'form str, ApiError> {
+    let missing = || ApiError::parameter("parameter_missing", name, &format!("Missing required param: {name}."));
     get(form, name).ok_or_else(missing)
 }
 
 fn get<'form>(form: &'form Form, name: &str) -> Option<&'form str> {
     form.iter()
-        .find(|(given, value)| given == name && !value.is_empty())
+        .find(|(other, value)| other == name && !value.is_empty())
         .map(|(_, value)| value.as_str())
 }
 
-/// Base64 (RFC 4648, padded or not) of a UTF-8 text.
 fn decode_base64(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let (mut buffer, mut bits) = (0_u32, 0);
-    for letter in text.trim_end_matches('=').bytes() {
-        let value = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        buffer = (buffer << 6) | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push(u8::try_from((buffer >> bits) & 0xff).ok()?);
-        }
-    }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(STANDARD_PAD_INDIFFERENT.decode(text).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -326,13 +304,10 @@ mod tests {
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
             api_key(&headers).ok()
         };
-        assert_eq!(key("Bearer sk_test_1").as_deref(), Some("sk_test_1"));
-        assert_eq!(key("Basic c2tfdGVzdF8xOg==").as_deref(), Some("sk_test_1"));
-        assert_eq!(
-            key("basic c2tfdGVzdF8xOng").as_deref(),
-            Some("sk_test_1"),
-            "unpadded, with a password"
-        );
+        let unpadded_with_password = "basic c2tfdGVzdF8xOng";
+        for good in ["Bearer sk_test_1", "Basic c2tfdGVzdF8xOg==", unpadded_with_password] {
+            assert_eq!(key(good).as_deref(), Some("sk_test_1"), "{good}");
+        }
         for bad in [
             "Bearer sk_live_1",
             "sk_test_1",

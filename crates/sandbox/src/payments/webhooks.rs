@@ -1,8 +1,8 @@
-//! Webhooks: after each movement of money and each decline, a signed event to whoever registered for it, well or badly
-//! delivered (<https://docs.stripe.com/webhooks>).
+//! Webhooks: after each movement of money and each decline, a signed event to the registered endpoint, delivered well or
+//! badly (<https://docs.stripe.com/webhooks>).
 //!
-//! An event is sent again, ever later, until it is answered with 2xx, a few times only: Stripe's three days would
-//! outlive every sandbox. Nothing is kept over a restart of the provider.
+//! An event is sent again, with growing pauses, until it is answered with 2xx. After a few tries it is given up: Stripe's
+//! three days would outlive every sandbox. Nothing is kept over a restart of the provider.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::Uri;
+use futures_util::future::join_all;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,10 +29,10 @@ const TRIES: u32 = 7;
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long one try may take.
 const TRY_MAX: Duration = Duration::from_secs(10);
-/// How many deliveries are remembered.
-const REMEMBERED_MAX: usize = 1000;
+/// How many deliveries are kept.
+const DELIVERIES_MAX: usize = 1000;
 /// An answer's status line is within its first bytes; the rest is not read.
-const ANSWER_BYTES_MAX: usize = 1024;
+const ANSWER_BYTES_MAX: u64 = 1024;
 
 const COPIES_MAX: u32 = 10;
 const DELAY_MS_MAX: u64 = 600_000;
@@ -43,7 +45,7 @@ pub struct WebhookEndpoint {
     secret: String,
 }
 
-/// How events are delivered. The default is as it should be; all faults go together.
+/// How events are delivered. The default is without faults; all faults can be combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookBehaviour {
@@ -53,16 +55,16 @@ pub struct WebhookBehaviour {
     pub reordered: bool,
     /// How much later events are sent, in milliseconds, at most ten minutes.
     pub delay_ms: u64,
-    /// The request that an event tells of is answered only after the event was delivered, or given up.
+    /// The request that caused an event is answered only after the event was delivered, or given up.
     pub before_response: bool,
     /// Signed with another secret.
     pub forged: bool,
 }
 
-/// An endpoint or a behaviour that cannot be. The text says what it must be.
+/// An invalid endpoint or behaviour. The text states what it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct BadWebhooks(&'static str);
+pub struct InvalidWebhooks(&'static str);
 
 /// One try to deliver an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -72,7 +74,7 @@ pub struct Delivery {
     /// Such as `payment_intent.succeeded`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What was sent, signature apart.
+    /// What was sent, without the signature.
     pub body: String,
     /// The status of the answer; `None` if there was none.
     pub status: Option<u16>,
@@ -98,7 +100,7 @@ pub(super) struct Webhooks {
 struct State {
     endpoint: Option<WebhookEndpoint>,
     behaviour: WebhookBehaviour,
-    /// Waits for the one that overtakes it.
+    /// Waits for the event that overtakes it.
     held: Option<Event>,
     deliveries: VecDeque<Delivery>,
 }
@@ -116,12 +118,12 @@ impl Default for WebhookBehaviour {
 }
 
 impl WebhookBehaviour {
-    pub(super) fn check(self) -> Result<WebhookBehaviour, BadWebhooks> {
+    pub(super) fn check(self) -> Result<WebhookBehaviour, InvalidWebhooks> {
         if !(1..=COPIES_MAX).contains(&self.copies) {
-            return Err(BadWebhooks("copies must be 1 to 10"));
+            return Err(InvalidWebhooks("copies must be 1 to 10"));
         }
         if self.delay_ms > DELAY_MS_MAX {
-            return Err(BadWebhooks("delay_ms must be 0 to 600000"));
+            return Err(InvalidWebhooks("delay_ms must be 0 to 600000"));
         }
         Ok(self)
     }
@@ -129,19 +131,16 @@ impl WebhookBehaviour {
 
 impl WebhookEndpoint {
     /// Events go to `url`, which must be `http://`, signed with `secret`, which is any text.
-    pub fn new(url: &str, secret: &str) -> Result<WebhookEndpoint, BadWebhooks> {
-        let uri: Uri = url
-            .parse()
-            .map_err(|_| BadWebhooks("url must be such as http://127.0.0.1:7201/path"))?;
+    pub fn new(url: &str, secret: &str) -> Result<WebhookEndpoint, InvalidWebhooks> {
+        let invalid = |_| InvalidWebhooks("url must be like http://127.0.0.1:7201/path");
+        let uri: Uri = url.parse().map_err(invalid)?;
         if uri.scheme_str() != Some("http") {
-            return Err(BadWebhooks("url must begin with http://"));
+            return Err(InvalidWebhooks("url must begin with http://"));
         }
-        let host = uri
-            .host()
-            .filter(|host| !host.is_empty())
-            .ok_or(BadWebhooks("url must have a host"))?;
+        let host = uri.host().filter(|host| !host.is_empty());
+        let host = host.ok_or(InvalidWebhooks("url must have a host"))?;
         if secret.is_empty() {
-            return Err(BadWebhooks("secret must not be empty"));
+            return Err(InvalidWebhooks("secret must not be empty"));
         }
         Ok(WebhookEndpoint {
             authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)),
@@ -212,7 +211,7 @@ impl Event {
 }
 
 impl Webhooks {
-    /// Nobody is registered. Deliveries are tasks of `tasks`, and end with `stopping`.
+    /// Without an endpoint. Deliveries are tasks of `tasks`, and end with `stopping`.
     pub(super) fn new(tasks: TaskTracker, stopping: CancellationToken) -> Webhooks {
         Webhooks {
             state: Arc::default(),
@@ -221,19 +220,20 @@ impl Webhooks {
         }
     }
 
-    /// Events from now on go there, or nowhere.
-    pub(super) fn register(&self, endpoint: Option<WebhookEndpoint>) {
+    pub(super) fn set_endpoint(&self, endpoint: Option<WebhookEndpoint>) {
         self.state().endpoint = endpoint;
     }
 
-    /// Events from now on are delivered so. One that waits to be overtaken leaves now.
-    pub(super) fn behave(&self, behaviour: WebhookBehaviour) {
+    /// An event that waits to be overtaken is sent now.
+    pub(super) fn set_behaviour(&self, behaviour: WebhookBehaviour) {
         let held = {
             let mut state = self.state();
             state.behaviour = behaviour;
             state.held.take()
         };
-        self.send(held);
+        if let Some(event) = held {
+            drop(self.start_sending(vec![event]));
+        }
     }
 
     pub(super) fn registered(&self) -> (Option<WebhookEndpoint>, WebhookBehaviour) {
@@ -245,9 +245,8 @@ impl Webhooks {
         self.state().deliveries.iter().cloned().collect()
     }
 
-    /// Sends what happened. Returns at once, unless requests are to be answered after their events.
-    pub(super) async fn tell(&self, event: Option<Event>) {
-        let Some(event) = event else { return };
+    /// Sends an event. Returns at once, unless requests are answered after their events.
+    pub(super) async fn send(&self, event: Event) {
         let (events, waits) = {
             let mut state = self.state();
             if state.endpoint.is_none() {
@@ -258,32 +257,27 @@ impl Webhooks {
                     state.held = Some(event);
                     return;
                 }
-                (_, earlier) => [Some(event), earlier],
+                (_, earlier) => std::iter::once(event).chain(earlier).collect(),
             };
             (events, state.behaviour.before_response)
         };
-        let sent = self.send(events.into_iter().flatten());
+        let sending = self.start_sending(events);
         if waits {
-            sent.wait().await;
+            // An error means that the provider stops.
+            let _ = sending.await;
         }
     }
 
     /// Sends events, each when the one before it was delivered or given up.
-    fn send(&self, events: impl IntoIterator<Item = Event>) -> TaskTracker {
-        let events: Vec<Event> = events.into_iter().collect();
-        let sending = TaskTracker::new();
-        if !events.is_empty() {
-            let webhooks = self.clone();
-            let deliver = sending.track_future(async move {
-                for event in &events {
-                    webhooks.deliver(event).await;
-                }
-            });
-            self.tasks
-                .spawn(self.stopping.clone().run_until_cancelled_owned(deliver));
-        }
-        sending.close();
-        sending
+    fn start_sending(&self, events: Vec<Event>) -> JoinHandle<Option<()>> {
+        let webhooks = self.clone();
+        let sending = async move {
+            for event in &events {
+                webhooks.deliver(event).await;
+            }
+        };
+        let until_stopped = self.stopping.clone().run_until_cancelled_owned(sending);
+        self.tasks.spawn(until_stopped)
     }
 
     /// All copies of one event, at once.
@@ -291,18 +285,12 @@ impl Webhooks {
         let (endpoint, behaviour) = self.registered();
         let Some(endpoint) = endpoint else { return };
         tokio::time::sleep(Duration::from_millis(behaviour.delay_ms)).await;
-        let copies = TaskTracker::new();
-        for _ in 0..behaviour.copies {
-            let (webhooks, endpoint, event) = (self.clone(), endpoint.clone(), event.clone());
-            let copy = async move { webhooks.insist(&endpoint, behaviour, &event).await };
-            copies.spawn(self.stopping.clone().run_until_cancelled_owned(copy));
-        }
-        copies.close();
-        copies.wait().await;
+        let copies = (0..behaviour.copies).map(|_| self.deliver_copy(&endpoint, behaviour, event));
+        join_all(copies).await;
     }
 
     /// Sends one copy until it is answered with 2xx, or often enough.
-    async fn insist(&self, endpoint: &WebhookEndpoint, behaviour: WebhookBehaviour, event: &Event) {
+    async fn deliver_copy(&self, endpoint: &WebhookEndpoint, behaviour: WebhookBehaviour, event: &Event) {
         let mut pause = PAUSE;
         for _ in 0..TRIES {
             let secret = if behaviour.forged {
@@ -312,19 +300,19 @@ impl Webhooks {
             };
             let signature = webhook_signature(secret, Timestamp::now().as_second(), event.body.as_bytes());
             let status = endpoint.post(&event.body, &signature).await;
-            self.remember(event, status);
+            self.record(event, status);
             if status.is_some_and(|status| (200..300).contains(&status)) {
                 return;
             }
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
-        tracing::warn!(event = %event.id, url = endpoint.url(), "a webhook is given up");
+        tracing::warn!(event = %event.id, url = endpoint.url(), "webhook given up: no answer with 2xx");
     }
 
-    fn remember(&self, event: &Event, status: Option<u16>) {
+    fn record(&self, event: &Event, status: Option<u16>) {
         let mut state = self.state();
-        if state.deliveries.len() == REMEMBERED_MAX {
+        if state.deliveries.len() == DELIVERIES_MAX {
             state.deliveries.pop_front();
         }
         state.deliveries.push_back(Delivery {
@@ -343,11 +331,7 @@ impl Webhooks {
 /// `HTTP/1.1 200 OK`: the number in it.
 async fn status_of(stream: &mut TcpStream) -> Option<u16> {
     let mut answer = Vec::new();
-    stream
-        .take(ANSWER_BYTES_MAX as u64)
-        .read_to_end(&mut answer)
-        .await
-        .ok()?;
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await.ok()?;
     let line = answer.split(|byte| *byte == b'\r').next()?;
     str::from_utf8(line).ok()?.split(' ').nth(1)?.parse().ok()
 }

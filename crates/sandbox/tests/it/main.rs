@@ -12,6 +12,5 @@ mod postgres;
 mod process;
 mod proxy;
 mod redis;
-mod wait;
-mod webhooks;
+mod rig;
 mod world;

@@ -1,4 +1,4 @@
-//! A private Postgres: made, killed, restarted, taken over.
+//! A private Postgres: created, killed, restarted, taken over.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -8,34 +8,30 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use tokio_postgres::{Client, NoTls};
 use tokio_util::task::TaskTracker;
-use waybill_sandbox::Error;
-use waybill_sandbox::postgres::{Postgres, Settings};
+use waybill_sandbox::{Error, Postgres, ServerSettings};
 
-use crate::wait::{folder, is_released, until};
+use crate::rig::{folder, is_released, server_settings, sql, until};
 
 async fn start(folder: &Path) -> Postgres {
     Postgres::start(settings(folder)).await.unwrap()
 }
 
-fn settings(folder: &Path) -> Settings {
-    Settings {
-        data_dir: folder.to_owned(),
-        durable: false,
-    }
+fn settings(folder: &Path) -> ServerSettings {
+    server_settings(folder, false)
 }
 
 async fn client(postgres: &Postgres, database: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(&postgres.url(database), NoTls).await.unwrap();
-    TaskTracker::new().spawn(connection);
-    client
+    sql(&postgres.url(database)).await
+}
+
+async fn assert_answers(postgres: &Postgres, database: &str) {
+    let client = client(postgres, database).await;
+    client.query_one("select 1", &[]).await.unwrap();
 }
 
 async fn setting(client: &Client, name: &str) -> String {
-    client
-        .query_one("select current_setting($1)", &[&name])
-        .await
-        .unwrap()
-        .get(0)
+    let row = client.query_one("select current_setting($1)", &[&name]).await;
+    row.unwrap().get(0)
 }
 
 #[tokio::test]
@@ -57,34 +53,26 @@ async fn a_new_folder_becomes_a_server_and_a_restart_keeps_its_data_and_address(
 
     postgres.kill().await.unwrap(); // at once: an answered commit must not need another moment
     assert_eq!(postgres.pid(), None);
-    assert!(kill(pid, None).is_err(), "reaped");
-    until("the backends have ended", async || {
-        is_released(&folder.path().join("log"))
-    })
-    .await;
+    assert!(kill(pid, None).is_err(), "the process has been waited for");
+    let log = folder.path().join("log");
+    until("the backends have ended", async || is_released(&log)).await;
     assert!(first.query_one("select 1", &[]).await.is_err());
     postgres.restart().await.unwrap();
 
     assert_eq!(postgres.url("waybill"), url);
     let second = client(&postgres, "waybill").await;
-    assert_eq!(
-        second
-            .query_one("select id from kept", &[])
-            .await
-            .unwrap()
-            .get::<_, i32>(0),
-        42
-    );
+    let row = second.query_one("select id from kept", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), 42);
     postgres.stop().await.unwrap();
-    let log = fs::read_to_string(folder.path().join("log")).unwrap();
+    let log = fs::read_to_string(log).unwrap();
     assert!(
         log.contains("received fast shutdown request") && log.contains("database system is shut down"),
         "{log}"
     );
 }
 
-/// The owner was killed, its server too, and nobody cleaned up: the pid file names a dead process, or by now a living
-/// one that is none of ours.
+/// The owner was killed and its server too, without a clean-up: the pid file names a dead process, or by now a living
+/// one of another owner.
 #[tokio::test]
 async fn a_folder_left_by_a_killed_server_starts_again() {
     let folder = folder();
@@ -96,25 +84,21 @@ async fn a_folder_left_by_a_killed_server_starts_again() {
     let pid_file = folder.path().join("data/postmaster.pid");
     let left = fs::read_to_string(&pid_file).expect("the killed server left its pid file");
     // A process of the same user, as after a restart of the machine: Postgres cannot tell it from its own.
-    let elsewhere = crate::wait::folder();
+    let elsewhere = crate::rig::folder();
     let other = start(elsewhere.path()).await;
     let stranger = other.pid().unwrap().to_string();
     fs::write(&pid_file, left.replacen(&dead, &stranger, 1)).unwrap();
 
     let postgres = start(folder.path()).await;
 
-    client(&postgres, "waybill")
-        .await
-        .query_one("select 1", &[])
-        .await
-        .unwrap();
+    assert_answers(&postgres, "waybill").await;
 }
 
 #[tokio::test]
 async fn a_folder_that_is_served_by_hand_is_not_served_twice() {
     let folder = folder();
     let mut postgres = start(folder.path()).await;
-    // Its output goes elsewhere, as that of a server started by hand would: the lock tells nothing about it.
+    // Its output goes elsewhere, as that of a server started by hand would: the lock does not show it.
     fs::rename(folder.path().join("log"), folder.path().join("elsewhere")).unwrap();
 
     let error = Postgres::start(settings(folder.path())).await.unwrap_err().to_string();
@@ -126,12 +110,7 @@ async fn a_folder_that_is_served_by_hand_is_not_served_twice() {
 #[tokio::test]
 async fn a_durable_server_keeps_its_safeguards() {
     let folder = folder();
-    let postgres = Postgres::start(Settings {
-        data_dir: folder.path().to_owned(),
-        durable: true,
-    })
-    .await
-    .unwrap();
+    let postgres = Postgres::start(server_settings(folder.path(), true)).await.unwrap();
     let client = client(&postgres, "postgres").await;
     for safeguard in ["fsync", "synchronous_commit", "full_page_writes"] {
         assert_eq!(setting(&client, safeguard).await, "on", "{safeguard}");
@@ -139,18 +118,14 @@ async fn a_durable_server_keeps_its_safeguards() {
 }
 
 #[tokio::test]
-async fn a_half_made_cluster_is_made_anew() {
+async fn a_half_created_cluster_is_created_again() {
     let folder = folder();
     fs::create_dir(folder.path().join("data.new")).unwrap();
     fs::write(folder.path().join("data.new/PG_VERSION"), "15").unwrap();
 
     let postgres = start(folder.path()).await;
 
-    client(&postgres, "postgres")
-        .await
-        .query_one("select 1", &[])
-        .await
-        .unwrap();
+    assert_answers(&postgres, "postgres").await;
 }
 
 #[tokio::test]
@@ -167,7 +142,7 @@ async fn two_servers_do_not_share_a_folder() {
 }
 
 #[tokio::test]
-async fn damaged_data_is_told_with_the_line_that_says_why() {
+async fn damaged_data_is_reported_with_the_most_telling_line() {
     let folder = folder();
     let mut postgres = start(folder.path()).await;
     postgres.stop().await.unwrap();

@@ -1,20 +1,26 @@
-//! Children die with their owner, and are stopped and reaped by it.
+//! Child processes end with their owner, which also stops them and waits for them.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tempfile::TempDir;
 use waybill_sandbox::process::{Launch, Process};
 
-use crate::wait::{DEADLINE, folder, is_released, until};
+use crate::rig::{DEADLINE, folder, is_released, spawn_owner, until};
 
 const OWNER_FILE: &str = "SANDBOX_TEST_OWNER_FILE";
+
+/// A shell script as a child that has printed `up`, and its output, locked as long as it lives.
+async fn running(folder: &TempDir, text: &str) -> (Process, PathBuf) {
+    let path = folder.path().join("output");
+    let child = script(&path, text);
+    until("the child runs", async || fs::read_to_string(&path).unwrap() == "up\n").await;
+    (child, path)
+}
 
 /// A shell script as a child; `path` is its output, locked as long as it lives.
 fn script(path: &Path, text: &str) -> Process {
@@ -25,7 +31,6 @@ fn script(path: &Path, text: &str) -> Process {
         program: PathBuf::from("/bin/sh"),
         args,
         output,
-        run_as: None,
     })
     .unwrap()
 }
@@ -38,7 +43,7 @@ async fn owner_of_a_child() {
         return;
     };
     let mut child = script(Path::new(&path), "echo up; while :; do sleep 1; done");
-    eprintln!("owner of {}", child.pid());
+    eprintln!("ready");
     child.wait().await.unwrap();
 }
 
@@ -46,23 +51,7 @@ async fn owner_of_a_child() {
 async fn a_child_is_gone_after_its_owner_was_killed() {
     let folder = folder();
     let path = folder.path().join("output");
-    let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "process::owner_of_a_child", "--ignored", "--nocapture"])
-        .env(OWNER_FILE, &path)
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(owner.stderr.take().unwrap()).lines();
-    until("the owner has a child", async || {
-        lines
-            .next_line()
-            .await
-            .unwrap()
-            .expect("the owner lives")
-            .starts_with("owner of")
-    })
-    .await;
+    let mut owner = spawn_owner("process::owner_of_a_child", OWNER_FILE, &path).await;
     until("the child runs", async || {
         fs::read_to_string(&path).is_ok_and(|text| text == "up\n")
     })
@@ -75,11 +64,9 @@ async fn a_child_is_gone_after_its_owner_was_killed() {
 }
 
 #[tokio::test]
-async fn a_child_that_ignores_the_request_is_killed_and_reaped() {
+async fn a_child_that_ignores_the_request_is_killed_and_waited_for() {
     let folder = folder();
-    let path = folder.path().join("output");
-    let mut child = script(&path, "trap '' INT; echo up; while :; do sleep 0.1; done");
-    until("the child runs", async || fs::read_to_string(&path).unwrap() == "up\n").await;
+    let (mut child, _) = running(&folder, "trap '' INT; echo up; while :; do sleep 0.1; done").await;
 
     let ended = child.stop(Signal::SIGINT, Duration::from_millis(200)).await.unwrap();
 
@@ -93,13 +80,11 @@ async fn a_child_that_ignores_the_request_is_killed_and_reaped() {
 }
 
 #[tokio::test]
-async fn a_paused_child_hears_the_request_to_stop() {
+async fn a_paused_child_receives_the_request_to_stop() {
     let folder = folder();
-    let path = folder.path().join("output");
-    // Not SIGINT: where the tests run in the background of a shell it is ignored, and a shell cannot trap what was
-    // ignored when it began.
-    let mut child = script(&path, "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done");
-    until("the child runs", async || fs::read_to_string(&path).unwrap() == "up\n").await;
+    // Not SIGINT: where the tests run in the background of a shell it is ignored, and a shell cannot trap a signal that
+    // was ignored when it began.
+    let (mut child, _) = running(&folder, "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done").await;
     child.signal(Signal::SIGSTOP).unwrap();
 
     let ended = child.stop(Signal::SIGTERM, DEADLINE).await.unwrap();
@@ -110,9 +95,7 @@ async fn a_paused_child_hears_the_request_to_stop() {
 #[tokio::test]
 async fn a_dropped_child_is_killed() {
     let folder = folder();
-    let path = folder.path().join("output");
-    let child = script(&path, "echo up; exec sleep 1000");
-    until("the child runs", async || fs::read_to_string(&path).unwrap() == "up\n").await;
+    let (child, path) = running(&folder, "echo up; exec sleep 1000").await;
 
     drop(child);
 
@@ -122,8 +105,7 @@ async fn a_dropped_child_is_killed() {
 #[tokio::test]
 async fn a_child_is_out_of_reach_of_the_terminal() {
     let folder = folder();
-    let path = folder.path().join("output");
-    let child = script(&path, "echo up; exec sleep 1000");
+    let (child, _) = running(&folder, "echo up; exec sleep 1000").await;
 
     assert_eq!(
         nix::unistd::getpgid(Some(child.pid())).unwrap(),

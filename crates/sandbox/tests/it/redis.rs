@@ -4,36 +4,19 @@ use std::fs;
 use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
+use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncCommands, Client};
-use waybill_sandbox::redis::{Redis, Settings};
+use waybill_sandbox::Redis;
 
-use crate::wait::folder;
+use crate::rig::{cache, folder, server_settings};
 
 async fn start(folder: &Path, durable: bool) -> Redis {
-    Redis::start(Settings {
-        data_dir: folder.to_owned(),
-        durable,
-    })
-    .await
-    .unwrap()
-}
-
-async fn connect(url: String) -> MultiplexedConnection {
-    Client::open(url)
-        .unwrap()
-        .get_multiplexed_async_connection()
-        .await
-        .unwrap()
+    Redis::start(server_settings(folder, durable)).await.unwrap()
 }
 
 async fn setting(connection: &mut MultiplexedConnection, name: &str) -> String {
-    let pair: (String, String) = redis::cmd("CONFIG")
-        .arg("GET")
-        .arg(name)
-        .query_async(connection)
-        .await
-        .unwrap();
+    let mut get = redis::cmd("CONFIG");
+    let pair: (String, String) = get.arg("GET").arg(name).query_async(connection).await.unwrap();
     pair.1
 }
 
@@ -42,7 +25,7 @@ async fn an_answered_command_survives_the_death_of_a_durable_server() {
     let folder = folder();
     let mut redis = start(folder.path(), true).await;
     let (url, pid) = (redis.url(), redis.pid().unwrap());
-    let mut client = connect(redis.url_for(511)).await;
+    let mut client = cache(&redis.url_for(511)).await;
     for (name, expected) in [
         ("appendonly", "yes"),
         ("appendfsync", "always"),
@@ -56,21 +39,19 @@ async fn an_answered_command_survives_the_death_of_a_durable_server() {
     let () = client.set("kept", 42).await.unwrap();
 
     redis.kill().await.unwrap();
-    assert!(kill(pid, None).is_err(), "reaped");
+    assert!(kill(pid, None).is_err(), "the process has been waited for");
     redis.restart().await.unwrap();
 
     assert_eq!(redis.url(), url);
-    assert_eq!(
-        connect(redis.url_for(511)).await.get::<_, i32>("kept").await.unwrap(),
-        42
-    );
+    let kept: i32 = cache(&redis.url_for(511)).await.get("kept").await.unwrap();
+    assert_eq!(kept, 42);
 }
 
 #[tokio::test]
 async fn a_folder_is_taken_over_and_nothing_is_written_outside_it() {
     let folder = folder();
     let mut redis = start(folder.path(), false).await;
-    let mut client = connect(redis.url()).await;
+    let mut client = cache(&redis.url()).await;
     assert_eq!(setting(&mut client, "appendfsync").await, "everysec");
     let () = client.set("kept", 42).await.unwrap();
     redis.stop().await.unwrap();
@@ -78,8 +59,8 @@ async fn a_folder_is_taken_over_and_nothing_is_written_outside_it() {
 
     let redis = start(folder.path(), false).await;
 
-    assert_eq!(connect(redis.url()).await.get::<_, i32>("kept").await.unwrap(), 42);
-    let mut client = connect(redis.url()).await;
+    let mut client = cache(&redis.url()).await;
+    assert_eq!(client.get::<_, i32>("kept").await.unwrap(), 42);
     let data = folder.path().canonicalize().unwrap().join("data");
     assert_eq!(setting(&mut client, "dir").await, data.to_str().unwrap());
 }
@@ -88,7 +69,7 @@ async fn a_folder_is_taken_over_and_nothing_is_written_outside_it() {
 async fn a_paused_server_answers_after_it_is_continued() {
     let folder = folder();
     let redis = start(folder.path(), false).await;
-    let mut client = connect(redis.url()).await;
+    let mut client = cache(&redis.url()).await;
     redis.signal(Signal::SIGSTOP).unwrap();
     assert!(
         client.get::<_, Option<i32>>("x").await.is_err(),
@@ -97,15 +78,15 @@ async fn a_paused_server_answers_after_it_is_continued() {
 
     redis.signal(Signal::SIGCONT).unwrap();
 
-    let mut client = connect(redis.url()).await;
+    let mut client = cache(&redis.url()).await;
     assert_eq!(client.get::<_, Option<i32>>("x").await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn data_that_cannot_be_read_is_told_with_the_line_that_says_why() {
+async fn damaged_data_is_reported_with_the_most_telling_line() {
     let folder = folder();
     let mut redis = start(folder.path(), false).await;
-    let () = connect(redis.url()).await.set("kept", 42).await.unwrap();
+    let () = cache(&redis.url()).await.set("kept", 42).await.unwrap();
     redis.stop().await.unwrap();
     let files = folder.path().join("data/appendonlydir");
     let manifest = fs::read_dir(&files)

@@ -1,4 +1,4 @@
-//! Connections that can be cut without an answer: one of them, to lose a reply; all of them, when the provider stops.
+//! Connections that can be cut without an answer: one, to lose a reply; all, when the provider stops.
 
 use std::future::Future;
 use std::io;
@@ -13,37 +13,34 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Accepts connections, all of which are cut when the provider stops.
-pub(super) struct Lines {
+pub(super) struct Connections {
     listener: TcpListener,
     stopping: CancellationToken,
 }
 
-impl Lines {
+impl Connections {
     pub(super) fn new(listener: TcpListener, stopping: CancellationToken) -> Self {
         Self { listener, stopping }
     }
 }
 
-impl Listener for Lines {
-    type Io = Line;
+impl Listener for Connections {
+    type Io = Connection;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Line, SocketAddr) {
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
         // axum's own accept, which retries what can be retried.
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        // Answers are small: without this each would wait for the acknowledgement of the one before. A connection that
-        // is gone already refuses, and its next read tells so.
+        // Answers are small: without this each would wait for the acknowledgement of the one before. It fails only if
+        // the connection is already closed, which its next read reports.
         let _ = stream.set_nodelay(true);
         let cut = self.stopping.child_token();
-        let until_cut = Box::pin(cut.clone().cancelled_owned());
-        (
-            Line {
-                stream,
-                cut: Cut(cut),
-                until_cut,
-            },
-            peer,
-        )
+        let connection = Connection {
+            stream,
+            until_cut: Box::pin(cut.clone().cancelled_owned()),
+            cutter: Cutter(cut),
+        };
+        (connection, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -53,37 +50,37 @@ impl Listener for Lines {
 
 /// Lets a handler cut the connection that its request came on.
 #[derive(Clone)]
-pub(super) struct Cut(CancellationToken);
+pub(super) struct Cutter(CancellationToken);
 
-impl Cut {
+impl Cutter {
     /// Nothing more is read or written; what was not written yet never is.
-    pub(super) fn now(&self) {
+    pub(super) fn cut(&self) {
         self.0.cancel();
     }
 
-    /// Until somebody cuts it.
-    pub(super) async fn happened(&self) {
+    /// Returns once it is cut.
+    pub(super) async fn until_cut(&self) {
         self.0.cancelled().await;
     }
 }
 
-impl Connected<IncomingStream<'_, Lines>> for Cut {
-    fn connect_info(stream: IncomingStream<'_, Lines>) -> Self {
-        stream.io().cut.clone()
+impl Connected<IncomingStream<'_, Connections>> for Cutter {
+    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
+        stream.io().cutter.clone()
     }
 }
 
 /// A connection that fails from the moment it is cut.
-pub(super) struct Line {
+pub(super) struct Connection {
     stream: TcpStream,
-    cut: Cut,
+    cutter: Cutter,
     /// Wakes a connection that waits for its next request.
     until_cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl Line {
+impl Connection {
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        let cut = self.cut.0.is_cancelled() || self.until_cut.as_mut().poll(context).is_ready();
+        let cut = self.cutter.0.is_cancelled() || self.until_cut.as_mut().poll(context).is_ready();
         if cut {
             Err(io::ErrorKind::ConnectionAborted.into())
         } else {
@@ -92,7 +89,7 @@ impl Line {
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -103,7 +100,7 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check(context)?;
         Pin::new(&mut self.stream).poll_write(context, bytes)

@@ -1,0 +1,110 @@
+//! Stripe's error answers (<https://docs.stripe.com/api/errors>).
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::objects::PaymentIntent;
+use super::reply::Reply;
+
+/// An answer other than success: an HTTP status, and the object under `error`.
+#[derive(Clone, Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    error: Value,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &str, message: &str) -> ApiError {
+        let error = json!({ "type": kind, "message": message });
+        ApiError { status, error }
+    }
+
+    fn with(mut self, field: &str, value: impl Into<Value>) -> ApiError {
+        if let Some(error) = self.error.as_object_mut() {
+            error.insert(field.to_owned(), value.into());
+        }
+        self
+    }
+
+    /// A request that makes no sense as a whole: 400.
+    pub(super) fn request(message: &str) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
+    }
+
+    /// A parameter that is missing or wrong: 400.
+    pub(super) fn parameter(code: &str, param: &str, message: &str) -> ApiError {
+        ApiError::request(message).with("code", code).with("param", param)
+    }
+
+    /// All of a charge was refunded before: 400.
+    pub(super) fn already_refunded(charge: &str) -> ApiError {
+        let message = format!("Charge {charge} has already been refunded.");
+        ApiError::request(&message).with("code", "charge_already_refunded")
+    }
+
+    /// No such object: 404.
+    pub(super) fn not_found(kind: &str, param: &str, id: &str) -> ApiError {
+        let message = format!("No such {kind}: '{id}'");
+        ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", &message)
+            .with("code", "resource_missing")
+            .with("param", param)
+    }
+
+    /// No such path or method: 404.
+    pub(super) fn unrecognized(method: &str, path: &str) -> ApiError {
+        let message = format!("Unrecognized request URL ({method}: {path}).");
+        ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", &message)
+    }
+
+    /// 401. The key is not repeated, not even in part.
+    pub(super) fn unauthorized() -> ApiError {
+        let message = "Invalid API Key provided: the sandbox accepts any key that begins with sk_test_.";
+        ApiError::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message)
+    }
+
+    /// The same key with other parameters: 400.
+    pub(super) fn key_reused() -> ApiError {
+        let message = "Keys for idempotent requests can only be used with the same parameters they were first used \
+                       with. Try using a different key to execute a different request.";
+        ApiError::new(StatusCode::BAD_REQUEST, "idempotency_error", message)
+    }
+
+    /// The same key while the first request runs: 409.
+    pub(super) fn key_in_use() -> ApiError {
+        let message = "There is currently another in-progress request using this idempotency key. Please try again \
+                       later.";
+        ApiError::new(StatusCode::CONFLICT, "idempotency_error", message).with("code", "idempotency_key_in_use")
+    }
+
+    /// 429.
+    pub(super) fn rate_limited() -> ApiError {
+        let message = "Request rate limit exceeded. Please retry with exponential backoff.";
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "invalid_request_error", message).with("code", "rate_limit")
+    }
+
+    /// 500.
+    pub(super) fn server_error() -> ApiError {
+        let message = "An unknown error occurred.";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "api_error", message)
+    }
+
+    /// The card was declined: 402, with the intent that records it.
+    pub(super) fn declined(intent: &PaymentIntent) -> ApiError {
+        let error = intent.decline_json();
+        let status = StatusCode::PAYMENT_REQUIRED;
+        ApiError { status, error }.with("payment_intent", intent.to_json())
+    }
+}
+
+impl From<ApiError> for Reply {
+    fn from(error: ApiError) -> Reply {
+        Reply::new(error.status, &json!({ "error": error.error }))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        Reply::from(self).into_response()
+    }
+}

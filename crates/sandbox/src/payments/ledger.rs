@@ -1,0 +1,325 @@
+//! The provider's ledger: what was charged and refunded, and the answers that are saved under idempotency keys, as
+//! Stripe v1 does it (<https://docs.stripe.com/api/idempotent_requests>).
+//!
+//! Everything happens under one lock, from the look-up of the key to the write of the line, so that of any number of
+//! requests with one key exactly one has an effect. Only [`Entries::apply`] changes what is known, by a record that is
+//! already in the file; the file is restored by the same call.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use axum::http::StatusCode;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::api_error::ApiError;
+use super::journal::{Effect, Journal, Record, SavedAnswer};
+use super::objects::{CardOutcome, PaymentIntent, Refund};
+use super::reply::Reply;
+use super::request::{Action, ChargeRequest, Page, PaymentRequest, RefundRequest};
+use super::webhooks::Event;
+use crate::Error;
+
+/// Which way money went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MovementKind {
+    /// From the customer.
+    Charge,
+    /// Back to the customer.
+    Refund,
+}
+
+/// Money that really moved: one line of the provider's ledger. Declines and failures have none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Movement {
+    /// Which way.
+    pub kind: MovementKind,
+    /// `metadata[order_id]` of the request; that of its charge for a refund without one. `None` if neither had one.
+    pub order_id: Option<String>,
+    /// `pi_...` of a charge, `re_...` of a refund.
+    pub provider_id: String,
+    /// In minor units of the currency, above zero.
+    pub amount_minor: i64,
+    /// ISO 4217, in lower case as Stripe has it.
+    pub currency: String,
+    /// Seconds since the Unix epoch.
+    pub created: i64,
+}
+
+/// How a request is executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Execution {
+    Normal,
+    /// The card is declined, whatever card it is.
+    Decline,
+    /// The effect happens, but the saved answer is a 500.
+    SaveError,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(super) struct Executed {
+    pub reply: Reply,
+    /// What it did; `None` if an earlier request with its key did it.
+    pub event: Option<Event>,
+}
+
+/// What is known, and its file.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    entries: Entries,
+    /// `None` once closed.
+    journal: Option<Journal>,
+}
+
+impl Ledger {
+    pub(super) fn open(path: &Path) -> Result<Ledger, Error> {
+        let mut entries = Entries::default();
+        let journal = Journal::open(path, |record| entries.apply(record))?;
+        Ok(Ledger {
+            entries,
+            journal: Some(journal),
+        })
+    }
+
+    /// Releases the file. A request that still runs has no effect any more.
+    pub(super) fn close(&mut self) {
+        self.journal = None;
+    }
+
+    /// Executes a request, or replays the answer to the first one with its key.
+    pub(super) fn execute(&mut self, request: &PaymentRequest, execution: Execution) -> Result<Executed, ApiError> {
+        match self.entries.earlier_answer(request)? {
+            Some(reply) => Ok(Executed { reply, event: None }),
+            None => self.execute_first(request, execution),
+        }
+    }
+
+    /// Marks the key of a request as in use until [`Ledger::finish`]. Returns the answer if there is one already.
+    pub(super) fn begin(&mut self, request: &PaymentRequest) -> Result<Option<Reply>, ApiError> {
+        let earlier = self.entries.earlier_answer(request)?;
+        if let (None, Some(key)) = (&earlier, request.account_key()) {
+            let answer = Answer {
+                fingerprint: request.fingerprint.clone(),
+                reply: None,
+            };
+            self.entries.answers.insert(key, answer);
+        }
+        Ok(earlier)
+    }
+
+    /// Executes a request that was begun.
+    pub(super) fn finish(&mut self, request: &PaymentRequest) -> Result<Executed, ApiError> {
+        if let Some(key) = request.account_key() {
+            self.entries.answers.remove(&key);
+        }
+        self.execute_first(request, Execution::Normal)
+    }
+
+    fn execute_first(&mut self, request: &PaymentRequest, execution: Execution) -> Result<Executed, ApiError> {
+        let (effect, true_reply) = match &request.action {
+            Action::Charge(charge) => charge_card(charge.clone(), execution),
+            Action::Refund(refund) => self.entries.refund(refund)?,
+        };
+        let reply = match execution {
+            Execution::SaveError => ApiError::server_error().into(),
+            Execution::Normal | Execution::Decline => true_reply,
+        };
+        let answer = request.key.clone().map(|key| SavedAnswer {
+            api_key: request.api_key.clone(),
+            key,
+            fingerprint: request.fingerprint.clone(),
+            status: reply.status.as_u16(),
+            body: reply.body.clone(),
+        });
+        let record = Record { effect, answer };
+        let journal = self.journal.as_mut().ok_or_else(ApiError::server_error)?;
+        if let Err(error) = journal.append(&record) {
+            tracing::error!(%error, "payment ledger cannot be written; nothing was charged or refunded");
+            return Err(ApiError::server_error());
+        }
+        let event = Some(event(&record.effect, request));
+        self.entries.apply(record);
+        Ok(Executed { reply, event })
+    }
+
+    pub(super) fn intent(&self, id: &str) -> Result<Reply, ApiError> {
+        let intent = find(&self.entries.intents, id, "payment_intent", "intent")?;
+        Ok(Reply::ok(&intent.to_json()))
+    }
+
+    pub(super) fn refund(&self, id: &str) -> Result<Reply, ApiError> {
+        let refund = find(&self.entries.refunds, id, "refund", "refund")?;
+        Ok(Reply::ok(&refund.to_json()))
+    }
+
+    pub(super) fn list_intents(&self, page: &Page) -> Result<Reply, ApiError> {
+        let older = older_than(&self.entries.intents, page, "payment_intent")?;
+        let wanted = older.filter(|intent| page.is_new_enough(intent.created));
+        Ok(list("/v1/payment_intents", page, wanted.map(PaymentIntent::to_json)))
+    }
+
+    pub(super) fn list_refunds(&self, page: &Page) -> Result<Reply, ApiError> {
+        let older = older_than(&self.entries.refunds, page, "refund")?;
+        let wanted = older.filter(|refund| {
+            page.is_new_enough(refund.created) && page.payment_intent.as_ref().is_none_or(|id| *id == refund.intent_id)
+        });
+        Ok(list("/v1/refunds", page, wanted.map(Refund::to_json)))
+    }
+
+    pub(super) fn movements(&self) -> Vec<Movement> {
+        self.entries.movements.clone()
+    }
+}
+
+/// What is known, all of it restored from the file. Objects are by id, in the order in which they came.
+#[derive(Debug, Default)]
+struct Entries {
+    intents: IndexMap<String, PaymentIntent>,
+    refunds: IndexMap<String, Refund>,
+    /// By API key and idempotency key: two accounts may use the same key.
+    answers: HashMap<(String, String), Answer>,
+    movements: Vec<Movement>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    fingerprint: String,
+    /// `None` while the first request runs.
+    reply: Option<Reply>,
+}
+
+impl Entries {
+    fn earlier_answer(&self, request: &PaymentRequest) -> Result<Option<Reply>, ApiError> {
+        let answer = request.account_key().and_then(|key| self.answers.get(&key));
+        match answer {
+            None => Ok(None),
+            Some(answer) if answer.fingerprint != request.fingerprint => Err(ApiError::key_reused()),
+            Some(Answer { reply: None, .. }) => Err(ApiError::key_in_use()),
+            Some(Answer { reply, .. }) => Ok(reply.clone()),
+        }
+    }
+
+    fn refund(&self, request: &RefundRequest) -> Result<(Effect, Reply), ApiError> {
+        let id = &request.payment_intent;
+        let intent = find(&self.intents, id, "payment_intent", "payment_intent")?;
+        if !intent.is_paid() {
+            let message = format!("This PaymentIntent ({id}) does not have a successful charge to refund.");
+            return Err(ApiError::request(&message));
+        }
+        let left = intent.amount - intent.amount_refunded;
+        if left == 0 {
+            return Err(ApiError::already_refunded(&intent.charge_id));
+        }
+        let amount = request.amount.unwrap_or(left);
+        if amount > left {
+            let message = format!("Refund amount ({amount}) is greater than unrefunded amount on charge ({left}).");
+            return Err(ApiError::parameter("amount_too_large", "amount", &message));
+        }
+        let refund = request.to_refund(intent, amount);
+        let reply = Reply::ok(&refund.to_json());
+        Ok((Effect::Refund(refund), reply))
+    }
+
+    /// The only place where entries are added.
+    fn apply(&mut self, record: Record) {
+        match record.effect {
+            Effect::Intent(intent) => self.enter_intent(intent),
+            Effect::Refund(refund) => self.enter_refund(refund),
+        }
+        if let Some(saved) = record.answer {
+            let reply = Reply {
+                status: StatusCode::from_u16(saved.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                body: saved.body,
+                replayed: true,
+            };
+            let answer = Answer {
+                fingerprint: saved.fingerprint,
+                reply: Some(reply),
+            };
+            self.answers.insert((saved.api_key, saved.key), answer);
+        }
+    }
+
+    fn enter_intent(&mut self, intent: PaymentIntent) {
+        if intent.is_paid() {
+            self.movements.push(Movement {
+                kind: MovementKind::Charge,
+                order_id: intent.order_id().cloned(),
+                provider_id: intent.id.clone(),
+                amount_minor: intent.amount,
+                currency: intent.currency.clone(),
+                created: intent.created,
+            });
+        }
+        self.intents.insert(intent.id.clone(), intent);
+    }
+
+    fn enter_refund(&mut self, refund: Refund) {
+        let mut order_id = refund.order_id().cloned();
+        if let Some(intent) = self.intents.get_mut(&refund.intent_id) {
+            order_id = order_id.or_else(|| intent.order_id().cloned());
+            intent.amount_refunded += refund.amount;
+        }
+        self.movements.push(Movement {
+            kind: MovementKind::Refund,
+            order_id,
+            provider_id: refund.id.clone(),
+            amount_minor: refund.amount,
+            currency: refund.currency.clone(),
+            created: refund.created,
+        });
+        self.refunds.insert(refund.id.clone(), refund);
+    }
+}
+
+fn charge_card(charge: ChargeRequest, execution: Execution) -> (Effect, Reply) {
+    let outcome = match (charge.card, execution) {
+        (CardOutcome::Paid, Execution::Decline) => CardOutcome::Declined,
+        (card, _) => card,
+    };
+    let intent = charge.into_intent(outcome);
+    let reply = if intent.is_paid() {
+        Reply::ok(&intent.to_json())
+    } else {
+        ApiError::declined(&intent).into()
+    };
+    (Effect::Intent(intent), reply)
+}
+
+/// Under the names of <https://docs.stripe.com/api/events/types>.
+fn event(effect: &Effect, request: &PaymentRequest) -> Event {
+    let (kind, object) = match effect {
+        Effect::Intent(intent) if intent.is_paid() => ("payment_intent.succeeded", intent.to_json()),
+        Effect::Intent(intent) => ("payment_intent.payment_failed", intent.to_json()),
+        Effect::Refund(refund) => ("refund.created", refund.to_json()),
+    };
+    Event::new(kind, &object, request.key.as_ref())
+}
+
+fn find<'a, T>(objects: &'a IndexMap<String, T>, id: &str, kind: &str, param: &str) -> Result<&'a T, ApiError> {
+    objects.get(id).ok_or_else(|| ApiError::not_found(kind, param, id))
+}
+
+/// The objects before the one that the page starts after, the newest first.
+fn older_than<'a, T>(
+    objects: &'a IndexMap<String, T>,
+    page: &Page,
+    kind: &str,
+) -> Result<impl Iterator<Item = &'a T>, ApiError> {
+    let end = match &page.starting_after {
+        None => objects.len(),
+        Some(id) => objects.get_index_of(id).ok_or_else(|| {
+            let message = format!("No such {kind}: '{id}'");
+            ApiError::parameter("resource_missing", "starting_after", &message)
+        })?,
+    };
+    Ok(objects.values().take(end).rev())
+}
+
+fn list(url: &str, page: &Page, mut objects: impl Iterator<Item = Value>) -> Reply {
+    let data: Vec<Value> = objects.by_ref().take(page.limit).collect();
+    Reply::ok(&json!({ "object": "list", "url": url, "has_more": objects.next().is_some(), "data": data }))
+}

@@ -1,0 +1,240 @@
+//! Stripe's API, under `/v1`: requests are executed and answered, well or as the faults have it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{FormRejection, QueryRejection};
+use axum::extract::{ConnectInfo, Extension, Form as FormBody, Path, Query, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+
+use super::api_error::ApiError;
+use super::connection::Cutter;
+use super::faults::{FaultKind, FaultTarget};
+use super::ledger::{Executed, Execution};
+use super::reply::Reply;
+use super::request::{self, Action, ChargeRequest, Form, Page, PaymentRequest, RefundRequest};
+use super::state::ProviderState;
+
+type Provider = State<Arc<ProviderState>>;
+
+pub(super) fn routes(provider: &Arc<ProviderState>) -> Router<Arc<ProviderState>> {
+    Router::new()
+        .route("/v1/payment_intents", post(charge).get(list_intents))
+        .route("/v1/payment_intents/{id}", get(read_intent))
+        .route("/v1/refunds", post(refund).get(list_refunds))
+        .route("/v1/refunds/{id}", get(read_refund))
+        .fallback(unrecognized)
+        .method_not_allowed_fallback(unrecognized)
+        .layer(from_fn_with_state(provider.clone(), authenticate))
+}
+
+/// The API key of the account that sent the request.
+#[derive(Clone)]
+struct ApiKey(String);
+
+/// Counts a request and checks its API key, before anything else.
+async fn authenticate(State(provider): Provider, mut request: Request, next: Next) -> Result<Response, ApiError> {
+    provider.requests.fetch_add(1, Ordering::Relaxed);
+    let key = request::api_key(request.headers())?;
+    request.extensions_mut().insert(ApiKey(key));
+    Ok(next.run(request).await)
+}
+
+type FormResult = Result<FormBody<Form>, FormRejection>;
+type QueryResult = Result<Query<Form>, QueryRejection>;
+
+async fn charge(
+    State(provider): Provider,
+    ConnectInfo(connection): ConnectInfo<Cutter>,
+    Extension(ApiKey(key)): Extension<ApiKey>,
+    headers: HeaderMap,
+    form: FormResult,
+) -> Result<Response, ApiError> {
+    let parse = |form: &Form| ChargeRequest::parse(form).map(Action::Charge);
+    let request = PaymentRequest::new(key, &headers, "/v1/payment_intents", form_of(form)?, parse)?;
+    answer(provider, connection, request, FaultTarget::Charge).await
+}
+
+async fn refund(
+    State(provider): Provider,
+    ConnectInfo(connection): ConnectInfo<Cutter>,
+    Extension(ApiKey(key)): Extension<ApiKey>,
+    headers: HeaderMap,
+    form: FormResult,
+) -> Result<Response, ApiError> {
+    let parse = |form: &Form| RefundRequest::parse(form).map(Action::Refund);
+    let request = PaymentRequest::new(key, &headers, "/v1/refunds", form_of(form)?, parse)?;
+    answer(provider, connection, request, FaultTarget::Refund).await
+}
+
+/// Executes a request and answers it, with the faults that hit it. Between the look-up of its key and its effect nothing
+/// is awaited, so a client that hangs up cannot leave half of it.
+async fn answer(
+    provider: Arc<ProviderState>,
+    connection: Cutter,
+    request: PaymentRequest,
+    target: FaultTarget,
+) -> Result<Response, ApiError> {
+    let decision = provider.faults().decide(target);
+    if !decision.latency.is_zero() {
+        tokio::select! {
+            () = connection.until_cut() => return Err(ApiError::server_error()),
+            () = tokio::time::sleep(decision.latency) => {}
+        }
+    }
+    let Some((fault, delay)) = decision.fault else {
+        return Ok(execute(&provider, &request, Execution::Normal).await?.into_response());
+    };
+    let execution = match fault {
+        FaultKind::RateLimited => return Err(ApiError::rate_limited()),
+        FaultKind::InProgress => return Err(ApiError::key_in_use()),
+        FaultKind::ErrorBeforeEffect => return Err(ApiError::server_error()),
+        FaultKind::Hang => {
+            connection.until_cut().await;
+            return Err(ApiError::server_error());
+        }
+        FaultKind::LateSuccess => return execute_late(&provider, request, delay).await,
+        FaultKind::Decline => Execution::Decline,
+        FaultKind::ErrorAfterEffectSaved => Execution::SaveError,
+        // The answer goes wrong below; a latency that is alone changes nothing more.
+        FaultKind::ErrorAfterEffect
+        | FaultKind::ReplyLost
+        | FaultKind::Garbage
+        | FaultKind::WrongAmount
+        | FaultKind::WrongCurrency
+        | FaultKind::EmptyBody
+        | FaultKind::SlowBody
+        | FaultKind::Latency => Execution::Normal,
+    };
+    let reply = execute(&provider, &request, execution).await;
+    if fault == FaultKind::ReplyLost {
+        connection.cut();
+    }
+    let reply = reply?;
+    Ok(match fault {
+        FaultKind::ErrorAfterEffect => return Err(ApiError::server_error()),
+        FaultKind::Garbage => garbage(),
+        FaultKind::WrongAmount => altered(&reply, another_amount).into_response(),
+        FaultKind::WrongCurrency => altered(&reply, another_currency).into_response(),
+        FaultKind::EmptyBody => StatusCode::OK.into_response(),
+        FaultKind::SlowBody => slow(reply),
+        _ => reply.into_response(),
+    })
+}
+
+async fn execute(provider: &ProviderState, request: &PaymentRequest, execution: Execution) -> Result<Reply, ApiError> {
+    let executed = provider.ledger().execute(request, execution)?;
+    Ok(publish(provider, executed).await)
+}
+
+/// The effect comes in a task of its own, whether or not the client waits for it.
+async fn execute_late(
+    provider: &Arc<ProviderState>,
+    request: PaymentRequest,
+    delay: Duration,
+) -> Result<Response, ApiError> {
+    if let Some(reply) = provider.ledger().begin(&request)? {
+        return Ok(reply.into_response());
+    }
+    let late = provider.clone();
+    let task = provider.tasks.spawn(async move {
+        tokio::select! {
+            // The provider stops: what has not been done never is.
+            () = late.stopping.cancelled() => return Err(ApiError::server_error()),
+            () = tokio::time::sleep(delay) => {}
+        }
+        let executed = late.ledger().finish(&request)?;
+        Ok(publish(&late, executed).await)
+    });
+    let reply = task.await.unwrap_or_else(|_| Err(ApiError::server_error()));
+    reply.map(IntoResponse::into_response)
+}
+
+/// Sends the event of a request that was executed.
+async fn publish(provider: &ProviderState, executed: Executed) -> Reply {
+    if let Some(event) = executed.event {
+        provider.webhooks.send(event).await;
+    }
+    executed.reply
+}
+
+fn garbage() -> Response {
+    let page = "<!DOCTYPE html><html><body><h1>We'll be right back</h1></body></html>";
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
+}
+
+/// The answer with something in its body changed.
+fn altered(reply: &Reply, alter: fn(&mut Value)) -> Reply {
+    let mut body: Value = serde_json::from_str(&reply.body).unwrap_or_default();
+    alter(&mut body);
+    Reply {
+        body: body.to_string(),
+        ..reply.clone()
+    }
+}
+
+/// One minor unit more than the truth. An answer without an amount, such as a decline, stays as it is.
+fn another_amount(body: &mut Value) {
+    for field in ["amount", "amount_received"] {
+        if let Some(amount) = body.get_mut(field)
+            && let Some(truth) = amount.as_i64()
+        {
+            *amount = json!(truth + 1);
+        }
+    }
+}
+
+/// Not the currency that was asked for, whichever that was.
+fn another_currency(body: &mut Value) {
+    if let Some(currency) = body.get_mut("currency") {
+        *currency = json!(if *currency == json!("eur") { "usd" } else { "eur" });
+    }
+}
+
+/// The answer, a byte a second.
+fn slow(reply: Reply) -> Response {
+    let bytes = reply.body.into_bytes().into_iter();
+    let stream = futures_util::stream::unfold(bytes, async |mut bytes| {
+        let byte = bytes.next()?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(vec![byte])), bytes))
+    });
+    (reply.status, Body::from_stream(stream)).into_response()
+}
+
+async fn read_intent(State(provider): Provider, Path(id): Path<String>) -> Result<Reply, ApiError> {
+    provider.ledger().intent(&id)
+}
+
+async fn read_refund(State(provider): Provider, Path(id): Path<String>) -> Result<Reply, ApiError> {
+    provider.ledger().refund(&id)
+}
+
+async fn list_intents(State(provider): Provider, query: QueryResult) -> Result<Reply, ApiError> {
+    provider.ledger().list_intents(&page_of(query, &[])?)
+}
+
+async fn list_refunds(State(provider): Provider, query: QueryResult) -> Result<Reply, ApiError> {
+    provider.ledger().list_refunds(&page_of(query, &["payment_intent"])?)
+}
+
+async fn unrecognized(method: Method, uri: Uri) -> ApiError {
+    ApiError::unrecognized(method.as_str(), uri.path())
+}
+
+fn form_of(form: FormResult) -> Result<Form, ApiError> {
+    let FormBody(form) = form.map_err(|rejection| ApiError::request(&rejection.body_text()))?;
+    Ok(form)
+}
+
+fn page_of(query: QueryResult, filters: &[&str]) -> Result<Page, ApiError> {
+    let Query(query) = query.map_err(|rejection| ApiError::request(&rejection.body_text()))?;
+    Page::parse(&query, filters)
+}

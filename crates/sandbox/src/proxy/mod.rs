@@ -1,0 +1,158 @@
+//! A TCP proxy that breaks the connections between two processes: late, silent, refused, reset, or cut at the worst
+//! moment.
+//!
+//! The mode is switched at run time and applies at once to open connections too. The port stays taken in every mode, so
+//! no other process can get it while the proxy refuses connections.
+
+mod connection;
+mod mode;
+mod replies;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::mode::{ModeReceiver, TrafficCounter};
+use crate::Error;
+use crate::port;
+
+pub use self::mode::{Mode, Traffic};
+
+const BACKLOG: u32 = 1024;
+const PORTS_TRIED: usize = 10;
+
+/// A running proxy. Dropped, it closes all its connections.
+#[derive(Debug)]
+pub struct FaultProxy {
+    addr: SocketAddr,
+    mode: watch::Sender<Mode>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    target: SocketAddr,
+    traffic: TrafficCounter,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl FaultProxy {
+    /// Listens on a free port of 127.0.0.1 and forwards to `target`, in [`Mode::Pass`].
+    pub fn start(target: SocketAddr) -> Result<FaultProxy, Error> {
+        let (addr, listener) = listen_anywhere()?;
+        let shared = Arc::new(Shared {
+            target,
+            traffic: TrafficCounter::default(),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        let mode = watch::Sender::new(Mode::Pass);
+        let accepting = accept(shared.clone(), addr, listener, mode.subscribe());
+        let stopping = shared.stopping.clone();
+        shared
+            .tasks
+            .spawn(async move { stopping.run_until_cancelled(accepting).await });
+        Ok(FaultProxy { addr, mode, shared })
+    }
+
+    /// Where clients connect.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Switches the mode, also to the one that is set: [`Mode::CutAfter`] then counts anew. The proxy's tasks see it a
+    /// moment later: a caller that needs a refusal tries until it gets one.
+    pub fn set_mode(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+    }
+
+    /// What went through so far.
+    pub fn traffic(&self) -> Traffic {
+        *self.shared.traffic.lock()
+    }
+
+    /// Closes all connections and the port.
+    pub async fn stop(self) {
+        self.shared.stopping.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        self.shared.stopping.cancel();
+    }
+}
+
+async fn accept(shared: Arc<Shared>, addr: SocketAddr, listener: TcpListener, mut mode: ModeReceiver) {
+    let mut listener = listener;
+    loop {
+        if *mode.borrow_and_update() == Mode::Refuse {
+            listener = match refuse_for_a_while(addr, listener, &mut mode).await {
+                Ok(listener) => listener,
+                Err(error) => {
+                    tracing::error!(%error, %addr, "fault proxy cannot listen any more");
+                    return;
+                }
+            };
+        }
+        tokio::select! {
+            changed = mode.changed() => if changed.is_err() { return },
+            accepted = listener.accept() => match accepted {
+                Ok((client, _)) => {
+                    shared.traffic.lock().connections += 1;
+                    let (own, mode) = (shared.clone(), mode.clone());
+                    shared.tasks.spawn(async move {
+                        let connection = connection::serve(client, own.target, &own.traffic, mode);
+                        own.stopping.run_until_cancelled(connection).await
+                    });
+                }
+                // The client gave up while it waited, or we are out of file descriptors: the next may succeed.
+                Err(error) => tracing::debug!(%error, "fault proxy could not accept a connection"),
+            },
+        }
+    }
+}
+
+/// A socket that is bound and does not listen refuses, and keeps the port.
+async fn refuse_for_a_while(
+    addr: SocketAddr,
+    listener: TcpListener,
+    mode: &mut ModeReceiver,
+) -> io::Result<TcpListener> {
+    drop(listener);
+    let bound = bind(addr)?;
+    // Linux lets two sockets share a port while neither listens and both allow it: ours does only when it must.
+    bound.set_reuseaddr(false)?;
+    // An error means that the proxy is gone, and then it does not matter what is returned.
+    let _ = mode.wait_for(|mode| *mode != Mode::Refuse).await;
+    bound.set_reuseaddr(true)?;
+    bound.listen(BACKLOG)
+}
+
+fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    // Connections that were closed a moment ago must not keep the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    Ok(socket)
+}
+
+fn listen_anywhere() -> Result<(SocketAddr, TcpListener), Error> {
+    let mut tries = 0;
+    loop {
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()));
+        match bind(addr).and_then(|socket| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok((addr, listener)),
+            Err(_) if tries < PORTS_TRIED => tries += 1,
+            Err(source) => return Err(Error::listen(addr, source)),
+        }
+    }
+}

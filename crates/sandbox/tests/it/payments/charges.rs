@@ -1,0 +1,146 @@
+//! Charges: what they answer, what is refused, and how they are read back.
+
+use reqwest::Method;
+use serde_json::json;
+use waybill_sandbox::payments::{Movement, MovementKind};
+
+use super::{Answer, CHARGED, INTENTS, TestProvider, VISA, charge_form};
+
+#[tokio::test]
+async fn a_charge_moves_money_once_and_can_be_read_back() {
+    let test = TestProvider::start().await;
+
+    let charged = test.charge("k1", "500").await;
+
+    assert_eq!(charged.status, 200);
+    let (intent, id) = (&charged.body, charged.id());
+    for (field, value) in [
+        ("object", json!("payment_intent")),
+        ("status", json!("succeeded")),
+        ("amount", json!(500)),
+        ("amount_received", json!(500)),
+        ("currency", json!("usd")),
+        ("metadata", json!({ "order_id": "order-1" })),
+    ] {
+        assert_eq!(intent[field], value, "{field}");
+    }
+    assert!(id.starts_with("pi_"));
+    assert_eq!(test.get(&format!("{INTENTS}/{id}")).await.body, charged.body);
+    let movement = Movement {
+        kind: MovementKind::Charge,
+        order_id: Some("order-1".to_owned()),
+        provider_id: id.to_owned(),
+        amount_minor: 500,
+        currency: "usd".to_owned(),
+        created: intent["created"].as_i64().unwrap(),
+    };
+    assert_eq!(test.provider.ledger(), std::slice::from_ref(&movement));
+    let page = test.sandbox(Method::GET, "ledger", "").await;
+    assert_eq!((page.status, page.body), (200, json!([movement])));
+    assert_eq!(test.provider.requests(), 2, "the sandbox's own pages are not counted");
+}
+
+#[tokio::test]
+async fn a_declined_card_moves_no_money_and_the_decline_is_saved() {
+    let test = TestProvider::start().await;
+    for (card, decline_code) in [
+        ("pm_card_chargeDeclined", "generic_decline"),
+        ("pm_card_chargeDeclinedInsufficientFunds", "insufficient_funds"),
+    ] {
+        let declined = test.charge_card(card, card).await;
+        assert_eq!(declined.status, 402);
+        let error = declined.error();
+        assert_eq!(error["type"], "card_error");
+        assert_eq!(error["code"], "card_declined");
+        assert_eq!(error["decline_code"], decline_code);
+        assert_eq!(error["payment_intent"]["status"], "requires_payment_method");
+        assert_eq!(error["payment_intent"]["amount_received"], 0);
+        assert_eq!(test.charge_card(card, card).await, declined.replay());
+    }
+    assert!(test.provider.ledger().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_makes_no_sense_names_its_parameter_and_saves_nothing() {
+    let test = TestProvider::start().await;
+    let good = charge_form("500", "order-1", VISA);
+    for (name, value, code) in [
+        ("amount", "", "parameter_missing"),
+        ("amount", "5.00", "parameter_invalid_integer"),
+        ("amount", "0", "parameter_invalid_integer"),
+        ("amount", "-5", "parameter_invalid_integer"),
+        ("amount", "100000000", "amount_too_large"),
+        ("currency", "USD", "parameter_invalid"),
+        ("currency", "", "parameter_missing"),
+        ("payment_method", "pm_card_unknown", "resource_missing"),
+        ("confirm", "false", "parameter_missing"),
+        ("amuont", "500", "parameter_unknown"),
+    ] {
+        let others = good.iter().copied().filter(|(other, _)| *other != name);
+        let form: Vec<_> = others.chain([(name, value)]).collect();
+        let refused = test.post(INTENTS, "k1", &form).await;
+        assert_eq!(refused.status, 400, "{name}={value}");
+        let error = refused.error();
+        assert_eq!(error["type"], "invalid_request_error");
+        assert_eq!((&error["param"], &error["code"]), (&json!(name), &json!(code)));
+    }
+    let accepted = test.post(INTENTS, "k1", &good).await;
+    assert_eq!(
+        (accepted.status, accepted.replayed),
+        (200, false),
+        "the key is still free"
+    );
+    assert_eq!(test.movements(), [CHARGED]);
+}
+
+#[tokio::test]
+async fn only_test_keys_are_accepted_and_no_key_is_repeated() {
+    let test = TestProvider::start().await;
+    let list = || test.client.get(test.url(INTENTS));
+    for request in [
+        list(),
+        list().bearer_auth("sk_live_secret"),
+        list().basic_auth("rk_test_secret", Some("")),
+    ] {
+        let refused = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!(refused.status, 401);
+        assert_eq!(refused.error()["type"], "invalid_request_error");
+        assert!(!refused.body.to_string().contains("secret"));
+    }
+    let basic = list().basic_auth("sk_test_1", Some("")).send().await.unwrap();
+    assert_eq!(basic.status(), 200);
+    assert_eq!(test.provider.requests(), 4);
+}
+
+#[tokio::test]
+async fn lists_are_read_page_by_page_newest_first() {
+    let test = TestProvider::start().await;
+    for amount in ["1", "2", "3", "4", "5"] {
+        let charged = test.charge("", amount).await;
+        test.refund("", &[("payment_intent", charged.id())]).await;
+    }
+    for list in [INTENTS, "/v1/refunds"] {
+        let mut amounts = Vec::new();
+        let mut path = format!("{list}?limit=2");
+        loop {
+            let page = test.get(&path).await.body;
+            let data = page["data"].as_array().unwrap();
+            amounts.extend(data.iter().map(|object| object["amount"].as_i64().unwrap()));
+            if page["has_more"] == false {
+                break;
+            }
+            let last = data.last().unwrap()["id"].as_str().unwrap();
+            path = format!("{list}?limit=2&starting_after={last}");
+        }
+        assert_eq!(amounts, [5, 4, 3, 2, 1], "{list}");
+        for bad in [
+            "limit=0",
+            "limit=101",
+            "limit=x",
+            "starting_after=pi_unknown",
+            "colour=red",
+        ] {
+            assert_eq!(test.get(&format!("{list}?{bad}")).await.status, 400, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Idempotency keys: of any number of requests with one key exactly one has an effect.
+
+use tokio_util::task::TaskTracker;
+
+use super::{Answer, CHARGED, INTENTS, TestProvider, VISA, charge_form};
+
+#[tokio::test]
+async fn a_key_replays_its_first_answer_and_refuses_another_request() {
+    let test = TestProvider::start().await;
+    let first = test.charge("k1", "500").await;
+
+    let same = test.charge("k1", "500").await;
+    let other = test.charge("k1", "600").await;
+    let elsewhere = test.refund("k1", &[("payment_intent", first.id())]).await;
+    let other_account = test
+        .client
+        .post(test.url(INTENTS))
+        .bearer_auth("sk_test_2")
+        .header("Idempotency-Key", "k1")
+        .form(&charge_form("500", "order-2", "pm_card_mastercard"));
+    let other_account = Answer::of(other_account.send().await.unwrap()).await;
+
+    assert_eq!(same, first.replay());
+    for reused in [other, elsewhere] {
+        assert_eq!(reused.status, 400);
+        assert_eq!(reused.error()["type"], "idempotency_error");
+    }
+    let answer = (other_account.status, other_account.replayed);
+    assert_eq!(answer, (200, false), "keys are per account");
+    assert_eq!(test.movements(), [CHARGED, CHARGED]);
+}
+
+#[tokio::test]
+async fn without_a_key_each_request_is_another_one() {
+    let test = TestProvider::start().await;
+    assert_ne!(test.charge("", "500").await.id(), test.charge("", "500").await.id());
+    assert_eq!(test.movements(), [CHARGED, CHARGED]);
+}
+
+#[tokio::test]
+async fn of_concurrent_requests_with_one_key_exactly_one_moves_money() {
+    let test = TestProvider::start().await;
+    let tasks = TaskTracker::new();
+    let form = charge_form("500", "order-1", VISA);
+    let calls = (0..50).map(|_| tasks.spawn(test.request(INTENTS, "k", &form).send()));
+    let mut ids = Vec::new();
+    for call in calls.collect::<Vec<_>>() {
+        let answer = Answer::of(call.await.unwrap().unwrap()).await;
+        assert_eq!(answer.status, 200);
+        ids.push(answer.body["id"].clone());
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+    assert_eq!(test.movements(), [CHARGED]);
+}
