@@ -4,7 +4,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 use waybill_sandbox::payments::WebhookEndpoint;
-use waybill_sandbox::{Settings, World};
+use waybill_sandbox::{World, WorldSettings};
 use waybill_server::app::{App, Drained, migrate};
 use waybill_server::config::Config;
 
@@ -45,7 +45,7 @@ impl Private {
     pub async fn start(file: Option<&Path>, data_dir: &Path, mut flags: Flags) -> Result<Private, Failure> {
         // A bad setting is told before anything is started.
         load(file, &flags)?;
-        let world = World::start(Settings {
+        let world = World::start(WorldSettings {
             data_dir: data_dir.to_owned(),
             durable: true,
             postgres_url: None,

@@ -38,7 +38,6 @@ impl Again {
             program: std::env::current_exe().unwrap(),
             args: args.into_iter().chain(rest.iter().cloned()).collect(),
             output: File::create(log).unwrap(),
-            run_as: None,
         });
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {

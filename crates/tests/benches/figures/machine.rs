@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use waybill_sandbox::binaries;
+use waybill_sandbox::programs;
 
 use crate::mounts;
 
@@ -36,8 +36,8 @@ pub fn machine(folder: &Path) -> Value {
 
 /// The programs, and the commit that was measured; with a `+` if the sources differ from it.
 pub fn versions() -> Value {
-    let postgres = binaries::postgres().map(|programs| said(&programs.postgres, &["--version"]));
-    let redis = binaries::redis().map(|program| said(&program, &["--version"]));
+    let postgres = programs::postgres().map(|programs| said(&programs.postgres, &["--version"]));
+    let redis = programs::redis().map(|program| said(&program, &["--version"]));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let git = |args: &[&str]| said(Path::new("git"), &[&["-C", &root.to_string_lossy()], args].concat());
     let mut commit = git(&["rev-parse", "--short=12", "HEAD"]);

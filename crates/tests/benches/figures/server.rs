@@ -142,7 +142,6 @@ fn run(log: &Path, args: &[&str], stores: &[(&str, String)]) -> Process {
         program: "/usr/bin/env".into(),
         args: all,
         output: File::create(log).unwrap(),
-        run_as: None,
     })
     .unwrap()
 }

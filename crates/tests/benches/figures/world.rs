@@ -11,8 +11,8 @@ use redis::{AsyncConnectionConfig, Client as RedisClient};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::task::TaskTracker;
-use waybill_sandbox::postgres::{self, Postgres};
-use waybill_sandbox::redis::{self as sandbox_redis, Redis};
+use waybill_sandbox::Redis;
+use waybill_sandbox::{Postgres, ServerSettings};
 
 use crate::again::{Again, PAYMENTS};
 
@@ -63,11 +63,11 @@ impl World {
             .permissions(Permissions::from_mode(0o755))
             .tempdir()
             .unwrap();
-        let postgres = postgres::Settings {
+        let postgres = ServerSettings {
             data_dir: folder.path().join("postgres"),
             durable: true,
         };
-        let redis = sandbox_redis::Settings {
+        let redis = ServerSettings {
             data_dir: folder.path().join("redis"),
             durable: true,
         };

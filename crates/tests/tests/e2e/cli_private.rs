@@ -29,7 +29,6 @@ async fn dev(rig: &Rig, folder: &Path) -> (Process, BTreeMap<String, String>) {
         program: env!("CARGO_BIN_EXE_waybill-under-test").into(),
         args,
         output: File::create(&output).unwrap(),
-        run_as: None,
     })
     .unwrap();
     let written = until("dev.env is written", async || {

@@ -9,7 +9,7 @@ use waybill_proto::admin::v1::{
     ListStuckOrdersRequest, OrderFile, Outcome, ResolveOrderRequest, RetryOrderRequest, ShowOrderRequest,
 };
 use waybill_proto::order::v1::{Order, OrderStatus};
-use waybill_sandbox::payments::{Fault, FaultKind, Operation};
+use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 
 use crate::rig::{Builder, PICKUP, Rig, a_ride, channel, refusal_fields, refusal_reason, until};
 
@@ -25,14 +25,14 @@ pub fn with_desk() -> Builder {
 
 /// An order whose charge meets `fault`, put off until tomorrow. The provider is well again when this returns.
 pub async fn in_doubt_about_its_charge(rig: &Rig, fault: FaultKind) -> String {
-    rig.payments().set_fault(Fault::always(fault).on(Operation::Charge));
+    rig.payments().set_fault(Fault::always(fault).on(FaultTarget::Charge));
     begin(rig, "charging").await
 }
 
 /// A charged order whose refund is not made, put off until tomorrow. For a rig without a window to assign drivers in.
 pub async fn in_doubt_about_its_refund(rig: &Rig) -> String {
     rig.payments()
-        .set_fault(Fault::always(FaultKind::ErrorBeforeEffect).on(Operation::Refund));
+        .set_fault(Fault::always(FaultKind::ErrorBeforeEffect).on(FaultTarget::Refund));
     begin(rig, "refunding").await
 }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
 use waybill_proto::admin::v1::{Outcome, ResolveOrderRequest};
 use waybill_proto::order::v1::{FailureReason, OrderStatus};
-use waybill_sandbox::payments::{Fault, FaultKind, Operation};
+use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 use waybill_sandbox::proxy::Mode;
 
 use crate::desk::{
@@ -326,7 +326,7 @@ async fn a_worker_that_still_asks_the_provider_is_fenced_off_by_a_resolve() {
     let mut rig = rig;
     rig.stop_servers().await;
     let worker = ServerProcess::start(&rig, &patient).await;
-    let hang = Fault::times(FaultKind::Hang, 1).on(Operation::Charge);
+    let hang = Fault::times(FaultKind::Hang, 1).on(FaultTarget::Charge);
     rig.payments().set_fault(hang);
     let requests = rig.payments().requests();
     let due = "update order_sagas set next_run_at = now()";

@@ -27,7 +27,6 @@ fn under_way(args: &[&str], output: &Path) -> Process {
         program: env!("CARGO_BIN_EXE_waybill-under-test").into(),
         args: args.iter().map(Into::into).collect(),
         output: File::create(output).unwrap(),
-        run_as: None,
     })
     .unwrap()
 }

@@ -2,7 +2,7 @@
 //! and nothing is concluded from what is not there.
 
 use waybill_proto::order::v1::{CreateOrderRequest, OrderStatus};
-use waybill_sandbox::payments::{Fault, FaultKind, Operation};
+use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 
 use crate::desk::refund_by_hand;
 use crate::rig::{PICKUP, Rig, a_ride, until};
@@ -45,7 +45,7 @@ async fn a_charge_that_is_made_and_denied_for_ever_is_found_in_the_providers_lis
     let rig = Rig::builder().impatient().start().await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     let fault = Fault::times(FaultKind::ErrorAfterEffectSaved, 1);
-    rig.payments().set_fault(fault.on(Operation::Charge));
+    rig.payments().set_fault(fault.on(FaultTarget::Charge));
     let order = rig.place(a_ride()).await;
     assert_eq!(order.status(), OrderStatus::Succeeded);
     assert_eq!(rig.charges().len(), 1);
@@ -60,7 +60,7 @@ async fn a_charge_that_was_given_back_by_hand_pays_for_nothing_when_it_is_found(
     let rig = Rig::builder().impatient().start().await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     let fault = Fault::times(FaultKind::ErrorAfterEffectSaved, 1);
-    rig.payments().set_fault(fault.on(Operation::Charge));
+    rig.payments().set_fault(fault.on(FaultTarget::Charge));
     let _call = place(&rig, a_ride());
     until("the charge is made", async || rig.charges().len() == 1).await;
     refund_by_hand(&rig, &rig.charges()[0].provider_id, 1_999).await;
@@ -88,7 +88,7 @@ async fn a_charge_that_was_given_back_by_hand_pays_for_nothing_when_it_is_found(
 async fn a_decline_that_is_denied_for_ever_is_found_in_the_providers_list() {
     let rig = Rig::builder().impatient().start().await;
     let fault = Fault::times(FaultKind::ErrorAfterEffectSaved, 1);
-    rig.payments().set_fault(fault.on(Operation::Charge));
+    rig.payments().set_fault(fault.on(FaultTarget::Charge));
     let declined = CreateOrderRequest {
         payment_method: "pm_card_chargeDeclined".to_owned(),
         ..a_ride()
@@ -107,7 +107,7 @@ async fn a_refund_that_is_made_and_denied_for_ever_is_found_in_the_providers_lis
         .start()
         .await;
     let fault = Fault::times(FaultKind::ErrorAfterEffectSaved, 1);
-    rig.payments().set_fault(fault.on(Operation::Refund));
+    rig.payments().set_fault(fault.on(FaultTarget::Refund));
     let order = rig.place(a_ride()).await;
     assert_eq!(order.status(), OrderStatus::Refunded);
     assert_eq!((rig.charges().len(), rig.refunds().len()), (1, 1));
@@ -119,7 +119,7 @@ async fn a_key_that_only_ever_answers_with_errors_is_flagged_and_still_tried() {
     let rig = Rig::builder().impatient().start().await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     rig.payments()
-        .set_fault(Fault::always(FaultKind::ErrorBeforeEffect).on(Operation::Charge));
+        .set_fault(Fault::always(FaultKind::ErrorBeforeEffect).on(FaultTarget::Charge));
     let _call = place(&rig, a_ride());
     let flag = until_flagged(&rig).await;
     assert!(flag.contains("server errors again and again"), "{flag}");
@@ -134,7 +134,7 @@ async fn an_answer_about_another_amount_is_flagged_and_asked_for_again() {
     for kind in [FaultKind::WrongAmount, FaultKind::WrongCurrency] {
         let rig = Rig::builder().impatient().start().await;
         rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
-        rig.payments().set_fault(Fault::always(kind).on(Operation::Charge));
+        rig.payments().set_fault(Fault::always(kind).on(FaultTarget::Charge));
         let _call = place(&rig, a_ride());
         let flag = until_flagged(&rig).await;
         assert!(flag.contains("another amount or currency"), "{flag}");
@@ -153,7 +153,7 @@ async fn an_answer_about_another_amount_is_flagged_and_asked_for_again() {
 /// An order whose only send of its charge is thirteen hours old.
 async fn aged_order(rig: &Rig, fault: FaultKind) -> tokio::task::JoinSet<()> {
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
-    rig.payments().set_fault(Fault::always(fault).on(Operation::Charge));
+    rig.payments().set_fault(Fault::always(fault).on(FaultTarget::Charge));
     let call = place(rig, a_ride());
     let sql = rig.sql().await;
     until("the charge is in doubt", async || {
@@ -167,7 +167,7 @@ async fn aged_order(rig: &Rig, fault: FaultKind) -> tokio::task::JoinSet<()> {
     .await;
     // Whatever is sent from now on is declined, and so is seen.
     rig.payments()
-        .set_fault(Fault::times(FaultKind::Decline, 1).on(Operation::Charge));
+        .set_fault(Fault::times(FaultKind::Decline, 1).on(FaultTarget::Charge));
     call
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::Code;
 use waybill_proto::order::v1::{CancelOrderRequest, FailureReason, OrderStatus};
-use waybill_sandbox::payments::{Fault, FaultKind, Operation};
+use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 use waybill_sandbox::proxy::Mode;
 
 use crate::rig::{PICKUP, Rig, a_ride, until};
@@ -13,7 +13,7 @@ use crate::rig::{PICKUP, Rig, a_ride, until};
 async fn charge_meets(fault: Fault) {
     let rig = Rig::builder().impatient().start().await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
-    rig.payments().set_fault(fault.on(Operation::Charge));
+    rig.payments().set_fault(fault.on(FaultTarget::Charge));
     let order = rig.place(a_ride()).await;
     assert_eq!(order.status(), OrderStatus::Succeeded);
     assert_eq!(rig.payments().faults(), [], "the fault was met");
@@ -28,7 +28,7 @@ async fn refund_meets(fault: Fault) {
         .set("orders.assignment_window", "0s")
         .start()
         .await;
-    rig.payments().set_fault(fault.on(Operation::Refund));
+    rig.payments().set_fault(fault.on(FaultTarget::Refund));
     let order = rig.place(a_ride()).await;
     assert_eq!(order.status(), OrderStatus::Refunded);
     assert_eq!(rig.payments().faults(), [], "the fault was met");

@@ -1,7 +1,7 @@
 //! What one bad thing must not do: keep an order from its end, or take others down with it.
 
 use waybill_proto::order::v1::OrderStatus;
-use waybill_sandbox::payments::{Fault, FaultKind, Operation};
+use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 
 use crate::rig::{PICKUP, Rig, a_ride, until};
 
@@ -69,7 +69,7 @@ async fn the_answer_to_the_first_call_is_not_marked_as_replayed_though_a_later_w
     let rig = Rig::start().await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     rig.payments()
-        .set_fault(Fault::times(FaultKind::ErrorAfterEffect, 1).on(Operation::Charge));
+        .set_fault(Fault::times(FaultKind::ErrorAfterEffect, 1).on(FaultTarget::Charge));
     let request = a_ride();
 
     let first = rig.orders().create_order(request.clone()).await.unwrap();

@@ -13,7 +13,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use waybill_proto::location::v1::ReportLocationsRequest;
-use waybill_sandbox::payments::{Fault, FaultKind, Operation};
+use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 
 use crate::rig::chance::{Chance, seed};
 use crate::rig::process::ServerProcess;
@@ -220,7 +220,7 @@ async fn the_storm() {
         .start()
         .await;
     // Some charges are made and their answers lost: another process finishes such an order, under the same key.
-    let lost = Fault::times(FaultKind::ErrorAfterEffect, 20).on(Operation::Charge);
+    let lost = Fault::times(FaultKind::ErrorAfterEffect, 20).on(FaultTarget::Charge);
     rig.payments().set_fault(lost.with_probability(0.2));
     let servers = Servers::start(&rig).await;
     report_drivers(&rig, &servers.processes[0]).await;

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tonic::Code;
 use uuid::Uuid;
 use waybill_proto::order::v1::{FailureReason, OrderStatus};
-use waybill_sandbox::payments::{Fault, FaultKind, Operation, WebhookBehaviour, WebhookEndpoint, webhook_signature};
+use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget, WebhookBehaviour, WebhookEndpoint, webhook_signature};
 use waybill_sandbox::proxy::Mode;
 
 use crate::rig::{Builder, PICKUP, Rig, a_ride, until};
@@ -124,14 +124,14 @@ impl Rig {
 /// The charge happens, its reply is lost, and no further send is answered.
 fn lost() -> [Fault; 2] {
     [
-        Fault::times(FaultKind::ReplyLost, 1).on(Operation::Charge),
-        Fault::always(FaultKind::ErrorBeforeEffect).on(Operation::Charge),
+        Fault::times(FaultKind::ReplyLost, 1).on(FaultTarget::Charge),
+        Fault::always(FaultKind::ErrorBeforeEffect).on(FaultTarget::Charge),
     ]
 }
 
 /// No charge happens, and nobody can know.
 pub fn never_charged() -> [Fault; 1] {
-    [Fault::always(FaultKind::ErrorBeforeEffect).on(Operation::Charge)]
+    [Fault::always(FaultKind::ErrorBeforeEffect).on(FaultTarget::Charge)]
 }
 
 #[tokio::test]
@@ -286,7 +286,7 @@ async fn however_badly_events_are_delivered_each_order_is_paid_once_and_each_eve
     {
         rig.payments().set_webhook_behaviour(behaviour);
         rig.payments()
-            .set_fault(Fault::times(FaultKind::ReplyLost, 1).on(Operation::Charge));
+            .set_fault(Fault::times(FaultKind::ReplyLost, 1).on(FaultTarget::Charge));
         // Nobody drives: each order is charged and refunded.
         let order = rig.place(a_ride()).await;
         assert_eq!(order.status(), OrderStatus::Refunded);

@@ -5,11 +5,11 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use waybill_sandbox::Postgres;
+use waybill_sandbox::Redis;
 use waybill_sandbox::payments::{Fault, FaultKind, WebhookBehaviour};
-use waybill_sandbox::postgres::Postgres;
 use waybill_sandbox::process::Signal;
 use waybill_sandbox::proxy::Mode;
-use waybill_sandbox::redis::Redis;
 use waybill_server::crash_points::NAMES;
 
 use crate::chance::{Chance, pass};

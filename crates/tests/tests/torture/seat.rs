@@ -74,7 +74,6 @@ impl Seat {
             program: "/usr/bin/env".into(),
             args,
             output,
-            run_as: None,
         });
         self.process = Some(launched.expect("the program starts"));
     }

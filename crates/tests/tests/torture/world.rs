@@ -12,12 +12,12 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 use tonic::transport::Channel;
+use waybill_sandbox::Redis;
 use waybill_sandbox::payments::{Fault, FaultKind, Movement, Provider, WebhookBehaviour, WebhookEndpoint};
 use waybill_sandbox::port;
-use waybill_sandbox::postgres::{self, Postgres};
 use waybill_sandbox::process::{Launch, Process};
 use waybill_sandbox::proxy::FaultProxy;
-use waybill_sandbox::redis::{self, Redis};
+use waybill_sandbox::{Postgres, ServerSettings};
 use waybill_server::config::Config;
 
 use crate::balancer::Balancer;
@@ -92,11 +92,11 @@ impl World {
         // Processes are killed here, not machines: Postgres need not survive the loss of power. What Redis
         // acknowledges must survive its own death.
         let (postgres, redis, cashier) = tokio::join!(
-            Postgres::start(postgres::Settings {
+            Postgres::start(ServerSettings {
                 data_dir: folder.path().join("postgres"),
                 durable: false,
             }),
-            Redis::start(redis::Settings {
+            Redis::start(ServerSettings {
                 data_dir: folder.path().join("redis"),
                 durable: true,
             }),
@@ -176,7 +176,6 @@ async fn run_migrations(plan: &Plan, observer: &Flags, folder: &Path) {
             observer["postgres.url"].clone().into(),
         ],
         output,
-        run_as: None,
     });
     let status = launched.expect("the program starts").wait().await.expect("a child");
     assert!(status.success(), "the migrations run: {status}");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 use tokio_postgres::Client;
-use waybill_sandbox::binaries;
+use waybill_sandbox::programs;
 
 use super::pgbench_output::transactions_per_second;
 use super::recording::Recording;
@@ -32,7 +32,7 @@ pub struct Pgbench {
 impl Pgbench {
     /// The recorded order, to be run on the server's database.
     pub async fn of(world: &World, server: &Server, recording: &Recording) -> Pgbench {
-        let program = binaries::postgres().unwrap().postgres.with_file_name("pgbench");
+        let program = programs::postgres().unwrap().postgres.with_file_name("pgbench");
         assert!(
             program.exists(),
             "pgbench is not beside {}: install postgresql (Debian) or postgresql-contrib",

@@ -44,7 +44,6 @@ impl ServerProcess {
             program: "/usr/bin/env".into(),
             args,
             output,
-            run_as: None,
         })
         .expect("the program starts");
 

@@ -9,8 +9,8 @@ use std::sync::mpsc;
 
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
-use waybill_sandbox::postgres::{self, Postgres};
-use waybill_sandbox::redis::{self, Redis};
+use waybill_sandbox::Redis;
+use waybill_sandbox::{Postgres, ServerSettings};
 use waybill_server::app::migrate;
 
 use super::{Flags, config};
@@ -155,11 +155,11 @@ pub fn folder() -> TempDir {
 /// Postgres need not survive the loss of power.
 async fn start(folder: &Path, database: &str) -> (Postgres, Redis) {
     let (postgres, redis) = tokio::join!(
-        Postgres::start(postgres::Settings {
+        Postgres::start(ServerSettings {
             data_dir: folder.join("postgres"),
             durable: false,
         }),
-        Redis::start(redis::Settings {
+        Redis::start(ServerSettings {
             data_dir: folder.join("redis"),
             durable: true,
         }),
