@@ -7,7 +7,8 @@
 //! [`app`] puts a process together from a [`config`]. [`grpc`] and [`http`] are what it listens with. [`orders`],
 //! [`locations`], [`operator`] and [`payment_webhooks`] do the work; they decide with the rules of `waybill-domain` and act
 //! through [`storage`] (Postgres and Redis) and [`egress`] (the payment provider), each call behind the guards of
-//! [`resilience`]. [`metrics`] counts. [`crash_points`] is for tests, and absent from what is released.
+//! [`resilience`]. [`metrics`] counts, [`telemetry`]
+//! traces. [`crash_points`] is for tests, and absent from what is released.
 
 pub mod app;
 pub mod config;
@@ -26,3 +27,4 @@ pub mod storage;
 
 pub mod metrics;
 pub mod resilience;
+pub mod telemetry;

@@ -24,7 +24,7 @@ pub struct Private {
 #[allow(clippy::print_stderr, reason = "what a person at the terminal needs to know")]
 pub async fn run(file: Option<&Path>, args: DevArgs) -> Result<(), Failure> {
     let stop = signals::stop_token()?;
-    logging::to_stderr(&load(file, &Flags::new())?.log)?;
+    logging::to_stderr(&load(file, &Flags::new())?.log, None)?;
     let private = Private::start(file, &args.data_dir, args.listen.flags()).await?;
 
     let env_file = args.data_dir.join("dev.env");

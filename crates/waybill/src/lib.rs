@@ -19,6 +19,7 @@ mod replay;
 mod screen;
 mod serve;
 mod signals;
+mod telemetry;
 
 use std::process::ExitCode;
 

@@ -3,34 +3,47 @@
 use std::fs::File;
 use std::path::Path;
 
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 use waybill_server::config::{Log, LogFormat};
 
 use crate::Failure;
+use crate::telemetry::Export;
 
-/// Logs to standard error.
-pub fn to_stderr(log: &Log) -> Result<(), Failure> {
-    start(log, BoxMakeWriter::new(std::io::stderr))
+/// Logs to standard error; traces go to the export, if there is one.
+pub fn to_stderr(log: &Log, traces: Option<&Export>) -> Result<(), Failure> {
+    start(log, BoxMakeWriter::new(std::io::stderr), traces)
 }
 
 /// Logs to a file, for commands whose terminal is taken.
 pub fn to_file(log: &Log, path: &Path) -> Result<(), Failure> {
     let file = File::create(path)
         .map_err(|error| Failure::Unavailable(format!("cannot write the log {}: {error}", path.display())))?;
-    start(log, BoxMakeWriter::new(file))
+    start(log, BoxMakeWriter::new(file), None)
 }
 
-fn start(log: &Log, writer: BoxMakeWriter) -> Result<(), Failure> {
+fn start(log: &Log, writer: BoxMakeWriter, traces: Option<&Export>) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&log.filter)
         .map_err(|error| Failure::Usage(format!("log.filter {:?} is not a filter: {error}", log.filter)))?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        .with_ansi(false);
-    let started = match log.format {
-        LogFormat::Text => subscriber.try_init(),
-        LogFormat::Json => subscriber.json().try_init(),
+    let lines = fmt::layer().with_writer(writer).with_ansi(false);
+    let lines = match log.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
     };
-    started.map_err(|error| Failure::Unavailable(error.to_string()))
+    // Of our own spans alone, whatever the log's filter: those of libraries are none of an order's trace.
+    let traces = traces.map(|export| {
+        let ours = Targets::new().with_target("waybill_server", LevelFilter::INFO);
+        tracing_opentelemetry::layer()
+            .with_tracer(export.tracer())
+            .with_filter(ours)
+    });
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(traces)
+        .try_init()
+        .map_err(|error| Failure::Unavailable(error.to_string()))
 }

@@ -46,6 +46,19 @@ pub enum Step {
     HonourCancellation,
 }
 
+impl Step {
+    /// Its name in logs and traces.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Step::IntendCharge => "intend_charge",
+            Step::Charge => "charge",
+            Step::Assign => "assign",
+            Step::Refund => "refund",
+            Step::HonourCancellation => "honour_cancellation",
+        }
+    }
+}
+
 /// What happened to an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {

@@ -80,6 +80,7 @@ section! {
         limits: Limits,
         drain: Drain,
         log: Log,
+        telemetry: Telemetry,
     }
 }
 
@@ -197,6 +198,11 @@ section! {
 section! {
     /// The shutdown.
     Drain { unready: Span, work: Span, hard_stop: Span, }
+}
+
+section! {
+    /// The export of traces.
+    Telemetry { otlp_endpoint: String, }
 }
 
 section! {
@@ -346,6 +352,10 @@ impl Config {
                 "locations.high_water",
                 "must be at least locations.keep_stored, locations.history_batch_max and 100 together",
             );
+        }
+        let otlp = &self.telemetry.otlp_endpoint;
+        if !otlp.is_empty() && !otlp.starts_with("http://") {
+            return bad("telemetry.otlp_endpoint", "must be empty or begin with http://");
         }
         if self.drain.unready.0 + self.drain.work.0 > self.drain.hard_stop.0 {
             return bad(

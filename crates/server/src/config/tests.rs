@@ -75,6 +75,7 @@ fn bad_settings_are_refused_by_name() {
     assert!(refusal(&[("WAYBILL_ORDERS__KEY_EXPIRY_INTERVAL", "0s")]).contains("orders.key_expiry_interval"));
     assert!(refusal(&[("WAYBILL_LOCATIONS__HIGH_WATER", "11099")]).contains("locations.high_water"));
     assert!(refusal(&[("WAYBILL_GRPC__ADDR", "nowhere")]).contains("grpc.addr"));
+    assert!(refusal(&[("WAYBILL_TELEMETRY__OTLP_ENDPOINT", "127.0.0.1:4317")]).contains("telemetry.otlp_endpoint"));
 }
 
 #[test]

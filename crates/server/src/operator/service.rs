@@ -99,7 +99,7 @@ impl OperatorService {
     ) -> Result<Option<LeaseHolder>, OperatorError> {
         match self.store.retry(id, by, reason).await? {
             Retried::Due(lease) => {
-                info!(order = %id, "operator retried the order");
+                info!(order_id = %id, "operator retried the order");
                 Ok(lease)
             }
             Retried::NotFound => Err(OperatorError::NotFound),
@@ -126,7 +126,7 @@ impl OperatorService {
         self.ask_provider(assertion, &seen, deadline).await?;
         match self.store.resolve(seen.lease, resolution).await? {
             Resolved::Done(order) => {
-                info!(order = %id, status = %order.state, "operator resolved the order");
+                info!(order_id = %id, status = %order.state, "operator resolved the order");
                 Ok(*order)
             }
             Resolved::NotExpected(state) => Err(not_resolvable(state)),

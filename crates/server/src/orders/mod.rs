@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 pub use self::dispatch::Dispatch;
 
@@ -27,6 +28,7 @@ use self::watch::Watchers;
 use crate::egress::payments::PaymentClient;
 use crate::metrics::Metrics;
 use crate::storage::orders::{LeasedOrder, OrderStore};
+use crate::telemetry;
 
 /// How orders are worked on. See `[orders]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
@@ -113,11 +115,13 @@ impl Context {
         let context = Arc::clone(self);
         let notifier = context.in_flight.begin(order.order.id);
         let waiter = notifier.waiter();
-        self.tasks.spawn(async move {
+        let span = telemetry::saga_span(order.order.id, order.lease.fence);
+        let saga = async move {
             Box::pin(saga::drive(&context, order, &notifier)).await;
             drop(notifier);
             drop(permit);
-        });
+        };
+        self.tasks.spawn(saga.instrument(span));
         waiter
     }
 }

@@ -72,22 +72,22 @@ impl PaymentWebhooks {
         };
         let recorded = self.store.record_event(&event.id, &event.kind, event.order).await;
         let Event { id, kind, order } = event;
-        let order = order.map(tracing::field::display);
+        let order_id = order.map(tracing::field::display);
         match recorded {
             Ok(Recorded::New { made_due }) => {
-                info!(event = id, kind, order, made_due, "payment event accepted");
+                info!(event = id, kind, order_id, made_due, "payment event accepted");
                 Disposition::Accepted
             }
             Ok(Recorded::Duplicate) => {
-                debug!(event = id, kind, order, "duplicate payment event");
+                debug!(event = id, kind, order_id, "duplicate payment event");
                 Disposition::Duplicate
             }
             Err(error @ StoreError::Unexpected(_)) => {
-                error!(event = id, kind, order, %error, "payment event not stored");
+                error!(event = id, kind, order_id, %error, "payment event not stored");
                 Disposition::Unavailable
             }
             Err(error) => {
-                warn!(event = id, kind, order, %error, "payment event not stored");
+                warn!(event = id, kind, order_id, %error, "payment event not stored");
                 Disposition::Unavailable
             }
         }

@@ -7,6 +7,7 @@
 use super::answer::Cause;
 use super::settings::{PaymentSettings, SettingsError};
 use crate::crash_points::crash_point;
+use crate::telemetry::{self, TRACEPARENT};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url, redirect, retry};
 use secrecy::ExposeSecret;
@@ -145,6 +146,9 @@ impl Wire {
             Some(key) => request.header(IDEMPOTENCY_KEY_NAME, key).form(&outgoing.parameters),
             None => request.query(&outgoing.parameters),
         };
+        if let Some(traceparent) = telemetry::traceparent() {
+            request = request.header(TRACEPARENT, traceparent);
+        }
         let sent = request.send();
         let sent = crash_point!("charge_written",
             if outgoing.key.is_some() && outgoing.path == super::PAYMENTS_PATH, while sent);

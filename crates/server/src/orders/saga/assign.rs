@@ -33,7 +33,7 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
             Ok(candidates) => (candidates, "no free driver is near"),
             // No reason to refund before the window ends; and whatever the error is, it does end.
             Err(error) => {
-                warn!(order = %order.order.id, %error, "search for drivers failed");
+                warn!(order_id = %order.order.id, %error, "search for drivers failed");
                 (Vec::new(), "drivers could not be searched")
             }
         };

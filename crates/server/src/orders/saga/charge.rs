@@ -72,7 +72,7 @@ fn after_charge(order: &LeasedOrder, answer: Answer<Receipt>, prior: Option<Prio
         Answer::InProgress => Progress::Defer(delay_of(order), Deferral::default()),
         // Never a failure: the same key is sent again until the answer is definite.
         Answer::Ambiguous(cause) => {
-            warn!(order = %order.order.id, %cause, "outcome of a charge is unknown");
+            warn!(order_id = %order.order.id, %cause, "outcome of a charge is unknown");
             let (delay, why) = retry_later(cause, prior);
             Progress::CommitAndDefer(StepOutcome::ChargeUnknown(unknown_outcome(cause)), delay, why)
         }

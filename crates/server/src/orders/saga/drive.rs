@@ -1,6 +1,6 @@
 //! One order, from its present state until it is settled or deferred.
 
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument as _, debug, error, info, info_span, warn};
 
 use super::progress::Progress;
 use super::step;
@@ -15,19 +15,21 @@ pub(in crate::orders) async fn drive(context: &Context, order: LeasedOrder, noti
     let id = order.order.id;
     match run_steps(context, order, notifier).await {
         Ok(End::Settled(order)) => {
-            info!(order = %id, status = %order.order.state, "order settled");
+            info!(order_id = %id, status = %order.order.state, "order settled");
             context.metrics.orders.finished(order.order.state.as_str());
             if let Some(answer) = order.answer {
                 notifier.settled(answer);
             }
         }
-        Ok(End::Deferred(order)) => debug!(order = %id, status = %order.order.state, "order deferred"),
+        Ok(End::Deferred(order)) => debug!(order_id = %id, status = %order.order.state, "order deferred"),
         // Nothing to repair here: the lease runs out, or another worker has claimed the order.
-        Err(StoreError::Fenced { fence, .. }) => info!(order = %id, fence, "lease lost, another worker has the order"),
-        Err(error @ (StoreError::Unavailable { .. } | StoreError::Busy { .. })) => {
-            warn!(order = %id, %error, "order left to the sweeper");
+        Err(StoreError::Fenced { fence, .. }) => {
+            info!(order_id = %id, fence, "lease lost, another worker has the order")
         }
-        Err(error @ StoreError::Unexpected(_)) => error!(order = %id, %error, "order left to the sweeper"),
+        Err(error @ (StoreError::Unavailable { .. } | StoreError::Busy { .. })) => {
+            warn!(order_id = %id, %error, "order left to the sweeper");
+        }
+        Err(error @ StoreError::Unexpected(_)) => error!(order_id = %id, %error, "order left to the sweeper"),
     }
 }
 
@@ -42,7 +44,8 @@ async fn run_steps(
     notifier: &CompletionNotifier,
 ) -> Result<End, StoreError> {
     while let Some(step) = order.order.state.pending_step(order.cancel_requested) {
-        match step::run(context, step, &order).await? {
+        let span = info_span!("step", step = step.as_str());
+        match step::run(context, step, &order).instrument(span).await? {
             Progress::Commit(outcome) => order = context.store.advance(&order, &outcome).await?,
             Progress::CommitAndDefer(outcome, delay, why) => {
                 order = context.store.advance(&order, &outcome).await?;

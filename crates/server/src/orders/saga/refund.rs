@@ -60,7 +60,7 @@ fn after_refund(order: &LeasedOrder, answer: Answer<Receipt>, prior: Option<Prio
         Answer::NotExecuted(cause) => not_executed(order, Operation::Refund, cause),
         Answer::InProgress => Progress::Defer(delay_of(order), Deferral::default()),
         Answer::Ambiguous(cause) => {
-            warn!(order = %order.order.id, %cause, "outcome of a refund is unknown");
+            warn!(order_id = %order.order.id, %cause, "outcome of a refund is unknown");
             let (delay, why) = retry_later(cause, prior);
             Progress::CommitAndDefer(StepOutcome::RefundUnknown(unknown_outcome(cause)), delay, why)
         }

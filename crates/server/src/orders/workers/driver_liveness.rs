@@ -108,7 +108,7 @@ impl DriverLivenessMonitor {
         }
         for ServingDriver { order, driver } in unseen {
             if let Err(error) = self.unassign(*order, driver).await {
-                warn!(%order, %driver, %error, "unseen driver keeps the order for now");
+                warn!(order_id = %order, %driver, %error, "unseen driver keeps the order for now");
             }
         }
         Ok(())
@@ -124,7 +124,7 @@ impl DriverLivenessMonitor {
             .unassign_driver(order, driver, reason, &detail)
             .await?;
         if let Unassigned::Searching(leased) = unassigned {
-            info!(%order, %driver, "driver not seen, order is reassigned");
+            info!(order_id = %order, %driver, "driver not seen, order is reassigned");
             self.context.metrics.orders.step("release", reason.as_str());
             self.context.resume(*leased);
         }

@@ -64,7 +64,7 @@ async fn sweep(context: &Arc<Context>) -> bool {
     context.metrics.orders.swept(due.len() as u64);
     let full = due.len() == permits.len();
     for (order, permit) in due.into_iter().zip(permits) {
-        debug!(order = %order.order.id, status = %order.order.state, fence = order.lease.fence, "order claimed");
+        debug!(order_id = %order.order.id, status = %order.order.state, fence = order.lease.fence, "order claimed");
         context.spawn(order, permit);
     }
     full

@@ -116,7 +116,7 @@ impl OrderStore {
     /// Sets an order aside that cannot be read.
     async fn quarantine(&self, row: &Row, why: &StoreError) -> Result<(), StoreError> {
         let (order, fence): (Uuid, i64) = (row.try_get("order_id")?, row.try_get("fence")?);
-        error!(%order, error = %why, "order cannot be read and is quarantined");
+        error!(order_id = %order, error = %why, "order cannot be read and is quarantined");
         self.postgres
             .execute(QUARANTINE, &[&order, &fence, &why.to_string()])
             .await
