@@ -113,7 +113,7 @@ impl HistoryWriter {
             }
         }
         if let Err(error) = self.history.yield_cursor(&self.shard.events).await {
-            warn!(stream = self.shard.events, %error, "the history's lease is left to run out");
+            warn!(stream = self.shard.events, %error, "history lease not returned, it runs out by itself");
         }
     }
 
@@ -249,7 +249,7 @@ impl HistoryWriter {
         match self.ensure_and_drop(today).await {
             Ok(()) => (self.kept_days_on, self.days_failed_at) = (Some(today), None),
             Err(error) => {
-                warn!(%error, "the days of the history are not kept in order");
+                warn!(%error, "partitions of the history not maintained");
                 self.days_failed_at = Some(Instant::now());
             }
         }
@@ -278,7 +278,7 @@ fn readable(entries: Vec<StreamEntry>) -> Vec<Fix> {
         .filter_map(|entry| match entry.fix {
             Ok(fix) => Some(fix),
             Err(error) => {
-                error!(id = entry.id, %error, "an entry of the stream is not a fix");
+                error!(id = entry.id, %error, "stream entry is not a fix");
                 None
             }
         })

@@ -9,50 +9,42 @@ use tokio_postgres::Row;
 use super::StoreError;
 use super::postgres::Postgres;
 
-/// One file of `migrations/`.
+/// One file of `migrations/`: `NNNN_name`, and its text.
 struct Migration {
-    version: i32,
-    name: &'static str,
+    file: &'static str,
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[
-    Migration {
-        version: 1,
-        name: "orders",
-        sql: include_str!("../../../../migrations/0001_orders.sql"),
-    },
-    Migration {
-        version: 2,
-        name: "locations",
-        sql: include_str!("../../../../migrations/0002_locations.sql"),
-    },
-    Migration {
-        version: 3,
-        name: "reassignments",
-        sql: include_str!("../../../../migrations/0003_reassignments.sql"),
-    },
-    Migration {
-        version: 4,
-        name: "answers",
-        sql: include_str!("../../../../migrations/0004_answers.sql"),
-    },
-    Migration {
-        version: 5,
-        name: "payment_events",
-        sql: include_str!("../../../../migrations/0005_payment_events.sql"),
-    },
-    Migration {
-        version: 6,
-        name: "attempts",
-        sql: include_str!("../../../../migrations/0006_attempts.sql"),
-    },
-    Migration {
-        version: 7,
-        name: "drivers_active_order",
-        sql: include_str!("../../../../migrations/0007_drivers_active_order.sql"),
-    },
+macro_rules! migrations {
+    ($($file:literal),+ $(,)?) => {
+        &[$(Migration {
+            file: $file,
+            sql: include_str!(concat!("../../../../migrations/", $file, ".sql")),
+        }),+]
+    };
+}
+
+const MIGRATIONS: &[Migration] = migrations![
+    "0001_orders",
+    "0002_locations",
+    "0003_reassignments",
+    "0004_answers",
+    "0005_payment_events",
+    "0006_attempts",
+    "0007_drivers_active_order",
 ];
+
+impl Migration {
+    /// Its number and its name.
+    fn id(&self) -> (i32, &'static str) {
+        let (number, name) = self.file.split_once('_').unwrap_or_default();
+        (number.parse().unwrap_or_default(), name)
+    }
+
+    fn checksum(&self) -> Vec<u8> {
+        Sha256::digest(self.sql.as_bytes()).to_vec()
+    }
+}
 
 /// The advisory lock that migrating instances take: "waybill" in ASCII.
 const LOCK: i64 = 0x0077_6179_6269_6c6c;
@@ -103,10 +95,10 @@ pub async fn migrate(postgres: &Postgres) -> Result<Vec<&'static str>, StoreErro
     let mut ran = Vec::new();
     for migration in MIGRATIONS.iter().skip(applied.len()) {
         tx.batch_execute(migration.sql).await?;
-        let checksum = checksum(migration);
-        tx.execute(RECORD.sql, &[&migration.version, &migration.name, &checksum])
+        let (version, name) = migration.id();
+        tx.execute(RECORD.sql, &[&version, &name, &migration.checksum()])
             .await?;
-        ran.push(migration.name);
+        ran.push(name);
     }
     tx.commit().await?;
     Ok(ran)
@@ -145,7 +137,7 @@ fn foreign(applied: &[Row]) -> Result<Option<String>, StoreError> {
                     "the database has migration {version} ({name}), which a newer Waybill made"
                 )));
             }
-            Some(ours) if ours.version != version || ours.name != name || checksum(ours) != sum => {
+            Some(ours) if ours.id() != (version, name) || ours.checksum() != sum => {
                 return Ok(Some(format!(
                     "migration {version} ({name}) of the database is not the one of this Waybill"
                 )));
@@ -154,8 +146,4 @@ fn foreign(applied: &[Row]) -> Result<Option<String>, StoreError> {
         }
     }
     Ok(None)
-}
-
-fn checksum(migration: &Migration) -> Vec<u8> {
-    Sha256::digest(migration.sql.as_bytes()).to_vec()
 }

@@ -24,7 +24,7 @@ pub(in crate::orders) async fn drive(context: &Context, order: LeasedOrder, noti
         Ok(End::Deferred(order)) => debug!(order_id = %id, status = %order.order.state, "order deferred"),
         // Nothing to repair here: the lease runs out, or another worker has claimed the order.
         Err(StoreError::Fenced { fence, .. }) => {
-            info!(order_id = %id, fence, "lease lost, another worker has the order")
+            info!(order_id = %id, fence, "lease lost, another worker has the order");
         }
         Err(error @ (StoreError::Unavailable { .. } | StoreError::Busy { .. })) => {
             warn!(order_id = %id, %error, "order left to the sweeper");
