@@ -31,7 +31,7 @@ pub struct View {
     pub elapsed: Duration,
     /// How long it takes, where that is known.
     pub expected: Option<Duration>,
-    /// What is said beside the time; may be empty.
+    /// What is shown beside the time; may be empty.
     pub note: &'static str,
     /// One under the other.
     pub rows: Vec<String>,
@@ -39,7 +39,8 @@ pub struct View {
 
 impl Screen {
     /// Begins to draw the run of a city. `expected`: how long it takes, where that is known.
-    pub fn start(title: String, expected: Option<Duration>, stats: Arc<Stats>) -> Screen {
+    pub fn of_city(title: String, expected: Option<Duration>, stats: &Arc<Stats>) -> Screen {
+        let stats = Arc::clone(stats);
         Screen::showing(title, move || {
             let seen = stats.snapshot();
             View {
@@ -51,7 +52,7 @@ impl Screen {
         })
     }
 
-    /// Begins to draw what `look` sees.
+    /// Begins to draw what `look` returns.
     pub fn showing(title: String, look: impl Fn() -> View + Send + 'static) -> Screen {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let token = stop.clone();
@@ -147,10 +148,8 @@ fn rows(seen: &Snapshot) -> [String; ROWS] {
             },
         ),
         format!(
-            "settled   {:>6} ms p50    {:>5} ms p99     {:>6} retries",
-            orders.latency_p50.as_millis(),
-            orders.latency_p99.as_millis(),
-            orders.retries,
+            "settled   {:>6.0} ms p50    {:>5.0} ms p99     {:>6} retries",
+            orders.p50_ms, orders.p99_ms, orders.retries,
         ),
         format!(
             "fixes     {:>6.0} a second  {:>5} sent       {:>6} acknowledged  {:>3} rejected",

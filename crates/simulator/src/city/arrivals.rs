@@ -35,7 +35,7 @@ const CUSTOMERS: u64 = 1_000;
 
 /// The orders of one run, by due time.
 #[derive(Debug)]
-pub struct Arrivals {
+pub(crate) struct Arrivals {
     options: CityOptions,
     started: Instant,
     after: Duration,
@@ -52,8 +52,8 @@ enum Kind {
 }
 
 impl Arrivals {
-    /// Orders from one round of fixes after `started`, when every driver was heard of, to the end of the run.
-    pub fn new(options: CityOptions, started: Instant) -> Arrivals {
+    /// Orders from one round of fixes after `started`, when every driver was seen, to the end of the run.
+    pub(crate) fn new(options: CityOptions, started: Instant) -> Arrivals {
         let random = StdRng::seed_from_u64(options.seed);
         Arrivals {
             options,
@@ -170,7 +170,7 @@ mod tests {
         assert!(orders.is_sorted_by_key(|order| order.due));
         assert!(
             orders[0].due >= started + options().fix_every,
-            "no order before the drivers were heard of"
+            "no order before the drivers were seen"
         );
 
         // The gaps of a Poisson process deviate as much as their mean.

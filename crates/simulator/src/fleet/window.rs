@@ -90,7 +90,7 @@ impl Window {
     }
 
     /// Lets go of all fixes up to `acknowledged`, calling `each` with whether the server stored it. What was never sent
-    /// on this stream cannot be acknowledged, whatever the server says.
+    /// on this stream cannot be acknowledged, whatever the server answers.
     pub(super) fn settle(
         &mut self,
         acknowledged: u64,
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_fix_leaves_as_rejected_even_if_told_of_before_its_acknowledgement() {
+    fn a_rejected_fix_leaves_as_rejected_even_if_named_before_its_acknowledgement() {
         let mut window = window_of(4);
         send(&mut window, 4);
         assert_eq!(settle(&mut window, 1, &[1, 3]), [(0, false)]);

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::recorder::{LiveOperation, Recorder};
-use super::timeline::Timeline;
+use crate::recorder::{LiveOperation, Recorder, Timeline};
 
 /// The state of a run, for whoever draws it. Empty until the load begins.
 #[derive(Debug, Default)]

@@ -158,7 +158,7 @@ pub enum Pace {
         rate: Rate,
     },
     /// The next call when the one before is answered: so many callers, or full windows of fixes. It measures what the
-    /// server can do, and cannot see a stall. Where nobody is there a caller waits before its next call, a second at
+    /// server can do, and cannot see a stall. Where it reaches no server a caller waits before its next call, a second at
     /// most.
     Closed {
         /// Callers at a time. For fixes the windows decide, and this is not used.
@@ -191,6 +191,9 @@ pub enum Arrivals {
     /// Evenly.
     Constant,
 }
+
+/// Stages of a staircase at most. Each is counted by itself, and a report of more is not read.
+pub const STAGES_MAX: u32 = 1_000;
 
 /// Calls (or fixes) a second, over the time of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::RunError;
-use crate::Drivers;
+use super::play::{Play, Played};
 use crate::clock::{SpeedError, TraceClock};
 use crate::customers::Order;
+use crate::error::RunError;
 use crate::fleet::DueFix;
 use crate::trace::{BrokenLines, Locations, Ride, Rides};
 
@@ -63,8 +64,23 @@ impl RecordedCity {
         })
     }
 
+    /// Plays it from `started` on, which is `started_at` by the wall clock.
+    pub(crate) async fn play(
+        &self,
+        play: Play<'_>,
+        started: Instant,
+        started_at: Timestamp,
+        stop: &CancellationToken,
+    ) -> Result<Played, RunError> {
+        let clock = self.clock(started, started_at)?;
+        let drivers = self.locations.drivers();
+        let streams: Arc<[usize]> = drivers.streams(play.fleet.streams).into();
+        let fixes = |stream| self.fixes(&streams, stream, clock);
+        Ok(play.city(drivers, fixes, self.orders(clock), stop).await?)
+    }
+
     /// The clock on which the first fix or ride is at `started`, which is `started_at` by the wall clock.
-    pub(crate) fn clock(&self, started: Instant, started_at: Timestamp) -> Result<TraceClock, SpeedError> {
+    fn clock(&self, started: Instant, started_at: Timestamp) -> Result<TraceClock, SpeedError> {
         TraceClock::new(self.first_second, started_at, started, self.speed)
     }
 
@@ -78,13 +94,8 @@ impl RecordedCity {
         clock.map_or(Duration::ZERO, |clock| clock.span(seconds))
     }
 
-    /// Who was there.
-    pub(crate) fn drivers(&self) -> &Arc<Drivers> {
-        self.locations.drivers()
-    }
-
     /// The fixes of the drivers that `stream` carries; `streams` has the stream of each driver.
-    pub(crate) fn fixes(
+    fn fixes(
         &self,
         streams: &Arc<[usize]>,
         stream: usize,
@@ -115,7 +126,7 @@ impl RecordedCity {
     }
 
     /// The rides, as orders.
-    pub(crate) fn orders(&self, clock: TraceClock) -> impl Iterator<Item = Order> {
+    fn orders(&self, clock: TraceClock) -> impl Iterator<Item = Order> {
         (1..)
             .zip(self.rides.rides())
             .map(move |(number, ride)| order(number, ride, clock))

@@ -4,9 +4,9 @@ use std::iter::Peekable;
 
 use tokio::time::Instant;
 
-use super::walk::Walks;
+use crate::city::Walks;
+use crate::drive::Alarm;
 use crate::fleet::{DueFix, Source};
-use crate::load::alarm::Alarm;
 use crate::load::rate::Dues;
 
 /// Fixes as a schedule has them.
@@ -99,7 +99,7 @@ impl Source for Closed {
     }
 
     fn miss(&mut self, _: Instant) -> Option<Instant> {
-        // What was not taken was never meant to be.
+        // What was not taken was never due.
         None
     }
 }

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use waybill_proto::fleet::v1 as pb;
 use waybill_proto::fleet::v1::fleet_service_server::{FleetService, FleetServiceServer};
 
-use crate::connections::Dial;
+use crate::client::Dial;
 
 /// How long a search takes when nothing is wrong.
 const SERVICE: Duration = Duration::from_millis(5);
@@ -84,7 +84,7 @@ pub(super) fn serve(fleet: Arc<Searched>) -> Dial {
 }
 
 /// No server: every connection is refused.
-pub(super) fn nobody() -> Dial {
+pub(super) fn no_server() -> Dial {
     Dial::by(|| {
         let connector =
             tower::service_fn(|_| async { Err::<TokioIo<DuplexStream>, _>(std::io::Error::other("refused")) });
