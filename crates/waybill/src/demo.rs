@@ -49,7 +49,7 @@ pub async fn run(file: Option<&Path>, args: DemoArgs) -> Result<(), Failure> {
     if args.json {
         let count = |kind| movements.iter().filter(|movement| movement.kind == kind).count();
         let payments = json!({ "charged": count(MovementKind::Charge), "refunded": count(MovementKind::Refund) });
-        println!("{}", summary(&report, &found, payments));
+        println!("{}", summary(&report, &found, &payments));
     } else {
         println!("\n{}", audit::table(&found));
         println!("{}", audit::verdict(&found));
@@ -140,12 +140,16 @@ async fn judge(remains: &Remains, report: &RunReport) -> Result<Report, Failure>
 }
 
 /// What the clients counted, and what was found beside it.
-fn summary(report: &RunReport, found: &Report, payments: Value) -> Value {
-    let mut summary = replay::summary(report.elapsed.as_secs_f64(), &report.counts);
-    summary["locations"]["stored"] = json!(found.stored_fixes);
-    summary["payments"] = payments;
-    summary["audit"] = json!({ "checks": found.checks(), "violations": found.violations() });
-    summary
+fn summary(report: &RunReport, found: &Report, payments: &Value) -> Value {
+    let mut locations = replay::locations(&report.counts);
+    locations.insert("stored".to_owned(), json!(found.stored_fixes));
+    json!({
+        "seconds": report.elapsed.as_secs_f64(),
+        "orders": replay::orders(&report.counts),
+        "payments": payments,
+        "locations": locations,
+        "audit": { "checks": found.checks(), "violations": found.violations() },
+    })
 }
 
 /// Makes the folder new. One that the demo did not make is left alone.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use waybill_simulator::customers::CustomersOptions;
 use waybill_simulator::endpoint;
 use waybill_simulator::fleet::FleetOptions;
@@ -42,22 +42,33 @@ pub fn options(city: RecordedCityFlags, customers: CustomersOptions) -> TraceOpt
 }
 
 /// The numbers of a run, for scripts.
-pub fn summary(seconds: f64, counts: &Snapshot) -> Value {
-    let (orders, locations) = (&counts.orders, &counts.locations);
+fn summary(seconds: f64, counts: &Snapshot) -> Value {
+    json!({ "seconds": seconds, "orders": orders(counts), "locations": locations(counts) })
+}
+
+/// What became of the orders, for scripts.
+pub fn orders(counts: &Snapshot) -> Value {
+    let orders = &counts.orders;
     json!({
-        "seconds": seconds,
-        "orders": {
-            "created": orders.placed,
-            "succeeded": orders.succeeded,
-            "refunded": orders.refunded,
-            "failed": orders.failed,
-        },
-        "locations": {
-            "sent": locations.sent,
-            "acknowledged": locations.acknowledged,
-            "rejected": locations.rejected,
-        },
+        "created": orders.placed,
+        "succeeded": orders.succeeded,
+        "refunded": orders.refunded,
+        "failed": orders.failed,
     })
+}
+
+/// What became of the fixes, for scripts.
+pub fn locations(counts: &Snapshot) -> Map<String, Value> {
+    let locations = &counts.locations;
+    let counts = [
+        ("sent", locations.sent),
+        ("acknowledged", locations.acknowledged),
+        ("rejected", locations.rejected),
+    ];
+    counts
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .collect()
 }
 
 /// Why a run could not be made: the caller's doing, or a server that is not there.

@@ -53,10 +53,10 @@ enum Kind {
 
 impl Arrivals {
     /// Orders from one round of fixes after `started`, when every driver was seen, to the end of the run.
-    pub(crate) fn new(options: CityOptions, started: Instant) -> Arrivals {
+    pub(crate) fn new(options: &CityOptions, started: Instant) -> Arrivals {
         let random = StdRng::seed_from_u64(options.seed);
         Arrivals {
-            options,
+            options: *options,
             started,
             after: options.fix_every,
             number: 0,
@@ -150,7 +150,7 @@ mod tests {
     fn the_same_seed_gives_the_same_orders() {
         let started = Instant::now();
         let orders = |seed| {
-            Arrivals::new(CityOptions { seed, ..options() }, started)
+            Arrivals::new(&CityOptions { seed, ..options() }, started)
                 .take(200)
                 .collect::<Vec<_>>()
         };
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn orders_come_at_the_rate_asked_for_and_at_random() {
         let started = Instant::now();
-        let orders: Vec<Order> = Arrivals::new(options(), started).collect();
+        let orders: Vec<Order> = Arrivals::new(&options(), started).collect();
         assert!(
             (7_700..8_300).contains(&orders.len()),
             "{} orders in 1,000 s at 8/s",
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn four_in_a_hundred_are_declined_and_two_are_out_of_reach() {
-        let orders: Vec<Order> = Arrivals::new(options(), Instant::now()).take(5_000).collect();
+        let orders: Vec<Order> = Arrivals::new(&options(), Instant::now()).take(5_000).collect();
         assert_eq!(
             orders
                 .iter()
@@ -204,7 +204,7 @@ mod tests {
         let options = options();
         let started = Instant::now();
         let last_refundable = started + options.duration.saturating_sub(options.settle);
-        let orders: Vec<Order> = Arrivals::new(options, started).collect();
+        let orders: Vec<Order> = Arrivals::new(&options, started).collect();
         let last = orders.iter().rfind(|order| is_out_of_reach(order)).unwrap();
         assert!(last.due <= last_refundable, "{:?} too late", last.due - last_refundable);
         let after = orders.iter().filter(|order| order.due > last_refundable);
@@ -214,14 +214,14 @@ mod tests {
             duration: Duration::from_secs(20),
             ..options
         };
-        assert_eq!(Arrivals::new(short, started).filter(is_out_of_reach).count(), 0);
+        assert_eq!(Arrivals::new(&short, started).filter(is_out_of_reach).count(), 0);
     }
 
     #[test]
     fn amounts_rides_and_places_are_within_their_bounds() {
         let options = options();
         let mut seconds = 0.0;
-        for order in Arrivals::new(options, Instant::now()).take(5_000) {
+        for order in Arrivals::new(&options, Instant::now()).take(5_000) {
             assert!((500..=5_000).contains(&order.amount_cents));
             assert!((1.0..=40.0).contains(&order.ride.as_secs_f64()));
             assert!(is_out_of_reach(&order) || order.pickup.distance_m(options.centre) <= options.radius_m * 1.01);
@@ -236,6 +236,6 @@ mod tests {
             orders_per_second: 0.0,
             ..options()
         };
-        assert_eq!(Arrivals::new(none, Instant::now()).count(), 0);
+        assert_eq!(Arrivals::new(&none, Instant::now()).count(), 0);
     }
 }

@@ -1,9 +1,9 @@
 //! Connections to the server. All are lazy: they are made at the first call and made anew when they break.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::{Channel, Endpoint};
 
 /// Calls at one time on one connection. The server takes 100 streams a connection; a call above that would wait in
@@ -13,7 +13,7 @@ const CALLS_PER_CONNECTION: usize = 90;
 /// The address is not one of a gRPC server that this client can call.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
-    /// It is no address.
+    /// It is not an address.
     #[error("`{address}` is not the address of a server; it looks like 127.0.0.1:7500 or http://host:port")]
     Malformed {
         /// As it was given.
@@ -96,14 +96,7 @@ pub(super) struct Connections {
 #[derive(Debug)]
 struct Connection {
     channel: Channel,
-    calls: Arc<AtomicUsize>,
-}
-
-/// Room for one call on a connection, given back when dropped.
-#[derive(Debug)]
-pub(super) struct Lease {
-    pub(super) channel: Channel,
-    calls: Arc<AtomicUsize>,
+    room: Arc<Semaphore>,
 }
 
 impl Connections {
@@ -112,7 +105,7 @@ impl Connections {
         let more = calls_max.div_ceil(CALLS_PER_CONNECTION).saturating_sub(1);
         let connection = || Connection {
             channel: server.channel(),
-            calls: Arc::default(),
+            room: Arc::new(Semaphore::new(CALLS_PER_CONNECTION)),
         };
         Connections {
             first: connection(),
@@ -120,25 +113,18 @@ impl Connections {
         }
     }
 
-    /// The first connection with room, so that few are open when little is under way; the first when all are full.
-    pub(super) fn lease(&self) -> Lease {
-        let room = |connection: &&Connection| connection.calls.load(Ordering::Relaxed) < CALLS_PER_CONNECTION;
-        let connection = self.each().find(room).unwrap_or(&self.first);
-        connection.calls.fetch_add(1, Ordering::Relaxed);
-        Lease {
-            channel: connection.channel.clone(),
-            calls: Arc::clone(&connection.calls),
-        }
+    /// The first connection with room, so that few are open when little is under way; the first when all are full. The
+    /// permit is the room for one call, given back when dropped.
+    pub(super) fn lease(&self) -> (Channel, Option<OwnedSemaphorePermit>) {
+        let with_room = self.each().find_map(|connection| {
+            let permit = Arc::clone(&connection.room).try_acquire_owned().ok()?;
+            Some((connection.channel.clone(), Some(permit)))
+        });
+        with_room.unwrap_or_else(|| (self.first.channel.clone(), None))
     }
 
     fn each(&self) -> impl Iterator<Item = &Connection> {
         std::iter::once(&self.first).chain(&self.more)
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -163,20 +149,16 @@ mod tests {
     fn a_protocol_that_is_not_spoken_is_named() {
         for address in ["https://example.com:443", "ftp://example.com", "grpc://example.com:443"] {
             let scheme = address.split_once("//").unwrap().0;
-            let said = endpoint(address).unwrap_err().to_string();
-            assert!(said.contains(scheme) && said.contains("without TLS"), "{said}");
+            let error = endpoint(address).unwrap_err().to_string();
+            assert!(error.contains(scheme) && error.contains("without TLS"), "{error}");
         }
     }
 
     #[tokio::test]
     async fn a_full_connection_is_not_given_more_calls() {
         let connections = Connections::to(&Dial::from(&endpoint("127.0.0.1:1").unwrap()), 200);
-        let load = || {
-            connections
-                .each()
-                .map(|c| c.calls.load(Ordering::Relaxed))
-                .collect::<Vec<_>>()
-        };
+        let calls = |connection: &Connection| CALLS_PER_CONNECTION - connection.room.available_permits();
+        let load = || connections.each().map(calls).collect::<Vec<_>>();
 
         let mut leases: Vec<_> = (0..100).map(|_| connections.lease()).collect();
         assert_eq!(load(), [90, 10, 0]);

@@ -56,13 +56,13 @@ impl Caller {
         F: Future<Output = Result<T, Status>>,
     {
         let call = |deadline| {
-            let lease = self.connections.lease();
+            let (channel, room) = self.connections.lease();
             let mut request = Request::new(message.clone());
             request.set_timeout(deadline);
-            let call = once(lease.channel.clone(), request);
+            let call = once(channel, request);
             async move {
                 let answer = call.await;
-                drop(lease);
+                drop(room);
                 answer
             }
         };

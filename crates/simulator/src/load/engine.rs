@@ -95,10 +95,11 @@ pub(super) async fn run_on(
         }
         Workload::Ingest(load) => run.ingest(server, *load).await?,
         Workload::Trace(load) => match &city {
-            Some(city) => run.recorded_city(server, city, load.streams).await?,
+            Some(city) => Box::pin(run.recorded_city(server, city, load.streams)).await?,
             None => return Err(RunError::Pace("a trace is read before it is played")),
         },
-        Workload::Mixed(load) => run.mixed(server, &caller, *load).await?,
+        // Boxed, as the recorded city: the largest of them, and each of the others would be as large with it.
+        Workload::Mixed(load) => Box::pin(run.mixed(server, &caller, *load)).await?,
     };
     if let Some(city) = city {
         run.broken_lines = city.broken_lines;

@@ -15,7 +15,7 @@ use tonic::transport::Endpoint;
 
 pub(crate) use self::play::{FleetEnd, Play, Played};
 pub(crate) use self::recorded::RecordedCity;
-use crate::city::{self, Arrivals, CabFixes, CityOptions};
+use crate::city::{self, Arrivals, CityOptions};
 use crate::client::Dial;
 use crate::customers::{Answer, CustomersOptions};
 pub use crate::error::RunError;
@@ -77,17 +77,15 @@ pub async fn run_city(
     let streams = drivers.streams(options.fleet.streams);
     let (started, started_at) = (Instant::now(), Timestamp::now());
     let fixes = |stream| {
-        let on_stream = (0..)
-            .zip(&streams)
-            .filter(|(_, on)| **on == stream)
-            .map(|(driver, _)| driver);
-        CabFixes::new(options, on_stream, started, started_at)
+        let on_stream = (0..options.drivers).zip(&streams).filter(|(_, on)| **on == stream);
+        let on_stream = on_stream.map(|(driver, _)| driver).collect();
+        city::fixes(&options, on_stream, started, started_at)
     };
     let end = FleetEnd::AfterOrdersAnd(started + options.duration);
     let dial = Dial::from(endpoint);
     let play = play(&dial, &stats, options.fleet, end, options.customers);
     let played = play
-        .city(&drivers, fixes, Arrivals::new(options, started), cancel)
+        .city(&drivers, fixes, Arrivals::new(&options, started), cancel)
         .await?;
     Ok(report(started, &stats, played, BrokenLines::default()))
 }

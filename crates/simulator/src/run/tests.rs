@@ -182,12 +182,26 @@ async fn what_cannot_run_fails_with_the_reason_at_once() {
         run(options(&cabs, Some(&cabs), 1.0)).await,
         RunError::Trace(_)
     ));
-    let empty = file("empty.csv", b"recorded_at,driver_id,lat,long\nx,a,1,2\n");
-    assert!(matches!(
-        run(options(&empty, None, 1.0)).await,
-        RunError::EmptyTrace {
-            first_broken: Some(_),
-            ..
-        }
-    ));
+    let header = b"recorded_at,driver_id,lat,long\n".to_vec();
+    let (empty, broken) = (
+        file("empty.csv", &header),
+        file("broken.csv", &[&header[..], b"x,a,1,2\n"].concat()),
+    );
+    let (empty_path, broken_path) = (empty.path.display(), broken.path.display());
+    assert_eq!(
+        run(options(&empty, None, 1.0)).await.to_string(),
+        format!("{empty_path} holds no fix")
+    );
+    assert_eq!(
+        run(options(&broken, None, 1.0)).await.to_string(),
+        format!("{broken_path} holds no fix; {broken_path}:2: recorded_at `x` is not a time in Unix seconds")
+    );
+    let nowhere = TraceOptions {
+        locations: "/nowhere/cabs.csv".into(),
+        ..options(&cabs, None, 1.0)
+    };
+    assert_eq!(
+        run(nowhere).await.to_string(),
+        "cannot open the trace /nowhere/cabs.csv"
+    );
 }

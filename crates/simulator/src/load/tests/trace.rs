@@ -159,46 +159,7 @@ async fn a_stopped_city_ends_with_what_was_begun() {
 }
 
 #[tokio::test]
-async fn broken_lines_are_counted_and_the_first_are_named() {
-    let (cabs, rides) = (cabs(), rides());
-    let server = FakeServer::start().await;
-    let plan = plan(load(&cabs, Some(&rides), 5_000.0));
-    let report = play(&server, plan, &CancellationToken::new()).await.unwrap();
-    assert_eq!(report.broken_lines, 2);
-    assert_eq!(
-        report.first_broken_lines,
-        [
-            format!(
-                "{}:62: recorded_at `later` is not a time in Unix seconds",
-                cabs.path.display()
-            ),
-            format!("{}:5: completed_at is before requested_at", rides.path.display()),
-        ]
-    );
-}
-
-#[tokio::test]
-async fn a_trace_that_is_not_there_or_empty_is_named() {
-    let server = FakeServer::start().await;
-    let error = async |load| {
-        play(&server, plan(load), &CancellationToken::new())
-            .await
-            .unwrap_err()
-            .to_string()
-    };
-    let empty = file("empty.csv", b"recorded_at,driver_id,lat,long\n");
-    assert_eq!(
-        error(load(&empty, None, 1.0)).await,
-        format!("{} holds no fix", empty.path.display())
-    );
-
-    let mut nowhere = load(&empty, None, 1.0);
-    nowhere.locations = "/nowhere/cabs.csv".into();
-    assert_eq!(error(nowhere).await, "cannot open the trace /nowhere/cabs.csv");
-}
-
-#[tokio::test]
-async fn a_city_is_measured_until_its_last_fix_and_not_until_the_last_answer() {
+async fn a_city_is_measured_until_its_last_fix_and_its_broken_lines_are_named() {
     let server = FakeServer::start().await;
     server.script.hold_orders.send_replace(true);
     let (cabs, rides) = (cabs(), rides());
@@ -212,6 +173,17 @@ async fn a_city_is_measured_until_its_last_fix_and_not_until_the_last_answer() {
         report.measured_seconds
     );
     assert!(!report.cut_short);
+    let (cabs, rides) = (cabs.path.display(), rides.path.display());
+    assert_eq!(
+        (report.broken_lines, report.first_broken_lines),
+        (
+            2,
+            vec![
+                format!("{cabs}:62: recorded_at `later` is not a time in Unix seconds"),
+                format!("{rides}:5: completed_at is before requested_at"),
+            ]
+        )
+    );
     let flags: Vec<&str> = report.settings.keys().map(String::as_str).collect();
     assert_eq!(
         flags,
