@@ -59,7 +59,8 @@ impl Caller {
             let (channel, room) = self.connections.lease();
             let mut request = Request::new(message.clone());
             request.set_timeout(deadline);
-            let call = once(channel, request);
+            // Boxed: it would be as large again in each future around it.
+            let call = Box::pin(once(channel, request));
             async move {
                 let answer = call.await;
                 drop(room);

@@ -95,11 +95,10 @@ pub(super) async fn run_on(
         }
         Workload::Ingest(load) => run.ingest(server, *load).await?,
         Workload::Trace(load) => match &city {
-            Some(city) => Box::pin(run.recorded_city(server, city, load.streams)).await?,
+            Some(city) => run.recorded_city(server, city, load.streams).await?,
             None => return Err(RunError::Pace("a trace is read before it is played")),
         },
-        // Boxed, as the recorded city: the largest of them, and each of the others would be as large with it.
-        Workload::Mixed(load) => Box::pin(run.mixed(server, &caller, *load)).await?,
+        Workload::Mixed(load) => run.mixed(server, &caller, *load).await?,
     };
     if let Some(city) = city {
         run.broken_lines = city.broken_lines;
