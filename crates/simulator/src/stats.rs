@@ -77,7 +77,7 @@ pub struct FixesSeen {
 }
 
 impl Default for Stats {
-    /// Counts that begin now. Nobody reads the seconds of a city one by one.
+    /// Counts that begin now. The seconds of a city are not reported one by one.
     fn default() -> Stats {
         Stats::new(Timeline::without_seconds())
     }

@@ -64,7 +64,7 @@ fn lines(reconciled: &Reconciled) -> Vec<String> {
     }
     if found.without_order > 0 {
         lines.push(format!(
-            "{} movements without an order at the provider: not ours, and not looked at",
+            "{} movements without an order at the provider: not ours, and not compared",
             found.without_order
         ));
     }

@@ -52,14 +52,14 @@ impl Screen {
         })
     }
 
-    /// Begins to draw what `look` returns.
-    pub fn showing(title: String, look: impl Fn() -> View + Send + 'static) -> Screen {
+    /// Begins to draw what `view` returns.
+    pub fn showing(title: String, view: impl Fn() -> View + Send + 'static) -> Screen {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let token = stop.clone();
         if std::io::stderr().is_terminal() {
-            tasks.spawn(draw(title, look, token));
+            tasks.spawn(draw(title, view, token));
         } else {
-            tasks.spawn(write_lines(look, token));
+            tasks.spawn(write_lines(view, token));
         }
         Screen { stop, tasks }
     }
@@ -72,13 +72,13 @@ impl Screen {
     }
 }
 
-async fn draw(title: String, look: impl Fn() -> View, stop: CancellationToken) {
+async fn draw(title: String, view: impl Fn() -> View, stop: CancellationToken) {
     let screen = MultiProgress::new();
     let time = ProgressBar::new(0).with_prefix(title).with_style(style(TIME));
     let time = screen.add(time);
     let mut lines: Vec<ProgressBar> = Vec::new();
     loop {
-        let seen = look();
+        let seen = view();
         let length = seen.expected.map_or(0, millis);
         time.set_length(length);
         time.set_position(millis(seen.elapsed).min(length));
@@ -108,9 +108,9 @@ async fn draw(title: String, look: impl Fn() -> View, stop: CancellationToken) {
 }
 
 #[allow(clippy::print_stderr, reason = "the screen of those who have none")]
-async fn write_lines(look: impl Fn() -> View, stop: CancellationToken) {
+async fn write_lines(view: impl Fn() -> View, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(LINE)).await.is_some() {
-        let seen = look();
+        let seen = view();
         let mut line = format!("{:>4.0} s", seen.elapsed.as_secs_f64());
         if !seen.note.is_empty() {
             let _ = write!(line, " ({})", seen.note);

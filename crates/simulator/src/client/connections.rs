@@ -16,7 +16,7 @@ pub enum AddressError {
     /// It is not an address.
     #[error("`{address}` is not the address of a server; it looks like 127.0.0.1:7500 or http://host:port")]
     Malformed {
-        /// As it was given.
+        /// As the caller wrote it.
         address: String,
         /// What is wrong with it.
         #[source]
@@ -25,7 +25,7 @@ pub enum AddressError {
     /// It asks for another protocol. TLS is left to a proxy beside the client.
     #[error("`{address}` cannot be called: only http:// is spoken here, without TLS, and not {scheme}://")]
     Scheme {
-        /// As it was given.
+        /// As the caller wrote it.
         address: String,
         /// What stands before `://`.
         scheme: String,

@@ -1,4 +1,4 @@
-//! Calls of the server: each on a connection with room, under its deadline, and repeated where the policy says so.
+//! Calls of the server: each on a connection with room, under its deadline, and repeated by its policy.
 
 mod connections;
 mod retry;

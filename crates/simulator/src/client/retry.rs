@@ -83,7 +83,7 @@ impl RetryPolicy {
                 .await;
             let status = match answered {
                 Some(Ok(Ok(answer))) => return Ok(answer),
-                // tonic's own timer, which may be the first of the two, says that the call was cancelled.
+                // tonic's own timer, which may be the first of the two, reports that the call was cancelled.
                 Some(Ok(Err(status))) if status.code() == Code::Cancelled && begun.elapsed() >= deadline => too_late(),
                 Some(Ok(Err(status))) => status,
                 Some(Err(_)) => too_late(),
@@ -112,7 +112,7 @@ fn is_worth_repeating(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
         || matches!(
             status.code(),
-            // CANCELLED is what tonic's client says when the time of a call is up.
+            // CANCELLED is what tonic's client reports when the time of a call is up.
             Code::Unavailable | Code::Aborted | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Cancelled
         )
 }
@@ -204,11 +204,13 @@ mod tests {
         let begun = Instant::now();
         let policy = RetryPolicy::default();
         let calls = Cell::new(0);
-        let silent = |_| {
+        let never_answered = |_| {
             calls.set(calls.get() + 1);
             std::future::pending::<Result<(), Status>>()
         };
-        let answer = policy.until_answered(&CancellationToken::new(), || (), silent).await;
+        let answer = policy
+            .until_answered(&CancellationToken::new(), || (), never_answered)
+            .await;
         assert_eq!((answer.unwrap_err().code(), calls.get()), (Code::DeadlineExceeded, 4));
         assert!(begun.elapsed() <= Duration::from_secs(121));
     }

@@ -167,7 +167,7 @@ impl<S: Source> DriverStream<S> {
         opens_at < self.gives_up_at
     }
 
-    /// What was sent and not settled is lost: it will not be acknowledged any more.
+    /// What was sent and not settled is lost: no acknowledgement of it can come any more.
     fn lose(&mut self, code: Code) {
         let now = Instant::now();
         let counts = &mut self.counts;

@@ -15,7 +15,7 @@ pub(crate) trait Source: Send + 'static {
     fn take(&mut self, now: Instant) -> Option<DueFix>;
 
     /// Returns at `at`, or at once if that has passed. The runtime's timer is up to a millisecond late and more: enough
-    /// for fixes that are due at a time and whose delay nobody measures.
+    /// for fixes that are due at a time and whose delay is not measured.
     fn until(&self, at: Instant) -> impl Future<Output = ()> + Send + use<Self> {
         async move {
             // The timer would make even this wait for its next tick.

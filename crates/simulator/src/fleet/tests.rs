@@ -131,7 +131,7 @@ async fn what_was_acknowledged_is_not_sent_again() {
 
     let (_, counts) = stream(&server.endpoint, options, &named(&["a"]), 100).await;
 
-    // With a window of one message, the fourth alone is in doubt when the stream breaks.
+    // With a window of one message, the fourth alone is unacknowledged when the stream breaks.
     assert_eq!(counts.resent, 10);
     server.see(|seen| assert_eq!(seen.stored.values().filter(|times| **times > 1).count(), 10));
 }

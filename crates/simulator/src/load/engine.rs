@@ -1,5 +1,5 @@
 //! A run from its beginning to its report: the server is reached, drivers are put onto the map, the calls are made when
-//! they are due, and what was counted is told.
+//! they are due, and what was counted is reported.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

@@ -1,7 +1,7 @@
 //! The workload `orders`: an order of a new customer, and its completion as soon as it has a driver.
 //!
 //! Orders go round places that are 27 km or more from each other, with eight drivers at each, as many as the server
-//! looks at for an order: what is measured is orders, not the struggle for the last driver of a street.
+//! considers for an order: what is measured is orders, not the struggle for the last driver of a street.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -128,7 +128,7 @@ fn customer() -> String {
 mod tests {
     use super::*;
 
-    /// The server looks 5 km around a pickup.
+    /// The server searches 5 km around a pickup.
     const SEARCH_RADIUS_M: f64 = 5_000.0;
 
     #[test]

@@ -95,7 +95,7 @@ pub struct IngestLoad {
     pub drivers: u32,
     /// Streams, each on a connection of its own.
     pub streams: usize,
-    /// Fixes that fall due within this time go out in one message. A fix waits for it, and its latency says so.
+    /// Fixes that fall due within this time go out in one message. A fix waits for it, and its latency includes the wait.
     pub gather: Duration,
     /// Unacknowledged fixes on a stream at most.
     pub window: usize,
@@ -113,7 +113,7 @@ pub struct NearbyLoad {
 }
 
 impl Default for NearbyLoad {
-    /// As far and as many as the server looks at for an order, and a small town of drivers.
+    /// As far and as many as the server considers for an order, and a small town of drivers.
     fn default() -> NearbyLoad {
         NearbyLoad {
             drivers: 1_000,

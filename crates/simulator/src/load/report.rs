@@ -45,11 +45,11 @@ pub struct LoadReport {
 /// The machine and the program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Machine {
-    /// Such as `AMD EPYC 7B13`; empty where the system does not tell.
+    /// Such as `AMD EPYC 7B13`; empty where the system does not have it.
     pub processor: String,
     /// Processors that this process may use.
     pub cores: usize,
-    /// Memory in bytes; 0 where the system does not tell.
+    /// Memory in bytes; 0 where the system does not have it.
     pub memory_bytes: u64,
     /// Such as `linux 6.1.0`.
     pub system: String,

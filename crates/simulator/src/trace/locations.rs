@@ -77,7 +77,7 @@ impl Locations {
         &self.drivers
     }
 
-    /// Lines that told of a driver and time that an earlier line had told of.
+    /// Lines with a driver and a time that an earlier line had.
     pub fn duplicate_lines(&self) -> u64 {
         self.duplicate_lines
     }

@@ -1,6 +1,6 @@
 //! Reads recorded cities: where the cabs were, and the rides that they made.
 //!
-//! Both files are CSV with a header, plain or compressed with gzip (told by content, not by name); times are Unix
+//! Both files are CSV with a header, plain or compressed with gzip (recognised by content, not by name); times are Unix
 //! seconds, coordinates degrees. Columns are found by name. Real recordings have broken lines: each is named by file
 //! and line number and counted, and the rest goes on. Reading blocks: call it off the runtime's threads.
 
@@ -22,7 +22,7 @@ pub enum TraceError {
     Open {
         /// The path as it was given.
         file: String,
-        /// What the operating system says.
+        /// What the operating system returned.
         #[source]
         source: std::io::Error,
     },
@@ -135,7 +135,7 @@ pub(crate) mod tests {
         1211590861,arphaud,37.79700,-122.42600,0\n";
 
     #[test]
-    fn gzip_is_told_by_content_whatever_the_file_is_called() {
+    fn gzip_is_recognised_by_content_whatever_the_file_is_called() {
         for (name, content) in [
             ("cabs.csv", CABS.to_vec()),
             ("cabs.csv", gzip(CABS)),

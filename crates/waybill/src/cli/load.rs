@@ -112,7 +112,7 @@ pub struct TraceFlags {
 pub struct RunFlags {
     #[command(flatten)]
     pub server: ServerFlag,
-    /// How long a call may take; the server is told
+    /// How long a call may take; sent to the server as its deadline
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration(DEADLINE_MAX))]
     pub deadline: Duration,
     /// Make a call that failed again, within its deadline, and count that; else its failure is counted

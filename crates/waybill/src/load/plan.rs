@@ -19,9 +19,6 @@ const RECORDED_MAX: Duration = Duration::from_hours(24 * 365);
 /// Unacknowledged fixes on a stream.
 const WINDOW: usize = 2_000;
 
-/// Drivers asked for in a search: as many as the server looks at for an order.
-const NEAREST: u32 = 8;
-
 /// The flags of the run itself, and its plan.
 pub fn plan(command: LoadCommand) -> Result<(RunFlags, Plan), Failure> {
     let (run, pace, workload) = match command {
@@ -42,7 +39,7 @@ pub fn plan(command: LoadCommand) -> Result<(RunFlags, Plan), Failure> {
             let workload = Workload::Nearby(NearbyLoad {
                 drivers: flags.drivers,
                 radius_m: flags.radius,
-                count: NEAREST,
+                ..NearbyLoad::default()
             });
             (flags.run, Some((flags.pace, pace)), workload)
         }

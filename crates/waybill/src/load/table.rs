@@ -47,53 +47,33 @@ pub fn limited(reason: &str, colour: bool) -> String {
 }
 
 fn operations(report: &LoadReport) -> Table {
-    let mut table = empty_table(&[
-        "",
-        "answered/s",
-        "p50",
-        "p90",
-        "p99",
-        "p99.9",
-        "max",
-        "offered",
-        "answered",
-        "refused",
-        "failed",
-    ]);
-    for operation in &report.operations {
-        let totals = &operation.totals;
-        let mut row = vec![operation.name.clone(), Unit::Count.exact(operation.answered_per_second)];
-        row.extend(times(totals, &operation.latency));
-        row.extend(counts(totals));
-        table.add_row(row);
-    }
-    with_numbers(table, 1)
+    let rows = report.operations.iter().map(|operation| {
+        let answered = Unit::Count.exact(operation.answered_per_second);
+        let rates = [operation.name.clone(), answered];
+        (rates, &operation.totals, &operation.latency)
+    });
+    with_numbers(measured("", rows), 1)
 }
 
 fn stages(stages: &[Stage]) -> Table {
-    let mut table = empty_table(&[
-        "offered/s",
-        "answered/s",
-        "p50",
-        "p90",
-        "p99",
-        "p99.9",
-        "max",
-        "offered",
-        "answered",
-        "refused",
-        "failed",
-    ]);
-    for stage in stages {
-        let mut row = vec![
-            Unit::Count.exact(stage.offered_per_second),
-            Unit::Count.exact(stage.answered_per_second),
-        ];
-        row.extend(times(&stage.totals, &stage.latency));
-        row.extend(counts(&stage.totals));
-        table.add_row(row);
+    let rows = stages.iter().map(|stage| {
+        let rates = [stage.offered_per_second, stage.answered_per_second].map(|rate| Unit::Count.exact(rate));
+        (rates, &stage.totals, &stage.latency)
+    });
+    with_numbers(measured("offered/s", rows), 0)
+}
+
+/// A row for each: its first two cells, then its latencies and its counts.
+fn measured<'a>(first: &str, rows: impl Iterator<Item = ([String; 2], &'a Totals, &'a Latency)>) -> Table {
+    let columns = [
+        "p50", "p90", "p99", "p99.9", "max", "offered", "answered", "refused", "failed",
+    ];
+    let mut table = empty_table(&[&[first, "answered/s"], &columns[..]].concat());
+    for (rates, totals, latency) in rows {
+        let cells = rates.into_iter().chain(times(totals, latency));
+        table.add_row(cells.chain(counts(totals)));
     }
-    with_numbers(table, 0)
+    table
 }
 
 fn errors(operations: &[Operation]) -> Table {

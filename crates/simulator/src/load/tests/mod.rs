@@ -169,7 +169,7 @@ async fn a_call_is_made_again_only_where_that_was_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn calls_that_are_never_answered_are_failures_of_their_deadline() {
     let fleet = Arc::new(Searched {
-        silent: true,
+        never_answers: true,
         ..Searched::default()
     });
     let plan = Plan {

@@ -29,7 +29,7 @@ pub(super) struct Searched {
     /// Every so many searches one is refused with this.
     pub(super) refusals: Mutex<Vec<Status>>,
     /// Searches are never answered.
-    pub(super) silent: bool,
+    pub(super) never_answers: bool,
     pub(super) under_way: AtomicUsize,
     pub(super) under_way_max: AtomicUsize,
 }
@@ -42,7 +42,7 @@ impl FleetService for Searched {
     ) -> Result<Response<pb::SearchDriversResponse>, Status> {
         let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
         self.under_way_max.fetch_max(under_way, Ordering::Relaxed);
-        if self.silent {
+        if self.never_answers {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep(SERVICE).await;
