@@ -44,7 +44,7 @@ impl Default for CustomersOptions {
 
 /// An order to place.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Order {
+pub(crate) struct PlannedOrder {
     /// When it is to be placed. Its latency counts from here, however late it really goes out.
     pub(crate) due: Instant,
     /// Who orders.
@@ -108,7 +108,7 @@ impl Customers {
     /// settled or given up. The error is a panic in one of them.
     pub(crate) async fn place_all(
         self: &Arc<Self>,
-        orders: impl IntoIterator<Item = Order>,
+        orders: impl IntoIterator<Item = PlannedOrder>,
         stop: &CancellationToken,
     ) -> Result<(), JoinError> {
         let limits = Limits {
@@ -148,7 +148,7 @@ impl Customers {
     }
 }
 
-impl Calls<Order> for Customers {
+impl Calls<PlannedOrder> for Customers {
     fn recorder(&self) -> &Recorder {
         &self.client.counts.creations
     }
@@ -157,7 +157,7 @@ impl Calls<Order> for Customers {
         self.client.counts.offered(due);
     }
 
-    async fn call(self: Arc<Self>, due: Instant, order: Order) -> Result<(), Unreached> {
+    async fn call(self: Arc<Self>, due: Instant, order: PlannedOrder) -> Result<(), Unreached> {
         let answer = self.client.create(create_request(&order), due).await;
         let answered_at = Instant::now();
         let settled = match answer {
@@ -211,7 +211,7 @@ async fn arrives(ends_at: Instant, rides_over: &CancellationToken) -> bool {
 }
 
 /// The key is made once: each repetition of the call is the same request.
-fn create_request(order: &Order) -> pb::CreateOrderRequest {
+fn create_request(order: &PlannedOrder) -> pb::CreateOrderRequest {
     pb::CreateOrderRequest {
         idempotency_key: Uuid::now_v7().to_string(),
         user_id: order.user_id.clone(),

@@ -25,8 +25,8 @@ fn quick() -> CustomersOptions {
     }
 }
 
-fn order(number: usize) -> Order {
-    Order {
+fn order(number: usize) -> PlannedOrder {
+    PlannedOrder {
         due: Instant::now(),
         user_id: format!("rider-{number:06}"),
         amount_cents: 1_250,
@@ -58,11 +58,11 @@ impl City {
         }
     }
 
-    async fn place(&self, orders: impl IntoIterator<Item = Order>) {
+    async fn place(&self, orders: impl IntoIterator<Item = PlannedOrder>) {
         self.place_until(orders, &CancellationToken::new()).await;
     }
 
-    async fn place_until(&self, orders: impl IntoIterator<Item = Order>, stop: &CancellationToken) {
+    async fn place_until(&self, orders: impl IntoIterator<Item = PlannedOrder>, stop: &CancellationToken) {
         let all = self.customers.place_all(orders, stop);
         let all = tokio::time::timeout(Duration::from_secs(10), all).await;
         all.expect("all orders are settled").unwrap();
@@ -112,11 +112,11 @@ async fn each_order_has_a_key_of_its_own() {
 #[tokio::test]
 async fn outcomes_are_told_apart() {
     let city = City::with(quick()).await;
-    let declined = Order {
+    let declined = PlannedOrder {
         payment_method: "pm_card_chargeDeclined",
         ..order(1)
     };
-    let far_away = Order {
+    let far_away = PlannedOrder {
         pickup: CENTRE.offset(-60_000.0, 0.0),
         ..order(2)
     };
@@ -222,7 +222,7 @@ async fn a_ride_is_completed_after_its_time_whatever_fails_first() {
         .unwrap()
         .extend([Status::unavailable("down"), Status::aborted("busy")]);
     let ride = Duration::from_millis(30);
-    city.place([Order { ride, ..order(1) }]).await;
+    city.place([PlannedOrder { ride, ..order(1) }]).await;
 
     city.server
         .until("the ride is completed", |seen| seen.completed.len() == 1)
@@ -266,7 +266,7 @@ async fn a_stop_ends_the_arrivals_and_orders_abandoned_count_as_given_up() {
     let city = City::with(quick()).await;
     city.server.script.hold_orders.send_replace(true);
     let stop = CancellationToken::new();
-    let later = Order {
+    let later = PlannedOrder {
         due: Instant::now() + Duration::from_hours(1),
         ..order(2)
     };
@@ -292,7 +292,7 @@ async fn orders_behind_one_that_waits_for_room_wait_too() {
     .await;
     city.server.script.hold_orders.send_replace(true);
     let due = Instant::now();
-    let orders = (0..40).map(|number| Order { due, ..order(number) });
+    let orders = (0..40).map(|number| PlannedOrder { due, ..order(number) });
     let release = async {
         city.server
             .until("there is no room", |seen| seen.creates.len() == 20)

@@ -26,7 +26,7 @@ const QUEUED_MESSAGES: usize = 4;
 
 /// What one stream came to.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(super) struct StreamReport {
     /// Every fix that the server acknowledged, where a log is kept.
     pub(super) acknowledged: Vec<Entry>,
     /// Why it gave up before its end.
@@ -55,7 +55,7 @@ pub(super) struct DriverStream<S> {
 }
 
 /// How a stream ended.
-enum End {
+enum StreamEnd {
     /// All is settled.
     Finished,
     /// The server ended it or it broke; perhaps with work left.
@@ -92,16 +92,16 @@ impl<S: Source> DriverStream<S> {
     }
 
     /// Streams until every fix is settled, or `stop` is cancelled and what was taken is settled, or the time is up.
-    pub(super) async fn run(mut self, stop: CancellationToken) -> Report {
+    pub(super) async fn run(mut self, stop: CancellationToken) -> StreamReport {
         let mut failure = None;
         while self.wait_for_work(&stop).await {
             match self.stream(&stop).await {
-                End::Finished => break,
-                End::TimeIsUp => {
+                StreamEnd::Finished => break,
+                StreamEnd::TimeIsUp => {
                     failure = Some(Status::deadline_exceeded("no acknowledgement for too long"));
                     break;
                 }
-                End::Broken(status) => {
+                StreamEnd::Broken(status) => {
                     if !self.wait_after(&status, &stop).await {
                         failure = Some(status);
                         break;
@@ -118,7 +118,7 @@ impl<S: Source> DriverStream<S> {
             self.sit_out(&stop).await;
         }
         self.miss(self.stopped_at.unwrap_or_else(Instant::now));
-        Report {
+        StreamReport {
             acknowledged: self.counts.into_log(),
             failure,
         }
@@ -209,7 +209,7 @@ impl<S: Source> DriverStream<S> {
     }
 
     /// Opens a stream and serves it to its end.
-    async fn stream(&mut self, stop: &CancellationToken) -> End {
+    async fn stream(&mut self, stop: &CancellationToken) -> StreamEnd {
         let (requests, body) = mpsc::channel(QUEUED_MESSAGES);
         let mut requests = Some(requests);
         let mut client = self.client.clone();
@@ -229,9 +229,9 @@ impl<S: Source> DriverStream<S> {
             tokio::select! {
                 answer = answers.next() => match answer {
                     Ok(Some(answer)) => self.settle(&answer),
-                    _ if self.window.is_empty() && requests.is_none() => return End::Finished,
-                    Ok(None) => return End::Broken(Status::unavailable("the server ended the stream")),
-                    Err(status) => return End::Broken(status),
+                    _ if self.window.is_empty() && requests.is_none() => return StreamEnd::Finished,
+                    Ok(None) => return StreamEnd::Broken(Status::unavailable("the server ended the stream")),
+                    Err(status) => return StreamEnd::Broken(status),
                 },
                 permit = permit(requests.clone()), if requests.is_some() && self.window.has_unsent() => match permit {
                     Some(permit) => drop(permit.send(self.next_message())),
@@ -243,7 +243,7 @@ impl<S: Source> DriverStream<S> {
                 }
                 () = stop.cancelled(), if self.stopped_at.is_none() => self.stop(),
                 () = sleep_until(self.gives_up_at), if !self.window.is_empty() || requests.is_none() => {
-                    return if self.window.is_empty() { End::Finished } else { End::TimeIsUp };
+                    return if self.window.is_empty() { StreamEnd::Finished } else { StreamEnd::TimeIsUp };
                 }
             }
         }

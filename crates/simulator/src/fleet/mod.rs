@@ -92,7 +92,7 @@ pub(crate) struct Fleet<'a> {
 #[derive(Debug)]
 pub(crate) struct Streams {
     drivers: Arc<Drivers>,
-    tasks: JoinSet<(usize, driver_stream::Report)>,
+    tasks: JoinSet<(usize, driver_stream::StreamReport)>,
 }
 
 /// What a fleet came to.

@@ -12,7 +12,7 @@ use tonic::Status;
 
 use crate::Drivers;
 use crate::client::Dial;
-use crate::customers::{Answer, Customers, CustomersOptions, Order};
+use crate::customers::{Answer, Customers, CustomersOptions, PlannedOrder};
 use crate::fleet::{AckLog, DueFix, Fleet, FleetOptions, Scheduled};
 use crate::stats::Stats;
 
@@ -59,7 +59,7 @@ impl Play<'_> {
         self,
         drivers: &Arc<Drivers>,
         fixes: impl Fn(usize) -> I,
-        orders: impl IntoIterator<Item = Order>,
+        orders: impl IntoIterator<Item = PlannedOrder>,
         stop: &CancellationToken,
     ) -> Result<Played, JoinError>
     where

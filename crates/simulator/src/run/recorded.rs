@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::play::{Play, Played};
 use crate::clock::{SpeedError, TraceClock};
-use crate::customers::Order;
+use crate::customers::PlannedOrder;
 use crate::error::RunError;
 use crate::fleet::DueFix;
 use crate::trace::{BrokenLines, Locations, Ride, Rides};
@@ -43,15 +43,15 @@ impl RecordedCity {
             Ok::<_, RunError>((Arc::new(locations), rides))
         };
         let (locations, rides) = TaskTracker::new().spawn_blocking(read).await??;
-        let mut broken_lines = locations.broken_lines().clone();
-        broken_lines.append(rides.broken_lines().clone());
-        let Some(first_fix) = locations.fixes().first() else {
+        let mut broken_lines = locations.broken_lines.clone();
+        broken_lines.append(rides.broken_lines.clone());
+        let Some(first_fix) = locations.fixes.first() else {
             return Err(RunError::EmptyTrace {
                 file,
                 first_broken: broken_lines.first.into_iter().next(),
             });
         };
-        let first_ride = rides.rides().first();
+        let first_ride = rides.rides.first();
         let first_second = first_ride.map_or(first_fix.recorded_at, |ride| {
             ride.requested_at.min(first_fix.recorded_at)
         });
@@ -73,7 +73,7 @@ impl RecordedCity {
         stop: &CancellationToken,
     ) -> Result<Played, RunError> {
         let clock = self.clock(started, started_at)?;
-        let drivers = self.locations.drivers();
+        let drivers = &self.locations.drivers;
         let streams: Arc<[usize]> = drivers.streams(play.fleet.streams).into();
         let fixes = |stream| self.fixes(&streams, stream, clock);
         Ok(play.city(drivers, fixes, self.orders(clock), stop).await?)
@@ -86,8 +86,8 @@ impl RecordedCity {
 
     /// How long it is from the first fix or ride to the last one, played at its speed.
     pub(crate) fn lasts(&self) -> Duration {
-        let last_fix = self.locations.fixes().last().map(|fix| fix.recorded_at);
-        let last_ride = self.rides.rides().last().map(|ride| ride.requested_at);
+        let last_fix = self.locations.fixes.last().map(|fix| fix.recorded_at);
+        let last_ride = self.rides.rides.last().map(|ride| ride.requested_at);
         let seconds = last_fix.max(last_ride).unwrap_or(self.first_second) - self.first_second;
         // The speed was found to be one when the files were read.
         let clock = self.clock(Instant::now(), Timestamp::UNIX_EPOCH);
@@ -104,7 +104,7 @@ impl RecordedCity {
         let (locations, streams) = (Arc::clone(&self.locations), Arc::clone(streams));
         let mut next = 0;
         std::iter::from_fn(move || {
-            let left = locations.fixes().get(next..)?;
+            let left = locations.fixes.get(next..)?;
             let ahead = left
                 .iter()
                 .position(|fix| streams.get(fix.driver as usize) == Some(&stream))?;
@@ -122,20 +122,20 @@ impl RecordedCity {
 
     /// Whether anything is ordered.
     pub(crate) fn has_rides(&self) -> bool {
-        !self.rides.rides().is_empty()
+        !self.rides.rides.is_empty()
     }
 
     /// The rides, as orders.
-    fn orders(&self, clock: TraceClock) -> impl Iterator<Item = Order> {
+    fn orders(&self, clock: TraceClock) -> impl Iterator<Item = PlannedOrder> {
         (1..)
-            .zip(self.rides.rides())
+            .zip(&self.rides.rides)
             .map(move |(number, ride)| order(number, ride, clock))
     }
 }
 
 /// A ride as an order. Each has a rider of its own: at 720 times its pace, a real rider would be stopped as a flood.
-fn order(number: usize, ride: &Ride, clock: TraceClock) -> Order {
-    Order {
+fn order(number: usize, ride: &Ride, clock: TraceClock) -> PlannedOrder {
+    PlannedOrder {
         due: clock.due(ride.requested_at),
         user_id: format!("rider-{number:06}"),
         amount_cents: fare_cents(ride),

@@ -8,8 +8,8 @@ mod locations;
 mod rides;
 mod rows;
 
-pub use locations::{Fix, Locations};
-pub use rides::{Ride, Rides};
+pub(crate) use self::locations::Locations;
+pub(crate) use self::rides::{Ride, Rides};
 
 /// How many messages about broken lines are kept; the others are only counted.
 const BROKEN_LINES_KEPT: usize = 10;
@@ -79,6 +79,7 @@ pub(crate) mod tests {
     use std::io::Write as _;
     use std::path::PathBuf;
 
+    use super::locations::RecordedFix;
     use super::*;
 
     /// A folder that holds one file of a trace, gone with its value.
@@ -143,8 +144,8 @@ pub(crate) mod tests {
         ] {
             let cabs = file(name, &content);
             let locations = Locations::read(&cabs.path).unwrap();
-            assert_eq!(locations.fixes().len(), 3);
-            assert_eq!(locations.broken_lines(), &BrokenLines::default());
+            assert_eq!(locations.fixes.len(), 3);
+            assert_eq!(locations.broken_lines, BrokenLines::default());
         }
     }
 
@@ -152,9 +153,9 @@ pub(crate) mod tests {
     fn fixes_keep_their_driver_time_and_place() {
         let cabs = file("cabs.csv", CABS);
         let locations = Locations::read(&cabs.path).unwrap();
-        let drivers = locations.drivers();
+        let drivers = &locations.drivers;
         assert_eq!(drivers.len(), 2);
-        let last = locations.fixes()[2];
+        let last = locations.fixes[2];
         assert_eq!(drivers.name(last.driver), "arphaud");
         assert_eq!(
             (last.recorded_at, last.lat_deg, last.lon_deg),
@@ -181,14 +182,14 @@ pub(crate) mod tests {
             the end",
         );
         let locations = Locations::read(&cabs.path).unwrap();
-        let times: Vec<i64> = locations.fixes().iter().map(|fix| fix.recorded_at).collect();
+        let times: Vec<i64> = locations.fixes.iter().map(|fix| fix.recorded_at).collect();
         assert_eq!(
             times,
             [100, 104, 109],
             "a stray quote must not swallow the lines after it"
         );
 
-        let broken = locations.broken_lines();
+        let broken = &locations.broken_lines;
         assert_eq!(broken.count, 8);
         let file = cabs.path.display();
         assert_eq!(
@@ -214,8 +215,8 @@ pub(crate) mod tests {
         (0..1_000).for_each(|_| content.extend_from_slice(b"x,a,1,2\n"));
         let cabs = file("cabs.csv", &content);
         let locations = Locations::read(&cabs.path).unwrap();
-        assert_eq!(locations.broken_lines().count, 1_000);
-        assert_eq!(locations.broken_lines().first.len(), BROKEN_LINES_KEPT);
+        assert_eq!(locations.broken_lines.count, 1_000);
+        assert_eq!(locations.broken_lines.first.len(), BROKEN_LINES_KEPT);
     }
 
     #[test]
@@ -249,12 +250,11 @@ pub(crate) mod tests {
         );
         let locations = Locations::read(&cabs.path).unwrap();
         let seen: Vec<_> = locations
-            .fixes()
+            .fixes
             .iter()
-            .map(|f| (f.recorded_at, locations.drivers().name(f.driver)))
+            .map(|f| (f.recorded_at, locations.drivers.name(f.driver)))
             .collect();
         assert_eq!(seen, [(7, "b"), (7, "a"), (9, "b")]);
-        assert_eq!(locations.duplicate_lines(), 2);
     }
 
     #[test]
@@ -263,8 +263,8 @@ pub(crate) mod tests {
             1211590802,eglohabs,37.79183,-122.39803,1211591267,37.80388,-122.40168\n\
             1211590802,eglohabs,37.79183,-122.39803,1211590801,37.80388,-122.40168\n";
         let rides = Rides::read(&file("rides.csv", content).path).unwrap();
-        assert_eq!(rides.broken_lines().count, 1);
-        let [ride] = rides.rides() else {
+        assert_eq!(rides.broken_lines.count, 1);
+        let [ride] = &rides.rides[..] else {
             panic!("one ride expected")
         };
         assert_eq!((ride.requested_at, ride.completed_at), (1_211_590_802, 1_211_591_267));
@@ -273,6 +273,6 @@ pub(crate) mod tests {
 
     #[test]
     fn half_a_million_fixes_fit_into_16_megabytes() {
-        assert!(size_of::<Fix>() <= 32, "{}", size_of::<Fix>());
+        assert!(size_of::<RecordedFix>() <= 32, "{}", size_of::<RecordedFix>());
     }
 }
