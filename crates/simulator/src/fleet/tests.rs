@@ -6,6 +6,7 @@ use tonic::transport::Endpoint;
 
 use super::*;
 use crate::client::endpoint;
+use crate::drive::{Alarm, Clock};
 use crate::fake_server::FakeServer;
 use crate::recorder::Timeline;
 use crate::stats::{FixesSeen, Stats};
@@ -65,7 +66,8 @@ fn start<I: Iterator<Item = DueFix> + Send + 'static>(
         keeps_log: true,
         hopeless: None,
     };
-    (fleet.start(stop, |stream| Scheduled::new(fixes(stream))), stats)
+    let alarm = Alarm::new(Clock::Machine);
+    (fleet.start(stop, |stream| Scheduled::new(fixes(stream), &alarm)), stats)
 }
 
 async fn ended(streams: Streams) -> FleetReport {

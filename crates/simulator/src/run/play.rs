@@ -13,6 +13,7 @@ use tonic::Status;
 use crate::Drivers;
 use crate::client::Dial;
 use crate::customers::{Answer, Customers, CustomersOptions, PlannedOrder};
+use crate::drive::{Alarm, Clock};
 use crate::fleet::{AckLog, DueFix, Fleet, FleetOptions, Scheduled};
 use crate::stats::Stats;
 
@@ -78,7 +79,8 @@ impl Play<'_> {
             keeps_log: self.keeps_log,
             hopeless: None,
         };
-        let streams = fleet.start(&send_home, |stream| Scheduled::new(fixes(stream)));
+        let alarm = Alarm::new(Clock::Machine);
+        let streams = fleet.start(&send_home, |stream| Scheduled::new(fixes(stream), &alarm));
         let customers = Customers::new(self.server, self.customers, &self.stats.orders, &self.stats.timeline);
 
         tokio::select! {

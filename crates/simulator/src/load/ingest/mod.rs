@@ -6,16 +6,14 @@
 //! a stream back its fixes wait in the schedule, and their latency counts. In a closed loop the windows are always full,
 //! and a fix is due when it is taken.
 
-mod source;
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use self::source::{Closed, Limit, Open};
 use super::nearby::Area;
 use super::plan::IngestLoad;
 use super::rate::Schedule;
@@ -23,7 +21,7 @@ use crate::Drivers;
 use crate::city::{SAN_FRANCISCO, Walks};
 use crate::client::Dial;
 use crate::drive::{Alarm, Clock, RECONNECT};
-use crate::fleet::{Fleet, FleetCounts, FleetOptions};
+use crate::fleet::{DueFix, Fleet, FleetCounts, FleetOptions, Scheduled, Source};
 use crate::recorder::Timeline;
 
 /// Fixes in one message at most: well within the size of a message.
@@ -79,7 +77,12 @@ impl Ingest<'_> {
         };
         // As many of all fixes as it has of the drivers, who thus all have the same rate.
         let apart = |stream| f64::from(count) / f64::from((count - number(stream)).div_ceil(number(streams)));
-        let limit = |stream| Limit::share(self.count_max, stream, streams, self.timeline.measured_from());
+        // Each stream has its part of the count.
+        let left = |stream: usize| {
+            let (stream, streams) = (stream as u64, streams as u64);
+            let part = |max: u64| max / streams + u64::from(stream < max % streams);
+            self.count_max.map_or(u64::MAX, part)
+        };
         let fleet = Fleet {
             server: self.server,
             options,
@@ -91,14 +94,67 @@ impl Ingest<'_> {
         let streams = match self.schedule {
             Some(schedule) => {
                 let alarm = Alarm::new(self.clock);
+                let counts_from = self.timeline.measured_from();
                 fleet.start(stop, |stream| {
                     let dues = schedule.share(self.seed, number(stream), apart(stream));
-                    Open::new(dues, started, walks(stream), limit(stream), alarm.clone())
+                    let (mut walks, mut left) = (walks(stream), left(stream));
+                    let fixes = dues.map_while(move |due| {
+                        let due = started + due;
+                        if due >= counts_from {
+                            left = left.checked_sub(1)?;
+                        }
+                        walks.next(due)
+                    });
+                    Scheduled::new(fixes, &alarm)
                 })
             }
-            None => fleet.start(stop, |stream| Closed::new(started, walks(stream), limit(stream))),
+            None => fleet.start(stop, |stream| Closed {
+                from: started,
+                counts_from: self.timeline.measured_from(),
+                walks: walks(stream),
+                left: left(stream),
+            }),
         };
         Ok(streams.ended().await?.failures)
+    }
+}
+
+/// A fix whenever there is room for one.
+struct Closed {
+    from: Instant,
+    /// How many there may still be that are due from then on.
+    counts_from: Instant,
+    left: u64,
+    walks: Walks,
+}
+
+impl Source for Closed {
+    fn next_due(&mut self) -> Option<Instant> {
+        (self.left > 0).then_some(self.from)
+    }
+
+    fn take(&mut self, now: Instant) -> Option<DueFix> {
+        if self.left == 0 || now < self.from {
+            return None;
+        }
+        if now >= self.counts_from {
+            self.left -= 1;
+        }
+        self.walks.next(now)
+    }
+
+    fn until(&self, at: Instant) -> impl Future<Output = ()> + Send + use<> {
+        async move {
+            // The timer would make even a time that has passed wait for its next tick.
+            if at > Instant::now() {
+                tokio::time::sleep_until(at).await;
+            }
+        }
+    }
+
+    fn miss(&mut self, _: Instant) -> Option<Instant> {
+        // What was not taken was never due.
+        None
     }
 }
 
