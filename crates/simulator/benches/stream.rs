@@ -121,14 +121,9 @@ async fn load(server: &Endpoint, pace: Pace, fixes: u64, streams: u64, drivers: 
         window: 2_000,
     };
     let plan = Plan {
-        workload: Workload::Ingest(load),
-        pace,
-        warm_up: Duration::ZERO,
         duration: Duration::from_mins(10),
         count_max: Some(fixes),
-        deadline: Duration::from_secs(10),
-        retries: false,
-        seed: 1,
+        ..Plan::new(Workload::Ingest(load), pace)
     };
     let report = run(plan, server, &Live::default(), &CancellationToken::new())
         .await

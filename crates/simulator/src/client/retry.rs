@@ -43,6 +43,14 @@ impl RetryPolicy {
         repeats: true,
     };
 
+    /// Soon back, so that a test of many failures takes no time.
+    #[cfg(test)]
+    pub(crate) const QUICK: RetryPolicy = RetryPolicy {
+        wait_first: Duration::from_millis(2),
+        wait_max: Duration::from_millis(20),
+        ..RetryPolicy::DEFAULT
+    };
+
     /// Calls under one deadline, repetitions included, where there are `repeats`.
     pub(crate) fn within(deadline: Duration, repeats: bool) -> RetryPolicy {
         RetryPolicy {

@@ -14,13 +14,8 @@ const CENTRE: Point = Point {
 };
 
 fn quick() -> CustomersOptions {
-    let retry = RetryPolicy {
-        wait_first: Duration::from_millis(2),
-        wait_max: Duration::from_millis(20),
-        ..RetryPolicy::default()
-    };
     CustomersOptions {
-        retry,
+        retry: RetryPolicy::QUICK,
         ..CustomersOptions::default()
     }
 }

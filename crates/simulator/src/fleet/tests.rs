@@ -11,17 +11,11 @@ use crate::fake_server::FakeServer;
 use crate::recorder::Timeline;
 use crate::stats::{FixesSeen, Stats};
 
-/// Quick to come back, so that a test of many disconnects takes no time.
 fn quick() -> FleetOptions {
-    let retry = RetryPolicy {
-        wait_first: Duration::from_millis(2),
-        wait_max: Duration::from_millis(20),
-        ..RetryPolicy::default()
-    };
     FleetOptions {
         streams: 1,
         batch: 10,
-        retry,
+        retry: RetryPolicy::QUICK,
         ..FleetOptions::default()
     }
 }

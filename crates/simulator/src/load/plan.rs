@@ -26,6 +26,22 @@ pub struct Plan {
     pub seed: u64,
 }
 
+impl Plan {
+    /// Half a minute of `workload` at `pace`, without a warm-up and without repetitions.
+    pub fn new(workload: Workload, pace: Pace) -> Plan {
+        Plan {
+            workload,
+            pace,
+            warm_up: Duration::ZERO,
+            duration: Duration::from_secs(30),
+            count_max: None,
+            deadline: Duration::from_secs(10),
+            retries: false,
+            seed: 1,
+        }
+    }
+}
+
 /// What is called.
 #[derive(Debug, Clone)]
 pub enum Workload {

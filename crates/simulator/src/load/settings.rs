@@ -95,42 +95,30 @@ mod tests {
 
     #[test]
     fn callers_are_a_setting_only_where_there_are_some() {
-        let plan = Plan {
-            workload: Workload::Ingest(IngestLoad {
-                drivers: 10,
-                streams: 1,
-                gather: Duration::ZERO,
-                window: 100,
-            }),
-            pace: Pace::Closed { callers: 0 },
-            warm_up: Duration::ZERO,
-            duration: Duration::from_secs(30),
-            count_max: None,
-            deadline: Duration::from_secs(10),
-            retries: false,
-            seed: 1,
+        let load = IngestLoad {
+            drivers: 10,
+            streams: 1,
+            gather: Duration::ZERO,
+            window: 100,
         };
+        let plan = Plan::new(Workload::Ingest(load), Pace::Closed { callers: 0 });
         assert!(!settings(&plan).contains_key("callers"));
     }
 
     #[test]
     fn a_plan_is_written_with_the_names_of_its_flags() {
+        let rate = Rate::Stairs {
+            from: 100.0,
+            to: 500.0,
+            step: Duration::from_secs(5),
+        };
+        let arrivals = Arrivals::Poisson;
         let plan = Plan {
-            workload: Workload::Orders(OrdersLoad { drivers: 800 }),
-            pace: Pace::Open {
-                arrivals: Arrivals::Poisson,
-                rate: Rate::Stairs {
-                    from: 100.0,
-                    to: 500.0,
-                    step: Duration::from_secs(5),
-                },
-            },
             warm_up: Duration::from_millis(1_500),
-            duration: Duration::from_secs(30),
-            count_max: None,
-            deadline: Duration::from_secs(10),
-            retries: false,
-            seed: 1,
+            ..Plan::new(
+                Workload::Orders(OrdersLoad { drivers: 800 }),
+                Pace::Open { arrivals, rate },
+            )
         };
         let settings: Vec<(String, String)> = settings(&plan).into_iter().collect();
         let settings: Vec<(&str, &str)> = settings

@@ -291,22 +291,18 @@ async fn fixes_whose_streams_are_refused_are_counted_while_something_else_is_mea
     let server = FakeServer::start().await;
     let refusals = [(); 2].map(|()| Status::unimplemented("no such service"));
     server.script.stream_refusals.lock().unwrap().extend(refusals);
+    let load = MixedLoad {
+        ingest: LOAD,
+        orders_share: 0.1,
+        nearby_share: 0.1,
+    };
+    let pace = Pace::Open {
+        arrivals: Arrivals::Constant,
+        rate: Rate::Constant(100.0),
+    };
     let plan = Plan {
-        workload: Workload::Mixed(MixedLoad {
-            ingest: LOAD,
-            orders_share: 0.1,
-            nearby_share: 0.1,
-        }),
-        pace: Pace::Open {
-            arrivals: Arrivals::Constant,
-            rate: Rate::Constant(100.0),
-        },
-        warm_up: Duration::ZERO,
         duration: Duration::from_secs(1),
-        count_max: None,
-        deadline: Duration::from_secs(5),
-        retries: false,
-        seed: 1,
+        ..Plan::new(Workload::Mixed(load), pace)
     };
     let never = CancellationToken::new();
     let dial = Dial::from(&server.endpoint);

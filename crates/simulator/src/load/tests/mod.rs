@@ -21,19 +21,14 @@ use crate::drive::Clock;
 
 /// Searches at `pace`, without drivers.
 fn searches(pace: Pace) -> Plan {
+    let load = NearbyLoad {
+        drivers: 0,
+        ..NearbyLoad::default()
+    };
     Plan {
-        workload: Workload::Nearby(NearbyLoad {
-            drivers: 0,
-            radius_m: 1_000.0,
-            count: 8,
-        }),
-        pace,
         warm_up: Duration::from_secs(1),
         duration: Duration::from_secs(5),
-        count_max: None,
-        deadline: Duration::from_secs(10),
-        retries: false,
-        seed: 1,
+        ..Plan::new(Workload::Nearby(load), pace)
     }
 }
 

@@ -20,14 +20,8 @@ fn load(cabs: &TraceFile, rides: Option<&TraceFile>, speed: f64) -> TraceLoad {
 
 fn plan(load: TraceLoad) -> Plan {
     Plan {
-        workload: Workload::Trace(load),
-        pace: Pace::Recorded,
-        warm_up: Duration::ZERO,
-        duration: Duration::from_hours(1),
-        count_max: None,
         deadline: Duration::from_secs(5),
-        retries: false,
-        seed: 1,
+        ..Plan::new(Workload::Trace(load), Pace::Recorded)
     }
 }
 
