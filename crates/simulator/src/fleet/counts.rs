@@ -12,10 +12,6 @@ use super::DueFix;
 use super::ack_log::Entry;
 use crate::recorder::{Recorder, Timeline};
 
-/// How many fixes are kept before they are recorded: the recorder is called once a message, and in time for those that
-/// were never sent.
-const RECORDED_TOGETHER: usize = 4_096;
-
 /// The counts of one fleet. Clones count for the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct FleetCounts {
@@ -56,37 +52,20 @@ impl FleetCounts {
 }
 
 /// The counts of one stream. A fix is missed or taken; one that was taken is sent, or the end comes first; one that was
-/// sent is stored, rejected or lost. The fixes of a message and of an acknowledgement are recorded together.
+/// sent is stored, rejected or lost. The fixes of a message and of an acknowledgement are counted together.
 #[derive(Debug)]
 pub(super) struct StreamCounts {
     fleet: FleetCounts,
     /// What the server acknowledged, and for each driver whether it sent a fix; where they are kept.
     log: Option<(Vec<Entry>, Vec<bool>)>,
-    offered: Vec<Instant>,
-    possible: Vec<Instant>,
-    taken_at: Instant,
-    sent: Vec<Instant>,
-    sent_at: Instant,
-    again: Vec<Instant>,
-    stored: Vec<Instant>,
-    stored_at: Instant,
 }
 
 impl StreamCounts {
     /// `log_drivers`: how many drivers there are, where a log is kept.
     pub(super) fn new(fleet: &FleetCounts, log_drivers: Option<usize>) -> StreamCounts {
-        let now = Instant::now();
         StreamCounts {
             fleet: fleet.clone(),
             log: log_drivers.map(|drivers| (Vec::new(), vec![false; drivers])),
-            offered: Vec::new(),
-            possible: Vec::new(),
-            taken_at: now,
-            sent: Vec::new(),
-            sent_at: now,
-            again: Vec::new(),
-            stored: Vec::new(),
-            stored_at: now,
         }
     }
 
@@ -95,58 +74,57 @@ impl StreamCounts {
         self.log.map(|(acknowledged, _)| acknowledged).unwrap_or_default()
     }
 
-    /// `fix` was taken at `at`, and could have been at `possible_at`, had nothing but this process delayed it.
-    pub(super) fn taken(&mut self, fix: &DueFix, possible_at: Instant, at: Instant) {
-        self.offered.push(fix.due);
-        self.possible.push(possible_at);
-        self.taken_at = at;
+    /// Fixes were taken at `at`: when each was due, and when it could have been taken, had nothing but this process
+    /// delayed it.
+    pub(super) fn taken(&self, fixes: &[(Instant, Instant)], at: Instant) {
+        self.fleet.recorder.offered(fixes.iter().map(|(due, _)| *due));
+        self.fleet
+            .recorder
+            .late(fixes.iter().map(|(_, possible_at)| *possible_at), at);
     }
 
-    /// A fix was due at `due`, and is never taken.
-    pub(super) fn missed(&mut self, due: Instant) {
-        self.offered.push(due);
-        if self.offered.len() >= RECORDED_TOGETHER {
-            self.record();
+    /// Fixes were due at `dues`, and are never taken.
+    pub(super) fn missed(&self, dues: Vec<Instant>) {
+        self.fleet.recorder.offered(dues);
+    }
+
+    /// `fixes` go out for the first time.
+    pub(super) fn sent(&mut self, fixes: &[&DueFix], at: Instant) {
+        self.fleet.recorder.started(fixes.iter().map(|fix| fix.due), at);
+        let Some((_, seen)) = &mut self.log else { return };
+        for fix in fixes {
+            if let Some(seen) = seen.get_mut(fix.driver as usize)
+                && !mem::replace(seen, true)
+            {
+                self.fleet.shared.drivers_seen.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
-    /// `fix` goes out for the first time.
-    pub(super) fn sent(&mut self, fix: &DueFix, at: Instant) {
-        self.sent.push(fix.due);
-        self.sent_at = at;
-        if let Some((_, seen)) = &mut self.log
-            && let Some(seen) = seen.get_mut(fix.driver as usize)
-            && !mem::replace(seen, true)
-        {
-            self.fleet.shared.drivers_seen.fetch_add(1, Ordering::Relaxed);
-        }
+    /// `fixes` go out once more, on a stream that was opened again.
+    pub(super) fn sent_again(&self, fixes: &[&DueFix]) {
+        self.fleet.recorder.repeated(fixes.iter().map(|fix| fix.due));
     }
 
-    /// `fix` goes out once more, on a stream that was opened again.
-    pub(super) fn sent_again(&mut self, fix: &DueFix) {
-        self.again.push(fix.due);
-    }
-
-    /// The server has `fix`.
-    pub(super) fn stored(&mut self, fix: &DueFix, at: Instant) {
-        self.stored.push(fix.due);
-        self.stored_at = at;
+    /// The server has `fixes`.
+    pub(super) fn stored(&mut self, fixes: &[DueFix], at: Instant) {
+        self.fleet.recorder.answered(fixes.iter().map(|fix| fix.due), at);
         if let Some((acknowledged, _)) = &mut self.log {
-            acknowledged.push(Entry {
+            acknowledged.extend(fixes.iter().map(|fix| Entry {
                 driver: fix.driver,
                 recorded_at_micros: fix.recorded_at_micros,
-            });
+            }));
         }
     }
 
     /// The server refused `fix` by name.
-    pub(super) fn rejected(&mut self, fix: &DueFix, at: Instant) {
+    pub(super) fn rejected(&self, fix: &DueFix, at: Instant) {
         self.fleet.recorder.ended(fix.due, at, Code::InvalidArgument);
     }
 
     /// `fix` was sent, and it will never be known what became of it: the stream or the time was over, for which `code`
     /// stands.
-    pub(super) fn lost(&mut self, fix: &DueFix, at: Instant, code: Code) {
+    pub(super) fn lost(&self, fix: &DueFix, at: Instant, code: Code) {
         self.fleet.recorder.ended(fix.due, at, code);
         self.fleet.shared.unsettled.fetch_add(1, Ordering::Relaxed);
     }
@@ -165,26 +143,6 @@ impl StreamCounts {
             && self.fleet.recorder.totals().answered == 0
         {
             hopeless.cancel();
-        }
-    }
-
-    /// Records what came together.
-    pub(super) fn record(&mut self) {
-        let recorder = &self.fleet.recorder;
-        if !self.offered.is_empty() {
-            recorder.offered(self.offered.drain(..));
-        }
-        if !self.possible.is_empty() {
-            recorder.late(self.possible.drain(..), self.taken_at);
-        }
-        if !self.sent.is_empty() {
-            recorder.started(self.sent.drain(..), self.sent_at);
-        }
-        if !self.again.is_empty() {
-            recorder.repeated(self.again.drain(..));
-        }
-        if !self.stored.is_empty() {
-            recorder.answered(self.stored.drain(..), self.stored_at);
         }
     }
 }

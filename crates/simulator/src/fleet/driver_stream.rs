@@ -1,5 +1,6 @@
 //! One stream of a fleet, kept up across disconnects.
 
+use std::iter;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,9 @@ use crate::Drivers;
 
 /// Messages that wait for the connection. Fixes beyond them wait in the window.
 const QUEUED_MESSAGES: usize = 4;
+
+/// How many fixes that were never taken are counted together: their list is not to grow for ever.
+const MISSED_TOGETHER: usize = 4_096;
 
 /// What one stream came to.
 #[derive(Debug)]
@@ -170,9 +174,7 @@ impl<S: Source> DriverStream<S> {
     /// What was sent and not settled is lost: no acknowledgement of it can come any more.
     fn lose(&mut self, code: Code) {
         let now = Instant::now();
-        let counts = &mut self.counts;
-        self.window.lose_sent(|fix| counts.lost(&fix, now, code));
-        counts.record();
+        self.window.lose_sent(|fix| self.counts.lost(&fix, now, code));
     }
 
     /// Nothing of what is left goes out any more.
@@ -198,14 +200,16 @@ impl<S: Source> DriverStream<S> {
     }
 
     /// Lets go of what was due by `by` and not taken: how much it was.
-    fn miss(&mut self, by: Instant) -> u64 {
+    fn miss(&mut self, by: Instant) -> usize {
         let mut missed = 0;
-        while let Some(due) = self.source.miss(by) {
-            self.counts.missed(due);
-            missed += 1;
+        loop {
+            let dues: Vec<Instant> = iter::from_fn(|| self.source.miss(by)).take(MISSED_TOGETHER).collect();
+            if dues.is_empty() {
+                return missed;
+            }
+            missed += dues.len();
+            self.counts.missed(dues);
         }
-        self.counts.record();
-        missed
     }
 
     /// Opens a stream and serves it to its end.
@@ -271,13 +275,14 @@ impl<S: Source> DriverStream<S> {
             self.progress();
         }
         let possible_at = pull_at.max(self.free_since);
+        let mut taken = Vec::new();
         while self.window.has_room()
             && let Some(fix) = self.source.take(now)
         {
-            self.counts.taken(&fix, fix.due.max(possible_at), now);
+            taken.push((fix.due, fix.due.max(possible_at)));
             self.window.push(fix);
         }
-        self.counts.record();
+        self.counts.taken(&taken, now);
     }
 
     /// Takes what is due, for the last time.
@@ -306,19 +311,12 @@ impl<S: Source> DriverStream<S> {
     fn next_message(&mut self) -> StreamLocationsRequest {
         let now = Instant::now();
         let batch = self.window.batch(self.options.batch.max(1));
-        let mut fixes = Vec::with_capacity(batch.count);
-        for (place, fix) in (0..).zip(batch.fixes) {
-            if place < batch.again {
-                self.counts.sent_again(fix);
-            } else {
-                self.counts.sent(fix, now);
-            }
-            fixes.push(message(fix, &self.drivers));
-        }
-        self.counts.record();
+        let (again, first_time) = batch.fixes.split_at(batch.again.min(batch.fixes.len()));
+        self.counts.sent_again(again);
+        self.counts.sent(first_time, now);
         StreamLocationsRequest {
             first_sequence: batch.first_sequence,
-            fixes,
+            fixes: batch.fixes.iter().map(|fix| message(fix, &self.drivers)).collect(),
         }
     }
 
@@ -326,22 +324,22 @@ impl<S: Source> DriverStream<S> {
         let now = Instant::now();
         let had_room = self.window.has_room();
         let rejections = answer.rejections.iter().map(|rejection| rejection.sequence);
-        let mut settled = false;
+        let (mut settled, mut stored) = (false, Vec::new());
         self.window
             .settle(answer.acknowledged_sequence, rejections, |fix, is_stored| {
                 settled = true;
                 if is_stored {
-                    self.counts.stored(&fix, now);
+                    stored.push(fix);
                 } else {
                     self.counts.rejected(&fix, now);
                 }
             });
+        self.counts.stored(&stored, now);
         for rejection in &answer.rejections {
             tracing::debug!(reason = ?rejection.reason(), field = rejection.field, "a fix was rejected");
         }
         if settled {
             self.failures = 0;
-            self.counts.record();
             self.progress();
         }
         if !had_room {
