@@ -6,8 +6,8 @@
 //! at high rates one waking makes many calls.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant as SystemInstant};
 
@@ -28,29 +28,28 @@ pub(crate) enum Clock {
     Runtime,
 }
 
-/// A time, and the task that is to be woken at it.
-type Wish = (SystemInstant, oneshot::Sender<()>);
-
 /// An alarm for any number of tasks. Its thread ends with its last clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Alarm {
-    /// To the thread. Absent where a thread cannot be had: then the runtime's timer is what there is.
-    wishes: Option<Sender<Wish>>,
+    /// Absent where a thread cannot be had: then the runtime's timer is what there is.
+    sleeper: Option<Arc<Sleeper>>,
 }
 
 impl Alarm {
     pub(crate) fn new(clock: Clock) -> Alarm {
-        let wishes = match clock {
-            Clock::Machine => start().ok(),
+        let sleeper = match clock {
+            Clock::Machine => Sleeper::start().ok(),
             #[cfg(test)]
             Clock::Runtime => None,
         };
-        Alarm { wishes }
+        Alarm {
+            sleeper: sleeper.map(Arc::new),
+        }
     }
 
     /// Returns at `at`, or at once if that has passed.
     pub(crate) async fn until(&self, at: Instant) {
-        let Some(wishes) = &self.wishes else {
+        let Some(sleeper) = &self.sleeper else {
             return tokio::time::sleep_until(at).await;
         };
         let left = at.saturating_duration_since(Instant::now());
@@ -60,41 +59,90 @@ impl Alarm {
         if left > LAST_STRETCH {
             tokio::time::sleep(left.saturating_sub(LAST_STRETCH)).await;
         }
-        let (wake, woken) = oneshot::channel();
-        // The thread listens for as long as there is an alarm, so it always answers.
-        let _ = wishes.send((at.into_std(), wake));
-        let _ = woken.await;
+        // It sleeps for as long as there is an alarm, so it always answers.
+        let _ = sleeper.wake_at(at.into_std()).await;
     }
 }
 
-fn start() -> io::Result<Sender<Wish>> {
-    let (wishes, received) = mpsc::channel();
-    let thread = thread::Builder::new().name("load-alarm".to_owned());
-    thread.spawn(move || wake_each(&received))?;
-    Ok(wishes)
+/// A thread that sleeps for tasks, until it is dropped.
+#[derive(Debug)]
+struct Sleeper(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    wishes: Mutex<Wishes>,
+    changed: Condvar,
 }
 
-/// Sleeps until the next time, or the next wish, and wakes whoever is due; until no one can have a wish any more.
-fn wake_each(received: &Receiver<Wish>) {
-    // By time; the number keeps those of the same time apart.
-    let mut wishes: BTreeMap<(SystemInstant, u64), oneshot::Sender<()>> = BTreeMap::new();
-    for number in 0.. {
-        let next = wishes.first_key_value().map(|((at, _), _)| *at);
-        let wish = match next {
-            Some(at) => received.recv_timeout(at.saturating_duration_since(SystemInstant::now())),
-            None => received.recv().map_err(RecvTimeoutError::from),
-        };
-        match wish {
-            Ok((at, wake)) => drop(wishes.insert((at, number), wake)),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+#[derive(Debug, Default)]
+struct Wishes {
+    /// By time; the number keeps those of the same time apart.
+    by_time: BTreeMap<(SystemInstant, u64), oneshot::Sender<()>>,
+    number: u64,
+    is_over: bool,
+}
+
+impl Sleeper {
+    fn start() -> std::io::Result<Sleeper> {
+        let shared = Arc::new(Shared::default());
+        let slept = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("load-alarm".to_owned())
+            .spawn(move || slept.sleep())?;
+        Ok(Sleeper(shared))
+    }
+
+    fn wake_at(&self, at: SystemInstant) -> oneshot::Receiver<()> {
+        let (wake, woken) = oneshot::channel();
+        let mut wishes = self.0.lock();
+        wishes.number += 1;
+        let number = wishes.number;
+        wishes.by_time.insert((at, number), wake);
+        let is_first = wishes.by_time.first_key_value().is_some_and(|(key, _)| key.1 == number);
+        drop(wishes);
+        if is_first {
+            self.0.changed.notify_one();
         }
-        let now = SystemInstant::now();
-        while let Some(due) = wishes.first_entry()
-            && due.key().0 <= now
-        {
-            // A task that does not wait any more was cancelled.
-            let _ = due.remove().send(());
+        woken
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        self.0.lock().is_over = true;
+        self.0.changed.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Wishes> {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sleep(&self) {
+        let mut wishes = self.lock();
+        while !wishes.is_over {
+            let now = SystemInstant::now();
+            let later = wishes.by_time.split_off(&(now, u64::MAX));
+            let due = mem::replace(&mut wishes.by_time, later);
+            if !due.is_empty() {
+                // Not under the lock: who is woken may have the next wish at once.
+                drop(wishes);
+                for wake in due.into_values() {
+                    // A task that does not wait any more was cancelled.
+                    let _ = wake.send(());
+                }
+                wishes = self.lock();
+                continue;
+            }
+            let next = wishes.by_time.first_key_value().map(|((at, _), _)| *at - now);
+            wishes = match next {
+                Some(left) => {
+                    let woken = self.changed.wait_timeout(wishes, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(wishes).unwrap_or_else(PoisonError::into_inner),
+            };
         }
     }
 }
@@ -134,9 +182,8 @@ mod tests {
     #[tokio::test]
     async fn who_comes_last_may_be_woken_first() {
         let alarm = Alarm::new(Clock::Machine);
-        let (wake, _later) = oneshot::channel();
         let in_an_hour = SystemInstant::now() + Duration::from_hours(1);
-        alarm.wishes.as_ref().unwrap().send((in_an_hour, wake)).unwrap();
+        let _later = alarm.sleeper.as_ref().unwrap().wake_at(in_an_hour);
         // After the first of these its thread sleeps for the hour.
         for _ in 0..10 {
             let soon = alarm.until(Instant::now() + Duration::from_millis(1));
@@ -156,17 +203,12 @@ mod tests {
         let after = soon + Duration::from_millis(1);
         alarm.until(after).await;
         assert!(Instant::now() >= after);
-    }
-
-    #[test]
-    fn the_thread_ends_with_the_last_alarm_though_a_task_waits() {
-        let (wishes, received) = mpsc::channel();
-        let thread = thread::spawn(move || wake_each(&received));
-        let (wake, _waits) = oneshot::channel();
-        let in_an_hour = SystemInstant::now() + Duration::from_hours(1);
-        wishes.send((in_an_hour, wake)).unwrap();
-        drop(wishes);
-        thread.join().unwrap();
+        let sleeper = Arc::downgrade(&alarm.sleeper.as_ref().unwrap().0);
+        drop(alarm);
+        // Its thread has ended, and with it its list.
+        while sleeper.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

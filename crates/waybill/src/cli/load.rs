@@ -118,7 +118,7 @@ pub struct RunFlags {
     /// Make a call that failed again, within its deadline, and count that; else its failure is counted
     #[arg(long)]
     pub retries: bool,
-    /// Where the chances of the run come from
+    /// The seed of what is random in the run
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Write all that was measured as JSON; `-` for standard output, in place of the table

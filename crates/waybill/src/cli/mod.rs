@@ -257,11 +257,11 @@ pub struct ResolveArgs {
 /// What became of the money, as operators write it.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum SettledName {
-    /// It was taken
+    /// It was charged
     Charged,
-    /// It was not
+    /// It was not charged
     NotCharged,
-    /// It was given back
+    /// It was refunded
     Refunded,
 }
 
