@@ -25,7 +25,7 @@ pub mod stats;
 pub mod trace;
 
 pub use client::{AddressError, endpoint};
-pub use drivers::Drivers;
+use drivers::Drivers;
 pub use error::RunError;
 pub use geo::Point;
 pub use tonic::transport::Endpoint;

@@ -181,7 +181,7 @@ impl Calls<PlannedOrder> for Customers {
                 self.rides.spawn(ride);
             }
             status => {
-                orders.failed(due, answered_at, status.as_str_name());
+                orders.failed(due, status.as_str_name());
                 let refunded = status == OrderStatus::Refunded;
                 self.keep(settled.order_id, if refunded { "refunded" } else { "failed" });
             }

@@ -63,10 +63,9 @@ impl OrderClient {
             settled(answer.into_inner().order.unwrap_or_default())
         };
         let answer = self.caller.call(message, repeated, create).await;
-        let at = Instant::now();
-        counts.creations.concluded(due, at, &answer);
+        counts.creations.concluded(due, Instant::now(), &answer);
         if let Err(status) = &answer {
-            counts.orders.ended(due, at, status.code());
+            counts.orders.ended(due, status.code());
         }
         answer
     }

@@ -118,14 +118,14 @@ impl StreamCounts {
     }
 
     /// The server refused `fix` by name.
-    pub(super) fn rejected(&self, fix: &DueFix, at: Instant) {
-        self.fleet.recorder.ended(fix.due, at, Code::InvalidArgument);
+    pub(super) fn rejected(&self, fix: &DueFix) {
+        self.fleet.recorder.ended(fix.due, Code::InvalidArgument);
     }
 
     /// `fix` was sent, and it will never be known what became of it: the stream or the time was over, for which `code`
     /// stands.
-    pub(super) fn lost(&self, fix: &DueFix, at: Instant, code: Code) {
-        self.fleet.recorder.ended(fix.due, at, code);
+    pub(super) fn lost(&self, fix: &DueFix, code: Code) {
+        self.fleet.recorder.ended(fix.due, code);
         self.fleet.shared.unsettled.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -173,8 +173,7 @@ impl<S: Source> DriverStream<S> {
 
     /// What was sent and not settled is lost: no acknowledgement of it can come any more.
     fn lose(&mut self, code: Code) {
-        let now = Instant::now();
-        self.window.lose_sent(|fix| self.counts.lost(&fix, now, code));
+        self.window.lose_sent(|fix| self.counts.lost(&fix, code));
     }
 
     /// Nothing of what is left goes out any more.
@@ -331,7 +330,7 @@ impl<S: Source> DriverStream<S> {
                 if is_stored {
                     stored.push(fix);
                 } else {
-                    self.counts.rejected(&fix, now);
+                    self.counts.rejected(&fix);
                 }
             });
         self.counts.stored(&stored, now);

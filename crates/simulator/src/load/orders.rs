@@ -76,7 +76,7 @@ impl Calls for Orders {
         };
         let (at, whole) = (Instant::now(), &self.client.counts.orders);
         if order.status() != pb::OrderStatus::Succeeded {
-            whole.failed(due, at, order.status().as_str_name());
+            whole.failed(due, order.status().as_str_name());
             return Ok(());
         }
         // The completion is due now. That of an order of the warm-up stays with its order, so that the orders and

@@ -43,7 +43,6 @@ pub(super) struct Recent {
     second: u64,
     pub(super) offered: u64,
     pub(super) answered: u64,
-    pub(super) errors: u64,
     pub(super) behind_max: Duration,
     pub(super) latencies: Latencies<u32>,
 }
@@ -157,7 +156,6 @@ impl Recent {
             second,
             offered: 0,
             answered: 0,
-            errors: 0,
             behind_max: Duration::ZERO,
             latencies: Latencies::new(SECOND_DIGITS),
         }

@@ -42,8 +42,6 @@ struct Inner {
 pub struct LiveOperation {
     /// The call.
     pub name: &'static str,
-    /// What is counted.
-    pub unit: &'static str,
     /// How many there were so far.
     pub totals: Totals,
     /// Made and not ended yet.
@@ -52,8 +50,6 @@ pub struct LiveOperation {
     pub offered_per_second: f64,
     /// Answered a second, over the last seconds.
     pub answered_per_second: f64,
-    /// Refused or failed a second, over the last seconds.
-    pub errors_per_second: f64,
     /// Half of the answers of the last seconds came as fast, in milliseconds.
     pub p50_ms: f64,
     /// 99 of 100 answers of the last seconds came as fast, in milliseconds.
@@ -125,25 +121,25 @@ impl Recorder {
         }
     }
 
-    /// This call ended at `at` with an error: refused by a limit, or failed.
-    pub(crate) fn ended(&self, intended_at: Instant, at: Instant, code: Code) {
+    /// This call ended with an error: refused by a limit, or failed.
+    pub(crate) fn ended(&self, intended_at: Instant, code: Code) {
         if code == Code::ResourceExhausted {
-            self.count_error(intended_at, at, code_name(code), |totals| totals.refused += 1);
+            self.count_error(intended_at, code_name(code), |totals| totals.refused += 1);
         } else {
-            self.failed(intended_at, at, code_name(code));
+            self.failed(intended_at, code_name(code));
         }
     }
 
-    /// This call failed at `at` for a reason that is not a gRPC code, such as the status of an order.
-    pub(crate) fn failed(&self, intended_at: Instant, at: Instant, reason: &'static str) {
-        self.count_error(intended_at, at, reason, |totals| totals.failed += 1);
+    /// This call failed for a reason that is not a gRPC code, such as the status of an order.
+    pub(crate) fn failed(&self, intended_at: Instant, reason: &'static str) {
+        self.count_error(intended_at, reason, |totals| totals.failed += 1);
     }
 
     /// This call came to `answer` at `at`.
     pub(crate) fn concluded<T>(&self, intended_at: Instant, at: Instant, answer: &Result<T, Status>) {
         match answer {
             Ok(_) => self.answered([intended_at], at),
-            Err(status) => self.ended(intended_at, at, status.code()),
+            Err(status) => self.ended(intended_at, status.code()),
         }
     }
 
@@ -198,12 +194,11 @@ impl Recorder {
     pub(crate) fn live(&self, now: Instant) -> LiveOperation {
         let second = self.second(now);
         let mut latencies = Latencies::<u32>::new(2);
-        let (mut offered, mut answered, mut errors, mut behind_max) = (0, 0, 0, Duration::ZERO);
+        let (mut offered, mut answered, mut behind_max) = (0, 0, Duration::ZERO);
         let counts = self.counts();
         for recent in counts.recent_before(second) {
             offered += recent.offered;
             answered += recent.answered;
-            errors += recent.errors;
             behind_max = behind_max.max(recent.behind_max);
             latencies.add(&recent.latencies);
         }
@@ -211,7 +206,6 @@ impl Recorder {
         let seconds = second.clamp(1, RECENT_SECONDS as u64) as f64;
         LiveOperation {
             name: self.inner.name,
-            unit: self.inner.unit,
             totals,
             // An end may be counted before its start.
             in_flight: totals
@@ -219,7 +213,6 @@ impl Recorder {
                 .saturating_sub(totals.answered + totals.refused + totals.failed),
             offered_per_second: offered as f64 / seconds,
             answered_per_second: answered as f64 / seconds,
-            errors_per_second: errors as f64 / seconds,
             p50_ms: latencies.quantile_ms(0.50),
             p99_ms: latencies.quantile_ms(0.99),
             behind_max,
@@ -246,13 +239,10 @@ impl Recorder {
         self.counts().late.clone()
     }
 
-    fn count_error(&self, intended_at: Instant, at: Instant, name: &'static str, count: impl Fn(&mut Totals)) {
-        let (moment, second) = (self.moment(intended_at), self.second(at));
+    fn count_error(&self, intended_at: Instant, name: &'static str, count: impl Fn(&mut Totals)) {
+        let moment = self.moment(intended_at);
         let mut counts = self.counts();
         counts.count(moment, count);
-        if let Some(recent) = counts.recent(second) {
-            recent.errors += 1;
-        }
         if moment.is_some() {
             *counts.errors.entry(name).or_default() += 1;
         }

@@ -37,9 +37,9 @@ fn every_call_is_in_exactly_one_count() {
     recorder.offered([start; 6]);
     recorder.started([start; 5], start);
     recorder.answered([start; 2], start + ms(10));
-    recorder.ended(start, start, Code::ResourceExhausted);
-    recorder.ended(start, start, Code::DeadlineExceeded);
-    recorder.failed(start, start, "ORDER_STATUS_REFUNDED");
+    recorder.ended(start, Code::ResourceExhausted);
+    recorder.ended(start, Code::DeadlineExceeded);
+    recorder.failed(start, "ORDER_STATUS_REFUNDED");
     recorder.repeated([start; 7]);
 
     let operation = recorder.operation(ms(1_000));
@@ -73,7 +73,7 @@ fn every_call_is_in_exactly_one_count() {
 fn the_warm_up_is_seen_live_and_is_not_in_the_report() {
     let (recorder, start) = recorder(&[]);
     call(&recorder, start - ms(500), ms(700));
-    recorder.ended(start - ms(400), start, Code::Unavailable);
+    recorder.ended(start - ms(400), Code::Unavailable);
     recorder.late([start - ms(300)], start);
     call(&recorder, start, ms(5));
 
