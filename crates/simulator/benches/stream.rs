@@ -1,7 +1,7 @@
-//! What one fix costs this side: a fleet, and a load of fixes in either loop, against a server that acknowledges every
+//! What one fix costs this side: a load of fixes in either loop, against a server that acknowledges every
 //! message at once and stores nothing.
 //!
-//! Each has one thread to itself, and the time that the system charges to this thread is what is told. It holds
+//! Each has one thread to itself, and the time that the system charges to this thread is what is reported. It holds
 //! all of the client's work: taking the fix, the message, HTTP/2, and the calls of the system.
 //!
 //! `cargo bench -p waybill-simulator --bench stream`; `BENCH_FIXES`, `BENCH_STREAMS`, `BENCH_DRIVERS`, `BENCH_RATE`.
@@ -14,11 +14,10 @@
     clippy::print_stdout,
     reason = "a measurement, not a product: whatever is not as it should be ends it"
 )]
-#![allow(missing_docs, reason = "nobody depends on it")]
+#![allow(missing_docs, reason = "nothing depends on it")]
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -33,11 +32,9 @@ use waybill_proto::location::v1::location_service_server::{LocationService, Loca
 use waybill_proto::location::v1::{
     ReportLocationsRequest, ReportLocationsResponse, StreamLocationsRequest, StreamLocationsResponse,
 };
-use waybill_simulator::fleet::{DueFix, Fleet, FleetOptions};
+use waybill_simulator::Endpoint;
 use waybill_simulator::load::plan::{Arrivals, IngestLoad, Pace, Plan, Rate, Workload};
 use waybill_simulator::load::{Live, run};
-use waybill_simulator::stats::Stats;
-use waybill_simulator::{Drivers, Endpoint};
 
 struct AtOnce;
 
@@ -68,16 +65,16 @@ impl LocationService for AtOnce {
 }
 
 fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |given| given.parse().expect("a number"))
+    std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
 }
 
 /// Serves on a thread of its own until the process ends.
 fn serve() -> SocketAddr {
-    let (told, listening) = oneshot::channel();
+    let (address, listening) = oneshot::channel();
     std::thread::spawn(move || {
         one_thread().block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            told.send(listener.local_addr().unwrap()).unwrap();
+            address.send(listener.local_addr().unwrap()).unwrap();
             let server = Server::builder().add_service(LocationServiceServer::new(AtOnce));
             server
                 // Without it each acknowledgement might wait for 40 ms for another one (Nagle, and a delayed ACK).
@@ -103,7 +100,7 @@ fn thread_time() -> Duration {
     Duration::from_nanos(nanos.expect("nanoseconds"))
 }
 
-/// Tells what `work` cost, which answers how many fixes it streamed.
+/// Prints what `work` cost, which returns how many fixes it streamed.
 fn measure(name: &str, work: impl Future<Output = u64>) {
     let (begun, before) = (Instant::now(), thread_time());
     let fixes = one_thread().block_on(work);
@@ -115,36 +112,6 @@ fn measure(name: &str, work: impl Future<Output = u64>) {
     );
 }
 
-/// A fleet whose fixes are all due at once.
-async fn fleet(server: &Endpoint, fixes: u64, streams: u64, drivers: u64) -> u64 {
-    let names = Arc::new(
-        (0..drivers)
-            .map(|number| format!("driver-{number:06}"))
-            .collect::<Drivers>(),
-    );
-    let due = Instant::now();
-    let source = move |stream: usize| {
-        let stream = stream as u64;
-        (0..fixes / streams).map(move |number| DueFix {
-            due,
-            driver: u32::try_from((number * streams + stream) % drivers).unwrap(),
-            lat_deg: 37.7749,
-            lon_deg: -122.4194,
-            recorded_at_micros: 1_700_000_000_000_000 + i64::try_from(number).unwrap(),
-        })
-    };
-    let options = FleetOptions {
-        streams: usize::try_from(streams).unwrap(),
-        window: 2_000,
-        ..FleetOptions::default()
-    };
-    let stats = Arc::new(Stats::default());
-    let fleet = Fleet::start(server, options, &names, &stats, &CancellationToken::new(), source);
-    let report = fleet.finished().await.unwrap();
-    assert_eq!(report.acknowledged.distinct(), fixes);
-    fixes
-}
-
 /// A load of fixes.
 async fn load(server: &Endpoint, pace: Pace, fixes: u64, streams: u64, drivers: u64) -> u64 {
     let load = IngestLoad {
@@ -154,14 +121,9 @@ async fn load(server: &Endpoint, pace: Pace, fixes: u64, streams: u64, drivers: 
         window: 2_000,
     };
     let plan = Plan {
-        workload: Workload::Ingest(load),
-        pace,
-        warm_up: Duration::ZERO,
         duration: Duration::from_mins(10),
         count_max: Some(fixes),
-        deadline: Duration::from_secs(10),
-        retries: false,
-        seed: 1,
+        ..Plan::new(Workload::Ingest(load), pace)
     };
     let report = run(plan, server, &Live::default(), &CancellationToken::new())
         .await
@@ -188,7 +150,6 @@ fn main() {
         rate: Rate::Constant(rate.into()),
     };
     for _ in 0..3 {
-        measure("fleet", fleet(&server, fixes, streams, drivers));
         measure(
             "closed",
             load(&server, Pace::Closed { callers: 0 }, fixes, streams, drivers),

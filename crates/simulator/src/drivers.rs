@@ -6,25 +6,20 @@ use std::sync::Arc;
 
 /// The names of all drivers of a run, by index.
 #[derive(Debug, Default)]
-pub struct Drivers {
+pub(crate) struct Drivers {
     names: Vec<Arc<str>>,
     indexes: HashMap<Arc<str>, u32>,
 }
 
 impl Drivers {
     /// The name behind an index that [`Drivers`] gave out.
-    pub fn name(&self, index: u32) -> &str {
+    pub(crate) fn name(&self, index: u32) -> &str {
         self.names.get(index as usize).map_or("", AsRef::as_ref)
     }
 
     /// How many drivers there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.names.len()
-    }
-
-    /// Whether there is no driver.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
     }
 
     /// The index of `name`, a new one if it was not seen before.

@@ -1,4 +1,4 @@
-//! A small server that keeps the contract over real gRPC and loses connections, refuses and rejects when told to.
+//! A small server that keeps the contract over real gRPC and loses connections, refuses and rejects by script.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -84,7 +84,7 @@ impl FakeServer {
     }
 
     fn serve(listener: TcpListener) -> FakeServer {
-        let endpoint = crate::endpoint(&listener.local_addr().unwrap().to_string()).unwrap();
+        let endpoint = crate::client::endpoint(&listener.local_addr().unwrap().to_string()).unwrap();
         let script = Arc::new(Script::default());
         let stop = CancellationToken::new();
         let server = Server::builder()
@@ -328,7 +328,7 @@ impl LocationService for Locations {
         &self,
         _: Request<location::ReportLocationsRequest>,
     ) -> Result<Response<location::ReportLocationsResponse>, Status> {
-        // Drivers who are kept on the map: nobody looks for them here.
+        // Drivers who are kept on the map: no test looks for them here.
         Ok(Response::new(location::ReportLocationsResponse::default()))
     }
 }

@@ -1,14 +1,13 @@
-//! `waybill audit`: every promise that the database, the provider's books and the stream can show.
+//! `waybill audit`: every guarantee that the database, the provider's list and the stream can show.
 
 use std::path::Path;
 
-use comfy_table::presets::UTF8_BORDERS_ONLY;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::Table;
 use serde_json::json;
 use waybill_server::app::{Report, Sources, run_audit};
 
-use crate::Failure;
 use crate::cli::{AuditArgs, load};
+use crate::{Failure, table};
 
 #[allow(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(file: Option<&Path>, args: AuditArgs) -> Result<(), Failure> {
@@ -34,11 +33,7 @@ pub async fn run(file: Option<&Path>, args: AuditArgs) -> Result<(), Failure> {
 
 /// The findings as a table, each violation named.
 pub fn table(report: &Report) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(UTF8_BORDERS_ONLY)
-        .set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["promise", "there must be no …", "found"]);
+    let mut table = table::table(&["promise", "there must be no …", "found"]);
     for finding in &report.findings {
         let found = match (finding.missing_evidence(), &finding.violations) {
             (Some(why), _) => format!("not checked: {why}"),
@@ -54,9 +49,6 @@ pub fn table(report: &Report) -> Table {
             _ => "0".to_owned(),
         };
         table.add_row([finding.check.promise, finding.check.violation, &found]);
-    }
-    if let Some(column) = table.column_mut(2) {
-        column.set_cell_alignment(CellAlignment::Left);
     }
     table
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use waybill_sandbox::payments::MovementKind;
@@ -13,13 +13,12 @@ use waybill_server::app::{Report, Sources, run_audit};
 use waybill_simulator::city::CityOptions;
 use waybill_simulator::customers::CustomersOptions;
 use waybill_simulator::endpoint;
-use waybill_simulator::fleet::FleetOptions;
-use waybill_simulator::run::{RunReport, TraceOptions, run_city, run_trace};
+use waybill_simulator::run::{RunReport, run_city, run_trace};
 use waybill_simulator::stats::Stats;
 
-use crate::cli::{DemoArgs, Flags, load};
+use crate::cli::{DemoArgs, Flags, RecordedCityFlags, load};
 use crate::dev::{Private, Remains};
-use crate::replay::{refused, warn_of};
+use crate::replay::{self, refused, warn_of};
 use crate::screen::Screen;
 use crate::{Failure, audit, logging, signals};
 
@@ -42,22 +41,15 @@ pub async fn run(file: Option<&Path>, args: DemoArgs) -> Result<(), Failure> {
         Ok(report) => judge(&remains, &report).await.map(|audit| (report, audit)),
         Err(failure) => Err(failure),
     };
-    let charged = remains.world.payments.ledger();
+    let movements = remains.world.payments.ledger();
     remains.stop().await?;
     let (report, found) = audited?;
 
     warn_of(&report);
     if args.json {
-        let count = |kind| charged.iter().filter(|movement| movement.kind == kind).count();
-        println!(
-            "{}",
-            summary(
-                &report,
-                &found,
-                count(MovementKind::Charge),
-                count(MovementKind::Refund)
-            )
-        );
+        let count = |kind| movements.iter().filter(|movement| movement.kind == kind).count();
+        let payments = json!({ "charged": count(MovementKind::Charge), "refunded": count(MovementKind::Refund) });
+        println!("{}", summary(&report, &found, &payments));
     } else {
         println!("\n{}", audit::table(&found));
         println!("{}", audit::verdict(&found));
@@ -71,7 +63,7 @@ pub async fn run(file: Option<&Path>, args: DemoArgs) -> Result<(), Failure> {
     }
 }
 
-/// What differs from production: ports that nobody else has, and limits that a city at many times its speed keeps.
+/// What differs from production: ports of its own, and limits that a city at many times its speed keeps.
 fn flags() -> Flags {
     Flags::from([
         ("grpc.addr", "127.0.0.1:0".to_owned()),
@@ -90,7 +82,7 @@ async fn play(args: &DemoArgs, private: &Private, stop: &CancellationToken) -> R
         Some(_) => format!("waybill demo: a recorded city, {} times faster", args.speed),
     };
     let expected = args.locations.is_none().then_some(args.duration);
-    let screen = (!args.json).then(|| Screen::start(title, expected, Arc::clone(&stats)));
+    let screen = (!args.json).then(|| Screen::of_city(title, expected, &stats));
     let report = match &args.locations {
         None => {
             let options = CityOptions {
@@ -103,14 +95,12 @@ async fn play(args: &DemoArgs, private: &Private, stop: &CancellationToken) -> R
             run_city(options, &endpoint, stats, stop).await
         }
         Some(locations) => {
-            let options = TraceOptions {
+            let city = RecordedCityFlags {
                 locations: locations.clone(),
                 rides: args.rides.clone(),
                 speed: args.speed,
-                fleet: FleetOptions::default(),
-                customers: patient(),
             };
-            run_trace(options, &endpoint, stats, stop).await
+            run_trace(replay::options(city, patient()), &endpoint, stats, stop).await
         }
     };
     if let Some(screen) = screen {
@@ -127,7 +117,7 @@ fn patient() -> CustomersOptions {
     options
 }
 
-/// Holds what the clients were told against the books, the provider's ledger and the history.
+/// Compares what the clients were answered with the ledger, the provider's list and the history.
 async fn judge(remains: &Remains, report: &RunReport) -> Result<Report, Failure> {
     let answered = report
         .answers
@@ -150,23 +140,15 @@ async fn judge(remains: &Remains, report: &RunReport) -> Result<Report, Failure>
     run_audit(&remains.config, sources).await.map_err(Failure::unavailable)
 }
 
-fn summary(report: &RunReport, found: &Report, charged: usize, refunded: usize) -> serde_json::Value {
-    let (orders, locations) = (&report.summary.orders, &report.summary.locations);
+/// What the clients counted, and what was found beside it.
+fn summary(report: &RunReport, found: &Report, payments: &Value) -> Value {
+    let mut locations = replay::locations(&report.counts);
+    locations.insert("stored".to_owned(), json!(found.stored_fixes));
     json!({
-        "seconds": report.summary.seconds,
-        "orders": {
-            "created": orders.created,
-            "succeeded": orders.succeeded,
-            "refunded": orders.refunded,
-            "failed": orders.failed,
-        },
-        "payments": { "charged": charged, "refunded": refunded },
-        "locations": {
-            "sent": locations.sent,
-            "acknowledged": locations.acknowledged,
-            "rejected": locations.rejected,
-            "stored": found.stored_fixes,
-        },
+        "seconds": report.elapsed.as_secs_f64(),
+        "orders": replay::orders(&report.counts),
+        "payments": payments,
+        "locations": locations,
         "audit": { "checks": found.checks(), "violations": found.violations() },
     })
 }

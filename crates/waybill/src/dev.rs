@@ -35,7 +35,7 @@ pub async fn run(file: Option<&Path>, args: DevArgs) -> Result<(), Failure> {
         env_file.display()
     );
     stop.cancelled().await;
-    // Whoever reads it from now on would look for servers that are gone. It may be gone itself already.
+    // A reader would look for servers that are gone. The file may be gone itself already.
     let _ = std::fs::remove_file(&env_file);
     private.stop().await
 }
@@ -43,7 +43,7 @@ pub async fn run(file: Option<&Path>, args: DevArgs) -> Result<(), Failure> {
 impl Private {
     /// Starts the private servers under `data_dir`, migrates, and serves.
     pub async fn start(file: Option<&Path>, data_dir: &Path, mut flags: Flags) -> Result<Private, Failure> {
-        // A bad setting is told before anything is started.
+        // A bad setting is an error before anything is started.
         load(file, &flags)?;
         let world = World::start(WorldSettings {
             data_dir: data_dir.to_owned(),
@@ -54,7 +54,7 @@ impl Private {
         })
         .await
         .map_err(Failure::unavailable)?;
-        // New with each start: nobody else needs to know it.
+        // New with each start: no one else needs to know it.
         let webhook_secret = format!("whsec_{}{}", Uuid::now_v7().simple(), Uuid::now_v7().simple());
         flags.extend([
             ("postgres.url", world.database_url.clone()),
@@ -64,7 +64,7 @@ impl Private {
             ("payments.webhook_secrets", webhook_secret.clone()),
             // The private provider gets the address from us.
             ("webhooks.addr", "127.0.0.1:0".to_owned()),
-            // The private provider has no rate limit of its own, and nobody balances load before a private server.
+            // The private provider has no rate limit of its own, and no balancer stands before a private server.
             ("payments.rate_per_second", "10000".to_owned()),
             // The private stores share this machine's processors with everything else on it.
             ("redis.command_timeout", "1s".to_owned()),

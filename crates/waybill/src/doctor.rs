@@ -2,21 +2,15 @@
 
 use std::path::Path;
 
-use comfy_table::presets::UTF8_BORDERS_ONLY;
-use comfy_table::{ContentArrangement, Table};
-
 use crate::Failure;
 use crate::cli::{StoreArgs, load};
+use crate::table::table;
 
 #[allow(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(file: Option<&Path>, args: StoreArgs) -> Result<(), Failure> {
     let config = load(file, &args.flags())?;
     let found = waybill_server::app::doctor(&config).await;
-    let mut table = Table::new();
-    table
-        .load_style(UTF8_BORDERS_ONLY)
-        .set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["part", "", "finding"]);
+    let mut table = table(&["part", "", "finding"]);
     for diagnosis in &found {
         table.add_row([
             diagnosis.part,

@@ -7,18 +7,15 @@ mod demo;
 mod dev;
 mod doctor;
 mod load;
-mod load_plan;
-mod load_screen;
-mod load_shown;
 mod logging;
 mod migrate;
 mod orders;
-mod orders_shown;
 mod reconcile;
 mod replay;
 mod screen;
 mod serve;
 mod signals;
+mod table;
 mod telemetry;
 
 use std::process::ExitCode;
@@ -43,14 +40,14 @@ enum Failure {
     Usage(String),
     /// What is needed is not there.
     Unavailable(String),
-    /// The command ran and found something wrong, and has said so.
+    /// The command ran, found something wrong, and has printed it.
     Found,
     /// What was asked for was refused, for this reason.
     Refused(String),
 }
 
 impl Failure {
-    /// The causes on one line: what a person reads first. One that the error above it says already is not said again.
+    /// The causes on one line: what a person reads first. One that the error above it includes already is left out.
     fn unavailable(error: impl Into<anyhow::Error>) -> Failure {
         let causes = error.into();
         let mut line = String::new();
@@ -116,7 +113,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "the command line's one way to say what is wrong")]
+#[allow(clippy::print_stderr, reason = "the command line's one way to report an error")]
 fn fail(line: &str, status: u8) -> ExitCode {
     eprintln!("waybill: {line}");
     ExitCode::from(status)

@@ -1,4 +1,4 @@
-//! `waybill reconcile`: the payment provider's list beside our books.
+//! `waybill reconcile`: the payment provider's list beside the ledger.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use waybill_server::app::{Difference, Entry, Reconciled, run_reconcile};
 
 use crate::Failure;
 use crate::cli::{AuditArgs, load};
-use crate::orders_shown::{amount, table};
+use crate::table::{amount, table};
 
 #[allow(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(file: Option<&Path>, args: AuditArgs) -> Result<(), Failure> {
@@ -31,7 +31,14 @@ fn lines(reconciled: &Reconciled) -> Vec<String> {
     let found = &reconciled.found;
     let mut lines = Vec::new();
     if !found.shown.is_empty() {
-        let mut table = table(&["order", "which is", "", "difference", "in our books", "at the provider"]);
+        let mut table = table(&[
+            "order",
+            "which is",
+            "",
+            "difference",
+            "in the ledger",
+            "at the provider",
+        ]);
         for one in &found.shown {
             let difference = if one.in_flight {
                 format!("in flight: {}", one.difference)
@@ -57,7 +64,7 @@ fn lines(reconciled: &Reconciled) -> Vec<String> {
     }
     if found.without_order > 0 {
         lines.push(format!(
-            "{} movements without an order at the provider: not ours, and not looked at",
+            "{} movements without an order at the provider: not ours, and not compared",
             found.without_order
         ));
     }
@@ -82,7 +89,7 @@ fn to_json(reconciled: &Reconciled) -> Value {
             "kind": one.kind,
             "difference": one.difference,
             "in_flight": one.in_flight,
-            "in_our_books": one.ours.as_ref().map(entry),
+            "in_ledger": one.ours.as_ref().map(entry),
             "at_the_provider": one.theirs.iter().map(entry).collect::<Vec<_>>(),
         })
     };

@@ -2,39 +2,73 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value, json};
 use waybill_simulator::customers::CustomersOptions;
+use waybill_simulator::endpoint;
 use waybill_simulator::fleet::FleetOptions;
 use waybill_simulator::run::{RunError, RunReport, TraceOptions, run_trace};
-use waybill_simulator::stats::Stats;
-use waybill_simulator::{Endpoint, endpoint};
+use waybill_simulator::stats::{Snapshot, Stats};
 
-use crate::cli::ReplayArgs;
+use crate::cli::{RecordedCityFlags, ReplayArgs};
 use crate::screen::Screen;
 use crate::{Failure, signals};
 
 #[allow(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(args: ReplayArgs) -> Result<(), Failure> {
     let stop = signals::stop_token()?;
-    let endpoint: Endpoint = endpoint(&args.grpc_addr).map_err(|error| Failure::Usage(error.to_string()))?;
-    let options = TraceOptions {
-        locations: args.locations,
-        rides: args.rides,
-        speed: args.speed,
-        fleet: FleetOptions::default(),
-        customers: CustomersOptions::default(),
-    };
+    let endpoint = endpoint(&args.server.grpc_addr).map_err(|error| Failure::Usage(error.to_string()))?;
     let stats = Arc::new(Stats::default());
-    let screen = (!args.json).then(|| Screen::start("waybill replay".to_owned(), None, Arc::clone(&stats)));
-    let report = run_trace(options, &endpoint, stats, &stop)
-        .await
-        .map_err(Failure::unavailable);
+    let screen = (!args.json).then(|| Screen::of_city("waybill replay".to_owned(), None, &stats));
+    let options = options(args.city, CustomersOptions::default());
+    let report = run_trace(options, &endpoint, stats, &stop).await;
     if let Some(screen) = screen {
         screen.end().await;
     }
-    let report = report?;
+    let report = report.map_err(Failure::unavailable)?;
     warn_of(&report);
-    println!("{}", serde_json::json!(report.summary));
+    println!("{}", summary(report.elapsed.as_secs_f64(), &report.counts));
     Ok(())
+}
+
+/// A recorded city, as it is played for a replay and for the demo.
+pub fn options(city: RecordedCityFlags, customers: CustomersOptions) -> TraceOptions {
+    TraceOptions {
+        locations: city.locations,
+        rides: city.rides,
+        speed: city.speed,
+        fleet: FleetOptions::default(),
+        customers,
+    }
+}
+
+/// The numbers of a run, for scripts.
+fn summary(seconds: f64, counts: &Snapshot) -> Value {
+    json!({ "seconds": seconds, "orders": orders(counts), "locations": locations(counts) })
+}
+
+/// What became of the orders, for scripts.
+pub fn orders(counts: &Snapshot) -> Value {
+    let orders = &counts.orders;
+    json!({
+        "created": orders.placed,
+        "succeeded": orders.succeeded,
+        "refunded": orders.refunded,
+        "failed": orders.failed,
+    })
+}
+
+/// What became of the fixes, for scripts.
+pub fn locations(counts: &Snapshot) -> Map<String, Value> {
+    let locations = &counts.locations;
+    let counts = [
+        ("sent", locations.sent),
+        ("acknowledged", locations.acknowledged),
+        ("rejected", locations.rejected),
+    ];
+    counts
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .collect()
 }
 
 /// Why a run could not be made: the caller's doing, or a server that is not there.
@@ -43,29 +77,55 @@ pub fn refused(error: RunError) -> Failure {
         RunError::Trace(_) | RunError::EmptyTrace { .. } | RunError::Speed(_) => {
             Failure::Usage(format!("{:#}", anyhow::Error::new(error)))
         }
-        RunError::Unreachable { .. } | RunError::Panicked(_) => Failure::unavailable(error),
+        RunError::Pace(_) => Failure::Usage(error.to_string()),
+        RunError::Unreachable { .. } | RunError::Drivers(_) | RunError::Streams(_) | RunError::Panicked(_) => {
+            Failure::unavailable(error)
+        }
     }
 }
 
-/// Says what did not go as it should, which the numbers alone do not tell.
+/// Prints what did not go as it should, which the numbers alone do not show.
 #[allow(clippy::print_stderr, reason = "what a person at the terminal needs to know")]
 pub fn warn_of(report: &RunReport) {
-    if report.broken_lines.count > 0 {
-        eprintln!("{} lines of the trace could not be used:", report.broken_lines.count);
-        for line in &report.broken_lines.first {
-            eprintln!("  {line}");
-        }
-    }
+    warn_of_broken_lines(report.broken_lines.count, &report.broken_lines.first);
     for failure in &report.stream_failures {
         eprintln!("a location stream gave up: {}", failure.message());
     }
-    if report.unsettled_fixes > 0 {
-        eprintln!(
-            "{} fixes were neither acknowledged nor rejected",
-            report.unsettled_fixes
-        );
+    let (unsettled, gave_up) = (report.unsettled_fixes, report.counts.orders.gave_up);
+    if unsettled > 0 {
+        eprintln!("{unsettled} fixes were neither acknowledged nor rejected");
     }
-    if report.counts.orders.gave_up > 0 {
-        eprintln!("{} orders had no settled answer in time", report.counts.orders.gave_up);
+    if gave_up > 0 {
+        eprintln!("{gave_up} orders had no settled answer in time");
+    }
+}
+
+/// Prints how many lines of a trace could not be used, and the first of them.
+#[allow(clippy::print_stderr, reason = "what a person at the terminal needs to know")]
+pub fn warn_of_broken_lines(count: u64, first: &[String]) {
+    if count > 0 {
+        eprintln!("{count} lines of the trace could not be used:");
+    }
+    for line in first {
+        eprintln!("  {line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_has_the_shape_that_scripts_read() {
+        let mut counts = Snapshot::default();
+        (counts.orders.placed, counts.orders.succeeded) = (1, 1);
+        counts.locations.sent = 3;
+        (counts.locations.acknowledged, counts.locations.rejected) = (2, 1);
+        let expected = json!({
+            "seconds": 1.5,
+            "orders": {"created": 1, "succeeded": 1, "refunded": 0, "failed": 0},
+            "locations": {"sent": 3, "acknowledged": 2, "rejected": 1},
+        });
+        assert_eq!(summary(1.5, &counts), expected);
     }
 }

@@ -31,7 +31,7 @@ pub struct View {
     pub elapsed: Duration,
     /// How long it takes, where that is known.
     pub expected: Option<Duration>,
-    /// What is said beside the time; may be empty.
+    /// What is shown beside the time; may be empty.
     pub note: &'static str,
     /// One under the other.
     pub rows: Vec<String>,
@@ -39,7 +39,8 @@ pub struct View {
 
 impl Screen {
     /// Begins to draw the run of a city. `expected`: how long it takes, where that is known.
-    pub fn start(title: String, expected: Option<Duration>, stats: Arc<Stats>) -> Screen {
+    pub fn of_city(title: String, expected: Option<Duration>, stats: &Arc<Stats>) -> Screen {
+        let stats = Arc::clone(stats);
         Screen::showing(title, move || {
             let seen = stats.snapshot();
             View {
@@ -51,14 +52,14 @@ impl Screen {
         })
     }
 
-    /// Begins to draw what `look` sees.
-    pub fn showing(title: String, look: impl Fn() -> View + Send + 'static) -> Screen {
+    /// Begins to draw what `view` returns.
+    pub fn showing(title: String, view: impl Fn() -> View + Send + 'static) -> Screen {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let token = stop.clone();
         if std::io::stderr().is_terminal() {
-            tasks.spawn(draw(title, look, token));
+            tasks.spawn(draw(title, view, token));
         } else {
-            tasks.spawn(write_lines(look, token));
+            tasks.spawn(write_lines(view, token));
         }
         Screen { stop, tasks }
     }
@@ -71,13 +72,13 @@ impl Screen {
     }
 }
 
-async fn draw(title: String, look: impl Fn() -> View, stop: CancellationToken) {
+async fn draw(title: String, view: impl Fn() -> View, stop: CancellationToken) {
     let screen = MultiProgress::new();
     let time = ProgressBar::new(0).with_prefix(title).with_style(style(TIME));
     let time = screen.add(time);
     let mut lines: Vec<ProgressBar> = Vec::new();
     loop {
-        let seen = look();
+        let seen = view();
         let length = seen.expected.map_or(0, millis);
         time.set_length(length);
         time.set_position(millis(seen.elapsed).min(length));
@@ -107,9 +108,9 @@ async fn draw(title: String, look: impl Fn() -> View, stop: CancellationToken) {
 }
 
 #[allow(clippy::print_stderr, reason = "the screen of those who have none")]
-async fn write_lines(look: impl Fn() -> View, stop: CancellationToken) {
+async fn write_lines(view: impl Fn() -> View, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(LINE)).await.is_some() {
-        let seen = look();
+        let seen = view();
         let mut line = format!("{:>4.0} s", seen.elapsed.as_secs_f64());
         if !seen.note.is_empty() {
             let _ = write!(line, " ({})", seen.note);
@@ -147,10 +148,8 @@ fn rows(seen: &Snapshot) -> [String; ROWS] {
             },
         ),
         format!(
-            "settled   {:>6} ms p50    {:>5} ms p99     {:>6} retries",
-            orders.latency_p50.as_millis(),
-            orders.latency_p99.as_millis(),
-            orders.retries,
+            "settled   {:>6.0} ms p50    {:>5.0} ms p99     {:>6} retries",
+            orders.p50_ms, orders.p99_ms, orders.retries,
         ),
         format!(
             "fixes     {:>6.0} a second  {:>5} sent       {:>6} acknowledged  {:>3} rejected",

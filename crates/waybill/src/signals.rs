@@ -23,7 +23,7 @@ pub fn stop_token() -> Result<CancellationToken, Failure> {
         next().await;
         token.cancel();
         next().await;
-        // 128 + SIGINT, as a shell would say it.
+        // 128 + SIGINT, as a shell would report it.
         std::process::exit(130);
     });
     Ok(stop)

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::CityOptions;
 use crate::Point;
-use crate::customers::Order;
+use crate::customers::PlannedOrder;
 
 /// Dealt from shuffled packs and not drawn one by one, so that even a short run shows every kind.
 const PACK: usize = 50;
@@ -35,7 +35,7 @@ const CUSTOMERS: u64 = 1_000;
 
 /// The orders of one run, by due time.
 #[derive(Debug)]
-pub struct Arrivals {
+pub(crate) struct Arrivals {
     options: CityOptions,
     started: Instant,
     after: Duration,
@@ -52,11 +52,11 @@ enum Kind {
 }
 
 impl Arrivals {
-    /// Orders from one round of fixes after `started`, when every driver was heard of, to the end of the run.
-    pub fn new(options: CityOptions, started: Instant) -> Arrivals {
+    /// Orders from one round of fixes after `started`, when every driver was seen, to the end of the run.
+    pub(crate) fn new(options: &CityOptions, started: Instant) -> Arrivals {
         let random = StdRng::seed_from_u64(options.seed);
         Arrivals {
-            options,
+            options: *options,
             started,
             after: options.fix_every,
             number: 0,
@@ -96,9 +96,9 @@ impl Arrivals {
 }
 
 impl Iterator for Arrivals {
-    type Item = Order;
+    type Item = PlannedOrder;
 
-    fn next(&mut self) -> Option<Order> {
+    fn next(&mut self) -> Option<PlannedOrder> {
         let gap = self.exponential(1.0 / self.options.orders_per_second);
         // Without orders the gap is infinite.
         self.after += Duration::try_from_secs_f64(gap).unwrap_or(Duration::MAX / 2);
@@ -115,7 +115,7 @@ impl Iterator for Arrivals {
             .exponential(RIDE_MEAN_SECONDS)
             .clamp(RIDE_SECONDS.0, RIDE_SECONDS.1);
         self.number += 1;
-        Some(Order {
+        Some(PlannedOrder {
             due: self.started + self.after,
             user_id: format!("customer-{:03}", self.number % CUSTOMERS),
             amount_cents: self.random.random_range(AMOUNT_CENTS),
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    fn is_out_of_reach(order: &Order) -> bool {
+    fn is_out_of_reach(order: &PlannedOrder) -> bool {
         order.pickup.distance_m(options().centre) > 50_000.0
     }
 
@@ -150,7 +150,7 @@ mod tests {
     fn the_same_seed_gives_the_same_orders() {
         let started = Instant::now();
         let orders = |seed| {
-            Arrivals::new(CityOptions { seed, ..options() }, started)
+            Arrivals::new(&CityOptions { seed, ..options() }, started)
                 .take(200)
                 .collect::<Vec<_>>()
         };
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn orders_come_at_the_rate_asked_for_and_at_random() {
         let started = Instant::now();
-        let orders: Vec<Order> = Arrivals::new(options(), started).collect();
+        let orders: Vec<PlannedOrder> = Arrivals::new(&options(), started).collect();
         assert!(
             (7_700..8_300).contains(&orders.len()),
             "{} orders in 1,000 s at 8/s",
@@ -170,7 +170,7 @@ mod tests {
         assert!(orders.is_sorted_by_key(|order| order.due));
         assert!(
             orders[0].due >= started + options().fix_every,
-            "no order before the drivers were heard of"
+            "no order before the drivers were seen"
         );
 
         // The gaps of a Poisson process deviate as much as their mean.
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn four_in_a_hundred_are_declined_and_two_are_out_of_reach() {
-        let orders: Vec<Order> = Arrivals::new(options(), Instant::now()).take(5_000).collect();
+        let orders: Vec<PlannedOrder> = Arrivals::new(&options(), Instant::now()).take(5_000).collect();
         assert_eq!(
             orders
                 .iter()
@@ -204,7 +204,7 @@ mod tests {
         let options = options();
         let started = Instant::now();
         let last_refundable = started + options.duration.saturating_sub(options.settle);
-        let orders: Vec<Order> = Arrivals::new(options, started).collect();
+        let orders: Vec<PlannedOrder> = Arrivals::new(&options, started).collect();
         let last = orders.iter().rfind(|order| is_out_of_reach(order)).unwrap();
         assert!(last.due <= last_refundable, "{:?} too late", last.due - last_refundable);
         let after = orders.iter().filter(|order| order.due > last_refundable);
@@ -214,14 +214,14 @@ mod tests {
             duration: Duration::from_secs(20),
             ..options
         };
-        assert_eq!(Arrivals::new(short, started).filter(is_out_of_reach).count(), 0);
+        assert_eq!(Arrivals::new(&short, started).filter(is_out_of_reach).count(), 0);
     }
 
     #[test]
     fn amounts_rides_and_places_are_within_their_bounds() {
         let options = options();
         let mut seconds = 0.0;
-        for order in Arrivals::new(options, Instant::now()).take(5_000) {
+        for order in Arrivals::new(&options, Instant::now()).take(5_000) {
             assert!((500..=5_000).contains(&order.amount_cents));
             assert!((1.0..=40.0).contains(&order.ride.as_secs_f64()));
             assert!(is_out_of_reach(&order) || order.pickup.distance_m(options.centre) <= options.radius_m * 1.01);
@@ -236,6 +236,6 @@ mod tests {
             orders_per_second: 0.0,
             ..options()
         };
-        assert_eq!(Arrivals::new(none, Instant::now()).count(), 0);
+        assert_eq!(Arrivals::new(&none, Instant::now()).count(), 0);
     }
 }

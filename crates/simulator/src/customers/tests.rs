@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::*;
 use crate::fake_server::FakeServer;
+use crate::stats::{OrdersSeen, Stats};
 
 const CENTRE: Point = Point {
     lat_deg: 37.7749,
@@ -13,19 +14,14 @@ const CENTRE: Point = Point {
 };
 
 fn quick() -> CustomersOptions {
-    let retry = RetryPolicy {
-        wait_first: Duration::from_millis(2),
-        wait_max: Duration::from_millis(20),
-        ..RetryPolicy::default()
-    };
     CustomersOptions {
-        retry,
+        retry: RetryPolicy::QUICK,
         ..CustomersOptions::default()
     }
 }
 
-fn order(number: usize) -> Order {
-    Order {
+fn order(number: usize) -> PlannedOrder {
+    PlannedOrder {
         due: Instant::now(),
         user_id: format!("rider-{number:06}"),
         amount_cents: 1_250,
@@ -36,45 +32,57 @@ fn order(number: usize) -> Order {
     }
 }
 
-/// A server with a driver in the centre, and its customers.
-async fn city(options: CustomersOptions) -> (FakeServer, Customers, Arc<Stats>) {
-    let server = FakeServer::start().await;
-    server
-        .script
-        .seen
-        .send_modify(|seen| seen.last_fix.extend([("cab".to_owned(), CENTRE)]));
-    let stats = Arc::new(Stats::default());
-    let customers = Customers::new(&server.endpoint, options, Arc::clone(&stats));
-    (server, customers, stats)
+/// A server with a driver in the centre, its customers, and what they count.
+struct City {
+    server: FakeServer,
+    stats: Stats,
+    customers: Arc<Customers>,
 }
 
-async fn place(customers: &Customers, orders: impl IntoIterator<Item = Order>) {
-    let all = async {
-        customers.place_all(orders, &CancellationToken::new()).await;
-        customers.settled().await;
-    };
-    tokio::time::timeout(Duration::from_secs(10), all)
-        .await
-        .expect("all orders are settled");
+impl City {
+    async fn with(options: CustomersOptions) -> City {
+        let server = FakeServer::start().await;
+        let cab = [("cab".to_owned(), CENTRE)];
+        server.script.seen.send_modify(|seen| seen.last_fix.extend(cab));
+        let (stats, dial) = (Stats::default(), Dial::from(&server.endpoint));
+        let customers = Customers::new(&dial, options, &stats.orders, &stats.timeline);
+        City {
+            server,
+            stats,
+            customers,
+        }
+    }
+
+    async fn place(&self, orders: impl IntoIterator<Item = PlannedOrder>) {
+        self.place_until(orders, &CancellationToken::new()).await;
+    }
+
+    async fn place_until(&self, orders: impl IntoIterator<Item = PlannedOrder>, stop: &CancellationToken) {
+        let all = self.customers.place_all(orders, stop);
+        let all = tokio::time::timeout(Duration::from_secs(10), all).await;
+        all.expect("all orders are settled").unwrap();
+    }
+
+    fn orders(&self) -> OrdersSeen {
+        self.stats.snapshot().orders
+    }
 }
 
 #[tokio::test]
 async fn an_order_is_repeated_with_its_key_until_it_is_settled() {
-    let (server, customers, stats) = city(quick()).await;
+    let city = City::with(quick()).await;
     let refusals = [
         Status::resource_exhausted("limit"),
         Status::aborted("running"),
         Status::unavailable("down"),
     ];
-    server.script.create_refusals.lock().unwrap().extend(refusals);
+    city.server.script.create_refusals.lock().unwrap().extend(refusals);
 
-    let outcome = customers.shared.settle(&order(1)).await.unwrap();
+    city.place([order(1)]).await;
 
-    let Outcome::Succeeded { driver_id, .. } = outcome else {
-        panic!("{outcome:?}")
-    };
-    assert_eq!((driver_id.as_str(), stats.snapshot().orders.retries), ("cab", 3));
-    server.see(|seen| {
+    assert_eq!((city.orders().succeeded, city.orders().retries), (1, 3));
+    assert_eq!(city.customers.answers()[0].status, "succeeded");
+    city.server.see(|seen| {
         assert_eq!(seen.creates.len(), 4);
         assert!(
             seen.creates.iter().all(|call| *call == seen.creates[0]),
@@ -86,30 +94,30 @@ async fn an_order_is_repeated_with_its_key_until_it_is_settled() {
 
 #[tokio::test]
 async fn each_order_has_a_key_of_its_own() {
-    let (server, customers, stats) = city(quick()).await;
-    place(&customers, (0..50).map(|_| order(1))).await;
+    let city = City::with(quick()).await;
+    city.place((0..50).map(|_| order(1))).await;
 
-    server.see(|seen| {
+    city.server.see(|seen| {
         let keys: BTreeSet<_> = seen.creates.iter().map(|call| call.idempotency_key.clone()).collect();
         assert_eq!(keys.len(), 50);
     });
-    assert_eq!(stats.snapshot().orders.succeeded, 50);
+    assert_eq!(city.orders().succeeded, 50);
 }
 
 #[tokio::test]
 async fn outcomes_are_told_apart() {
-    let (_server, customers, stats) = city(quick()).await;
-    let declined = Order {
+    let city = City::with(quick()).await;
+    let declined = PlannedOrder {
         payment_method: "pm_card_chargeDeclined",
         ..order(1)
     };
-    let far_away = Order {
+    let far_away = PlannedOrder {
         pickup: CENTRE.offset(-60_000.0, 0.0),
         ..order(2)
     };
-    place(&customers, [declined, far_away, order(3)]).await;
+    city.place([declined, far_away, order(3)]).await;
 
-    let orders = stats.snapshot().orders;
+    let orders = city.orders();
     let ends = (
         orders.succeeded,
         orders.refunded,
@@ -122,82 +130,78 @@ async fn outcomes_are_told_apart() {
 
 #[tokio::test]
 async fn an_order_does_not_wait_for_the_one_before() {
-    let (server, customers, stats) = city(quick()).await;
-    server.script.hold_orders.send_replace(true);
+    let city = City::with(quick()).await;
+    city.server.script.hold_orders.send_replace(true);
 
-    // More than one connection takes.
-    customers
-        .place_all((0..250).map(order), &CancellationToken::new())
-        .await;
-    server
-        .until("all orders are with the server, none answered", |seen| {
-            seen.creates.len() == 250
-        })
-        .await;
+    let release = async {
+        // More than one connection takes.
+        let all_there = city
+            .server
+            .until("all orders are with the server, none answered", |seen| {
+                seen.creates.len() == 250
+            });
+        all_there.await;
+        assert_eq!((city.orders().offered, city.orders().in_flight), (250, 250));
+        city.server.script.hold_orders.send_replace(false);
+    };
+    tokio::join!(city.place((0..250).map(order)), release);
 
-    assert_eq!(stats.snapshot().orders.in_flight, 250);
-    server.script.hold_orders.send_replace(false);
-    place(&customers, []).await;
-    assert_eq!(
-        (stats.snapshot().orders.succeeded, stats.snapshot().orders.delayed),
-        (250, 0)
-    );
+    assert_eq!(city.orders().succeeded, 250);
 }
 
 #[tokio::test]
 async fn an_order_beyond_the_bound_waits_and_is_counted() {
-    let (server, customers, stats) = city(CustomersOptions {
+    let city = City::with(CustomersOptions {
         in_flight_max: 2,
         ..quick()
     })
     .await;
-    server.script.hold_orders.send_replace(true);
+    city.server.script.hold_orders.send_replace(true);
     let release = async {
-        server
+        city.server
             .until("two orders are with the server", |seen| seen.creates.len() == 2)
             .await;
-        let delayed = async {
-            while stats.snapshot().orders.delayed == 0 {
+        let waits = async {
+            while city.orders().offered < 3 {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), delayed).await.unwrap();
-        assert_eq!(stats.snapshot().orders.placed, 2);
-        server.script.hold_orders.send_replace(false);
+        tokio::time::timeout(Duration::from_secs(10), waits).await.unwrap();
+        assert_eq!(city.orders().placed, 2);
+        city.server.script.hold_orders.send_replace(false);
     };
-    tokio::join!(place(&customers, (0..3).map(order)), release);
+    tokio::join!(city.place((0..3).map(order)), release);
 
-    let orders = stats.snapshot().orders;
-    assert_eq!((orders.placed, orders.succeeded), (3, 3));
-    assert_eq!(orders.delayed, 1);
+    let orders = city.orders();
+    assert_eq!((orders.offered, orders.placed, orders.succeeded), (3, 3, 3));
 }
 
 #[tokio::test]
 async fn an_order_that_stays_refused_is_given_up() {
     let mut options = quick();
     options.retry.give_up_after = Duration::from_millis(100);
-    let (server, customers, stats) = city(options).await;
-    server
+    let city = City::with(options).await;
+    city.server
         .script
         .create_refusals
         .lock()
         .unwrap()
         .extend((0..100_000).map(|_| Status::unavailable("down")));
-    place(&customers, [order(1)]).await;
-    assert_eq!(stats.snapshot().orders.gave_up, 1);
+    city.place([order(1)]).await;
+    assert_eq!(city.orders().gave_up, 1);
 
-    server.script.create_refusals.lock().unwrap().clear();
-    server
+    city.server.script.create_refusals.lock().unwrap().clear();
+    city.server
         .script
         .create_refusals
         .lock()
         .unwrap()
         .push_back(Status::new(Code::InvalidArgument, "no"));
-    let calls = server.see(|seen| seen.creates.len());
-    let refused = customers.shared.settle(&order(2)).await.unwrap_err();
-    assert_eq!(refused.code(), Code::InvalidArgument);
+    let calls = city.server.see(|seen| seen.creates.len());
+    city.place([order(2)]).await;
+    assert_eq!(city.orders().gave_up, 2);
     assert_eq!(
-        server.see(|seen| seen.creates.len()),
+        city.server.see(|seen| seen.creates.len()),
         calls + 1,
         "a definite refusal is not repeated"
     );
@@ -205,20 +209,20 @@ async fn an_order_that_stays_refused_is_given_up() {
 
 #[tokio::test]
 async fn a_ride_is_completed_after_its_time_whatever_fails_first() {
-    let (server, customers, stats) = city(quick()).await;
-    server
+    let city = City::with(quick()).await;
+    city.server
         .script
         .complete_refusals
         .lock()
         .unwrap()
         .extend([Status::unavailable("down"), Status::aborted("busy")]);
     let ride = Duration::from_millis(30);
-    place(&customers, [Order { ride, ..order(1) }]).await;
+    city.place([PlannedOrder { ride, ..order(1) }]).await;
 
-    server
+    city.server
         .until("the ride is completed", |seen| seen.completed.len() == 1)
         .await;
-    server.see(|seen| {
+    city.server.see(|seen| {
         for (order_id, completed) in &seen.completed {
             assert!(
                 *completed >= seen.settled[order_id] + ride,
@@ -226,11 +230,8 @@ async fn a_ride_is_completed_after_its_time_whatever_fails_first() {
             );
         }
     });
-    customers.end_rides().await;
-    assert_eq!(
-        (stats.snapshot().orders.completed, stats.snapshot().orders.retries),
-        (1, 2)
-    );
+    city.customers.end_rides().await;
+    assert_eq!((city.orders().completed, city.orders().retries), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,80 +247,60 @@ async fn a_ride_arrives_at_its_time_and_not_after_the_end_of_the_run() {
 
 #[tokio::test]
 async fn rides_on_the_road_at_the_end_are_left_there() {
-    let (server, customers, stats) = city(quick()).await;
-    place(&customers, (0..5).map(order)).await;
-    tokio::time::timeout(Duration::from_secs(10), customers.end_rides())
+    let city = City::with(quick()).await;
+    city.place((0..5).map(order)).await;
+    tokio::time::timeout(Duration::from_secs(10), city.customers.end_rides())
         .await
         .expect("an hour is not waited for");
-    assert_eq!(
-        (stats.snapshot().orders.succeeded, stats.snapshot().orders.completed),
-        (5, 0)
-    );
-    server.see(|seen| assert!(seen.completed.is_empty()));
+    assert_eq!((city.orders().succeeded, city.orders().completed), (5, 0));
+    city.server.see(|seen| assert!(seen.completed.is_empty()));
 }
 
 #[tokio::test]
 async fn a_stop_ends_the_arrivals_and_orders_abandoned_count_as_given_up() {
-    let (server, customers, stats) = city(quick()).await;
-    server.script.hold_orders.send_replace(true);
+    let city = City::with(quick()).await;
+    city.server.script.hold_orders.send_replace(true);
     let stop = CancellationToken::new();
-    let later = Order {
+    let later = PlannedOrder {
         due: Instant::now() + Duration::from_hours(1),
         ..order(2)
     };
     let stopped = async {
-        server
+        city.server
             .until("the first order is with the server", |seen| seen.creates.len() == 1)
             .await;
         stop.cancel();
+        city.customers.abandon();
     };
-    tokio::join!(customers.place_all([order(1), later], &stop), stopped);
-    customers.abandon();
-    place(&customers, []).await;
+    tokio::join!(city.place_until([order(1), later], &stop), stopped);
 
-    let orders = stats.snapshot().orders;
+    let orders = city.orders();
     assert_eq!((orders.placed, orders.gave_up, orders.in_flight), (1, 1, 0));
-}
-
-/// Of each order that was placed, whether it had waited for room.
-#[derive(Debug, Default)]
-struct Waited(Mutex<Vec<bool>>);
-
-impl Observer for Waited {
-    fn scheduled(&self, _: Instant) {}
-    fn delayed(&self, _: Instant) {}
-    fn placed(&self, _: Instant, _: Instant, waited: bool) {
-        self.0.lock().unwrap().push(waited);
-    }
-    fn settled(&self, _: Instant, _: Instant, _: Result<&Outcome, &Status>) {}
-    fn completing(&self, _: Instant, _: Instant) {}
-    fn completed(&self, _: Instant, _: Instant, _: Result<(), &Status>) {}
-    fn placed_again(&self, _: Instant) {}
-    fn completing_again(&self, _: Instant) {}
 }
 
 #[tokio::test]
 async fn orders_behind_one_that_waits_for_room_wait_too() {
-    let (server, _, _) = city(quick()).await;
-    let waited = Arc::new(Waited::default());
-    let options = CustomersOptions {
+    let city = City::with(CustomersOptions {
         in_flight_max: 20,
         ..quick()
-    };
-    let customers = Customers::watched(&Dial::from(&server.endpoint), options, Arc::<Waited>::clone(&waited));
-    server.script.hold_orders.send_replace(true);
+    })
+    .await;
+    city.server.script.hold_orders.send_replace(true);
     let due = Instant::now();
-    let orders = (0..40).map(|number| Order { due, ..order(number) });
+    let orders = (0..40).map(|number| PlannedOrder { due, ..order(number) });
     let release = async {
-        server.until("there is no room", |seen| seen.creates.len() == 20).await;
-        server.script.hold_orders.send_replace(false);
+        city.server
+            .until("there is no room", |seen| seen.creates.len() == 20)
+            .await;
+        city.server.script.hold_orders.send_replace(false);
     };
-    tokio::join!(place(&customers, orders), release);
+    tokio::join!(city.place(orders), release);
 
-    let waited = waited.0.lock().unwrap();
+    let late = city.stats.orders.creations.lateness().buckets();
+    assert_eq!(city.orders().succeeded, 40);
     assert_eq!(
-        *waited,
-        [[false; 20], [true; 20]].concat(),
-        "what the server kept waiting"
+        late.iter().map(|bucket| bucket.count).sum::<u64>(),
+        20,
+        "the others waited for the server, and not for this process"
     );
 }

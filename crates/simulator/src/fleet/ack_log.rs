@@ -1,4 +1,4 @@
-//! What the server acknowledged, to be held against what it stored: 12 bytes a fix.
+//! What the server acknowledged, to be compared with what it stored: 12 bytes a fix.
 
 use std::sync::Arc;
 

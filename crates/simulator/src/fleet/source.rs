@@ -2,9 +2,10 @@
 
 use std::iter::Peekable;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::DueFix;
+use crate::drive::Alarm;
 
 /// The fixes of one stream, by due time.
 pub(crate) trait Source: Send + 'static {
@@ -14,29 +15,19 @@ pub(crate) trait Source: Send + 'static {
     /// The next fix, if it is due at `now`.
     fn take(&mut self, now: Instant) -> Option<DueFix>;
 
-    /// Returns at `at`, or at once if that has passed. The runtime's timer is up to a millisecond late and more: enough
-    /// for fixes that are due at a time and whose delay nobody measures.
-    fn until(&self, at: Instant) -> impl Future<Output = ()> + Send + use<Self> {
-        async move {
-            // The timer would make even this wait for its next tick.
-            if at > Instant::now() {
-                sleep_until(at).await;
-            }
-        }
-    }
+    /// Returns at `at`, or at once if that has passed.
+    fn until(&self, at: Instant) -> impl Future<Output = ()> + Send + use<Self>;
 
     /// Lets go of one fix that was due at `by` and not taken: when it was due.
-    fn miss(&mut self, by: Instant) -> Option<Instant> {
-        self.take(by).map(|fix| fix.due)
-    }
+    fn miss(&mut self, by: Instant) -> Option<Instant>;
 }
 
-/// Fixes that know their times.
-pub(crate) struct Scheduled<I: Iterator>(Peekable<I>);
+/// Fixes that know their times, which an alarm waits for.
+pub(crate) struct Scheduled<I: Iterator>(Peekable<I>, Alarm);
 
 impl<I: Iterator<Item = DueFix>> Scheduled<I> {
-    pub(crate) fn new(fixes: I) -> Scheduled<I> {
-        Scheduled(fixes.peekable())
+    pub(crate) fn new(fixes: I, alarm: &Alarm) -> Scheduled<I> {
+        Scheduled(fixes.peekable(), alarm.clone())
     }
 }
 
@@ -47,5 +38,14 @@ impl<I: Iterator<Item = DueFix> + Send + 'static> Source for Scheduled<I> {
 
     fn take(&mut self, now: Instant) -> Option<DueFix> {
         self.0.next_if(|fix| fix.due <= now)
+    }
+
+    fn until(&self, at: Instant) -> impl Future<Output = ()> + Send + use<I> {
+        let alarm = self.1.clone();
+        async move { alarm.until(at).await }
+    }
+
+    fn miss(&mut self, by: Instant) -> Option<Instant> {
+        self.take(by).map(|fix| fix.due)
     }
 }

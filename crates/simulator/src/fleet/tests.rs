@@ -2,20 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use super::*;
-use crate::fake_server::FakeServer;
+use tonic::transport::Endpoint;
 
-/// Quick to come back, so that a test of many disconnects takes no time.
+use super::*;
+use crate::client::endpoint;
+use crate::drive::{Alarm, Clock};
+use crate::fake_server::FakeServer;
+use crate::recorder::Timeline;
+use crate::stats::{FixesSeen, Stats};
+
 fn quick() -> FleetOptions {
-    let retry = RetryPolicy {
-        wait_first: Duration::from_millis(2),
-        wait_max: Duration::from_millis(20),
-        ..RetryPolicy::default()
-    };
     FleetOptions {
         streams: 1,
         batch: 10,
-        retry,
+        retry: RetryPolicy::QUICK,
         ..FleetOptions::default()
     }
 }
@@ -40,24 +40,44 @@ fn fixes(drivers: &Arc<Drivers>, rounds: i64, streams: usize, number: usize) -> 
 }
 
 fn named(names: &[&str]) -> Arc<Drivers> {
-    let mut drivers = Drivers::default();
-    for name in names {
-        drivers.intern(name);
-    }
-    Arc::new(drivers)
+    Arc::new(names.iter().collect())
+}
+
+/// A fleet of `fixes` under way, and who counts it.
+fn start<I: Iterator<Item = DueFix> + Send + 'static>(
+    server: &Endpoint,
+    options: FleetOptions,
+    drivers: &Arc<Drivers>,
+    stop: &CancellationToken,
+    fixes: impl Fn(usize) -> I,
+) -> (Streams, Stats) {
+    let stats = Stats::new(Timeline::without_seconds());
+    let fleet = Fleet {
+        server: &Dial::from(server),
+        options,
+        drivers,
+        counts: &stats.fixes,
+        keeps_log: true,
+        hopeless: None,
+    };
+    let alarm = Alarm::new(Clock::Machine);
+    (fleet.start(stop, |stream| Scheduled::new(fixes(stream), &alarm)), stats)
+}
+
+async fn ended(streams: Streams) -> FleetReport {
+    let report = tokio::time::timeout(Duration::from_secs(10), streams.ended()).await;
+    report.expect("the fleet ends by itself").unwrap()
 }
 
 async fn stream(
-    endpoint: &Endpoint,
+    server: &Endpoint,
     options: FleetOptions,
     drivers: &Arc<Drivers>,
     rounds: i64,
-) -> (FleetReport, Arc<Stats>) {
-    let stats = Arc::new(Stats::default());
+) -> (FleetReport, FixesSeen) {
     let source = |number| fixes(drivers, rounds, options.streams, number);
-    let fleet = Fleet::start(endpoint, options, drivers, &stats, &CancellationToken::new(), source);
-    let report = tokio::time::timeout(Duration::from_secs(10), fleet.finished()).await;
-    (report.expect("the fleet ends by itself").unwrap(), stats)
+    let (streams, stats) = start(server, options, drivers, &CancellationToken::new(), source);
+    (ended(streams).await, stats.snapshot().locations)
 }
 
 #[tokio::test]
@@ -70,11 +90,10 @@ async fn every_fix_is_acknowledged_once_though_streams_break() {
         .unwrap()
         .extend([3, 1, 5, 1, 2]);
 
-    let (report, stats) = stream(&server.endpoint, quick(), &named(&["a", "b", "c"]), 100).await;
+    let (report, counts) = stream(&server.endpoint, quick(), &named(&["a", "b", "c"]), 100).await;
 
-    let counts = stats.snapshot().locations;
     assert_eq!(
-        (counts.sent, counts.acknowledged, counts.rejected, report.unsettled),
+        (counts.sent, counts.acknowledged, counts.rejected, counts.unsettled),
         (300, 300, 0, 0)
     );
     assert_eq!((counts.broken_streams, counts.drivers_seen), (5, 3));
@@ -106,10 +125,10 @@ async fn what_was_acknowledged_is_not_sent_again() {
     let options = FleetOptions { window: 10, ..quick() };
     server.script.streams_break_after.lock().unwrap().extend([4]);
 
-    let (_, stats) = stream(&server.endpoint, options, &named(&["a"]), 100).await;
+    let (_, counts) = stream(&server.endpoint, options, &named(&["a"]), 100).await;
 
-    // With a window of one message, the fourth alone is in doubt when the stream breaks.
-    assert_eq!(stats.snapshot().locations.resent, 10);
+    // With a window of one message, the fourth alone is unacknowledged when the stream breaks.
+    assert_eq!(counts.resent, 10);
     server.see(|seen| assert_eq!(seen.stored.values().filter(|times| **times > 1).count(), 10));
 }
 
@@ -123,20 +142,12 @@ async fn a_stream_keeps_no_more_unacknowledged_fixes_than_its_window() {
         ..quick()
     };
     let drivers = named(&["a", "b"]);
-    let stats = Arc::new(Stats::default());
     let source = |number| fixes(&drivers, 250, 1, number);
-    let fleet = Fleet::start(
-        &server.endpoint,
-        options,
-        &drivers,
-        &stats,
-        &CancellationToken::new(),
-        source,
-    );
+    let (streams, _) = start(&server.endpoint, options, &drivers, &CancellationToken::new(), source);
 
     server.until("the window is full", |seen| seen.fixes >= 50).await;
     server.script.hold_acknowledgements.send_replace(false);
-    let report = fleet.finished().await.unwrap();
+    let report = ended(streams).await;
 
     assert_eq!(report.acknowledged.distinct(), 500);
     server.see(|seen| assert_eq!(seen.unacknowledged_max, 50));
@@ -147,12 +158,11 @@ async fn a_rejected_fix_is_counted_and_the_stream_goes_on() {
     let server = FakeServer::start().await;
     server.script.streams_break_after.lock().unwrap().extend([2]);
 
-    let (report, stats) = stream(&server.endpoint, quick(), &named(&["a", "bad driver", "c"]), 50).await;
+    let (report, counts) = stream(&server.endpoint, quick(), &named(&["a", "bad driver", "c"]), 50).await;
 
-    let counts = stats.snapshot().locations;
     assert_eq!((counts.sent, counts.acknowledged, counts.rejected), (150, 100, 50));
     assert!(report.acknowledged.iter().all(|(driver, _)| driver != "bad driver"));
-    assert_eq!((report.acknowledged.distinct(), report.unsettled), (100, 0));
+    assert_eq!((report.acknowledged.distinct(), counts.unsettled), (100, 0));
 }
 
 #[tokio::test]
@@ -161,12 +171,9 @@ async fn all_streams_carry_their_drivers_and_are_half_closed_at_the_end() {
     let names: Vec<String> = (0..40).map(|n| format!("cab-{n}")).collect();
     let drivers = named(&names.iter().map(String::as_str).collect::<Vec<_>>());
 
-    let (report, stats) = stream(&server.endpoint, FleetOptions { streams: 4, ..quick() }, &drivers, 20).await;
+    let (report, counts) = stream(&server.endpoint, FleetOptions { streams: 4, ..quick() }, &drivers, 20).await;
 
-    assert_eq!(
-        (report.acknowledged.distinct(), stats.snapshot().locations.drivers_seen),
-        (800, 40)
-    );
+    assert_eq!((report.acknowledged.distinct(), counts.drivers_seen), (800, 40));
     server
         .until("every stream is half-closed", |seen| seen.half_closed == 4)
         .await;
@@ -180,10 +187,9 @@ async fn a_server_that_comes_up_late_gets_every_fix() {
         .local_addr()
         .unwrap();
     let drivers = named(&["a"]);
-    let stats = Arc::new(Stats::default());
-    let endpoint = crate::endpoint(&address.to_string()).unwrap();
+    let endpoint = endpoint(&address.to_string()).unwrap();
     let source = |number| fixes(&drivers, 30, 1, number);
-    let fleet = Fleet::start(&endpoint, quick(), &drivers, &stats, &CancellationToken::new(), source);
+    let (streams, stats) = start(&endpoint, quick(), &drivers, &CancellationToken::new(), source);
     let broken = async {
         while stats.snapshot().locations.broken_streams < 3 {
             tokio::task::yield_now().await;
@@ -193,7 +199,7 @@ async fn a_server_that_comes_up_late_gets_every_fix() {
 
     let server = FakeServer::start_at(address).await;
 
-    assert_eq!(fleet.finished().await.unwrap().acknowledged.distinct(), 30);
+    assert_eq!(ended(streams).await.acknowledged.distinct(), 30);
     server.see(|seen| assert_eq!(seen.stored.len(), 30));
 }
 
@@ -201,35 +207,29 @@ async fn a_server_that_comes_up_late_gets_every_fix() {
 async fn a_fleet_that_is_stopped_settles_what_it_took_and_takes_no_more() {
     let server = FakeServer::start().await;
     let drivers = named(&["a"]);
-    let (stats, stop) = (Arc::new(Stats::default()), CancellationToken::new());
+    let stop = CancellationToken::new();
     let far_off = Instant::now() + Duration::from_hours(1);
     let source = |number| {
         let soon = fixes(&drivers, 20, 1, number);
         soon.chain(fixes(&drivers, 20, 1, number).map(move |fix| DueFix { due: far_off, ..fix }))
     };
-    let fleet = Fleet::start(&server.endpoint, quick(), &drivers, &stats, &stop, source);
+    let (streams, stats) = start(&server.endpoint, quick(), &drivers, &stop, source);
     server
         .until("the fixes that were due came", |seen| seen.fixes == 20)
         .await;
 
     stop.cancel();
 
-    let report = tokio::time::timeout(Duration::from_secs(10), fleet.finished())
-        .await
-        .unwrap()
-        .unwrap();
+    let report = ended(streams).await;
+    let counts = stats.snapshot().locations;
     assert_eq!(
-        (
-            report.acknowledged.distinct(),
-            stats.snapshot().locations.sent,
-            report.unsettled
-        ),
+        (report.acknowledged.distinct(), counts.sent, counts.unsettled),
         (20, 20, 0)
     );
 }
 
 #[tokio::test]
-async fn fixes_that_nobody_acknowledges_are_told_of_at_the_end() {
+async fn fixes_that_are_never_acknowledged_are_counted_at_the_end() {
     let server = FakeServer::start().await;
     server.script.hold_acknowledgements.send_replace(true);
     let options = FleetOptions {
@@ -237,14 +237,10 @@ async fn fixes_that_nobody_acknowledges_are_told_of_at_the_end() {
         ..quick()
     };
 
-    let (report, stats) = stream(&server.endpoint, options, &named(&["a"]), 20).await;
+    let (report, counts) = stream(&server.endpoint, options, &named(&["a"]), 20).await;
 
     assert_eq!(
-        (
-            stats.snapshot().locations.sent,
-            report.acknowledged.distinct(),
-            report.unsettled
-        ),
+        (counts.sent, report.acknowledged.distinct(), counts.unsettled),
         (20, 0, 20)
     );
     assert_eq!(report.failures.len(), 1);

@@ -22,12 +22,11 @@ pub(super) struct Window {
 
 /// Fixes for one message.
 #[derive(Debug)]
-pub(super) struct Batch<'a, I: Iterator<Item = &'a DueFix>> {
+pub(super) struct Batch<'a> {
     pub(super) first_sequence: u64,
-    pub(super) fixes: I,
-    pub(super) count: usize,
+    pub(super) fixes: Vec<&'a DueFix>,
     /// How many of them, the first, go out again.
-    pub(super) again: u64,
+    pub(super) again: usize,
 }
 
 impl Window {
@@ -74,23 +73,23 @@ impl Window {
     }
 
     /// The next fixes to send, up to `fixes_max`, from now on taken as sent.
-    pub(super) fn batch(&mut self, fixes_max: usize) -> Batch<'_, impl Iterator<Item = &DueFix>> {
+    pub(super) fn batch(&mut self, fixes_max: usize) -> Batch<'_> {
         let first_sequence = self.next;
         self.next = self.end().min(first_sequence + fixes_max as u64);
         let again = self.sent_below.clamp(first_sequence, self.next) - first_sequence;
         self.sent_below = self.sent_below.max(self.next);
-        let skipped = usize::try_from(first_sequence - self.oldest).unwrap_or(usize::MAX);
-        let count = usize::try_from(self.next - first_sequence).unwrap_or(0);
+        // No more than there are fixes in memory.
+        let within = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let fixes = self.fixes.iter().skip(within(first_sequence - self.oldest));
         Batch {
             first_sequence,
-            fixes: self.fixes.iter().skip(skipped).take(count),
-            count,
-            again,
+            fixes: fixes.take(within(self.next - first_sequence)).collect(),
+            again: within(again),
         }
     }
 
     /// Lets go of all fixes up to `acknowledged`, calling `each` with whether the server stored it. What was never sent
-    /// on this stream cannot be acknowledged, whatever the server says.
+    /// on this stream cannot be acknowledged, whatever the server answers.
     pub(super) fn settle(
         &mut self,
         acknowledged: u64,
@@ -149,12 +148,12 @@ mod tests {
     }
 
     /// First sequence, drivers, how many for the first time, how many again.
-    fn send(window: &mut Window, fixes_max: usize) -> (u64, Vec<u32>, u64, u64) {
+    fn send(window: &mut Window, fixes_max: usize) -> (u64, Vec<u32>, usize, usize) {
         let batch = window.batch(fixes_max);
         (
             batch.first_sequence,
-            batch.fixes.map(|fix| fix.driver).collect(),
-            batch.count as u64 - batch.again,
+            batch.fixes.iter().map(|fix| fix.driver).collect(),
+            batch.fixes.len() - batch.again,
             batch.again,
         )
     }
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_fix_leaves_as_rejected_even_if_told_of_before_its_acknowledgement() {
+    fn a_rejected_fix_leaves_as_rejected_even_if_named_before_its_acknowledgement() {
         let mut window = window_of(4);
         send(&mut window, 4);
         assert_eq!(settle(&mut window, 1, &[1, 3]), [(0, false)]);

@@ -1,7 +1,8 @@
 //! A run from its beginning to its report: the server is reached, drivers are put onto the map, the calls are made when
-//! they are due, and what was counted is told.
+//! they are due, and what was counted is reported.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::task::JoinError;
@@ -11,13 +12,8 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::transport::Endpoint;
 
-use super::alarm::Clock;
-use super::call::Caller;
-use super::drive::{self, Calls, IN_FLIGHT_MAX, Limits};
-use super::error::{LoadError, streamed};
 use super::guard;
 use super::ingest::{self, Ingest};
-use super::latencies::Latencies;
 use super::live::Live;
 use super::machine::machine;
 use super::nearby::{self, Nearby};
@@ -25,13 +21,24 @@ use super::orders::{self, Orders};
 use super::plan::{Arrivals, IngestLoad, MixedLoad, NearbyLoad, OrdersLoad, Pace, Plan, Rate, Workload};
 use super::presence::Presence;
 use super::rate::Schedule;
-use super::recorder::Recorder;
 use super::report::{Latency, LoadReport};
 use super::settings::settings;
-use super::timeline::Timeline;
-use super::trace::{Playing, Recorders, Replay};
-use crate::connections::{Connections, Dial, reach};
+use crate::client::{Caller, Dial, RetryPolicy};
+use crate::customers::CustomersOptions;
+use crate::drive::{self, Calls, Clock, Limits};
+use crate::error::{RunError, reach};
+use crate::fleet::{FleetCounts, is_refused_for_good};
+use crate::recorder::{Latencies, Recorder, Timeline};
+use crate::run::{FleetEnd, Play, RecordedCity};
+use crate::stats::Stats;
 use crate::trace::BrokenLines;
+
+/// Calls without an answer at one time.
+const IN_FLIGHT_MAX: usize = 20_000;
+
+/// Orders of a recorded city without an answer at one time: far more than a server should let wait. One more waits, and
+/// its latency includes the wait.
+const ORDERS_IN_FLIGHT_MAX: usize = 5_000;
 
 /// Makes the load of `plan` on the server at `endpoint`. `stop` ends it early: then no more calls are made, those under
 /// way are waited for until their deadlines, and what was measured is reported as cut short.
@@ -40,11 +47,8 @@ pub async fn run(
     endpoint: &Endpoint,
     live: &Live,
     stop: &CancellationToken,
-) -> Result<LoadReport, LoadError> {
-    reach(endpoint).await.map_err(|source| LoadError::Unreachable {
-        address: endpoint.uri().to_string(),
-        source,
-    })?;
+) -> Result<LoadReport, RunError> {
+    reach(endpoint).await?;
     run_on(plan, &Dial::from(endpoint), Clock::Machine, live, stop).await
 }
 
@@ -55,16 +59,12 @@ pub(super) async fn run_on(
     clock: Clock,
     live: &Live,
     stop: &CancellationToken,
-) -> Result<LoadReport, LoadError> {
+) -> Result<LoadReport, RunError> {
     let callers = match plan.pace {
         Pace::Closed { callers } => callers,
         Pace::Open { .. } | Pace::Recorded => IN_FLIGHT_MAX,
     };
-    let caller = Caller {
-        connections: Arc::new(Connections::to(server, callers)),
-        deadline: plan.deadline,
-        retries: plan.retries,
-    };
+    let caller = Caller::new(server, callers, plan.retry());
     let stay = CancellationToken::new();
     let _gone_at_the_end = stay.clone().drop_guard();
     let Some(present) = stop.run_until_cancelled(put_drivers(&plan, &caller, &stay)).await else {
@@ -73,12 +73,15 @@ pub(super) async fn run_on(
         return nothing.report(now, &[]).await;
     };
     present?;
-    let replay = match &plan.workload {
-        Workload::Trace(load) => Some(Replay::read(load).await?),
+    let city = match &plan.workload {
+        Workload::Trace(load) => {
+            let (locations, rides) = (load.locations.clone(), load.rides.clone());
+            Some(RecordedCity::read(locations, rides, load.speed).await?)
+        }
         _ => None,
     };
-    if let Some(replay) = &replay {
-        plan.duration = replay.lasts();
+    if let Some(city) = &city {
+        plan.duration = city.lasts();
     }
     let mut run = Run::begin(plan, clock, live, stop);
     let (ended, recorders) = match &run.plan.workload {
@@ -91,20 +94,20 @@ pub(super) async fn run_on(
             run.drive(nearby).await?
         }
         Workload::Ingest(load) => run.ingest(server, *load).await?,
-        Workload::Trace(_) => match &replay {
-            Some(replay) => run.replay(server, replay).await?,
-            None => return Err(LoadError::Pace("a trace is read before it is played")),
+        Workload::Trace(load) => match &city {
+            Some(city) => run.recorded_city(server, city, load.streams).await?,
+            None => return Err(RunError::Pace("a trace is read before it is played")),
         },
         Workload::Mixed(load) => run.mixed(server, &caller, *load).await?,
     };
-    if let Some(replay) = replay {
-        run.broken_lines = replay.broken_lines().clone();
+    if let Some(city) = city {
+        run.broken_lines = city.broken_lines;
     }
     run.report(ended, &recorders).await
 }
 
 /// Puts the drivers of a workload onto the map, where they stay fresh until `stay` is cancelled.
-async fn put_drivers(plan: &Plan, caller: &Caller, stay: &CancellationToken) -> Result<(), LoadError> {
+async fn put_drivers(plan: &Plan, caller: &Caller, stay: &CancellationToken) -> Result<(), RunError> {
     let places = match &plan.workload {
         Workload::Orders(load) => orders::drivers(load.drivers),
         Workload::Nearby(load) => nearby::drivers(load.drivers, plan.seed),
@@ -112,12 +115,16 @@ async fn put_drivers(plan: &Plan, caller: &Caller, stay: &CancellationToken) -> 
         Workload::Ingest(_) | Workload::Trace(_) => Vec::new(),
     };
     let presence = Arc::new(Presence::new(places, caller));
-    presence.put().await.map_err(LoadError::Drivers)?;
+    presence.put().await.map_err(RunError::Drivers)?;
     TaskTracker::new().spawn(presence.keep_fresh(stay.clone()));
     Ok(())
 }
 
 impl Plan {
+    fn retry(&self) -> RetryPolicy {
+        RetryPolicy::within(self.deadline, self.retries)
+    }
+
     fn schedule(&self, arrivals: Arrivals, rate: Rate) -> Schedule {
         Schedule::new(rate, arrivals, self.warm_up, self.duration)
     }
@@ -152,7 +159,15 @@ impl<'a> Run<'a> {
         timeline.end(ends_at);
         let cpu = TaskTracker::new().spawn(guard::watch(timeline.clone(), ends_at, over.clone()));
         Run {
-            limits: Limits::new(timeline, ends_at, over.clone(), plan.count_max, clock),
+            limits: Limits {
+                timeline,
+                ends_at,
+                over: over.clone(),
+                left: plan.count_max.map(|count| Arc::new(AtomicU64::new(count))),
+                spent: CancellationToken::new(),
+                in_flight_max: IN_FLIGHT_MAX,
+                clock,
+            },
             plan,
             live,
             stop,
@@ -168,29 +183,31 @@ impl<'a> Run<'a> {
     }
 
     /// Makes the calls of one workload: when the last was due, and what was counted.
-    async fn drive<C: Calls>(&self, calls: C) -> Result<(Instant, Vec<Recorder>), LoadError> {
+    async fn drive<C: Calls>(&self, calls: C) -> Result<(Instant, Vec<Recorder>), RunError> {
         let calls = Arc::new(calls);
         let recorders = calls.recorders();
         self.live.begin(self.timeline(), self.expected(), &recorders);
         let ended = match (self.plan.pace, &self.schedule) {
-            (Pace::Open { .. }, Some(schedule)) => drive::open(&self.limits, schedule, self.plan.seed, calls).await?,
-            (Pace::Closed { callers }, _) => drive::closed(&self.limits, callers, calls).await?,
-            _ => return Err(LoadError::Pace("only a trace has a pace of its own")),
+            (Pace::Open { .. }, Some(schedule)) => {
+                drive::open(&self.limits, schedule.dues(self.plan.seed), &calls).await?
+            }
+            (Pace::Closed { callers }, _) => drive::closed(&self.limits, callers, &calls).await?,
+            _ => return Err(RunError::Pace("only a trace has a pace of its own")),
         };
         Ok((ended, recorders))
     }
 
     /// Streams fixes: when the last was due, and what was counted.
-    async fn ingest(&self, server: &Dial, load: IngestLoad) -> Result<(Instant, Vec<Recorder>), LoadError> {
+    async fn ingest(&self, server: &Dial, load: IngestLoad) -> Result<(Instant, Vec<Recorder>), RunError> {
         if self.plan.pace == Pace::Recorded {
-            return Err(LoadError::Pace("only a trace has a pace of its own"));
+            return Err(RunError::Pace("only a trace has a pace of its own"));
         }
-        let recorder = Recorder::new("fix", "fixes", self.timeline());
-        self.live
-            .begin(self.timeline(), self.expected(), std::slice::from_ref(&recorder));
-        let (ended, failures) = self.stream(server, load, &recorder, true).await;
-        streamed(failures?, std::slice::from_ref(&recorder))?;
-        Ok((ended, vec![recorder]))
+        let counts = FleetCounts::new(self.timeline());
+        let recorders = vec![counts.recorder.clone()];
+        self.live.begin(self.timeline(), self.expected(), &recorders);
+        let (ended, failures) = self.stream(server, load, &counts, true).await;
+        streamed(failures?, &recorders)?;
+        Ok((ended, recorders))
     }
 
     /// Streams fixes, searches and orders at once, each at its share of the rate.
@@ -199,14 +216,14 @@ impl<'a> Run<'a> {
         server: &Dial,
         caller: &Caller,
         load: MixedLoad,
-    ) -> Result<(Instant, Vec<Recorder>), LoadError> {
+    ) -> Result<(Instant, Vec<Recorder>), RunError> {
         let (timeline, seed) = (self.timeline(), self.plan.seed);
         let schedule = |share| match self.plan.pace.times(share) {
             Pace::Open { arrivals, rate } => Ok(self.plan.schedule(arrivals, rate)),
-            _ => Err(LoadError::Pace("the shares of a mixed load are those of a rate")),
+            _ => Err(RunError::Pace("the shares of a mixed load are those of a rate")),
         };
         let (orders_due, searches_due) = (schedule(load.orders_share)?, schedule(load.nearby_share)?);
-        let fixes = Recorder::new("fix", "fixes", timeline);
+        let fixes = FleetCounts::new(timeline);
         let drivers = OrdersLoad::for_pace(self.plan.pace.times(load.orders_share)).drivers;
         let orders = Arc::new(Orders::new(caller, timeline, drivers));
         let search = NearbyLoad {
@@ -214,14 +231,17 @@ impl<'a> Run<'a> {
             ..NearbyLoad::default()
         };
         let nearby = Arc::new(Nearby::new(caller, timeline, search, ingest::CITY, seed));
-        let all = [vec![fixes.clone()], orders.recorders(), nearby.recorders()].concat();
+        let all = [vec![fixes.recorder.clone()], orders.recorders(), nearby.recorders()].concat();
         self.live.begin(timeline, self.expected(), &all);
         // A count is one of fixes. Neighbouring seeds, or the three would arrive together.
-        let limits = self.limits.uncounted();
+        let limits = Limits {
+            left: None,
+            ..self.limits.clone()
+        };
         let ((ended, failures), orders, searches) = tokio::join!(
             self.stream(server, load.ingest, &fixes, false),
-            drive::open(&limits, &orders_due, seed.wrapping_add(1), orders),
-            drive::open(&limits, &searches_due, seed.wrapping_add(2), nearby),
+            drive::open(&limits, orders_due.dues(seed.wrapping_add(1)), &orders),
+            drive::open(&limits, searches_due.dues(seed.wrapping_add(2)), &nearby),
         );
         orders?;
         searches?;
@@ -234,7 +254,7 @@ impl<'a> Run<'a> {
         &self,
         server: &Dial,
         load: IngestLoad,
-        recorder: &Recorder,
+        counts: &FleetCounts,
         alone: bool,
     ) -> (Instant, Result<Vec<Status>, JoinError>) {
         let ingest = Ingest {
@@ -248,7 +268,7 @@ impl<'a> Run<'a> {
             resend: self.plan.retries,
             hopeless: alone.then(|| self.limits.over.clone()),
             timeline: self.timeline(),
-            recorder,
+            counts,
         };
         let stop = self.limits.over.child_token();
         // A closed loop has no schedule to sit out when its streams are refused.
@@ -257,27 +277,39 @@ impl<'a> Run<'a> {
     }
 
     /// Plays a recorded city: when it ended, and what was counted.
-    async fn replay(&self, server: &Dial, replay: &Replay) -> Result<(Instant, Vec<Recorder>), LoadError> {
+    async fn recorded_city(
+        &self,
+        server: &Dial,
+        city: &RecordedCity,
+        streams: usize,
+    ) -> Result<(Instant, Vec<Recorder>), RunError> {
         if self.plan.pace != Pace::Recorded {
-            return Err(LoadError::Pace("a trace has a pace of its own"));
+            return Err(RunError::Pace("a trace has a pace of its own"));
         }
-        let stop = self.limits.over.child_token();
-        let recorders = Recorders::new(self.timeline());
-        let all = recorders.all(replay.orders());
-        self.live.begin(self.timeline(), self.expected(), &all);
-        let playing = Playing {
+        let (stop, timeline) = (self.limits.over.child_token(), self.timeline());
+        let stats = Stats::new(timeline.clone());
+        let recorders = stats.recorders(city.has_rides());
+        self.live.begin(timeline, self.expected(), &recorders);
+        let play = Play {
             server,
-            timeline: self.timeline(),
-            recorders,
-            deadline: self.plan.deadline,
-            retries: self.plan.retries,
+            stats: &stats,
+            fleet: ingest::options(streams, self.plan.retries, self.plan.deadline),
+            fleet_end: FleetEnd::AtStop,
+            keeps_log: false,
+            customers: CustomersOptions {
+                in_flight_max: ORDERS_IN_FLIGHT_MAX,
+                retry: self.plan.retry(),
+            },
+            wind_down: self.plan.deadline,
+            last_completions: self.plan.deadline,
         };
-        let (ended, failures) = self.for_its_time(&stop, true, replay.run(playing, &stop)).await;
-        streamed(failures?, &all)?;
-        Ok((ended, all))
+        let playing = city.play(play, timeline.started(), timeline.started_at(), &stop);
+        let (ended, played) = self.for_its_time(&stop, true, playing).await;
+        streamed(played?.stream_failures, &recorders)?;
+        Ok((ended, recorders))
     }
 
-    /// Lets `work` go on until the time is over, at which it hears of `stop`, or for as long as it has something to do if
+    /// Lets `work` go on until the time is over, at which it is stopped, or for as long as it has something to do if
     /// the run then `ends_early`; an error ends the run. Returns when it was to make no more calls, and its outcome.
     async fn for_its_time<T, E>(
         &self,
@@ -314,7 +346,7 @@ impl<'a> Run<'a> {
     }
 
     /// What the run came to, when no call was made after `ended`.
-    async fn report(self, ended: Instant, recorders: &[Recorder]) -> Result<LoadReport, LoadError> {
+    async fn report(self, ended: Instant, recorders: &[Recorder]) -> Result<LoadReport, RunError> {
         self.limits.over.cancel();
         let cpu = self.cpu.await?;
         let measured = ended.saturating_duration_since(self.limits.timeline.measured_from());
@@ -347,4 +379,16 @@ impl<'a> Run<'a> {
             first_broken_lines: self.broken_lines.first,
         })
     }
+}
+
+/// Why streams gave up: an error where nothing else was answered, else for the log of whoever keeps one.
+fn streamed(failures: Vec<Status>, recorders: &[Recorder]) -> Result<(), RunError> {
+    let answered: u64 = recorders.iter().map(|recorder| recorder.totals().answered).sum();
+    for status in failures {
+        if answered == 0 && is_refused_for_good(&status) {
+            return Err(RunError::Streams(status));
+        }
+        tracing::warn!(code = ?status.code(), message = status.message(), "a location stream gave up");
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::report::{Generator, Latency};
-use super::timeline::Timeline;
+use crate::recorder::Timeline;
 
 /// Above this share of a core the generator may be what is slow: the runtime's threads wait for each other, and answers
 /// lie in its sockets while the clock runs. The busiest second counts, since a p99 is made by the worst hundredth.
@@ -22,7 +22,7 @@ const LATE_MS_MIN: f64 = 2.0;
 const SAMPLE: Duration = Duration::from_secs(1);
 const SAMPLE_MIN: Duration = Duration::from_millis(500);
 
-/// Processor time of this process, in cores. NaN where the system does not tell.
+/// Processor time of this process, in cores. NaN where the system has no number.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cpu {
     pub(super) cores_max: f64,
@@ -102,7 +102,7 @@ fn processor_time() -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn told(cores_max: f64, late_p99_ms: f64, operation_p99_ms: f64) -> Option<String> {
+    fn reason(cores_max: f64, late_p99_ms: f64, operation_p99_ms: f64) -> Option<String> {
         let cpu = Cpu {
             cores_max,
             cores_mean: 0.1,
@@ -116,16 +116,16 @@ mod tests {
 
     #[test]
     fn a_generator_with_time_to_spare_is_no_limit() {
-        assert_eq!(told(0.89, 0.3, 1.0), None);
-        assert_eq!(told(0.2, 9.0, 100.0), None, "a small part of what is reported");
-        assert_eq!(told(f64::NAN, 0.0, 0.0), None, "what is not known is not told");
+        assert_eq!(reason(0.89, 0.3, 1.0), None);
+        assert_eq!(reason(0.2, 9.0, 100.0), None, "a small part of what is reported");
+        assert_eq!(reason(f64::NAN, 0.0, 0.0), None, "what is not known is no reason");
     }
 
     #[test]
-    fn a_generator_that_is_busy_or_late_says_so() {
-        assert!(told(0.91, 0.3, 1.0).unwrap().contains("0.91 of a core"));
-        assert!(told(0.2, 30.0, 100.0).unwrap().contains("30.0 ms late"));
-        let both = told(1.7, 30.0, 100.0).unwrap();
+    fn a_generator_that_is_busy_or_late_is_the_limit() {
+        assert!(reason(0.91, 0.3, 1.0).unwrap().contains("0.91 of a core"));
+        assert!(reason(0.2, 30.0, 100.0).unwrap().contains("30.0 ms late"));
+        let both = reason(1.7, 30.0, 100.0).unwrap();
         assert!(
             both.contains("1.70 of a core") && both.contains("30.0 ms late"),
             "{both}"

@@ -1,17 +1,16 @@
 //! What a screen shows of a run while it goes on.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::recorder::{LiveOperation, Recorder};
-use super::timeline::Timeline;
+use crate::recorder::{LiveOperation, Recorder, Timeline};
 
 /// The state of a run, for whoever draws it. Empty until the load begins.
 #[derive(Debug, Default)]
 pub struct Live {
-    run: Mutex<Option<LiveRun>>,
+    run: OnceLock<LiveRun>,
 }
 
 #[derive(Debug)]
@@ -37,8 +36,7 @@ pub struct LiveSnapshot {
 impl Live {
     /// The run as it is now; none before the load begins.
     pub fn snapshot(&self) -> Option<LiveSnapshot> {
-        let run = self.run();
-        let run = run.as_ref()?;
+        let run = self.run.get()?;
         let now = Instant::now();
         Some(LiveSnapshot {
             elapsed: now.saturating_duration_since(run.timeline.started()),
@@ -50,15 +48,10 @@ impl Live {
 
     /// The load begins.
     pub(super) fn begin(&self, timeline: &Timeline, expected: Option<Duration>, recorders: &[Recorder]) {
-        *self.run() = Some(LiveRun {
+        self.run.get_or_init(|| LiveRun {
             timeline: timeline.clone(),
             expected,
             recorders: recorders.to_vec(),
         });
-    }
-
-    /// It is only ever replaced as a whole.
-    fn run(&self) -> MutexGuard<'_, Option<LiveRun>> {
-        self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! The machine that makes the load, as far as the system tells.
+//! The machine that makes the load, as far as the system has it in its files.
 
 use std::fs;
 use std::thread;

@@ -8,13 +8,11 @@ use tokio::time::Instant;
 use waybill_proto::fleet::v1::SearchDriversRequest;
 use waybill_proto::fleet::v1::fleet_service_client::FleetServiceClient;
 
-use super::call::{Caller, request};
-use super::drive::{Away, Calls};
 use super::plan::NearbyLoad;
-use super::presence::position;
-use super::recorder::Recorder;
-use super::timeline::Timeline;
 use crate::Point;
+use crate::client::{Caller, position};
+use crate::drive::{Calls, Unreached};
+use crate::recorder::{Recorder, Timeline};
 
 /// A square on the map.
 #[derive(Debug, Clone, Copy)]
@@ -59,34 +57,23 @@ impl Calls for Nearby {
         &self.searched
     }
 
-    async fn call(self: Arc<Self>, due: Instant) -> Result<(), Away> {
+    async fn call(self: Arc<Self>, due: Instant, (): ()) -> Result<(), Unreached> {
         // Chance is whole whoever panicked beside it.
         let near = {
             let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
             self.area.anywhere(&mut random)
         };
-        self.searched.started(due, Instant::now());
-        let repeated = || self.searched.repeated_all([due]);
-        let answer = self.caller.call(repeated, |lease, deadline| {
-            let message = SearchDriversRequest {
-                near: Some(position(near)),
-                radius_meters: self.load.radius_m,
-                max_count: i32::try_from(self.load.count).unwrap_or(i32::MAX),
-            };
-            let request = request(message, deadline);
-            async move {
-                let mut client = FleetServiceClient::new(lease.channel.clone());
-                client.search_drivers(request).await
-            }
-        });
-        match answer.await {
-            Ok(_) => self.searched.answered(due, Instant::now()),
-            Err(status) => {
-                self.searched.ended(due, Instant::now(), status.code());
-                Away::unless_met(&status)?;
-            }
-        }
-        Ok(())
+        self.searched.started([due], Instant::now());
+        let message = SearchDriversRequest {
+            near: Some(position(near)),
+            radius_meters: self.load.radius_m,
+            max_count: i32::try_from(self.load.count).unwrap_or(i32::MAX),
+        };
+        let repeated = || self.searched.repeated([due]);
+        let search = |channel, request| async move { FleetServiceClient::new(channel).search_drivers(request).await };
+        let answer = self.caller.call(message, repeated, search).await;
+        self.searched.concluded(due, Instant::now(), &answer);
+        answer.map_or_else(|status| Unreached::from_status(&status), |_| Ok(()))
     }
 }
 

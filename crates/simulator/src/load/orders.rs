@@ -1,23 +1,20 @@
 //! The workload `orders`: an order of a new customer, and its completion as soon as it has a driver.
 //!
 //! Orders go round places that are 27 km or more from each other, with eight drivers at each, as many as the server
-//! looks at for an order: what is measured is orders, not the struggle for the last driver of a street.
+//! considers for an order: what is measured is orders, not the struggle for the last driver of a street.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::time::Instant;
-use tonic::Status;
 use uuid::Uuid;
 use waybill_proto::order::v1 as pb;
-use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 
-use super::call::{Caller, request};
-use super::drive::{Away, Calls};
-use super::presence::position;
-use super::recorder::Recorder;
-use super::timeline::Timeline;
 use crate::Point;
+use crate::client::{Caller, position};
+use crate::customers::{OrderClient, OrderCounts};
+use crate::drive::{Calls, Unreached};
+use crate::recorder::{Recorder, Timeline};
 
 /// Drivers at a place.
 const DRIVERS_PER_PLACE: u32 = 8;
@@ -38,122 +35,70 @@ const DRIVERS_APART_M: f64 = 100.0;
 /// The calls of an order.
 #[derive(Debug)]
 pub(super) struct Orders {
-    caller: Caller,
+    client: OrderClient,
     timeline: Timeline,
     places: u32,
     next: AtomicU32,
-    created: Recorder,
-    completed: Recorder,
-    whole: Recorder,
 }
 
 impl Orders {
     pub(super) fn new(caller: &Caller, timeline: &Timeline, drivers: u32) -> Orders {
         Orders {
-            caller: caller.clone(),
+            client: OrderClient {
+                caller: caller.clone(),
+                counts: OrderCounts::new(timeline),
+            },
             timeline: timeline.clone(),
             places: drivers.div_ceil(DRIVERS_PER_PLACE).clamp(1, PLACES_MAX),
             next: AtomicU32::new(0),
-            created: Recorder::new("CreateOrder", "orders", timeline),
-            completed: Recorder::new("CompleteOrder", "orders", timeline),
-            whole: Recorder::new("order", "orders", timeline),
         }
-    }
-
-    async fn create(&self, due: Instant) -> Result<pb::Order, Status> {
-        let place = self.next.fetch_add(1, Ordering::Relaxed) % self.places;
-        // Made once: a call that is repeated is the same order.
-        let message = pb::CreateOrderRequest {
-            idempotency_key: Uuid::now_v7().to_string(),
-            user_id: customer(),
-            amount: Some(pb::Money {
-                currency_code: "USD".to_owned(),
-                minor_units: 1_999,
-            }),
-            payment_method: "pm_card_visa".to_owned(),
-            pickup: Some(position(middle(place))),
-            drop_off: None,
-        };
-        let repeated = || self.created.repeated_all([due]);
-        let answer = self.caller.call(repeated, |lease, deadline| {
-            let request = request(message.clone(), deadline);
-            async move {
-                let mut client = OrderServiceClient::new(lease.channel.clone());
-                client.create_order(request).await
-            }
-        });
-        Ok(answer.await?.into_inner().order.unwrap_or_default())
-    }
-
-    async fn complete(&self, order_id: &str, meant: Instant) -> Result<(), Status> {
-        let repeated = || self.completed.repeated_all([meant]);
-        let answer = self.caller.call(repeated, |lease, deadline| {
-            let message = pb::CompleteOrderRequest {
-                order_id: order_id.to_owned(),
-                ..Default::default()
-            };
-            let request = request(message, deadline);
-            async move {
-                let mut client = OrderServiceClient::new(lease.channel.clone());
-                client.complete_order(request).await
-            }
-        });
-        answer.await.map(drop)
     }
 }
 
 impl Calls for Orders {
     fn recorders(&self) -> Vec<Recorder> {
-        vec![self.whole.clone(), self.created.clone(), self.completed.clone()]
+        self.client.counts.all()
     }
 
     fn recorder(&self) -> &Recorder {
-        &self.created
+        &self.client.counts.creations
     }
 
     fn offered(&self, due: Instant) {
-        self.created.offered(due, 1);
-        self.whole.offered(due, 1);
+        self.client.counts.offered(due);
     }
 
-    async fn call(self: Arc<Self>, due: Instant) -> Result<(), Away> {
-        let at = Instant::now();
-        self.created.started(due, at);
-        self.whole.started(due, at);
-        let created = self.create(due).await;
-        let at = Instant::now();
-        let order = match created {
+    async fn call(self: Arc<Self>, due: Instant, (): ()) -> Result<(), Unreached> {
+        let place = self.next.fetch_add(1, Ordering::Relaxed) % self.places;
+        let order = match self.client.create(create_request(place), due).await {
             Ok(order) => order,
-            Err(status) => {
-                self.created.ended(due, at, status.code());
-                self.whole.ended(due, at, status.code());
-                return Away::unless_met(&status);
-            }
+            Err(status) => return Unreached::from_status(&status),
         };
-        self.created.answered(due, at);
+        let (at, whole) = (Instant::now(), &self.client.counts.orders);
         if order.status() != pb::OrderStatus::Succeeded {
-            self.whole.failed(due, at, order.status().as_str_name());
+            whole.failed(due, order.status().as_str_name());
             return Ok(());
         }
-        // The completion is meant for now. That of an order of the warm-up stays with its order, so that the orders
-        // and completions of a report are the same ones.
-        let meant = if due < self.timeline.measured_from() { due } else { at };
-        self.completed.offered(meant, 1);
-        self.completed.started(meant, meant);
-        let completed = self.complete(&order.order_id, meant).await;
-        let at = Instant::now();
-        match completed {
-            Ok(()) => {
-                self.completed.answered(meant, at);
-                self.whole.answered(due, at);
-            }
-            Err(status) => {
-                self.completed.ended(meant, at, status.code());
-                self.whole.ended(due, at, status.code());
-                return Away::unless_met(&status);
-            }
-        }
-        Ok(())
+        // The completion is due now. That of an order of the warm-up stays with its order, so that the orders and
+        // completions of a report are the same ones.
+        let due_next = if due < self.timeline.measured_from() { due } else { at };
+        let completed = self.client.complete(order.order_id, due_next, due_next).await;
+        whole.concluded(due, Instant::now(), &completed);
+        completed.or_else(|status| Unreached::from_status(&status))
+    }
+}
+
+fn create_request(place: u32) -> pb::CreateOrderRequest {
+    pb::CreateOrderRequest {
+        idempotency_key: Uuid::now_v7().to_string(),
+        user_id: customer(),
+        amount: Some(pb::Money {
+            currency_code: "USD".to_owned(),
+            minor_units: 1_999,
+        }),
+        payment_method: "pm_card_visa".to_owned(),
+        pickup: Some(position(middle(place))),
+        drop_off: None,
     }
 }
 
@@ -183,7 +128,7 @@ fn customer() -> String {
 mod tests {
     use super::*;
 
-    /// The server looks 5 km around a pickup.
+    /// The server searches 5 km around a pickup.
     const SEARCH_RADIUS_M: f64 = 5_000.0;
 
     #[test]

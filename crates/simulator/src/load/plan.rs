@@ -26,6 +26,22 @@ pub struct Plan {
     pub seed: u64,
 }
 
+impl Plan {
+    /// Half a minute of `workload` at `pace`, without a warm-up and without repetitions.
+    pub fn new(workload: Workload, pace: Pace) -> Plan {
+        Plan {
+            workload,
+            pace,
+            warm_up: Duration::ZERO,
+            duration: Duration::from_secs(30),
+            count_max: None,
+            deadline: Duration::from_secs(10),
+            retries: false,
+            seed: 1,
+        }
+    }
+}
+
 /// What is called.
 #[derive(Debug, Clone)]
 pub enum Workload {
@@ -95,7 +111,7 @@ pub struct IngestLoad {
     pub drivers: u32,
     /// Streams, each on a connection of its own.
     pub streams: usize,
-    /// Fixes that fall due within this time go out in one message. A fix waits for it, and its latency says so.
+    /// Fixes that fall due within this time go out in one message. A fix waits for it, and its latency includes the wait.
     pub gather: Duration,
     /// Unacknowledged fixes on a stream at most.
     pub window: usize,
@@ -113,7 +129,7 @@ pub struct NearbyLoad {
 }
 
 impl Default for NearbyLoad {
-    /// As far and as many as the server looks at for an order, and a small town of drivers.
+    /// As far and as many as the server considers for an order, and a small town of drivers.
     fn default() -> NearbyLoad {
         NearbyLoad {
             drivers: 1_000,
@@ -158,7 +174,7 @@ pub enum Pace {
         rate: Rate,
     },
     /// The next call when the one before is answered: so many callers, or full windows of fixes. It measures what the
-    /// server can do, and cannot see a stall. Where nobody is there a caller waits before its next call, a second at
+    /// server can do, and cannot see a stall. Where it reaches no server a caller waits before its next call, a second at
     /// most.
     Closed {
         /// Callers at a time. For fixes the windows decide, and this is not used.
@@ -191,6 +207,9 @@ pub enum Arrivals {
     /// Evenly.
     Constant,
 }
+
+/// Stages of a staircase at most. Each is counted by itself, and a report of more is not read.
+pub const STAGES_MAX: u32 = 1_000;
 
 /// Calls (or fixes) a second, over the time of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,16 +8,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
-use waybill_proto::location::v1::{Fix, LatLng, ReportLocationsRequest};
+use waybill_proto::location::v1::{Fix, ReportLocationsRequest};
 
-use super::call::{Caller, request};
 use crate::Point;
-use crate::retry::RetryPolicy;
+use crate::client::{Caller, RetryPolicy, position};
 
 /// Fixes in one call; the contract takes 500.
 const FIXES_PER_CALL: usize = 500;
 
-/// Every driver is heard of once in this time, a third of the server's time to live.
+/// Every driver reports once in this time, a third of the server's time to live.
 const REFRESH: Duration = Duration::from_secs(10);
 
 /// Drivers who stay where they are. Their names are new ones in each run: those of a run that was cut off may be on the
@@ -37,12 +36,8 @@ impl Presence {
         Presence {
             run,
             places,
-            caller: Caller {
-                // The positions are not what is measured; they have to get there.
-                deadline: RetryPolicy::default().call_deadline,
-                retries: true,
-                ..caller.clone()
-            },
+            // The positions are not what is measured; they have to get there.
+            caller: caller.with(RetryPolicy::within(RetryPolicy::DEFAULT.call_deadline, true)),
         }
     }
 
@@ -95,26 +90,14 @@ impl Presence {
                 }),
             })
             .collect();
-        let answer = self.caller.call(
-            || (),
-            |lease, deadline| {
-                let request = request(ReportLocationsRequest { fixes: fixes.clone() }, deadline);
-                async move {
-                    let mut client = LocationServiceClient::new(lease.channel.clone());
-                    client.report_locations(request).await
-                }
-            },
-        );
-        match answer.await?.into_inner().rejections.into_iter().next() {
+        let report = |channel, request| async move {
+            let answer = LocationServiceClient::new(channel).report_locations(request).await?;
+            Ok(answer.into_inner())
+        };
+        let answer = self.caller.call(ReportLocationsRequest { fixes }, || (), report);
+        match answer.await?.rejections.into_iter().next() {
             None => Ok(()),
             Some(rejection) => Err(Status::invalid_argument(rejection.message)),
         }
-    }
-}
-
-pub(super) fn position(point: Point) -> LatLng {
-    LatLng {
-        latitude: point.lat_deg,
-        longitude: point.lon_deg,
     }
 }

@@ -10,28 +10,15 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::plan::{Arrivals, Rate};
-
-/// Stages at most. Each is counted by itself, and a report of more is not read.
-pub const STAGES_MAX: u32 = 1_000;
+use super::plan::{Arrivals, Rate, STAGES_MAX};
+use crate::recorder::StageSpan;
 
 /// The arrivals of a run, all times from its start, at which the warm-up begins.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     arrivals: Arrivals,
     segments: Vec<Segment>,
     stages: Vec<StageSpan>,
-}
-
-/// A time of constant rate that is reported by itself.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StageSpan {
-    /// From here on, since the start of the run.
-    pub from: Duration,
-    /// Up to here, exclusive.
-    pub until: Duration,
-    /// Arrivals a second, by plan.
-    pub rate: f64,
 }
 
 /// A time in which the rate goes evenly from one value to another.
@@ -46,9 +33,9 @@ struct Segment {
     count_until: f64,
 }
 
-/// The due times of a schedule, or of one lane of it, in order.
+/// The due times of a schedule, or of one stream's share of it, in order.
 #[derive(Debug)]
-pub struct Dues {
+pub(crate) struct Dues {
     /// Those that are not over, the present one first.
     segments: VecDeque<Segment>,
     arrivals: Arrivals,
@@ -60,7 +47,7 @@ pub struct Dues {
 
 impl Schedule {
     /// `rate` over `duration`, after a warm-up at its first value.
-    pub fn new(rate: Rate, arrivals: Arrivals, warm_up: Duration, duration: Duration) -> Schedule {
+    pub(crate) fn new(rate: Rate, arrivals: Arrivals, warm_up: Duration, duration: Duration) -> Schedule {
         let mut schedule = Schedule {
             arrivals,
             segments: Vec::new(),
@@ -87,21 +74,17 @@ impl Schedule {
     }
 
     /// When each call is due. The same seed draws the same times.
-    pub fn dues(&self, seed: u64) -> Dues {
-        self.lane(seed, 0, 1)
+    pub(crate) fn dues(&self, seed: u64) -> Dues {
+        self.share(seed, 0, 1.0)
     }
 
-    /// The share of one lane of many: every lane has an equal part of the rate, and all together are the schedule.
-    pub fn lane(&self, seed: u64, lane: u32, lanes: u32) -> Dues {
-        self.share(seed, lane, f64::from(lanes.max(1)))
-    }
-
-    /// The share of one lane of many that are not alike: one in `apart` calls, such as 2.5, is its own.
-    pub fn share(&self, seed: u64, lane: u32, apart: f64) -> Dues {
-        // Each lane draws from a stream of its own; the golden ratio keeps neighbouring seeds apart from each other.
-        let mut random = StdRng::seed_from_u64(seed ^ u64::from(lane).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    /// The share of one driver stream of many: one in `apart` calls, such as 2.5, is its own. All shares together are
+    /// the schedule.
+    pub(crate) fn share(&self, seed: u64, stream: u32, apart: f64) -> Dues {
+        // Each stream has a generator of its own; the golden ratio keeps neighbouring seeds apart from each other.
+        let mut random = StdRng::seed_from_u64(seed ^ u64::from(stream).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let next = match self.arrivals {
-            Arrivals::Constant => f64::from(lane),
+            Arrivals::Constant => f64::from(stream),
             Arrivals::Poisson => exponential(&mut random) * apart,
         };
         Dues {
@@ -115,14 +98,8 @@ impl Schedule {
 
     /// The times of constant rate: a single one for a constant rate, the stages of a staircase, none of a ramp. The
     /// warm-up is in none.
-    pub fn stages(&self) -> &[StageSpan] {
+    pub(crate) fn stages(&self) -> &[StageSpan] {
         &self.stages
-    }
-
-    /// The highest rate at any time.
-    pub fn rate_max(&self) -> f64 {
-        let highest = |segment: &Segment| segment.rate_from.max(segment.rate_to);
-        self.segments.iter().map(highest).fold(0.0, f64::max)
     }
 
     fn then_stage(&mut self, from: Duration, until: Duration, rate: f64) {
@@ -299,16 +276,16 @@ mod tests {
     }
 
     #[test]
-    fn lanes_share_the_schedule() {
+    fn streams_share_the_schedule() {
         for arrivals in [Arrivals::Constant, Arrivals::Poisson] {
             let schedule = Schedule::new(Rate::Constant(1_000.0), arrivals, WARM_UP, DURATION);
-            let lanes: Vec<usize> = (0..4).map(|lane| schedule.lane(5, lane, 4).count()).collect();
-            let total: usize = lanes.iter().sum();
-            assert!(lanes.iter().all(|lane| (5_100..5_900).contains(lane)), "{lanes:?}");
+            let shares: Vec<usize> = (0..4).map(|stream| schedule.share(5, stream, 4.0).count()).collect();
+            let total: usize = shares.iter().sum();
+            assert!(shares.iter().all(|share| (5_100..5_900).contains(share)), "{shares:?}");
             assert!((21_100..22_900).contains(&total), "{total}");
         }
         let schedule = Schedule::new(Rate::Constant(1_000.0), Arrivals::Constant, WARM_UP, DURATION);
-        let mut together: Vec<Duration> = (0..4).flat_map(|lane| schedule.lane(5, lane, 4)).collect();
+        let mut together: Vec<Duration> = (0..4).flat_map(|stream| schedule.share(5, stream, 4.0)).collect();
         together.sort();
         assert_eq!(together, schedule.dues(5).collect::<Vec<_>>());
     }

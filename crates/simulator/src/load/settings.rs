@@ -87,53 +87,41 @@ mod tests {
     use crate::load::plan::{IngestLoad, OrdersLoad};
 
     #[test]
-    fn times_are_told_as_the_flags_take_them() {
-        let told =
+    fn times_are_written_as_the_flags_take_them() {
+        let written =
             [0, 1, 500, 1_500, 10_000, 1_500_000, 30_000_000].map(|micros| seconds(Duration::from_micros(micros)));
-        assert_eq!(told, ["0s", "1us", "500us", "1500us", "10ms", "1500ms", "30s"]);
+        assert_eq!(written, ["0s", "1us", "500us", "1500us", "10ms", "1500ms", "30s"]);
     }
 
     #[test]
-    fn callers_are_told_only_where_there_are_some() {
-        let plan = Plan {
-            workload: Workload::Ingest(IngestLoad {
-                drivers: 10,
-                streams: 1,
-                gather: Duration::ZERO,
-                window: 100,
-            }),
-            pace: Pace::Closed { callers: 0 },
-            warm_up: Duration::ZERO,
-            duration: Duration::from_secs(30),
-            count_max: None,
-            deadline: Duration::from_secs(10),
-            retries: false,
-            seed: 1,
+    fn callers_are_a_setting_only_where_there_are_some() {
+        let load = IngestLoad {
+            drivers: 10,
+            streams: 1,
+            gather: Duration::ZERO,
+            window: 100,
         };
+        let plan = Plan::new(Workload::Ingest(load), Pace::Closed { callers: 0 });
         assert!(!settings(&plan).contains_key("callers"));
     }
 
     #[test]
-    fn a_plan_is_told_by_the_names_of_its_flags() {
-        let plan = Plan {
-            workload: Workload::Orders(OrdersLoad { drivers: 800 }),
-            pace: Pace::Open {
-                arrivals: Arrivals::Poisson,
-                rate: Rate::Stairs {
-                    from: 100.0,
-                    to: 500.0,
-                    step: Duration::from_secs(5),
-                },
-            },
-            warm_up: Duration::from_millis(1_500),
-            duration: Duration::from_secs(30),
-            count_max: None,
-            deadline: Duration::from_secs(10),
-            retries: false,
-            seed: 1,
+    fn a_plan_is_written_with_the_names_of_its_flags() {
+        let rate = Rate::Stairs {
+            from: 100.0,
+            to: 500.0,
+            step: Duration::from_secs(5),
         };
-        let told: Vec<(String, String)> = settings(&plan).into_iter().collect();
-        let told: Vec<(&str, &str)> = told
+        let arrivals = Arrivals::Poisson;
+        let plan = Plan {
+            warm_up: Duration::from_millis(1_500),
+            ..Plan::new(
+                Workload::Orders(OrdersLoad { drivers: 800 }),
+                Pace::Open { arrivals, rate },
+            )
+        };
+        let settings: Vec<(String, String)> = settings(&plan).into_iter().collect();
+        let settings: Vec<(&str, &str)> = settings
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
@@ -148,6 +136,6 @@ mod tests {
             ("step", "5s"),
             ("warm-up", "1500ms"),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(settings, expected);
     }
 }

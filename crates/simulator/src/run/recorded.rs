@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::RunError;
-use crate::Drivers;
+use super::play::{Play, Played};
 use crate::clock::{SpeedError, TraceClock};
-use crate::customers::Order;
+use crate::customers::PlannedOrder;
+use crate::error::RunError;
 use crate::fleet::DueFix;
 use crate::trace::{BrokenLines, Locations, Ride, Rides};
 
@@ -42,15 +43,15 @@ impl RecordedCity {
             Ok::<_, RunError>((Arc::new(locations), rides))
         };
         let (locations, rides) = TaskTracker::new().spawn_blocking(read).await??;
-        let mut broken_lines = locations.broken_lines().clone();
-        broken_lines.append(rides.broken_lines().clone());
-        let Some(first_fix) = locations.fixes().first() else {
+        let mut broken_lines = locations.broken_lines.clone();
+        broken_lines.append(rides.broken_lines.clone());
+        let Some(first_fix) = locations.fixes.first() else {
             return Err(RunError::EmptyTrace {
                 file,
                 first_broken: broken_lines.first.into_iter().next(),
             });
         };
-        let first_ride = rides.rides().first();
+        let first_ride = rides.rides.first();
         let first_second = first_ride.map_or(first_fix.recorded_at, |ride| {
             ride.requested_at.min(first_fix.recorded_at)
         });
@@ -63,28 +64,38 @@ impl RecordedCity {
         })
     }
 
+    /// Plays it from `started` on, which is `started_at` by the wall clock.
+    pub(crate) async fn play(
+        &self,
+        play: Play<'_>,
+        started: Instant,
+        started_at: Timestamp,
+        stop: &CancellationToken,
+    ) -> Result<Played, RunError> {
+        let clock = self.clock(started, started_at)?;
+        let drivers = &self.locations.drivers;
+        let streams: Arc<[usize]> = drivers.streams(play.fleet.streams).into();
+        let fixes = |stream| self.fixes(&streams, stream, clock);
+        Ok(play.city(drivers, fixes, self.orders(clock), stop).await?)
+    }
+
     /// The clock on which the first fix or ride is at `started`, which is `started_at` by the wall clock.
-    pub(crate) fn clock(&self, started: Instant, started_at: Timestamp) -> Result<TraceClock, SpeedError> {
+    fn clock(&self, started: Instant, started_at: Timestamp) -> Result<TraceClock, SpeedError> {
         TraceClock::new(self.first_second, started_at, started, self.speed)
     }
 
     /// How long it is from the first fix or ride to the last one, played at its speed.
     pub(crate) fn lasts(&self) -> Duration {
-        let last_fix = self.locations.fixes().last().map(|fix| fix.recorded_at);
-        let last_ride = self.rides.rides().last().map(|ride| ride.requested_at);
+        let last_fix = self.locations.fixes.last().map(|fix| fix.recorded_at);
+        let last_ride = self.rides.rides.last().map(|ride| ride.requested_at);
         let seconds = last_fix.max(last_ride).unwrap_or(self.first_second) - self.first_second;
         // The speed was found to be one when the files were read.
         let clock = self.clock(Instant::now(), Timestamp::UNIX_EPOCH);
         clock.map_or(Duration::ZERO, |clock| clock.span(seconds))
     }
 
-    /// Who was there.
-    pub(crate) fn drivers(&self) -> &Arc<Drivers> {
-        self.locations.drivers()
-    }
-
     /// The fixes of the drivers that `stream` carries; `streams` has the stream of each driver.
-    pub(crate) fn fixes(
+    fn fixes(
         &self,
         streams: &Arc<[usize]>,
         stream: usize,
@@ -93,7 +104,7 @@ impl RecordedCity {
         let (locations, streams) = (Arc::clone(&self.locations), Arc::clone(streams));
         let mut next = 0;
         std::iter::from_fn(move || {
-            let left = locations.fixes().get(next..)?;
+            let left = locations.fixes.get(next..)?;
             let ahead = left
                 .iter()
                 .position(|fix| streams.get(fix.driver as usize) == Some(&stream))?;
@@ -111,20 +122,20 @@ impl RecordedCity {
 
     /// Whether anything is ordered.
     pub(crate) fn has_rides(&self) -> bool {
-        !self.rides.rides().is_empty()
+        !self.rides.rides.is_empty()
     }
 
     /// The rides, as orders.
-    pub(crate) fn orders(&self, clock: TraceClock) -> impl Iterator<Item = Order> {
+    fn orders(&self, clock: TraceClock) -> impl Iterator<Item = PlannedOrder> {
         (1..)
-            .zip(self.rides.rides())
+            .zip(&self.rides.rides)
             .map(move |(number, ride)| order(number, ride, clock))
     }
 }
 
 /// A ride as an order. Each has a rider of its own: at 720 times its pace, a real rider would be stopped as a flood.
-fn order(number: usize, ride: &Ride, clock: TraceClock) -> Order {
-    Order {
+fn order(number: usize, ride: &Ride, clock: TraceClock) -> PlannedOrder {
+    PlannedOrder {
         due: clock.due(ride.requested_at),
         user_id: format!("rider-{number:06}"),
         amount_cents: fare_cents(ride),

@@ -1,34 +1,10 @@
 //! Whole runs against a real gRPC server.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use super::*;
 use crate::fake_server::FakeServer;
-use crate::trace::tests::{TraceFile, file};
-
-const START: i64 = 1_211_590_800;
-
-/// Two cabs that send a fix every ten seconds for five minutes, and a line that is broken.
-fn cabs() -> TraceFile {
-    let mut content = "recorded_at,driver_id,lat,long,occupied\n".to_owned();
-    for second in (0..300).step_by(10) {
-        for cab in ["arphaud", "aslagni"] {
-            writeln!(content, "{},{cab},37.79{second:03},-122.42697,0", START + second).unwrap();
-        }
-    }
-    content.push_str("later,arphaud,37.7,-122.4,0\n");
-    file("locations.csv", content.as_bytes())
-}
-
-/// Three rides: one that is short, one in the middle of the ocean, one that outlives the trace.
-fn rides() -> TraceFile {
-    let header = "requested_at,driver_id,pickup_lat,pickup_long,completed_at,dropoff_lat,dropoff_long";
-    let ride =
-        |from: i64, to: i64, lat: f64| format!("{},x,{lat},-122.42,{},{lat},-122.40\n", START + from, START + to);
-    let rides = [ride(60, 90, 37.79), ride(120, 200, 0.0), ride(150, 90_000, 37.79)];
-    file("rides.csv", format!("{header}\n{}", rides.concat()).as_bytes())
-}
+use crate::trace::tests::{TraceFile, cabs, file, rides};
 
 fn options(cabs: &TraceFile, rides: Option<&TraceFile>, speed: f64) -> TraceOptions {
     TraceOptions {
@@ -55,23 +31,15 @@ async fn a_trace_is_played_with_every_fix_and_every_ride() {
     let run = run_trace(options(&cabs, Some(&rides), 600.0), &server.endpoint, stats, &cancel);
     let report = in_time(run).await.unwrap();
 
-    let summary = report.summary;
+    let (fixes, orders) = (report.counts.locations, report.counts.orders);
+    assert_eq!((fixes.sent, fixes.acknowledged, fixes.rejected), (60, 60, 0));
     assert_eq!(
-        (
-            summary.locations.sent,
-            summary.locations.acknowledged,
-            summary.locations.rejected
-        ),
-        (60, 60, 0)
-    );
-    let orders = summary.orders;
-    assert_eq!(
-        (orders.created, orders.succeeded, orders.refunded, orders.failed),
+        (orders.placed, orders.succeeded, orders.refunded, orders.failed),
         (3, 2, 1, 0)
     );
-    assert_eq!((report.unsettled_fixes, report.broken_lines.count), (0, 1));
+    assert_eq!((report.unsettled_fixes, report.broken_lines.count), (0, 2));
     assert_eq!(
-        report.counts.orders.completed, 1,
+        orders.completed, 1,
         "the ride that outlives the trace is left on the road"
     );
     server.see(|seen| {
@@ -102,7 +70,7 @@ async fn a_replay_streams_fixes_and_orders_nothing() {
     let report = in_time(run).await.unwrap();
 
     assert_eq!(
-        (report.summary.locations.acknowledged, report.summary.orders.created),
+        (report.counts.locations.acknowledged, report.counts.orders.placed),
         (60, 0)
     );
     let times: Vec<i64> = report.acknowledged.iter().map(|(_, at)| at).collect();
@@ -131,8 +99,8 @@ async fn an_invented_city_settles_every_order_and_every_fix() {
         .await
         .unwrap();
 
-    let (orders, locations) = (report.summary.orders, report.summary.locations);
-    assert_eq!(orders.created, orders.succeeded + orders.refunded + orders.failed);
+    let (orders, locations) = (report.counts.orders, report.counts.locations);
+    assert_eq!(orders.placed, orders.succeeded + orders.refunded + orders.failed);
     assert!(
         orders.succeeded > 50 && orders.refunded >= 1 && orders.failed >= 2,
         "{orders:?}"
@@ -175,7 +143,7 @@ async fn a_cancelled_run_places_no_more_and_settles_what_is_in_flight() {
         orders.placed >= 3 && orders.in_flight == 0 && orders.gave_up == 0,
         "{orders:?}"
     );
-    assert_eq!(report.summary.locations.sent, report.summary.locations.acknowledged);
+    assert_eq!(report.counts.locations.sent, report.counts.locations.acknowledged);
 }
 
 #[tokio::test]
@@ -189,17 +157,17 @@ async fn a_cancelled_replay_ends_with_every_sent_fix_settled() {
     };
     let run = run_trace(options(&cabs, None, 1.0), &server.endpoint, stats, &cancel);
     let (report, ()) = tokio::join!(in_time(run), interrupt);
-    let locations = report.unwrap().summary.locations;
+    let locations = report.unwrap().counts.locations;
     assert_eq!((locations.sent, locations.acknowledged), (2, 2));
 }
 
 #[tokio::test]
-async fn what_cannot_run_says_why_at_once() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+async fn what_cannot_run_fails_with_the_reason_at_once() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    let endpoint = crate::endpoint(&nobody.to_string()).unwrap();
+    let endpoint = crate::endpoint(&gone.to_string()).unwrap();
     let (cabs, cancel) = (cabs(), CancellationToken::new());
     let run = async |options| {
         in_time(run_trace(options, &endpoint, Arc::default(), &cancel))
@@ -208,21 +176,32 @@ async fn what_cannot_run_says_why_at_once() {
     };
 
     let unreachable = run(options(&cabs, None, 1.0)).await;
-    assert_eq!(
-        unreachable.to_string(),
-        format!("no server answers at http://{nobody}/")
-    );
+    assert_eq!(unreachable.to_string(), format!("no server answers at http://{gone}/"));
     assert!(matches!(run(options(&cabs, None, 0.0)).await, RunError::Speed(_)));
     assert!(matches!(
         run(options(&cabs, Some(&cabs), 1.0)).await,
         RunError::Trace(_)
     ));
-    let empty = file("empty.csv", b"recorded_at,driver_id,lat,long\nx,a,1,2\n");
-    assert!(matches!(
-        run(options(&empty, None, 1.0)).await,
-        RunError::EmptyTrace {
-            first_broken: Some(_),
-            ..
-        }
-    ));
+    let header = b"recorded_at,driver_id,lat,long\n".to_vec();
+    let (empty, broken) = (
+        file("empty.csv", &header),
+        file("broken.csv", &[&header[..], b"x,a,1,2\n"].concat()),
+    );
+    let (empty_path, broken_path) = (empty.path.display(), broken.path.display());
+    assert_eq!(
+        run(options(&empty, None, 1.0)).await.to_string(),
+        format!("{empty_path} holds no fix")
+    );
+    assert_eq!(
+        run(options(&broken, None, 1.0)).await.to_string(),
+        format!("{broken_path} holds no fix; {broken_path}:2: recorded_at `x` is not a time in Unix seconds")
+    );
+    let nowhere = TraceOptions {
+        locations: "/nowhere/cabs.csv".into(),
+        ..options(&cabs, None, 1.0)
+    };
+    assert_eq!(
+        run(nowhere).await.to_string(),
+        "cannot open the trace /nowhere/cabs.csv"
+    );
 }

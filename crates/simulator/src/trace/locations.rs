@@ -12,29 +12,31 @@ const COLUMNS: [&str; 4] = ["recorded_at", "driver_id", "lat", "long"];
 
 /// One recorded position.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Fix {
+pub(crate) struct RecordedFix {
     /// Unix seconds.
-    pub recorded_at: i64,
+    pub(crate) recorded_at: i64,
     /// Index into [`Locations::drivers`].
-    pub driver: u32,
+    pub(crate) driver: u32,
     /// Degrees north, -90 to 90.
-    pub lat_deg: f64,
+    pub(crate) lat_deg: f64,
     /// Degrees east, -180 to 180.
-    pub lon_deg: f64,
+    pub(crate) lon_deg: f64,
 }
 
 /// All positions of a trace, by time, one for each driver and time.
 #[derive(Debug)]
-pub struct Locations {
-    fixes: Vec<Fix>,
-    drivers: Arc<Drivers>,
-    duplicate_lines: u64,
-    broken_lines: BrokenLines,
+pub(crate) struct Locations {
+    /// By time; no two of one driver at one time.
+    pub(crate) fixes: Vec<RecordedFix>,
+    /// Who was there.
+    pub(crate) drivers: Arc<Drivers>,
+    /// Lines that could not be used.
+    pub(crate) broken_lines: BrokenLines,
 }
 
 impl Locations {
     /// Reads a file with at least the columns `recorded_at,driver_id,lat,long`.
-    pub fn read(path: &Path) -> Result<Locations, TraceError> {
+    pub(crate) fn read(path: &Path) -> Result<Locations, TraceError> {
         let mut fixes = Vec::new();
         let mut drivers = Drivers::default();
         let broken_lines = walk(path, &COLUMNS, |[recorded_at, driver_id, lat, long]| {
@@ -44,7 +46,7 @@ impl Locations {
             if driver_id.is_empty() {
                 return Err("driver_id is empty".to_owned());
             }
-            fixes.push(Fix {
+            fixes.push(RecordedFix {
                 recorded_at,
                 driver: drivers.intern(driver_id),
                 lat_deg,
@@ -54,36 +56,13 @@ impl Locations {
         })?;
 
         // The server stores one fix a driver and time, the first that it gets; so does this. The sort is stable.
-        let lines = fixes.len();
         fixes.sort_by_key(|fix| (fix.recorded_at, fix.driver));
         fixes.dedup_by_key(|fix| (fix.recorded_at, fix.driver));
-        let duplicate_lines = (lines - fixes.len()) as u64;
         fixes.shrink_to_fit();
         Ok(Locations {
             fixes,
             drivers: Arc::new(drivers),
-            duplicate_lines,
             broken_lines,
         })
-    }
-
-    /// By time; no two of one driver at one time.
-    pub fn fixes(&self) -> &[Fix] {
-        &self.fixes
-    }
-
-    /// Who was there.
-    pub fn drivers(&self) -> &Arc<Drivers> {
-        &self.drivers
-    }
-
-    /// Lines that told of a driver and time that an earlier line had told of.
-    pub fn duplicate_lines(&self) -> u64 {
-        self.duplicate_lines
-    }
-
-    /// Lines that could not be used.
-    pub fn broken_lines(&self) -> &BrokenLines {
-        &self.broken_lines
     }
 }

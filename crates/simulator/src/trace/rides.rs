@@ -18,28 +18,30 @@ const COLUMNS: [&str; 6] = [
 
 /// One recorded ride.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Ride {
+pub(crate) struct Ride {
     /// Unix seconds.
-    pub requested_at: i64,
+    pub(crate) requested_at: i64,
     /// Unix seconds, not before `requested_at`.
-    pub completed_at: i64,
+    pub(crate) completed_at: i64,
     /// Where it began.
-    pub pickup: Point,
+    pub(crate) pickup: Point,
     /// Where it ended.
-    pub drop_off: Point,
+    pub(crate) drop_off: Point,
 }
 
 /// All rides of a trace, by the time of the request.
 #[derive(Debug, Default)]
-pub struct Rides {
-    rides: Vec<Ride>,
-    broken_lines: BrokenLines,
+pub(crate) struct Rides {
+    /// By the time of the request.
+    pub(crate) rides: Vec<Ride>,
+    /// Lines that could not be used.
+    pub(crate) broken_lines: BrokenLines,
 }
 
 impl Rides {
     /// Reads a file with at least the columns
     /// `requested_at,pickup_lat,pickup_long,completed_at,dropoff_lat,dropoff_long`.
-    pub fn read(path: &Path) -> Result<Rides, TraceError> {
+    pub(crate) fn read(path: &Path) -> Result<Rides, TraceError> {
         let mut rides = Vec::new();
         let broken_lines = walk(
             path,
@@ -66,15 +68,5 @@ impl Rides {
         )?;
         rides.sort_by_key(|ride: &Ride| ride.requested_at);
         Ok(Rides { rides, broken_lines })
-    }
-
-    /// By the time of the request.
-    pub fn rides(&self) -> &[Ride] {
-        &self.rides
-    }
-
-    /// Lines that could not be used.
-    pub fn broken_lines(&self) -> &BrokenLines {
-        &self.broken_lines
     }
 }

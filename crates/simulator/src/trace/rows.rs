@@ -1,4 +1,4 @@
-//! Walks the lines of one CSV file and tells apart what is broken: one line, or the file.
+//! Walks the lines of one CSV file. What is broken is one line, or the file.
 //!
 //! No field of a trace holds a comma or a newline, so a line is cut at its commas and nothing more. A reader that knows
 //! quotes would let one stray quote swallow the lines after it, and lose count of them.

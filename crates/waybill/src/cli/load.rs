@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::values::{self, duration, within};
+use super::values::{A_YEAR, duration, duration_or_none, number, rate};
+use super::{RecordedCityFlags, ServerFlag};
 
-/// What scripts read of a run of load.
+/// What scripts need to know of a run of load.
 const STATUSES: &str = "\
 Exit status: 0 when the run was made and something was answered, whatever failed beside it; 1 when nothing was answered \
 at all, or when a trace had lines that could not be used; 64 for a flag that cannot be used; 69 when no server answers. Ctrl-C ends a run early: what was measured is \
-reported, marked as cut short. A run whose numbers are those of the generator says so on standard error and in the JSON \
+reported, marked as cut short. A run whose numbers are those of the generator is marked on standard error and in the JSON \
 (`generator.limited_by_generator`).";
 
 #[derive(Debug, Args)]
@@ -61,10 +62,7 @@ pub struct IngestFlags {
     #[command(flatten)]
     pub pace: PaceFlags,
     #[command(flatten)]
-    pub streams: StreamFlags,
-    /// Drivers, spread over the streams
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=DRIVERS_MAX))]
-    pub drivers: u32,
+    pub fixes: FixFlags,
 }
 
 #[derive(Debug, Args)]
@@ -79,7 +77,7 @@ pub struct NearbyFlags {
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=DRIVERS_MAX))]
     pub drivers: u32,
     /// The radius of a search in metres, 1 to 50000
-    #[arg(long, value_name = "M", default_value_t = 5_000.0, value_parser = radius)]
+    #[arg(long, value_name = "M", default_value_t = 5_000.0, value_parser = number(1.0, 50_000.0))]
     pub radius: f64,
 }
 
@@ -90,15 +88,12 @@ pub struct MixedFlags {
     #[command(flatten)]
     pub pace: PaceFlags,
     #[command(flatten)]
-    pub streams: StreamFlags,
-    /// Drivers, spread over the streams
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=DRIVERS_MAX))]
-    pub drivers: u32,
+    pub fixes: FixFlags,
     /// Orders for each fix
-    #[arg(long, value_name = "N", default_value_t = 0.005, value_parser = share)]
+    #[arg(long, value_name = "N", default_value_t = 0.005, value_parser = number(0.0, 1.0))]
     pub orders_share: f64,
     /// Searches for each fix
-    #[arg(long, value_name = "N", default_value_t = 0.02, value_parser = share)]
+    #[arg(long, value_name = "N", default_value_t = 0.02, value_parser = number(0.0, 1.0))]
     pub nearby_share: f64,
 }
 
@@ -106,33 +101,24 @@ pub struct MixedFlags {
 pub struct TraceFlags {
     #[command(flatten)]
     pub run: RunFlags,
-    /// The fixes of a recorded city, as CSV or CSV.gz
-    #[arg(long, value_name = "FILE")]
-    pub locations: PathBuf,
-    /// Its rides: each becomes an order
-    #[arg(long, value_name = "FILE")]
-    pub rides: Option<PathBuf>,
-    /// How many times faster than it was
-    #[arg(long, value_name = "N", default_value_t = 1.0)]
-    pub speed: f64,
-    /// Streams, each on a connection of its own
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=STREAMS_MAX))]
-    pub streams: u32,
+    #[command(flatten)]
+    pub city: RecordedCityFlags,
+    #[command(flatten)]
+    pub streams: StreamsFlag,
 }
 
 /// The flags of every run.
 #[derive(Debug, Args)]
 pub struct RunFlags {
-    /// Where the server is
-    #[arg(long, value_name = "ADDR", env = "GRPC_ADDR", default_value = "127.0.0.1:7200")]
-    pub grpc_addr: String,
-    /// How long a call may take; the server is told
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = deadline)]
+    #[command(flatten)]
+    pub server: ServerFlag,
+    /// How long a call may take; sent to the server as its deadline
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration(DEADLINE_MAX))]
     pub deadline: Duration,
     /// Make a call that failed again, within its deadline, and count that; else its failure is counted
     #[arg(long)]
     pub retries: bool,
-    /// Where the chances of the run come from
+    /// The seed of what is random in the run
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Write all that was measured as JSON; `-` for standard output, in place of the table
@@ -151,16 +137,16 @@ pub struct PaceFlags {
     #[arg(long, value_name = "N", value_parser = RateFlag::from_str)]
     pub rate: Option<RateFlag>,
     /// Go from one rate to the other in stages of this length and not evenly
-    #[arg(long, value_name = "TIME", value_parser = span, requires = "rate")]
+    #[arg(long, value_name = "TIME", value_parser = duration(A_YEAR), requires = "rate")]
     pub step: Option<Duration>,
     /// How arrivals are spaced
     #[arg(long, value_name = "HOW", default_value = "poisson")]
     pub arrivals: ArrivalsName,
     /// How long is measured [default: 30s, or an hour with --count]
-    #[arg(long = "for", value_name = "TIME", value_parser = span)]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration(A_YEAR))]
     pub duration: Option<Duration>,
     /// How long the load goes before anything is counted
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration_or_none)]
     pub warm_up: Duration,
     /// End after so many calls (or fixes) that are measured
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -175,13 +161,22 @@ pub struct CallersFlag {
 }
 
 #[derive(Debug, Args)]
-pub struct StreamFlags {
+pub struct FixFlags {
+    /// Drivers, spread over the streams
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=DRIVERS_MAX))]
+    pub drivers: u32,
+    #[command(flatten)]
+    pub streams: StreamsFlag,
+    /// Fixes that fall due within this time go out in one message
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = duration_or_none)]
+    pub gather: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct StreamsFlag {
     /// Streams, each on a connection of its own
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=STREAMS_MAX))]
     pub streams: u32,
-    /// Fixes that fall due within this time go out in one message
-    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = time)]
-    pub gather: Duration,
 }
 
 /// One rate, or two.
@@ -207,60 +202,20 @@ const CALLERS_MAX: i64 = 10_000;
 const STREAMS_MAX: i64 = 1_000;
 
 /// Latencies above this are all the same to a report.
-const DEADLINE_MAX: Duration = Duration::from_mins(10);
-
-/// Longer than anything that is measured, and within what a clock can tell.
-const SPAN_MAX: Duration = Duration::from_hours(366 * 24);
+const DEADLINE_MAX: &str = "10m";
 
 impl FromStr for RateFlag {
     type Err = String;
 
     fn from_str(text: &str) -> Result<RateFlag, String> {
         match text.split_once("..") {
-            None => one_rate(text).map(RateFlag::Constant),
+            None => rate(RATE_MAX)(text).map(RateFlag::Constant),
             Some((from, to)) => Ok(RateFlag::Range {
-                from: one_rate(from)?,
-                to: one_rate(to)?,
+                from: rate(RATE_MAX)(from)?,
+                to: rate(RATE_MAX)(to)?,
             }),
         }
     }
-}
-
-fn one_rate(text: &str) -> Result<f64, String> {
-    values::rate(text, RATE_MAX)
-}
-
-fn radius(text: &str) -> Result<f64, String> {
-    within(text, 1.0..=50_000.0).ok_or_else(|| format!("{text:?} must be metres from 1 to 50000"))
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    within(text, 0.0..=1.0).ok_or_else(|| format!("{text:?} must be a number from 0 to 1"))
-}
-
-/// A time that may be none.
-fn time(text: &str) -> Result<Duration, String> {
-    match text {
-        "0" | "0s" | "0ms" => Ok(Duration::ZERO),
-        text => span(text),
-    }
-}
-
-/// How long something goes.
-fn span(text: &str) -> Result<Duration, String> {
-    let span = duration(text)?;
-    if span > SPAN_MAX {
-        return Err(format!("{text:?} must be at most a year, 8784h"));
-    }
-    Ok(span)
-}
-
-fn deadline(text: &str) -> Result<Duration, String> {
-    let deadline = duration(text)?;
-    if deadline > DEADLINE_MAX {
-        return Err(format!("{text:?} must be at most 10m"));
-    }
-    Ok(deadline)
 }
 
 #[cfg(test)]
@@ -277,20 +232,5 @@ mod tests {
         ] {
             assert!(RateFlag::from_str(bad).is_err(), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn only_a_warm_up_may_take_no_time() {
-        assert_eq!(time("0s"), Ok(Duration::ZERO));
-        assert!(duration("0s").is_err() && deadline("0s").is_err());
-        assert!(deadline("10m").is_ok() && deadline("11m").is_err());
-    }
-
-    #[test]
-    fn no_time_of_a_run_is_longer_than_a_clock_can_tell() {
-        for bad in ["9223372036854775807s", "8785h", "2y"] {
-            assert!(time(bad).is_err() && span(bad).is_err(), "{bad:?}");
-        }
-        assert_eq!(span("24h"), Ok(Duration::from_hours(24)));
     }
 }

@@ -8,7 +8,7 @@ use crate::fake_server::FakeServer;
 use crate::load::Live;
 use crate::load::engine::run_on;
 use crate::load::plan::{Arrivals, MixedLoad, Pace, Plan, Rate, Workload};
-use crate::load::report::Operation;
+use crate::recorder::Operation;
 
 const LOAD: IngestLoad = IngestLoad {
     drivers: 20,
@@ -34,7 +34,7 @@ struct Load {
     deadline: Duration,
     resend: bool,
     timeline: Timeline,
-    recorder: Recorder,
+    counts: FleetCounts,
     stop: CancellationToken,
 }
 
@@ -48,7 +48,7 @@ impl Load {
             count_max: None,
             deadline: Duration::from_secs(10),
             resend: false,
-            recorder: Recorder::new("fix", "fixes", &timeline),
+            counts: FleetCounts::new(&timeline),
             timeline,
             stop: CancellationToken::new(),
         }
@@ -66,11 +66,11 @@ impl Load {
             resend: self.resend,
             hopeless: Some(self.stop.clone()),
             timeline: &self.timeline,
-            recorder: &self.recorder,
+            counts: &self.counts,
         };
         let failures = tokio::time::timeout(Duration::from_secs(20), ingest.run(&self.stop)).await;
         let failures = failures.expect("the load ends by itself").unwrap();
-        (self.recorder.operation(Duration::from_millis(1_500)), failures)
+        (self.counts.recorder.operation(Duration::from_millis(1_500)), failures)
     }
 }
 
@@ -190,7 +190,7 @@ async fn a_server_that_stops_reading_is_seen_in_the_latency_and_loses_nothing() 
         "{unread_ms} ms unread: {:?}",
         operation.latency
     );
-    let own = load.recorder.lateness().latency();
+    let own = load.counts.recorder.lateness().latency();
     assert!(
         own.max_ms < unread_ms / 2.0,
         "the server's stall is not our lateness: {own:?}"
@@ -291,22 +291,18 @@ async fn fixes_whose_streams_are_refused_are_counted_while_something_else_is_mea
     let server = FakeServer::start().await;
     let refusals = [(); 2].map(|()| Status::unimplemented("no such service"));
     server.script.stream_refusals.lock().unwrap().extend(refusals);
+    let load = MixedLoad {
+        ingest: LOAD,
+        orders_share: 0.1,
+        nearby_share: 0.1,
+    };
+    let pace = Pace::Open {
+        arrivals: Arrivals::Constant,
+        rate: Rate::Constant(100.0),
+    };
     let plan = Plan {
-        workload: Workload::Mixed(MixedLoad {
-            ingest: LOAD,
-            orders_share: 0.1,
-            nearby_share: 0.1,
-        }),
-        pace: Pace::Open {
-            arrivals: Arrivals::Constant,
-            rate: Rate::Constant(100.0),
-        },
-        warm_up: Duration::ZERO,
         duration: Duration::from_secs(1),
-        count_max: None,
-        deadline: Duration::from_secs(5),
-        retries: false,
-        seed: 1,
+        ..Plan::new(Workload::Mixed(load), pace)
     };
     let never = CancellationToken::new();
     let dial = Dial::from(&server.endpoint);
@@ -324,7 +320,7 @@ async fn fixes_whose_streams_are_refused_are_counted_while_something_else_is_mea
 }
 
 #[tokio::test]
-async fn a_stop_is_heard_while_a_broken_stream_waits_to_be_opened_again() {
+async fn a_stop_is_acted_on_while_a_broken_stream_waits_to_be_opened_again() {
     let server = FakeServer::start().await;
     let refusals = [(); 2].map(|()| {
         let later = ErrorDetails::with_retry_info(Some(Duration::from_secs(5)));
@@ -340,7 +336,7 @@ async fn a_stop_is_heard_while_a_broken_stream_waits_to_be_opened_again() {
     let mut load = Load::new(LOAD, Some(schedule));
     load.deadline = Duration::from_millis(50);
     let stop = async {
-        while load.recorder.operation(Duration::from_secs(1)).totals.refused == 0 {
+        while load.counts.recorder.operation(Duration::from_secs(1)).totals.refused == 0 {
             tokio::task::yield_now().await;
         }
         load.stop.cancel();

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use waybill_proto::fleet::v1 as pb;
 use waybill_proto::fleet::v1::fleet_service_server::{FleetService, FleetServiceServer};
 
-use crate::connections::Dial;
+use crate::client::Dial;
 
 /// How long a search takes when nothing is wrong.
 const SERVICE: Duration = Duration::from_millis(5);
@@ -29,7 +29,7 @@ pub(super) struct Searched {
     /// Every so many searches one is refused with this.
     pub(super) refusals: Mutex<Vec<Status>>,
     /// Searches are never answered.
-    pub(super) silent: bool,
+    pub(super) never_answers: bool,
     pub(super) under_way: AtomicUsize,
     pub(super) under_way_max: AtomicUsize,
 }
@@ -42,7 +42,7 @@ impl FleetService for Searched {
     ) -> Result<Response<pb::SearchDriversResponse>, Status> {
         let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
         self.under_way_max.fetch_max(under_way, Ordering::Relaxed);
-        if self.silent {
+        if self.never_answers {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep(SERVICE).await;
@@ -84,7 +84,7 @@ pub(super) fn serve(fleet: Arc<Searched>) -> Dial {
 }
 
 /// No server: every connection is refused.
-pub(super) fn nobody() -> Dial {
+pub(super) fn no_server() -> Dial {
     Dial::by(|| {
         let connector =
             tower::service_fn(|_| async { Err::<TokioIo<DuplexStream>, _>(std::io::Error::other("refused")) });

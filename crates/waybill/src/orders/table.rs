@@ -1,0 +1,311 @@
+//! How `waybill orders` shows what it found: tables for people, JSON for machines.
+
+use std::fmt::Write as _;
+
+use comfy_table::Table;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use waybill_server::app::{LeaseHolder, OrderDetails, UnfinishedOrders};
+
+use crate::table::{amount, table};
+
+/// The orders as a table, each in a row.
+pub fn list_table(listed: &UnfinishedOrders) -> Table {
+    let mut table = table(&[
+        "order",
+        "status",
+        "age",
+        "tries",
+        "sent",
+        "leased by",
+        "due in",
+        "needs attention",
+    ]);
+    for order in &listed.orders {
+        let lease = order.lease.as_ref().filter(|lease| lease.until > listed.now);
+        table.add_row([
+            order.order.to_string(),
+            order.status.clone(),
+            span(order.since, listed.now),
+            order.attempts.to_string(),
+            order.sends.to_string(),
+            lease.map_or_else(String::new, |lease| held(lease, listed.now)),
+            if order.next_run_at > listed.now {
+                span(listed.now, order.next_run_at)
+            } else {
+                "now".to_owned()
+            },
+            order.needs_attention.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+/// The last line: how many there are.
+pub fn list_verdict(listed: &UnfinishedOrders, only_stuck: bool) -> String {
+    let shown = i64::try_from(listed.orders.len()).unwrap_or(i64::MAX);
+    let what = if only_stuck { "stuck" } else { "unfinished" };
+    let more = match listed.more {
+        0 => String::new(),
+        more => format!(", of which {more} more than shown"),
+    };
+    format!("orders: {} {what}{more}", shown.saturating_add(listed.more))
+}
+
+/// The orders as one JSON object.
+pub fn list_json(listed: &UnfinishedOrders) -> Value {
+    let orders: Vec<Value> = (listed.orders.iter())
+        .map(|order| {
+            json!({
+                "order_id": order.order.to_string(),
+                "status": order.status,
+                "since": order.since.to_string(),
+                "attempts": order.attempts,
+                "sends": order.sends,
+                "needs_attention": order.needs_attention,
+                "lease_owner": order.lease.as_ref().map(|lease| &lease.owner),
+                "lease_until": order.lease.as_ref().map(|lease| lease.until.to_string()),
+                "next_run_at": order.next_run_at.to_string(),
+            })
+        })
+        .collect();
+    json!({ "now": listed.now.to_string(), "orders": orders, "more": listed.more })
+}
+
+/// One order for a person: where it stands, then what happened, the earliest first.
+pub fn file_text(file: &OrderDetails) -> String {
+    let mut text = format!("{}\n\n{}", header(file), steps(file));
+    if !file.provider_attempts.is_empty() {
+        let _ = write!(text, "\n\nasked of the payment provider\n{}", attempts(file));
+    }
+    if file.payment.is_some() {
+        let _ = write!(text, "\n\nconfirmed by it\n{}", payment(file));
+    }
+    if !file.assignments.is_empty() {
+        let _ = write!(text, "\n\ndrivers\n{}", assignments(file));
+    }
+    if !file.events.is_empty() {
+        let _ = write!(text, "\n\nevents of the payment provider\n{}", events(file));
+    }
+    text
+}
+
+/// One order as one JSON object.
+pub fn file_json(file: &OrderDetails) -> Value {
+    let at = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    json!({
+        "order_id": file.order.to_string(),
+        "user_id": file.user,
+        "idempotency_key": file.idempotency_key,
+        "amount_minor": file.amount_minor,
+        "currency": file.currency,
+        "status": file.status,
+        "failure_reason": file.failure_reason,
+        "created_at": file.created_at.to_string(),
+        "updated_at": file.updated_at.to_string(),
+        "finished_at": at(file.finished_at),
+        "cancel_requested_at": at(file.cancel_requested_at),
+        "fence": file.fence,
+        "attempts": file.attempts,
+        "reassignments": file.reassignments,
+        "lease_owner": file.lease.as_ref().map(|lease| &lease.owner),
+        "lease_until": at(file.lease.as_ref().map(|lease| lease.until)),
+        "next_run_at": file.next_run_at.to_string(),
+        "needs_attention": file.needs_attention,
+        "steps": file.steps.iter().map(|line| json!({
+            "at": line.created_at.to_string(),
+            "step": line.step,
+            "status": line.status,
+            "detail": line.detail,
+            "fence": line.fence,
+            "actor": line.actor,
+            "round": line.round,
+        })).collect::<Vec<_>>(),
+        "payment_attempts": file.provider_attempts.iter().map(|attempt| json!({
+            "operation": attempt.operation,
+            "state": attempt.state,
+            "provider_key": attempt.provider_key,
+            "sends": attempt.sends,
+            "first_sent_at": at(attempt.first_sent_at),
+            "last_sent_at": at(attempt.last_sent_at),
+            "provider_id": attempt.provider_id,
+            "last_error": attempt.last_error,
+            "server_errors": attempt.server_errors,
+        })).collect::<Vec<_>>(),
+        "payment": file.payment.as_ref().map(|payment| json!({
+            "amount_minor": payment.amount_minor,
+            "currency": payment.currency,
+            "charged_at": payment.charged_at.to_string(),
+            "provider_charge_id": payment.provider_charge_id,
+            "refund_amount_minor": payment.refund_amount_minor,
+            "refunded_at": at(payment.refunded_at),
+            "provider_refund_id": payment.provider_refund_id,
+        })),
+        "assignments": file.assignments.iter().map(|assignment| json!({
+            "driver_id": assignment.driver,
+            "assigned_at": assignment.assigned_at.to_string(),
+            "released_at": at(assignment.released_at),
+            "release_reason": assignment.release_reason,
+        })).collect::<Vec<_>>(),
+        "payment_events": file.events.iter().map(|event| json!({
+            "event_id": event.event,
+            "type": event.kind,
+            "received_at": event.received_at.to_string(),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn header(file: &OrderDetails) -> String {
+    let lease = file.lease.as_ref().filter(|lease| lease.until > file.now);
+    let mut lines = vec![
+        ("order", file.order.to_string()),
+        ("status", file.status.clone()),
+        ("amount", amount(file.amount_minor, &file.currency)),
+        ("user", file.user.clone()),
+        (
+            "key",
+            file.idempotency_key.clone().unwrap_or_else(|| "expired".to_owned()),
+        ),
+        ("created", time(file.created_at)),
+        ("fence, tries", format!("{}, {}", file.fence, file.attempts)),
+    ];
+    let optional = [
+        ("failure reason", file.failure_reason.clone()),
+        ("cancellation", file.cancel_requested_at.map(time)),
+        ("settled since", file.finished_at.map(time)),
+        ("leased by", lease.map(|lease| held(lease, file.now))),
+        ("due", file.finished_at.is_none().then(|| time(file.next_run_at))),
+        ("needs attention", file.needs_attention.clone()),
+    ];
+    lines.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    let lines: Vec<String> = lines
+        .into_iter()
+        .map(|(name, value)| format!("{name:<16}{value}"))
+        .collect();
+    lines.join("\n")
+}
+
+fn steps(file: &OrderDetails) -> Table {
+    let mut table = table(&["at", "step", "", "detail", "fence", "by", "round"]);
+    for line in &file.steps {
+        table.add_row([
+            time(line.created_at),
+            line.step.clone(),
+            line.status.clone(),
+            line.detail.clone(),
+            line.fence.to_string(),
+            line.actor.clone(),
+            line.round.to_string(),
+        ]);
+    }
+    table
+}
+
+fn attempts(file: &OrderDetails) -> Table {
+    let mut table = table(&[
+        "",
+        "state",
+        "key",
+        "sent",
+        "first",
+        "last",
+        "provider's id",
+        "last error",
+        "5xx",
+    ]);
+    for attempt in &file.provider_attempts {
+        table.add_row([
+            attempt.operation.clone(),
+            attempt.state.clone(),
+            attempt.provider_key.clone(),
+            attempt.sends.to_string(),
+            attempt.first_sent_at.map(time).unwrap_or_default(),
+            attempt.last_sent_at.map(time).unwrap_or_default(),
+            attempt.provider_id.clone().unwrap_or_default(),
+            attempt.last_error.clone().unwrap_or_default(),
+            attempt.server_errors.to_string(),
+        ]);
+    }
+    table
+}
+
+fn payment(file: &OrderDetails) -> Table {
+    let mut table = table(&["", "amount", "at", "provider's id"]);
+    if let Some(payment) = &file.payment {
+        table.add_row([
+            "charge".to_owned(),
+            amount(payment.amount_minor, &payment.currency),
+            time(payment.charged_at),
+            payment.provider_charge_id.clone(),
+        ]);
+        if let (Some(refunded), Some(at)) = (payment.refund_amount_minor, payment.refunded_at) {
+            table.add_row([
+                "refund".to_owned(),
+                amount(refunded, &payment.currency),
+                time(at),
+                payment.provider_refund_id.clone().unwrap_or_default(),
+            ]);
+        }
+    }
+    table
+}
+
+fn assignments(file: &OrderDetails) -> Table {
+    let mut table = table(&["driver", "from", "until", "because"]);
+    for assignment in &file.assignments {
+        table.add_row([
+            assignment.driver.clone(),
+            time(assignment.assigned_at),
+            assignment.released_at.map(time).unwrap_or_default(),
+            assignment.release_reason.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn events(file: &OrderDetails) -> Table {
+    let mut table = table(&["event", "type", "received"]);
+    for event in &file.events {
+        table.add_row([event.event.clone(), event.kind.clone(), time(event.received_at)]);
+    }
+    table
+}
+
+fn held(lease: &LeaseHolder, now: Timestamp) -> String {
+    format!("{} for {}", lease.owner, span(now, lease.until))
+}
+
+/// To the millisecond: steps of one order are often so close.
+fn time(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+/// The time between, in its two largest units.
+fn span(from: Timestamp, to: Timestamp) -> String {
+    let secs = to.duration_since(from).as_secs().max(0);
+    match secs {
+        0..60 => format!("{secs} s"),
+        60..3_600 => format!("{} min {} s", secs / 60, secs % 60),
+        3_600..86_400 => format!("{} h {} min", secs / 3_600, secs % 3_600 / 60),
+        _ => format!("{} d {} h", secs / 86_400, secs % 86_400 / 3_600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_have_two_units() {
+        let from = Timestamp::UNIX_EPOCH;
+        for (secs, shown) in [
+            (-5, "0 s"),
+            (59, "59 s"),
+            (61, "1 min 1 s"),
+            (7_260, "2 h 1 min"),
+            (90_000, "1 d 1 h"),
+        ] {
+            assert_eq!(span(from, Timestamp::from_second(secs).unwrap()), shown);
+        }
+    }
+}
