@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 /// The greatest speed: 10 µs for a trace second. Beyond it the microseconds that the server stores could no longer
-/// tell two seconds of one driver apart with room to spare, and no machine keeps up anyway.
+/// distinguish two seconds of one driver with room to spare, and no machine keeps up anyway.
 pub const SPEED_MAX: f64 = 100_000.0;
 
 /// The speed is not a number above zero and up to [`SPEED_MAX`].

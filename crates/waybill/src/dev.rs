@@ -56,14 +56,14 @@ impl Private {
         .map_err(Failure::unavailable)?;
         // New with each start: no one else needs to know it.
         let webhook_secret = format!("whsec_{}{}", Uuid::now_v7().simple(), Uuid::now_v7().simple());
+        // The private provider is given the address: any free one will do.
+        flags.entry("webhooks.addr").or_insert_with(|| "127.0.0.1:0".to_owned());
         flags.extend([
             ("postgres.url", world.database_url.clone()),
             ("redis.url", world.redis_url.clone()),
             ("payments.url", world.payments_url.clone()),
             ("payments.secret_key", SANDBOX_KEY.to_owned()),
             ("payments.webhook_secrets", webhook_secret.clone()),
-            // The private provider gets the address from us.
-            ("webhooks.addr", "127.0.0.1:0".to_owned()),
             // The private provider has no rate limit of its own, and no balancer stands before a private server.
             ("payments.rate_per_second", "10000".to_owned()),
             // The private stores share this machine's processors with everything else on it.

@@ -200,7 +200,7 @@ impl Drop for Server {
 
 #[allow(
     clippy::disallowed_methods,
-    reason = "between two looks at another process; nothing else runs here"
+    reason = "between two checks of another process; nothing else runs here"
 )]
 fn pause() {
     std::thread::sleep(POLL);

@@ -28,7 +28,7 @@ impl App {
         let ops = http::bind(parts.config.http.addr, "--http-addr").await?;
         let webhooks = match parts.payment_webhooks() {
             Some(webhooks) => {
-                let listener = http::bind(parts.config.webhooks.addr, "webhooks.addr").await?;
+                let listener = http::bind(parts.config.webhooks.addr, "--webhooks-addr").await?;
                 Some((listener, webhooks))
             }
             None => None,

@@ -45,7 +45,7 @@ pub enum Command {
     Migrate(StoreArgs),
     /// Check every guarantee that the database can show
     Audit(AuditArgs),
-    /// Look at, retry and resolve orders that do not settle by themselves
+    /// List, show, retry and resolve orders that are not settled by themselves
     Orders(OrdersArgs),
     /// Compare the payment provider's list with the ledger
     Reconcile(AuditArgs),
@@ -78,6 +78,9 @@ pub struct ListenArgs {
     /// Where /readyz and /metrics are served; port 0 for any free one
     #[arg(long, value_name = "ADDR")]
     pub http_addr: Option<SocketAddr>,
+    /// Where the payment provider's webhooks are received; port 0 for any free one
+    #[arg(long, value_name = "ADDR")]
+    pub webhooks_addr: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -187,7 +190,7 @@ pub enum OrdersCommand {
     Show(ShowArgs),
     /// Retry a deferred order now
     Retry(RetryArgs),
-    /// Settle an order in doubt: state what became of its money, which the provider is asked to confirm
+    /// Resolve an order in doubt: assert what became of its money, which is verified with the provider
     Resolve(ResolveArgs),
 }
 
@@ -295,7 +298,11 @@ impl StoreArgs {
 
 impl ListenArgs {
     pub fn flags(&self) -> Flags {
-        let settings = [("grpc.addr", self.grpc_addr), ("http.addr", self.http_addr)];
+        let settings = [
+            ("grpc.addr", self.grpc_addr),
+            ("http.addr", self.http_addr),
+            ("webhooks.addr", self.webhooks_addr),
+        ];
         settings
             .into_iter()
             .filter_map(|(key, value)| Some((key, value?.to_string())))

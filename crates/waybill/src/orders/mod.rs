@@ -62,7 +62,7 @@ async fn retry(file: Option<&Path>, args: RetryArgs) -> Result<String, Failure> 
 
 async fn resolve(file: Option<&Path>, args: ResolveArgs) -> Result<String, Failure> {
     let reference = args.provider_id.unwrap_or_default();
-    let claim = Assertion::new(args.outcome.into(), &reference, args.unverified).map_err(|error| {
+    let assertion = Assertion::new(args.outcome.into(), &reference, args.unverified).map_err(|error| {
         let flag = match error {
             AssertionError::MustBeVerified => "--unverified",
             AssertionError::Reference(_) | AssertionError::ReferenceWithoutMovement => "--provider-id",
@@ -71,7 +71,7 @@ async fn resolve(file: Option<&Path>, args: ResolveArgs) -> Result<String, Failu
     })?;
     let operator = open(file, &args.stores)?;
     let resolution = Resolution {
-        assertion: &claim,
+        assertion: &assertion,
         by: &name(args.by)?,
         reason: &args.reason,
     };
