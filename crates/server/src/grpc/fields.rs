@@ -6,6 +6,9 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+use tracing::Span;
+use tracing::field::display;
+use waybill_domain::id::OrderId;
 use waybill_domain::money::{Currency, Money};
 use waybill_domain::position::{Position, PositionError};
 use waybill_proto::location::v1::LatLng;
@@ -35,6 +38,13 @@ impl Violations {
     /// The text parsed.
     pub fn parse<T: FromStr<Err: Display>>(&mut self, field: &str, text: &str) -> Option<T> {
         self.check(field, text.parse())
+    }
+
+    /// The id of the order that the call is about. It goes onto the span of the call, too.
+    pub fn order_id(&mut self, text: &str) -> Option<OrderId> {
+        let id = self.parse("order_id", text)?;
+        Span::current().record("order_id", display(id));
+        Some(id)
     }
 
     /// A point that must be given.

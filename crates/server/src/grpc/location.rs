@@ -98,7 +98,7 @@ impl Api for LocationApi {
         &self,
         request: Request<pb::ReportLocationsRequest>,
     ) -> Result<Response<pb::ReportLocationsResponse>, Status> {
-        let deadline = request.extensions().get::<CallDeadline>().copied();
+        let deadline = CallDeadline::of(&request);
         let fixes = request.into_inner().fixes;
         if fixes.is_empty() || fixes.len() > REPORT_MAX {
             let mut bad = Violations::default();
@@ -112,9 +112,9 @@ impl Api for LocationApi {
         for driver in batch.by_driver().into_keys() {
             // One token a batch: a phone that was out of reach must be able to hand in what it gathered.
             let admitted = self.sessions.limits.admit(Class::Fixes, driver, deadline).await;
-            if let Err(refusal) = admitted {
+            if let Err(limited) = admitted {
                 self.sessions.ingest.refused(batch.fixes.len());
-                return Err(refusal.into_status());
+                return Err(limited.into());
             }
         }
         let accepted_count = u32::try_from(batch.fixes.len()).unwrap_or(u32::MAX);

@@ -11,7 +11,7 @@ use waybill_proto::admin::v1 as pb;
 use waybill_proto::admin::v1::admin_service_server::AdminService as Api;
 use waybill_proto::order::v1::{Money, OrderStatus};
 
-use super::edge::{CallDeadline, Class, IngressLimits, Refusal};
+use super::edge::{Class, IngressLimits, RateLimited};
 use super::fields::Violations;
 use super::order::deadline;
 use super::principal;
@@ -35,12 +35,9 @@ impl OperatorApi {
     }
 
     /// By the caller's address: the order that a call is about does not identify the operator.
-    async fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let deadline = request.extensions().get::<CallDeadline>().copied();
-        self.limits
-            .admit(Class::Reads, &principal::caller(request), deadline)
-            .await
-            .map_err(Refusal::into_status)
+    async fn admit<T>(&self, request: &Request<T>) -> Result<(), RateLimited> {
+        let principal = principal::caller(request);
+        self.limits.admit_call(Class::Reads, &principal, request).await
     }
 }
 
@@ -65,7 +62,7 @@ impl Api for OperatorApi {
         request: Request<pb::ShowOrderRequest>,
     ) -> Result<Response<pb::ShowOrderResponse>, Status> {
         let mut bad = Violations::default();
-        let Some(id) = bad.parse("order_id", &request.get_ref().order_id) else {
+        let Some(id) = bad.order_id(&request.get_ref().order_id) else {
             return Err(bad.into_status());
         };
         self.admit(&request).await?;
@@ -119,7 +116,7 @@ fn parse_page(size: i32) -> Result<i32, Status> {
 
 fn parse_retry(request: &pb::RetryOrderRequest) -> Result<(OrderId, Operator, Option<Reason>), Status> {
     let mut bad = Violations::default();
-    let id = bad.parse("order_id", &request.order_id);
+    let id = bad.order_id(&request.order_id);
     let by = bad.parse("operator", &request.operator);
     let reason = match request.reason.as_str() {
         "" => Some(None),
@@ -133,7 +130,7 @@ fn parse_retry(request: &pb::RetryOrderRequest) -> Result<(OrderId, Operator, Op
 
 fn parse_resolve(request: &pb::ResolveOrderRequest) -> Result<(OrderId, Assertion, Operator, Reason), Status> {
     let mut bad = Violations::default();
-    let id = bad.parse("order_id", &request.order_id);
+    let id = bad.order_id(&request.order_id);
     let assertion = parse_assertion(&mut bad, request);
     let by = bad.parse("operator", &request.operator);
     let reason = bad.parse("reason", &request.reason);

@@ -28,6 +28,9 @@ use waybill_server::metrics::{MethodSnapshot, Metrics};
 pub const REPORT: &str = "/waybill.location.v1.LocationService/ReportLocations";
 pub const STREAM: &str = "/waybill.location.v1.LocationService/StreamLocations";
 
+/// Has the service log something, to this target.
+pub const LOG: &str = "log";
+
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -162,7 +165,7 @@ impl LocationService for Obedient {
         &self,
         request: Request<ReportLocationsRequest>,
     ) -> Result<Response<ReportLocationsResponse>, Status> {
-        let deadline = request.extensions().get::<CallDeadline>().copied();
+        let deadline = CallDeadline::of(&request);
         let order = request
             .into_inner()
             .fixes
@@ -186,12 +189,9 @@ impl LocationService for Obedient {
                     ..Default::default()
                 }));
             }
+            LOG => tracing::info!(target: LOG, "as ordered"),
             "" => {}
-            user => self
-                .ingress
-                .admit(Class::Orders, user, deadline)
-                .await
-                .map_err(edge::Refusal::into_status)?,
+            user => self.ingress.admit(Class::Orders, user, deadline).await?,
         }
         Ok(Response::new(ReportLocationsResponse::default()))
     }
@@ -205,6 +205,7 @@ impl LocationService for Obedient {
             match message.fixes.first().map(|fix| fix.driver_id.as_str()) {
                 Some("panic") => panic!("as ordered"),
                 Some("hang") => std::future::pending().await,
+                Some(LOG) => tracing::info!(target: LOG, "as ordered"),
                 _ => {}
             }
             Ok(StreamLocationsResponse {

@@ -18,18 +18,13 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic::Request;
 
 use super::CallDeadline;
 use crate::metrics::Metrics;
 
 /// How often idle principals are evicted, each of which takes some 50 bytes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The header in which gRPC clients expect the time to wait before they send a call again, in milliseconds.
-const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// What a call is for. Each class has its own buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +81,7 @@ pub struct IngressLimits {
 /// A call came too early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many calls; the next one is welcome in {} ms", retry_after.as_millis())]
-pub struct Refusal {
+pub struct RateLimited {
     /// When a call would pass, if no other came.
     pub retry_after: Duration,
 }
@@ -157,7 +152,12 @@ impl IngressLimits {
     }
 
     /// Lets one call of `principal` pass, now or after a short wait.
-    pub async fn admit(&self, class: Class, principal: &str, deadline: Option<CallDeadline>) -> Result<(), Refusal> {
+    pub async fn admit(
+        &self,
+        class: Class,
+        principal: &str,
+        deadline: Option<CallDeadline>,
+    ) -> Result<(), RateLimited> {
         let buckets = self.buckets(class);
         let latest = Instant::now() + self.wait_max;
         let latest = deadline.map_or(latest, |CallDeadline(deadline)| latest.min(deadline));
@@ -169,11 +169,16 @@ impl IngressLimits {
             };
             if Instant::now() + retry_after > latest {
                 self.metrics.ingress.refused(buckets.name);
-                return Err(Refusal { retry_after });
+                return Err(RateLimited { retry_after });
             }
             wait.get_or_insert_with(|| Wait::begin(&self.metrics));
             sleep(retry_after).await;
         }
+    }
+
+    /// The same for the call of `request`, which brings its deadline.
+    pub async fn admit_call<T>(&self, class: Class, principal: &str, request: &Request<T>) -> Result<(), RateLimited> {
+        self.admit(class, principal, CallDeadline::of(request)).await
     }
 
     /// Waits until `count` items of `principal` on a stream may pass, however long that takes. While it waits, do not
@@ -212,19 +217,6 @@ impl IngressLimits {
             Class::Reads => &self.reads,
             Class::Fixes => &self.fixes,
         }
-    }
-}
-
-impl Refusal {
-    /// `RESOURCE_EXHAUSTED` with `RetryInfo`, and the pushback that gRPC clients obey by themselves.
-    pub fn into_status(self) -> Status {
-        let retry_after_ms = u64::try_from(self.retry_after.as_millis())
-            .unwrap_or(u64::MAX)
-            .saturating_add(1);
-        let details = ErrorDetails::with_retry_info(Some(self.retry_after));
-        let mut metadata = MetadataMap::new();
-        metadata.insert(PUSHBACK, MetadataValue::from(retry_after_ms));
-        Status::with_error_details_and_metadata(Code::ResourceExhausted, self.to_string(), details, metadata)
     }
 }
 
