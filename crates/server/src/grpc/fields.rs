@@ -30,12 +30,12 @@ pub struct BadField {
 }
 
 impl Violations {
-    /// The value, or a note of what is wrong with the field.
+    /// The value; or the field is noted with its error.
     pub fn check<T>(&mut self, field: &str, value: Result<T, impl Display>) -> Option<T> {
         value.map_err(|error| self.add(field, &error.to_string())).ok()
     }
 
-    /// The text parsed.
+    /// The value of the text; or the field is noted.
     pub fn parse<T: FromStr<Err: Display>>(&mut self, field: &str, text: &str) -> Option<T> {
         self.check(field, text.parse())
     }
@@ -76,7 +76,7 @@ impl Violations {
         self.fields.push(FieldViolation::new(field, message));
     }
 
-    /// INVALID_ARGUMENT naming every field. Called where a value is missing, so there is at least one.
+    /// INVALID_ARGUMENT, which names every bad field. Callers miss a value, so there is at least one.
     pub fn into_status(self) -> Status {
         let named: Vec<String> = self
             .fields

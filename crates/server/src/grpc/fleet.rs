@@ -55,7 +55,7 @@ impl Api for FleetApi {
             .await?;
         let now = Timestamp::now();
         let (fix, active) = tokio::try_join!(self.live.latest(&driver, now), self.orders.active_order(&driver))?;
-        let fix = fix.ok_or_else(|| Status::not_found("the driver has sent no fix lately"))?;
+        let fix = fix.ok_or_else(|| Status::not_found("there is no fresh fix of this driver"))?;
         Ok(Response::new(pb::GetDriverResponse {
             driver: Some(render::driver(&fix, active, now)),
         }))
@@ -73,7 +73,7 @@ impl Api for FleetApi {
         let drivers: Vec<DriverId> = near.iter().map(|near| near.driver.clone()).collect();
         let now = Timestamp::now();
         let fixes = self.live.latest_of(&drivers, now).await?;
-        // Who fell silent between the two looks is left out.
+        // A driver whose last fix became stale between the two reads is left out.
         let found = near.iter().zip(&fixes).filter_map(|(near, fix)| {
             let driver = render::driver(fix.as_ref()?, None, now);
             Some(pb::NearbyDriver {

@@ -19,7 +19,7 @@ use super::render::{self, timestamp};
 use crate::operator::OperatorService;
 use crate::storage::orders::{LeaseHolder, OrderDetails, Resolution, UnfinishedOrder};
 
-/// How many orders are listed where no number is given, and at most.
+/// The page size where none is asked for, and the largest.
 const PAGE: (i32, i32) = (100, 500);
 
 /// The operator service on the wire.
@@ -51,7 +51,7 @@ impl Api for OperatorApi {
         self.admit(&request).await?;
         let stuck = self.operator.unfinished(true, i64::from(limit)).await?;
         Ok(Response::new(pb::ListStuckOrdersResponse {
-            orders: stuck.orders.into_iter().map(unfinished).collect(),
+            orders: stuck.orders.into_iter().map(render_unfinished).collect(),
             more_count: stuck.more,
             now: Some(timestamp(stuck.now)),
         }))
@@ -68,7 +68,7 @@ impl Api for OperatorApi {
         self.admit(&request).await?;
         let order = self.operator.show(id).await?;
         Ok(Response::new(pb::ShowOrderResponse {
-            order: Some(order_details(order)),
+            order: Some(render_details(order)),
         }))
     }
 
@@ -162,11 +162,11 @@ fn parse_assertion(bad: &mut Violations, request: &pb::ResolveOrderRequest) -> O
     bad.check(field, assertion)
 }
 
-fn unfinished(order: UnfinishedOrder) -> pb::UnfinishedOrder {
-    let (lease_owner, lease_until) = lease(order.lease);
+fn render_unfinished(order: UnfinishedOrder) -> pb::UnfinishedOrder {
+    let (lease_owner, lease_until) = render_lease(order.lease);
     pb::UnfinishedOrder {
         order_id: order.order.to_string(),
-        status: status(&order.status).into(),
+        status: parse_status(&order.status).into(),
         since: Some(timestamp(order.since)),
         attempts: order.attempts,
         sends: order.sends,
@@ -178,19 +178,19 @@ fn unfinished(order: UnfinishedOrder) -> pb::UnfinishedOrder {
 }
 
 /// Unspecified for a status that this version does not know.
-fn status(name: &str) -> OrderStatus {
+fn parse_status(name: &str) -> OrderStatus {
     let state = State::ALL.into_iter().find(|state| state.as_str() == name);
     state.map_or(OrderStatus::Unspecified, render::status)
 }
 
-fn lease(lease: Option<LeaseHolder>) -> (String, Option<prost_types::Timestamp>) {
+fn render_lease(lease: Option<LeaseHolder>) -> (String, Option<prost_types::Timestamp>) {
     lease
         .map(|lease| (lease.owner, timestamp(lease.until)))
         .map_or_else(Default::default, |(owner, until)| (owner, Some(until)))
 }
 
-fn order_details(order: OrderDetails) -> pb::OrderFile {
-    let (lease_owner, lease_until) = lease(order.lease);
+fn render_details(order: OrderDetails) -> pb::OrderFile {
+    let (lease_owner, lease_until) = render_lease(order.lease);
     let money = |currency: &str, minor_units| Money {
         currency_code: currency.to_owned(),
         minor_units,

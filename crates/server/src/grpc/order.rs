@@ -148,7 +148,7 @@ fn render_change(change: Change) -> pb::WatchOrderResponse {
     }
 }
 
-/// The answer as it is stored, to the byte: it is not read here, since another version may have written it.
+/// The stored answer, to the byte. It is not decoded here, since another version may have written it.
 fn replay(Placed { answer, replayed }: Placed) -> Result<Response<Encoded>, Status> {
     let mut metadata = MetadataMap::new();
     if replayed {
@@ -169,7 +169,7 @@ fn replay(Placed { answer, replayed }: Placed) -> Result<Response<Encoded>, Stat
     }
 }
 
-/// The caller's deadline. The layer before the services gives every unary call one.
+/// The caller's deadline. The layers give every unary call one.
 pub(super) fn deadline<T>(request: &Request<T>) -> Deadline {
     match CallDeadline::of(request) {
         Some(CallDeadline(at)) => Deadline::at(at),

@@ -1,5 +1,5 @@
-//! Errors as gRPC statuses: the one place where a status code is chosen. No text here comes from a store or the payment
-//! provider: those are for the log.
+//! Errors as gRPC statuses: the one place where they get their codes. No text here comes from a store or the payment
+//! provider: those go to the log.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::orders::service::{OrderError, PlaceError};
 use crate::orders::watch::WatchError;
 use crate::storage::StoreError;
 
-/// Of the reasons in ErrorInfo.
+/// The domain of the reasons in ErrorInfo.
 const DOMAIN: &str = "waybill";
-/// When to try again what was refused because a store is not available: about as long as a breaker stays open at first.
+/// When to try again after a store was not available: about as long as a breaker stays open at first.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// When to ask again for an order that is in progress.
 const PROGRESS_RETRY: Duration = Duration::from_secs(1);
-/// When to watch again after a server ended: there is another one.
+/// When to watch again after a server ended: another one serves.
 const ELSEWHERE_RETRY: Duration = Duration::from_millis(100);
 /// When to send fixes again after the buffer was full: the history writes some thousands of rows in that time.
 const BUFFER_RETRY: Duration = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! A real server behind the edge. Its service does as the driver id of the first fix says.
+//! A real server behind the edge. The driver id of the first fix is an order to its service.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -121,7 +121,7 @@ impl Drop for Rig {
     }
 }
 
-/// Waits until `condition`, looking each millisecond; fails with the words of `state` when patience ends.
+/// Waits until `condition`, looking each millisecond; fails with `state` when patience ends.
 pub async fn until(condition: impl Fn() -> bool, state: impl Fn() -> String) {
     let end = Instant::now() + PATIENCE;
     while !condition() {
@@ -130,7 +130,7 @@ pub async fn until(condition: impl Fn() -> bool, state: impl Fn() -> String) {
     }
 }
 
-/// One fix of a driver whose name says what the service does.
+/// One fix of a driver whose name is an order to the service.
 pub fn fix(order: &str) -> Fix {
     Fix {
         driver_id: order.to_owned(),
@@ -178,7 +178,7 @@ impl LocationService for Obedient {
             "panic" => panic!("as ordered"),
             "not found" => return Err(Status::not_found("as ordered")),
             "out of range" => return Err(Status::out_of_range("as ordered")),
-            "tell the deadline" => {
+            "return the deadline" => {
                 let left = deadline
                     .expect("a deadline")
                     .0

@@ -1,5 +1,5 @@
-//! The answer to a call, on its way out. A streamed answer may panic, pass the deadline or go over a limit long after its
-//! headers left, so the layers go on in its body.
+//! The answer to a call, on its way out. A streamed answer may panic, pass the deadline or go over a limit long after
+//! its headers left, so the layers go on in its body.
 //!
 //! A call ends when its status leaves: in the headers if nothing else follows, else in the trailers. If the answer is
 //! dropped before that, the client has gone away, and the call counts as CANCELLED.

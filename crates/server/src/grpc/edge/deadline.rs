@@ -58,8 +58,8 @@ impl CallDeadline {
 }
 
 impl DeadlineSettings {
-    /// Starts the timer of a call and puts its deadline into the request; there is none if the call may take for ever. An
-    /// error is the answer to a call that has no time left, or whose time-out cannot be read.
+    /// Starts the timer of a call and puts its deadline into the request; there is none if the call may take for ever.
+    /// An error is the answer to a call that has no time left, or whose time-out cannot be read.
     pub(super) fn start<B>(&self, request: &mut http::Request<B>) -> Result<Option<Timer>, Status> {
         let now = Instant::now();
         let time = self.time_for(request.uri().path(), request.headers())?;
@@ -68,7 +68,7 @@ impl DeadlineSettings {
             return Ok(None);
         };
         if deadline <= now {
-            return Err(exceeded());
+            return Err(deadline_exceeded());
         }
         request.extensions_mut().insert(CallDeadline(deadline));
         Ok(Some(Timer::new(deadline)))
@@ -119,12 +119,12 @@ pub(super) fn check_deadline<T>(
 ) -> Poll<Result<T, Status>> {
     match (polled, timer) {
         (Poll::Ready(value), _) => Poll::Ready(Ok(value)),
-        (Poll::Pending, Some(timer)) => timer.poll_passed(context).map(|()| Err(exceeded())),
+        (Poll::Pending, Some(timer)) => timer.poll_passed(context).map(|()| Err(deadline_exceeded())),
         (Poll::Pending, None) => Poll::Pending,
     }
 }
 
-fn exceeded() -> Status {
+fn deadline_exceeded() -> Status {
     Status::deadline_exceeded("the deadline of the call has passed")
 }
 

@@ -1,10 +1,9 @@
-//! Rate limits: no caller takes the place of the others, and all callers together do not take more than the service
-//! can give.
+//! Rate limits: no caller starves the others, and all callers together ask for no more than the service can do.
 //!
 //! A call passes the bucket of its principal, then that of its class; the other way round, one caller over its own
 //! limit would empty the bucket that all share. It waits a little if that is enough, never past its deadline, and is
 //! refused otherwise. A stream is slowed instead: the handler stops reading, and flow control stops the sender.
-//! The health service does not ask here: it must answer when all else is refused.
+//! The health service has no limit: it must answer when all other calls are refused.
 //!
 //! The buckets are GCRA, the leaky bucket as a meter, of `governor`. They are kept in memory, so each instance has its
 //! own.
@@ -26,12 +25,12 @@ use crate::metrics::Metrics;
 /// How often idle principals are evicted, each of which takes some 50 bytes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What a call is for. Each class has its own buckets.
+/// The kind of a call. Each has its own buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Placing, completing and cancelling orders. The principal is the user.
     Orders,
-    /// Looking things up. The principal is the user.
+    /// Reading. The principal is the user, driver or order that is read, or the caller.
     Reads,
     /// Positions. The principal is the driver.
     Fixes,
@@ -80,7 +79,7 @@ pub struct IngressLimits {
 
 /// A call came too early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many calls; the next one is welcome in {} ms", retry_after.as_millis())]
+#[error("too many calls; try again in {} ms", retry_after.as_millis())]
 pub struct RateLimited {
     /// When a call would pass, if no other came.
     pub retry_after: Duration,
@@ -232,8 +231,8 @@ impl Buckets {
         }
     }
 
-    /// Takes `count` tokens of the principal, unless `passed_own` says that it did so before, and of all; or returns how
-    /// long to wait. A count over the burst passes: callers ask for less.
+    /// Takes `count` tokens of the principal, unless `passed_own` shows that it did so before, and of all; or returns
+    /// how long to wait. A count over the burst passes: callers ask for less.
     fn take(&self, principal: &str, count: NonZeroU32, passed_own: &mut bool) -> Result<(), Duration> {
         if !*passed_own {
             let key = self.hasher.hash_one(principal);

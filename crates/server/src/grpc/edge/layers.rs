@@ -1,4 +1,4 @@
-//! The layers: what every call passes on its way to a service, in one tower service. Their order matters, outermost first:
+//! The layers that every call passes on its way to a service, as one tower service. Their order matters. Outermost first:
 //!
 //! 1. observe: counts whatever the others answer, and gives the call its span;
 //! 2. content type: refuses what is not gRPC before any work is done for it;
@@ -20,6 +20,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
+use tower::layer::layer_fn;
 use tower::{Layer, Service};
 use tracing::field::Empty;
 use tracing::{Instrument as _, info_span};
@@ -29,35 +30,25 @@ use super::deadline::{DeadlineSettings, Timer, or_deadline};
 use super::{message_size, panics};
 use crate::metrics::Metrics;
 
-/// Puts the layers around services. See [`layers`].
-#[derive(Debug, Clone)]
-pub struct Layers {
-    metrics: Arc<Metrics>,
-    deadline: DeadlineSettings,
-}
-
 /// Services with the layers around them.
 #[derive(Debug, Clone)]
 pub struct LayeredRoutes {
     routes: Routes,
-    layers: Layers,
+    metrics: Arc<Metrics>,
+    deadline: DeadlineSettings,
 }
 
 /// The layers, which count in `metrics` and give each call its deadline. Every path passes them: services, health,
 /// reflection, and what does not exist.
-pub fn layers(metrics: Arc<Metrics>, deadline: DeadlineSettings) -> Layers {
-    Layers { metrics, deadline }
-}
-
-impl Layer<Routes> for Layers {
-    type Service = LayeredRoutes;
-
-    fn layer(&self, routes: Routes) -> LayeredRoutes {
-        LayeredRoutes {
-            routes,
-            layers: self.clone(),
-        }
-    }
+pub fn layers(
+    metrics: Arc<Metrics>,
+    deadline: DeadlineSettings,
+) -> impl Layer<Routes, Service = LayeredRoutes> + Clone {
+    layer_fn(move |routes| LayeredRoutes {
+        routes,
+        metrics: Arc::clone(&metrics),
+        deadline: deadline.clone(),
+    })
 }
 
 impl Service<Request<Body>> for LayeredRoutes {
@@ -70,10 +61,10 @@ impl Service<Request<Body>> for LayeredRoutes {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let metrics = Arc::clone(&self.layers.metrics);
+        let metrics = Arc::clone(&self.metrics);
         let call = metrics.grpc.begin(request.uri().path());
         let span = info_span!("call", method = call.method(), order_id = Empty);
-        let admitted = self.layers.admit(&mut request);
+        let admitted = self.admit(&mut request);
         let handler = admitted.map(|timer| (timer, self.routes.call(request)));
         async move {
             let (response, timer) = match handler {
@@ -89,7 +80,7 @@ impl Service<Request<Body>> for LayeredRoutes {
     }
 }
 
-impl Layers {
+impl LayeredRoutes {
     /// The timer of a call that may go to its service, none if it may take for ever; or the answer to one that may not.
     fn admit(&self, request: &mut Request<Body>) -> Result<Option<Timer>, Box<Response<Body>>> {
         if !is_grpc(request.headers()) {

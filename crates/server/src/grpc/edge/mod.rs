@@ -1,7 +1,7 @@
-//! What stands between the socket and the services.
+//! The edge: everything between the socket and the services.
 //!
-//! The services may assume what is kept here: a call has a deadline, a panic is an answer, every call is counted, and
-//! a peer that breaks the rules harms itself alone. A server is put together so:
+//! Services rely on it: a call has a deadline, a panic is an answer, every call is counted, and a peer that breaks the
+//! rules harms only itself. A server is built like this:
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -35,13 +35,13 @@ use tonic::transport::Server;
 pub use self::connection::{Connection, ConnectionLimits, incoming};
 pub use self::deadline::{CallDeadline, DeadlineSettings};
 pub use self::ingress::{Class, ClassLimit, IngressLimits, IngressSettings, Rate, RateLimited};
-pub use self::layers::{LayeredRoutes, Layers, layers};
+pub use self::layers::{LayeredRoutes, layers};
 
 /// The largest message that a service takes, in bytes: some 700 fixes. Each service sets it with
 /// `max_decoding_message_size`, since tonic has it there.
 pub const MESSAGE_SIZE_MAX: usize = 64 * 1024;
 
-/// What one HTTP/2 connection may take. tonic leaves most of these unlimited.
+/// The limits of one HTTP/2 connection. tonic leaves most of these unlimited.
 #[derive(Debug, Clone)]
 pub struct Http2Limits {
     /// Calls at a time on one connection; more are refused with `REFUSED_STREAM`, which a client may send again.
@@ -60,8 +60,8 @@ pub struct Http2Limits {
     pub keepalive_interval: Duration,
     /// How long it may take to answer before the connection is closed.
     pub keepalive_timeout: Duration,
-    /// The age at which a connection is asked to end (GOAWAY), so that clients come to know new instances. Calls and
-    /// streams on it are finished. `None` lets connections live for ever.
+    /// The age at which a connection is asked to end (GOAWAY), so that clients find new instances. Calls and streams
+    /// on it are finished. `None` lets connections live for ever.
     pub connection_age: Option<Duration>,
 }
 
