@@ -35,10 +35,7 @@ pub struct DeadlineSettings {
 }
 
 /// The deadline of one call, to poll.
-pub(super) struct Timer {
-    deadline: Instant,
-    sleep: Pin<Box<Sleep>>,
-}
+pub(super) type Timer = Pin<Box<Sleep>>;
 
 impl Default for DeadlineSettings {
     fn default() -> DeadlineSettings {
@@ -71,7 +68,7 @@ impl DeadlineSettings {
             return Err(deadline_exceeded());
         }
         request.extensions_mut().insert(CallDeadline(deadline));
-        Ok(Some(Timer::new(deadline)))
+        Ok(Some(Box::pin(sleep_until(deadline))))
     }
 
     /// How long a call of `path` may take; `None` is for ever.
@@ -81,24 +78,6 @@ impl DeadlineSettings {
             return Ok(asked);
         }
         Ok(Some(asked.unwrap_or(self.default).min(self.max)))
-    }
-}
-
-impl Timer {
-    fn new(deadline: Instant) -> Timer {
-        Timer {
-            deadline,
-            sleep: Box::pin(sleep_until(deadline)),
-        }
-    }
-
-    fn poll_passed(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        // Another timer of this task may wake it a moment before this one is marked as run out.
-        if Instant::now() >= self.deadline {
-            Poll::Ready(())
-        } else {
-            self.sleep.as_mut().poll(context)
-        }
     }
 }
 
@@ -119,7 +98,9 @@ pub(super) fn check_deadline<T>(
 ) -> Poll<Result<T, Status>> {
     match (polled, timer) {
         (Poll::Ready(value), _) => Poll::Ready(Ok(value)),
-        (Poll::Pending, Some(timer)) => timer.poll_passed(context).map(|()| Err(deadline_exceeded())),
+        // Another timer of this task may wake it a moment before this one is marked as run out.
+        (Poll::Pending, Some(timer)) if Instant::now() >= timer.deadline() => Poll::Ready(Err(deadline_exceeded())),
+        (Poll::Pending, Some(timer)) => timer.as_mut().poll(context).map(|()| Err(deadline_exceeded())),
         (Poll::Pending, None) => Poll::Pending,
     }
 }

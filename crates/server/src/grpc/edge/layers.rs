@@ -1,4 +1,4 @@
-//! The layers that every call passes on its way to a service, as one tower service. Their order matters. Outermost first:
+//! The layers that every call passes on its way to a service, as one tower service. Their order matters; from outside:
 //!
 //! 1. observe: counts whatever the others answer, and gives the call its span;
 //! 2. content type: refuses what is not gRPC before any work is done for it;
