@@ -43,7 +43,7 @@ impl Violations {
     /// The id of the order that the call is about. It goes onto the span of the call, too.
     pub fn order_id(&mut self, text: &str) -> Option<OrderId> {
         let id = self.parse("order_id", text)?;
-        Span::current().record("order_id", display(id));
+        record_order(id);
         Some(id)
     }
 
@@ -86,6 +86,11 @@ impl Violations {
         let details = ErrorDetails::with_bad_request(self.fields);
         Status::with_error_details(Code::InvalidArgument, named.join("; "), details)
     }
+}
+
+/// Puts the id of the order onto the span of the call.
+pub fn record_order(id: OrderId) {
+    Span::current().record("order_id", display(id));
 }
 
 /// A point that must be given; or which field of it is bad.

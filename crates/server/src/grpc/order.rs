@@ -14,9 +14,9 @@ use waybill_proto::order::v1 as pb;
 use waybill_proto::order::v1::order_service_server::OrderService as Api;
 
 use super::edge::{CallDeadline, Class, DeadlineSettings, IngressLimits};
-use super::fields::Violations;
+use super::fields::{Violations, record_order};
 use super::{principal, render};
-use crate::orders::service::{OrderService, Placed};
+use crate::orders::service::{OrderService, PlaceError, Placed};
 use crate::orders::watch::Change;
 use crate::resilience::Deadline;
 use crate::storage::orders::ListFilter;
@@ -44,7 +44,11 @@ impl Api for OrderApi {
         self.limits
             .admit_call(Class::Orders, &principal::user(&order.user), &request)
             .await?;
-        replay(self.orders.place(&order, deadline(&request)).await?)
+        let placed = self.orders.place(&order, deadline(&request)).await;
+        if let Err(PlaceError::InProgress(id)) = placed {
+            record_order(id);
+        }
+        replay(placed?)
     }
 
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
