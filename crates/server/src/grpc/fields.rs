@@ -6,6 +6,9 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+use tracing::Span;
+use tracing::field::display;
+use waybill_domain::id::OrderId;
 use waybill_domain::money::{Currency, Money};
 use waybill_domain::position::{Position, PositionError};
 use waybill_proto::location::v1::LatLng;
@@ -27,14 +30,21 @@ pub struct BadField {
 }
 
 impl Violations {
-    /// The value, or a note of what is wrong with the field.
+    /// The value; or the field is noted with its error.
     pub fn check<T>(&mut self, field: &str, value: Result<T, impl Display>) -> Option<T> {
         value.map_err(|error| self.add(field, &error.to_string())).ok()
     }
 
-    /// The text parsed.
+    /// The value of the text; or the field is noted.
     pub fn parse<T: FromStr<Err: Display>>(&mut self, field: &str, text: &str) -> Option<T> {
         self.check(field, text.parse())
+    }
+
+    /// The id of the order that the call is about. It goes onto the span of the call, too.
+    pub fn order_id(&mut self, text: &str) -> Option<OrderId> {
+        let id = self.parse("order_id", text)?;
+        record_order(id);
+        Some(id)
     }
 
     /// A point that must be given.
@@ -66,7 +76,7 @@ impl Violations {
         self.fields.push(FieldViolation::new(field, message));
     }
 
-    /// INVALID_ARGUMENT naming every field. Called where a value is missing, so there is at least one.
+    /// INVALID_ARGUMENT, which names every bad field. Callers miss a value, so there is at least one.
     pub fn into_status(self) -> Status {
         let named: Vec<String> = self
             .fields
@@ -76,6 +86,11 @@ impl Violations {
         let details = ErrorDetails::with_bad_request(self.fields);
         Status::with_error_details(Code::InvalidArgument, named.join("; "), details)
     }
+}
+
+/// Puts the id of the order onto the span of the call.
+pub fn record_order(id: OrderId) {
+    Span::current().record("order_id", display(id));
 }
 
 /// A point that must be given; or which field of it is bad.

@@ -1,6 +1,5 @@
-//! The fixes of one message into domain values: good ones to be stored, bad ones to be named, and no message refused for
-//! one bad fix. A pure function of the message and the server's clock, and the hottest one of all: what it costs is held
-//! by `make count`.
+//! The fixes of one message into domain values. Good ones are stored, bad ones are named: one bad fix refuses no other.
+//! This is a pure function of the message and the server's clock, and the hottest one: `make count` holds its cost.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -21,8 +20,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Sorts `fixes`, which are numbered from `first_sequence` on, as of `now`. Times outside of `window` are not
-    /// believed.
+    /// Sorts `fixes`, which are numbered from `first_sequence` on, as of `now`. A time outside of `window` is bad.
     pub fn parse(fixes: Vec<pb::Fix>, first_sequence: u64, now: Timestamp, window: TimeWindow) -> Batch {
         let mut batch = Batch {
             fixes: Vec::with_capacity(fixes.len()),

@@ -8,7 +8,7 @@ use waybill_domain::id::DriverId;
 use waybill_proto::fleet::v1 as pb;
 use waybill_proto::fleet::v1::fleet_service_server::FleetService as Api;
 
-use super::edge::{CallDeadline, Class, IngressLimits, Refusal};
+use super::edge::{Class, IngressLimits};
 use super::fields::Violations;
 use super::{principal, render};
 use crate::orders::Dispatch;
@@ -38,14 +38,6 @@ impl FleetApi {
             limits,
         }
     }
-
-    async fn admit<T>(&self, principal: &str, request: &Request<T>) -> Result<(), Status> {
-        let deadline = request.extensions().get::<CallDeadline>().copied();
-        self.limits
-            .admit(Class::Reads, principal, deadline)
-            .await
-            .map_err(Refusal::into_status)
-    }
 }
 
 #[tonic::async_trait]
@@ -58,10 +50,12 @@ impl Api for FleetApi {
         let Some(driver) = bad.parse::<DriverId>("driver_id", &request.get_ref().driver_id) else {
             return Err(bad.into_status());
         };
-        self.admit(&principal::driver(driver.as_str()), &request).await?;
+        self.limits
+            .admit_call(Class::Reads, &principal::driver(driver.as_str()), &request)
+            .await?;
         let now = Timestamp::now();
         let (fix, active) = tokio::try_join!(self.live.latest(&driver, now), self.orders.active_order(&driver))?;
-        let fix = fix.ok_or_else(|| Status::not_found("the driver has sent no fix lately"))?;
+        let fix = fix.ok_or_else(|| Status::not_found("there is no fresh fix of this driver"))?;
         Ok(Response::new(pb::GetDriverResponse {
             driver: Some(render::driver(&fix, active, now)),
         }))
@@ -72,12 +66,14 @@ impl Api for FleetApi {
         request: Request<pb::SearchDriversRequest>,
     ) -> Result<Response<pb::SearchDriversResponse>, Status> {
         let (area, count) = parse_search(request.get_ref())?;
-        self.admit(&principal::caller(&request), &request).await?;
+        self.limits
+            .admit_call(Class::Reads, &principal::caller(&request), &request)
+            .await?;
         let near = self.dispatch.search(area, count).await?;
         let drivers: Vec<DriverId> = near.iter().map(|near| near.driver.clone()).collect();
         let now = Timestamp::now();
         let fixes = self.live.latest_of(&drivers, now).await?;
-        // Who fell silent between the two looks is left out.
+        // A driver whose last fix became stale between the two reads is left out.
         let found = near.iter().zip(&fixes).filter_map(|(near, fix)| {
             let driver = render::driver(fix.as_ref()?, None, now);
             Some(pb::NearbyDriver {

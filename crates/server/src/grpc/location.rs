@@ -22,17 +22,17 @@ use crate::locations::ingest::Ingest;
 
 /// Fixes in one ReportLocations call.
 const REPORT_MAX: usize = 500;
-/// How long the status that ends a stream waits for room: who reads nothing does not hold up the end of the server.
-const LAST_WORD_MAX: Duration = Duration::from_secs(2);
+/// How long the status that ends a stream waits for room: a client that does not read does not delay the drain.
+const FINAL_STATUS_TIME_MAX: Duration = Duration::from_secs(2);
 /// Responses that a client has not read yet. When it does not read, its stream stops being read.
 const RESPONSES_MAX: usize = 16;
 
 /// How streams are treated. See `[locations]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
 pub struct LocationLimits {
-    /// Which times are believed.
+    /// The times of fixes that are accepted.
     pub window: TimeWindow,
-    /// How long a stream may be silent.
+    /// How long a stream may be idle.
     pub idle_max: Duration,
 }
 
@@ -88,7 +88,7 @@ impl Api for LocationApi {
             if let Err(status) = end {
                 debug!(code = ?status.code(), message = status.message(), "stream ended");
                 // A client that is gone, or does not read, misses it.
-                let _ = tokio::time::timeout(LAST_WORD_MAX, responses.send(Err(status))).await;
+                let _ = tokio::time::timeout(FINAL_STATUS_TIME_MAX, responses.send(Err(status))).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -98,23 +98,23 @@ impl Api for LocationApi {
         &self,
         request: Request<pb::ReportLocationsRequest>,
     ) -> Result<Response<pb::ReportLocationsResponse>, Status> {
-        let deadline = request.extensions().get::<CallDeadline>().copied();
+        let deadline = CallDeadline::of(&request);
         let fixes = request.into_inner().fixes;
         if fixes.is_empty() || fixes.len() > REPORT_MAX {
             let mut bad = Violations::default();
             bad.add(
                 "fixes",
-                &format!("must hold 1 to {REPORT_MAX} fixes, and holds {}", fixes.len()),
+                &format!("must hold 1 to {REPORT_MAX} fixes, not {}", fixes.len()),
             );
             return Err(bad.into_status());
         }
         let batch = self.sessions.parse(fixes, 0);
         for driver in batch.by_driver().into_keys() {
-            // One token a batch: a phone that was out of reach must be able to hand in what it gathered.
+            // One token for a whole batch: a phone that was offline must be able to send what it gathered.
             let admitted = self.sessions.limits.admit(Class::Fixes, driver, deadline).await;
-            if let Err(refusal) = admitted {
+            if let Err(limited) = admitted {
                 self.sessions.ingest.refused(batch.fixes.len());
-                return Err(refusal.into_status());
+                return Err(limited.into());
             }
         }
         let accepted_count = u32::try_from(batch.fixes.len()).unwrap_or(u32::MAX);
@@ -127,8 +127,8 @@ impl Api for LocationApi {
 }
 
 impl Sessions {
-    /// Reads one stream to its end. Every message is answered before the next one is read: what the client has sent
-    /// beyond that waits in the connection's window, and flow control holds the rest back.
+    /// Reads one stream to its end. Each message is answered before the next one is read: later ones wait in the
+    /// connection's window, and flow control holds the rest back.
     async fn run(
         &self,
         mut inbound: Streaming<pb::StreamLocationsRequest>,
@@ -137,21 +137,21 @@ impl Sessions {
         let mut next_sequence = 0;
         loop {
             let message = tokio::select! {
-                // What is stored was acknowledged with its message, so there is nothing left to say but why.
-                () = self.draining.cancelled() => return Err(draining()),
+                // Every stored message was acknowledged, so only the reason is left to send.
+                () = self.draining.cancelled() => return Err(drain_status()),
                 () = tokio::time::sleep(self.settings.idle_max) => {
                     let idle = self.settings.idle_max.as_secs();
-                    return Err(Status::deadline_exceeded(format!("the stream was silent for {idle} s")));
+                    return Err(Status::deadline_exceeded(format!("the stream was idle for {idle} s")));
                 }
                 message = inbound.message() => message?,
             };
             let Some(message) = message else { return Ok(()) };
             let response = self.take(message, &mut next_sequence).await?;
             tokio::select! {
-                // First, so that an acknowledgement that can be given is given.
+                // The acknowledgement first: it is sent whenever there is room.
                 biased;
                 sent = responses.send(Ok(response)) => if sent.is_err() { return Ok(()) },
-                () = self.draining.cancelled() => return Err(draining()),
+                () = self.draining.cancelled() => return Err(drain_status()),
             }
         }
     }
@@ -167,7 +167,7 @@ impl Sessions {
         if first < *next_sequence {
             bad.add(
                 "first_sequence",
-                &format!("must be at least {next_sequence}, and is {first}"),
+                &format!("must be at least {next_sequence}, not {first}"),
             );
             return Err(bad.into_status());
         }
@@ -188,7 +188,7 @@ impl Sessions {
             let paced = self.limits.pace(Class::Fixes, driver, count);
             if self.draining.run_until_cancelled(paced).await.is_none() {
                 self.ingest.refused(batch.fixes.len());
-                return Err(draining());
+                return Err(drain_status());
             }
         }
         self.ingest.store(batch.fixes).await?;
@@ -208,7 +208,7 @@ impl Sessions {
     }
 }
 
-fn draining() -> Status {
+fn drain_status() -> Status {
     let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(100)));
     Status::with_error_details(Code::Unavailable, "the server is draining", details)
 }

@@ -1,9 +1,9 @@
-//! gRPC: what stands before the services ([`edge`]), and the services themselves. No protobuf type goes past
-//! here: a handler parses its request into domain values, calls, and renders what comes back.
+//! gRPC: the edge that every call passes ([`edge`]), and the services. No protobuf type goes past here: a handler
+//! parses its request into domain values, calls, and renders the result.
 //!
-//! [`principal`] says whose limit a call counts against. [`fields`] parses, and names every bad field at once; [`fixes`]
-//! sorts the good ones from the bad. [`render`] writes domain values as messages. [`status`] is the one place where a
-//! status code is chosen.
+//! [`principal`] names the rate limit that a call counts against. [`fields`] parses, and names every bad field at once;
+//! [`fixes`] sorts the good ones from the bad. [`render`] writes domain values as messages. [`status`] is the one place
+//! where errors get their status codes.
 
 pub mod edge;
 mod fields;
@@ -22,7 +22,7 @@ pub use self::operator::OperatorApi;
 pub use self::order::OrderApi;
 pub use self::render::answer;
 
-/// The full path of every method, for the metrics.
+/// The full path of every method that the metrics count under its own name. A test compares it with the contract.
 pub const METHODS: &[&str] = &[
     "/waybill.order.v1.OrderService/CreateOrder",
     "/waybill.order.v1.OrderService/GetOrder",
@@ -51,3 +51,54 @@ pub const STREAMS: &[&str] = &[
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
+    use super::{METHODS, STREAMS};
+
+    /// The paths of the contract's methods and of the health service's, each with whether the server streams.
+    fn described() -> Vec<(String, bool)> {
+        let sets = [
+            waybill_proto::FILE_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+        ];
+        let mut methods = Vec::new();
+        for file in sets
+            .into_iter()
+            .flat_map(|set| FileDescriptorSet::decode(set).unwrap().file)
+        {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    methods.push((path, method.server_streaming()));
+                }
+            }
+        }
+        methods
+    }
+
+    #[test]
+    fn the_methods_are_those_of_the_contract_and_of_the_health_service() {
+        let described = described();
+        let paths: BTreeSet<&str> = described.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, METHODS.iter().copied().collect());
+    }
+
+    #[test]
+    fn the_streams_are_those_of_the_contract_of_the_health_service_and_of_reflection() {
+        let described = described();
+        let streams = described.iter().filter(|(_, streams)| *streams);
+        let mut streams: BTreeSet<&str> = streams.map(|(path, _)| path.as_str()).collect();
+        // Its crate keeps its descriptors to itself.
+        streams.extend([
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        ]);
+        assert_eq!(streams, STREAMS.iter().copied().collect());
+    }
+}

@@ -11,7 +11,7 @@ use waybill_proto::admin::v1 as pb;
 use waybill_proto::admin::v1::admin_service_server::AdminService as Api;
 use waybill_proto::order::v1::{Money, OrderStatus};
 
-use super::edge::{CallDeadline, Class, IngressLimits, Refusal};
+use super::edge::{Class, IngressLimits, RateLimited};
 use super::fields::Violations;
 use super::order::deadline;
 use super::principal;
@@ -19,7 +19,7 @@ use super::render::{self, timestamp};
 use crate::operator::OperatorService;
 use crate::storage::orders::{LeaseHolder, OrderDetails, Resolution, UnfinishedOrder};
 
-/// How many orders are listed where no number is given, and at most.
+/// The page size where none is asked for, and the largest.
 const PAGE: (i32, i32) = (100, 500);
 
 /// The operator service on the wire.
@@ -35,12 +35,9 @@ impl OperatorApi {
     }
 
     /// By the caller's address: the order that a call is about does not identify the operator.
-    async fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let deadline = request.extensions().get::<CallDeadline>().copied();
-        self.limits
-            .admit(Class::Reads, &principal::caller(request), deadline)
-            .await
-            .map_err(Refusal::into_status)
+    async fn admit<T>(&self, request: &Request<T>) -> Result<(), RateLimited> {
+        let principal = principal::caller(request);
+        self.limits.admit_call(Class::Reads, &principal, request).await
     }
 }
 
@@ -54,7 +51,7 @@ impl Api for OperatorApi {
         self.admit(&request).await?;
         let stuck = self.operator.unfinished(true, i64::from(limit)).await?;
         Ok(Response::new(pb::ListStuckOrdersResponse {
-            orders: stuck.orders.into_iter().map(unfinished).collect(),
+            orders: stuck.orders.into_iter().map(render_unfinished).collect(),
             more_count: stuck.more,
             now: Some(timestamp(stuck.now)),
         }))
@@ -65,13 +62,13 @@ impl Api for OperatorApi {
         request: Request<pb::ShowOrderRequest>,
     ) -> Result<Response<pb::ShowOrderResponse>, Status> {
         let mut bad = Violations::default();
-        let Some(id) = bad.parse("order_id", &request.get_ref().order_id) else {
+        let Some(id) = bad.order_id(&request.get_ref().order_id) else {
             return Err(bad.into_status());
         };
         self.admit(&request).await?;
         let order = self.operator.show(id).await?;
         Ok(Response::new(pb::ShowOrderResponse {
-            order: Some(order_details(order)),
+            order: Some(render_details(order)),
         }))
     }
 
@@ -119,7 +116,7 @@ fn parse_page(size: i32) -> Result<i32, Status> {
 
 fn parse_retry(request: &pb::RetryOrderRequest) -> Result<(OrderId, Operator, Option<Reason>), Status> {
     let mut bad = Violations::default();
-    let id = bad.parse("order_id", &request.order_id);
+    let id = bad.order_id(&request.order_id);
     let by = bad.parse("operator", &request.operator);
     let reason = match request.reason.as_str() {
         "" => Some(None),
@@ -133,7 +130,7 @@ fn parse_retry(request: &pb::RetryOrderRequest) -> Result<(OrderId, Operator, Op
 
 fn parse_resolve(request: &pb::ResolveOrderRequest) -> Result<(OrderId, Assertion, Operator, Reason), Status> {
     let mut bad = Violations::default();
-    let id = bad.parse("order_id", &request.order_id);
+    let id = bad.order_id(&request.order_id);
     let assertion = parse_assertion(&mut bad, request);
     let by = bad.parse("operator", &request.operator);
     let reason = bad.parse("reason", &request.reason);
@@ -165,11 +162,11 @@ fn parse_assertion(bad: &mut Violations, request: &pb::ResolveOrderRequest) -> O
     bad.check(field, assertion)
 }
 
-fn unfinished(order: UnfinishedOrder) -> pb::UnfinishedOrder {
-    let (lease_owner, lease_until) = lease(order.lease);
+fn render_unfinished(order: UnfinishedOrder) -> pb::UnfinishedOrder {
+    let (lease_owner, lease_until) = render_lease(order.lease);
     pb::UnfinishedOrder {
         order_id: order.order.to_string(),
-        status: status(&order.status).into(),
+        status: parse_status(&order.status).into(),
         since: Some(timestamp(order.since)),
         attempts: order.attempts,
         sends: order.sends,
@@ -181,19 +178,19 @@ fn unfinished(order: UnfinishedOrder) -> pb::UnfinishedOrder {
 }
 
 /// Unspecified for a status that this version does not know.
-fn status(name: &str) -> OrderStatus {
+fn parse_status(name: &str) -> OrderStatus {
     let state = State::ALL.into_iter().find(|state| state.as_str() == name);
     state.map_or(OrderStatus::Unspecified, render::status)
 }
 
-fn lease(lease: Option<LeaseHolder>) -> (String, Option<prost_types::Timestamp>) {
+fn render_lease(lease: Option<LeaseHolder>) -> (String, Option<prost_types::Timestamp>) {
     lease
         .map(|lease| (lease.owner, timestamp(lease.until)))
         .map_or_else(Default::default, |(owner, until)| (owner, Some(until)))
 }
 
-fn order_details(order: OrderDetails) -> pb::OrderFile {
-    let (lease_owner, lease_until) = lease(order.lease);
+fn render_details(order: OrderDetails) -> pb::OrderFile {
+    let (lease_owner, lease_until) = render_lease(order.lease);
     let money = |currency: &str, minor_units| Money {
         currency_code: currency.to_owned(),
         minor_units,

@@ -13,10 +13,10 @@ use waybill_proto::Encoded;
 use waybill_proto::order::v1 as pb;
 use waybill_proto::order::v1::order_service_server::OrderService as Api;
 
-use super::edge::{CallDeadline, Class, IngressLimits};
-use super::fields::Violations;
+use super::edge::{CallDeadline, Class, DeadlineSettings, IngressLimits};
+use super::fields::{Violations, record_order};
 use super::{principal, render};
-use crate::orders::service::{OrderService, Placed};
+use crate::orders::service::{OrderService, PlaceError, Placed};
 use crate::orders::watch::Change;
 use crate::resilience::Deadline;
 use crate::storage::orders::ListFilter;
@@ -35,28 +35,27 @@ impl OrderApi {
     pub fn new(orders: OrderService, limits: Arc<IngressLimits>) -> OrderApi {
         OrderApi { orders, limits }
     }
-
-    async fn admit<T>(&self, class: Class, principal: &str, request: &Request<T>) -> Result<(), Status> {
-        let deadline = request.extensions().get::<CallDeadline>().copied();
-        self.limits
-            .admit(class, principal, deadline)
-            .await
-            .map_err(super::edge::Refusal::into_status)
-    }
 }
 
 #[tonic::async_trait]
 impl Api for OrderApi {
     async fn create_order(&self, request: Request<pb::CreateOrderRequest>) -> Result<Response<Encoded>, Status> {
         let order = parse_create(request.get_ref())?;
-        self.admit(Class::Orders, &principal::user(&order.user), &request)
+        self.limits
+            .admit_call(Class::Orders, &principal::user(&order.user), &request)
             .await?;
-        replay(self.orders.place(&order, deadline(&request)).await?)
+        let placed = self.orders.place(&order, deadline(&request)).await;
+        if let Err(PlaceError::InProgress(id)) = placed {
+            record_order(id);
+        }
+        replay(placed?)
     }
 
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
         let id = parse_id(&request.get_ref().order_id)?;
-        self.admit(Class::Reads, &principal::order(id), &request).await?;
+        self.limits
+            .admit_call(Class::Reads, &principal::order(id), &request)
+            .await?;
         let (order, steps) = self.orders.get(id).await?;
         let mut order = render::order(&order);
         order.steps = steps.into_iter().map(render::step).collect();
@@ -72,7 +71,7 @@ impl Api for OrderApi {
             Some(user) => principal::user(user),
             None => principal::caller(&request),
         };
-        self.admit(Class::Reads, &principal, &request).await?;
+        self.limits.admit_call(Class::Reads, &principal, &request).await?;
         // One more than the page: whether there is a next one.
         let mut orders = self.orders.list(&filter, i64::from(size) + 1).await?;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
@@ -95,7 +94,9 @@ impl Api for OrderApi {
         request: Request<pb::WatchOrderRequest>,
     ) -> Result<Response<Self::WatchOrderStream>, Status> {
         let (id, after_step) = parse_watch(request.get_ref())?;
-        self.admit(Class::Reads, &principal::order(id), &request).await?;
+        self.limits
+            .admit_call(Class::Reads, &principal::order(id), &request)
+            .await?;
         let changes = self.orders.watch(id, after_step).await?;
         Ok(Response::new(changes.map(|change| Ok(render_change(change?))).boxed()))
     }
@@ -105,7 +106,9 @@ impl Api for OrderApi {
         request: Request<pb::CompleteOrderRequest>,
     ) -> Result<Response<pb::CompleteOrderResponse>, Status> {
         let (id, driver) = parse_complete(request.get_ref())?;
-        self.admit(Class::Orders, &principal::order(id), &request).await?;
+        self.limits
+            .admit_call(Class::Orders, &principal::order(id), &request)
+            .await?;
         let order = self.orders.complete(id, driver).await?;
         Ok(Response::new(pb::CompleteOrderResponse {
             order: Some(render::order(&order)),
@@ -117,7 +120,9 @@ impl Api for OrderApi {
         request: Request<pb::CancelOrderRequest>,
     ) -> Result<Response<pb::CancelOrderResponse>, Status> {
         let id = parse_id(&request.get_ref().order_id)?;
-        self.admit(Class::Orders, &principal::order(id), &request).await?;
+        self.limits
+            .admit_call(Class::Orders, &principal::order(id), &request)
+            .await?;
         let order = self.orders.cancel(id, deadline(&request)).await?;
         Ok(Response::new(pb::CancelOrderResponse {
             order: Some(render::order(&order)),
@@ -129,7 +134,9 @@ impl Api for OrderApi {
         request: Request<pb::ReleaseDriverRequest>,
     ) -> Result<Response<pb::ReleaseDriverResponse>, Status> {
         let (id, driver, reason) = parse_release(request.get_ref())?;
-        self.admit(Class::Orders, &principal::order(id), &request).await?;
+        self.limits
+            .admit_call(Class::Orders, &principal::order(id), &request)
+            .await?;
         let order = self.orders.release_driver(id, driver, reason).await?;
         Ok(Response::new(pb::ReleaseDriverResponse {
             order: Some(render::order(&order)),
@@ -145,7 +152,7 @@ fn render_change(change: Change) -> pb::WatchOrderResponse {
     }
 }
 
-/// The answer as it is stored, to the byte: it is not read here, since another version may have written it.
+/// The stored answer, to the byte. It is not decoded here, since another version may have written it.
 fn replay(Placed { answer, replayed }: Placed) -> Result<Response<Encoded>, Status> {
     let mut metadata = MetadataMap::new();
     if replayed {
@@ -166,11 +173,11 @@ fn replay(Placed { answer, replayed }: Placed) -> Result<Response<Encoded>, Stat
     }
 }
 
-/// The caller's deadline. The layer before the services gives every unary call one.
+/// The caller's deadline. The layers give every unary call one.
 pub(super) fn deadline<T>(request: &Request<T>) -> Deadline {
-    match request.extensions().get::<CallDeadline>() {
-        Some(CallDeadline(at)) => Deadline::at(*at),
-        None => Deadline::after(super::edge::DeadlineSettings::default().default),
+    match CallDeadline::of(request) {
+        Some(CallDeadline(at)) => Deadline::at(at),
+        None => Deadline::after(DeadlineSettings::default().default),
     }
 }
 
@@ -200,7 +207,7 @@ fn parse_create(request: &pb::CreateOrderRequest) -> Result<OrderRequest, Status
 
 fn parse_complete(request: &pb::CompleteOrderRequest) -> Result<(OrderId, Option<DriverId>), Status> {
     let mut bad = Violations::default();
-    let id = bad.parse("order_id", &request.order_id);
+    let id = bad.order_id(&request.order_id);
     let driver = match request.driver_id.as_str() {
         "" => Some(None),
         driver => bad.parse("driver_id", driver).map(Some),
@@ -213,7 +220,7 @@ fn parse_complete(request: &pb::CompleteOrderRequest) -> Result<(OrderId, Option
 
 fn parse_release(request: &pb::ReleaseDriverRequest) -> Result<(OrderId, DriverId, Reason), Status> {
     let mut bad = Violations::default();
-    let id = bad.parse("order_id", &request.order_id);
+    let id = bad.order_id(&request.order_id);
     let driver = bad.parse("driver_id", &request.driver_id);
     let reason = bad.parse("reason", &request.reason);
     match (id, driver, reason) {
@@ -224,12 +231,12 @@ fn parse_release(request: &pb::ReleaseDriverRequest) -> Result<(OrderId, DriverI
 
 fn parse_id(text: &str) -> Result<OrderId, Status> {
     let mut bad = Violations::default();
-    bad.parse("order_id", text).ok_or_else(|| bad.into_status())
+    bad.order_id(text).ok_or_else(|| bad.into_status())
 }
 
 fn parse_watch(request: &pb::WatchOrderRequest) -> Result<(OrderId, Option<i64>), Status> {
     let mut bad = Violations::default();
-    let id = bad.parse("order_id", &request.order_id);
+    let id = bad.order_id(&request.order_id);
     if request.after_step_id.is_some_and(i64::is_negative) {
         bad.add("after_step_id", "must not be negative");
         return Err(bad.into_status());

@@ -1,5 +1,6 @@
-//! The principal whose rate limit a call counts against. Callers are not authenticated yet, so it is whom the call is about: a user, a driver
-//! or an order; else the caller's address. Each kind has a namespace of its own: a driver may be called like a user.
+//! The principal whose rate limit a call counts against. Callers are not authenticated yet, so it is the user, driver
+//! or order that the call names, else the caller's address. Each kind has its own namespace: a driver may have the name
+//! of a user.
 
 use tonic::Request;
 use waybill_domain::id::{OrderId, UserId};

@@ -13,7 +13,7 @@ use waybill_proto::order::v1 as pb;
 
 use crate::storage::orders::{StepRecord, StoredAnswer};
 
-/// The answer to CreateOrder for a settled order: what is stored with it, and given to every call with its key.
+/// The answer to CreateOrder for a settled order. It is stored with the order and returned to every call with its key.
 pub fn answer(order: &Order) -> StoredAnswer {
     let message = pb::CreateOrderResponse {
         order: Some(self::order(order)),
@@ -65,7 +65,7 @@ pub fn order(order: &Order) -> pb::Order {
 
 /// A line of an order's log, for callers.
 pub fn step(step: StepRecord) -> pb::Step {
-    // What an operator wrote is for operators; and whoever holds a card must not learn why it was declined.
+    // The notes of operators are for operators, and the holder of a card must not learn why it was declined.
     let is_internal = matches!(
         (step.step.as_str(), step.status.as_str()),
         ("retry" | "resolve", _) | ("charge", "failed")

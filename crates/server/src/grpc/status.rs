@@ -1,29 +1,47 @@
-//! Errors as gRPC statuses: the one place where a status code is chosen. No text here comes from a store or the payment
-//! provider: those are for the log.
+//! Errors as gRPC statuses: the one place where they get their codes. No text here comes from a store or the payment
+//! provider: those go to the log.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::{error, warn};
 
+use super::edge::RateLimited;
 use crate::locations::ingest::IngestError;
 use crate::operator::{IN_FLIGHT_RETRY, OperatorError};
 use crate::orders::service::{OrderError, PlaceError};
 use crate::orders::watch::WatchError;
 use crate::storage::StoreError;
 
-/// Of the reasons in ErrorInfo.
+/// The domain of the reasons in ErrorInfo.
 const DOMAIN: &str = "waybill";
-/// When to try again what was refused because a store is not available: about as long as a breaker stays open at first.
+/// When to try again after a store was not available: about as long as a breaker stays open at first.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// When to ask again for an order that is in progress.
 const PROGRESS_RETRY: Duration = Duration::from_secs(1);
-/// When to watch again after a server ended: there is another one.
+/// When to watch again after a server ended: another one serves.
 const ELSEWHERE_RETRY: Duration = Duration::from_millis(100);
 /// When to send fixes again after the buffer was full: the history writes some thousands of rows in that time.
 const BUFFER_RETRY: Duration = Duration::from_millis(500);
+
+/// The header in which gRPC clients expect the time to wait before they send a call again, in milliseconds.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+impl From<RateLimited> for Status {
+    fn from(limited: RateLimited) -> Status {
+        let retry_after_ms = u64::try_from(limited.retry_after.as_millis())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
+        let details = ErrorDetails::with_retry_info(Some(limited.retry_after));
+        // Clients obey the pushback by themselves.
+        let mut metadata = MetadataMap::new();
+        metadata.insert(PUSHBACK, MetadataValue::from(retry_after_ms));
+        Status::with_error_details_and_metadata(Code::ResourceExhausted, limited.to_string(), details, metadata)
+    }
+}
 
 impl From<PlaceError> for Status {
     fn from(error: PlaceError) -> Status {

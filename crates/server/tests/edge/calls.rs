@@ -1,4 +1,4 @@
-//! What a call meets before it reaches its service, and how it is counted.
+//! The layers that a call passes before its service, and how it is counted.
 
 use std::time::Duration;
 
@@ -61,11 +61,11 @@ async fn a_call_that_takes_too_long_is_deadline_exceeded() {
 }
 
 #[tokio::test]
-async fn the_service_is_told_the_deadline() {
+async fn the_service_receives_the_deadline() {
     let rig = Rig::start().await;
     let mut client = rig.client().await;
     let seconds_left = async |timeout: Option<Duration>, client: &mut LocationServiceClient<Channel>| {
-        let mut request = Request::new(report("tell the deadline"));
+        let mut request = Request::new(report("return the deadline"));
         if let Some(timeout) = timeout {
             request.set_timeout(timeout);
         }
@@ -194,7 +194,7 @@ async fn a_message_over_the_limit_is_resource_exhausted() {
     assert_eq!(
         status.code(),
         Code::OutOfRange,
-        "what a service says of its own is left alone"
+        "a status of the service itself is left alone"
     );
 }
 

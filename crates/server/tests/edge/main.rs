@@ -13,3 +13,4 @@ mod connections;
 mod ops;
 mod raw;
 mod rig;
+mod spans;

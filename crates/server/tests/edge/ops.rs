@@ -186,7 +186,7 @@ async fn anything_else_is_not_found_in_json() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_told_in_one_line() {
+async fn an_address_in_use_is_reported_in_one_line() {
     let taken = http::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "--http-addr")
         .await
         .unwrap();

@@ -34,7 +34,7 @@ pub struct Frame {
 }
 
 impl RawClient {
-    /// A connection on which nothing has been said.
+    /// A connection without a byte on it.
     pub async fn silent(server: SocketAddr) -> RawClient {
         let stream = TcpStream::connect(server).await.unwrap();
         // Or each small frame waits 40 ms for the acknowledgement of the one before.
@@ -84,7 +84,9 @@ impl RawClient {
 
     /// The next frame, or `None` once the server has closed. Acknowledges settings and pings.
     pub async fn next(&mut self) -> Option<Frame> {
-        let frame = timeout(PATIENCE, self.read()).await.expect("the server says nothing")?;
+        let frame = timeout(PATIENCE, self.read())
+            .await
+            .expect("the server sends nothing")?;
         if [SETTINGS, PING].contains(&frame.kind) && frame.flags & ACK == 0 {
             let payload = if frame.kind == PING {
                 frame.payload.as_slice()
@@ -111,7 +113,7 @@ impl RawClient {
         while self.next().await.is_some() {}
     }
 
-    /// Reads until the server has closed, and says nothing, not even what HTTP/2 demands.
+    /// Reads until the server has closed, and sends nothing, not even what HTTP/2 demands.
     pub async fn until_closed_in_silence(&mut self) {
         while timeout(PATIENCE, self.read())
             .await

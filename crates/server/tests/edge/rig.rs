@@ -1,4 +1,4 @@
-//! A real server behind the edge. Its service does as the driver id of the first fix says.
+//! A real server behind the edge. The driver id of the first fix is an order to its service.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,6 +27,9 @@ use waybill_server::metrics::{MethodSnapshot, Metrics};
 
 pub const REPORT: &str = "/waybill.location.v1.LocationService/ReportLocations";
 pub const STREAM: &str = "/waybill.location.v1.LocationService/StreamLocations";
+
+/// Has the service log something, to this target.
+pub const LOG: &str = "log";
 
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -118,7 +121,7 @@ impl Drop for Rig {
     }
 }
 
-/// Waits until `condition`, looking each millisecond; fails with the words of `state` when patience ends.
+/// Waits until `condition`, looking each millisecond; fails with `state` when patience ends.
 pub async fn until(condition: impl Fn() -> bool, state: impl Fn() -> String) {
     let end = Instant::now() + PATIENCE;
     while !condition() {
@@ -127,7 +130,7 @@ pub async fn until(condition: impl Fn() -> bool, state: impl Fn() -> String) {
     }
 }
 
-/// One fix of a driver whose name says what the service does.
+/// One fix of a driver whose name is an order to the service.
 pub fn fix(order: &str) -> Fix {
     Fix {
         driver_id: order.to_owned(),
@@ -162,7 +165,7 @@ impl LocationService for Obedient {
         &self,
         request: Request<ReportLocationsRequest>,
     ) -> Result<Response<ReportLocationsResponse>, Status> {
-        let deadline = request.extensions().get::<CallDeadline>().copied();
+        let deadline = CallDeadline::of(&request);
         let order = request
             .into_inner()
             .fixes
@@ -175,7 +178,7 @@ impl LocationService for Obedient {
             "panic" => panic!("as ordered"),
             "not found" => return Err(Status::not_found("as ordered")),
             "out of range" => return Err(Status::out_of_range("as ordered")),
-            "tell the deadline" => {
+            "return the deadline" => {
                 let left = deadline
                     .expect("a deadline")
                     .0
@@ -186,12 +189,9 @@ impl LocationService for Obedient {
                     ..Default::default()
                 }));
             }
+            LOG => tracing::info!(target: LOG, "as ordered"),
             "" => {}
-            user => self
-                .ingress
-                .admit(Class::Orders, user, deadline)
-                .await
-                .map_err(edge::Refusal::into_status)?,
+            user => self.ingress.admit(Class::Orders, user, deadline).await?,
         }
         Ok(Response::new(ReportLocationsResponse::default()))
     }
@@ -205,6 +205,7 @@ impl LocationService for Obedient {
             match message.fixes.first().map(|fix| fix.driver_id.as_str()) {
                 Some("panic") => panic!("as ordered"),
                 Some("hang") => std::future::pending().await,
+                Some(LOG) => tracing::info!(target: LOG, "as ordered"),
                 _ => {}
             }
             Ok(StreamLocationsResponse {

@@ -20,11 +20,11 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 use super::frames::{Frames, Traffic};
 use crate::metrics::Metrics;
 
-/// How long to leave the listener alone when the system has no file descriptor or memory for a connection: some may be
-/// free then, and a tight loop would use up the processor too.
+/// The pause after the system had no file descriptor or memory for a connection. A tight loop would use up the
+/// processor, too.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// What peers may do to a listener.
+/// The limits of peers at a listener.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
     /// Open connections; what comes beyond is closed at once. An idle one takes about 16 KiB.
@@ -48,7 +48,7 @@ pub struct Connection {
     /// Until the first frame.
     handshake: Option<Pin<Box<Sleep>>>,
     metrics: Arc<Metrics>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Why a connection was closed.
@@ -66,11 +66,11 @@ pub fn incoming(
     limits: ConnectionLimits,
     metrics: Arc<Metrics>,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
-    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
     let acceptor = Acceptor {
         listener,
         limits,
-        places,
+        permits,
         metrics,
     };
     unfold(acceptor, |acceptor| async {
@@ -81,7 +81,7 @@ pub fn incoming(
 struct Acceptor {
     listener: TcpListener,
     limits: ConnectionLimits,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
@@ -102,22 +102,22 @@ impl Acceptor {
         loop {
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
-                Err(error) if is_of_the_peer(&error) => continue,
+                Err(error) if is_peer_gone(&error) => continue,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections; trying again");
                     sleep(ACCEPT_RETRY).await;
                     continue;
                 }
             };
-            match Arc::clone(&self.places).try_acquire_owned() {
-                Ok(place) => return self.connection(stream, place),
+            match Arc::clone(&self.permits).try_acquire_owned() {
+                Ok(permit) => return self.connection(stream, permit),
                 // Dropping the stream closes it.
                 Err(_) => self.metrics.ingress.connection_over_limit(),
             }
         }
     }
 
-    fn connection(&self, stream: TcpStream, place: OwnedSemaphorePermit) -> Connection {
+    fn connection(&self, stream: TcpStream, permit: OwnedSemaphorePermit) -> Connection {
         // Answers are small, and Nagle's algorithm would hold them back. It fails only if the peer has gone.
         let _ = stream.set_nodelay(true);
         self.metrics.ingress.connection_opened();
@@ -129,13 +129,13 @@ impl Acceptor {
             traffic: Traffic::new(),
             handshake: Some(Box::pin(sleep(self.limits.handshake_time_max))),
             metrics: Arc::clone(&self.metrics),
-            _place: place,
+            _permit: permit,
         }
     }
 }
 
-/// Whether a peer went away while it was being accepted, which says nothing about the listener.
-fn is_of_the_peer(error: &io::Error) -> bool {
+/// Whether a peer went away while it was being accepted: the listener itself is well.
+fn is_peer_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(
         error.kind(),
@@ -144,14 +144,14 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 }
 
 impl Connection {
-    fn closed_for(&self, abuse: Abuse) -> io::Error {
+    fn report_abuse(&self, abuse: Abuse) -> io::Error {
         self.metrics.ingress.connection_abusive();
         tracing::info!(reason = %abuse, "a connection is closed");
         io::Error::other(abuse)
     }
 
-    fn sent(&mut self, bytes: &[u8]) {
-        self.outbound.follow(bytes, |kind| self.traffic.sent(kind));
+    fn follow_sent(&mut self, bytes: &[u8]) {
+        self.outbound.follow(bytes, |kind| self.traffic.count_sent(kind));
     }
 }
 
@@ -179,19 +179,19 @@ impl AsyncRead for Connection {
         if let Some(time) = &mut this.handshake
             && time.as_mut().poll(context).is_ready()
         {
-            return Poll::Ready(Err(this.closed_for(Abuse::Handshake)));
+            return Poll::Ready(Err(this.report_abuse(Abuse::Handshake)));
         }
 
-        let before = buffer.filled().len();
+        let filled = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        let received = buffer.filled().get(before..).unwrap_or_default();
+        let received = buffer.filled().get(filled..).unwrap_or_default();
         this.traffic.renew(this.limits.control_frames_window);
         this.inbound.follow(received, |kind| {
-            this.traffic.received(kind);
+            this.traffic.count_received(kind);
             this.handshake = None;
         });
         if this.traffic.is_flood(this.limits.control_frames_max) {
-            return Poll::Ready(Err(this.closed_for(Abuse::ControlFrames)));
+            return Poll::Ready(Err(this.report_abuse(Abuse::ControlFrames)));
         }
         Poll::Ready(Ok(()))
     }
@@ -200,7 +200,7 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.sent(bytes.get(..written).unwrap_or(bytes));
+        self.follow_sent(bytes.get(..written).unwrap_or(bytes));
         Poll::Ready(Ok(written))
     }
 
@@ -213,7 +213,7 @@ impl AsyncWrite for Connection {
         let mut left = written;
         for slice in slices {
             let bytes = slice.get(..left).unwrap_or(slice);
-            self.sent(bytes);
+            self.follow_sent(bytes);
             left -= bytes.len();
         }
         Poll::Ready(Ok(written))

@@ -11,15 +11,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, poll_fn, ready};
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::{Frame, SizeHint};
+use futures_util::future::poll_fn;
+use http::{HeaderMap, HeaderValue};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
-use tonic::body::Body;
-use tower::{Layer, Service};
 
 /// The header in which a client says how long it will wait.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -39,30 +34,8 @@ pub struct DeadlineSettings {
     pub streams: &'static [&'static str],
 }
 
-/// Makes [`Deadline`].
-#[derive(Debug, Clone)]
-pub struct DeadlineLayer {
-    settings: DeadlineSettings,
-}
-
-/// Drops the work of the service inside when the deadline of the call passes, and answers for it.
-#[derive(Debug, Clone)]
-pub struct Deadline<S> {
-    inner: S,
-    settings: DeadlineSettings,
-}
-
-/// The deadline of one call as something to poll.
-struct Timer {
-    deadline: Instant,
-    sleep: Pin<Box<Sleep>>,
-}
-
-/// An answer that is not complete yet.
-struct TimedBody {
-    inner: Body,
-    timer: Timer,
-}
+/// The deadline of one call, to poll.
+pub(super) type Timer = Pin<Box<Sleep>>;
 
 impl Default for DeadlineSettings {
     fn default() -> DeadlineSettings {
@@ -74,73 +47,30 @@ impl Default for DeadlineSettings {
     }
 }
 
-impl DeadlineLayer {
-    /// Keeps to `settings`.
-    pub fn new(settings: DeadlineSettings) -> DeadlineLayer {
-        DeadlineLayer { settings }
-    }
-}
-
-impl<S> Layer<S> for DeadlineLayer {
-    type Service = Deadline<S>;
-
-    fn layer(&self, inner: S) -> Deadline<S> {
-        Deadline {
-            inner,
-            settings: self.settings.clone(),
-        }
-    }
-}
-
-impl<S> Service<Request<Body>> for Deadline<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let now = Instant::now();
-        let time = match self.settings.time_for(request.uri().path(), request.headers()) {
-            Ok(time) => time,
-            Err(status) => return ready(Ok(status.into_http())).boxed(),
-        };
-        // A time so long that no clock reaches its end is no deadline.
-        let Some(deadline) = time.and_then(|time| now.checked_add(time)) else {
-            return self.inner.call(request).boxed();
-        };
-        if deadline <= now {
-            return ready(Ok(passed().into_http())).boxed();
-        }
-        request.extensions_mut().insert(CallDeadline(deadline));
-        within(Timer::new(deadline), self.inner.call(request)).boxed()
-    }
-}
-
-/// The answer, or `DEADLINE_EXCEEDED` once the timer has run out.
-async fn within<E>(
-    mut timer: Timer,
-    answer: impl Future<Output = Result<Response<Body>, E>>,
-) -> Result<Response<Body>, E> {
-    let mut answer = std::pin::pin!(answer);
-    let in_time = poll_fn(|context| match answer.as_mut().poll(context) {
-        Poll::Ready(response) => Poll::Ready(Some(response)),
-        Poll::Pending => timer.poll_passed(context).map(|()| None),
-    });
-    match in_time.await {
-        Some(response) => response.map(|response| response.map(|inner| Body::new(TimedBody { inner, timer }))),
-        None => Ok(passed().into_http()),
+impl CallDeadline {
+    /// The deadline of this request, if it has one.
+    pub fn of<T>(request: &tonic::Request<T>) -> Option<CallDeadline> {
+        request.extensions().get().copied()
     }
 }
 
 impl DeadlineSettings {
+    /// Starts the timer of a call and puts its deadline into the request; there is none if the call may take for ever.
+    /// An error is the answer to a call that has no time left, or whose time-out cannot be read.
+    pub(super) fn start<B>(&self, request: &mut http::Request<B>) -> Result<Option<Timer>, Status> {
+        let now = Instant::now();
+        let time = self.time_for(request.uri().path(), request.headers())?;
+        // A time so long that no clock reaches its end is no deadline.
+        let Some(deadline) = time.and_then(|time| now.checked_add(time)) else {
+            return Ok(None);
+        };
+        if deadline <= now {
+            return Err(deadline_exceeded());
+        }
+        request.extensions_mut().insert(CallDeadline(deadline));
+        Ok(Some(Box::pin(sleep_until(deadline))))
+    }
+
     /// How long a call of `path` may take; `None` is for ever.
     fn time_for(&self, path: &str, headers: &HeaderMap) -> Result<Option<Duration>, Status> {
         let asked = headers.get(GRPC_TIMEOUT).map(parse_timeout).transpose()?;
@@ -151,52 +81,31 @@ impl DeadlineSettings {
     }
 }
 
-impl Timer {
-    fn new(deadline: Instant) -> Timer {
-        Timer {
-            deadline,
-            sleep: Box::pin(sleep_until(deadline)),
-        }
-    }
+/// What `future` returns, or `DEADLINE_EXCEEDED` once the timer has run out.
+pub(super) async fn or_deadline<T>(
+    future: impl Future<Output = T>,
+    mut timer: Option<&mut Timer>,
+) -> Result<T, Status> {
+    let mut future = std::pin::pin!(future);
+    poll_fn(|context| check_deadline(future.as_mut().poll(context), timer.as_deref_mut(), context)).await
+}
 
-    fn poll_passed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+/// What was polled, or `DEADLINE_EXCEEDED` if that is pending and the timer has run out.
+pub(super) fn check_deadline<T>(
+    polled: Poll<T>,
+    timer: Option<&mut Timer>,
+    context: &mut Context<'_>,
+) -> Poll<Result<T, Status>> {
+    match (polled, timer) {
+        (Poll::Ready(value), _) => Poll::Ready(Ok(value)),
         // Another timer of this task may wake it a moment before this one is marked as run out.
-        if Instant::now() >= self.deadline {
-            Poll::Ready(())
-        } else {
-            self.sleep.as_mut().poll(context)
-        }
+        (Poll::Pending, Some(timer)) if Instant::now() >= timer.deadline() => Poll::Ready(Err(deadline_exceeded())),
+        (Poll::Pending, Some(timer)) => timer.as_mut().poll(context).map(|()| Err(deadline_exceeded())),
+        (Poll::Pending, None) => Poll::Pending,
     }
 }
 
-impl http_body::Body for TimedBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        match Pin::new(&mut this.inner).poll_frame(context) {
-            Poll::Ready(frame) => Poll::Ready(frame),
-            Poll::Pending => this.timer.poll_passed(context).map(|()| {
-                this.inner = Body::empty();
-                let mut trailers = HeaderMap::new();
-                // It has no details, the only part of a status that may be no header value.
-                let _ = passed().add_header(&mut trailers);
-                Some(Ok(Frame::trailers(trailers)))
-            }),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-fn passed() -> Status {
+fn deadline_exceeded() -> Status {
     Status::deadline_exceeded("the deadline of the call has passed")
 }
 

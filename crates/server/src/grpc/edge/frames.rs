@@ -1,5 +1,5 @@
-//! Follows the frames of an HTTP/2 connection in the bytes that pass, and judges whether the peer makes more fuss than
-//! calls.
+//! Follows the frames of an HTTP/2 connection in the bytes that pass, and judges whether the peer sends too many
+//! control frames for its calls.
 //!
 //! tonic answers PING frames as fast as they come (measured: 400,000 in a third of a second), and SETTINGS, PRIORITY,
 //! `WINDOW_UPDATE` and frames of unknown types cost nothing to send either. A limit on their number alone would hit
@@ -46,7 +46,7 @@ enum State {
     Head([u8; HEAD_LEN], usize),
 }
 
-/// What a frame is for.
+/// The purpose of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Headers, or data that is not empty or ends its stream.
@@ -70,7 +70,7 @@ impl Frames {
         }
     }
 
-    /// Steps over `bytes`, which follow those given before, and reports each header that is complete.
+    /// Steps over `bytes`, which follow those of the last call, and reports each header that is complete.
     pub fn follow(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Kind)) {
         while let Some((first, rest)) = bytes.split_first() {
             match &mut self.state {
@@ -107,7 +107,7 @@ impl Traffic {
     }
 
     /// The peer sent a frame.
-    pub fn received(&mut self, kind: Kind) {
+    pub fn count_received(&mut self, kind: Kind) {
         match kind {
             Kind::Call => self.call_frames += 1,
             Kind::Control => self.control_frames += 1,
@@ -115,11 +115,11 @@ impl Traffic {
     }
 
     /// We sent a frame. Our control frames answer the peer's, so they pay for nothing.
-    pub fn sent(&mut self, kind: Kind) {
+    pub fn count_sent(&mut self, kind: Kind) {
         self.call_frames += u64::from(kind == Kind::Call);
     }
 
-    /// Begins anew if `window` is over. To be called before the frames of a read are counted.
+    /// Starts again from zero if `window` is over. Call it before the frames of a read are counted.
     pub fn renew(&mut self, window: Duration) {
         if self.began.elapsed() >= window {
             *self = Traffic::new();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn only_headers_and_data_that_says_something_are_of_a_call() {
+    fn only_headers_and_data_with_a_meaning_are_of_a_call() {
         let kind = |frame_type, flags, payload_len| {
             let mut kinds = Vec::new();
             Frames::from_server().follow(&frame(frame_type, flags, payload_len), |kind| kinds.push(kind));
@@ -180,20 +180,20 @@ mod tests {
     #[test]
     fn calls_pay_for_control_frames() {
         let mut traffic = Traffic::new();
-        (0..10).for_each(|_| traffic.received(Kind::Control));
+        (0..10).for_each(|_| traffic.count_received(Kind::Control));
         assert!(!traffic.is_flood(10));
-        traffic.received(Kind::Control);
+        traffic.count_received(Kind::Control);
         assert!(traffic.is_flood(10));
-        traffic.sent(Kind::Control);
+        traffic.count_sent(Kind::Control);
         assert!(traffic.is_flood(10), "an answer to a PING pays for nothing");
-        traffic.sent(Kind::Call);
+        traffic.count_sent(Kind::Call);
         assert!(!traffic.is_flood(10));
     }
 
     #[test]
     fn a_window_that_is_over_does_not_count() {
         let mut traffic = Traffic::new();
-        traffic.received(Kind::Control);
+        traffic.count_received(Kind::Control);
         traffic.renew(Duration::from_mins(1));
         assert!(traffic.is_flood(0));
         traffic.renew(Duration::ZERO);
@@ -215,11 +215,11 @@ mod tests {
                 .chain(frames.iter().flat_map(|(frame_type, flags, len)| frame(*frame_type, *flags, *len)))
                 .collect();
 
-            let (mut follower, mut found) = (Frames::from_client(), Vec::new());
+            let (mut follower, mut seen) = (Frames::from_client(), Vec::new());
             for read in stream.chunks(read_len) {
-                follower.follow(read, |kind| found.push(kind));
+                follower.follow(read, |kind| seen.push(kind));
             }
-            prop_assert_eq!(found, expected);
+            prop_assert_eq!(seen, expected);
         }
     }
 }

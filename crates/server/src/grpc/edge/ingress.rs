@@ -1,10 +1,9 @@
-//! Rate limits: no caller takes the place of the others, and all callers together do not take more than the service
-//! can give.
+//! Rate limits: no caller starves the others, and all callers together ask for no more than the service can do.
 //!
 //! A call passes the bucket of its principal, then that of its class; the other way round, one caller over its own
 //! limit would empty the bucket that all share. It waits a little if that is enough, never past its deadline, and is
 //! refused otherwise. A stream is slowed instead: the handler stops reading, and flow control stops the sender.
-//! The health service does not ask here: it must answer when all else is refused.
+//! The health service has no limit: it must answer when all other calls are refused.
 //!
 //! The buckets are GCRA, the leaky bucket as a meter, of `governor`. They are kept in memory, so each instance has its
 //! own.
@@ -18,9 +17,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic::Request;
 
 use super::CallDeadline;
 use crate::metrics::Metrics;
@@ -28,15 +25,12 @@ use crate::metrics::Metrics;
 /// How often idle principals are evicted, each of which takes some 50 bytes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The header in which gRPC clients expect the time to wait before they send a call again, in milliseconds.
-const PUSHBACK: &str = "grpc-retry-pushback-ms";
-
-/// What a call is for. Each class has its own buckets.
+/// The kind of a call. Each has its own buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Placing, completing and cancelling orders. The principal is the user.
     Orders,
-    /// Looking things up. The principal is the user.
+    /// Reading. The principal is the user, driver or order that is read, or the caller.
     Reads,
     /// Positions. The principal is the driver.
     Fixes,
@@ -85,8 +79,8 @@ pub struct IngressLimits {
 
 /// A call came too early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many calls; the next one is welcome in {} ms", retry_after.as_millis())]
-pub struct Refusal {
+#[error("too many calls; try again in {} ms", retry_after.as_millis())]
+pub struct RateLimited {
     /// When a call would pass, if no other came.
     pub retry_after: Duration,
 }
@@ -157,7 +151,12 @@ impl IngressLimits {
     }
 
     /// Lets one call of `principal` pass, now or after a short wait.
-    pub async fn admit(&self, class: Class, principal: &str, deadline: Option<CallDeadline>) -> Result<(), Refusal> {
+    pub async fn admit(
+        &self,
+        class: Class,
+        principal: &str,
+        deadline: Option<CallDeadline>,
+    ) -> Result<(), RateLimited> {
         let buckets = self.buckets(class);
         let latest = Instant::now() + self.wait_max;
         let latest = deadline.map_or(latest, |CallDeadline(deadline)| latest.min(deadline));
@@ -169,11 +168,16 @@ impl IngressLimits {
             };
             if Instant::now() + retry_after > latest {
                 self.metrics.ingress.refused(buckets.name);
-                return Err(Refusal { retry_after });
+                return Err(RateLimited { retry_after });
             }
             wait.get_or_insert_with(|| Wait::begin(&self.metrics));
             sleep(retry_after).await;
         }
+    }
+
+    /// The same for the call of `request`, which brings its deadline.
+    pub async fn admit_call<T>(&self, class: Class, principal: &str, request: &Request<T>) -> Result<(), RateLimited> {
+        self.admit(class, principal, CallDeadline::of(request)).await
     }
 
     /// Waits until `count` items of `principal` on a stream may pass, however long that takes. While it waits, do not
@@ -215,19 +219,6 @@ impl IngressLimits {
     }
 }
 
-impl Refusal {
-    /// `RESOURCE_EXHAUSTED` with `RetryInfo`, and the pushback that gRPC clients obey by themselves.
-    pub fn into_status(self) -> Status {
-        let retry_after_ms = u64::try_from(self.retry_after.as_millis())
-            .unwrap_or(u64::MAX)
-            .saturating_add(1);
-        let details = ErrorDetails::with_retry_info(Some(self.retry_after));
-        let mut metadata = MetadataMap::new();
-        metadata.insert(PUSHBACK, MetadataValue::from(retry_after_ms));
-        Status::with_error_details_and_metadata(Code::ResourceExhausted, self.to_string(), details, metadata)
-    }
-}
-
 impl Buckets {
     fn new(name: &'static str, limit: ClassLimit) -> Buckets {
         Buckets {
@@ -240,8 +231,8 @@ impl Buckets {
         }
     }
 
-    /// Takes `count` tokens of the principal, unless `passed_own` says that it did so before, and of all; or returns how
-    /// long to wait. A count over the burst passes: callers ask for less.
+    /// Takes `count` tokens of the principal, unless `passed_own` shows that it did so before, and of all; or returns
+    /// how long to wait. A count over the burst passes: callers ask for less.
     fn take(&self, principal: &str, count: NonZeroU32, passed_own: &mut bool) -> Result<(), Duration> {
         if !*passed_own {
             let key = self.hasher.hash_one(principal);

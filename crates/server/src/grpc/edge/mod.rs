@@ -1,7 +1,7 @@
-//! What stands between the socket and the services.
+//! The edge: everything between the socket and the services.
 //!
-//! The services may assume what is kept here: a call has a deadline, a panic is an answer, every call is counted, and
-//! a peer that breaks the rules harms itself alone. A server is put together so:
+//! Services rely on it: a call has a deadline, a panic is an answer, every call is counted, and a peer that breaks the
+//! rules harms only itself. A server is built like this:
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -19,43 +19,29 @@
 //!
 //! The principal of a call is in its message, so the rate limits are not a layer: handlers call [`IngressLimits`].
 
+mod answer;
 mod connection;
-mod content_type;
 mod deadline;
 mod frames;
 mod ingress;
+mod layers;
 mod message_size;
-mod observe;
 mod panics;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::transport::Server;
 
 pub use self::connection::{Connection, ConnectionLimits, incoming};
-pub use self::content_type::{ContentType, ContentTypeLayer};
-pub use self::deadline::{CallDeadline, Deadline, DeadlineLayer, DeadlineSettings};
-pub use self::ingress::{Class, ClassLimit, IngressLimits, IngressSettings, Rate, Refusal};
-pub use self::message_size::{MessageSize, MessageSizeLayer};
-pub use self::observe::{Observe, ObserveLayer};
-pub use self::panics::{Panics, PanicsLayer};
-use crate::metrics::Metrics;
+pub use self::deadline::{CallDeadline, DeadlineSettings};
+pub use self::ingress::{Class, ClassLimit, IngressLimits, IngressSettings, Rate, RateLimited};
+pub use self::layers::{LayeredRoutes, layers};
 
 /// The largest message that a service takes, in bytes: some 700 fixes. Each service sets it with
 /// `max_decoding_message_size`, since tonic has it there.
 pub const MESSAGE_SIZE_MAX: usize = 64 * 1024;
 
-/// The layers of [`layers`], outermost first.
-pub type Layers = (
-    ObserveLayer,
-    ContentTypeLayer,
-    PanicsLayer,
-    DeadlineLayer,
-    MessageSizeLayer,
-);
-
-/// What one HTTP/2 connection may take. tonic leaves most of these unlimited.
+/// The limits of one HTTP/2 connection. tonic leaves most of these unlimited.
 #[derive(Debug, Clone)]
 pub struct Http2Limits {
     /// Calls at a time on one connection; more are refused with `REFUSED_STREAM`, which a client may send again.
@@ -74,8 +60,8 @@ pub struct Http2Limits {
     pub keepalive_interval: Duration,
     /// How long it may take to answer before the connection is closed.
     pub keepalive_timeout: Duration,
-    /// The age at which a connection is asked to end (GOAWAY), so that clients come to know new instances. Calls and
-    /// streams on it are finished. `None` lets connections live for ever.
+    /// The age at which a connection is asked to end (GOAWAY), so that clients find new instances. Calls and streams
+    /// on it are finished. `None` lets connections live for ever.
     pub connection_age: Option<Duration>,
 }
 
@@ -97,25 +83,8 @@ impl Default for Http2Limits {
     }
 }
 
-/// What every call passes on its way to a service, outermost first. The order matters:
-///
-/// 1. observe: counts what any of the others answers, and what it really answers;
-/// 2. content type: refuses what is not gRPC before anything is done for it;
-/// 3. panics: outside all code that works on the call, so that none of it can take the connection down;
-/// 4. deadline: outside the service, whose future it drops; a deadline that has passed is not seen by the service;
-/// 5. message size: right at tonic's own answers, one of which it corrects.
-pub fn layers(metrics: Arc<Metrics>, deadline: DeadlineSettings) -> Layers {
-    (
-        ObserveLayer::new(Arc::clone(&metrics)),
-        ContentTypeLayer::new(),
-        PanicsLayer::new(metrics),
-        DeadlineLayer::new(deadline),
-        MessageSizeLayer::new(),
-    )
-}
-
 /// A server with these limits and without layers. It has no `Server::timeout`, which answers CANCELLED and cuts
-/// streams; [`DeadlineLayer`] is there instead.
+/// streams; [`layers`] keep the deadlines instead.
 pub fn server_builder(limits: &Http2Limits) -> Server {
     let server = Server::builder()
         .max_concurrent_streams(limits.concurrent_streams_max)

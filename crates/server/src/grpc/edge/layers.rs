@@ -1,0 +1,130 @@
+//! The layers that every call passes on its way to a service, as one tower service. Their order matters; from outside:
+//!
+//! 1. observe: counts whatever the others answer, and gives the call its span;
+//! 2. content type: refuses what is not gRPC before any work is done for it;
+//! 3. panics: around all code that works on the call, so that none of it can end the connection;
+//! 4. deadline: around the service, whose future it drops; a call without any time left does not reach the service;
+//! 5. message size: next to the service, since it corrects one of tonic's own answers.
+//!
+//! All but the second go on while the answer leaves: [`AnswerBody`].
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, Response, StatusCode};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::layer::layer_fn;
+use tower::{Layer, Service};
+use tracing::field::Empty;
+use tracing::{Instrument as _, info_span};
+
+use super::answer::AnswerBody;
+use super::deadline::{DeadlineSettings, Timer, or_deadline};
+use super::{message_size, panics};
+use crate::metrics::Metrics;
+
+/// Services with the layers around them.
+#[derive(Debug, Clone)]
+pub struct LayeredRoutes {
+    routes: Routes,
+    metrics: Arc<Metrics>,
+    deadline: DeadlineSettings,
+}
+
+/// The layers, which count in `metrics` and give each call its deadline. Every path passes them: services, health,
+/// reflection, and what does not exist.
+pub fn layers(
+    metrics: Arc<Metrics>,
+    deadline: DeadlineSettings,
+) -> impl Layer<Routes, Service = LayeredRoutes> + Clone {
+    layer_fn(move |routes| LayeredRoutes {
+        routes,
+        metrics: Arc::clone(&metrics),
+        deadline: deadline.clone(),
+    })
+}
+
+impl Service<Request<Body>> for LayeredRoutes {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<Body>>::poll_ready(&mut self.routes, context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let metrics = Arc::clone(&self.metrics);
+        let call = metrics.grpc.begin(request.uri().path());
+        let span = info_span!("call", method = call.method(), order_id = Empty);
+        let admitted = self.admit(&mut request);
+        let handler = admitted.map(|timer| (timer, self.routes.call(request)));
+        async move {
+            let (response, timer) = match handler {
+                Ok((mut timer, handler)) => {
+                    let answer = answer(handler, timer.as_mut(), &metrics);
+                    (answer.instrument(span.clone()).await, timer)
+                }
+                Err(refusal) => (*refusal, None),
+            };
+            Ok(AnswerBody::observe(response, call, timer, span, metrics))
+        }
+        .boxed()
+    }
+}
+
+impl LayeredRoutes {
+    /// The timer of a call that may go to its service, none if it may take for ever; or the answer to one that may not.
+    fn admit(&self, request: &mut Request<Body>) -> Result<Option<Timer>, Box<Response<Body>>> {
+        if !is_grpc(request.headers()) {
+            let mut refusal = Response::new(Body::empty());
+            *refusal.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Box::new(refusal));
+        }
+        self.deadline
+            .start(request)
+            .map_err(|status| Box::new(status.into_http()))
+    }
+}
+
+/// The answer of the handler, or the one to its panic or its deadline.
+async fn answer(
+    handler: impl Future<Output = Result<Response<Body>, Infallible>>,
+    timer: Option<&mut Timer>,
+    metrics: &Metrics,
+) -> Response<Body> {
+    let corrected = handler.map(|Ok(mut response)| {
+        message_size::correct(response.headers_mut());
+        response
+    });
+    // Unwind safety: the future is not polled again, and what handlers share is behind locks that poison or stores that
+    // roll back.
+    AssertUnwindSafe(or_deadline(corrected, timer))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| Err(panics::report(&*panic, metrics)))
+        .unwrap_or_else(Status::into_http)
+}
+
+/// `application/grpc` or `application/grpc+proto`, with or without parameters. Another suffix, such as `+json`, names a
+/// format that would be misread; `application/grpc-web` is another protocol.
+///
+/// tonic answers a call of any content type, so a browser's form could call a method without a preflight. The
+/// specification asks for HTTP 415: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    ["application/grpc", "application/grpc+proto"]
+        .iter()
+        .any(|grpc| essence.eq_ignore_ascii_case(grpc))
+}
