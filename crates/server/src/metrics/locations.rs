@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
+use super::declare::Declare as _;
 use super::labelled::Labelled;
 
 /// Counts fixes and history rows.
@@ -25,7 +26,7 @@ pub struct LocationMetrics {
 pub struct LocationSnapshot {
     /// Fixes stored.
     pub stored: u64,
-    /// Fixes not taken for want of room or of a store; the client sends them again.
+    /// Fixes refused, since there was no room or no store; the client sends them again.
     pub refused: u64,
     /// Fixes that can never be stored, by reason.
     pub rejected: BTreeMap<&'static str, u64>,
@@ -33,47 +34,41 @@ pub struct LocationSnapshot {
     pub history_rows: u64,
     /// Stored fixes whose driver and time the history held already: nothing was added.
     pub history_duplicates: u64,
-    /// Entries that are stored and not yet in the history, when the history writer last looked.
+    /// Entries that are stored and not yet in the history, when the history writer last counted.
     pub history_lag_entries: i64,
 }
 
 impl LocationMetrics {
     pub(super) fn new(registry: &mut Registry) -> LocationMetrics {
-        let fixes = Labelled::<Counter, 1>::new(["outcome"]);
-        let metrics = LocationMetrics {
-            stored: fixes.get(["stored"]),
-            refused: fixes.get(["refused"]),
-            rejected: Labelled::new(["reason"]),
-            history_rows: Counter::default(),
-            history_duplicates: Counter::default(),
-            history_lag_entries: Gauge::default(),
-        };
-        registry.register(
+        let fixes = registry.declare(
             "fixes",
             "Fixes by outcome: stored; refused (no room or no store, to be sent again)",
-            fixes,
+            Labelled::<Counter, 1>::new(["outcome"]),
         );
-        registry.register(
-            "fixes_rejected",
-            "Fixes that can never be stored, by reason",
-            metrics.rejected.clone(),
-        );
-        registry.register(
-            "history_rows",
-            "Rows that this process added to the history",
-            metrics.history_rows.clone(),
-        );
-        registry.register(
-            "history_duplicates",
-            "Stored fixes whose driver and time the history held already: nothing was added",
-            metrics.history_duplicates.clone(),
-        );
-        registry.register(
-            "history_lag_entries",
-            "Entries that are stored and not yet in the history, when the history writer last looked",
-            metrics.history_lag_entries.clone(),
-        );
-        metrics
+        LocationMetrics {
+            stored: fixes.get(["stored"]),
+            refused: fixes.get(["refused"]),
+            rejected: registry.declare(
+                "fixes_rejected",
+                "Fixes that can never be stored, by reason",
+                Labelled::new(["reason"]),
+            ),
+            history_rows: registry.declare(
+                "history_rows",
+                "Rows that this process added to the history",
+                Counter::default(),
+            ),
+            history_duplicates: registry.declare(
+                "history_duplicates",
+                "Stored fixes whose driver and time the history held already: nothing was added",
+                Counter::default(),
+            ),
+            history_lag_entries: registry.declare(
+                "history_lag_entries",
+                "Entries that are stored and not yet in the history, when the history writer last counted",
+                Gauge::default(),
+            ),
+        }
     }
 
     /// `fixes` were stored.
@@ -81,7 +76,7 @@ impl LocationMetrics {
         self.stored.inc_by(fixes);
     }
 
-    /// `fixes` were not taken, and should be sent again.
+    /// `fixes` were refused, and should be sent again.
     pub fn refused(&self, fixes: u64) {
         self.refused.inc_by(fixes);
     }
@@ -103,14 +98,10 @@ impl LocationMetrics {
     }
 
     pub(super) fn snapshot(&self) -> LocationSnapshot {
-        let rejected = self.rejected.all();
         LocationSnapshot {
             stored: self.stored.get(),
             refused: self.refused.get(),
-            rejected: rejected
-                .into_iter()
-                .map(|([reason], count)| (reason, count.get()))
-                .collect(),
+            rejected: self.rejected.counts(),
             history_rows: self.history_rows.get(),
             history_duplicates: self.history_duplicates.get(),
             history_lag_entries: self.history_lag_entries.get(),

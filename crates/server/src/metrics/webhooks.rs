@@ -6,6 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
+use super::declare::Declare as _;
 use super::labelled::Labelled;
 
 /// Counts webhooks.
@@ -23,29 +24,24 @@ pub struct WebhookSnapshot {
 
 impl WebhookMetrics {
     pub(super) fn new(registry: &mut Registry) -> WebhookMetrics {
-        let metrics = WebhookMetrics {
-            events: Labelled::new(["outcome"]),
-        };
-        registry.register(
-            "payment_events",
-            "Webhooks of the payment provider, by outcome: accepted, duplicate, refused_signature, refused_body, unavailable",
-            metrics.events.clone(),
-        );
-        metrics
+        WebhookMetrics {
+            events: registry.declare(
+                "payment_events",
+                "Webhooks of the payment provider, by outcome: accepted, duplicate, refused_signature, refused_body, \
+                 unavailable",
+                Labelled::new(["outcome"]),
+            ),
+        }
     }
 
-    /// A request ended so.
+    /// A request ended with this outcome.
     pub fn event(&self, outcome: &'static str) {
         self.events.get([outcome]).inc();
     }
 
     pub(super) fn snapshot(&self) -> WebhookSnapshot {
-        let events = self.events.all();
         WebhookSnapshot {
-            events: events
-                .into_iter()
-                .map(|([outcome], count)| (outcome, count.get()))
-                .collect(),
+            events: self.events.counts(),
         }
     }
 }
