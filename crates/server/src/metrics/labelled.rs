@@ -80,7 +80,18 @@ impl<M: Clone> Labelled<M, 1> {
 
 impl Serialize for Labelled<Counter, 1> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.serialize_as(Counter::get, serializer)
+        self.counts().serialize(serializer)
+    }
+}
+
+/// A map of maps, by the first label and then by the second.
+impl Serialize for Labelled<Counter, 2> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut counts = BTreeMap::<_, BTreeMap<_, _>>::new();
+        for ([outer, inner], counter) in self.all() {
+            counts.entry(outer).or_default().insert(inner, counter.get());
+        }
+        counts.serialize(serializer)
     }
 }
 

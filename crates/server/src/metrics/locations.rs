@@ -1,41 +1,27 @@
 //! Fixes: each ends in exactly one of three counted outcomes, and those stored make their way into the history.
 
-use std::collections::BTreeMap;
-
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
-use super::declare::Declare as _;
+use super::declare::{Declare as _, count, level};
 use super::labelled::Labelled;
 
-/// Counts fixes and history rows.
-#[derive(Debug)]
+/// Counts fixes and history rows. Its fields are those of the JSON snapshot.
+#[derive(Debug, Clone, Serialize)]
 pub struct LocationMetrics {
+    #[serde(serialize_with = "count")]
     stored: Counter,
+    #[serde(serialize_with = "count")]
     refused: Counter,
     rejected: Labelled<Counter, 1>,
+    #[serde(serialize_with = "count")]
     history_rows: Counter,
+    #[serde(serialize_with = "count")]
     history_duplicates: Counter,
+    #[serde(serialize_with = "level")]
     history_lag_entries: Gauge,
-}
-
-/// Fixes at one moment, as this process saw them.
-#[derive(Debug, Serialize)]
-pub struct LocationSnapshot {
-    /// Fixes stored.
-    pub stored: u64,
-    /// Fixes refused, since there was no room or no store; the client sends them again.
-    pub refused: u64,
-    /// Fixes that can never be stored, by reason.
-    pub rejected: BTreeMap<&'static str, u64>,
-    /// Rows that this process added to the history.
-    pub history_rows: u64,
-    /// Stored fixes whose driver and time the history held already: nothing was added.
-    pub history_duplicates: u64,
-    /// Entries that are stored and not yet in the history, when the history writer last counted.
-    pub history_lag_entries: i64,
 }
 
 impl LocationMetrics {
@@ -95,16 +81,5 @@ impl LocationMetrics {
     /// So many entries wait for the history.
     pub fn history_lag(&self, entries: u64) {
         self.history_lag_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
-    }
-
-    pub(super) fn snapshot(&self) -> LocationSnapshot {
-        LocationSnapshot {
-            stored: self.stored.get(),
-            refused: self.refused.get(),
-            rejected: self.rejected.counts(),
-            history_rows: self.history_rows.get(),
-            history_duplicates: self.history_duplicates.get(),
-            history_lag_entries: self.history_lag_entries.get(),
-        }
     }
 }

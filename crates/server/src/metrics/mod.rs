@@ -28,10 +28,10 @@ pub use self::dependencies::{BreakerMetrics, BulkheadMetrics, DependencyMetrics,
 use self::grpc::MethodSnapshots;
 pub use self::grpc::{Call, GrpcMetrics, MethodSnapshot, UNKNOWN_METHOD};
 pub use self::ingress::{IngressMetrics, IngressSnapshot};
-pub use self::locations::{LocationMetrics, LocationSnapshot};
-pub use self::orders::{OrderMetrics, OrderSnapshot};
+pub use self::locations::LocationMetrics;
+pub use self::orders::OrderMetrics;
 pub use self::waits::{Wait, WaitMetrics};
-pub use self::webhooks::{WebhookMetrics, WebhookSnapshot};
+pub use self::webhooks::WebhookMetrics;
 
 /// All that one server counts. Share it in an `Arc`.
 #[derive(Debug)]
@@ -52,8 +52,8 @@ pub struct Metrics {
     registry: Registry,
 }
 
-/// All of [`Metrics`] at one moment, as `/metrics` shows it. Numbers of different fields are read one after the other,
-/// so they may differ by the calls that ended in between.
+/// All of [`Metrics`], as `/metrics` shows it. Numbers of different fields are read one after the other, some only when
+/// this is serialized, so they may differ by the calls that ended in between.
 #[derive(Debug, Serialize)]
 pub struct Snapshot {
     /// Whole seconds since the start.
@@ -75,11 +75,11 @@ pub struct Snapshot {
     /// Connections and refusals.
     pub ingress: IngressSnapshot,
     /// Orders and the steps of their sagas.
-    pub orders: OrderSnapshot,
+    pub orders: OrderMetrics,
     /// Positions, and their way into the history.
-    pub locations: LocationSnapshot,
+    pub locations: LocationMetrics,
     /// Webhooks of the payment provider.
-    pub webhooks: WebhookSnapshot,
+    pub webhooks: WebhookMetrics,
     /// Stores, the payment provider, and the guards before them.
     pub dependencies: DependencyMetrics,
 }
@@ -114,9 +114,9 @@ impl Metrics {
             methods,
             panics: self.grpc.panics(),
             ingress: self.ingress.snapshot(),
-            orders: self.orders.snapshot(),
-            locations: self.locations.snapshot(),
-            webhooks: self.webhooks.snapshot(),
+            orders: self.orders.clone(),
+            locations: self.locations.clone(),
+            webhooks: self.webhooks.clone(),
             dependencies: self.dependencies.clone(),
         }
     }

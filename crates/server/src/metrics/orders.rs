@@ -1,50 +1,32 @@
 //! Orders: how they were settled, and every step on the way.
 
-use std::collections::BTreeMap;
-
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
-use super::declare::Declare as _;
+use super::declare::{Declare as _, count, level};
 use super::labelled::Labelled;
 
-/// Counts orders and the steps of their sagas.
-#[derive(Debug)]
+/// Counts orders and the steps of their sagas. Its fields are those of the JSON snapshot.
+#[derive(Debug, Clone, Serialize)]
 pub struct OrderMetrics {
     finished: Labelled<Counter, 1>,
     steps: Labelled<Counter, 2>,
+    #[serde(serialize_with = "count")]
     sweeper_claims: Counter,
+    #[serde(serialize_with = "count")]
     driver_liveness_checks: Counter,
+    #[serde(serialize_with = "count")]
     keys_expired: Counter,
+    #[serde(serialize_with = "count")]
     payment_events_expired: Counter,
+    #[serde(serialize_with = "level")]
     unfinished: Gauge,
+    #[serde(serialize_with = "level")]
     needs_attention: Gauge,
+    #[serde(serialize_with = "level")]
     watches: Gauge,
-}
-
-/// Orders at one moment, as this process saw them.
-#[derive(Debug, Serialize)]
-pub struct OrderSnapshot {
-    /// Orders that this process settled, by their terminal status.
-    pub finished: BTreeMap<&'static str, u64>,
-    /// Steps of sagas, by step, then by outcome.
-    pub steps: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
-    /// Orders that the sweeper of this process claimed: their worker was gone, or they had been deferred until then.
-    pub sweeper_claims: u64,
-    /// Checks of the drivers who serve an order.
-    pub driver_liveness_checks: u64,
-    /// Idempotency keys that this process expired, with their answers.
-    pub keys_expired: u64,
-    /// Events of the payment provider that this process expired.
-    pub payment_events_expired: u64,
-    /// Unfinished orders in the whole database, when the sweeper last counted.
-    pub unfinished: i64,
-    /// Those of them that an operator should look at.
-    pub needs_attention: i64,
-    /// Watches of orders that are open at this process.
-    pub watches: i64,
 }
 
 impl OrderMetrics {
@@ -139,23 +121,5 @@ impl OrderMetrics {
     pub fn expired(&self, keys: u64, events: u64) {
         self.keys_expired.inc_by(keys);
         self.payment_events_expired.inc_by(events);
-    }
-
-    pub(super) fn snapshot(&self) -> OrderSnapshot {
-        let mut steps = BTreeMap::<_, BTreeMap<_, _>>::new();
-        for ([step, outcome], count) in self.steps.all() {
-            steps.entry(step).or_default().insert(outcome, count.get());
-        }
-        OrderSnapshot {
-            finished: self.finished.counts(),
-            steps,
-            sweeper_claims: self.sweeper_claims.get(),
-            driver_liveness_checks: self.driver_liveness_checks.get(),
-            keys_expired: self.keys_expired.get(),
-            payment_events_expired: self.payment_events_expired.get(),
-            unfinished: self.unfinished.get(),
-            needs_attention: self.needs_attention.get(),
-            watches: self.watches.get(),
-        }
     }
 }

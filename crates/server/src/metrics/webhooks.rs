@@ -1,7 +1,5 @@
 //! Webhooks of the payment provider: what became of each.
 
-use std::collections::BTreeMap;
-
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
@@ -9,17 +7,10 @@ use serde::Serialize;
 use super::declare::Declare as _;
 use super::labelled::Labelled;
 
-/// Counts webhooks.
-#[derive(Debug)]
+/// Counts webhooks. Its fields are those of the JSON snapshot.
+#[derive(Debug, Clone, Serialize)]
 pub struct WebhookMetrics {
     events: Labelled<Counter, 1>,
-}
-
-/// Webhooks at one moment.
-#[derive(Debug, Serialize)]
-pub struct WebhookSnapshot {
-    /// Requests to `/webhooks/payments`, by outcome.
-    pub events: BTreeMap<&'static str, u64>,
 }
 
 impl WebhookMetrics {
@@ -37,11 +28,5 @@ impl WebhookMetrics {
     /// A request ended with this outcome.
     pub fn event(&self, outcome: &'static str) {
         self.events.get([outcome]).inc();
-    }
-
-    pub(super) fn snapshot(&self) -> WebhookSnapshot {
-        WebhookSnapshot {
-            events: self.events.counts(),
-        }
     }
 }

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_caller_waits_for_a_place_and_is_counted_when_it_waits_in_vain() {
+    async fn a_caller_that_waits_for_a_place_and_gets_none_is_counted() {
         let (postgres, metrics) = mute_pool(2, 1);
         let (callers, waits) = (postgres.for_callers(), metrics.pool("callers"));
         let place = callers.place().await.unwrap();
