@@ -21,7 +21,7 @@ use uuid::Uuid;
 use waybill_server::egress::payments::{
     Answer, Cause, ChargeRequest, PaymentClient, PaymentSettings, Receipt, RefundRequest, SettingsError,
 };
-use waybill_server::metrics::{DependencyMetrics, EgressMetrics};
+use waybill_server::metrics::{DependencyMetrics, EgressMetrics, Metrics};
 use waybill_server::resilience::{BreakerPolicy, BudgetPolicy, Deadline};
 
 const SECRET: &str = "sk_test_never_to_be_seen";
@@ -517,7 +517,9 @@ async fn the_breaker_opens_refuses_without_a_connection_and_closes_after_one_goo
         open_min,
         ..settings.breaker
     };
-    let (client, metrics) = counted(&settings);
+    let shown = Metrics::new(&[]);
+    let client = PaymentClient::with_metrics(&settings, &shown.dependencies).unwrap();
+    let metrics = shown.dependencies.egress("payments");
     for _ in 0..3 {
         assert_eq!(
             client.charge(&a_charge(), patient()).await,
@@ -532,7 +534,11 @@ async fn the_breaker_opens_refuses_without_a_connection_and_closes_after_one_goo
         "{refused:?}"
     );
     assert_eq!((provider.connections(), provider.seen().len()), before);
-    assert_eq!((metrics.breaker.openings.get(), metrics.breaker.refusals.get()), (1, 1));
+    let text = shown.openmetrics().unwrap();
+    for (name, value) in [("state", OPEN), ("openings_total", 1), ("refusals_total", 1)] {
+        let line = format!("waybill_breaker_{name}{{dependency=\"payments\"}} {value}");
+        assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+    }
 
     let closed = async {
         while client.charge(&a_charge(), patient()).await != receipt("pi_1") {

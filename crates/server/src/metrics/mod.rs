@@ -5,8 +5,8 @@
 //! metric is documented where it is declared: `docs/metrics.md` is made from the help texts. Label values are `&'static
 //! str`, so the number of series is bounded by the code; nothing that a caller sends (a path, an id) becomes a label.
 //!
-//! To add a metric: declare it in the struct of its part, add a method that counts, a field of the part's snapshot, and a
-//! line in `tests/metrics_doc.rs`.
+//! To add a metric: declare it in the struct of its part, add a method that counts, and a line in `tests/metrics_doc.rs`,
+//! which then writes the page.
 
 mod declare;
 mod dependencies;
