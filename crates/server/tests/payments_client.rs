@@ -21,16 +21,21 @@ use uuid::Uuid;
 use waybill_server::egress::payments::{
     Answer, Cause, ChargeRequest, PaymentClient, PaymentSettings, Receipt, RefundRequest, SettingsError,
 };
-use waybill_server::resilience::{BreakerPolicy, BreakerState, BudgetPolicy, Deadline};
+use waybill_server::metrics::{DependencyMetrics, EgressMetrics, Metrics};
+use waybill_server::resilience::{BreakerPolicy, BudgetPolicy, Deadline};
 
 const SECRET: &str = "sk_test_never_to_be_seen";
 const ORDER: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
+
+/// The states of the breaker, as the metrics show them.
+const CLOSED: i64 = 0;
+const OPEN: i64 = 2;
 
 /// What the provider does with a request that it has read to the end.
 #[derive(Debug, Clone)]
 enum Reaction {
     Answer(u16, String),
-    /// Says nothing more.
+    /// Never answers.
     Hang,
     /// Closes the connection.
     Close,
@@ -200,7 +205,7 @@ fn succeeded() -> Reaction {
 }
 
 fn refusal(status: u16, kind: &str, code: &str) -> Reaction {
-    let body = format!(r#"{{"error":{{"type":"{kind}","code":"{code}","message":"Words of the provider."}}}}"#);
+    let body = format!(r#"{{"error":{{"type":"{kind}","code":"{code}","message":"Text of the provider."}}}}"#);
     Reaction::Answer(status, body)
 }
 
@@ -222,14 +227,22 @@ fn settings(url: &str) -> PaymentSettings {
 }
 
 /// For providers that never finish an answer.
-fn impatient_client(provider: &Provider) -> PaymentClient {
-    let mut settings = settings(&provider.url);
-    settings.attempt_timeout = Duration::from_millis(100);
-    PaymentClient::new(&settings).unwrap()
+fn impatient(url: &str) -> PaymentSettings {
+    PaymentSettings {
+        attempt_timeout: Duration::from_millis(100),
+        ..settings(url)
+    }
 }
 
 fn client(provider: &Provider) -> PaymentClient {
     PaymentClient::new(&settings(&provider.url)).unwrap()
+}
+
+/// A client, and what it counts.
+fn counted(settings: &PaymentSettings) -> (PaymentClient, EgressMetrics) {
+    let metrics = DependencyMetrics::default();
+    let client = PaymentClient::with_metrics(settings, &metrics).unwrap();
+    (client, metrics.egress("payments"))
 }
 
 fn a_charge() -> ChargeRequest<'static> {
@@ -301,9 +314,9 @@ async fn a_refund_names_the_payment_the_amount_and_the_order() {
 }
 
 #[tokio::test]
-async fn a_decline_is_an_answer_and_carries_no_word_of_the_provider() {
+async fn a_decline_is_an_answer_and_carries_no_text_of_the_provider() {
     let provider = Provider::start(|_, _| refusal(402, "card_error", "card_declined")).await;
-    let client = client(&provider);
+    let (client, metrics) = counted(&settings(&provider.url));
     let Answer::Declined(reason) = client.charge(&a_charge(), patient()).await else {
         panic!("a decline")
     };
@@ -311,13 +324,13 @@ async fn a_decline_is_an_answer_and_carries_no_word_of_the_provider() {
         (reason.code.as_str(), reason.message),
         ("card_declined", "The payment was declined.")
     );
-    assert_eq!((client.snapshot().declined, provider.seen().len()), (1, 1));
+    assert_eq!((metrics.attempts.get(), provider.seen().len()), (1, 1));
 }
 
 #[tokio::test]
-async fn a_provider_that_hangs_is_asked_twice_with_one_key_and_then_nobody_knows() {
+async fn a_provider_that_hangs_is_called_twice_with_one_key_and_the_outcome_is_unknown() {
     let provider = Provider::start(|_, _| Reaction::Hang).await;
-    let client = impatient_client(&provider);
+    let (client, metrics) = counted(&impatient(&provider.url));
     assert_eq!(
         client.charge(&a_charge(), patient()).await,
         Answer::Ambiguous(Cause::TimedOut)
@@ -330,7 +343,7 @@ async fn a_provider_that_hangs_is_asked_twice_with_one_key_and_then_nobody_knows
         .collect();
     assert_eq!(keys, ["order-1:charge", "order-1:charge"]);
     assert_eq!(seen[0].body, seen[1].body);
-    assert_eq!((client.snapshot().attempts, client.snapshot().retries), (2, 1));
+    assert_eq!((metrics.attempts.get(), metrics.retries.get()), (2, 1));
 }
 
 #[tokio::test]
@@ -389,7 +402,7 @@ async fn a_429_is_tried_once_more_and_then_was_not_executed() {
 
 /// The first attempt may have been executed; that the second was not proves nothing about it.
 #[tokio::test]
-async fn a_refused_second_attempt_does_not_undo_the_doubt_of_the_first() {
+async fn a_refused_second_attempt_leaves_the_outcome_of_the_first_unknown() {
     let provider = Provider::start(|n, _| {
         if n == 0 {
             Reaction::Close
@@ -406,16 +419,16 @@ async fn a_refused_second_attempt_does_not_undo_the_doubt_of_the_first() {
 }
 
 #[tokio::test]
-async fn nobody_at_the_address_means_not_executed() {
+async fn no_one_at_the_address_means_not_executed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let client = PaymentClient::new(&settings(&url)).unwrap();
+    let (client, metrics) = counted(&settings(&url));
     assert_eq!(
         client.charge(&a_charge(), patient()).await,
         Answer::NotExecuted(Cause::NoConnection)
     );
-    assert_eq!(client.snapshot().attempts, 2);
+    assert_eq!(metrics.attempts.get(), 2);
 }
 
 /// No request has been sent before the handshake is over, whether it fails or does not end.
@@ -450,7 +463,7 @@ async fn a_tls_handshake_that_fails_or_hangs_means_not_executed() {
 
 #[tokio::test]
 async fn what_cannot_be_read_is_ambiguous() {
-    for (reaction, why) in [
+    for (reaction, cause) in [
         (Reaction::Answer(200, "<html>Sign in</html>".into()), Cause::Unreadable),
         (
             Reaction::Answer(502, "<html>Bad gateway</html>".into()),
@@ -461,13 +474,14 @@ async fn what_cannot_be_read_is_ambiguous() {
     ] {
         let reacted = reaction.clone();
         let provider = Provider::start(move |_, _| reacted.clone()).await;
-        let client = match why {
-            Cause::TimedOut => impatient_client(&provider),
-            _ => client(&provider),
+        let settings = match cause {
+            Cause::TimedOut => impatient(&provider.url),
+            _ => settings(&provider.url),
         };
+        let client = PaymentClient::new(&settings).unwrap();
         assert_eq!(
             client.charge(&a_charge(), patient()).await,
-            Answer::Ambiguous(why),
+            Answer::Ambiguous(cause),
             "{reaction:?}"
         );
     }
@@ -503,14 +517,16 @@ async fn the_breaker_opens_refuses_without_a_connection_and_closes_after_one_goo
         open_min,
         ..settings.breaker
     };
-    let client = PaymentClient::new(&settings).unwrap();
+    let shown = Metrics::new(&[]);
+    let client = PaymentClient::with_metrics(&settings, &shown.dependencies).unwrap();
+    let metrics = shown.dependencies.egress("payments");
     for _ in 0..3 {
         assert_eq!(
             client.charge(&a_charge(), patient()).await,
             Answer::Ambiguous(Cause::Status(500))
         );
     }
-    assert_eq!(client.breaker_state(), BreakerState::Open);
+    assert_eq!(metrics.breaker.state.get(), OPEN);
     let before = (provider.connections(), provider.seen().len());
     let refused = client.charge(&a_charge(), patient()).await;
     assert!(
@@ -518,6 +534,11 @@ async fn the_breaker_opens_refuses_without_a_connection_and_closes_after_one_goo
         "{refused:?}"
     );
     assert_eq!((provider.connections(), provider.seen().len()), before);
+    let text = shown.openmetrics().unwrap();
+    for (name, value) in [("state", OPEN), ("openings_total", 1), ("refusals_total", 1)] {
+        let line = format!("waybill_breaker_{name}{{dependency=\"payments\"}} {value}");
+        assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+    }
 
     let closed = async {
         while client.charge(&a_charge(), patient()).await != receipt("pi_1") {
@@ -525,10 +546,7 @@ async fn the_breaker_opens_refuses_without_a_connection_and_closes_after_one_goo
         }
     };
     patient().bound(closed).await.expect("the breaker closes");
-    assert_eq!(
-        (client.breaker_state(), provider.seen().len()),
-        (BreakerState::Closed, 4)
-    );
+    assert_eq!((metrics.breaker.state.get(), provider.seen().len()), (CLOSED, 4));
 }
 
 #[tokio::test]
@@ -543,7 +561,7 @@ async fn declines_and_429s_leave_the_breaker_closed() {
         consecutive_failures: 1,
         ..BreakerPolicy::default()
     };
-    let client = PaymentClient::new(&settings).unwrap();
+    let (client, metrics) = counted(&settings);
     for _ in 0..10 {
         let answer = client.charge(&a_charge(), patient()).await;
         assert!(
@@ -551,7 +569,7 @@ async fn declines_and_429s_leave_the_breaker_closed() {
             "{answer:?}"
         );
     }
-    assert_eq!(client.breaker_state(), BreakerState::Closed);
+    assert_eq!(metrics.breaker.state.get(), CLOSED);
 }
 
 #[tokio::test]
@@ -563,7 +581,7 @@ async fn the_budget_ends_a_storm_of_retries() {
         saved_max: 5.0,
         ..BudgetPolicy::default()
     };
-    let client = PaymentClient::new(&settings).unwrap();
+    let (client, metrics) = counted(&settings);
     for _ in 0..50 {
         assert_eq!(
             client.charge(&a_charge(), patient()).await,
@@ -571,10 +589,10 @@ async fn the_budget_ends_a_storm_of_retries() {
         );
     }
     // 5 saved up, and a tenth of 50; the last tenth may be a hair short of one in binary.
-    let snapshot = client.snapshot();
-    assert!((9..=10).contains(&snapshot.retries), "{snapshot:?}");
-    assert_eq!(provider.seen().len() as u64, 50 + snapshot.retries);
-    assert_eq!(snapshot.retries_refused, 50 - snapshot.retries);
+    let retries = metrics.retries.get();
+    assert!((9..=10).contains(&retries), "{metrics:?}");
+    assert_eq!(provider.seen().len() as u64, 50 + retries);
+    assert_eq!(metrics.retries_refused.get(), 50 - retries);
 }
 
 #[tokio::test]
@@ -583,7 +601,8 @@ async fn the_bulkhead_sheds_what_is_too_much_and_cancelled_calls_leave_it() {
     let mut settings = settings(&provider.url);
     settings.in_flight_max = 2;
     settings.attempt_timeout = Duration::from_secs(20);
-    let client = Arc::new(PaymentClient::new(&settings).unwrap());
+    let (client, metrics) = counted(&settings);
+    let client = Arc::new(client);
     let calls = TaskTracker::new();
     let in_flight: Vec<_> = (0..2)
         .map(|_| {
@@ -596,17 +615,15 @@ async fn the_bulkhead_sheds_what_is_too_much_and_cancelled_calls_leave_it() {
         client.charge(&a_charge(), patient()).await,
         Answer::NotExecuted(Cause::BulkheadFull)
     );
-    assert_eq!(
-        (client.snapshot().bulkhead.in_flight, client.snapshot().bulkhead.shed),
-        (2, 1)
-    );
+    let bulkhead = metrics.bulkhead;
+    assert_eq!((bulkhead.in_flight.get(), bulkhead.shed.get()), (2, 1));
     assert_eq!(provider.seen().len(), 2);
 
     for call in in_flight {
         call.abort();
         assert!(call.await.unwrap_err().is_cancelled());
     }
-    assert_eq!(client.snapshot().bulkhead.in_flight, 0);
+    assert_eq!(bulkhead.in_flight.get(), 0);
 }
 
 #[tokio::test]
@@ -614,19 +631,20 @@ async fn the_rate_limit_spaces_calls_out_and_refuses_what_would_come_too_late() 
     let provider = Provider::start(|_, _| succeeded()).await;
     let mut settings = settings(&provider.url);
     settings.rate_per_second = NonZeroU32::new(1).unwrap();
-    let client = PaymentClient::new(&settings).unwrap();
+    let (client, metrics) = counted(&settings);
     for _ in 0..2 {
         assert_eq!(client.charge(&a_charge(), patient()).await, receipt("pi_1"));
     }
-    assert_eq!(client.snapshot().rate_limit.waits, 1);
+    assert_eq!(metrics.rate_limit.waits.get(), 1);
     let hurried = client
         .charge(&a_charge(), Deadline::after(Duration::from_millis(50)))
         .await;
     assert_eq!(hurried, Answer::NotExecuted(Cause::RateLimited));
+    assert_eq!(metrics.rate_limit.refusals.get(), 1);
     assert_eq!(provider.seen().len(), 2);
 }
 
-/// The attempt alone would take a minute: only the deadline can end it before the test is given up.
+/// The attempt alone would take a minute: only the deadline can end it before the test itself ends.
 #[tokio::test]
 async fn the_deadline_ends_an_attempt_and_a_call_after_it_is_not_sent() {
     let provider = Provider::start(|_, _| Reaction::Hang).await;
@@ -634,12 +652,12 @@ async fn the_deadline_ends_an_attempt_and_a_call_after_it_is_not_sent() {
     settings.attempt_timeout = Duration::from_mins(1);
     settings.total_timeout = Duration::from_mins(1);
     settings.breaker.consecutive_failures = 1;
-    let client = PaymentClient::new(&settings).unwrap();
+    let (client, metrics) = counted(&settings);
     let request = a_charge();
     let call = client.charge(&request, Deadline::after(Duration::from_millis(100)));
     assert_eq!(patient().bound(call).await, Ok(Answer::Ambiguous(Cause::TimedOut)));
     // A caller in a hurry has learned nothing about the provider.
-    assert_eq!(client.breaker_state(), BreakerState::Closed);
+    assert_eq!(metrics.breaker.state.get(), CLOSED);
     let late = client.charge(&request, Deadline::after(Duration::ZERO)).await;
     assert_eq!(
         (late, provider.seen().len()),
@@ -660,8 +678,8 @@ async fn the_total_timeout_bounds_a_call_without_a_deadline() {
 }
 
 #[tokio::test]
-async fn a_pending_refund_is_in_progress_until_a_look_at_it_says_more() {
-    // The replay of the key says "pending" for ever; the object itself moves on.
+async fn a_pending_refund_is_in_progress_until_the_object_itself_is_settled() {
+    // The replay of the key is "pending" for ever; the object itself moves on.
     let provider = Provider::start(|n, seen| match (seen.line.split(' ').next(), n) {
         (Some("POST"), _) | (_, 1) => Reaction::Answer(200, object("re_1", "pending")),
         (_, 3) => refusal(404, "invalid_request_error", "resource_missing"),
@@ -673,7 +691,7 @@ async fn a_pending_refund_is_in_progress_until_a_look_at_it_says_more() {
     assert_eq!(client.refund(&a_refund(), patient()).await, Answer::InProgress);
     assert_eq!(client.refund(&a_refund(), patient()).await, Answer::InProgress);
     assert!(
-        matches!(client.refund(&a_refund(), patient()).await, Answer::Declined(why) if why.code == "refund_failed")
+        matches!(client.refund(&a_refund(), patient()).await, Answer::Declined(reason) if reason.code == "refund_failed")
     );
     assert_eq!(client.refund(&a_refund(), patient()).await, receipt("re_1"));
     assert_eq!(provider.seen()[1].line, "GET /v1/refunds/re_1 HTTP/1.1");

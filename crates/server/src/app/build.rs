@@ -44,8 +44,8 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub fn new(config: Config, stores: Stores) -> Result<Parts, StartError> {
-        let payments = Arc::new(PaymentClient::new(&settings::payments(&config))?);
+    pub fn new(config: Config, stores: Stores, metrics: Arc<Metrics>) -> Result<Parts, StartError> {
+        let payments = PaymentClient::with_metrics(&settings::payments(&config), &metrics.dependencies)?;
         let instance = settings::instance_name();
         let keys = Keys::new(config.redis.shards);
         let live = LiveStore::new(stores.redis.clone(), keys, settings::live(&config));
@@ -56,10 +56,10 @@ impl Parts {
         );
         let dispatch = settings::dispatch(&config, live.clone(), orders.clone());
         Ok(Parts {
-            metrics: Arc::new(Metrics::new(grpc::METHODS)),
+            metrics,
             lifecycle: Lifecycle::default(),
             stores,
-            payments,
+            payments: Arc::new(payments),
             live,
             orders,
             dispatch,
@@ -74,17 +74,14 @@ impl Parts {
 
     /// The monitor of these parts, which runs until the server stops.
     pub fn start_health_monitor(&self, reporter: HealthReporter) -> HealthMonitor {
-        let monitor = HealthMonitor::new(
-            &self.stores,
-            Arc::clone(&self.payments),
-            reporter,
-            &self.config.grpc.services,
-        );
-        self.lifecycle.workers.spawn(monitor.clone().run(
-            Arc::clone(&self.metrics),
-            self.lifecycle.unready.clone(),
-            self.lifecycle.stopping.clone(),
-        ));
+        let monitor = HealthMonitor::new(&self.stores, reporter, &self.config.grpc.services);
+        let Lifecycle {
+            workers,
+            unready,
+            stopping,
+            ..
+        } = &self.lifecycle;
+        workers.spawn(monitor.clone().run(unready.clone(), stopping.clone()));
         monitor
     }
 

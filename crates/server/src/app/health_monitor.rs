@@ -1,6 +1,5 @@
-//! The health monitor: pings the stores every second, and reports to the gRPC health service, the metrics and `/readyz`.
+//! The health monitor: pings the stores every second, reports to the gRPC health service, and has the probes of `/readyz`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{interval, timeout};
@@ -10,10 +9,7 @@ use tonic_health::server::HealthReporter;
 
 use super::Stores;
 use crate::config::Service;
-use crate::egress::payments::PaymentClient;
 use crate::http::ops::{Probe, ProbeOutcome};
-use crate::metrics::{self, Metrics};
-use crate::resilience::{BreakerState, Guard};
 use crate::storage::postgres::Postgres;
 use crate::storage::redis::{Durability, Redis};
 
@@ -25,45 +21,24 @@ const PING_MAX: Duration = Duration::from_millis(500);
 pub(super) struct HealthMonitor {
     postgres: Postgres,
     redis: Redis,
-    postgres_guard: Arc<Guard>,
-    redis_guard: Arc<Guard>,
-    payments: Arc<PaymentClient>,
     reporter: HealthReporter,
     services: Vec<Service>,
 }
 
 impl HealthMonitor {
-    pub fn new(
-        stores: &Stores,
-        payments: Arc<PaymentClient>,
-        reporter: HealthReporter,
-        services: &[Service],
-    ) -> HealthMonitor {
+    pub fn new(stores: &Stores, reporter: HealthReporter, services: &[Service]) -> HealthMonitor {
         HealthMonitor {
             postgres: stores.postgres.clone(),
             redis: stores.redis.clone(),
-            postgres_guard: Arc::clone(&stores.postgres_guard),
-            redis_guard: Arc::clone(&stores.redis_guard),
-            payments,
             reporter,
             services: services.to_vec(),
         }
     }
 
     /// Checks every second until the server stops. It reports no more after the first sign of the end (`unready`).
-    pub async fn run(self, metrics: Arc<Metrics>, unready: CancellationToken, stopping: CancellationToken) {
+    pub async fn run(self, unready: CancellationToken, stopping: CancellationToken) {
         let mut ticks = interval(INTERVAL);
         while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
-            metrics
-                .dependencies
-                .breaker("postgres", gauge(self.postgres_guard.breaker().state()));
-            metrics
-                .dependencies
-                .breaker("redis", gauge(self.redis_guard.breaker().state()));
-            metrics
-                .dependencies
-                .breaker("payments", gauge(self.payments.breaker_state()));
-
             let (postgres, redis) = tokio::join!(in_time(self.postgres.ping()), in_time(self.redis.ping()));
             if unready.is_cancelled() {
                 continue;
@@ -135,13 +110,5 @@ fn name(service: Service) -> &'static str {
         Service::Location => "waybill.location.v1.LocationService",
         Service::Fleet => "waybill.fleet.v1.FleetService",
         Service::Operator => "waybill.admin.v1.AdminService",
-    }
-}
-
-fn gauge(state: BreakerState) -> metrics::BreakerState {
-    match state {
-        BreakerState::Closed => metrics::BreakerState::Closed,
-        BreakerState::HalfOpen => metrics::BreakerState::HalfOpen,
-        BreakerState::Open => metrics::BreakerState::Open,
     }
 }

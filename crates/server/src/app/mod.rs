@@ -35,13 +35,14 @@ use self::lifecycle::Lifecycle;
 use crate::config::Config;
 use crate::egress::payments::SettingsError;
 use crate::http;
+use crate::metrics::DependencyMetrics;
 use crate::resilience::{BreakerPolicy, Guard};
 use crate::storage::StoreError;
 use crate::storage::migrations;
 use crate::storage::postgres::Postgres;
 use crate::storage::redis::Redis;
 
-/// Why a process cannot start. One line, which says what to do.
+/// Why a process cannot start. One line, with what to do.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// An address cannot be listened on.
@@ -93,23 +94,22 @@ struct Addresses {
 pub(crate) struct Stores {
     pub(crate) postgres: Postgres,
     pub(crate) redis: Redis,
-    pub(crate) postgres_guard: Arc<Guard>,
-    pub(crate) redis_guard: Arc<Guard>,
 }
 
 impl Stores {
     /// Stores by these settings; nothing is connected yet.
     pub(crate) fn new(config: &Config) -> Result<Stores, StoreError> {
-        let policy = BreakerPolicy::default();
-        let postgres_settings = settings::postgres(config);
-        let redis_settings = settings::redis(config);
-        let postgres_guard = Arc::new(Guard::new("postgres", postgres_settings.call_timeout(), policy));
-        let redis_guard = Arc::new(Guard::new("redis", redis_settings.command_timeout, policy));
+        Stores::with_metrics(config, &DependencyMetrics::default())
+    }
+
+    /// The same, counted in these metrics.
+    pub(crate) fn with_metrics(config: &Config, metrics: &DependencyMetrics) -> Result<Stores, StoreError> {
+        let (postgres, redis) = (settings::postgres(config), settings::redis(config));
+        let guard = |name, timeout| Arc::new(Guard::with_metrics(name, timeout, BreakerPolicy::default(), metrics));
+        let postgres_guard = guard("postgres", postgres.call_timeout());
         Ok(Stores {
-            postgres: Postgres::new(&postgres_settings, Arc::clone(&postgres_guard))?,
-            redis: Redis::new(&redis_settings, Arc::clone(&redis_guard))?,
-            postgres_guard,
-            redis_guard,
+            postgres: Postgres::with_metrics(&postgres, postgres_guard, metrics)?,
+            redis: Redis::new(&redis, guard("redis", redis.command_timeout))?,
         })
     }
 }

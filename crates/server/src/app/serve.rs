@@ -12,17 +12,19 @@ use tracing::{error, info};
 use super::build::{Parts, routes_with_health};
 use super::{Addresses, App, StartError, Stores, settings};
 use crate::config::Config;
-use crate::grpc::edge;
+use crate::grpc::{METHODS, edge};
 use crate::http;
+use crate::metrics::Metrics;
 use crate::storage::migrations::{self, SchemaState};
 use crate::storage::postgres::Postgres;
 
 impl App {
     /// Starts a server. When this returns it answers calls.
     pub async fn start(config: Config) -> Result<App, StartError> {
-        let stores = Stores::new(&config).map_err(StartError::Store)?;
+        let metrics = Arc::new(Metrics::new(METHODS));
+        let stores = Stores::with_metrics(&config, &metrics.dependencies).map_err(StartError::Store)?;
         check_schema(&stores.postgres).await?;
-        let parts = Parts::new(config, stores)?;
+        let parts = Parts::new(config, stores, metrics)?;
         // Bound before any worker runs: a second process on the same ports touches nothing.
         let grpc = http::bind(parts.config.grpc.addr, "--grpc-addr").await?;
         let ops = http::bind(parts.config.http.addr, "--http-addr").await?;

@@ -13,11 +13,12 @@ use hdrhistogram::Histogram as Percentiles;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tonic::Code;
 use waybill_proto::code_name;
 
+use super::declare::Declare as _;
 use super::labelled::Labelled;
 
 /// The name under which calls of methods that do not exist are counted.
@@ -101,30 +102,25 @@ struct Latencies {
 
 impl GrpcMetrics {
     pub(super) fn new(methods: &[&'static str], registry: &mut Registry) -> GrpcMetrics {
-        let calls = Labelled::new(["method", "code"]);
-        let in_flight = Labelled::new(["method"]);
-        let seconds = Labelled::new(["method"]);
-        let panics = Counter::default();
-        registry.register(
+        let calls = registry.declare(
             "grpc_calls",
-            "Calls that have ended, by their gRPC status",
-            calls.clone(),
+            "Calls that have ended, by method and gRPC status",
+            Labelled::new(["method", "code"]),
         );
-        registry.register(
+        let in_flight = registry.declare(
             "grpc_in_flight",
-            "Calls that have begun and not ended",
-            in_flight.clone(),
+            "Calls that have begun and not ended, by method",
+            Labelled::new(["method"]),
         );
-        registry.register_with_unit(
+        let seconds = registry.declare_seconds(
             "grpc_latency",
-            "From the first byte of a call to its status; the whole life of a stream",
-            Unit::Seconds,
-            seconds.clone(),
+            "Time from the first byte of a call to its status, by method; of a stream, its whole life",
+            Labelled::new(["method"]),
         );
-        registry.register(
+        let panics = registry.declare(
             "grpc_panics",
-            "Calls that ended in a panic, a defect of ours",
-            panics.clone(),
+            "Calls that ended in a panic, a defect of Waybill",
+            Counter::default(),
         );
 
         let method = |name| Arc::new(Method::new(name, &calls, &in_flight, &seconds));

@@ -1,21 +1,22 @@
 //! What the edge lets in, slows and refuses before a handler does any work.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 use serde::Serialize;
 
+use super::declare::Declare as _;
 use super::labelled::Labelled;
+use super::waits::{SecondsCounter, whole_ms};
 
 /// Counts connections, rate-limit waits and refusals.
 #[derive(Debug)]
 pub struct IngressMetrics {
     waits: Counter,
-    wait_seconds: Counter<f64, AtomicU64>,
+    wait_seconds: SecondsCounter,
     refusals: Labelled<Counter, 1>,
     connections_open: Gauge,
     connections_over_limit: Counter,
@@ -31,52 +32,40 @@ pub struct IngressSnapshot {
     pub connections_open: i64,
     /// gRPC connections closed at once, since too many were open.
     pub connections_over_limit: u64,
-    /// gRPC connections closed for a flood of control frames, or for saying nothing.
+    /// gRPC connections closed for a flood of control frames, or for not beginning to speak HTTP/2.
     pub connections_abusive: u64,
 }
 
 impl IngressMetrics {
     pub(super) fn new(registry: &mut Registry) -> IngressMetrics {
-        let metrics = IngressMetrics {
-            waits: Counter::default(),
-            wait_seconds: Counter::default(),
-            refusals: Labelled::new(["class"]),
-            connections_open: Gauge::default(),
-            connections_over_limit: Counter::default(),
-            connections_abusive: Counter::default(),
-        };
-        registry.register(
-            "rate_limit_waits",
-            "How often a call or a stream waited for a rate limit",
-            metrics.waits.clone(),
-        );
-        registry.register_with_unit(
-            "rate_limit_wait",
-            "Time that calls and streams waited for a rate limit",
-            Unit::Seconds,
-            metrics.wait_seconds.clone(),
-        );
-        registry.register(
-            "rate_limit_refusals",
-            "Calls refused with RESOURCE_EXHAUSTED by a rate limit, by class of call",
-            metrics.refusals.clone(),
-        );
-        registry.register(
-            "connections_open",
-            "gRPC connections that are open",
-            metrics.connections_open.clone(),
-        );
-        registry.register(
-            "connections_over_limit",
-            "gRPC connections closed at once, since too many were open",
-            metrics.connections_over_limit.clone(),
-        );
-        registry.register(
-            "connections_abusive",
-            "gRPC connections closed for a flood of control frames, or for not beginning to speak HTTP/2",
-            metrics.connections_abusive.clone(),
-        );
-        metrics
+        IngressMetrics {
+            waits: registry.declare(
+                "rate_limit_waits",
+                "How often a call or a stream waited for a rate limit",
+                Counter::default(),
+            ),
+            wait_seconds: registry.declare_seconds(
+                "rate_limit_wait",
+                "Time that calls and streams waited for a rate limit",
+                Counter::default(),
+            ),
+            refusals: registry.declare(
+                "rate_limit_refusals",
+                "Calls refused with RESOURCE_EXHAUSTED by a rate limit, by class of call",
+                Labelled::new(["class"]),
+            ),
+            connections_open: registry.declare("connections_open", "gRPC connections that are open", Gauge::default()),
+            connections_over_limit: registry.declare(
+                "connections_over_limit",
+                "gRPC connections closed at once, since too many were open",
+                Counter::default(),
+            ),
+            connections_abusive: registry.declare(
+                "connections_abusive",
+                "gRPC connections closed for a flood of control frames, or for not beginning to speak HTTP/2",
+                Counter::default(),
+            ),
+        }
     }
 
     /// A call or a stream begins to wait for a rate limit.
@@ -116,17 +105,12 @@ impl IngressMetrics {
 
     /// How often something waited, and how many milliseconds in all.
     pub(super) fn waits(&self) -> (u64, u64) {
-        let waited = Duration::try_from_secs_f64(self.wait_seconds.get()).unwrap_or_default();
-        (self.waits.get(), u64::try_from(waited.as_millis()).unwrap_or(u64::MAX))
+        (self.waits.get(), whole_ms(&self.wait_seconds))
     }
 
     pub(super) fn snapshot(&self) -> IngressSnapshot {
-        let refusals = self.refusals.all();
         IngressSnapshot {
-            rate_limit_refusals: refusals
-                .into_iter()
-                .map(|([class], count)| (class, count.get()))
-                .collect(),
+            rate_limit_refusals: self.refusals.counts(),
             connections_open: self.connections_open.get(),
             connections_over_limit: self.connections_over_limit.get(),
             connections_abusive: self.connections_abusive.get(),

@@ -8,7 +8,12 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
+use serde::{Serialize, Serializer};
+
+use super::waits::{SecondsCounter, whole_ms};
 
 type Series<M, const N: usize> = BTreeMap<[&'static str; N], M>;
 
@@ -30,13 +35,10 @@ impl<M: Clone, const N: usize> Labelled<M, N> {
 
     /// The series with these values of the labels, made by `create` if it is new. Keep the handle where it is hot.
     pub fn get_or(&self, values: [&'static str; N], create: impl FnOnce() -> M) -> M {
-        let found = self
-            .series
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&values)
-            .cloned();
-        found.unwrap_or_else(|| {
+        let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
+        let known = series.get(&values).cloned();
+        drop(series);
+        known.unwrap_or_else(|| {
             let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
             series.entry(values).or_insert_with(create).clone()
         })
@@ -53,6 +55,55 @@ impl<M: Clone, const N: usize> Labelled<M, N> {
     /// All series, in the order of their labels.
     pub fn all(&self) -> Series<M, N> {
         self.series.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Labelled<Counter, 1> {
+    /// The counts, by label.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let all = self.all().into_iter();
+        all.map(|([label], counter)| (label, counter.get())).collect()
+    }
+}
+
+impl<M: Clone> Labelled<M, 1> {
+    /// As a map from the label to what `value` makes of its series.
+    pub fn serialize_as<S: Serializer, V: Serialize>(
+        &self,
+        value: impl Fn(&M) -> V,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let all = self.all().into_iter();
+        serializer.collect_map(all.map(|([label], metric)| (label, value(&metric))))
+    }
+}
+
+impl Serialize for Labelled<Counter, 1> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.counts().serialize(serializer)
+    }
+}
+
+/// A map of maps, by the first label and then by the second.
+impl Serialize for Labelled<Counter, 2> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut counts = BTreeMap::<_, BTreeMap<_, _>>::new();
+        for ([outer, inner], counter) in self.all() {
+            counts.entry(outer).or_default().insert(inner, counter.get());
+        }
+        counts.serialize(serializer)
+    }
+}
+
+impl Serialize for Labelled<Gauge, 1> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize_as(Gauge::get, serializer)
+    }
+}
+
+impl Serialize for Labelled<SecondsCounter, 1> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize_as(whole_ms, serializer)
     }
 }
 

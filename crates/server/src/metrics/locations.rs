@@ -1,79 +1,60 @@
 //! Fixes: each ends in exactly one of three counted outcomes, and those stored make their way into the history.
 
-use std::collections::BTreeMap;
-
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
+use super::declare::{Declare as _, count, level};
 use super::labelled::Labelled;
 
-/// Counts fixes and history rows.
-#[derive(Debug)]
+/// Counts fixes and history rows. Its fields are those of the JSON snapshot.
+#[derive(Debug, Clone, Serialize)]
 pub struct LocationMetrics {
+    #[serde(serialize_with = "count")]
     stored: Counter,
+    #[serde(serialize_with = "count")]
     refused: Counter,
     rejected: Labelled<Counter, 1>,
+    #[serde(serialize_with = "count")]
     history_rows: Counter,
+    #[serde(serialize_with = "count")]
     history_duplicates: Counter,
+    #[serde(serialize_with = "level")]
     history_lag_entries: Gauge,
-}
-
-/// Fixes at one moment, as this process saw them.
-#[derive(Debug, Serialize)]
-pub struct LocationSnapshot {
-    /// Fixes stored.
-    pub stored: u64,
-    /// Fixes not taken for want of room or of a store; the client sends them again.
-    pub refused: u64,
-    /// Fixes that can never be stored, by reason.
-    pub rejected: BTreeMap<&'static str, u64>,
-    /// Rows that this process added to the history.
-    pub history_rows: u64,
-    /// Stored fixes whose driver and time the history held already: nothing was added.
-    pub history_duplicates: u64,
-    /// Entries that are stored and not yet in the history, when the history writer last looked.
-    pub history_lag_entries: i64,
 }
 
 impl LocationMetrics {
     pub(super) fn new(registry: &mut Registry) -> LocationMetrics {
-        let fixes = Labelled::<Counter, 1>::new(["outcome"]);
-        let metrics = LocationMetrics {
-            stored: fixes.get(["stored"]),
-            refused: fixes.get(["refused"]),
-            rejected: Labelled::new(["reason"]),
-            history_rows: Counter::default(),
-            history_duplicates: Counter::default(),
-            history_lag_entries: Gauge::default(),
-        };
-        registry.register(
+        let fixes = registry.declare(
             "fixes",
             "Fixes by outcome: stored; refused (no room or no store, to be sent again)",
-            fixes,
+            Labelled::<Counter, 1>::new(["outcome"]),
         );
-        registry.register(
-            "fixes_rejected",
-            "Fixes that can never be stored, by reason",
-            metrics.rejected.clone(),
-        );
-        registry.register(
-            "history_rows",
-            "Rows that this process added to the history",
-            metrics.history_rows.clone(),
-        );
-        registry.register(
-            "history_duplicates",
-            "Stored fixes whose driver and time the history held already: nothing was added",
-            metrics.history_duplicates.clone(),
-        );
-        registry.register(
-            "history_lag_entries",
-            "Entries that are stored and not yet in the history, when the history writer last looked",
-            metrics.history_lag_entries.clone(),
-        );
-        metrics
+        LocationMetrics {
+            stored: fixes.get(["stored"]),
+            refused: fixes.get(["refused"]),
+            rejected: registry.declare(
+                "fixes_rejected",
+                "Fixes that can never be stored, by reason",
+                Labelled::new(["reason"]),
+            ),
+            history_rows: registry.declare(
+                "history_rows",
+                "Rows that this process added to the history",
+                Counter::default(),
+            ),
+            history_duplicates: registry.declare(
+                "history_duplicates",
+                "Stored fixes whose driver and time the history held already: nothing was added",
+                Counter::default(),
+            ),
+            history_lag_entries: registry.declare(
+                "history_lag_entries",
+                "Entries that are stored and not yet in the history, when the history writer last counted",
+                Gauge::default(),
+            ),
+        }
     }
 
     /// `fixes` were stored.
@@ -81,7 +62,7 @@ impl LocationMetrics {
         self.stored.inc_by(fixes);
     }
 
-    /// `fixes` were not taken, and should be sent again.
+    /// `fixes` were refused, and should be sent again.
     pub fn refused(&self, fixes: u64) {
         self.refused.inc_by(fixes);
     }
@@ -100,20 +81,5 @@ impl LocationMetrics {
     /// So many entries wait for the history.
     pub fn history_lag(&self, entries: u64) {
         self.history_lag_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
-    }
-
-    pub(super) fn snapshot(&self) -> LocationSnapshot {
-        let rejected = self.rejected.all();
-        LocationSnapshot {
-            stored: self.stored.get(),
-            refused: self.refused.get(),
-            rejected: rejected
-                .into_iter()
-                .map(|([reason], count)| (reason, count.get()))
-                .collect(),
-            history_rows: self.history_rows.get(),
-            history_duplicates: self.history_duplicates.get(),
-            history_lag_entries: self.history_lag_entries.get(),
-        }
     }
 }

@@ -1,19 +1,21 @@
 //! What the service counts, and the two forms in which it is read: a JSON snapshot and the Prometheus text.
 //!
 //! A [`Metrics`] owns its registry; there is no global, so that a test runs many servers in one process. Each part of
-//! the service has one small struct with plain methods, and each metric is documented where it is declared: its help
-//! text is the documentation. Label values are `&'static str`, so the number of series is bounded by the code; nothing
-//! that a caller sends (a path, an id) becomes a label.
+//! the service has one small struct with plain methods; a guard before a dependency holds handles of its counters. Each
+//! metric is documented where it is declared: `docs/metrics.md` is made from the help texts. Label values are `&'static
+//! str`, so the number of series is bounded by the code; nothing that a caller sends (a path, an id) becomes a label.
 //!
-//! To add a metric: declare it in the struct of its part, add a method that counts, and, if people should see it in
-//! the snapshot, a field of the part's snapshot.
+//! To add a metric: declare it in the struct of its part, add a method that counts, and a line in `tests/metrics_doc.rs`,
+//! which then writes the page.
 
+mod declare;
 mod dependencies;
 mod grpc;
 mod ingress;
 mod labelled;
 mod locations;
 mod orders;
+mod waits;
 mod webhooks;
 
 use std::time::Instant;
@@ -22,13 +24,14 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
-pub use self::dependencies::{BreakerState, DependencyMetrics, DependencySnapshot};
+pub use self::dependencies::{BreakerMetrics, BulkheadMetrics, DependencyMetrics, EgressMetrics, GuardMetrics};
 use self::grpc::MethodSnapshots;
 pub use self::grpc::{Call, GrpcMetrics, MethodSnapshot, UNKNOWN_METHOD};
 pub use self::ingress::{IngressMetrics, IngressSnapshot};
-pub use self::locations::{LocationMetrics, LocationSnapshot};
-pub use self::orders::{OrderMetrics, OrderSnapshot};
-pub use self::webhooks::{WebhookMetrics, WebhookSnapshot};
+pub use self::locations::LocationMetrics;
+pub use self::orders::OrderMetrics;
+pub use self::waits::{Wait, WaitMetrics};
+pub use self::webhooks::WebhookMetrics;
 
 /// All that one server counts. Share it in an `Arc`.
 #[derive(Debug)]
@@ -43,14 +46,14 @@ pub struct Metrics {
     pub locations: LocationMetrics,
     /// Webhooks of the payment provider.
     pub webhooks: WebhookMetrics,
-    /// What the service leans on: stores and the payment provider.
+    /// What the service depends on: stores and the payment provider.
     pub dependencies: DependencyMetrics,
     started: Instant,
     registry: Registry,
 }
 
-/// All of [`Metrics`] at one moment, as `/metrics` shows it. Numbers of different fields are read one after the other,
-/// so they may differ by the calls that ended in between.
+/// All of [`Metrics`], as `/metrics` shows it. Numbers of different fields are read one after the other, some only when
+/// this is serialized, so they may differ by the calls that ended in between.
 #[derive(Debug, Serialize)]
 pub struct Snapshot {
     /// Whole seconds since the start.
@@ -67,18 +70,18 @@ pub struct Snapshot {
     pub rate_limit_wait_ms: u64,
     /// By method, as `/package.Service/Method`; calls of methods that do not exist are under [`UNKNOWN_METHOD`].
     pub methods: MethodSnapshots,
-    /// Calls that ended in a panic, a defect of ours.
+    /// Calls that ended in a panic, a defect of Waybill.
     pub panics: u64,
     /// Connections and refusals.
     pub ingress: IngressSnapshot,
     /// Orders and the steps of their sagas.
-    pub orders: OrderSnapshot,
+    pub orders: OrderMetrics,
     /// Positions, and their way into the history.
-    pub locations: LocationSnapshot,
+    pub locations: LocationMetrics,
     /// Webhooks of the payment provider.
-    pub webhooks: WebhookSnapshot,
-    /// Breakers and the answers of the payment provider.
-    pub dependencies: DependencySnapshot,
+    pub webhooks: WebhookMetrics,
+    /// Stores, the payment provider, and the guards before them.
+    pub dependencies: DependencyMetrics,
 }
 
 impl Metrics {
@@ -111,10 +114,10 @@ impl Metrics {
             methods,
             panics: self.grpc.panics(),
             ingress: self.ingress.snapshot(),
-            orders: self.orders.snapshot(),
-            locations: self.locations.snapshot(),
-            webhooks: self.webhooks.snapshot(),
-            dependencies: self.dependencies.snapshot(),
+            orders: self.orders.clone(),
+            locations: self.locations.clone(),
+            webhooks: self.webhooks.clone(),
+            dependencies: self.dependencies.clone(),
         }
     }
 

@@ -1,110 +1,84 @@
 //! Orders: how they were settled, and every step on the way.
 
-use std::collections::BTreeMap;
-
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
+use super::declare::{Declare as _, count, level};
 use super::labelled::Labelled;
 
-/// Counts orders and the steps of their sagas.
-#[derive(Debug)]
+/// Counts orders and the steps of their sagas. Its fields are those of the JSON snapshot.
+#[derive(Debug, Clone, Serialize)]
 pub struct OrderMetrics {
     finished: Labelled<Counter, 1>,
     steps: Labelled<Counter, 2>,
+    #[serde(serialize_with = "count")]
     sweeper_claims: Counter,
+    #[serde(serialize_with = "count")]
     driver_liveness_checks: Counter,
+    #[serde(serialize_with = "count")]
     keys_expired: Counter,
+    #[serde(serialize_with = "count")]
     payment_events_expired: Counter,
+    #[serde(serialize_with = "level")]
     unfinished: Gauge,
+    #[serde(serialize_with = "level")]
     needs_attention: Gauge,
+    #[serde(serialize_with = "level")]
     watches: Gauge,
-}
-
-/// Orders at one moment, as this process saw them.
-#[derive(Debug, Serialize)]
-pub struct OrderSnapshot {
-    /// Orders that this process settled, by their terminal status.
-    pub finished: BTreeMap<&'static str, u64>,
-    /// Steps of sagas, by step, then by outcome.
-    pub steps: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
-    /// Orders that the sweeper of this process claimed: their owner was gone, or they had been deferred until then.
-    pub sweeper_claims: u64,
-    /// Checks of the drivers who serve an order.
-    pub driver_liveness_checks: u64,
-    /// Idempotency keys that this process expired, with their answers.
-    pub keys_expired: u64,
-    /// Events of the payment provider that this process expired.
-    pub payment_events_expired: u64,
-    /// Unfinished orders in the whole database, when the sweeper last counted.
-    pub unfinished: i64,
-    /// Those of them that an operator should look at.
-    pub needs_attention: i64,
-    /// Watches of orders that are open at this process.
-    pub watches: i64,
 }
 
 impl OrderMetrics {
     pub(super) fn new(registry: &mut Registry) -> OrderMetrics {
-        let metrics = OrderMetrics {
-            finished: Labelled::new(["status"]),
-            steps: Labelled::new(["step", "outcome"]),
-            sweeper_claims: Counter::default(),
-            driver_liveness_checks: Counter::default(),
-            keys_expired: Counter::default(),
-            payment_events_expired: Counter::default(),
-            unfinished: Gauge::default(),
-            needs_attention: Gauge::default(),
-            watches: Gauge::default(),
-        };
-        registry.register(
-            "orders_finished",
-            "Orders that this process settled, by terminal status",
-            metrics.finished.clone(),
-        );
-        registry.register(
-            "saga_steps",
-            "Steps of sagas that this process ran, by step and outcome",
-            metrics.steps.clone(),
-        );
-        registry.register(
-            "sweeper_claims",
-            "Orders that the sweeper of this process claimed: their owner was gone, or they had been deferred until then",
-            metrics.sweeper_claims.clone(),
-        );
-        registry.register(
-            "driver_liveness_checks",
-            "Checks of the drivers who serve an order",
-            metrics.driver_liveness_checks.clone(),
-        );
-        registry.register(
-            "keys_expired",
-            "Idempotency keys that this process expired, with their answers",
-            metrics.keys_expired.clone(),
-        );
-        registry.register(
-            "payment_events_expired",
-            "Events of the payment provider that this process expired",
-            metrics.payment_events_expired.clone(),
-        );
-        registry.register(
-            "orders_unfinished",
-            "Unfinished orders in the whole database, when the sweeper last counted",
-            metrics.unfinished.clone(),
-        );
-        registry.register(
-            "orders_needing_attention",
-            "Those of the unfinished orders that an operator should look at; they are still retried",
-            metrics.needs_attention.clone(),
-        );
-        registry.register(
-            "order_watches",
-            "Watches of orders that are open at this process",
-            metrics.watches.clone(),
-        );
-        metrics
+        OrderMetrics {
+            finished: registry.declare(
+                "orders_finished",
+                "Orders that this process settled, by terminal status",
+                Labelled::new(["status"]),
+            ),
+            steps: registry.declare(
+                "saga_steps",
+                "Steps of sagas that this process ran, by step and outcome",
+                Labelled::new(["step", "outcome"]),
+            ),
+            sweeper_claims: registry.declare(
+                "sweeper_claims",
+                "Orders that the sweeper of this process claimed: their worker was gone, or they had been deferred until \
+                 then",
+                Counter::default(),
+            ),
+            driver_liveness_checks: registry.declare(
+                "driver_liveness_checks",
+                "Checks of the drivers who serve an order",
+                Counter::default(),
+            ),
+            keys_expired: registry.declare(
+                "keys_expired",
+                "Idempotency keys that this process expired, with their stored answers",
+                Counter::default(),
+            ),
+            payment_events_expired: registry.declare(
+                "payment_events_expired",
+                "Events of the payment provider that this process expired",
+                Counter::default(),
+            ),
+            unfinished: registry.declare(
+                "orders_unfinished",
+                "Unfinished orders in the whole database, when the sweeper last counted",
+                Gauge::default(),
+            ),
+            needs_attention: registry.declare(
+                "orders_needing_attention",
+                "Those of the unfinished orders that an operator should look at; they are still retried",
+                Gauge::default(),
+            ),
+            watches: registry.declare(
+                "order_watches",
+                "Watches of orders that are open at this process",
+                Gauge::default(),
+            ),
+        }
     }
 
     /// An order reached this terminal status.
@@ -147,27 +121,5 @@ impl OrderMetrics {
     pub fn expired(&self, keys: u64, events: u64) {
         self.keys_expired.inc_by(keys);
         self.payment_events_expired.inc_by(events);
-    }
-
-    pub(super) fn snapshot(&self) -> OrderSnapshot {
-        let mut steps = BTreeMap::<_, BTreeMap<_, _>>::new();
-        for ([step, outcome], count) in self.steps.all() {
-            steps.entry(step).or_default().insert(outcome, count.get());
-        }
-        let finished = self.finished.all();
-        OrderSnapshot {
-            finished: finished
-                .into_iter()
-                .map(|([status], count)| (status, count.get()))
-                .collect(),
-            steps,
-            sweeper_claims: self.sweeper_claims.get(),
-            driver_liveness_checks: self.driver_liveness_checks.get(),
-            keys_expired: self.keys_expired.get(),
-            payment_events_expired: self.payment_events_expired.get(),
-            unfinished: self.unfinished.get(),
-            needs_attention: self.needs_attention.get(),
-            watches: self.watches.get(),
-        }
     }
 }

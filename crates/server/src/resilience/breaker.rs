@@ -1,9 +1,9 @@
-//! The circuit breaker of one dependency: the rules of `domain::breaker` with a lock, a clock and chance.
+//! The circuit breaker of one dependency: the rules of `domain::breaker` with a lock, a clock, randomness and metrics.
 //!
 //! It sits inside the retries, so that each attempt counts and an open breaker ends them, and outside the bulkhead,
 //! so that a dependency that is down costs neither a slot nor a connection.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::metrics::BreakerMetrics;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -12,94 +12,66 @@ use waybill_domain::breaker::{Breaker, CallOutcome, Open, Permit, Policy, State}
 /// Refuses calls to a dependency that does not answer. One per dependency, shared by all who call it.
 #[derive(Debug)]
 pub struct CircuitBreaker {
-    name: &'static str,
     origin: Instant,
     // Held for a few comparisons, never across an await.
     inner: Mutex<Breaker>,
-    refused: AtomicU64,
-}
-
-/// What a breaker did so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BreakerSnapshot {
-    /// The dependency.
-    pub name: &'static str,
-    /// Whether calls pass.
-    pub state: State,
-    /// How often it opened, failed probes included.
-    pub opened: u64,
-    /// Calls that it refused.
-    pub refused: u64,
+    metrics: BreakerMetrics,
 }
 
 /// The right to make one call. Dropped without a report, as when the call is cancelled, it counts as neutral and frees
 /// the slot of the probe.
 #[derive(Debug)]
-#[must_use = "an admission that is dropped at once shows the breaker nothing"]
+#[must_use = "a permit that is dropped at once shows the breaker nothing"]
 pub struct CallPermit<'a> {
     breaker: &'a CircuitBreaker,
     permit: Option<Permit>,
 }
 
 impl CircuitBreaker {
-    /// A closed breaker for the dependency of this name.
-    pub fn new(name: &'static str, policy: Policy) -> Self {
-        let inner = Mutex::new(Breaker::new(policy));
+    /// A closed breaker.
+    pub fn new(policy: Policy, metrics: BreakerMetrics) -> Self {
+        metrics.changed_to(State::Closed);
         CircuitBreaker {
-            name,
             origin: Instant::now(),
-            inner,
-            refused: AtomicU64::new(0),
+            inner: Mutex::new(Breaker::new(policy)),
+            metrics,
         }
     }
 
-    /// The dependency that it stands for.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Lets one call through, or says how long to stay away.
+    /// Lets one call through, or returns how long to stay away.
     pub fn admit(&self) -> Result<CallPermit<'_>, Open> {
-        let admitted = self.lock().admit(self.now());
-        match admitted {
-            Ok(permit) => Ok(CallPermit {
-                breaker: self,
-                permit: Some(permit),
-            }),
-            Err(open) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                Err(open)
-            }
+        let admitted = self.change(|breaker| breaker.admit(self.now()));
+        if admitted.is_err() {
+            self.metrics.refusals.inc();
         }
+        admitted.map(|permit| CallPermit {
+            breaker: self,
+            permit: Some(permit),
+        })
     }
 
-    /// How long calls will still be refused; `None` if the next one would pass. For those who would rather not begin
-    /// something that needs the dependency later.
+    /// How long calls will still be refused; `None` if the next one would pass. Asked before work is begun that needs
+    /// the dependency later.
     pub fn retry_after(&self) -> Option<Duration> {
         self.lock().retry_after(self.now())
     }
 
-    /// Whether calls pass.
-    pub fn state(&self) -> State {
-        self.lock().state()
-    }
-
-    /// What it did so far.
-    pub fn snapshot(&self) -> BreakerSnapshot {
-        let inner = self.lock();
-        BreakerSnapshot {
-            name: self.name,
-            state: inner.state(),
-            opened: inner.opened_count(),
-            refused: self.refused.load(Ordering::Relaxed),
+    /// Changes the breaker and shows a new state in the metrics, under the lock: else an older state could be shown last.
+    fn change<T>(&self, change: impl FnOnce(&mut Breaker) -> T) -> T {
+        let mut breaker = self.lock();
+        let state = breaker.state();
+        let result = change(&mut breaker);
+        if breaker.state() != state {
+            self.metrics.changed_to(breaker.state());
         }
+        result
     }
 
     fn now(&self) -> Duration {
         self.origin.elapsed()
     }
 
-    /// No code under the lock panics, and a breaker would be no reason to fail a call.
+    /// No code under the lock panics; and if it did, that would be no reason to fail a call.
     fn lock(&self) -> MutexGuard<'_, Breaker> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,9 +85,9 @@ impl CallPermit<'_> {
 
     fn settle(&mut self, outcome: CallOutcome) {
         if let Some(permit) = self.permit.take() {
+            let now = self.breaker.now();
             self.breaker
-                .lock()
-                .record(permit, outcome, self.breaker.now(), rand::random());
+                .change(|breaker| breaker.record(permit, outcome, now, rand::random()));
         }
     }
 }
@@ -130,27 +102,21 @@ impl Drop for CallPermit<'_> {
 mod tests {
     use super::*;
 
-    fn touchy() -> CircuitBreaker {
+    #[test]
+    fn it_refuses_after_a_failure_and_counts_the_refusals() {
         let policy = Policy {
             consecutive_failures: 1,
             ..Policy::default()
         };
-        CircuitBreaker::new("payments", policy)
-    }
-
-    #[test]
-    fn it_refuses_after_a_failure_and_counts_the_refusals() {
-        let breaker = touchy();
+        let metrics = BreakerMetrics::default();
+        let breaker = CircuitBreaker::new(policy, metrics.clone());
         breaker.admit().unwrap().record(CallOutcome::Failure);
         assert!(breaker.admit().is_err());
         assert!(breaker.retry_after().is_some());
-        let expected = BreakerSnapshot {
-            name: "payments",
-            state: State::Open,
-            opened: 1,
-            refused: 1,
-        };
-        assert_eq!(breaker.snapshot(), expected);
+        assert_eq!(
+            (metrics.state.get(), metrics.openings.get(), metrics.refusals.get()),
+            (2, 1, 1)
+        );
     }
 
     #[test]
@@ -161,12 +127,12 @@ mod tests {
             open_min: Duration::ZERO,
             ..Policy::default()
         };
-        let breaker = CircuitBreaker::new("payments", policy);
+        let breaker = CircuitBreaker::new(policy, BreakerMetrics::default());
         breaker.admit().unwrap().record(CallOutcome::Failure);
         let probe = breaker.admit().unwrap();
         assert!(breaker.admit().is_err(), "one probe at a time");
         drop(probe);
         breaker.admit().unwrap().record(CallOutcome::Success);
-        assert_eq!(breaker.state(), State::Closed);
+        assert_eq!(breaker.lock().state(), State::Closed);
     }
 }

@@ -1,7 +1,7 @@
 //! The moment after which the caller no longer waits for an answer.
 //!
-//! It sits outermost: waits for a permit, for a token or between two attempts are waits of the caller too. It is a
-//! point in time and not a length, so that handing it down through ten functions does not add up to ten timeouts.
+//! It sits outermost: a wait for a permit, for a token or between two attempts is a wait of the caller too. It is a point
+//! in time and not a length, so that ten functions that hand it down do not add up to ten timeouts.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_never_comes_is_given_up() {
+    async fn what_never_comes_is_abandoned() {
         assert_eq!(
             Deadline::after(Duration::from_millis(5)).bound(pending::<()>()).await,
             Err(Elapsed)

@@ -1,11 +1,10 @@
 //! A timeout and a breaker for a store.
 //!
-//! Postgres and Redis have pools that bound what is in flight, and statements that are not sent again blindly, so two
-//! guards are enough. The timeout here is the one that counts: redis-rs does not apply its own to a command that is
-//! issued while the connection is being made again.
+//! A store needs no more: its own client bounds the connections, and no statement is retried here. The timeout of the guard
+//! is the one that counts: redis-rs does not apply its own to a command that is issued while it reconnects.
 
-use crate::resilience::{BreakerSnapshot, CircuitBreaker, Deadline};
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::metrics::{DependencyMetrics, GuardMetrics};
+use crate::resilience::{CircuitBreaker, Deadline};
 use std::time::Duration;
 use waybill_domain::breaker::{CallOutcome, Open, Policy};
 
@@ -14,9 +13,7 @@ use waybill_domain::breaker::{CallOutcome, Open, Policy};
 pub struct Guard {
     timeout: Duration,
     breaker: CircuitBreaker,
-    calls: AtomicU64,
-    timed_out: AtomicU64,
-    failed: AtomicU64,
+    metrics: GuardMetrics,
 }
 
 /// Why there is no answer.
@@ -33,28 +30,19 @@ pub enum GuardError<E> {
     Failed(#[source] E),
 }
 
-/// What a guard saw so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GuardSnapshot {
-    /// Its breaker.
-    pub breaker: BreakerSnapshot,
-    /// Calls, refused ones included.
-    pub calls: u64,
-    /// Calls that had no answer in time.
-    pub timed_out: u64,
-    /// Calls that the store answered with an error.
-    pub failed: u64,
-}
-
 impl Guard {
     /// Stands before the store of this name; no call takes longer than `timeout`.
     pub fn new(name: &'static str, timeout: Duration, policy: Policy) -> Self {
+        Guard::with_metrics(name, timeout, policy, &DependencyMetrics::default())
+    }
+
+    /// The same, counted in these metrics.
+    pub fn with_metrics(name: &'static str, timeout: Duration, policy: Policy, metrics: &DependencyMetrics) -> Self {
+        let metrics = metrics.guard(name);
         Guard {
             timeout,
-            breaker: CircuitBreaker::new(name, policy),
-            calls: AtomicU64::new(0),
-            timed_out: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            breaker: CircuitBreaker::new(policy, metrics.breaker.clone()),
+            metrics,
         }
     }
 
@@ -65,11 +53,10 @@ impl Guard {
         call: impl Future<Output = Result<T, E>>,
         classify: impl FnOnce(&E) -> CallOutcome,
     ) -> Result<T, GuardError<E>> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
         // The breaker first: a store that is down must not cost each caller its whole timeout.
         let permit = self.breaker.admit()?;
         let Ok(result) = Deadline::after(self.timeout).bound(call).await else {
-            self.timed_out.fetch_add(1, Ordering::Relaxed);
+            self.metrics.timeouts.inc();
             permit.record(CallOutcome::Failure);
             return Err(GuardError::TimedOut);
         };
@@ -79,25 +66,11 @@ impl Guard {
                 Ok(value)
             }
             Err(error) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-                permit.record(classify(&error));
+                let outcome = classify(&error);
+                self.metrics.failures.inc_by(u64::from(outcome != CallOutcome::Success));
+                permit.record(outcome);
                 Err(GuardError::Failed(error))
             }
-        }
-    }
-
-    /// The breaker, for those who ask before they begin.
-    pub fn breaker(&self) -> &CircuitBreaker {
-        &self.breaker
-    }
-
-    /// What it saw so far.
-    pub fn snapshot(&self) -> GuardSnapshot {
-        GuardSnapshot {
-            breaker: self.breaker.snapshot(),
-            calls: self.calls.load(Ordering::Relaxed),
-            timed_out: self.timed_out.load(Ordering::Relaxed),
-            failed: self.failed.load(Ordering::Relaxed),
         }
     }
 }
@@ -105,7 +78,6 @@ impl Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resilience::BreakerState;
     use std::future::{pending, ready};
 
     type Answer = Result<u8, &'static str>;
@@ -139,7 +111,8 @@ mod tests {
         };
         assert!(matches!(guard.call(call, broken).await, Err(GuardError::Refused(_))));
         assert!(!was_called);
-        assert_eq!((guard.snapshot().calls, guard.snapshot().timed_out), (3, 2));
+        let metrics = &guard.metrics;
+        assert_eq!((metrics.breaker.refusals.get(), metrics.timeouts.get()), (1, 2));
     }
 
     #[tokio::test]
@@ -151,10 +124,11 @@ mod tests {
                 .await;
             assert_eq!(answer, Err(GuardError::Failed("duplicate key")));
         }
-        assert_eq!(guard.breaker().state(), BreakerState::Closed);
+        let metrics = &guard.metrics;
+        assert_eq!((metrics.breaker.openings.get(), metrics.failures.get()), (0, 0));
         for _ in 0..2 {
             let _ = guard.call(ready(Answer::Err("connection lost")), broken).await;
         }
-        assert_eq!(guard.breaker().state(), BreakerState::Open);
+        assert_eq!((metrics.breaker.openings.get(), metrics.failures.get()), (1, 2));
     }
 }

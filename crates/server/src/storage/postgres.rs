@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Client, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
+};
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -12,6 +14,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
 
 use super::{Statement, StoreError};
+use crate::metrics::{DependencyMetrics, WaitMetrics};
 use crate::resilience::{Guard, GuardError};
 
 /// How Postgres is used. See `[postgres]` in `config/waybill.toml`.
@@ -21,7 +24,7 @@ pub struct PostgresSettings {
     pub url: SecretString,
     /// Connections at most. Calls from outside share all but a quarter of them.
     pub pool_max: usize,
-    /// How long a call from outside waits for a connection, and how long making one may take.
+    /// How long a call from outside waits for a connection, and how long it may take to make one.
     pub acquire_timeout: Duration,
     /// How long one statement may run, by the server.
     pub statement_timeout: Duration,
@@ -40,7 +43,7 @@ impl PostgresSettings {
 /// One connection in so many is kept for sagas and workers.
 const WORKERS_SHARE: usize = 4;
 
-/// The parsed URL; or, for people, what is wrong with it.
+/// The parsed URL, or what is wrong with it, in words for people.
 pub(crate) fn parse_url(url: &SecretString) -> Result<tokio_postgres::Config, &'static str> {
     let parsed = url.expose_secret().parse();
     // The parser's text may quote the URL, and with it the password.
@@ -56,21 +59,32 @@ pub struct Postgres {
     /// The places of the callers' partition.
     callers: Arc<Semaphore>,
     partition: PoolPartition,
+    caller_waits: WaitMetrics,
+    worker_waits: WaitMetrics,
 }
 
-/// A share of the pool. Sagas go before new calls: a saga that finds no connection leaves an order to its lease, a
-/// caller that finds none may call again.
+/// A share of the pool. Sagas go before new calls: a saga without a connection leaves an order until its lease ends, a
+/// caller without one may call again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PoolPartition {
     /// Sagas and workers: any connection, and a wait for as long as a statement may take.
     Workers,
-    /// Calls from outside: a share of the pool, and a short wait.
+    /// Calls from outside: a part of the connections, and a short wait.
     Callers,
 }
 
 impl Postgres {
     /// Prepares the pool. No connection is made yet: a service starts, unready, while its database is down.
     pub fn new(settings: &PostgresSettings, guard: Arc<Guard>) -> Result<Postgres, StoreError> {
+        Postgres::with_metrics(settings, guard, &DependencyMetrics::default())
+    }
+
+    /// The same, with the waits for a connection counted in these metrics.
+    pub fn with_metrics(
+        settings: &PostgresSettings,
+        guard: Arc<Guard>,
+        metrics: &DependencyMetrics,
+    ) -> Result<Postgres, StoreError> {
         let mut config =
             parse_url(&settings.url).map_err(|why| StoreError::unexpected(format!("postgres.url {why}")))?;
         config.connect_timeout(settings.acquire_timeout);
@@ -102,6 +116,8 @@ impl Postgres {
             acquire_timeout: settings.acquire_timeout,
             callers: Arc::new(Semaphore::new(caller_places(settings.pool_max))),
             partition: PoolPartition::Workers,
+            caller_waits: metrics.pool("callers"),
+            worker_waits: metrics.pool("workers"),
         })
     }
 
@@ -116,7 +132,17 @@ impl Postgres {
 
     /// A connection of the pool.
     pub(super) async fn client(&self) -> Result<Client, StoreError> {
-        Ok(self.pool.get().await?)
+        let is_full = |client: &Result<_, PoolError>| matches!(client, Err(PoolError::Timeout(TimeoutType::Wait)));
+        // Without a wait first, so that a wait can be counted.
+        let mut client = self.pool.timeout_get(&self.wait_at_most(Duration::ZERO)).await;
+        if is_full(&client) {
+            let _wait = self.waits().begin();
+            client = self.pool.get().await;
+            if is_full(&client) {
+                self.waits().refusals.inc();
+            }
+        }
+        Ok(client?)
     }
 
     /// Runs one whole call (connection, transaction, commit) behind the guard.
@@ -141,17 +167,29 @@ impl Postgres {
         }
     }
 
-    /// A place in the callers' partition. Outside the breaker: that we are busy says nothing about Postgres.
+    /// A place in the callers' partition. Outside the breaker: our own load shows nothing about Postgres.
     async fn place(&self) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
         if self.partition == PoolPartition::Workers {
             return Ok(None);
         }
-        match timeout(self.acquire_timeout, self.callers.acquire()).await {
-            Ok(Ok(place)) => Ok(Some(place)),
-            _ => Err(StoreError::Busy {
-                store: "postgres",
-                why: "all connections are busy".to_owned(),
-            }),
+        if let Ok(place) = self.callers.try_acquire() {
+            return Ok(Some(place));
+        }
+        let _wait = self.waits().begin();
+        if let Ok(Ok(place)) = timeout(self.acquire_timeout, self.callers.acquire()).await {
+            return Ok(Some(place));
+        }
+        self.waits().refusals.inc();
+        Err(StoreError::Busy {
+            store: "postgres",
+            why: "all connections are busy".to_owned(),
+        })
+    }
+
+    fn waits(&self) -> &WaitMetrics {
+        match self.partition {
+            PoolPartition::Callers => &self.caller_waits,
+            PoolPartition::Workers => &self.worker_waits,
         }
     }
 
@@ -194,22 +232,17 @@ impl Postgres {
 
     /// Whether Postgres answers now. Not behind the breaker, which may be open.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        match self
-            .pool
-            .timeout_get(&self.ping_timeouts())
-            .await
-            .map_err(StoreError::from)
-        {
+        match self.pool.timeout_get(&self.wait_at_most(self.acquire_timeout)).await {
             Ok(client) => Ok(client.simple_query("").await.map(drop)?),
             // Every connection is in use: Postgres answers others.
-            Err(StoreError::Busy { .. }) => Ok(()),
-            Err(error) => Err(error),
+            Err(PoolError::Timeout(TimeoutType::Wait)) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
-    fn ping_timeouts(&self) -> Timeouts {
+    fn wait_at_most(&self, wait: Duration) -> Timeouts {
         Timeouts {
-            wait: Some(self.acquire_timeout),
+            wait: Some(wait),
             ..self.pool.timeouts()
         }
     }
@@ -229,4 +262,50 @@ impl Postgres {
 /// All but one in [`WORKERS_SHARE`], and at least one.
 fn caller_places(pool_max: usize) -> usize {
     pool_max.saturating_sub(pool_max.div_ceil(WORKERS_SHARE)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resilience::BreakerPolicy;
+
+    /// A pool of these connections to an address that accepts and never answers, and what it counts.
+    fn mute_pool(pool_max: usize, port: u16) -> (Postgres, DependencyMetrics) {
+        let settings = PostgresSettings {
+            url: SecretString::from(format!("postgres://waybill@127.0.0.1:{port}/waybill")),
+            pool_max,
+            acquire_timeout: Duration::from_millis(200),
+            statement_timeout: Duration::from_millis(10),
+            lock_timeout: Duration::from_millis(10),
+        };
+        let metrics = DependencyMetrics::default();
+        let guard = Guard::new("postgres", settings.call_timeout(), BreakerPolicy::default());
+        let postgres = Postgres::with_metrics(&settings, Arc::new(guard), &metrics).unwrap();
+        (postgres, metrics)
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_waits_for_a_place_and_gets_none_is_counted() {
+        let (postgres, metrics) = mute_pool(2, 1);
+        let (callers, waits) = (postgres.for_callers(), metrics.pool("callers"));
+        let place = callers.place().await.unwrap();
+        assert!(place.is_some());
+        assert_eq!((waits.waits.get(), waits.refusals.get()), (0, 0));
+
+        assert!(matches!(callers.place().await, Err(StoreError::Busy { .. })));
+        assert_eq!((waits.waits.get(), waits.refusals.get()), (1, 1));
+        assert!(waits.seconds.get() >= 0.2, "{waits:?}");
+        assert!(matches!(postgres.place().await, Ok(None)), "workers need no place");
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_finds_all_connections_in_use_waits_and_is_counted() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (postgres, metrics) = mute_pool(1, listener.local_addr().unwrap().port());
+        let (connecting, waiting) = tokio::join!(postgres.client(), postgres.client());
+        assert!(matches!(connecting, Err(StoreError::Unavailable { .. })));
+        assert!(matches!(waiting, Err(StoreError::Busy { .. })));
+        let waits = metrics.pool("workers");
+        assert_eq!((waits.waits.get(), waits.refusals.get()), (1, 1));
+    }
 }

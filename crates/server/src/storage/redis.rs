@@ -27,11 +27,11 @@ pub struct RedisSettings {
 pub enum Durability {
     /// Append-only file, written to disk before each answer.
     Full,
-    /// Something less; the text says what, and what to do.
+    /// Something less, with a text about what it is and what to do.
     Less(String),
 }
 
-/// A client of the URL, not connected; or, for people, what is wrong with the URL.
+/// A client of the URL, not connected, or what is wrong with the URL, in words for people.
 pub(crate) fn parse_url(url: &SecretString) -> Result<redis::Client, &'static str> {
     let client = redis::Client::open(url.expose_secret());
     client.map_err(|_| "is not a Redis URL: redis://user:password@host:port/database")

@@ -11,7 +11,8 @@ use tokio_util::task::TaskTracker;
 use tonic::Code;
 use waybill_server::http;
 use waybill_server::http::ops::{self, Probe, ProbeOutcome, Readiness};
-use waybill_server::metrics::{BreakerState, Metrics};
+use waybill_server::metrics::Metrics;
+use waybill_server::resilience::BreakerState;
 
 const CREATE: &str = "/waybill.order.v1.OrderService/CreateOrder";
 
@@ -81,7 +82,11 @@ async fn the_json_snapshot_has_exactly_the_names_of_the_contract_first() {
     let _in_flight = server.metrics.grpc.begin(CREATE);
     server.metrics.locations.rejected("time_too_old", 2);
     server.metrics.orders.step("charge", "succeeded");
-    server.metrics.dependencies.breaker("payments", BreakerState::HalfOpen);
+    server
+        .metrics
+        .dependencies
+        .breaker("payments")
+        .changed_to(BreakerState::HalfOpen);
 
     let answer = server.get("/metrics").await;
     assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -139,7 +144,11 @@ async fn prometheus_text_is_well_formed_and_given_to_those_who_ask() {
     server.metrics.grpc.begin(CREATE).finish(Code::NotFound);
     server.metrics.locations.stored(3);
     server.metrics.orders.finished("succeeded");
-    server.metrics.dependencies.breaker("payments", BreakerState::Open);
+    server
+        .metrics
+        .dependencies
+        .breaker("payments")
+        .changed_to(BreakerState::Open);
 
     let asked = [
         server.get("/metrics?format=prometheus").await,

@@ -13,7 +13,7 @@ pub enum Answer<T> {
     Declined(DeclineReason),
     /// It was not done: nothing left the process, or the provider refused to begin. Try later, same key.
     NotExecuted(Cause),
-    /// The provider is working on it. Ask again in a second, same key.
+    /// The provider is working on it. Try again in a second, same key.
     InProgress,
     /// It may have been done. Never "failed": send the same key again until the answer is definite.
     Ambiguous(Cause),
@@ -36,7 +36,7 @@ pub struct DeclineReason {
     /// The provider's code, `[a-z0-9_]`, at most 64 characters: for the step log and for metrics. Not for the
     /// customer: whoever holds the card must not learn `stolen_card`.
     pub code: String,
-    /// Our own sentence for the customer; never the provider's text.
+    /// Our own sentence for the customer, never the provider's text.
     pub message: &'static str,
 }
 
@@ -52,7 +52,7 @@ pub enum Cause {
         /// How long it will refuse.
         retry_after: Duration,
     },
-    /// As many calls are in flight as may be.
+    /// As many calls are in flight as are allowed.
     #[error("too many calls to the payment provider are in flight")]
     BulkheadFull,
     /// Our own rate limit would hold it past its deadline.
@@ -79,7 +79,7 @@ pub enum Cause {
     /// A status that decides nothing: 5xx, a redirect, an error without a Stripe body.
     #[error("the payment provider answered with status {0}")]
     Status(u16),
-    /// A success that cannot be read, or is larger than it may be.
+    /// A success that cannot be read, or is too large.
     #[error("the payment provider's answer cannot be read")]
     Unreadable,
     /// A success about another amount or currency.

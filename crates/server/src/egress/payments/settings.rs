@@ -1,4 +1,4 @@
-//! Every knob of the payment client, with the default of the architecture.
+//! The settings of the payment client, and their defaults.
 
 use crate::resilience::{BreakerPolicy, BudgetPolicy};
 use secrecy::SecretString;
@@ -17,7 +17,7 @@ pub struct PaymentSettings {
     pub connect_timeout: Duration,
     /// How long one attempt may take, from the connection to the last byte.
     pub attempt_timeout: Duration,
-    /// How long a call may take with its retries and look-ups, if its deadline is not sooner. Shorter than the lease
+    /// How long a call may take with its retries and reads, if its deadline is not sooner. Shorter than the lease
     /// of an order (15 s) by what two statements may take, so that a lease does not run out during a call.
     pub total_timeout: Duration,
     /// Calls in flight; what is above is refused, not queued.

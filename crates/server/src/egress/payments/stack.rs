@@ -1,11 +1,11 @@
-//! The guards round a call to the provider, outermost first:
+//! The guards around a call to the provider, outermost first:
 //! deadline, retry, breaker, bulkhead, rate limit, timeout of the attempt, client.
 
 use super::answer::Cause;
 use super::settings::{PaymentSettings, SettingsError};
 use super::wire::{Fault, Outgoing, Reply, Wire};
+use crate::metrics::EgressMetrics;
 use crate::resilience::{Bulkhead, CallOutcome, CircuitBreaker, Deadline, EgressLimit, RetryBudget};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use waybill_domain::retry;
 
@@ -15,14 +15,12 @@ pub(super) struct Stack {
     total_timeout: Duration,
     attempt_timeout: Duration,
     retry: retry::Policy,
-    pub budget: RetryBudget,
+    budget: RetryBudget,
     pub breaker: CircuitBreaker,
-    pub bulkhead: Bulkhead,
-    pub limit: EgressLimit,
+    bulkhead: Bulkhead,
+    limit: EgressLimit,
     wire: Wire,
-    pub attempts: AtomicU64,
-    pub retries: AtomicU64,
-    pub retries_refused: AtomicU64,
+    metrics: EgressMetrics,
 }
 
 /// How a call ended.
@@ -35,24 +33,22 @@ pub(super) struct Exchange {
 }
 
 impl Stack {
-    pub fn new(settings: &PaymentSettings) -> Result<Self, SettingsError> {
+    pub fn new(settings: &PaymentSettings, metrics: EgressMetrics) -> Result<Self, SettingsError> {
         Ok(Stack {
             total_timeout: settings.total_timeout,
             attempt_timeout: settings.attempt_timeout,
             retry: settings.retry,
             budget: RetryBudget::new(settings.retry_budget),
-            breaker: CircuitBreaker::new("payments", settings.breaker),
-            bulkhead: Bulkhead::new(settings.in_flight_max),
-            limit: EgressLimit::new(settings.rate_per_second),
+            breaker: CircuitBreaker::new(settings.breaker, metrics.breaker.clone()),
+            bulkhead: Bulkhead::new(settings.in_flight_max, metrics.bulkhead.clone()),
+            limit: EgressLimit::new(settings.rate_per_second, metrics.rate_limit.clone()),
             wire: Wire::new(settings)?,
-            attempts: AtomicU64::new(0),
-            retries: AtomicU64::new(0),
-            retries_refused: AtomicU64::new(0),
+            metrics,
         })
     }
 
-    /// Deadline: outermost, because every wait below is the caller's wait too. It is handed down and not wrapped
-    /// round: a future that is cut off from outside does not know any more whether its request was sent.
+    /// Deadline: outermost, because every wait below is the caller's wait too. It is handed down, and not applied from
+    /// outside: of a future that is dropped no one knows whether its request was sent.
     pub fn bounded(&self, deadline: Deadline) -> Deadline {
         deadline.min(Deadline::after(self.total_timeout))
     }
@@ -79,25 +75,25 @@ impl Stack {
         if deadline.is_past() {
             return Err(Fault::NotExecuted(Cause::DeadlinePassed));
         }
-        // Breaker: outside the bulkhead, so that a dead provider costs no slot. From here on an early return drops
-        // the permit, which counts as neutral: that we refused a call ourselves says nothing about the provider.
+        // Breaker: outside the bulkhead, so that a dead provider costs no slot. From here on an early return drops the
+        // permit, which counts as neutral: a refusal of ours shows nothing about the provider.
         let permit = self.breaker.admit().map_err(|open| {
             let retry_after = open.retry_after;
             Fault::NotExecuted(Cause::BreakerOpen { retry_after })
         })?;
-        // Bulkhead: outside all that takes time, the wait for the rate limit included, and it never waits itself.
+        // Bulkhead: outside all that takes time, including the wait for the rate limit. It never waits itself.
         let _slot = self
             .bulkhead
             .try_enter()
             .map_err(|_| Fault::NotExecuted(Cause::BulkheadFull))?;
-        // Rate limit: inside the bulkhead, which bounds how many wait; outside the timeout, because our own wait is
+        // Rate limit: inside the bulkhead, which bounds the number of waits; outside the timeout, because our own wait is
         // not the provider's slowness.
         self.limit
             .until_ready(deadline)
             .await
             .map_err(|_| Fault::NotExecuted(Cause::RateLimited))?;
         // Timeout of the attempt: innermost, so that it measures the provider alone and leaves time for another try.
-        self.attempts.fetch_add(1, Ordering::Relaxed);
+        self.metrics.attempts.inc();
         let own = Deadline::after(self.attempt_timeout);
         let sent = own.min(deadline).bound(self.wire.send(outgoing)).await;
         let result = sent.unwrap_or(Err(Fault::Ambiguous(Cause::TimedOut)));
@@ -116,16 +112,16 @@ impl Stack {
             .filter(|wait| *wait < deadline.remaining())?;
         // The budget last: a token is taken only for a retry that happens.
         if !self.budget.withdraw() {
-            self.retries_refused.fetch_add(1, Ordering::Relaxed);
+            self.metrics.retries_refused.inc();
             return None;
         }
-        self.retries.fetch_add(1, Ordering::Relaxed);
+        self.metrics.retries.inc();
         Some(wait)
     }
 }
 
-/// Only what a second later may be otherwise. A 5xx is not: Stripe stores it under the key and replays it, so the
-/// later tries of the order's step are the right place for it. Our own refusals are not: they are intended.
+/// Whether a second attempt may end otherwise. After a 5xx it does not: Stripe stores it under the key and replays it, so
+/// it is left to the later tries of the order's step. Our own refusals are intended, and not retried.
 fn deserves_another(result: &Result<Reply, Fault>) -> bool {
     match result {
         Ok(reply) => reply.status == 429,
@@ -134,8 +130,8 @@ fn deserves_another(result: &Result<Reply, Fault>) -> bool {
     }
 }
 
-/// What an attempt says about the health of the provider: an answer below 500 is a sign of life, a decline and a 429
-/// included. `was_hurried`: the caller's deadline was sooner than the timeout of the attempt.
+/// What an attempt shows about the health of the provider: an answer below 500 is a sign of life, also a decline or a
+/// 429. `was_hurried`: the caller's deadline was sooner than the timeout of the attempt.
 fn outcome(result: &Result<Reply, Fault>, was_hurried: bool) -> CallOutcome {
     match result {
         Ok(reply) if reply.status < 500 => CallOutcome::Success,

@@ -1,8 +1,8 @@
 //! HTTP to the provider: one request, one answer, nothing clever.
 //!
-//! Redirects are not followed and no proxy is taken from the environment, for either would carry the secret to a host
-//! that was not configured. The client's own retries are off: one that is not counted is not limited. A body is read
-//! up to a cap.
+//! Redirects are not followed and no proxy is read from the environment: either would carry the secret to a host that was
+//! not configured. The client's own retries are off, since they would be neither counted nor limited. A body is read up to a
+//! cap.
 
 use super::answer::Cause;
 use super::settings::{PaymentSettings, SettingsError};
@@ -39,7 +39,7 @@ pub(super) struct Reply {
     pub body: Vec<u8>,
 }
 
-/// No answer, and what that says about the request.
+/// No answer, and what that means for the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     NotExecuted(Cause),
@@ -127,8 +127,8 @@ impl Wire {
             .retry(retry::never())
             .no_proxy();
         if is_plain {
-            // The sandbox's provider has no TLS, and a bare machine no root certificates: without this line the
-            // client would refuse to be built there.
+            // The simulator's provider has no TLS, and a bare machine has no root certificates: without this line the
+            // client could not be built there.
             builder = builder.tls_certs_only([]);
         }
         let client = builder.build().map_err(SettingsError::Client)?;
@@ -189,7 +189,7 @@ fn fault(error: reqwest::Error) -> Fault {
     fault
 }
 
-/// The process has one crypto library. Whoever comes first installs it; that another was first is fine.
+/// A process has one crypto library. The first who needs it installs it; a second installation fails and changes nothing.
 fn install_crypto() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());

@@ -1,8 +1,8 @@
 //! From an HTTP answer to a verdict: one pure function, because a wrong line in it charges a customer twice.
 //!
 //! The shape of objects and errors, and which status means what, is Stripe's API reference ("Errors", "Idempotent
-//! requests", "The `PaymentIntent` object", "The `Refund` object"). The rule above all lines: definite is what the
-//! provider states about *this* request in a body that we can read; whatever is left is ambiguous.
+//! requests", "The `PaymentIntent` object", "The `Refund` object"). One rule is above all lines: an answer is definite only
+//! if the provider states it about *this* request, in a body that we can read. All else is ambiguous.
 
 use super::answer::{Answer, Cause, DeclineReason, Receipt};
 use serde::Deserialize;
@@ -111,7 +111,7 @@ fn judge_object(body: &[u8], expected: &Expected<'_>) -> Verdict {
     judge_state(object, expected)
 }
 
-/// Judges an object by what it says of itself.
+/// Judges an object by its own state.
 pub(super) fn judge_state(object: Object, expected: &Expected<'_>) -> Verdict {
     if !object.is_about(expected) {
         return Verdict::Answer(Answer::Ambiguous(Cause::Mismatch));
@@ -123,8 +123,8 @@ pub(super) fn judge_state(object: Object, expected: &Expected<'_>) -> Verdict {
         }
         // Final: no one can confirm it any more.
         (Operation::Charge, "canceled") => Answer::Declined(decline("payment_canceled")),
-        // Final for this refund, and a replay of its key repeats it: the money is back in our own balance, and an
-        // operator must find another way to the customer. It is not "done", and not to be sent again by itself.
+        // Final for this refund, and a replay of its key repeats it. The money is back in our own balance, and an operator
+        // must find another way to the customer. It is not "done", and must not be sent again by a worker.
         (Operation::Refund, "failed") => Answer::Declined(decline("refund_failed")),
         (Operation::Refund, "canceled") => Answer::Declined(decline("refund_canceled")),
         _ => Answer::Ambiguous(Cause::Unfinished),
@@ -159,7 +159,7 @@ pub(super) fn decline(code: &str) -> DeclineReason {
         code if code.len() <= 64 && code.chars().all(is_code) => code,
         _ => "unrecognized",
     };
-    // What may be said of a decline: Stripe, "Decline codes". Of a lost, stolen or suspected card, nothing.
+    // What a customer may learn of a decline: Stripe, "Decline codes". Of a lost, stolen or suspected card, nothing.
     let message = match code {
         "insufficient_funds" => "The account of this payment method has not enough funds.",
         "expired_card" => "The card has expired.",
