@@ -37,7 +37,7 @@ lint: ## formatting, clippy, documentation, and the contract where Node is there
 	@scripts/lint-contract.sh $(BUF) $(BUF_VERSION)
 
 bench: setup ## how fast, beside what limits it: a quarter of an hour; BENCH_QUICK=1, BENCH_ONLY=orders,fixes
-	$(CARGO) bench --quiet --package waybill-tests --bench figures
+	$(CARGO) bench --quiet --package waybill-tests --bench benchmarks
 
 fmt:
 	$(CARGO) fmt --all
