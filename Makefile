@@ -30,10 +30,11 @@ mutants: setup ## twelve ways to break the program, each of which the torture ri
 race: setup ## twenty thousand drivers' orders, given away and taken back by sixteen workers at once
 	RACE_ASSIGNMENTS=20000 $(CARGO) test --quiet --package waybill-tests --test e2e -- --nocapture driver_races
 
-lint: ## formatting, clippy, documentation, and the contract where Node is there
+lint: ## formatting, clippy, documentation, the rules of the text, and the contract where Node is there
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
+	$(CARGO) test --quiet --package waybill-tests --test tidy
 	@scripts/lint-contract.sh $(BUF) $(BUF_VERSION)
 
 bench: setup ## how fast, beside what limits it: a quarter of an hour; BENCH_QUICK=1, BENCH_ONLY=orders,fixes

@@ -102,11 +102,11 @@ fn the_ratio_is_the_median_of_the_pairs_and_one_is_the_baseline() {
 }
 
 #[test]
-fn a_ratio_is_told_in_digits_that_can_be_compared() {
-    let told =
+fn a_ratio_is_shown_in_digits_that_can_be_compared() {
+    let shown =
         |ours, baseline| Benchmark::against("", "ms", Better::Less, "", pairs(&[ours], &[baseline])).ratio_in_digits();
-    assert_eq!(told(2.0, 1.0).as_deref(), Some("0.50"));
-    assert_eq!(told(13.0, 0.35).as_deref(), Some("0.027"));
+    assert_eq!(shown(2.0, 1.0).as_deref(), Some("0.50"));
+    assert_eq!(shown(13.0, 0.35).as_deref(), Some("0.027"));
     assert_eq!(
         Benchmark::alone("", "ms", Better::Less, vec![1.0]).ratio_in_digits(),
         None
@@ -130,19 +130,19 @@ fn a_benchmark_is_the_generators_when_half_of_its_rounds_are_whenever_they_were(
             .judged(verdicts([None, None]))
             .judged(verdicts(by))
     };
-    let told = |early, late| {
+    let shown = |early, late| {
         let mut benchmarks = vec![judged(early)];
         add(&mut benchmarks, vec![judged(late)]);
         benchmarks[0].json()["limited_by_generator"].clone()
     };
-    assert_eq!(told([None, None], [None, None]), json!(null));
-    assert_eq!(told([None, busy()], [None, None]), json!(null), "a round of four");
+    assert_eq!(shown([None, None], [None, None]), json!(null));
+    assert_eq!(shown([None, busy()], [None, None]), json!(null), "a round of four");
     assert_eq!(
-        told([None, busy()], [busy(), None]),
+        shown([None, busy()], [busy(), None]),
         "in 2 of 4 rounds; in one it was busy"
     );
     assert_eq!(
-        told([None, None], [busy(), busy()]),
+        shown([None, None], [busy(), busy()]),
         "in 2 of 4 rounds; in one it was busy"
     );
     assert_eq!(judged([None, None]).json()["detail"], "8 streams");
@@ -183,9 +183,9 @@ fn statements_have_their_parameters_and_lines_that_go_on_are_put_together() {
 #[test]
 fn an_order_is_whole_transactions_and_single_statements_that_name_it() {
     let found = of_order(&parse(LOG), "order-1");
-    let told: Vec<&str> = found.iter().map(|one| one.sql.split(' ').next().unwrap()).collect();
+    let shown: Vec<&str> = found.iter().map(|one| one.sql.split(' ').next().unwrap()).collect();
     assert_eq!(
-        told,
+        shown,
         ["START", "insert", "COMMIT", "update"],
         "the other session's transaction is not of the order"
     );

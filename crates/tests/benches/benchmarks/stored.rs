@@ -30,7 +30,7 @@ const ORDER_BYTES: u64 = 3_600;
 /// See `ORDER_BYTES`.
 const ROOM_BYTES: u64 = 4 << 30;
 const DRIVERS: u64 = 50_000;
-/// All of it is younger than `orders.keys_kept`: nothing of it is forgotten while we look.
+/// All of it is younger than the retention of keys: nothing of it expires while we look.
 const DAYS: i64 = 20;
 
 /// Fills the databases with so many orders each. What is in them now, for people.
@@ -43,20 +43,20 @@ pub async fn fill(world: &World, counts: [u64; 3]) -> Vec<String> {
     server.stop().await;
     let none = world.session(DATABASES[0]).await;
     none.batch_execute("vacuum analyze").await.unwrap();
-    // Nobody may be connected to what is copied.
+    // No session may be connected to what is copied.
     drop(none);
-    let mut told = Vec::new();
+    let mut parts = Vec::new();
     for (name, count) in DATABASES.into_iter().zip(counts).skip(1) {
         world.copy_database(DATABASES[0], name).await;
         let began_at = Instant::now();
         multiply(world, name, &order.order_id, count).await;
         let stored = contents(&world.session(name).await).await;
-        told.push(format!(
+        parts.push(format!(
             "{name}: {stored}, stored in {:.0} s",
             began_at.elapsed().as_secs_f64()
         ));
     }
-    told
+    parts
 }
 
 /// Tells it before it fills the disk of whoever measures.
@@ -197,7 +197,7 @@ async fn indexes(sql: &Client, are_kept: bool) {
 }
 
 async fn contents(sql: &Client) -> String {
-    let mut told = Vec::new();
+    let mut parts = Vec::new();
     for table in TABLES.concat() {
         sql.batch_execute(&format!("drop table template_{table}"))
             .await
@@ -207,9 +207,9 @@ async fn contents(sql: &Client) -> String {
             .await
             .unwrap()
             .get(0);
-        told.push(format!("{rows} {table}"));
+        parts.push(format!("{rows} {table}"));
     }
     let size = "select pg_size_pretty(pg_database_size(current_database()))";
-    told.push(sql.query_one(size, &[]).await.unwrap().get(0));
-    told.join(", ")
+    parts.push(sql.query_one(size, &[]).await.unwrap().get(0));
+    parts.join(", ")
 }

@@ -69,6 +69,7 @@ impl Benchmark {
     }
 
     /// With what else is to be known.
+    #[must_use]
     pub fn with(self, detail: impl Into<String>) -> Benchmark {
         Benchmark {
             detail: detail.into(),
@@ -77,6 +78,7 @@ impl Benchmark {
     }
 
     /// Measured at this rate.
+    #[must_use]
     pub fn at(mut self, rate: impl Into<String>) -> Benchmark {
         self.rates.push(rate.into());
         self
@@ -91,6 +93,7 @@ impl Benchmark {
     }
 
     /// With what the runs of a load say whose number it is.
+    #[must_use]
     pub fn judged(mut self, by: Verdicts) -> Benchmark {
         self.verdicts.push(by);
         self

@@ -98,7 +98,7 @@ impl Storm<'_> {
         }
     }
 
-    /// Why a server ended that nobody killed, and whether it was asked to.
+    /// Why a server ended that was not killed, and whether it was asked to.
     fn autopsy(&self, slot: &ServerSlot, status: std::process::ExitStatus, was_asked: bool) {
         let log = slot.log();
         let died_at = NAMES

@@ -71,12 +71,15 @@ impl Pgbench {
             .output()
             .await
             .unwrap();
-        let (told, errors) = (
+        let (printed, errors) = (
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr),
         );
-        assert!(output.status.success() && !errors.contains("ERROR"), "{told}{errors}");
-        transactions_per_second(&told).expect(&told)
+        assert!(
+            output.status.success() && !errors.contains("ERROR"),
+            "{printed}{errors}"
+        );
+        transactions_per_second(&printed).expect(&printed)
     }
 
     /// What it did is what an order is: a statement that finds no row is fast, and no order.

@@ -1,4 +1,4 @@
-//! The baseline of searches: the very commands of Waybill's searches, as Redis's MONITOR told them, given again by a bare
+//! The baseline of searches: the very commands of Waybill's searches, as Redis's MONITOR shows them, given again by a bare
 //! client. As many at a time on as many connections; within a search one after the other, for each needs the answer of
 //! the one before.
 
@@ -33,11 +33,11 @@ impl RedisSearches {
     pub async fn recorded(world: &World, server: &Server, load: &Load) -> RedisSearches {
         let monitor = world.redis_client(server.redis).get_async_monitor().await.unwrap();
         let mut lines = Box::pin(monitor.into_on_message::<String>());
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         {
             let listening = async {
                 while let Some(line) = lines.next().await {
-                    heard.extend(command(&line, server.redis));
+                    received.extend(command(&line, server.redis));
                 }
             };
             tokio::select! {
@@ -46,8 +46,8 @@ impl RedisSearches {
                 _ = load.searches(1, LISTEN) => {}
             }
         }
-        let searches = searches(heard);
-        assert!(searches.len() > 10, "{} searches were heard", searches.len());
+        let searches = searches(received);
+        assert!(searches.len() > 10, "{} searches were recorded", searches.len());
         RedisSearches {
             connection: world.redis(server.redis).await,
             searches: searches.into(),
@@ -104,9 +104,9 @@ fn pipeline(commands: &[Vec<String>]) -> Pipeline {
 }
 
 /// A search begins at the index. What is asked alike is asked at once.
-fn searches(heard: Vec<Vec<String>>) -> Vec<Search> {
+fn searches(received: Vec<Vec<String>>) -> Vec<Search> {
     let mut searches: Vec<Search> = Vec::new();
-    for words in heard {
+    for words in received {
         match words[0].as_str() {
             "GEOSEARCH" => searches.push(vec![vec![words]]),
             "ZMSCORE" | "HGETALL" => {

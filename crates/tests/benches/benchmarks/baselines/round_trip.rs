@@ -1,4 +1,4 @@
-//! One call to a tonic server that answers at once, with nobody else on the line: what no call is faster than.
+//! One call to a tonic server that answers at once, with no one else on the line: what no call is faster than.
 
 use std::time::{Duration, Instant};
 

@@ -35,7 +35,7 @@ pub async fn refused_order(channel: Channel) -> Status {
     status
 }
 
-/// The answer to a message whose fixes are of nobody.
+/// The answer to a message whose fixes are of no driver.
 pub async fn rejected_message(channel: Channel) -> StreamLocationsResponse {
     let (sender, receiver) = mpsc::channel(1);
     let answers = LocationServiceClient::new(channel)

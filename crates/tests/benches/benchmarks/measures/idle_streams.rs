@@ -1,4 +1,4 @@
-//! What an open stream costs on which nobody drives: memory, and processor time a second.
+//! What an open stream costs on which no driver reports: memory, and processor time a second.
 //!
 //! Each of the streams has handed in one fix, so all that a stream ever needs is there. A new server each round: what a
 //! process was given once it seldom gives back.
@@ -54,7 +54,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
     vec![
         Benchmark::alone("idle_stream_memory", "bytes/stream", Better::Less, memory).with(how),
         Benchmark::alone("idle_stream_server_cpu", "µs/s/stream", Better::Less, processor)
-            .with("all that the server uses meanwhile, what it does for nobody too"),
+            .with("all that the server uses meanwhile, what it does for no stream too"),
     ]
 }
 

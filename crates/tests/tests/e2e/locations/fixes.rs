@@ -127,8 +127,8 @@ async fn fixes_in_any_order_and_number_come_to_the_same_as_sorted_ones() {
         assert_eq!(history(&rig, &driver).await, sorted, "{driver}");
         let last = sorted.last().map(|(_, _, micros)| *micros);
         assert_eq!(latest_micros(&rig, &driver).await, (last, last), "{driver}");
-        let lat = latest(&rig, &driver).await["lat"].parse();
-        assert_eq!(lat, Ok(place(1_980 + cab)), "{driver}");
+        let north = latest(&rig, &driver).await["lat"].parse();
+        assert_eq!(north, Ok(place(1_980 + cab)), "{driver}");
     }
 }
 

@@ -129,11 +129,11 @@ async fn a_retry_takes_no_order_from_the_worker_that_holds_it() {
 type Wrong = (fn(&mut ResolveOrderRequest), &'static [&'static str]);
 
 const WRONG: [Wrong; 11] = [
-    (|request| request.order_id = "seven".to_owned(), &["order_id"]),
+    (|request| request.order_id = "seven".into(), &["order_id"]),
     (|request| request.reason.clear(), &["reason"]),
-    (|request| request.reason = "  ".to_owned(), &["reason"]),
+    (|request| request.reason = "  ".into(), &["reason"]),
     (|request| request.reason = "a".repeat(501), &["reason"]),
-    (|request| request.reason = "two\nlines".to_owned(), &["reason"]),
+    (|request| request.reason = "two\nlines".into(), &["reason"]),
     (
         |request| (request.operator, request.reason) = (String::new(), String::new()),
         &["operator", "reason"],

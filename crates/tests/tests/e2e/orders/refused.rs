@@ -30,8 +30,8 @@ const BAD: &[(&str, &[Change])] = &[
     (
         "amount.currency_code",
         &[
-            |request| money(request).currency_code = "QQQ".to_owned(),
-            |request| money(request).currency_code = "usd".to_owned(),
+            |request| money(request).currency_code = "QQQ".into(),
+            |request| money(request).currency_code = "usd".into(),
             |request| money(request).currency_code.clear(),
         ],
     ),
@@ -62,9 +62,9 @@ const BAD: &[(&str, &[Change])] = &[
             |request| request.idempotency_key.clear(),
             |request| request.idempotency_key = "k".repeat(15),
             |request| request.idempotency_key = "k".repeat(256),
-            |request| request.idempotency_key = "a key\nof two lines".to_owned(),
-            |request| request.idempotency_key = "a key with a \0 in it".to_owned(),
-            |request| request.idempotency_key = "ein Schlüssel, nicht ASCII".to_owned(),
+            |request| request.idempotency_key = "a key\nof two lines".into(),
+            |request| request.idempotency_key = "a key with a \0 in it".into(),
+            |request| request.idempotency_key = "ein Schlüssel, nicht ASCII".into(),
         ],
     ),
     (
@@ -72,8 +72,8 @@ const BAD: &[(&str, &[Change])] = &[
         &[
             |request| request.user_id.clear(),
             |request| request.user_id = "u".repeat(65),
-            |request| request.user_id = "user 1".to_owned(),
-            |request| request.user_id = "user\0".to_owned(),
+            |request| request.user_id = "user 1".into(),
+            |request| request.user_id = "user\0".into(),
         ],
     ),
     (
@@ -81,7 +81,7 @@ const BAD: &[(&str, &[Change])] = &[
         &[
             |request| request.payment_method.clear(),
             |request| request.payment_method = "p".repeat(65),
-            |request| request.payment_method = "pm&amount=1".to_owned(),
+            |request| request.payment_method = "pm&amount=1".into(),
         ],
     ),
     (

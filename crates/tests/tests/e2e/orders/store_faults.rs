@@ -1,4 +1,4 @@
-//! Redis or Postgres away: what can go on goes on, and nobody is charged for what cannot.
+//! Redis or Postgres away: what can go on goes on, and no one is charged for what cannot.
 
 use std::time::Duration;
 
