@@ -1,7 +1,7 @@
 //! What the tests and benchmarks of the whole program share: a private Waybill ([`rig`]), the real program as a process
-//! ([`process`], [`ServerProcess`]), private stores ([`stores`]), waiting for a condition ([`until`]), chance from a seed ([`chance`]), lines
-//! that can be cut ([`fault_line`]), requests and refusals ([`wire`]), tables as text ([`table`]), answers as bytes ([`raw`]), and the arithmetic and
-//! readers of the benchmarks ([`benchmark`]).
+//! ([`process`], [`ServerProcess`]), private stores ([`stores`]), waiting for a condition ([`until`]), chance from a
+//! seed ([`chance`]), lines that can be cut ([`fault_line`]), requests and refusals ([`wire`]), tables as text
+//! ([`table`]), answers as bytes ([`raw`]), and the arithmetic and readers of the benchmarks ([`benchmark`]).
 //!
 //! No product code uses it, and it knows nothing of any single test.
 
@@ -28,5 +28,6 @@ pub mod table;
 mod until;
 pub mod wire;
 
+pub use self::rig::{Builder, Rig};
 pub use self::server_process::ServerProcess;
 pub use self::until::{until, until_eq, until_within};

@@ -1,5 +1,5 @@
-//! This program again, as a process of its own: what stands beside the server must not share a process with the callers,
-//! or its processor time would pass for theirs.
+//! This program again, as a process of its own: what stands beside the server must not share a process with the
+//! callers, or its processor time would pass for theirs.
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! The baseline of the edge: a tonic server that gives a recorded answer at once. It is this program again, in a process of
-//! its own, started with a hidden argument; the answers are on its command line.
+//! The baseline of the edge: a tonic server that gives a recorded answer at once. It is this program again, in a
+//! process of its own, started with a hidden argument; the answers are on its command line.
 
 use std::ffi::OsString;
 

@@ -1,9 +1,9 @@
 //! Waybill beside what limits it: each benchmark with its baseline, taken in turns on one machine in one run.
 //!
 //! A private world is set as production would have it, with every fsync; servers are processes of their own. What is
-//! measured is in [`measures`], a file each; what a baseline is and why, in [`baselines`]. All of it shares the processors of
-//! this machine: server, stores, payment provider and callers. So a rate at saturation says what the machine does with
-//! all of them together, and so does its baseline; between the two lies what Waybill costs.
+//! measured is in [`measures`], a file each; what a baseline is and why, in [`baselines`]. All of it shares the
+//! processors of this machine: server, stores, payment provider and callers. So a rate at saturation says what the
+//! machine does with all of them together, and so does its baseline; between the two lies what Waybill costs.
 //!
 //! `make bench`; `BENCH_QUICK=1` for a look of three minutes at less data; `BENCH_ONLY=orders,fixes` for some of
 //! `fixes`, `orders`, `latency`, `searches`, `edge`, `idle_streams`, `growth`. It ends with a table and writes

@@ -15,8 +15,8 @@ pub struct Scale {
     pub fleet_turn: Duration,
     /// A turn of those whose speed the disk decides: orders and fixes.
     pub stored_turn: Duration,
-    /// Rounds of what never writes, searches and refused calls: many, for it is processors that they wait for, and what a
-    /// neighbour leaves of those changes within seconds.
+    /// Rounds of what never writes, searches and refused calls: many, for it is processors that they wait for, and what
+    /// a neighbour leaves of those changes within seconds.
     pub read_rounds: usize,
     /// A turn of searches. All callers share a connection to Redis, where they wait for each other and are answered in
     /// bursts: there must be many of these in a turn.

@@ -14,8 +14,8 @@ use crate::world::World;
 /// Far more than an end takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What differs from `config/waybill.toml`. Limits of callers are lifted, for it is not they that are measured; and Redis
-/// may take as long as a machine that all share makes it take.
+/// What differs from `config/waybill.toml`. Limits of callers are lifted, for it is not they that are measured; and
+/// Redis may take as long as a machine that all share makes it take.
 pub const SETTINGS: &[(&str, &str)] = &[
     ("limits.orders_per_user.per_second", "1000000"),
     ("limits.orders_per_user.burst", "1000000"),

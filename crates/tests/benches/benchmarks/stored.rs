@@ -1,9 +1,9 @@
 //! Databases that are full already: the rows of one real order, multiplied.
 //!
-//! An order is placed and completed by Waybill itself; then set-based SQL writes its rows of every table again and again,
-//! with ids, keys, users, drivers and times of their own, spread over the last 20 days. What is stored is what Waybill
-//! stores, whatever the schema has become. To be quick about it: the server logs as little as it may, triggers and
-//! foreign keys are not asked, indexes are built at the end, and each of two sessions has its tables.
+//! An order is placed and completed by Waybill itself; then set-based SQL writes its rows of every table again and
+//! again, with ids, keys, users, drivers and times of their own, spread over the last 20 days. What is stored is what
+//! Waybill stores, whatever the schema has become. To be quick about it: the server logs as little as it may, triggers
+//! and foreign keys are not asked, indexes are built at the end, and each of two sessions has its tables.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -127,7 +127,8 @@ async fn multiply(world: &World, database: &str, order: &str, count: u64) {
         let sql = world.session(database).await;
         for table in tables {
             sql.batch_execute(&format!("reindex table {table}")).await.unwrap();
-            // As a database is that has lived: or the first benchmark would find the hint bits to be set, and the vacuum.
+            // As a database is that has lived: or the first benchmark would find the hint bits to be set, and the
+            // vacuum.
             sql.batch_execute(&format!("vacuum analyze {table}")).await.unwrap();
         }
     };

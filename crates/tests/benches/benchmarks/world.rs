@@ -38,7 +38,8 @@ const POSTGRES_WHILE_STORING: &[(&str, &str)] = &[
     ("checkpoint_timeout", "1h"),
     ("maintenance_work_mem", "1GB"),
 ];
-/// Redis, beside `appendonly yes` and `appendfsync always`: it rewrites its file between the benchmarks, not within them.
+/// Redis, beside `appendonly yes` and `appendfsync always`: it rewrites its file between the benchmarks, not within
+/// them.
 const REDIS: &[(&str, &str)] = &[("auto-aof-rewrite-min-size", "16gb")];
 /// How long a benchmark waits for the vacuum that another one called for.
 const VACUUM_PATIENCE: Duration = Duration::from_secs(20);

@@ -1,7 +1,7 @@
 //! Lines of Redis's MONITOR, read back into the commands that were given.
 
-/// The arguments of a command in `<time> [<database> <client>] "arg" ...`; `None` if the line is of another database, of
-/// a script, or no command.
+/// The arguments of a command in `<time> [<database> <client>] "arg" ...`; `None` if the line is of another database,
+/// of a script, or no command.
 pub fn command(line: &str, database: u16) -> Option<Vec<String>> {
     let (_, rest) = line.split_once(" [")?;
     let (from, arguments) = rest.split_once("] ")?;

@@ -1,5 +1,5 @@
-//! Turns: we, the baseline, we, the baseline. Both see the same machine, whatever else it does meanwhile; and neither is always
-//! the first, who finds clean caches and an idle disk.
+//! Turns: we, the baseline, we, the baseline. Both see the same machine, whatever else it does meanwhile; and neither
+//! is always the first, who finds clean caches and an idle disk.
 
 use std::time::Duration;
 

@@ -64,13 +64,19 @@ impl Builder {
         self
     }
 
+    /// Settings, parted by spaces: `.with("orders.lease=2s orders.assignment_window=1s")`.
+    #[must_use]
+    pub fn with(mut self, settings: &'static str) -> Builder {
+        let settings = settings.split(' ').map(|one| one.split_once('=').expect("key=value"));
+        self.flags.extend(settings.map(|(key, value)| (key, value.to_owned())));
+        self
+    }
+
     /// Short times for the payment provider: a fault costs an attempt, and the next try comes about a second later.
     #[must_use]
     pub fn impatient(self) -> Builder {
-        self.set("payments.attempt_timeout", "500ms")
-            .set("payments.total_timeout", "2s")
-            .set("orders.sweep_interval", "100ms")
-            .set("grpc.deadline_default", "30s")
+        self.with("payments.attempt_timeout=500ms payments.total_timeout=2s")
+            .with("orders.sweep_interval=100ms grpc.deadline_default=30s")
     }
 
     /// A Postgres and a Redis of this test alone, which may be killed, paused and restarted.

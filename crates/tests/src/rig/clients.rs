@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use prost::Message as _;
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_client::HealthClient;
@@ -114,6 +115,17 @@ impl Rig {
             .into_inner()
             .order
             .expect("an order")
+    }
+
+    /// Begins to place an order; the call runs for as long as the set is held.
+    pub fn begin(&self, request: CreateOrderRequest) -> JoinSet<Result<Order, Status>> {
+        let mut orders = self.orders();
+        let mut call = JoinSet::new();
+        call.spawn(async move {
+            let answer = orders.create_order(request).await?;
+            Ok(answer.into_inner().order.expect("an order"))
+        });
+        call
     }
 
     /// The order as it is now, with its steps.

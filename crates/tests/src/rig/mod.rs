@@ -1,7 +1,8 @@
 //! A whole private Waybill for one test: stores, payment provider, servers, and clients of all of them.
 //!
-//! `Rig::start().await` is one server with the settings of [`builder`]; [`Rig::builder`] has the rest. Nothing sleeps: a
-//! test waits with [`crate::until()`], which asks for a condition until it holds and reports the last state when it does not.
+//! `Rig::start().await` is one server with the settings of [`builder`]; [`Rig::builder`] has the rest. Nothing sleeps:
+//! a test waits with [`crate::until()`], which asks for a condition until it holds and reports the last state when it
+//! does not.
 
 mod builder;
 mod clients;
@@ -63,6 +64,11 @@ impl Rig {
     /// One server, its own stores within the shared ones.
     pub async fn start() -> Rig {
         Rig::builder().start().await
+    }
+
+    /// One server with these settings over those of all tests, parted by spaces: see [`Builder::with`].
+    pub async fn with(settings: &'static str) -> Rig {
+        Rig::builder().with(settings).start().await
     }
 
     /// A rig that is to be different.

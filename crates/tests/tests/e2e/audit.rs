@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use testkit::rig::Rig;
 use testkit::table::rows;
-use testkit::until;
 use testkit::wire::{PICKUP, a_ride};
+use testkit::{Rig, until};
 use uuid::Uuid;
 use waybill_proto::order::v1::OrderStatus;
 use waybill_server::app::{Sources, run_audit};

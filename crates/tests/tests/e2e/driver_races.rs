@@ -1,5 +1,5 @@
-//! Drivers raced for: workers of two processes assign, complete, cancel and release the orders of too few drivers while Postgres
-//! is killed. Judged by each driver's own sequence, for clocks do not give the order of commits.
+//! Drivers raced for: workers of two processes assign, complete, cancel and release the orders of too few drivers while
+//! Postgres is killed. Judged by each driver's own sequence, for clocks do not give the order of commits.
 //!
 //! A thousand assignments in a run of all tests; `make race` makes twenty thousand (`RACE_ASSIGNMENTS`).
 
@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use testkit::chance::{Chance, number, seed};
-use testkit::rig::Rig;
-use testkit::until;
+use testkit::{Rig, until};
 use tokio::task::{JoinSet, LocalSet};
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{ReleaseReason, State};

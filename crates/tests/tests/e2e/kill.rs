@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use testkit::ServerProcess;
 use testkit::chance::{Chance, pass, seed};
-use testkit::rig::{Builder, Rig};
+use testkit::{Builder, Rig, ServerProcess};
 use tokio_util::sync::CancellationToken;
 use waybill_sandbox::port;
 use waybill_server::app::Sources;
@@ -34,14 +33,11 @@ fn world(port: u16) -> Builder {
         .private_stores()
         .no_server()
         .set("grpc.addr", &format!("127.0.0.1:{port}"))
-        .set("orders.lease", "4s")
-        .set("orders.assignment_window", "5s")
-        .set("payments.attempt_timeout", "1s")
-        .set("payments.total_timeout", "2s")
-        .set("postgres.statement_timeout", "1s")
-        .set("postgres.lock_timeout", "500ms")
-        .set("limits.fixes_per_driver.per_second", "1000")
-        .set("limits.fixes_per_driver.burst", "5000")
+        .with(
+            "orders.lease=4s orders.assignment_window=5s payments.attempt_timeout=1s payments.total_timeout=2s \
+             postgres.statement_timeout=1s postgres.lock_timeout=500ms \
+             limits.fixes_per_driver.per_second=1000 limits.fixes_per_driver.burst=5000",
+        )
 }
 
 /// A city that lives until it is cancelled, and its clients, who do not give up.

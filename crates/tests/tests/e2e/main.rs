@@ -21,7 +21,6 @@ mod driver_races;
 mod kill;
 mod ops;
 mod pool_partition;
-mod rig_itself;
 mod schema;
 mod shutdown;
 mod storm;

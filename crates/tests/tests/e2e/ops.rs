@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use testkit::ServerProcess;
-use testkit::rig::Rig;
 use testkit::wire::{a_ride, channel, get, get_json, http};
-use testkit::{until, until_eq};
+use testkit::{Rig, ServerProcess, until, until_eq};
 use tonic::Code;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
@@ -56,10 +54,8 @@ async fn a_server_with_its_stores_is_alive_and_ready() {
     assert_eq!(get(&format!("{}/livez", rig.http())).await.0, 200);
     let (status, report) = ready(&rig).await;
     assert_eq!(status, 200, "{report}");
-    assert_eq!(
-        report,
-        json!({ "status": "ready", "checks": { "postgres": "ok", "redis": "ok" } })
-    );
+    let expected = json!({ "status": "ready", "checks": { "postgres": "ok", "redis": "ok" } });
+    assert_eq!(report, expected);
     assert_eq!(get(&format!("{}/", rig.http())).await.0, 404);
 }
 

@@ -1,8 +1,7 @@
 //! What is under way goes before what is new: calls from outside cannot take the connections that sagas need.
 
-use testkit::rig::Rig;
 use testkit::wire::{PICKUP, a_ride};
-use testkit::{until, until_eq};
+use testkit::{Rig, until, until_eq};
 use tokio::task::JoinSet;
 use waybill_proto::fleet::v1::GetDriverRequest;
 use waybill_sandbox::payments::{Fault, FaultKind};
@@ -17,9 +16,7 @@ async fn a_flood_of_calls_does_not_keep_a_saga_from_the_database() {
     rig.payments()
         .set_fault(Fault::always(FaultKind::Latency).delayed(slow));
     let before = rig.payments().requests();
-    let mut orders = rig.orders();
-    let mut placed = JoinSet::new();
-    placed.spawn(async move { orders.create_order(a_ride()).await });
+    let mut placed = rig.begin(a_ride());
     until("the charge is with the provider", async || {
         rig.payments().requests() > before
     })
@@ -50,7 +47,6 @@ async fn a_flood_of_calls_does_not_keep_a_saga_from_the_database() {
 
     flood.shutdown().await;
     sql.batch_execute("commit").await.unwrap();
-    let placed = placed.join_next().await.unwrap().unwrap().unwrap();
-    let order = placed.into_inner().order.unwrap();
+    let order = placed.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(order.assignment.unwrap().driver_id, "cab-1");
 }

@@ -1,6 +1,6 @@
 //! The database's own guards: what no statement may do, whoever types it; and that every statement of ours is valid.
 
-use testkit::rig::Rig;
+use testkit::Rig;
 use testkit::sql::column;
 use testkit::table::rows;
 use testkit::wire::{PICKUP, a_ride};
@@ -39,11 +39,8 @@ async fn no_statement_makes_an_impossible_transition() {
         ("refunded", "charged"),
     ] {
         let statement = format!("update order_sagas set status = '{to}' where status = '{from}'");
-        assert_eq!(
-            refusal(&sql, &statement).await,
-            "order_sagas_transition",
-            "{from} to {to}"
-        );
+        let refused = refusal(&sql, &statement).await;
+        assert_eq!(refused, "order_sagas_transition", "{from} to {to}");
     }
 }
 
@@ -125,9 +122,9 @@ async fn every_statement_of_the_program_prepares() {
     }
 }
 
-/// Postgres keeps a plan for as long as its session, and makes it with what it knows: of a table that autovacuum has not
-/// come to yet that is nothing. The driver of an order is found by name all the same; else an order would read every
-/// driver that is free.
+/// Postgres keeps a plan for as long as its session, and makes it with what it knows: of a table that autovacuum has
+/// not come to yet that is nothing. The driver of an order is found by name all the same; else an order would read
+/// every driver that is free.
 #[tokio::test]
 async fn a_driver_is_found_by_name_however_little_is_known_of_the_others() {
     let rig = Rig::builder().no_server().start().await;

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use testkit::ServerProcess;
-use testkit::rig::Rig;
-use testkit::until;
 use testkit::wire::{a_ride, channel, get, get_json};
+use testkit::{Rig, ServerProcess, until};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -96,12 +94,10 @@ async fn an_order_in_flight_is_answered() {
 async fn an_order_that_cannot_end_in_time_is_settled_by_the_next_server() {
     let rig = Rig::builder()
         .no_server()
-        .set("orders.assignment_window", "100ms")
-        .set("orders.lease", "4s")
-        .set("payments.attempt_timeout", "1s")
-        .set("payments.total_timeout", "3s")
-        .set("postgres.statement_timeout", "500ms")
-        .set("postgres.lock_timeout", "300ms")
+        .with(
+            "orders.assignment_window=100ms orders.lease=4s payments.attempt_timeout=1s payments.total_timeout=3s \
+            postgres.statement_timeout=500ms postgres.lock_timeout=300ms",
+        )
         .start()
         .await;
     rig.payments().set_fault(Fault::always(FaultKind::Hang));
@@ -157,8 +153,7 @@ async fn a_draining_server_says_so_and_still_serves() {
 async fn a_client_that_does_not_let_go_does_not_hold_up_the_end() {
     let rig = Rig::builder()
         .no_server()
-        .set("limits.fixes_per_driver.per_second", "1")
-        .set("limits.fixes_per_driver.burst", "1")
+        .with("limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=1")
         .start()
         .await;
     let server = ServerProcess::start(&rig, &[]).await;
@@ -189,8 +184,7 @@ async fn a_client_that_does_not_let_go_does_not_hold_up_the_end() {
 async fn a_client_that_does_not_read_its_answers_does_not_hold_up_the_end() {
     let rig = Rig::builder()
         .no_server()
-        .set("limits.fixes_per_driver.per_second", "1000000")
-        .set("limits.fixes_per_driver.burst", "1000000")
+        .with("limits.fixes_per_driver.per_second=1000000 limits.fixes_per_driver.burst=1000000")
         .start()
         .await;
     let server = ServerProcess::start(&rig, &[]).await;

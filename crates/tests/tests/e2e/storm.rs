@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prost::Message as _;
-use testkit::ServerProcess;
 use testkit::chance::{Chance, seed};
 use testkit::raw::create_order;
-use testkit::rig::Rig;
-use testkit::until;
 use testkit::wire::{PICKUP, a_ride, channel, fix};
+use testkit::{Rig, ServerProcess, until};
 use tokio::task::{JoinSet, LocalSet};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -202,10 +200,10 @@ async fn the_storm() {
     let mut chance = Chance::new(seed("STORM_SEED"));
     let rig = Rig::builder()
         .no_server()
-        .set("orders.assignment_window", "500ms")
-        .set("locations.ttl", "10m")
-        .set("limits.orders_in_all.per_second", "100000")
-        .set("limits.orders_in_all.burst", "100000")
+        .with(
+            "orders.assignment_window=500ms locations.ttl=10m limits.orders_in_all.per_second=100000 \
+            limits.orders_in_all.burst=100000",
+        )
         .start()
         .await;
     // Some charges are made and their answers lost: another process finishes such an order, under the same key.

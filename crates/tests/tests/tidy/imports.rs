@@ -1,9 +1,9 @@
 //! No circle of imports among the files of one crate: what a file uses can be understood before it.
 //!
-//! A file points at each file that its `use` statements name, by `crate::`, `self::` and `super::`, at the longest part of
-//! the path that is a module. What a module only passes on (`pub use self::part::Name` in its `mod.rs`) is looked up in
-//! the part. A `mod.rs`, and a crate's root, does not point at what is below it: it is the list of its parts. Paths within
-//! the code are not looked at.
+//! A file points at each file that its `use` statements name, by `crate::`, `self::` and `super::`, at the longest part
+//! of the path that is a module. What a module only passes on (`pub use self::part::Name` in its `mod.rs`) is looked up
+//! in the part. A `mod.rs`, and a crate's root, does not point at what is below it: it is the list of its parts. Paths
+//! within the code are not looked at.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
-//! The forged-webhook injector: events signed with the provider's own secret, about orders that it never charged or never
-//! refunded. And some with another signature.
+//! The forged-webhook injector: events signed with the provider's own secret, about orders that it never charged or
+//! never refunded. And some with another signature.
 
 use std::time::Duration;
 

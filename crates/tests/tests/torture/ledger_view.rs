@@ -1,4 +1,5 @@
-//! The rig's own view of the database, past all proxies: what is unfinished, who had it, and how an order came to be as it is.
+//! The rig's own view of the database, past all proxies: what is unfinished, who had it, and how an order came to be as
+//! it is.
 
 use testkit::sql::{column, one};
 use tokio_postgres::{Client, Error};
@@ -95,8 +96,8 @@ pub async fn drivers_with_two_orders(sql: &Client) -> Result<Vec<String>, Error>
     column(sql, query, &[]).await
 }
 
-/// Watches every line that is written into an order's log: one whose worker has lost the order is set aside. It sees the
-/// fence as it is in that very transaction, and changes nothing.
+/// Watches every line that is written into an order's log: one whose worker has lost the order is set aside. It sees
+/// the fence as it is in that very transaction, and changes nothing.
 pub async fn watch_fences(sql: &Client) -> Result<(), Error> {
     sql.batch_execute(
         "create table torture_stale_lines (line text);

@@ -1,5 +1,5 @@
-//! The load: customers who come at their own times, whatever becomes of those before them, and cabs that report where they
-//! are. Some customers hang up, some ask twice at once, some change their mind, some are where no cab is.
+//! The load: customers who come at their own times, whatever becomes of those before them, and cabs that report where
+//! they are. Some customers hang up, some ask twice at once, some change their mind, some are where no cab is.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -163,7 +163,7 @@ async fn owners_only(plan: &Plan, world: &mut World, tally: &Tally, findings: &F
     let database = world.database();
     while Instant::now() < until && !findings.any.is_cancelled() {
         pass(chance.millis(1_500, 4_000)).await;
-        let number = usize::try_from(chance.below(world.slots.len() as u64)).unwrap_or(0);
+        let number = chance.index(world.slots.len());
         let slot = &mut world.slots[number];
         let Some(pid) = slot.kill().await else { continue };
         Tally::count(&tally.kills);
@@ -199,33 +199,9 @@ async fn storm(
         findings,
         end: &end,
     };
-    let over_servers = async {
-        let slots = (10..).zip(&mut world.slots);
-        let each = slots.map(|(number, slot)| storm.over_server(slot, chance.of(number)));
-        if plan.has("servers") {
-            join_all(each).await;
-        }
-    };
-    let over_postgres = async {
-        if plan.has("postgres") {
-            storm.over_postgres(&mut world.postgres, chance.of(20)).await;
-        }
-    };
-    let over_redis = async {
-        if plan.has("redis") {
-            storm.over_redis(&mut world.redis, chance.of(30)).await;
-        }
-    };
-    let over_provider = async {
-        if plan.has("provider") {
-            storm.over_provider(chance.of(40)).await;
-        }
-    };
-    let over_lines = async {
-        if plan.has("lines") {
-            join_all((50..53).map(|number| storm.over_lines(&lines, chance.of(number)))).await;
-        }
-    };
+    let slots = (10..).zip(&mut world.slots);
+    let over_servers = slots.map(|(number, slot)| storm.over_server(slot, chance.of(number)));
+    let over_lines = (50..53).map(|number| storm.over_lines(&lines, chance.of(number)));
     let watch = async {
         watch(plan, tally, findings, &provider, &database).await;
         // The load ends first: what settles afterwards is what the storm left.
@@ -233,11 +209,11 @@ async fn storm(
         end.cancel();
     };
     tokio::join!(
-        over_servers,
-        over_postgres,
-        over_redis,
-        over_provider,
-        over_lines,
+        join_all(over_servers),
+        storm.over_postgres(&mut world.postgres, chance.of(20)),
+        storm.over_redis(&mut world.redis, chance.of(30)),
+        storm.over_provider(chance.of(40)),
+        join_all(over_lines),
         watch
     );
     provider.set_faults(Vec::new());

@@ -1,5 +1,5 @@
-//! What befalls the world: each process and each line has a nemesis of its own, which draws when and how, and heals what
-//! it did when the storm is over.
+//! What befalls the world: each process and each line has a nemesis of its own, which draws when and how, and heals
+//! what it did when the storm is over.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -48,6 +48,9 @@ impl Storm<'_> {
 
     /// Kills a server, puts it to sleep, stops it, or lets it die at a crash point; again and again.
     pub async fn over_server(&self, slot: &mut ServerSlot, mut chance: Chance) {
+        if !self.plan.has("servers") {
+            return;
+        }
         while !self.is_over() {
             if !slot.is_taken() {
                 slot.start(Some(self.tally.next_point(&mut chance)));
@@ -69,8 +72,8 @@ impl Storm<'_> {
 
     async fn strike(&self, slot: &mut ServerSlot, chance: &mut Chance) {
         if chance.percent(self.plan.sleep_percent) {
-            // At times in the middle of calls to a provider that does not answer: whoever takes the orders over knows no
-            // more than the sleeper, and both will want to write the same.
+            // At times in the middle of calls to a provider that does not answer: whoever takes the orders over knows
+            // no more than the sleeper, and both will want to write the same.
             let unanswered = chance.percent(50) && self.plan.has("provider");
             if unanswered {
                 self.provider.hold_answers();
@@ -117,7 +120,7 @@ impl Storm<'_> {
 
     /// Kills Postgres, or puts its postmaster to sleep.
     pub async fn over_postgres(&self, postgres: &mut Postgres, mut chance: Chance) {
-        while self.waits(chance.millis(2_000, 10_000)).await {
+        while self.plan.has("postgres") && self.waits(chance.millis(2_000, 10_000)).await {
             if chance.percent(80) {
                 postgres.kill().await.expect("Postgres is killed");
                 Tally::count(&self.tally.kills);
@@ -132,7 +135,7 @@ impl Storm<'_> {
 
     /// Kills Redis, or puts it to sleep.
     pub async fn over_redis(&self, redis: &mut Redis, mut chance: Chance) {
-        while self.waits(chance.millis(1_500, 7_000)).await {
+        while self.plan.has("redis") && self.waits(chance.millis(1_500, 7_000)).await {
             if chance.percent(80) {
                 redis.kill().await.expect("Redis is killed");
                 Tally::count(&self.tally.kills);
@@ -160,6 +163,9 @@ impl Storm<'_> {
 
     /// Has the provider err in all ways, and kills it.
     pub async fn over_provider(&self, mut chance: Chance) {
+        if !self.plan.has("provider") {
+            return;
+        }
         let provider = self.provider;
         while !self.is_over() {
             provider.set_faults(provider_faults(&mut chance));
@@ -183,6 +189,9 @@ impl Storm<'_> {
 
     /// Spoils one line after the other for a while. Several of these may be at work.
     pub async fn over_lines(&self, lines: &[Line], mut chance: Chance) {
+        if !self.plan.has("lines") {
+            return;
+        }
         while !self.is_over() {
             self.pass(chance.millis(100, 1_500)).await;
             let line = chance.pick(lines);

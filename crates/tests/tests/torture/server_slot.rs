@@ -67,8 +67,8 @@ impl ServerSlot {
         self.process = Some(process);
     }
 
-    /// Serves for so long, or until it dies by itself, or until `end`. The status, if it is dead. One that does not come
-    /// to serve has so long anyway.
+    /// Serves for so long, or until it dies by itself, or until `end`. The status, if it is dead. One that does not
+    /// come to serve has so long anyway.
     pub async fn lives(&mut self, time: Duration, end: &CancellationToken) -> Option<ExitStatus> {
         let begins_at_latest = Instant::now() + SERVES_WITHIN;
         let mut until = None;

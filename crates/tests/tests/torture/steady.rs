@@ -1,6 +1,6 @@
 //! A steady run before the faults: nothing is killed and no line is spoiled, the provider is slow and customers hang
-//! up. What is promised of a bad day cannot be seen then, and this can: a saga goes on without its caller, and no transaction stays open
-//! while the provider is asked.
+//! up. What is promised of a bad day cannot be seen then, and this can: a saga goes on without its caller, and no
+//! transaction stays open while the provider is asked.
 
 use std::collections::HashSet;
 use std::time::Duration;

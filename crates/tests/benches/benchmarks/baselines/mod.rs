@@ -1,5 +1,5 @@
-//! What each benchmark would be if nothing but its stores, its disk or its transport were in its way. A baseline does the same
-//! work with the same statements or commands, and nothing else.
+//! What each benchmark would be if nothing but its stores, its disk or its transport were in its way. A baseline does
+//! the same work with the same statements or commands, and nothing else.
 
 pub mod disk;
 pub mod pgbench;

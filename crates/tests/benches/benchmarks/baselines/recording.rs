@@ -71,8 +71,8 @@ impl Recording {
     }
 }
 
-/// Returns when every session takes the settings over before its next statement: when this one has, which the postmaster
-/// tells together with all others. `log_statement`: what it is then.
+/// Returns when every session takes the settings over before its next statement: when this one has, which the
+/// postmaster tells together with all others. `log_statement`: what it is then.
 async fn alter(sql: &Client, changes: &[String], log_statement: &str) {
     for change in changes {
         sql.batch_execute(&format!("alter system {change}")).await.unwrap();

@@ -1,5 +1,5 @@
-//! The baseline of fixes: Waybill's own scripts, given by a bare client that always has several on their way, and the same
-//! rows put into the history by the same statement over a bare connection, at the same time.
+//! The baseline of fixes: Waybill's own scripts, given by a bare client that always has several on their way, and the
+//! same rows put into the history by the same statement over a bare connection, at the same time.
 //!
 //! It parses nothing, answers no one, claims no lease and keeps no account of the stream. What it must do is what the
 //! stores must do: take the batch in, give it out to the history, insert the rows, and trim what is stored.

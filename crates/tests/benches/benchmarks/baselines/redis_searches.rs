@@ -1,6 +1,6 @@
-//! The baseline of searches: the very commands of Waybill's searches, as Redis's MONITOR shows them, given again by a bare
-//! client. As many at a time on as many connections; within a search one after the other, for each needs the answer of
-//! the one before.
+//! The baseline of searches: the very commands of Waybill's searches, as Redis's MONITOR shows them, given again by a
+//! bare client. As many at a time on as many connections; within a search one after the other, for each needs the
+//! answer of the one before.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

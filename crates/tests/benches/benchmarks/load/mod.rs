@@ -1,5 +1,5 @@
-//! The load on a server: that of `waybill load`, plan for plan. Whatever is not answered as it should be ends the run: a
-//! benchmark with errors in it is none.
+//! The load on a server: that of `waybill load`, plan for plan. Whatever is not answered as it should be ends the run:
+//! a benchmark with errors in it is none.
 
 pub mod city;
 pub mod one_order;

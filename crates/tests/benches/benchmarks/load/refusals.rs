@@ -1,5 +1,6 @@
 //! Calls that Waybill refuses at its border: they pass through the edge (HTTP/2, deadlines, decoding, validation,
-//! metrics) up to the limits of callers, and touch no store. An echo that gives the same answer without looking is their baseline.
+//! metrics) up to the limits of callers, and touch no store. An echo that gives the same answer without looking is
+//! their baseline.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
 //! What the way in and out costs: calls that are refused and messages that are rejected whole, before any store is
 //! asked. The baseline is a tonic server that gives the very same answers without looking.
 //!
-//! It is given as the server's processor time and not as a rate: a caller spends as much on a call as such a server does,
-//! and on the same processors, so the rate would be the caller's.
+//! It is given as the server's processor time and not as a rate: a caller spends as much on a call as such a server
+//! does, and on the same processors, so the rate would be the caller's.
 
 use std::time::Duration;
 

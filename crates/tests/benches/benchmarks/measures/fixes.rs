@@ -1,8 +1,8 @@
 //! Fixes a second, from gRPC to the row in the history; and what the server itself spends on one.
 //!
 //! Counted is a fix that was acknowledged, and the clock stops when all of them are in Postgres: a server that
-//! acknowledges faster than its history writes gains nothing. The baseline gives Redis the same scripts and Postgres the
-//! same rows, both at the same time, from a bare client; see [`crate::baselines::redis_fixes`].
+//! acknowledges faster than its history writes gains nothing. The baseline gives Redis the same scripts and Postgres
+//! the same rows, both at the same time, from a bare client; see [`crate::baselines::redis_fixes`].
 
 use std::cell::RefCell;
 

@@ -1,8 +1,8 @@
-//! Whether it stays as it is when there is more: orders a second beside those that are stored already, fixes a second of
-//! fleets of every size.
+//! Whether it stays as it is when there is more: orders a second beside those that are stored already, fixes a second
+//! of fleets of every size.
 //!
-//! The baseline is the smallest of them, which ran in the same round on the same machine: a ratio of 1 is flat. Each size
-//! has a server, a database and a Redis database of its own; the rounds begin with another size each time.
+//! The baseline is the smallest of them, which ran in the same round on the same machine: a ratio of 1 is flat. Each
+//! size has a server, a database and a Redis database of its own; the rounds begin with another size each time.
 
 use super::FRESH;
 use crate::history::History;
@@ -23,8 +23,8 @@ const FLEETS: [(&str, &str, u32); 3] = [
     ("fixes_100k_drivers", "fleet_100k", 100_000),
 ];
 const FLEETS_REDIS: u16 = 13;
-/// So many of the smallest fleet are on a stream: no fleet has a driver twice in a message, which the server would spare
-/// itself half of the work for.
+/// So many of the smallest fleet are on a stream: no fleet has a driver twice in a message, which the server would
+/// spare itself half of the work for.
 const WINDOW: usize = 125;
 
 /// Orders a second, of each size.

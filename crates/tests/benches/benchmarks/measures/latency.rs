@@ -1,9 +1,9 @@
 //! How long an acknowledgement and an order take at half of the rate that was the most: people do not live at the peak.
 //!
 //! Calls are made at their own times, and a latency counts from its intended start time. The peak is looked for in each
-//! round, right before: what a neighbour leaves of this machine changes, and half of an earlier peak may be most of what
-//! is left. The baseline is one write to this disk and one call to a server that answers at once, one after the other, for
-//! no answer that is safe is given sooner.
+//! round, right before: what a neighbour leaves of this machine changes, and half of an earlier peak may be most of
+//! what is left. The baseline is one write to this disk and one call to a server that answers at once, one after the
+//! other, for no answer that is safe is given sooner.
 
 use std::cell::RefCell;
 use std::time::Duration;

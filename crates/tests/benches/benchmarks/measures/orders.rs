@@ -1,7 +1,7 @@
 //! Orders a second, created until they succeeded and completed; and what the server itself spends on one.
 //!
-//! The baseline is pgbench with the statements that Postgres logged for one such order: the gap is all that is not SQL, the
-//! search in Redis and the call to the payment provider among it.
+//! The baseline is pgbench with the statements that Postgres logged for one such order: the gap is all that is not SQL,
+//! the search in Redis and the call to the payment provider among it.
 
 use std::cell::RefCell;
 

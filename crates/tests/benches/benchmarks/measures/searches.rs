@@ -1,7 +1,7 @@
 //! Searches for the nearest drivers a second, in a city of 20 km by 20 km with a few drivers in it and with many.
 //!
-//! The baseline is the same commands on the same Redis, with as many searches at a time, by a bare client. Waybill also asks
-//! Postgres which of those found are free: that is in the benchmark and not in the baseline.
+//! The baseline is the same commands on the same Redis, with as many searches at a time, by a bare client. Waybill also
+//! asks Postgres which of those found are free: that is in the benchmark and not in the baseline.
 
 use super::FRESH;
 use crate::baselines::redis_searches::RedisSearches;

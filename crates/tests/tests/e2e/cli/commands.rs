@@ -4,8 +4,8 @@ use std::fs;
 use std::net::TcpListener;
 
 use serde_json::Value;
+use testkit::Rig;
 use testkit::process::{Ended, waybill};
-use testkit::rig::Rig;
 use testkit::table::rows;
 use testkit::wire::a_ride;
 
@@ -106,6 +106,9 @@ async fn an_unknown_flag_or_command_is_named() {
         assert_eq!(ended.status, USAGE, "{ended:?}");
         assert!(ended.stderr.contains(named), "{}", ended.stderr);
     }
+    let version = waybill(&["--version"], &[]).await;
+    assert_eq!(version.status, Some(0));
+    assert!(version.stdout.starts_with("waybill "), "{version:?}");
     let help = waybill(&["--help"], &[]).await;
     assert_eq!((help.status, help.stderr.as_str()), (Some(0), ""));
     for command in "serve dev demo replay load migrate audit orders reconcile doctor".split(' ') {

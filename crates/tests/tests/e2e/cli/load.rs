@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::process::{Ended, launch, program, read, waybill};
-use testkit::rig::Rig;
-use testkit::until;
 use testkit::wire::position;
+use testkit::{Rig, until};
 use waybill_proto::fleet::v1::SearchDriversRequest;
 use waybill_sandbox::process::{Process, Signal};
 
@@ -128,11 +127,7 @@ async fn fixes_searches_and_orders_are_made_at_once_at_their_shares() {
 /// An order that was refunded because no driver came is an answer, and no success.
 #[tokio::test]
 async fn orders_that_find_no_driver_are_reported_by_their_status() {
-    let rig = Rig::builder()
-        .set("orders.assignment_radius_m", "1")
-        .set("orders.assignment_window", "1s")
-        .start()
-        .await;
+    let rig = Rig::with("orders.assignment_radius_m=1 orders.assignment_window=1s").await;
     let (_, report) = load(&rig, "orders --count 5 --callers 5 --warm-up 0s").await;
 
     assert_eq!(all_answered(&report, "CreateOrder"), 5);
@@ -143,12 +138,7 @@ async fn orders_that_find_no_driver_are_reported_by_their_status() {
 
 #[tokio::test]
 async fn a_run_whose_every_call_is_refused_says_that_nothing_was_answered() {
-    let rig = Rig::builder()
-        .set("limits.reads_in_all.per_second", "1")
-        .set("limits.reads_in_all.burst", "1")
-        .set("limits.wait_max", "1ms")
-        .start()
-        .await;
+    let rig = Rig::with("limits.reads_in_all.per_second=1 limits.reads_in_all.burst=1 limits.wait_max=1ms").await;
     let search = "nearby --drivers 0 --callers 1 --warm-up 0s --count 1";
     // The one token there is.
     load(&rig, search).await;
@@ -182,7 +172,8 @@ async fn ctrl_c_ends_a_run_early_and_what_was_measured_is_reported() {
     assert!(read(&log).contains("before its time"));
 }
 
-/// A generator that does nothing for a second of four calls late whatever was due in it: more than one call in a hundred.
+/// A generator that does nothing for a second of four calls late whatever was due in it: more than one call in a
+/// hundred.
 #[tokio::test]
 async fn a_generator_that_was_held_up_says_that_the_numbers_are_its_own() {
     let rig = Rig::start().await;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use testkit::Rig;
 use testkit::process::waybill;
-use testkit::rig::Rig;
 
 use super::load::{all_answered, load, operation};
 
@@ -31,11 +31,7 @@ async fn every_fix_of_a_load_is_acknowledged_and_stored_once() {
 
 #[tokio::test]
 async fn a_closed_loop_of_fixes_goes_as_fast_as_the_server_takes_them() {
-    let rig = Rig::builder()
-        .set("limits.fixes_per_driver.per_second", "100000")
-        .set("limits.fixes_per_driver.burst", "100000")
-        .start()
-        .await;
+    let rig = Rig::with("limits.fixes_per_driver.per_second=100000 limits.fixes_per_driver.burst=100000").await;
     let args = "ingest --count 20000 --drivers 100 --streams 2 --warm-up 0s";
     let (ended, report) = load(&rig, args).await;
 

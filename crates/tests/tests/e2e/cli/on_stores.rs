@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use testkit::Rig;
 use testkit::process::{Ended, waybill};
-use testkit::rig::Rig;
 use tokio::time::timeout;
 
 /// Longer than any command takes that is to end by itself.

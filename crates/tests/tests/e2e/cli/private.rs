@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use testkit::process::{launch, program, read, waybill};
-use testkit::rig::Rig;
-use testkit::until;
 use testkit::wire::{a_declined_ride, channel, get, get_json};
+use testkit::{Rig, until};
 use tokio::process::Command;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 use waybill_sandbox::process::{Process, Signal};
@@ -100,10 +99,8 @@ async fn dev_writes_where_everything_is_and_leaves_nothing_behind() {
     let audit = waybill(&["audit"], &variables).await;
     assert_eq!(audit.status, Some(0), "{audit:?}");
     let family = family(&process).await;
-    assert!(
-        family.len() >= 5,
-        "the program, two servers and a watchdog for each: {family:?}"
-    );
+    // The program, two servers and a watchdog for each.
+    assert!(family.len() >= 5, "{family:?}");
 
     let ended = process.stop(Signal::SIGTERM, Duration::from_secs(20)).await.unwrap();
 
@@ -183,17 +180,11 @@ async fn the_demo_prints_one_json_object_and_a_clean_audit() {
     assert!(number("/orders/succeeded") > 0, "{report}");
     let ends = ["/orders/succeeded", "/orders/refunded", "/orders/failed"].map(number);
     assert_eq!(number("/orders/created"), ends.iter().sum::<u64>(), "{report}");
-    assert_eq!(
-        number("/payments/charged"),
-        number("/orders/succeeded") + number("/orders/refunded"),
-        "{report}"
-    );
+    let paid = number("/orders/succeeded") + number("/orders/refunded");
+    assert_eq!(number("/payments/charged"), paid, "{report}");
     assert_eq!(number("/payments/refunded"), number("/orders/refunded"), "{report}");
-    assert_eq!(
-        number("/locations/acknowledged"),
-        number("/locations/stored"),
-        "{report}"
-    );
+    let stored = number("/locations/stored");
+    assert_eq!(number("/locations/acknowledged"), stored, "{report}");
     assert!(number("/audit/checks") > 10, "{report}");
     assert_eq!(number("/audit/violations"), 0, "{report}");
 }

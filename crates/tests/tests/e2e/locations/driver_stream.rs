@@ -1,11 +1,11 @@
-//! What the tests of locations share: fixes, a driver stream that is read and written step by step, and the places where
-//! fixes are looked for.
+//! What the tests of locations share: fixes, a driver stream that is read and written step by step, and the places
+//! where fixes are looked for.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use testkit::rig::Rig;
+use testkit::Rig;
 use testkit::wire::{self, now};
 use tokio::sync::mpsc;
 use tokio::time::timeout;

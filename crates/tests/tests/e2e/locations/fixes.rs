@@ -1,8 +1,8 @@
 //! Fixes in: what is acknowledged, what is rejected, and where it is found afterwards.
 
 use jiff::SignedDuration;
+use testkit::Rig;
 use testkit::chance::Chance;
-use testkit::rig::Rig;
 use testkit::wire::{self, now, time};
 use tonic::Code;
 use waybill_proto::location::v1 as pb;
@@ -88,12 +88,9 @@ async fn a_duplicate_is_acknowledged_and_adds_no_row() {
 
 #[tokio::test]
 async fn fixes_in_any_order_and_number_come_to_the_same_as_sorted_ones() {
-    let rig = Rig::builder()
-        .set("limits.fixes_per_driver.per_second", "100000")
-        .set("limits.fixes_per_driver.burst", "100000")
-        .set("locations.ttl", "1h")
-        .start()
-        .await;
+    let rig =
+        Rig::with("limits.fixes_per_driver.per_second=100000 limits.fixes_per_driver.burst=100000 locations.ttl=1h")
+            .await;
     let begin = now() - SignedDuration::from_mins(10);
     let at = |number: i64| begin + SignedDuration::from_millis(number * 250);
     #[allow(clippy::cast_precision_loss, reason = "some thousands")]

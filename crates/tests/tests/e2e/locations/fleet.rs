@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use testkit::rig::Rig;
 use testkit::wire::{PICKUP, a_ride, fix, now, position, refusal_fields, time};
-use testkit::{until, until_eq};
+use testkit::{Rig, until, until_eq};
 use tonic::{Code, Status};
 use waybill_proto::fleet::v1 as pb;
 use waybill_proto::order::v1::OrderStatus;
@@ -74,11 +73,7 @@ async fn the_age_of_a_fix_is_not_below_zero() {
 
 #[tokio::test]
 async fn a_driver_that_is_not_seen_any_more_is_not_found_nor_offered() {
-    let rig = Rig::builder()
-        .set("locations.ttl", "2s")
-        .set("orders.assignment_window", "100ms")
-        .start()
-        .await;
+    let rig = Rig::with("locations.ttl=2s orders.assignment_window=100ms").await;
     // One whose fix was old when it came, and one that is not seen any more.
     let before = now() - SignedDuration::from_secs(3);
     rig.report(vec![fix("cab-old", PICKUP.0, PICKUP.1, before)]).await;

@@ -4,21 +4,19 @@ use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
-use testkit::rig::{Builder, Rig};
 use testkit::sql::column;
 use testkit::table::words;
 use testkit::wire::{self, a_ride, now};
-use testkit::{until, until_eq};
+use testkit::{Builder, Rig, until, until_eq};
 
 use super::driver_stream::{DriverStream, fix, history, latest, stream_len, track};
 
 /// A stream that is trimmed soon, and no limit on what one driver sends.
 fn small_stream() -> Builder {
-    Rig::builder()
-        .set("locations.keep_stored", "100")
-        .set("locations.history_batch_max", "50")
-        .set("limits.fixes_per_driver.per_second", "100000")
-        .set("limits.fixes_per_driver.burst", "100000")
+    Rig::builder().with(
+        "locations.keep_stored=100 locations.history_batch_max=50 limits.fixes_per_driver.per_second=100000 \
+            limits.fixes_per_driver.burst=100000",
+    )
 }
 
 #[tokio::test]

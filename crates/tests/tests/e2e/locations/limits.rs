@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use testkit::rig::{Builder, Rig};
-use testkit::until;
 use testkit::wire::{assert_refused_for_now, retry_after};
+use testkit::{Builder, Rig, until};
 use tonic::Code;
 use waybill_sandbox::proxy::Mode;
 
@@ -12,10 +11,7 @@ use super::driver_stream::{DriverStream, fix, history, report, stream_len, track
 
 /// A buffer that is soon full.
 fn small_buffer() -> Builder {
-    Rig::builder()
-        .set("locations.keep_stored", "10")
-        .set("locations.history_batch_max", "20")
-        .set("locations.high_water", "200")
+    Rig::builder().with("locations.keep_stored=10 locations.history_batch_max=20 locations.high_water=200")
 }
 
 #[tokio::test]
@@ -70,12 +66,7 @@ async fn a_full_buffer_refuses_and_loses_nothing_that_it_acknowledged() {
 /// The smallest mark that is allowed must not be one at which nothing moves any more.
 #[tokio::test]
 async fn a_buffer_that_is_hardly_larger_than_what_it_keeps_goes_on() {
-    let rig = Rig::builder()
-        .set("locations.keep_stored", "100")
-        .set("locations.history_batch_max", "100")
-        .set("locations.high_water", "300")
-        .start()
-        .await;
+    let rig = Rig::with("locations.keep_stored=100 locations.history_batch_max=100 locations.high_water=300").await;
     for round in 0..12 {
         let driver = format!("cab-{round}");
         until("there is room", async || report(&rig, track(&driver, 100)).await).await;
@@ -137,11 +128,7 @@ async fn an_idle_stream_is_ended() {
 
 #[tokio::test]
 async fn a_driver_over_its_rate_is_slowed_and_not_refused() {
-    let rig = Rig::builder()
-        .set("limits.fixes_per_driver.per_second", "100")
-        .set("limits.fixes_per_driver.burst", "10")
-        .start()
-        .await;
+    let rig = Rig::with("limits.fixes_per_driver.per_second=100 limits.fixes_per_driver.burst=10").await;
     let mut stream = DriverStream::open(rig.locations()).await;
     // Thrice the bucket in one message, and more after it.
     stream.store(0, track("cab-1", 30)).await;
@@ -156,11 +143,7 @@ async fn a_driver_over_its_rate_is_slowed_and_not_refused() {
 
 #[tokio::test]
 async fn a_driver_over_its_rate_does_not_slow_another() {
-    let rig = Rig::builder()
-        .set("limits.fixes_per_driver.per_second", "1")
-        .set("limits.fixes_per_driver.burst", "1")
-        .start()
-        .await;
+    let rig = Rig::with("limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=1").await;
     let fast = DriverStream::open(rig.locations()).await;
     fast.send(0, track("cab-1", 600)).await;
     until("the fast driver waits", async || {

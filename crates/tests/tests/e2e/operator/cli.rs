@@ -1,11 +1,10 @@
 //! The operator at a terminal, where no server needs to run: `waybill orders`.
 
 use serde_json::{Value, json};
-use testkit::ServerProcess;
 use testkit::process::Ended;
-use testkit::rig::Rig;
 use testkit::table::{rows, words};
 use testkit::wire::PICKUP;
+use testkit::{Rig, ServerProcess};
 use uuid::Uuid;
 use waybill_sandbox::payments::FaultKind;
 
@@ -127,7 +126,8 @@ async fn refunds_are_resolved_with_and_without_the_providers_word() {
     assert_shows(&ended, &["reconcile: 2 charges, 1 refunds, 0 differences\n"]);
 }
 
-/// What is asked, and the exit status and a word of the refusal. `ORDER` is in doubt, `UNKNOWN` no order, `BY` a valid end.
+/// What is asked, and the exit status and a word of the refusal. `ORDER` is in doubt, `UNKNOWN` no order, `BY` a valid
+/// end.
 const REFUSED: &str = "
 show seven | 64 UUID
 retry seven --by mara | 64 UUID

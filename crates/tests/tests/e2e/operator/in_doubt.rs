@@ -1,9 +1,8 @@
 //! Orders in doubt, and what an operator asks about them.
 
-use testkit::rig::{Builder, Rig};
 use testkit::sql::one;
-use testkit::until;
 use testkit::wire::{a_ride, channel};
+use testkit::{Builder, Rig, until};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -14,12 +13,10 @@ use waybill_sandbox::payments::{Fault, FaultKind, Operation};
 
 /// With the operator's service, and a deadline so short that an order in doubt is soon left to the sweeper.
 pub fn with_operator() -> Builder {
-    Rig::builder()
-        .set("grpc.services", "order,location,fleet,admin")
-        .set("grpc.deadline_default", "1s")
-        .set("payments.attempt_timeout", "500ms")
-        .set("payments.total_timeout", "600ms")
-        .set("orders.sweep_interval", "100ms")
+    Rig::builder().with(
+        "grpc.services=order,location,fleet,admin grpc.deadline_default=1s \
+         payments.attempt_timeout=500ms payments.total_timeout=600ms orders.sweep_interval=100ms",
+    )
 }
 
 /// An order whose charge meets `fault`, deferred until tomorrow. The provider is well again when this returns.

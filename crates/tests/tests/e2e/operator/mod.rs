@@ -1,4 +1,5 @@
-//! What an operator sees and does: stuck orders, what became of their money, and the provider's list against the ledger.
+//! What an operator sees and does: stuck orders, what became of their money, and the provider's list against the
+//! ledger.
 
 mod cli;
 mod in_doubt;

@@ -3,8 +3,8 @@
 use std::net::TcpListener;
 
 use serde_json::{Value, json};
+use testkit::Rig;
 use testkit::process::Ended;
-use testkit::rig::Rig;
 use testkit::table::rows;
 use testkit::wire::{PICKUP, a_ride};
 

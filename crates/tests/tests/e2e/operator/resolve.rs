@@ -1,12 +1,10 @@
-//! An operator's assertion of what became of an order's money: accepted where the provider agrees, refused where it does
-//! not, and never in the way of a worker.
+//! An operator's assertion of what became of an order's money: accepted where the provider agrees, refused where it
+//! does not, and never in the way of a worker.
 
 use std::time::Duration;
 
-use testkit::ServerProcess;
-use testkit::rig::{Builder, Rig};
-use testkit::until;
 use testkit::wire::{PICKUP, a_ride, assert_refused, channel, refusal_reason};
+use testkit::{Builder, Rig, ServerProcess, until};
 use tonic::Code;
 use uuid::Uuid;
 use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
@@ -243,8 +241,7 @@ async fn that_nothing_was_moved_is_not_believed_while_a_request_may_be_on_its_wa
 async fn what_the_provider_said_is_worth_nothing_for_an_order_that_was_claimed_meanwhile() {
     let rig = with_operator()
         .payments_through_proxy()
-        .set("payments.attempt_timeout", "8s")
-        .set("payments.total_timeout", "8s")
+        .with("payments.attempt_timeout=8s payments.total_timeout=8s")
         .start()
         .await;
     let order = charge_in_doubt(&rig, FaultKind::ErrorAfterEffectSaved).await;

@@ -1,6 +1,6 @@
 //! The operator's service over gRPC: what is stuck, what is known of it, and how it is retried.
 
-use testkit::rig::Rig;
+use testkit::Rig;
 use testkit::wire::{PICKUP, a_ride, assert_refused, refusal_fields};
 use tonic::Code;
 use uuid::Uuid;
@@ -68,7 +68,7 @@ async fn a_deferred_order_settles_when_it_is_retried_and_each_step_is_shown_with
     let retried = steps.iter().position(|step| *step == ("retry", "requested"));
     let retried = &shown.steps[retried.expect("the retry")];
     assert_eq!(
-        (retried.actor.as_str(), retried.detail.as_str()),
+        (&*retried.actor, &*retried.detail),
         ("operator mara", "the provider is back")
     );
     let last = shown.steps.last().unwrap();

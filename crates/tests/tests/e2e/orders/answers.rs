@@ -1,6 +1,6 @@
 //! The first answer to a key is kept whole and goes out as it was kept, whichever server and version gives it.
 
-use testkit::rig::Rig;
+use testkit::Rig;
 use testkit::wire::{PICKUP, a_ride};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use testkit::rig::Rig;
-use testkit::until;
 use testkit::wire::{PICKUP, a_declined_ride, a_ride, assert_refused, complete};
+use testkit::{Rig, until};
 use tonic::{Code, Status};
 use waybill_proto::order::v1::{FailureReason, Order, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind};
@@ -79,12 +78,8 @@ async fn an_order_whose_charge_is_under_way_is_charged_and_refunded() {
 
 #[tokio::test]
 async fn an_order_whose_charge_hangs_ends_without_money_on_our_side() {
-    let rig = Rig::builder()
-        .set("payments.attempt_timeout", "300ms")
-        .set("payments.total_timeout", "500ms")
-        .set("orders.sweep_interval", "100ms")
-        .start()
-        .await;
+    let rig =
+        Rig::with("payments.attempt_timeout=300ms payments.total_timeout=500ms orders.sweep_interval=100ms").await;
     rig.payments().set_fault(Fault::times(FaultKind::Hang, 2));
     let _ends = cancel_at(&rig, "charging").await;
     assert_eq!(rig.charges().len(), rig.refunds().len());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use testkit::rig::Rig;
+use testkit::Rig;
 use testkit::wire::{PICKUP, a_ride};
 use waybill_proto::order::v1::OrderStatus;
 

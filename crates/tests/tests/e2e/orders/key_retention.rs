@@ -1,9 +1,8 @@
 //! What expires after its time, and what does not: idempotency keys with their answers, and the provider's events.
 
-use testkit::rig::Rig;
 use testkit::sql::column;
 use testkit::wire::{PICKUP, a_ride};
-use testkit::{until, until_eq};
+use testkit::{Rig, until, until_eq};
 use tonic::Code;
 use waybill_proto::order::v1::{CreateOrderRequest, ListOrdersRequest, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind};
@@ -47,11 +46,8 @@ async fn a_key_expires_after_30_days_and_then_makes_a_new_order() {
     assert!(second.metadata().get("idempotent-replayed").is_none());
     let second = second.into_inner().order.unwrap();
     assert_ne!(second.order_id, first.order_id);
-    assert_eq!(
-        rig.place(request.clone()).await,
-        second,
-        "the new order has the key now"
-    );
+    let again = rig.place(request.clone()).await;
+    assert_eq!(again, second, "the new order has the key now");
     assert_eq!(rig.charges().len(), 2);
 
     let after = rig.order(&first.order_id).await;
@@ -112,11 +108,8 @@ async fn an_order_whose_key_has_expired_is_cancelled_like_any_other() {
     let cancelled = rig.cancel(&order_id).await.unwrap();
     assert_eq!(cancelled.status(), OrderStatus::Refunded);
     let answers = "select count(*) from order_sagas where response_body is not null";
-    assert_eq!(
-        rig.count(answers).await,
-        0,
-        "no one can ask for an answer without its key"
-    );
+    // No one can ask for an answer without its key.
+    assert_eq!(rig.count(answers).await, 0);
     rig.assert_clean().await;
 }
 

@@ -2,22 +2,18 @@
 
 use std::time::Duration;
 
-use testkit::ServerProcess;
-use testkit::rig::{Builder, Rig};
 use testkit::wire::{PICKUP, a_ride};
-use testkit::{until, until_eq};
+use testkit::{Builder, Rig, ServerProcess, until, until_eq};
 use waybill_proto::order::v1::OrderStatus;
 use waybill_sandbox::payments::{Fault, FaultKind};
 use waybill_sandbox::process::Signal;
 
 /// Leases of two seconds, and sweepers that look often.
 fn short_leases() -> Builder {
-    Rig::builder()
-        .set("payments.attempt_timeout", "1s")
-        .set("payments.total_timeout", "1s")
-        .set("postgres.statement_timeout", "500ms")
-        .set("orders.lease", "2s")
-        .set("orders.sweep_interval", "100ms")
+    Rig::builder().with(
+        "payments.attempt_timeout=1s payments.total_timeout=1s postgres.statement_timeout=500ms \
+            orders.lease=2s orders.sweep_interval=100ms",
+    )
 }
 
 /// Begins an order at this server, whose charge takes a while and happens whether the server waits for it or not;
@@ -72,12 +68,8 @@ async fn a_server_that_slept_past_its_lease_changes_nothing_when_it_wakes() {
 #[tokio::test]
 async fn a_server_that_drains_hands_its_waiting_order_over() {
     let mut rig = short_leases().set("orders.lease", "15s").start().await;
-    let mut orders = rig.orders();
-    let mut call = tokio::task::JoinSet::new();
-    call.spawn(async move {
-        // The server goes while the order still looks for a driver.
-        let _ = orders.create_order(a_ride()).await;
-    });
+    // The server goes while the order still looks for a driver.
+    let _call = rig.begin(a_ride());
     until_eq("the order looks for a driver", 1, async || {
         rig.orders_in("charged").await
     })

@@ -1,11 +1,11 @@
 //! What becomes of an order when nothing breaks: who serves it, who does not, and where the money is.
 
 use jiff::{Timestamp, ToSpan as _};
-use testkit::rig::Rig;
-use testkit::until_eq;
 use testkit::wire::{PICKUP, a_declined_ride, a_ride, assert_refused, fix};
+use testkit::{Rig, until_eq};
 use tonic::Code;
 use waybill_proto::order::v1::{FailureReason, OrderStatus};
+use waybill_server::storage::audit::CHECKS;
 
 /// Degrees of latitude in a metre.
 const METRE: f64 = 1.0 / 111_195.0;
@@ -32,7 +32,9 @@ async fn a_paid_order_gets_the_nearest_driver_that_is_fresh_and_free() {
     assert_eq!(order.status(), OrderStatus::Succeeded);
     assert_eq!(order.assignment.unwrap().driver_id, "second");
     assert_eq!(rig.place(a_ride()).await.assignment.unwrap().driver_id, "third");
-    rig.assert_clean().await;
+    assert_eq!(rig.charges().len(), 3);
+    // All checks are made but those that need what a client was answered.
+    assert_eq!(rig.assert_clean().await.checks(), CHECKS.len() - 2);
 }
 
 #[tokio::test]

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use testkit::rig::Rig;
 use testkit::wire::{PICKUP, a_ride, assert_refused_for_now};
-use testkit::{until, until_eq};
+use testkit::{Rig, until, until_eq};
 use tonic::Code;
 use waybill_proto::order::v1::{FailureReason, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind, Operation};
@@ -76,9 +75,7 @@ both_operations_survive! {
 async fn a_slow_provider_holds_no_connection_to_the_database() {
     let rig = Rig::builder()
         .impatient()
-        .set("payments.attempt_timeout", "2s")
-        .set("payments.total_timeout", "3s")
-        .set("postgres.pool_max", "2")
+        .with("payments.attempt_timeout=2s payments.total_timeout=3s postgres.pool_max=2")
         .start()
         .await;
     let slow = Fault::always(FaultKind::Latency).delayed(Duration::from_secs(1));

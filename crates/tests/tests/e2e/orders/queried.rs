@@ -1,22 +1,13 @@
 //! Orders whose key does not say what became of their money: the provider is queried, a person is asked to look, and
 //! nothing is concluded from what is not there.
 
-use testkit::rig::Rig;
 use testkit::sql::one;
-use testkit::until;
 use testkit::wire::{PICKUP, a_declined_ride, a_ride};
-use waybill_proto::order::v1::{CreateOrderRequest, OrderStatus};
+use testkit::{Rig, until};
+use tokio::task::JoinSet;
+use tonic::Status;
+use waybill_proto::order::v1::{Order, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind, Operation};
-
-/// Places the order; it is looked at, not the answer.
-fn place(rig: &Rig, request: CreateOrderRequest) -> tokio::task::JoinSet<()> {
-    let mut orders = rig.orders();
-    let mut call = tokio::task::JoinSet::new();
-    call.spawn(async move {
-        let _ = orders.create_order(request).await;
-    });
-    call
-}
 
 /// What the order is flagged with.
 async fn flag(rig: &Rig) -> Option<String> {
@@ -59,7 +50,7 @@ async fn a_charge_that_was_given_back_by_hand_pays_for_nothing_when_it_is_found(
     let rig = Rig::builder().impatient().start().await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     deny_for_ever(&rig, Operation::Charge);
-    let _call = place(&rig, a_ride());
+    let _call = rig.begin(a_ride());
     until("the charge is made", async || rig.charges().len() == 1).await;
     rig.refund_by_hand(&rig.charges()[0].provider_id, 1_999, None).await;
     let flag = until("it is found", async || {
@@ -102,7 +93,7 @@ async fn a_key_that_only_ever_answers_with_errors_is_flagged_and_still_tried() {
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     rig.payments()
         .set_fault(Fault::always(FaultKind::ErrorBeforeEffect).on(Operation::Charge));
-    let _call = place(&rig, a_ride());
+    let _call = rig.begin(a_ride());
     let flag = until_flagged(&rig).await;
     assert!(flag.contains("server errors again and again"), "{flag}");
     rig.payments().clear_faults();
@@ -117,7 +108,7 @@ async fn an_answer_about_another_amount_is_flagged_and_asked_for_again() {
         let rig = Rig::builder().impatient().start().await;
         rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
         rig.payments().set_fault(Fault::always(kind).on(Operation::Charge));
-        let _call = place(&rig, a_ride());
+        let _call = rig.begin(a_ride());
         let flag = until_flagged(&rig).await;
         assert!(flag.contains("another amount or currency"), "{flag}");
         assert_eq!(rig.orders_in("charging").await, 1);
@@ -129,10 +120,10 @@ async fn an_answer_about_another_amount_is_flagged_and_asked_for_again() {
 }
 
 /// An order whose only send of its charge is thirteen hours old.
-async fn aged_order(rig: &Rig, fault: FaultKind) -> tokio::task::JoinSet<()> {
+async fn aged_order(rig: &Rig, fault: FaultKind) -> JoinSet<Result<Order, Status>> {
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     rig.payments().set_fault(Fault::always(fault).on(Operation::Charge));
-    let call = place(rig, a_ride());
+    let call = rig.begin(a_ride());
     let sql = rig.sql().await;
     until("the charge is in doubt", async || {
         let age = "with unsure as (select order_id from payment_attempts where state = 'unknown'),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use testkit::rig::Rig;
+use testkit::Rig;
 use testkit::wire::{PICKUP, a_ride, refusal_fields};
 use tonic::Status;
 use waybill_proto::order::v1::{ListOrdersRequest, ListOrdersResponse, Order, OrderStatus};

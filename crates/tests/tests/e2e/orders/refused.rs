@@ -1,6 +1,6 @@
 //! Requests that are refused before anything is stored: bad fields, unknown orders, too many at once.
 
-use testkit::rig::Rig;
+use testkit::Rig;
 use testkit::wire::{a_ride, assert_refused_for_now, position, refusal_fields};
 use tonic::{Code, Request};
 use waybill_proto::location::v1::LatLng;
@@ -179,13 +179,11 @@ async fn every_bad_field_of_a_listing_is_named() {
 
 #[tokio::test]
 async fn a_user_above_its_rate_is_refused_with_the_time_to_come_again_and_others_are_not() {
-    let rig = Rig::builder()
-        .set("limits.orders_per_user.per_second", "1")
-        .set("limits.orders_per_user.burst", "2")
-        .set("limits.wait_max", "0ms")
-        .set("orders.assignment_window", "0s")
-        .start()
-        .await;
+    let rig = Rig::with(
+        "limits.orders_per_user.per_second=1 limits.orders_per_user.burst=2 limits.wait_max=0ms \
+        orders.assignment_window=0s",
+    )
+    .await;
     let of_one_user = || {
         let mut request = a_ride();
         request.user_id = "eager".to_owned();

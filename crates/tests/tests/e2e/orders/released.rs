@@ -1,8 +1,7 @@
 //! An order whose driver is unassigned goes to the next nearest one, and is not charged again.
 
-use testkit::rig::Rig;
-use testkit::until;
 use testkit::wire::{PICKUP, a_ride, assert_refused, cancel, complete, refusal_fields};
+use testkit::{Rig, until};
 use tonic::{Code, Status};
 use waybill_proto::order::v1::{CompleteOrderRequest, Order, OrderStatus, ReleaseDriverRequest};
 
@@ -181,11 +180,7 @@ async fn completion_cancellation_and_release_at_once_have_one_winner() {
 
 /// A server that takes a driver for gone after three seconds.
 async fn short_liveness() -> Rig {
-    Rig::builder()
-        .set("locations.ttl", "3s")
-        .set("orders.silent_after", "3s")
-        .start()
-        .await
+    Rig::with("locations.ttl=3s orders.silent_after=3s").await
 }
 
 /// How often it was checked that drivers are still seen.

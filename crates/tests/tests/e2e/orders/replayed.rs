@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 
 use prost::Message as _;
-use testkit::rig::Rig;
-use testkit::until;
 use testkit::wire::{PICKUP, a_declined_ride, a_ride, assert_refused, retry_after};
+use testkit::{Rig, until};
 use tonic::{Code, Response};
 use waybill_proto::order::v1::{CreateOrderRequest, CreateOrderResponse, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind};

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use prost::Message as _;
-use testkit::rig::Rig;
 use testkit::wire::{PICKUP, a_ride, assert_refused_for_now};
-use testkit::{until, until_eq};
+use testkit::{Rig, until, until_eq};
 use tonic::{Code, Request};
 use waybill_proto::order::v1::{FailureReason, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind};
@@ -73,8 +72,7 @@ async fn an_order_that_is_charged_when_redis_goes_is_refunded_at_the_end_of_its_
 async fn without_postgres(mode: Mode) {
     let rig = Rig::builder()
         .postgres_through_proxy()
-        .set("postgres.acquire_timeout", "250ms")
-        .set("postgres.statement_timeout", "500ms")
+        .with("postgres.acquire_timeout=250ms postgres.statement_timeout=500ms")
         .start()
         .await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
@@ -113,19 +111,16 @@ async fn with_postgres_behind_a_cut_line_orders_are_refused_in_time_and_no_provi
 async fn a_charge_that_is_under_way_when_postgres_is_killed_is_not_repeated() {
     let mut rig = Rig::builder()
         .private_stores()
-        .set("payments.attempt_timeout", "1s")
-        .set("payments.total_timeout", "1s")
-        .set("postgres.statement_timeout", "500ms")
-        .set("orders.lease", "2s")
-        .set("orders.sweep_interval", "100ms")
+        .with(
+            "payments.attempt_timeout=1s payments.total_timeout=1s postgres.statement_timeout=500ms \
+            orders.lease=2s orders.sweep_interval=100ms",
+        )
         .start()
         .await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     let slow = Fault::times(FaultKind::Latency, 1).delayed(Duration::from_millis(500));
     rig.payments().set_fault(slow);
-    let mut orders = rig.orders();
-    let request = a_ride();
-    let begun = tokio::task::JoinSet::from_iter([async move { orders.create_order(request).await }]);
+    let begun = rig.begin(a_ride());
     until_eq("the charge is under way", 1, async || rig.count(ORDERS).await).await;
     rig.stores().postgres().kill().await.unwrap();
     until("the money has moved", async || !rig.charges().is_empty()).await;

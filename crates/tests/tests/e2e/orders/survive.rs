@@ -1,8 +1,7 @@
 //! What one bad thing must not do: keep an order from its end, or take others down with it.
 
-use testkit::rig::Rig;
-use testkit::until;
 use testkit::wire::{PICKUP, a_declined_ride, a_ride};
+use testkit::{Rig, until};
 use waybill_proto::order::v1::OrderStatus;
 use waybill_sandbox::payments::{Fault, FaultKind, Operation};
 

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use testkit::rig::Rig;
 use testkit::sql::column;
 use testkit::wire::{PICKUP, a_ride, assert_refused_for_now, refusal_fields};
-use testkit::{until, until_eq};
+use testkit::{Rig, until, until_eq};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use uuid::Uuid;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
-use waybill_proto::order::v1::{OrderStatus, Step, WatchOrderRequest, WatchOrderResponse};
+use waybill_proto::order::v1::{Order, OrderStatus, Step, WatchOrderRequest, WatchOrderResponse};
 use waybill_sandbox::proxy::Mode;
 
 /// Longer than anything here takes on a machine that has other work.
@@ -79,17 +78,12 @@ fn names(steps: &[Step]) -> Vec<String> {
 /// An order that waits until the test moves it on; its call runs in the set.
 struct Held {
     order_id: String,
-    _call: JoinSet<()>,
+    _call: JoinSet<Result<Order, Status>>,
 }
 
 /// Places an order at the first server; returns once it is in this status.
 async fn placed(rig: &Rig, status: &str) -> Held {
-    let mut orders = rig.orders();
-    let mut call = JoinSet::new();
-    call.spawn(async move {
-        // The order is looked at, not the answer.
-        let _ = orders.create_order(a_ride()).await;
-    });
+    let call = rig.begin(a_ride());
     let sql = rig.sql().await;
     let order_id = until("the order got so far", async || {
         let query = "select order_id::text from order_sagas where status = $1";
@@ -282,11 +276,7 @@ async fn a_watcher_that_does_not_read_is_let_go_and_the_order_goes_on() {
 
 #[tokio::test]
 async fn watchers_beyond_the_limit_are_refused_until_one_is_gone() {
-    let rig = Rig::builder()
-        .set("orders.watchers_max", "1")
-        .set("orders.assignment_window", "60s")
-        .start()
-        .await;
+    let rig = Rig::with("orders.watchers_max=1 orders.assignment_window=60s").await;
     let order = placed(&rig, "charged").await;
     let first = Watch::open(rig.orders(), &order.order_id, None).await;
 

@@ -2,10 +2,9 @@
 //! whatever order it comes.
 
 use serde_json::json;
-use testkit::rig::Rig;
 use testkit::sql::one;
 use testkit::wire::{PICKUP, a_ride};
-use testkit::{until, until_eq};
+use testkit::{Rig, until, until_eq};
 use uuid::Uuid;
 use waybill_proto::order::v1::{FailureReason, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind, Operation, WebhookBehaviour};

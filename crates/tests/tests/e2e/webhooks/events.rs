@@ -2,10 +2,9 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use testkit::rig::{Builder, Rig};
 use testkit::sql::column;
-use testkit::until;
 use testkit::wire::{a_ride, http};
+use testkit::{Builder, Rig, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -19,16 +18,12 @@ pub const PATH: &str = "/webhooks/payments";
 pub fn listening() -> Builder {
     Rig::builder()
         .set("payments.webhook_secrets", SECRET)
-        .set("payments.attempt_timeout", "500ms")
-        .set("payments.total_timeout", "2s")
-        .set("orders.sweep_interval", "100ms")
+        .with("payments.attempt_timeout=500ms payments.total_timeout=2s orders.sweep_interval=100ms")
 }
 
 /// The same without a sweeper that claims what is due: what a webhook did stays to be seen. Callers wait a second.
 pub fn without_sweeper() -> Builder {
-    listening()
-        .set("orders.sweep_interval", "1h")
-        .set("grpc.deadline_default", "1s")
+    listening().with("orders.sweep_interval=1h grpc.deadline_default=1s")
 }
 
 /// Where the rig's server takes the provider's events.

@@ -2,9 +2,8 @@
 
 use jiff::Timestamp;
 use serde_json::json;
-use testkit::rig::Rig;
-use testkit::until_eq;
 use testkit::wire::get;
+use testkit::{Rig, until_eq};
 use waybill_sandbox::payments::webhook_signature;
 
 use super::events::{
