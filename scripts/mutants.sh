@@ -7,8 +7,8 @@
 #   scripts/mutants.sh 03 07        those
 #
 # A patch begins with a line for people, then `Breaks:` and the promises of which one must be found broken, and, where the
-# usual mix of faults would take long, `Rack:` and the rig's own settings. MUTANT_SECONDS (45) of torture a try,
-# MUTANT_TRIES (6) tries before a mutant counts as alive; the program as it is has to pass each rack twice.
+# usual mix of faults would take long, `Settings:` and the rig's own settings. MUTANT_SECONDS (45) of torture a try,
+# MUTANT_TRIES (6) tries before a mutant counts as alive; the program as it is has to pass each such run twice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -71,25 +71,25 @@ for patch in "${patches[@]}"; do
     [ -n "$(header "$patch" Breaks)" ] || die "$patch does not say which promise it breaks"
 done
 build_program
-for patch in "${patches[@]}"; do header "$patch" Rack | grep . || echo; done | sort --unique >"$scratch/racks"
-while read -r -a rack <&3; do
+for patch in "${patches[@]}"; do header "$patch" Settings | grep . || echo; done | sort --unique >"$scratch/settings"
+while read -r -a settings <&3; do
     for try in 1 2; do
-        torture "$scratch/clean.log" "${rack[@]}" || die "the program as it is does not pass: see $scratch/clean.log"
+        torture "$scratch/clean.log" "${settings[@]}" || die "the program as it is does not pass: see $scratch/clean.log"
         printf 'passed   %-26s %s\n' 'the program as it is' "$(tail -n 1 "$scratch/clean.log")"
     done
-done 3<"$scratch/racks"
+done 3<"$scratch/settings"
 
 killed=0
 for patch in "${patches[@]}"; do
     name=$(basename "$patch" .patch)
     breaks=$(header "$patch" Breaks | tr ' ' '|')
-    read -r -a rack <<<"$(header "$patch" Rack)"
+    read -r -a settings <<<"$(header "$patch" Settings)"
     git -C "$tree" apply "$root/$patch"
     build_program || die "$name does not build"
     by=
     for try in $(seq "${MUTANT_TRIES:-6}"); do
         log=$scratch/$name.$try.log
-        if torture "$log" "${rack[@]}"; then continue; fi
+        if torture "$log" "${settings[@]}"; then continue; fi
         by=$(grep --max-count=1 --extended-regexp --only-matching "VIOLATION ($breaks): .*" "$log") ||
             die "$name: the rig failed, and not for $breaks: see $log"
         break

@@ -3,10 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use waybill_simulator::report::page;
+use waybill_simulator::report::{bench_page, page};
 
-#[path = "../../tests/benches/figures/page.rs"]
-mod bench_page;
 #[path = "../tests/page/invented.rs"]
 mod invented;
 #[path = "../tests/page/invented_benchmarks.rs"]
@@ -23,6 +21,6 @@ fn main() -> std::io::Result<()> {
     fs::write(directory.join("nothing.html"), page(&limited))?;
     fs::write(
         directory.join("bench.html"),
-        bench_page::html(&invented_benchmarks::benchmarks()),
+        bench_page(&invented_benchmarks::benchmarks()),
     )
 }

@@ -8,8 +8,6 @@
     reason = "the exception for tests in clippy.toml covers the test functions, not the functions that they share"
 )]
 
-#[path = "../../../tests/benches/figures/page.rs"]
-mod bench_page;
 mod invented;
 mod invented_benchmarks;
 mod script;
@@ -18,7 +16,7 @@ use invented::{nothing, staircase};
 use invented_benchmarks::benchmarks;
 use serde_json::{Value, json};
 use waybill_simulator::load::report::{Latency, LoadReport};
-use waybill_simulator::report::{Unit, page, thousands};
+use waybill_simulator::report::{Unit, bench_page, page, thousands};
 
 /// Ends a script, begins an element, leaves an attribute, and is a slot of the template.
 const HOSTILE: &str = "</script><b>\"'&<!--{{json}}";
@@ -131,7 +129,7 @@ fn a_page_shows_how_its_numbers_came_about() {
 #[test]
 fn the_report_in_a_page_is_the_one_that_scripts_get() {
     assert_embeds(&page(&staircase()), &json!(staircase()));
-    assert_embeds(&bench_page::html(&benchmarks()), &benchmarks());
+    assert_embeds(&bench_page(&benchmarks()), &benchmarks());
 }
 
 #[test]
@@ -155,7 +153,7 @@ fn hostile_text_is_only_text() {
     for field in ["name", "unit", "detail", "baseline_is", "limited_by_generator"] {
         report["benchmarks"][0][field] = json!(HOSTILE);
     }
-    assert_inert(&bench_page::html(&report), &report, 12);
+    assert_inert(&bench_page(&report), &report, 12);
 }
 
 /// The page has its own scripts and no other, and the hostile words are there to be read, so many times at least.
@@ -171,7 +169,7 @@ fn assert_inert(html: &str, report: &Value, times: usize) {
 
 #[test]
 fn a_page_needs_no_network() {
-    for html in [page(&staircase()), bench_page::html(&benchmarks())] {
+    for html in [page(&staircase()), bench_page(&benchmarks())] {
         assert!(html.contains("content=\"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'\""));
         let addresses = " src=| href=|.src=|url(|@import|import(|<link|<img|<iframe";
         let calls = "fetch(|XMLHttpRequest|WebSocket|EventSource|sendBeacon";
@@ -231,7 +229,7 @@ fn what_is_not_there_is_not_shown() {
 #[test]
 fn each_benchmark_is_shown_against_its_baseline() {
     let mut report = benchmarks();
-    let html = bench_page::html(&report);
+    let html = bench_page(&report);
     let table = text(between(&html, "<h2>All benchmarks</h2>", "</table>"));
     for benchmark in report["benchmarks"].as_array().unwrap() {
         for field in ["value", "min", "max", "baseline", "ratio"] {
@@ -246,7 +244,7 @@ fn each_benchmark_is_shown_against_its_baseline() {
 
     report["quick"] = json!(true);
     report["benchmarks"][1]["limited_by_generator"] = json!("it was busy");
-    let html = bench_page::html(&report);
+    let html = bench_page(&report);
     assert!(html.contains("role=\"alert\">A quick run: not for comparing."));
     assert!(html.contains("orders_per_second is limited by the generator: it was busy"));
 }

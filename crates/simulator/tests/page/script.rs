@@ -106,7 +106,7 @@ fn a_round_has_its_ratio() {
     report["benchmarks"][0]["baseline_rounds"] = json!([100.0, 20.0]);
     report["benchmarks"][2]["rounds"] = json!([4.0]);
     report["benchmarks"][2]["baseline_rounds"] = json!([1.0]);
-    let Some(charts) = drawn(&bench_page::html(&report)) else {
+    let Some(charts) = drawn(&bench_page(&report)) else {
         return;
     };
     assert_eq!(charts[0]["lines"]["ratio"], json!([0.4, 0.5]));

@@ -1,5 +1,5 @@
-//! Drivers raced for: workers of two processes assign, complete, cancel and release the orders of too few drivers while Postgres
-//! is killed. Judged by each driver's own sequence, for clocks do not give the order of commits.
+//! Drivers raced for: workers of two processes assign, complete, cancel and release the orders of too few drivers while
+//! Postgres is killed. Judged by each driver's own sequence, for clocks do not give the order of commits.
 //!
 //! A thousand assignments in a run of all tests; `make race` makes twenty thousand (`RACE_ASSIGNMENTS`).
 
@@ -13,19 +13,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use testkit::chance::{Chance, number, seed};
+use testkit::{Rig, until};
 use tokio::task::{JoinSet, LocalSet};
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{ReleaseReason, State};
-use waybill_server::app::{Sources, run_audit};
+use waybill_server::app::Sources;
 use waybill_server::resilience::{BreakerPolicy, Guard};
 use waybill_server::storage::StoreError;
 use waybill_server::storage::orders::{
     Assigned, Cancelled, Candidate, Deferral, LeasedOrder, OrderStore, OrderStoreSettings, StepOutcome, Unassigned,
 };
 use waybill_server::storage::postgres;
-
-use crate::rig::chance::{Chance, seed};
-use crate::rig::{Rig, until};
 
 const WORKERS: usize = 16;
 const DRIVERS: u64 = 64;
@@ -103,7 +102,7 @@ async fn insert_paid_orders(rig: &Rig) {
             returning order_id),
         steps as (
             insert into order_saga_steps (order_id, step, status, fence, actor)
-            select order_id, step, 'succeeded', 1, 'nobody' from paid, unnest('{create,charge}'::text[]) step),
+            select order_id, step, 'succeeded', 1, 'no worker' from paid, unnest('{create,charge}'::text[]) step),
         attempts as (
             insert into payment_attempts (order_id, operation, provider_key, amount, currency, state, sends,
                                           first_sent_at, last_sent_at, provider_id)
@@ -143,14 +142,14 @@ async fn race(store: OrderStore, mut chance: Chance, race: Arc<Race>) {
     }
 }
 
-/// Takes up an order, and then sets a driver free: somebody else may be at both too.
+/// Claims an order, and then sets a driver free: another worker may be at both too.
 async fn turn(store: &OrderStore, chance: &mut Chance, race: &Race) -> Result<(), StoreError> {
     for work in store.claim_due(1).await? {
-        // At its first look alone, or too many of the round's orders would go without a driver.
+        // At its first search alone, or too many of the round's orders would go without a driver.
         if work.attempts == 2 && chance.below(20) == 0 {
             store.cancel(work.order.id).await?;
         }
-        if look_for_driver(store, work, &candidates(chance)).await? {
+        if find_driver(store, work, &candidates(chance)).await? {
             race.assigned.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -162,7 +161,7 @@ async fn turn(store: &OrderStore, chance: &mut Chance, race: &Race) -> Result<()
 }
 
 /// Whether one was assigned now.
-async fn look_for_driver(store: &OrderStore, work: LeasedOrder, candidates: &[Candidate]) -> Result<bool, StoreError> {
+async fn find_driver(store: &OrderStore, work: LeasedOrder, candidates: &[Candidate]) -> Result<bool, StoreError> {
     if work.order.state == State::Refunding {
         refund(store, work).await?;
         return Ok(false);
@@ -175,7 +174,7 @@ async fn look_for_driver(store: &OrderStore, work: LeasedOrder, candidates: &[Ca
     let offered: Vec<Candidate> = offered.cloned().collect();
     match store.assign(&work, &offered).await? {
         Assigned::Driver(_) => Ok(true),
-        Assigned::NoneFree => at_once(store, &work).await.map(|()| false),
+        Assigned::NoneFree => release(store, &work).await.map(|()| false),
         Assigned::CancelRequested => {
             let work = store.advance(&work, &StepOutcome::Cancelled).await?;
             refund(store, work).await?;
@@ -196,7 +195,7 @@ async fn set_free(
         1 => {
             let declined = ReleaseReason::Declined;
             match store.unassign_driver(order, driver, declined, "a race").await? {
-                Unassigned::Searching(work) => at_once(store, &work).await,
+                Unassigned::Searching(work) => release(store, &work).await,
                 _ => Ok(()),
             }
         }
@@ -207,8 +206,8 @@ async fn set_free(
     }
 }
 
-/// Leaves the order to whoever takes it up next.
-async fn at_once(store: &OrderStore, work: &LeasedOrder) -> Result<(), StoreError> {
+/// Leaves the order to whoever claims it next.
+async fn release(store: &OrderStore, work: &LeasedOrder) -> Result<(), StoreError> {
     store.defer(work.lease, Duration::ZERO, &Deferral::default()).await
 }
 
@@ -239,8 +238,8 @@ async fn round(rig: &mut Rig, stores: &[OrderStore], target: u64, chance: &mut C
     workers.join_all().await;
 }
 
-/// Gives the money back for all orders that the race left over.
-async fn undo_the_rest(rig: &Rig, store: &OrderStore) {
+/// Refunds all orders that the race left over.
+async fn refund_the_rest(rig: &Rig, store: &OrderStore) {
     until("no order waits", async || {
         for mut work in store.claim_due(100).await.expect("Postgres runs") {
             if work.order.state == State::Charged {
@@ -254,9 +253,8 @@ async fn undo_the_rest(rig: &Rig, store: &OrderStore) {
             }
             refund(store, work).await.expect("the lease is new");
         }
-        rig.count("select count(*) from order_sagas where finished_at is null")
-            .await
-            == 0
+        let unfinished = "select count(*) from order_sagas where finished_at is null";
+        rig.count(unfinished).await == 0
     })
     .await;
 }
@@ -307,7 +305,7 @@ fn contradictions(held: &[Held], counted: &BTreeMap<String, i64>) -> Vec<String>
 }
 
 /// All assignments that ever were, and what the drivers' rows have counted.
-async fn books(rig: &Rig) -> (Vec<Held>, BTreeMap<String, i64>) {
+async fn assignments(rig: &Rig) -> (Vec<Held>, BTreeMap<String, i64>) {
     let sql = rig.sql().await;
     let held = "select driver_id, assigned_seq, released_seq from order_assignments
                  union all
@@ -334,25 +332,23 @@ async fn no_driver_ever_has_two_orders_however_many_workers_race_for_them() {
 }
 
 async fn the_race() {
-    let assignments = std::env::var("RACE_ASSIGNMENTS").map_or(ROUND, |given| given.parse().expect("a number"));
+    let assignments = number("RACE_ASSIGNMENTS").unwrap_or(ROUND);
     let mut chance = Chance::new(seed("RACE_SEED"));
     let mut rig = Rig::builder().private_stores().no_server().start().await;
     let stores = [store(&rig, "one"), store(&rig, "other")];
     for left in (0..assignments.div_ceil(ROUND)).rev() {
         round(&mut rig, &stores, ROUND, &mut chance).await;
-        undo_the_rest(&rig, &stores[0]).await;
+        refund_the_rest(&rig, &stores[0]).await;
         println!("{left} rounds left");
     }
 
-    let (held, counted) = books(&rig).await;
+    let (held, counted) = self::assignments(&rig).await;
     println!("{} assignments of {} drivers", held.len(), counted.len());
     assert!(held.len() as u64 >= assignments, "{} assignments", held.len());
     let found = contradictions(&held, &counted);
     assert!(found.is_empty(), "{found:#?}");
-    // Of the provider nobody was asked: the books alone.
-    let audit = run_audit(&rig.config(), Sources::default()).await.unwrap();
-    let found: Vec<_> = audit.findings.iter().filter(|finding| finding.count > 0).collect();
-    assert!(found.is_empty(), "{found:#?}");
+    // No provider was asked: the ledger alone.
+    rig.assert_clean_by(Sources::default()).await;
 }
 
 #[test]

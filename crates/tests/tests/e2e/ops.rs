@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use testkit::wire::{a_ride, channel, get, get_json, http};
+use testkit::{Rig, ServerProcess, until, until_eq};
 use tonic::Code;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
@@ -14,9 +16,6 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use waybill_proto::order::v1::GetOrderRequest;
 use waybill_sandbox::proxy::Mode;
-
-use crate::rig::process::ServerProcess;
-use crate::rig::{Rig, a_ride, channel, get, until};
 
 const ORDERS: &str = "waybill.order.v1.OrderService";
 const LOCATIONS: &str = "waybill.location.v1.LocationService";
@@ -33,28 +32,30 @@ async fn health(mut client: HealthClient<Channel>, service: &str) -> Result<Serv
 }
 
 async fn until_health(rig: &Rig, service: &str, status: ServingStatus) {
-    until(&format!("{service:?} is {status:?}"), async || {
-        let now = health(rig.health(), service).await;
-        if now == Ok(status) { Ok(()) } else { Err(now) }
-    })
-    .await;
+    until_eq(service, Ok(status), async || health(rig.health(), service).await).await;
 }
 
-async fn ready(http: &str) -> (u16, Value) {
-    let (status, body) = get(&format!("{http}/readyz")).await;
-    (status, serde_json::from_str(&body).unwrap())
+async fn ready(rig: &Rig) -> (u16, Value) {
+    get_json(&format!("{}/readyz", rig.http())).await
+}
+
+/// Waits until `/readyz` has this status; its report.
+async fn until_ready(rig: &Rig, status: u16) -> Value {
+    until("/readyz has the status", async || match ready(rig).await {
+        (found, report) if found == status => Ok(report),
+        other => Err(other),
+    })
+    .await
 }
 
 #[tokio::test]
 async fn a_server_with_its_stores_is_alive_and_ready() {
     let rig = Rig::start().await;
     assert_eq!(get(&format!("{}/livez", rig.http())).await.0, 200);
-    let (status, report) = ready(&rig.http()).await;
+    let (status, report) = ready(&rig).await;
     assert_eq!(status, 200, "{report}");
-    assert_eq!(
-        report,
-        serde_json::json!({ "status": "ready", "checks": { "postgres": "ok", "redis": "ok" } })
-    );
+    let expected = json!({ "status": "ready", "checks": { "postgres": "ok", "redis": "ok" } });
+    assert_eq!(report, expected);
     assert_eq!(get(&format!("{}/", rig.http())).await.0, 404);
 }
 
@@ -63,21 +64,13 @@ async fn a_server_without_redis_is_alive_and_not_ready_and_says_why() {
     let rig = Rig::builder().redis_through_proxy().start().await;
     for mode in [Mode::Refuse, Mode::Blackhole] {
         rig.redis_line().set_mode(mode);
-        let report = until("the server is not ready", async || match ready(&rig.http()).await {
-            (503, report) => Ok(report),
-            other => Err(other),
-        })
-        .await;
+        let report = until_ready(&rig, 503).await;
         assert_eq!(report["status"], "not ready", "{mode:?}: {report}");
         assert_eq!(report["checks"]["postgres"], "ok", "{mode:?}: {report}");
         assert_ne!(report["checks"]["redis"], "ok", "{mode:?}: {report}");
         assert_eq!(get(&format!("{}/livez", rig.http())).await.0, 200);
         rig.redis_line().set_mode(Mode::Pass);
-        until("the server is ready again", async || match ready(&rig.http()).await {
-            (200, _) => Ok(()),
-            other => Err(other),
-        })
-        .await;
+        until_ready(&rig, 200).await;
     }
 }
 
@@ -87,22 +80,16 @@ async fn without_postgres_orders_are_not_served_and_locations_are() {
     for service in ["", ORDERS, LOCATIONS, FLEET] {
         until_health(&rig, service, ServingStatus::Serving).await;
     }
-    assert_eq!(
-        health(rig.health(), "waybill.rides.v1.RideService").await,
-        Err(Code::NotFound)
-    );
+    let unknown = health(rig.health(), "waybill.rides.v1.RideService").await;
+    assert_eq!(unknown, Err(Code::NotFound));
 
     rig.postgres_line().set_mode(Mode::Refuse);
     for service in ["", ORDERS, FLEET] {
         until_health(&rig, service, ServingStatus::NotServing).await;
     }
     assert_eq!(health(rig.health(), LOCATIONS).await, Ok(ServingStatus::Serving));
-    let (status, report) = ready(&rig.http()).await;
-    assert_eq!(
-        (status, &report["checks"]["redis"]),
-        (503, &Value::from("ok")),
-        "{report}"
-    );
+    let (status, report) = ready(&rig).await;
+    assert_eq!((status, &report["checks"]["redis"]), (503, &json!("ok")), "{report}");
     assert_ne!(report["checks"]["postgres"], "ok", "{report}");
 
     rig.postgres_line().set_mode(Mode::Pass);
@@ -119,19 +106,13 @@ async fn without_redis_nothing_is_served() {
 }
 
 #[tokio::test]
-async fn a_redis_that_may_forget_is_warned_of_and_ready() {
+async fn a_redis_that_may_lose_fixes_is_warned_of_and_ready() {
     let mut rig = Rig::builder().private_stores().start().await;
-    let http = rig.http();
     for (setting, value) in [("appendfsync", "everysec"), ("appendonly", "no")] {
-        let mut redis = rig.redis().await;
-        redis::cmd("CONFIG")
-            .arg("SET")
-            .arg(setting)
-            .arg(value)
-            .exec_async(&mut redis)
-            .await
-            .unwrap();
-        let (status, report) = ready(&http).await;
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg(setting).arg(value);
+        set.exec_async(&mut rig.redis().await).await.unwrap();
+        let (status, report) = ready(&rig).await;
         assert_eq!(status, 200, "{report}");
         let warning = report["warnings"][0].as_str().unwrap();
         assert!(warning.starts_with("redis: ") && warning.contains(setting), "{warning}");
@@ -153,44 +134,23 @@ async fn the_metrics_have_the_keys_that_they_must_and_count_a_call() {
         if metrics["total_requests"] == 2 {
             Ok(metrics)
         } else {
-            Err(metrics["total_requests"].clone())
+            Err(metrics)
         }
     })
     .await;
-    for key in [
-        "uptime_sec",
-        "total_errors",
-        "in_flight",
-        "rate_limit_waits",
-        "rate_limit_wait_ms",
-    ] {
+    for key in "uptime_sec total_errors in_flight rate_limit_waits rate_limit_wait_ms".split(' ') {
         assert!(metrics[key].is_u64(), "{key}: {metrics}");
     }
-    assert_eq!(
-        (&metrics["total_errors"], &metrics["in_flight"]),
-        (&Value::from(1), &Value::from(0))
-    );
+    let found = json!([metrics["total_errors"], metrics["in_flight"]]);
+    assert_eq!(found, json!([1, 0]));
     let method = &metrics["methods"]["/waybill.order.v1.OrderService/GetOrder"];
     let keys: BTreeSet<&str> = method.as_object().unwrap().keys().map(String::as_str).collect();
-    let required = [
-        "count",
-        "errors",
-        "in_flight",
-        "avg_latency_ms",
-        "max_latency_ms",
-        "last_latency_ms",
-        "p50_ms",
-        "p95_ms",
-        "p99_ms",
-    ];
-    assert_eq!(keys, BTreeSet::from(required));
-    assert_eq!(
-        (&method["count"], &method["errors"]),
-        (&Value::from(1), &Value::from(1))
-    );
+    let required = "count errors in_flight avg_latency_ms max_latency_ms last_latency_ms p50_ms p95_ms p99_ms";
+    assert_eq!(keys, required.split(' ').collect());
+    assert_eq!(json!([method["count"], method["errors"]]), json!([1, 1]));
     assert!(method["max_latency_ms"].as_f64() > Some(0.0), "{method}");
     let good = &metrics["methods"]["/waybill.location.v1.LocationService/ReportLocations"];
-    assert_eq!((&good["count"], &good["errors"]), (&Value::from(1), &Value::from(0)));
+    assert_eq!(json!([good["count"], good["errors"]]), json!([1, 0]));
 }
 
 #[tokio::test]
@@ -201,12 +161,8 @@ async fn a_scraper_that_asks_for_text_gets_text() {
         "text/plain",
         "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
     ] {
-        let answer = reqwest::Client::new()
-            .get(format!("{}/metrics", rig.http()))
-            .header("accept", accept)
-            .send()
-            .await
-            .unwrap();
+        let request = http().get(format!("{}/metrics", rig.http()));
+        let answer = request.header("accept", accept).send().await.unwrap();
         let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
         assert!(kind.starts_with(accept.split(';').next().unwrap()), "{kind}");
         let text = answer.text().await.unwrap();
@@ -230,7 +186,7 @@ async fn reflected(channel: Channel) -> Result<BTreeSet<String>, Code> {
 }
 
 #[tokio::test]
-async fn the_services_are_told_only_where_reflection_is_on() {
+async fn the_services_are_listed_only_where_reflection_is_on() {
     let rig = Rig::builder().set("grpc.reflection", "true").start().await;
     let services = reflected(channel(&rig.grpc_addr())).await.unwrap();
     for service in [ORDERS, LOCATIONS, FLEET, "grpc.health.v1.Health"] {
@@ -247,12 +203,12 @@ async fn a_process_may_serve_locations_only() {
     let refusal = server.orders().create_order(a_ride()).await.unwrap_err();
     assert_eq!(refusal.code(), Code::Unimplemented);
     let client = || HealthClient::new(channel(server.grpc_addr()));
-    until("locations are served", async || {
-        health(client(), LOCATIONS).await == Ok(ServingStatus::Serving)
-    })
-    .await;
+    let serving = Ok(ServingStatus::Serving);
+    until_eq(LOCATIONS, serving, async || health(client(), LOCATIONS).await).await;
     assert_eq!(health(client(), ORDERS).await, Err(Code::NotFound));
-    let mut uplink = crate::locations_uplink::Uplink::open(server.locations()).await;
-    uplink.store(0, crate::locations_uplink::track("cab-1", 1)).await;
+    let mut stream = crate::locations::driver_stream::DriverStream::open(server.locations()).await;
+    stream
+        .store(0, crate::locations::driver_stream::track("cab-1", 1))
+        .await;
     assert_eq!(server.stop().await.code(), Some(0));
 }

@@ -1,10 +1,12 @@
 //! The database's own guards: what no statement may do, whoever types it; and that every statement of ours is valid.
 
+use testkit::Rig;
+use testkit::sql::column;
+use testkit::table::rows;
+use testkit::wire::{PICKUP, a_ride};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use waybill_server::storage::{all_statements, audit};
-
-use crate::rig::{PICKUP, Rig, a_ride};
 
 /// The rig with one order that was served and one that was refunded.
 async fn two_orders() -> (Rig, Client) {
@@ -37,56 +39,32 @@ async fn no_statement_makes_an_impossible_transition() {
         ("refunded", "charged"),
     ] {
         let statement = format!("update order_sagas set status = '{to}' where status = '{from}'");
-        assert_eq!(
-            refusal(&sql, &statement).await,
-            "order_sagas_transition",
-            "{from} to {to}"
-        );
+        let refused = refusal(&sql, &statement).await;
+        assert_eq!(refused, "order_sagas_transition", "{from} to {to}");
     }
 }
+
+/// Statements, and the constraint that refuses each.
+const REFUSED: &str = "
+update order_sagas set response_body = 'other' | order_sagas_answer_final
+update order_sagas set response_code = 5 | order_sagas_answer_final
+update order_sagas set response_body = null, response_code = null | order_sagas_answer_final
+update order_sagas set response_message = 'other' | order_sagas_answer_final
+update order_sagas set idempotency_key = 'another-key-of-22-bytes' | order_sagas_key_final
+update order_sagas set fence = fence - 1 | order_sagas_fence
+update order_sagas set finished_at = null | order_sagas_finished
+update order_sagas set amount = 0 | order_sagas_amount
+update order_sagas set failure_reason = 'no_driver' where status = 'succeeded' | order_sagas_failure_has_reason
+update payments set refund_amount = amount + 1 where refunded_at is not null | payments_refund_not_above_charge
+update payments set refund_amount = 1 where refunded_at is null | payments_refund_whole
+update payment_attempts set state = 'declined' where operation = 'refund' | payment_attempts_refund_not_declined
+";
 
 #[tokio::test]
 async fn no_statement_changes_a_given_answer_lowers_a_fence_or_breaks_a_sum() {
     let (_rig, sql) = two_orders().await;
-    for (statement, constraint) in [
-        (
-            "update order_sagas set response_body = 'other'",
-            "order_sagas_answer_final",
-        ),
-        ("update order_sagas set response_code = 5", "order_sagas_answer_final"),
-        (
-            "update order_sagas set response_body = null, response_code = null",
-            "order_sagas_answer_final",
-        ),
-        (
-            "update order_sagas set response_message = 'other'",
-            "order_sagas_answer_final",
-        ),
-        (
-            "update order_sagas set idempotency_key = 'another-key-of-22-bytes'",
-            "order_sagas_key_final",
-        ),
-        ("update order_sagas set fence = fence - 1", "order_sagas_fence"),
-        ("update order_sagas set finished_at = null", "order_sagas_finished"),
-        ("update order_sagas set amount = 0", "order_sagas_amount"),
-        (
-            "update order_sagas set failure_reason = 'no_driver' where status = 'succeeded'",
-            "order_sagas_failure_has_reason",
-        ),
-        (
-            "update payments set refund_amount = amount + 1 where refunded_at is not null",
-            "payments_refund_not_above_charge",
-        ),
-        (
-            "update payments set refund_amount = 1 where refunded_at is null",
-            "payments_refund_whole",
-        ),
-        (
-            "update payment_attempts set state = 'declined' where operation = 'refund'",
-            "payment_attempts_refund_not_declined",
-        ),
-    ] {
-        assert_eq!(refusal(&sql, statement).await, constraint, "{statement}");
+    for (statement, constraint) in rows(REFUSED) {
+        assert_eq!(refusal(&sql, &statement).await, constraint, "{statement}");
     }
 }
 
@@ -110,28 +88,22 @@ async fn an_order_is_served_by_one_driver() {
 async fn a_step_succeeds_once() {
     let (_rig, sql) = two_orders().await;
     let statement = "insert into order_saga_steps (order_id, step, status, fence, actor)
-                     select order_id, 'charge', 'succeeded', 1, 'somebody' from order_sagas";
+                     select order_id, 'charge', 'succeeded', 1, 'another worker' from order_sagas";
     assert_eq!(refusal(&sql, statement).await, "order_saga_steps_one_success");
 }
 
 #[tokio::test]
 async fn what_happened_cannot_be_rewritten() {
     let (rig, sql) = two_orders().await;
-    crate::rig::until("the fix is in the history", async || {
-        rig.count("select count(*) from driver_locations").await == 1
-    })
-    .await;
+    rig.until_written().await;
     for statement in [
         "update order_saga_steps set detail = ''",
         "delete from order_saga_steps",
         "update driver_locations set lat = 0",
         "delete from driver_locations",
     ] {
-        assert_eq!(
-            refusal(&sql, statement).await,
-            SqlState::INSUFFICIENT_PRIVILEGE.code(),
-            "{statement}"
-        );
+        let refused = refusal(&sql, statement).await;
+        assert_eq!(refused, SqlState::INSUFFICIENT_PRIVILEGE.code(), "{statement}");
     }
 }
 
@@ -150,9 +122,9 @@ async fn every_statement_of_the_program_prepares() {
     }
 }
 
-/// Postgres keeps a plan for as long as its session, and makes it with what it knows: of a table that autovacuum has not
-/// come to yet that is nothing. The driver of an order is found by name all the same; else an order would read every
-/// driver that is free.
+/// Postgres keeps a plan for as long as its session, and makes it with what it knows: of a table that autovacuum has
+/// not come to yet that is nothing. The driver of an order is found by name all the same; else an order would read
+/// every driver that is free.
 #[tokio::test]
 async fn a_driver_is_found_by_name_however_little_is_known_of_the_others() {
     let rig = Rig::builder().no_server().start().await;
@@ -181,7 +153,6 @@ async fn a_driver_is_found_by_name_however_little_is_known_of_the_others() {
 /// The plan that the session has of a statement that it prepared.
 async fn explain(sql: &Client, name: &str, arguments: &str) -> String {
     let explain = format!("explain (costs off) execute {name}({arguments})");
-    let rows = sql.query(&explain, &[]).await.unwrap();
-    let plan: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    let plan: Vec<String> = column(sql, &explain, &[]).await.unwrap();
     plan.join("\n")
 }

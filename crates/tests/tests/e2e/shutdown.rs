@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use testkit::wire::{a_ride, channel, get, get_json};
+use testkit::{Rig, ServerProcess, until};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -13,18 +15,12 @@ use waybill_proto::order::v1::OrderStatus;
 use waybill_sandbox::payments::{Fault, FaultKind};
 use waybill_sandbox::process::Signal;
 
-use crate::locations_uplink::{Uplink, history, hold_history, track};
-use crate::rig::process::ServerProcess;
-use crate::rig::{Rig, a_ride, channel, get, until};
+use crate::locations::driver_stream::{DriverStream, fix, history, track};
 
 /// Within the time that the drain is given for work, and far more than it takes.
 const PROMPT: Duration = Duration::from_secs(10);
 
-async fn until_draining(server: &ServerProcess) {
-    until("the server drains", async || server.log().contains("draining")).await;
-}
-
-/// It was told to end, and does so by itself, soon, with status 0.
+/// It was signalled to end, and does so by itself, soon, with status 0.
 async fn ends_well(server: ServerProcess) {
     let ended = timeout(PROMPT, server.ended()).await.expect("the server ends soon");
     assert_eq!(ended.code(), Some(0));
@@ -34,14 +30,14 @@ async fn ends_well(server: ServerProcess) {
 async fn a_stream_gets_its_last_acknowledgement_then_a_status_and_all_of_it_is_kept() {
     let rig = Rig::builder().no_server().start().await;
     let server = ServerProcess::start(&rig, &[]).await;
-    let mut uplink = Uplink::open(server.locations()).await;
+    let mut stream = DriverStream::open(server.locations()).await;
     // The history falls behind: what is acknowledged is still to be written when the signal comes.
-    uplink.store(0, track("cab-1", 5)).await;
-    let held = hold_history(&rig).await;
-    uplink.store(10, track("cab-2", 60)).await;
+    stream.store(0, track("cab-1", 5)).await;
+    let held = rig.hold_history().await;
+    stream.store(10, track("cab-2", 60)).await;
     server.signal(Signal::SIGTERM);
 
-    let (acknowledged, status) = uplink.rest().await;
+    let (acknowledged, status) = stream.rest().await;
     assert_eq!((acknowledged, status.code()), (None, Code::Unavailable), "{status:?}");
     held.batch_execute("rollback").await.unwrap();
     ends_well(server).await;
@@ -53,14 +49,14 @@ async fn a_stream_gets_its_last_acknowledgement_then_a_status_and_all_of_it_is_k
 async fn what_was_sent_before_the_end_of_a_stream_is_acknowledged_or_not_stored() {
     let rig = Rig::builder().no_server().start().await;
     let server = ServerProcess::start(&rig, &[]).await;
-    let mut uplink = Uplink::open(server.locations()).await;
-    uplink.store(0, track("cab-0", 1)).await;
+    let mut stream = DriverStream::open(server.locations()).await;
+    stream.store(0, track("cab-0", 1)).await;
     for number in 1..60 {
-        uplink.send(number, track(&format!("cab-{number}"), 1)).await;
+        stream.send(number, track(&format!("cab-{number}"), 1)).await;
     }
     server.signal(Signal::SIGTERM);
 
-    let (acknowledged, status) = uplink.rest().await;
+    let (acknowledged, status) = stream.rest().await;
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     ends_well(server).await;
     for number in 0..=acknowledged.unwrap_or(0) {
@@ -75,9 +71,9 @@ async fn an_order_in_flight_is_answered() {
     rig.payments()
         .set_fault(Fault::always(FaultKind::Latency).delayed(Duration::from_secs(1)));
     let server = ServerProcess::start(&rig, &[]).await;
-    Uplink::open(server.locations())
+    DriverStream::open(server.locations())
         .await
-        .store(0, vec![crate::locations_uplink::fix("cab-1", 37.77, -122.42)])
+        .store(0, vec![fix("cab-1", 37.77, -122.42)])
         .await;
     let mut orders = server.orders();
     let call = orders.create_order(a_ride());
@@ -98,12 +94,10 @@ async fn an_order_in_flight_is_answered() {
 async fn an_order_that_cannot_end_in_time_is_settled_by_the_next_server() {
     let rig = Rig::builder()
         .no_server()
-        .set("orders.assignment_window", "100ms")
-        .set("orders.lease", "4s")
-        .set("payments.attempt_timeout", "1s")
-        .set("payments.total_timeout", "3s")
-        .set("postgres.statement_timeout", "500ms")
-        .set("postgres.lock_timeout", "300ms")
+        .with(
+            "orders.assignment_window=100ms orders.lease=4s payments.attempt_timeout=1s payments.total_timeout=3s \
+            postgres.statement_timeout=500ms postgres.lock_timeout=300ms",
+        )
         .start()
         .await;
     rig.payments().set_fault(Fault::always(FaultKind::Hang));
@@ -121,11 +115,7 @@ async fn an_order_that_cannot_end_in_time_is_settled_by_the_next_server() {
     rig.payments().clear_faults();
     let next = ServerProcess::start(&rig, &[]).await;
     rig.assert_clean().await;
-    assert_eq!(
-        rig.count("select count(*) from order_sagas where status = 'refunded'")
-            .await,
-        1
-    );
+    assert_eq!(rig.orders_in("refunded").await, 1);
     next.stop().await;
 }
 
@@ -133,9 +123,9 @@ async fn an_order_that_cannot_end_in_time_is_settled_by_the_next_server() {
 async fn a_draining_server_says_so_and_still_serves() {
     let rig = Rig::builder().no_server().start().await;
     let server = ServerProcess::start(&rig, &[("drain.unready", "2s")]).await;
-    let mut uplink = Uplink::open(server.locations()).await;
+    let mut stream = DriverStream::open(server.locations()).await;
     server.signal(Signal::SIGTERM);
-    until_draining(&server).await;
+    server.until_logged("draining").await;
 
     let mut health = HealthClient::new(channel(server.grpc_addr()));
     for service in [
@@ -153,7 +143,7 @@ async fn a_draining_server_says_so_and_still_serves() {
     }
     let (status, body) = get(&format!("{}/readyz", server.http())).await;
     assert!(status == 503 && body.contains("draining"), "{status} {body}");
-    uplink.store(0, track("cab-1", 1)).await;
+    stream.store(0, track("cab-1", 1)).await;
     ends_well(server).await;
 }
 
@@ -163,23 +153,20 @@ async fn a_draining_server_says_so_and_still_serves() {
 async fn a_client_that_does_not_let_go_does_not_hold_up_the_end() {
     let rig = Rig::builder()
         .no_server()
-        .set("limits.fixes_per_driver.per_second", "1")
-        .set("limits.fixes_per_driver.burst", "1")
+        .with("limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=1")
         .start()
         .await;
     let server = ServerProcess::start(&rig, &[]).await;
-    // A peer that speaks HTTP/2 as far as its first frame and then is silent, deaf to GOAWAY.
-    let mut silent = TcpStream::connect(server.grpc_addr()).await.unwrap();
-    silent
-        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+    // A peer that speaks HTTP/2 as far as its first frame and then sends nothing, and ignores GOAWAY.
+    let mut idle = TcpStream::connect(server.grpc_addr()).await.unwrap();
+    idle.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
         .await
         .unwrap();
     // A stream whose driver has used up its rate for the next minutes.
-    let mut fast = Uplink::open(server.locations()).await;
+    let mut fast = DriverStream::open(server.locations()).await;
     fast.send(0, track("cab-1", 500)).await;
     until("the fast driver waits", async || {
-        let (_, metrics) = get(&format!("{}/metrics", server.http())).await;
-        let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
+        let (_, metrics) = get_json(&format!("{}/metrics", server.http())).await;
         metrics["rate_limit_waits"].as_u64() > Some(0)
     })
     .await;
@@ -189,7 +176,7 @@ async fn a_client_that_does_not_let_go_does_not_hold_up_the_end() {
     let (acknowledged, status) = fast.rest().await;
     assert_eq!((acknowledged, status.code()), (None, Code::Unavailable), "{status:?}");
     ends_well(server).await;
-    drop(silent);
+    drop(idle);
 }
 
 /// The windows of HTTP/2 let an answer of a few bytes through for long: thousands of messages fill them.
@@ -197,25 +184,24 @@ async fn a_client_that_does_not_let_go_does_not_hold_up_the_end() {
 async fn a_client_that_does_not_read_its_answers_does_not_hold_up_the_end() {
     let rig = Rig::builder()
         .no_server()
-        .set("limits.fixes_per_driver.per_second", "1000000")
-        .set("limits.fixes_per_driver.burst", "1000000")
+        .with("limits.fixes_per_driver.per_second=1000000 limits.fixes_per_driver.burst=1000000")
         .start()
         .await;
     let server = ServerProcess::start(&rig, &[]).await;
-    let deaf = Uplink::open(server.locations()).await;
+    let unread = DriverStream::open(server.locations()).await;
     // Each answer names what was rejected, and so is long.
-    let bad = || vec![crate::locations_uplink::fix("no driver", 1.0, 1.0); 500];
+    let bad = || vec![fix("no driver", 1.0, 1.0); 500];
     let mut sent = 0;
-    while timeout(Duration::from_secs(1), deaf.send(sent * 500, bad()))
+    while timeout(Duration::from_secs(1), unread.send(sent * 500, bad()))
         .await
         .is_ok()
     {
         sent += 1;
-        assert!(sent < 10_000, "the server reads on though nobody hears it");
+        assert!(sent < 10_000, "the server reads on though its answers are not read");
     }
     server.signal(Signal::SIGTERM);
     ends_well(server).await;
-    drop(deaf);
+    drop(unread);
 }
 
 #[tokio::test]
@@ -223,7 +209,7 @@ async fn a_second_signal_ends_the_server_at_once() {
     let rig = Rig::builder().no_server().start().await;
     let server = ServerProcess::start(&rig, &[("drain.unready", "9s")]).await;
     server.signal(Signal::SIGTERM);
-    until_draining(&server).await;
+    server.until_logged("draining").await;
     // The second signal is the one that `stop` sends.
     let ended = timeout(Duration::from_secs(5), server.stop()).await.expect("at once");
     assert_eq!(ended.code(), Some(130));

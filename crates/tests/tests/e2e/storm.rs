@@ -7,18 +7,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prost::Message as _;
+use testkit::chance::{Chance, seed};
+use testkit::raw::create_order;
+use testkit::wire::{PICKUP, a_ride, channel, fix};
+use testkit::{Rig, ServerProcess, until};
 use tokio::task::{JoinSet, LocalSet};
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use waybill_proto::location::v1::ReportLocationsRequest;
 use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
-
-use crate::rig::chance::{Chance, seed};
-use crate::rig::process::ServerProcess;
-use crate::rig::raw::{Bytes, CREATE_ORDER};
-use crate::rig::{PICKUP, Rig, a_ride, channel, fix, until};
 
 const KEYS: usize = 200;
 /// Keys that are sent at the same time.
@@ -30,10 +27,10 @@ const REPLAYS: usize = 4;
 const SERVERS: usize = 3;
 /// A connection carries a hundred calls at once; the storm is to be in the servers, not before them.
 const CONNECTIONS: usize = 4;
-/// The last moment at which somebody hangs up: about when the last of a wave are answered.
+/// The last moment at which a caller hangs up: about when the last of a wave are answered.
 const HANG_UP_MAX_MICROS: u64 = 1_500_000;
 
-/// All that a caller is told.
+/// All that a caller is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Answer {
     code: Code,
@@ -47,12 +44,7 @@ type Answers = HashMap<usize, HashSet<Answer>>;
 
 /// One call of CreateOrder; `Err` is an answer that is not definite.
 async fn call(channel: Channel, request: Vec<u8>) -> Result<Answer, Status> {
-    let mut grpc = Grpc::new(channel);
-    grpc.ready()
-        .await
-        .map_err(|error| Status::unavailable(error.to_string()))?;
-    let path = PathAndQuery::from_static(CREATE_ORDER);
-    match grpc.unary(Request::new(request), path, Bytes).await {
+    match create_order(channel, Request::new(request)).await {
         Ok(answer) => Ok(Answer {
             code: Code::Ok,
             message: String::new(),
@@ -97,8 +89,7 @@ impl Servers {
     }
 
     fn any(&self, chance: &mut Chance) -> Channel {
-        let line = chance.below(self.channels.len() as u64);
-        self.channels[usize::try_from(line).unwrap()].clone()
+        chance.pick(&self.channels).clone()
     }
 
     async fn stop(self) {
@@ -137,7 +128,7 @@ async fn report_drivers(rig: &Rig, server: &ServerProcess) {
         let answer = server.locations().report_locations(report).await.unwrap().into_inner();
         assert_eq!(answer.accepted_count, 100, "{:?}", answer.rejections);
     }
-    crate::locations_uplink::until_written(rig).await;
+    rig.until_written().await;
 }
 
 /// Sends the keys, wave by wave, and takes down every definite answer. How many hung up before theirs.
@@ -182,14 +173,10 @@ async fn replay(servers: &Servers, requests: &[Vec<u8>], chance: &mut Chance, an
     }
 }
 
-/// One order a key, by the books; and one charge of it, or none where the card is declined, by the provider.
+/// One order a key, by the ledger; and one charge of it, or none where the card is declined, by the provider.
 async fn assert_one_order_and_one_charge(rig: &Rig) {
-    let rows = rig
-        .sql()
-        .await
-        .query("select user_id, order_id::text from order_sagas", &[])
-        .await
-        .unwrap();
+    let query = "select user_id, order_id::text from order_sagas";
+    let rows = rig.sql().await.query(query, &[]).await.unwrap();
     let orders: HashMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!((rows.len(), orders.len()), (KEYS, KEYS), "one order a key");
 
@@ -213,15 +200,15 @@ async fn the_storm() {
     let mut chance = Chance::new(seed("STORM_SEED"));
     let rig = Rig::builder()
         .no_server()
-        .set("orders.assignment_window", "500ms")
-        .set("locations.ttl", "10m")
-        .set("limits.orders_in_all.per_second", "100000")
-        .set("limits.orders_in_all.burst", "100000")
+        .with(
+            "orders.assignment_window=500ms locations.ttl=10m limits.orders_in_all.per_second=100000 \
+            limits.orders_in_all.burst=100000",
+        )
         .start()
         .await;
     // Some charges are made and their answers lost: another process finishes such an order, under the same key.
-    let lost = Fault::times(FaultKind::ErrorAfterEffect, 20).on(FaultTarget::Charge);
-    rig.payments().set_fault(lost.with_probability(0.2));
+    let unanswered = Fault::times(FaultKind::ErrorAfterEffect, 20).on(FaultTarget::Charge);
+    rig.payments().set_fault(unanswered.with_probability(0.2));
     let servers = Servers::start(&rig).await;
     report_drivers(&rig, &servers.processes[0]).await;
     let requests = requests();
@@ -239,8 +226,7 @@ async fn the_storm() {
     }
     assert_one_order_and_one_charge(&rig).await;
     for status in ["succeeded", "failed", "refunded"] {
-        let query = format!("select count(*) from order_sagas where status = '{status}'");
-        assert!(rig.count(&query).await > 0, "no order is {status}");
+        assert!(rig.orders_in(status).await > 0, "no order is {status}");
     }
     rig.assert_clean().await;
     servers.stop().await;

@@ -63,7 +63,7 @@ async fn serve(mut client: TcpStream, backends: Vec<Backend>, turn: usize) {
             continue;
         };
         if let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(addr)).await {
-            // If a stream is gone already, its next read tells.
+            // If a stream is gone already, its next read fails.
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
             let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
             return;

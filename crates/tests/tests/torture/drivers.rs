@@ -1,19 +1,18 @@
-//! Drivers who end their rides: a customer who is gone does not say that it is over.
+//! Drivers who end their rides: a customer who is gone does not report that it is over.
 
 use std::time::Duration;
 
+use testkit::chance::{Chance, pass};
+use testkit::{sql, wire};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use uuid::Uuid;
-use waybill_proto::order::v1::CompleteOrderRequest;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 
-use crate::books;
-use crate::chance::{Chance, pass};
 use crate::history::History;
 use crate::wire::bounded;
 
-const LOOK_WITHIN: Duration = Duration::from_secs(1);
+const FOUND_WITHIN: Duration = Duration::from_secs(1);
 
 /// Ends rides that are a while old, through any of the gates, until `home`.
 pub async fn end_rides(
@@ -25,16 +24,14 @@ pub async fn end_rides(
 ) {
     while !home.is_cancelled() {
         for (order, driver) in old_rides(&database).await.unwrap_or_default() {
-            let request = CompleteOrderRequest {
-                order_id: order.to_string(),
-                driver_id: driver,
-            };
+            let mut request = wire::complete(&order.to_string());
+            request.driver_id = driver;
             let channel = chance.pick(&gates).clone();
             let answer = bounded(Duration::from_secs(2), async {
                 OrderServiceClient::new(channel).complete_order(request).await.map(drop)
             })
             .await;
-            history.heard("end_ride", &order.to_string(), &answer);
+            history.record("end_ride", &order.to_string(), &answer);
         }
         home.run_until_cancelled(pass(chance.millis(300, 900))).await;
     }
@@ -45,10 +42,10 @@ async fn old_rides(database: &str) -> Option<Vec<(Uuid, String)>> {
     let query = "select order_id, driver_id from order_assignments
                   where released_at is null and assigned_at < now() - interval '6 seconds'
                   order by random() limit 8";
-    let look = async {
-        let sql = books::connect(database).await.ok()?;
+    let found = async {
+        let sql = sql::connect(database).await.ok()?;
         let rows = sql.query(query, &[]).await.ok()?;
         Some(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     };
-    tokio::time::timeout(LOOK_WITHIN, look).await.ok()?
+    tokio::time::timeout(FOUND_WITHIN, found).await.ok()?
 }

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use testkit::chance::Chance;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use waybill_server::crash_points::NAMES;
-
-use crate::chance::Chance;
 
 /// Broken promises. The first one ends the run.
 #[derive(Debug, Default)]
@@ -44,7 +43,7 @@ pub struct Tally {
     pub sleeps: AtomicU64,
     /// Lines spoiled for a while.
     pub spoiled_lines: AtomicU64,
-    /// Orders that customers asked for.
+    /// Orders that customers placed.
     pub orders: AtomicU64,
     points: Mutex<BTreeMap<&'static str, Point>>,
     owner_kills: Mutex<Vec<OwnerKill>>,
@@ -57,7 +56,7 @@ struct Point {
     killed: u64,
 }
 
-/// A server was killed that had these orders in hand.
+/// A server was killed that held these orders.
 #[derive(Debug, Clone)]
 pub struct OwnerKill {
     /// When, in seconds since 1970 by the database's clock.

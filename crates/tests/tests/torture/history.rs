@@ -1,4 +1,4 @@
-//! What the clients asked and what they were told: in memory for the checks, and as a line of JSON each for people.
+//! What the clients asked and what was answered: in memory for the checks, and as a line of JSON each for people.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,9 +20,9 @@ use crate::wire::Outcome;
 /// Whose key: keys are a user's own.
 pub type Key = (String, String);
 
-/// An order as a client was told of it.
+/// An order as it was answered to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct Answered {
     /// Its id.
     pub order: Uuid,
     /// As in the database.
@@ -49,7 +49,7 @@ pub struct Asked {
     /// The request.
     pub request: CreateOrderRequest,
     /// The first answer.
-    pub told: Option<Told>,
+    pub answer: Option<Answered>,
 }
 
 impl History {
@@ -70,7 +70,7 @@ impl History {
     pub fn asks(&self, request: &CreateOrderRequest) {
         let asked = Asked {
             request: request.clone(),
-            told: None,
+            answer: None,
         };
         lock(&self.keys).entry(key(request)).or_insert(asked);
         self.write(
@@ -78,10 +78,15 @@ impl History {
         );
     }
 
-    /// A client was answered, refused, or not. The order, if it was answered.
-    pub fn hears(&self, request: &CreateOrderRequest, outcome: &Outcome<Vec<u8>>, gate: usize) -> Option<Told> {
+    /// A call for an order ended. The order, if it was answered.
+    pub fn record_create(
+        &self,
+        request: &CreateOrderRequest,
+        outcome: &Outcome<Vec<u8>>,
+        gate: usize,
+    ) -> Option<Answered> {
         self.count("create", outcome);
-        let told = match outcome {
+        let answer = match outcome {
             Outcome::Ok(bytes) => self.read(bytes, request),
             Outcome::Refused(status) => {
                 self.findings.add(
@@ -94,17 +99,17 @@ impl History {
         };
         self.write(&json!({
             "call": "create", "event": outcome.kind(), "user": request.user_id, "key": request.idempotency_key,
-            "gate": gate, "code": outcome.code(), "message": outcome.message(), "order": told.as_ref().map(|told| told.order),
-            "status": told.as_ref().map(|told| told.status), "sha256": told.as_ref().map(|told| &told.sha256),
+            "gate": gate, "code": outcome.code(), "message": outcome.message(), "order": answer.as_ref().map(|answer| answer.order),
+            "status": answer.as_ref().map(|answer| answer.status), "sha256": answer.as_ref().map(|answer| &answer.sha256),
         }));
-        if let Some(told) = &told {
-            self.compare(request, told);
+        if let Some(answer) = &answer {
+            self.compare(request, answer);
         }
-        told
+        answer
     }
 
     /// Another call ended.
-    pub fn heard<T>(&self, call: &'static str, order: &str, outcome: &Outcome<T>) {
+    pub fn record<T>(&self, call: &'static str, order: &str, outcome: &Outcome<T>) {
         self.count(call, outcome);
         self.write(
             &json!({"call": call, "event": outcome.kind(), "order": order, "code": outcome.code(),
@@ -122,11 +127,11 @@ impl History {
         lock(&self.keys).values().cloned().collect()
     }
 
-    /// Every order that a client was told is settled.
+    /// Every order that was answered as settled.
     pub fn answered(&self) -> Vec<(Uuid, String)> {
         let keys = lock(&self.keys);
-        let told = keys.values().filter_map(|asked| asked.told.as_ref());
-        told.map(|told| (told.order, told.status.to_owned())).collect()
+        let answers = keys.values().filter_map(|asked| asked.answer.as_ref());
+        answers.map(|answer| (answer.order, answer.status.to_owned())).collect()
     }
 
     /// Every fix that was acknowledged.
@@ -148,7 +153,7 @@ impl History {
         let _ = lock(&self.file).flush();
     }
 
-    fn read(&self, bytes: &[u8], request: &CreateOrderRequest) -> Option<Told> {
+    fn read(&self, bytes: &[u8], request: &CreateOrderRequest) -> Option<Answered> {
         let order = CreateOrderResponse::decode(bytes).ok().and_then(|answer| answer.order);
         let known = order
             .as_ref()
@@ -170,7 +175,7 @@ impl History {
         };
         let sha256 = hex(&Sha256::digest(bytes));
         let order = known?.0;
-        Some(Told {
+        Some(Answered {
             order,
             status,
             sha256,
@@ -179,20 +184,20 @@ impl History {
     }
 
     /// The same key: the same order, and the same bytes.
-    fn compare(&self, request: &CreateOrderRequest, told: &Told) {
+    fn compare(&self, request: &CreateOrderRequest, answer: &Answered) {
         let mut keys = lock(&self.keys);
         let Some(asked) = keys.get_mut(&key(request)) else {
             return;
         };
-        let first = asked.told.get_or_insert_with(|| told.clone());
+        let first = asked.answer.get_or_insert_with(|| answer.clone());
         let whose = format!("{}/{}", request.user_id, request.idempotency_key);
-        if first.order != told.order {
-            let what = format!("{whose} made two orders: {} and {}", first.order, told.order);
+        if first.order != answer.order {
+            let what = format!("{whose} made two orders: {} and {}", first.order, answer.order);
             self.findings.add("M5", &what);
-        } else if first.sha256 != told.sha256 {
+        } else if first.sha256 != answer.sha256 {
             let what = format!(
-                "{whose} got two answers about order {}: {first:?}, {told:?}",
-                told.order
+                "{whose} got two answers about order {}: {first:?}, {answer:?}",
+                answer.order
             );
             self.findings.add("M4", &what);
         }

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use testkit::chance::pass;
+use testkit::process::config;
+use testkit::rig::history::is_written;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_util::task::TaskTracker;
@@ -12,18 +15,17 @@ use uuid::Uuid;
 use waybill_sandbox::payments::{Movement, MovementKind};
 use waybill_server::app::{Sources, run_audit};
 
-use crate::books;
-use crate::chance::pass;
 use crate::findings::{Findings, Tally, lock};
 use crate::history::{Asked, History};
+use crate::ledger_view;
 use crate::plan::Plan;
 use crate::wire::{Outcome, create};
-use crate::world::{World, config};
+use crate::world::World;
 
-/// The promise of M2, and a little for the look at it.
+/// The promise of M2, and a little for the query.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60 + 2);
 /// An order that takes so long, in seconds, is shown.
-const WORTH_A_LOOK_SECS: f64 = 30.0;
+const SHOWN_FROM_SECS: f64 = 30.0;
 /// The promise of D3, in seconds.
 const OWNER_REPLACED_WITHIN_SECS: f64 = 20.0;
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -58,12 +60,12 @@ pub fn check_ledger(ledger: &[Movement], findings: &Findings) {
     }
 }
 
-/// As above, by our books: a driver with two orders, a worker that writes without its lease.
-pub async fn check_books(sql: &Client, findings: &Findings) -> Result<(), tokio_postgres::Error> {
-    for driver in books::drivers_with_two_orders(sql).await? {
+/// As above, by the database: a driver with two orders, a worker that writes without its lease.
+pub async fn check_ledger_view(sql: &Client, findings: &Findings) -> Result<(), tokio_postgres::Error> {
+    for driver in ledger_view::drivers_with_two_orders(sql).await? {
         findings.add("D1", &format!("{driver} holds two orders"));
     }
-    for line in books::stale_lines(sql).await? {
+    for line in ledger_view::stale_lines(sql).await? {
         findings.add("D3", &format!("a worker wrote that had lost its lease: {line}"));
     }
     Ok(())
@@ -84,22 +86,20 @@ pub struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Waits until every order is at rest; how long after now the last one was, in seconds.
+    /// Waits until every order is settled; how long after now the last one was, in seconds.
     #[allow(clippy::print_stdout, reason = "what the run is for")]
     pub async fn until_settled(&mut self, sql: &Client) -> f64 {
-        let healed = books::now(sql).await.expect("Postgres answers");
+        let healed = ledger_view::now(sql).await.expect("Postgres answers");
         let began = Instant::now();
-        for seat in &mut self.world.seats {
-            if !seat.is_ready_within(READY_WITHIN).await {
-                let log = seat.log();
-                let last: Vec<&str> = log.lines().rev().take(3).collect();
-                self.findings
-                    .add("M2", &format!("a server is not ready when all is well: {last:?}"));
+        for slot in &mut self.world.slots {
+            if !slot.is_ready_within(READY_WITHIN).await {
+                let what = format!("a server is not ready when all is well: {:?}", slot.log_tail());
+                self.findings.add("M2", &what);
             }
         }
         let until = began + SETTLED_WITHIN + self.plan.assignment_window;
         loop {
-            let open = books::unsettled(sql).await.expect("Postgres answers");
+            let open = ledger_view::unsettled(sql).await.expect("Postgres answers");
             if open.is_empty() {
                 break;
             }
@@ -110,19 +110,19 @@ impl Judge<'_> {
                 break;
             }
             if self.plan.hurry_after.is_some_and(|after| began.elapsed() > after) {
-                books::hurry(sql).await.expect("Postgres answers");
+                ledger_view::hurry(sql).await.expect("Postgres answers");
             }
             pass(POLL).await;
         }
-        let last = books::last_settled(sql, healed).await.expect("Postgres answers");
-        if let Some((order, secs)) = last.filter(|(_, secs)| *secs > WORTH_A_LOOK_SECS) {
-            let story = books::story(sql, order).await.expect("Postgres answers");
-            println!("torture: the last came to rest {secs:.1} s after all was well:\n{story}");
+        let last = ledger_view::last_settled(sql, healed).await.expect("Postgres answers");
+        if let Some((order, secs)) = last.filter(|(_, secs)| *secs > SHOWN_FROM_SECS) {
+            let story = ledger_view::story(sql, order).await.expect("Postgres answers");
+            println!("torture: the last order settled {secs:.1} s after all was well:\n{story}");
         }
         last.map_or(0.0, |(_, secs)| secs)
     }
 
-    /// The audit, with what the clients know as witness.
+    /// The audit, with what the clients know as evidence.
     pub async fn audit(&self, sql: &Client) {
         self.until_written(sql).await;
         let sources = Sources {
@@ -143,15 +143,15 @@ impl Judge<'_> {
                 );
             }
         }
-        let ledger = self.world.cashier.ledger().expect("the provider runs");
+        let ledger = self.world.provider.ledger().expect("the provider runs");
         check_ledger(&ledger, self.findings);
-        check_books(sql, self.findings).await.expect("Postgres answers");
+        check_ledger_view(sql, self.findings).await.expect("Postgres answers");
     }
 
     /// Asks once more for every order that there is, at any of the servers: the same bytes as ever. And for some with
     /// another amount: refused.
     pub async fn replay(&self, sql: &Client) {
-        let there: HashSet<(String, String)> = books::users_with_orders(sql)
+        let there: HashSet<(String, String)> = ledger_view::users_with_orders(sql)
             .await
             .expect("Postgres answers")
             .into_iter()
@@ -159,9 +159,9 @@ impl Judge<'_> {
         let asked: Vec<Asked> = self.history.keys();
         let is_there =
             |asked: &&Asked| there.contains(&(asked.request.user_id.clone(), asked.request.idempotency_key.clone()));
-        for lost in asked.iter().filter(|asked| asked.told.is_some() && !is_there(asked)) {
+        for lost in asked.iter().filter(|asked| asked.answer.is_some() && !is_there(asked)) {
             self.findings
-                .add("M3", &format!("an answered order is not at rest: {:?}", lost.told));
+                .add("M3", &format!("an answered order is not settled: {:?}", lost.answer));
         }
         let channels = self.channels();
         let tasks = TaskTracker::new();
@@ -175,13 +175,13 @@ impl Judge<'_> {
             );
             under_way.push(tasks.spawn(ask));
             if under_way.len() == ASKED_AT_ONCE {
-                self.hear(under_way.drain(..)).await;
+                self.collect(under_way.drain(..)).await;
             }
         }
-        self.hear(under_way.drain(..)).await;
+        self.collect(under_way.drain(..)).await;
     }
 
-    async fn hear(&self, answers: impl Iterator<Item = tokio::task::JoinHandle<Option<String>>>) {
+    async fn collect(&self, answers: impl Iterator<Item = tokio::task::JoinHandle<Option<String>>>) {
         for answer in answers {
             if let Some(what) = answer.await.expect("no panic") {
                 self.findings.add("M4", &what);
@@ -190,7 +190,7 @@ impl Judge<'_> {
     }
 
     fn channels(&self) -> Vec<Channel> {
-        let addresses = self.world.seats.iter().filter_map(|seat| *lock(&seat.backend));
+        let addresses = self.world.slots.iter().filter_map(|slot| *lock(&slot.backend));
         let channel = |addr| {
             waybill_simulator::endpoint(&format!("{addr}"))
                 .expect("an address")
@@ -212,7 +212,9 @@ impl Judge<'_> {
         }
         let mut waited = Vec::new();
         for (order, (fence, killed_at)) in last_kill {
-            let settled = books::settled_after(sql, order, fence).await.expect("Postgres answers");
+            let settled = ledger_view::settled_after(sql, order, fence)
+                .await
+                .expect("Postgres answers");
             let Some(secs) = settled.map(|at| at - killed_at) else {
                 continue;
             };
@@ -241,15 +243,17 @@ impl Judge<'_> {
 
     /// The log of every order that a violation names.
     #[allow(clippy::print_stdout, reason = "what the run is for")]
-    pub async fn tell_stories(&self, sql: &Client) {
+    pub async fn print_stories(&self, sql: &Client) {
         let all = self.findings.all().join(" ");
         let words = all.split(|letter: char| !letter.is_ascii_hexdigit() && letter != '-');
         let orders: HashSet<Uuid> = words.filter_map(|word| word.parse().ok()).collect();
-        let ledger = self.world.cashier.ledger().unwrap_or_default();
+        let ledger = self.world.provider.ledger().unwrap_or_default();
         for order in orders.into_iter().take(10) {
             println!(
                 "{}",
-                books::story(sql, order).await.unwrap_or_else(|error| error.to_string())
+                ledger_view::story(sql, order)
+                    .await
+                    .unwrap_or_else(|error| error.to_string())
             );
             let id = order.to_string();
             for movement in ledger.iter().filter(|movement| movement.order_id.as_ref() == Some(&id)) {
@@ -267,23 +271,10 @@ impl Judge<'_> {
         let client = redis::Client::open(self.world.observer["redis.url"].as_str()).expect("a URL");
         let mut connection = client.get_multiplexed_async_connection().await.expect("Redis answers");
         let until = Instant::now() + READY_WITHIN;
-        loop {
-            let last: redis::streams::StreamRangeReply = redis::cmd("XREVRANGE")
-                .arg(stream)
-                .arg(&["+", "-", "COUNT", "1"])
-                .query_async(&mut connection)
-                .await
-                .expect("Redis answers");
-            let last = last.ids.into_iter().next().map(|entry| entry.id);
-            let cursor = books::cursor(sql, stream).await.expect("Postgres answers");
-            if last.is_none() || last == cursor {
-                return;
-            }
+        while let Err((last, cursor)) = is_written(&mut connection, sql, stream).await {
             if Instant::now() > until {
-                self.findings.add(
-                    "L1",
-                    &format!("the history stands at {cursor:?}, the stream at {last:?}"),
-                );
+                let what = format!("the history stands at {cursor:?}, the stream at {last}");
+                self.findings.add("L1", &what);
                 return;
             }
             pass(POLL).await;
@@ -308,9 +299,9 @@ async fn ask_again(history: Arc<History>, asked: Asked, channel: Channel, number
     let deadline = Duration::from_secs(10);
     let whose = format!("{}/{}", asked.request.user_id, asked.request.idempotency_key);
     let answer = create(channel.clone(), &asked.request, deadline).await;
-    let told = history.hears(&asked.request, &answer, usize::MAX);
-    if told.is_none() {
-        return Some(format!("{whose} has an order at rest and no answer: {answer:?}"));
+    let answered = history.record_create(&asked.request, &answer, usize::MAX);
+    if answered.is_none() {
+        return Some(format!("{whose} has a settled order and no answer: {answer:?}"));
     }
     if number.is_multiple_of(10) {
         let mut other = asked.request.clone();

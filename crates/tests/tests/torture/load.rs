@@ -1,24 +1,24 @@
-//! The load: customers who come at their own times, whatever becomes of those before them, and cabs that tell where they
-//! are. Some customers hang up, some ask twice at once, some change their mind, some are where no cab is.
+//! The load: customers who come at their own times, whatever becomes of those before them, and cabs that report where
+//! they are. Some customers hang up, some ask twice at once, some change their mind, some are where no cab is.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use testkit::chance::{Chance, pass};
+use testkit::wire::{a_ride, cancel, complete, fix, now, position};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Status;
 use tonic::transport::Channel;
 use uuid::Uuid;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
-use waybill_proto::location::v1::{Fix, LatLng, ReportLocationsRequest};
+use waybill_proto::location::v1::{Fix, ReportLocationsRequest};
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
-use waybill_proto::order::v1::{
-    CancelOrderRequest, CompleteOrderRequest, CreateOrderRequest, ListOrdersRequest, Money, ReleaseDriverRequest,
-};
+use waybill_proto::order::v1::{CreateOrderRequest, ListOrdersRequest, ReleaseDriverRequest};
 
-use crate::chance::{Chance, pass};
 use crate::findings::Tally;
-use crate::history::{History, Told};
+use crate::history::{Answered, History};
 use crate::wire::{Outcome, bounded, create};
 
 const CITY: (f64, f64) = (37.7749, -122.4194);
@@ -35,12 +35,14 @@ const COMPLETE_TRIES: u32 = 8;
 const SHARED_KEYS_PERCENT: u64 = 10;
 const KEY_SHARED_BY_MANY: &str = "a-key-that-many-users-choose";
 
+type Orders = OrderServiceClient<Channel>;
+
 /// Who makes the load.
 #[derive(Clone)]
 pub struct Load {
     /// How they come in.
     pub gates: Vec<Channel>,
-    /// What they are told.
+    /// What they are answered.
     pub history: Arc<History>,
     /// Counts them.
     pub tally: Arc<Tally>,
@@ -88,21 +90,21 @@ impl Load {
                 self.cancel(&request.user_id, chance.of(3)).await;
             }
         };
-        let (told, also_told, ()) = tokio::join!(first, again, cancel);
-        if let Some(told) = told.or(also_told)
-            && told.status == "succeeded"
+        let (answered, also_answered, ()) = tokio::join!(first, again, cancel);
+        if let Some(order) = answered.or(also_answered)
+            && order.status == "succeeded"
             && !changes_mind
         {
             pass(chance.millis(200, 3_000)).await;
             if chance.percent(DECLINES_PERCENT) {
-                self.decline(&told, chance.of(5)).await;
+                self.decline(&order, chance.of(5)).await;
             }
-            self.complete(&told.order.to_string(), chance.of(4)).await;
+            self.complete(&order.order.to_string(), chance.of(4)).await;
         }
     }
 
     /// Asks until there is an answer; some hang up before it, and only some of these come back.
-    async fn ask(&self, request: &CreateOrderRequest, mut chance: Chance) -> Option<Told> {
+    async fn ask(&self, request: &CreateOrderRequest, mut chance: Chance) -> Option<Answered> {
         loop {
             let impatient = chance.percent(25);
             let (gate, channel) = self.gate(&mut chance);
@@ -111,13 +113,13 @@ impl Load {
             let outcome = if impatient {
                 match tokio::time::timeout(chance.millis(5, 1_500), call).await {
                     Ok(outcome) => outcome,
-                    Err(_) => Outcome::Unknown(tonic::Status::cancelled("hung up")),
+                    Err(_) => Outcome::Unknown(Status::cancelled("hung up")),
                 }
             } else {
                 call.await
             };
-            if let Some(told) = self.history.hears(request, &outcome, gate) {
-                return Some(told);
+            if let Some(order) = self.history.record_create(request, &outcome, gate) {
+                return Some(order);
             }
             if impatient && chance.percent(40) {
                 return None;
@@ -136,13 +138,10 @@ impl Load {
                 ..ListOrdersRequest::default()
             };
             let list = bounded(CALL_DEADLINE, async {
-                Ok(OrderServiceClient::new(channel)
-                    .list_orders(request)
-                    .await?
-                    .into_inner())
+                Ok(Orders::new(channel).list_orders(request).await?.into_inner())
             })
             .await;
-            self.history.heard("list", user, &list);
+            self.history.record("list", user, &list);
             if let Outcome::Ok(list) = list
                 && let Some(order) = list.orders.into_iter().next()
             {
@@ -150,76 +149,69 @@ impl Load {
             }
             pass(chance.millis(200, 1_000)).await;
         };
-        loop {
-            let (_, channel) = self.gate(&mut chance);
-            let request = CancelOrderRequest {
-                order_id: order.clone(),
-            };
-            let answer = bounded(CALL_DEADLINE, async {
-                OrderServiceClient::new(channel).cancel_order(request).await.map(drop)
-            })
-            .await;
-            self.history.heard("cancel", &order, &answer);
-            // Refused: it has failed, or was completed, and stays so.
-            if !matches!(answer, Outcome::Unknown(_)) {
-                return;
-            }
-            pass(chance.millis(100, 1_000)).await;
-        }
+        // Refused: it has failed, or was completed, and stays so.
+        let call = |mut orders: Orders| {
+            let request = cancel(&order);
+            async move { orders.cancel_order(request).await.map(drop) }
+        };
+        self.until_definite("cancel", &order, &mut chance, call).await;
     }
 
     /// The driver does not serve the order after all.
-    async fn decline(&self, told: &Told, mut chance: Chance) {
-        let order = told.order.to_string();
-        let Some(driver) = &told.driver else { return };
-        loop {
-            let (_, channel) = self.gate(&mut chance);
-            let request = ReleaseDriverRequest {
-                order_id: order.clone(),
-                driver_id: driver.clone(),
-                reason: "flat tyre".to_owned(),
-            };
-            let answer = bounded(CALL_DEADLINE, async {
-                OrderServiceClient::new(channel).release_driver(request).await.map(drop)
-            })
-            .await;
-            self.history.heard("release", &order, &answer);
-            if !matches!(answer, Outcome::Unknown(_)) {
-                return;
-            }
-            pass(chance.millis(100, 1_000)).await;
-        }
+    async fn decline(&self, answered: &Answered, mut chance: Chance) {
+        let Some(driver) = &answered.driver else { return };
+        let request = ReleaseDriverRequest {
+            order_id: answered.order.to_string(),
+            driver_id: driver.clone(),
+            reason: "flat tyre".to_owned(),
+        };
+        let order = request.order_id.clone();
+        let call = |mut orders: Orders| {
+            let request = request.clone();
+            async move { orders.release_driver(request).await.map(drop) }
+        };
+        self.until_definite("release", &order, &mut chance, call).await;
     }
 
     /// The ride is over; or, while the order looks for another driver, a little later.
     async fn complete(&self, order: &str, mut chance: Chance) {
-        let mut refusals = 0;
-        loop {
-            let (_, channel) = self.gate(&mut chance);
-            let request = CompleteOrderRequest {
-                order_id: order.to_owned(),
-                ..CompleteOrderRequest::default()
+        for _ in 0..=COMPLETE_TRIES {
+            let call = |mut orders: Orders| {
+                let request = complete(order);
+                async move { orders.complete_order(request).await.map(drop) }
             };
-            let answer = bounded(CALL_DEADLINE, async {
-                OrderServiceClient::new(channel).complete_order(request).await.map(drop)
-            })
-            .await;
-            self.history.heard("complete", order, &answer);
-            match answer {
-                Outcome::Ok(()) => return,
-                Outcome::Refused(_) if refusals == COMPLETE_TRIES => return,
-                Outcome::Refused(_) => refusals += 1,
-                Outcome::Unknown(_) => {}
+            let answer = self.until_definite("complete", order, &mut chance, call).await;
+            if let Outcome::Ok(()) = answer {
+                return;
             }
             pass(chance.millis(100, 1_000)).await;
         }
     }
 
-    /// The cabs stand where they are and say so, until `home`.
+    /// Makes a call about an order, at any of the gates, until it is answered or refused.
+    async fn until_definite<C: Future<Output = Result<(), Status>>>(
+        &self,
+        name: &'static str,
+        order: &str,
+        chance: &mut Chance,
+        call: impl Fn(Orders) -> C,
+    ) -> Outcome<()> {
+        loop {
+            let (_, channel) = self.gate(chance);
+            let answer = bounded(CALL_DEADLINE, call(Orders::new(channel))).await;
+            self.history.record(name, order, &answer);
+            if !matches!(answer, Outcome::Unknown(_)) {
+                return answer;
+            }
+            pass(chance.millis(100, 1_000)).await;
+        }
+    }
+
+    /// The cabs stand where they are and report it, until `home`.
     pub async fn cabs(self, home: CancellationToken, mut chance: Chance) {
         while !home.is_cancelled() {
-            let now = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH);
-            let fixes: Vec<Fix> = (0..CABS).map(|cab| fix(cab, now)).collect();
+            let now = now();
+            let fixes: Vec<Fix> = (0..CABS).map(|cab| cab_fix(cab, now)).collect();
             let (_, channel) = self.gate(&mut chance);
             let answer = bounded(Duration::from_secs(2), async {
                 let request = ReportLocationsRequest { fixes };
@@ -227,7 +219,7 @@ impl Load {
                 Ok(answer.into_inner())
             })
             .await;
-            self.history.heard("report", "", &answer);
+            self.history.record("report", "", &answer);
             if let Outcome::Ok(answer) = &answer
                 && answer.rejections.is_empty()
             {
@@ -238,7 +230,7 @@ impl Load {
     }
 
     fn gate(&self, chance: &mut Chance) -> (usize, Channel) {
-        let gate = usize::try_from(chance.below(self.gates.len() as u64)).unwrap_or(0);
+        let gate = chance.index(self.gates.len());
         (gate, self.gates[gate].clone())
     }
 }
@@ -255,38 +247,26 @@ fn an_order(number: u64, chance: &mut Chance) -> CreateOrderRequest {
     } else {
         Uuid::now_v7().to_string()
     };
-    CreateOrderRequest {
+    let mut request = CreateOrderRequest {
         idempotency_key,
         user_id: format!("rider-{number:06}"),
-        amount: Some(Money {
-            currency_code: "USD".to_owned(),
-            minor_units: 500 + i64::try_from(chance.below(5_000)).unwrap_or(0),
-        }),
         payment_method: payment_method.to_owned(),
-        pickup: Some(LatLng {
-            latitude: lat + 0.02 * (chance.unit() - 0.5),
-            longitude: lon + 0.02 * (chance.unit() - 0.5),
-        }),
-        drop_off: None,
+        ..a_ride()
+    };
+    if let Some(amount) = &mut request.amount {
+        amount.minor_units = 500 + i64::try_from(chance.below(5_000)).unwrap_or(0);
     }
+    let (lat, lon) = (lat + 0.02 * (chance.unit() - 0.5), lon + 0.02 * (chance.unit() - 0.5));
+    request.pickup = Some(position((lat, lon)));
+    request
 }
 
 fn cab_name(cab: usize) -> String {
     format!("cab-{cab:02}")
 }
 
-fn fix(cab: usize, at: Timestamp) -> Fix {
+fn cab_fix(cab: usize, at: Timestamp) -> Fix {
     // On a grid of some 3 km.
     let step = |number: usize| f64::from(u32::try_from(number).unwrap_or(0)) * 0.004 - 0.014;
-    Fix {
-        driver_id: cab_name(cab),
-        position: Some(LatLng {
-            latitude: CITY.0 + step(cab / 6),
-            longitude: CITY.1 + step(cab % 6),
-        }),
-        recorded_at: Some(prost_types::Timestamp {
-            seconds: at.as_second(),
-            nanos: at.subsec_nanosecond(),
-        }),
-    }
+    fix(&cab_name(cab), CITY.0 + step(cab / 6), CITY.1 + step(cab % 6), at)
 }

@@ -14,19 +14,19 @@
 )]
 
 mod balancer;
-mod books;
-mod calm;
-mod chance;
 mod drivers;
 mod findings;
+mod forged_webhooks;
 mod history;
 mod judge;
-mod liar;
+mod ledger_view;
 mod load;
 mod nemesis;
 mod plan;
+mod provider;
 mod report;
-mod seat;
+mod server_slot;
+mod steady;
 mod wire;
 mod world;
 
@@ -35,25 +35,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use testkit::chance::{Chance, pass};
+use testkit::sql::connect;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waybill_server::crash_points::NAMES;
 
-use crate::chance::{Chance, pass};
 use crate::findings::{Findings, Tally};
 use crate::history::History;
 use crate::judge::Judge;
 use crate::load::Load;
 use crate::nemesis::{Storm, so_far};
 use crate::plan::Plan;
+use crate::provider::PaymentProvider;
 use crate::report::Numbers;
 use crate::world::World;
 
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// Longer than a lease, a sweep and a search.
-const CALM_BEFORE_THE_STORM: Duration = Duration::from_secs(25);
-const TELL_EVERY: Duration = Duration::from_secs(5);
+const PAUSE_BEFORE_THE_STORM: Duration = Duration::from_secs(25);
+const REPORT_EVERY: Duration = Duration::from_secs(5);
 const CHECK_EVERY: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
@@ -67,7 +69,7 @@ fn main() -> ExitCode {
     runtime.expect("a runtime").block_on(torture(Plan::of_environment()))
 }
 
-/// `cargo test NAME` runs every test binary: this one only if its name is meant.
+/// `cargo test NAME` runs every test binary: this one only if it is named.
 fn is_asked_for() -> bool {
     let mut names = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
     if std::env::args().any(|arg| arg == "--list") {
@@ -93,11 +95,11 @@ async fn torture(plan: Plan) -> ExitCode {
         tally: tally.clone(),
         closing: closing.clone(),
     };
-    for seat in &mut world.seats {
-        seat.start(None);
+    for slot in &mut world.slots {
+        slot.start(None);
     }
-    for seat in &mut world.seats {
-        assert!(seat.is_ready_within(Duration::from_secs(30)).await, "{}", seat.log());
+    for slot in &mut world.slots {
+        assert!(slot.is_ready_within(Duration::from_secs(30)).await, "{}", slot.log());
     }
     let tasks = TaskTracker::new();
     tasks.spawn(load.clone().customers(plan.orders_per_second, chance.of(1)));
@@ -110,13 +112,18 @@ async fn torture(plan: Plan) -> ExitCode {
         chance.of(6),
     ));
 
-    calm::calm(&plan, &world, &findings).await;
+    steady::run(&plan, &world, &findings).await;
     owners_only(&plan, &mut world, &tally, &findings, chance.of(3)).await;
-    let lying = liar::lie(world.webhooks.clone(), world.database(), closing.clone(), chance.of(5));
-    tasks.spawn(lying);
+    let (webhooks, database) = (world.webhooks.clone(), world.database());
+    tasks.spawn(forged_webhooks::inject(
+        webhooks,
+        database,
+        closing.clone(),
+        chance.of(5),
+    ));
     storm(&plan, &mut world, &tally, &findings, &chance.of(4), &closing).await;
 
-    let sql = books::connect(&world.database()).await.expect("Postgres answers");
+    let sql = connect(&world.database()).await.expect("Postgres answers");
     let mut judge = Judge {
         world: &mut world,
         history: history.clone(),
@@ -132,16 +139,16 @@ async fn torture(plan: Plan) -> ExitCode {
     judge.replay(&sql).await;
     judge.check_logs();
     let waited = judge.owner_kill_settle_secs(&sql).await;
-    judge.tell_stories(&sql).await;
+    judge.print_stories(&sql).await;
     let numbers = Numbers {
         lasted: began.elapsed(),
         settled_secs,
         waited_secs: waited,
-        counts: books::counts(&sql).await.expect("Postgres answers"),
-        served: books::served(&sql).await.expect("Postgres answers"),
+        counts: ledger_view::counts(&sql).await.expect("Postgres answers"),
+        served: ledger_view::served(&sql).await.expect("Postgres answers"),
     };
     drop(sql);
-    report::tell(&plan, world, &history, &tally, &findings, &numbers)
+    report::print(&plan, world, &history, &tally, &findings, &numbers)
 }
 
 /// Servers are killed one after the other, each replaced at once, and all else is well: how long do their orders wait?
@@ -150,26 +157,26 @@ async fn owners_only(plan: &Plan, world: &mut World, tally: &Tally, findings: &F
         return;
     }
     // The orders of the last one are not to meet the storm.
-    let until = Instant::now() + plan.owners_only.saturating_sub(CALM_BEFORE_THE_STORM);
-    // Healthy, and slow enough that a server has an order in hand when it is killed.
-    world.cashier.set_slow(Duration::from_millis(300));
+    let until = Instant::now() + plan.owners_only.saturating_sub(PAUSE_BEFORE_THE_STORM);
+    // Healthy, and slow enough that a server holds an order when it is killed.
+    world.provider.set_slow(Duration::from_millis(300));
     let database = world.database();
     while Instant::now() < until && !findings.any.is_cancelled() {
         pass(chance.millis(1_500, 4_000)).await;
-        let number = usize::try_from(chance.below(world.seats.len() as u64)).unwrap_or(0);
-        let seat = &mut world.seats[number];
-        let Some(pid) = seat.kill().await else { continue };
+        let number = chance.index(world.slots.len());
+        let slot = &mut world.slots[number];
+        let Some(pid) = slot.kill().await else { continue };
         Tally::count(&tally.kills);
-        if let Ok(sql) = books::connect(&database).await
-            && let Ok(kill) = books::owned_by(&sql, pid).await
+        if let Ok(sql) = connect(&database).await
+            && let Ok(kill) = ledger_view::owned_by(&sql, pid).await
         {
             tally.owner_killed(kill);
         }
-        seat.start(None);
-        seat.is_ready_within(Duration::from_secs(10)).await;
+        slot.start(None);
+        slot.is_ready_within(Duration::from_secs(10)).await;
     }
-    findings.any.run_until_cancelled(pass(CALM_BEFORE_THE_STORM)).await;
-    world.cashier.set_faults(Vec::new());
+    findings.any.run_until_cancelled(pass(PAUSE_BEFORE_THE_STORM)).await;
+    world.provider.set_faults(Vec::new());
 }
 
 /// Everything goes wrong, until the time is up, the kills are enough or a promise is broken. When this returns no order
@@ -184,74 +191,50 @@ async fn storm(
 ) {
     let end = CancellationToken::new();
     let database = world.database();
-    let (cashier, lines) = (world.cashier.clone(), world.lines.clone());
+    let (provider, lines) = (world.provider.clone(), world.lines.clone());
     let storm = Storm {
         plan,
-        cashier: &cashier,
+        provider: &provider,
         tally,
         findings,
         end: &end,
     };
-    let over_servers = async {
-        let seats = (10..).zip(&mut world.seats);
-        let each = seats.map(|(number, seat)| storm.over_server(seat, chance.of(number)));
-        if plan.has("servers") {
-            join_all(each).await;
-        }
-    };
-    let over_postgres = async {
-        if plan.has("postgres") {
-            storm.over_postgres(&mut world.postgres, chance.of(20)).await;
-        }
-    };
-    let over_redis = async {
-        if plan.has("redis") {
-            storm.over_redis(&mut world.redis, chance.of(30)).await;
-        }
-    };
-    let over_provider = async {
-        if plan.has("provider") {
-            storm.over_provider(chance.of(40)).await;
-        }
-    };
-    let over_lines = async {
-        if plan.has("lines") {
-            join_all((50..53).map(|number| storm.over_lines(&lines, chance.of(number)))).await;
-        }
-    };
+    let slots = (10..).zip(&mut world.slots);
+    let over_servers = slots.map(|(number, slot)| storm.over_server(slot, chance.of(number)));
+    let over_lines = (50..53).map(|number| storm.over_lines(&lines, chance.of(number)));
     let watch = async {
-        watch(plan, tally, findings, &cashier, &database).await;
-        // The load ends first: what comes to rest afterwards is what the storm left.
+        watch(plan, tally, findings, &provider, &database).await;
+        // The load ends first: what settles afterwards is what the storm left.
         closing.cancel();
         end.cancel();
     };
     tokio::join!(
-        over_servers,
-        over_postgres,
-        over_redis,
-        over_provider,
-        over_lines,
+        join_all(over_servers),
+        storm.over_postgres(&mut world.postgres, chance.of(20)),
+        storm.over_redis(&mut world.redis, chance.of(30)),
+        storm.over_provider(chance.of(40)),
+        join_all(over_lines),
         watch
     );
-    cashier.set_faults(Vec::new());
+    provider.set_faults(Vec::new());
 }
 
-/// Tells how it goes, and checks what must never be, until the storm is to end.
-async fn watch(plan: &Plan, tally: &Tally, findings: &Findings, cashier: &world::Cashier, database: &str) {
+/// Prints how it goes, and checks what must never be, until the storm is to end.
+async fn watch(plan: &Plan, tally: &Tally, findings: &Findings, provider: &PaymentProvider, database: &str) {
     let began = Instant::now();
-    let (mut told, mut checked) = (began, began);
+    let (mut printed, mut checked) = (began, began);
     while began.elapsed() < plan.storm && so_far(&tally.kills) < plan.kills_enough && !findings.any.is_cancelled() {
-        pass(LOOK_EVERY).await;
+        pass(SAMPLE_EVERY).await;
         if checked.elapsed() >= CHECK_EVERY {
             checked = Instant::now();
-            judge::check_ledger(&cashier.ledger().unwrap_or_default(), findings);
-            if let Ok(Ok(sql)) = tokio::time::timeout(CHECK_EVERY, books::connect(database)).await {
-                // A database that is down at the moment says nothing; the next look does.
-                let _ = tokio::time::timeout(CHECK_EVERY, judge::check_books(&sql, findings)).await;
+            judge::check_ledger(&provider.ledger().unwrap_or_default(), findings);
+            if let Ok(Ok(sql)) = tokio::time::timeout(CHECK_EVERY, connect(database)).await {
+                // A database that is down at the moment shows nothing; the next check does.
+                let _ = tokio::time::timeout(CHECK_EVERY, judge::check_ledger_view(&sql, findings)).await;
             }
         }
-        if told.elapsed() >= TELL_EVERY {
-            told = Instant::now();
+        if printed.elapsed() >= REPORT_EVERY {
+            printed = Instant::now();
             println!(
                 "torture: t={:.0}s kills={} points={}/{} orders={} {}",
                 began.elapsed().as_secs_f64(),
@@ -259,22 +242,22 @@ async fn watch(plan: &Plan, tally: &Tally, findings: &Findings, cashier: &world:
                 tally.points_hit(),
                 NAMES.len(),
                 so_far(&tally.orders),
-                books_now(database).await,
+                counts_now(database).await,
             );
         }
     }
 }
 
-/// What the database says, if it says anything at the moment.
-async fn books_now(database: &str) -> String {
-    let look = async {
-        let sql = books::connect(database).await.ok()?;
-        books::counts(&sql).await.ok()
+/// The numbers of the database, if it answers at the moment.
+async fn counts_now(database: &str) -> String {
+    let counted = async {
+        let sql = connect(database).await.ok()?;
+        ledger_view::counts(&sql).await.ok()
     };
-    match tokio::time::timeout(Duration::from_secs(2), look).await {
+    match tokio::time::timeout(Duration::from_secs(2), counted).await {
         Ok(Some(counts)) => format!(
             "open={} flagged={} ambiguous={}",
-            counts.open, counts.flagged, counts.ambiguous
+            counts.unfinished, counts.flagged, counts.ambiguous
         ),
         _ => "open=? flagged=? ambiguous=?".to_owned(),
     }

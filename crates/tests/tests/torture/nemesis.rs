@@ -1,9 +1,10 @@
-//! What befalls the world: each process and each line has a nemesis of its own, which draws when and how, and heals what
-//! it did when the storm is over.
+//! What befalls the world: each process and each line has a nemesis of its own, which draws when and how, and heals
+//! what it did when the storm is over.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use testkit::chance::{Chance, pass};
 use tokio_util::sync::CancellationToken;
 use waybill_sandbox::Postgres;
 use waybill_sandbox::Redis;
@@ -12,11 +13,11 @@ use waybill_sandbox::process::Signal;
 use waybill_sandbox::proxy::Mode;
 use waybill_server::crash_points::NAMES;
 
-use crate::chance::{Chance, pass};
 use crate::findings::{Findings, Tally};
 use crate::plan::Plan;
-use crate::seat::Seat;
-use crate::world::{Cashier, Line, To};
+use crate::provider::PaymentProvider;
+use crate::server_slot::ServerSlot;
+use crate::world::{Line, To};
 
 /// The status of a server that found no store when it started, or had to cut its drain short.
 const UNAVAILABLE: i32 = 69;
@@ -26,7 +27,7 @@ pub struct Storm<'a> {
     /// How hard.
     pub plan: &'a Plan,
     /// The payment provider.
-    pub cashier: &'a Cashier,
+    pub provider: &'a PaymentProvider,
     /// Counts.
     pub tally: &'a Tally,
     /// For a server that dies on its own account.
@@ -46,60 +47,63 @@ impl Storm<'_> {
     }
 
     /// Kills a server, puts it to sleep, stops it, or lets it die at a crash point; again and again.
-    pub async fn over_server(&self, seat: &mut Seat, mut chance: Chance) {
+    pub async fn over_server(&self, slot: &mut ServerSlot, mut chance: Chance) {
+        if !self.plan.has("servers") {
+            return;
+        }
         while !self.is_over() {
-            if !seat.is_taken() {
-                seat.start(Some(self.tally.next_point(&mut chance)));
+            if !slot.is_taken() {
+                slot.start(Some(self.tally.next_point(&mut chance)));
             }
             let life = chance.millis(self.plan.life_ms.0, self.plan.life_ms.1);
-            if let Some(status) = seat.lives(life, self.end).await {
-                self.autopsy(seat, status, false);
+            if let Some(status) = slot.lives(life, self.end).await {
+                self.autopsy(slot, status, false);
             } else if !self.is_over() {
-                self.strike(seat, &mut chance).await;
+                self.strike(slot, &mut chance).await;
             }
             self.pass(chance.millis(0, 400)).await;
         }
         // None that could still die at a crash point is left.
-        if seat.kill().await.is_some() {
+        if slot.kill().await.is_some() {
             Tally::count(&self.tally.kills);
         }
-        seat.start(None);
+        slot.start(None);
     }
 
-    async fn strike(&self, seat: &mut Seat, chance: &mut Chance) {
+    async fn strike(&self, slot: &mut ServerSlot, chance: &mut Chance) {
         if chance.percent(self.plan.sleep_percent) {
-            // At times in the middle of calls to a provider that says nothing: whoever takes the orders over knows no
-            // more than the sleeper, and both will want to write the same.
-            let silent = chance.percent(50) && self.plan.has("provider");
-            if silent {
-                self.cashier.silence();
+            // At times in the middle of calls to a provider that does not answer: whoever takes the orders over knows
+            // no more than the sleeper, and both will want to write the same.
+            let unanswered = chance.percent(50) && self.plan.has("provider");
+            if unanswered {
+                self.provider.hold_answers();
                 self.pass(chance.millis(200, 600)).await;
             }
-            seat.signal(Signal::SIGSTOP);
+            slot.signal(Signal::SIGSTOP);
             Tally::count(&self.tally.sleeps);
             let time = chance.millis(self.plan.sleep_ms.0, self.plan.sleep_ms.1);
             self.pass(time).await;
-            seat.signal(Signal::SIGCONT);
+            slot.signal(Signal::SIGCONT);
             // It learns that its leases are lost, and may be at a crash point.
-            if let Some(status) = seat.lives(chance.millis(500, 2_000), self.end).await {
-                self.autopsy(seat, status, false);
+            if let Some(status) = slot.lives(chance.millis(500, 2_000), self.end).await {
+                self.autopsy(slot, status, false);
             }
-            if silent {
-                self.cashier.speak();
+            if unanswered {
+                self.provider.release_answers();
             }
         } else if chance.percent(10) {
-            if let Some(status) = seat.stop().await {
-                self.autopsy(seat, status, true);
+            if let Some(status) = slot.stop().await {
+                self.autopsy(slot, status, true);
             }
         } else {
-            seat.kill().await;
+            slot.kill().await;
             Tally::count(&self.tally.kills);
         }
     }
 
-    /// Why a server ended that nobody killed, and whether it was asked to.
-    fn autopsy(&self, seat: &Seat, status: std::process::ExitStatus, was_asked: bool) {
-        let log = seat.log();
+    /// Why a server ended that was not killed, and whether it was asked to.
+    fn autopsy(&self, slot: &ServerSlot, status: std::process::ExitStatus, was_asked: bool) {
+        let log = slot.log();
         let died_at = NAMES
             .into_iter()
             .find(|name| log.contains(&format!("crash point {name}\n")));
@@ -108,61 +112,64 @@ impl Storm<'_> {
             (None, Some(UNAVAILABLE)) => {}
             (None, Some(0)) if was_asked => {}
             _ => {
-                let last: Vec<&str> = log.lines().rev().take(3).collect();
-                self.findings
-                    .add("X2", &format!("a server ended by itself: {status}; it said {last:?}"));
+                let what = format!("a server ended by itself: {status}; it logged {:?}", slot.log_tail());
+                self.findings.add("X2", &what);
             }
         }
     }
 
     /// Kills Postgres, or puts its postmaster to sleep.
     pub async fn over_postgres(&self, postgres: &mut Postgres, mut chance: Chance) {
-        while !self.is_over() {
-            self.pass(chance.millis(2_000, 10_000)).await;
-            if self.is_over() {
-                break;
-            }
+        while self.plan.has("postgres") && self.waits(chance.millis(2_000, 10_000)).await {
             if chance.percent(80) {
                 postgres.kill().await.expect("Postgres is killed");
                 Tally::count(&self.tally.kills);
                 self.pass(chance.millis(0, 1_000)).await;
                 postgres.restart().await.expect("Postgres starts again");
             } else {
-                postgres.signal(Signal::SIGSTOP).expect("Postgres runs");
-                Tally::count(&self.tally.sleeps);
-                self.pass(chance.millis(500, 3_000)).await;
-                postgres.signal(Signal::SIGCONT).expect("Postgres runs");
+                let signal = |signal| postgres.signal(signal).expect("Postgres runs");
+                self.sleeps(signal, chance.millis(500, 3_000)).await;
             }
         }
     }
 
     /// Kills Redis, or puts it to sleep.
     pub async fn over_redis(&self, redis: &mut Redis, mut chance: Chance) {
-        while !self.is_over() {
-            self.pass(chance.millis(1_500, 7_000)).await;
-            if self.is_over() {
-                break;
-            }
+        while self.plan.has("redis") && self.waits(chance.millis(1_500, 7_000)).await {
             if chance.percent(80) {
                 redis.kill().await.expect("Redis is killed");
                 Tally::count(&self.tally.kills);
                 self.pass(chance.millis(0, 1_500)).await;
                 redis.restart().await.expect("Redis starts again");
             } else {
-                redis.signal(Signal::SIGSTOP).expect("Redis runs");
-                Tally::count(&self.tally.sleeps);
-                self.pass(chance.millis(500, 3_000)).await;
-                redis.signal(Signal::SIGCONT).expect("Redis runs");
+                let signal = |signal| redis.signal(signal).expect("Redis runs");
+                self.sleeps(signal, chance.millis(500, 3_000)).await;
             }
         }
     }
 
+    /// A time passes; whether the storm is not over then.
+    async fn waits(&self, time: Duration) -> bool {
+        self.pass(time).await;
+        !self.is_over()
+    }
+
+    async fn sleeps(&self, signal: impl Fn(Signal), time: Duration) {
+        signal(Signal::SIGSTOP);
+        Tally::count(&self.tally.sleeps);
+        self.pass(time).await;
+        signal(Signal::SIGCONT);
+    }
+
     /// Has the provider err in all ways, and kills it.
     pub async fn over_provider(&self, mut chance: Chance) {
-        let cashier = self.cashier;
+        if !self.plan.has("provider") {
+            return;
+        }
+        let provider = self.provider;
         while !self.is_over() {
-            cashier.set_faults(provider_faults(&mut chance));
-            cashier.set_webhook_behaviour(WebhookBehaviour {
+            provider.set_faults(provider_faults(&mut chance));
+            provider.set_webhook_behaviour(WebhookBehaviour {
                 copies: 1 + u32::try_from(chance.below(3)).unwrap_or(0),
                 reordered: chance.percent(50),
                 delay_ms: chance.below(1_500),
@@ -171,17 +178,20 @@ impl Storm<'_> {
             });
             self.pass(chance.millis(1_000, 5_000)).await;
             if chance.percent(50) && !self.is_over() {
-                cashier.close().await;
+                provider.close().await;
                 Tally::count(&self.tally.kills);
                 self.pass(chance.millis(200, 2_500)).await;
-                cashier.open().await;
+                provider.open().await;
             }
         }
-        cashier.set_faults(Vec::new());
+        provider.set_faults(Vec::new());
     }
 
     /// Spoils one line after the other for a while. Several of these may be at work.
     pub async fn over_lines(&self, lines: &[Line], mut chance: Chance) {
+        if !self.plan.has("lines") {
+            return;
+        }
         while !self.is_over() {
             self.pass(chance.millis(100, 1_500)).await;
             let line = chance.pick(lines);

@@ -1,18 +1,14 @@
 //! What a run is to be: how long, how hard, with which settings, and what it must reach to count as one.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use testkit::chance::number;
+use testkit::process::{Flags, program};
 use uuid::Uuid;
 
-use crate::world::WEBHOOK_SECRET;
-
-/// Built before the rig, by the same cargo.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_waybill-under-test");
-
-/// Settings of a server, by `section.key`.
-pub type Flags = BTreeMap<&'static str, String>;
+/// Of the provider's signatures.
+pub const WEBHOOK_SECRET: &str = "whsec_torture";
 
 /// A run.
 #[derive(Debug, Clone)]
@@ -20,7 +16,7 @@ pub struct Plan {
     /// Of all that is drawn.
     pub seed: u64,
     /// First, for so long: nothing goes wrong. Longer than a lease.
-    pub calm: Duration,
+    pub steady: Duration,
     /// How long the provider takes for an answer then. Shorter than a server waits for it.
     pub slow_answer: Duration,
     /// Then, for so long: servers are killed while all else is well, to see how long their orders wait.
@@ -50,9 +46,9 @@ pub struct Plan {
     pub only: Vec<String>,
     /// Whether the folder with logs and history stays, whatever comes.
     pub keep: bool,
-    /// What the servers are: the program that cargo built from the same sources, unless it is said otherwise.
+    /// What the servers are: the program that cargo built from the same sources, unless another is given.
     pub program: PathBuf,
-    /// What the servers are told.
+    /// Their settings.
     pub flags: Flags,
 }
 
@@ -61,12 +57,8 @@ impl Plan {
     /// with short times, neither for the slice that runs with all tests; `TORTURE_SEED` to draw the same again;
     /// `TORTURE_ONLY` names the faults that there are to be (servers, postgres, redis, provider, lines); `TORTURE_KEEP`
     /// keeps the folder; `TORTURE_SLEEP_PERCENT` is how often a server sleeps instead of being killed;
-    /// `TORTURE_PROGRAM` is another program to put on the rack.
+    /// `TORTURE_PROGRAM` is another program to test.
     pub fn of_environment() -> Plan {
-        let number = |name: &str| {
-            let text = std::env::var(name).ok()?;
-            Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number")))
-        };
         let seed = number("TORTURE_SEED").unwrap_or_else(|| Uuid::now_v7().as_u64_pair().1);
         let only = std::env::var("TORTURE_ONLY").unwrap_or_default();
         let only = only.split(',').map(str::trim).filter(|name| !name.is_empty());
@@ -78,7 +70,7 @@ impl Plan {
                 (None, None) => Plan::short(Duration::from_secs(32), 60),
             }
         };
-        let program = std::env::var_os("TORTURE_PROGRAM").map_or(plan.program, PathBuf::from);
+        let program = std::env::var_os("TORTURE_PROGRAM").map_or_else(program, PathBuf::from);
         let keep = std::env::var_os("TORTURE_KEEP").is_some();
         let sleep_percent = number("TORTURE_SLEEP_PERCENT").unwrap_or(plan.sleep_percent);
         Plan {
@@ -96,7 +88,7 @@ impl Plan {
         let owners_only = (all / 3).min(Duration::from_secs(150));
         Plan {
             seed: 0,
-            calm: Duration::from_secs(25),
+            steady: Duration::from_secs(25),
             slow_answer: Duration::from_secs(2),
             owners_only,
             storm: all.saturating_sub(owners_only),
@@ -111,7 +103,7 @@ impl Plan {
             hurry_after: None,
             only: Vec::new(),
             keep: false,
-            program: PROGRAM.into(),
+            program: PathBuf::new(),
             flags: flags(&[("orders.lease", "15s"), ("orders.assignment_window", "20s")]),
         }
     }
@@ -120,7 +112,7 @@ impl Plan {
     fn short(storm: Duration, kills_enough: u64) -> Plan {
         Plan {
             seed: 0,
-            calm: Duration::from_secs(9),
+            steady: Duration::from_secs(9),
             slow_answer: Duration::from_millis(600),
             owners_only: Duration::ZERO,
             storm,
@@ -135,7 +127,7 @@ impl Plan {
             hurry_after: Some(Duration::from_secs(8)),
             only: Vec::new(),
             keep: false,
-            program: PROGRAM.into(),
+            program: PathBuf::new(),
             flags: flags(&[
                 ("orders.lease", "4s"),
                 ("orders.assignment_window", "3s"),

@@ -1,13 +1,13 @@
-//! What a run says at its end: the numbers, whether they are enough to show anything, and the last line.
+//! What a run prints at its end: the numbers, whether they are enough to show anything, and the last line.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use waybill_server::crash_points::NAMES;
 
-use crate::books::Counts;
 use crate::findings::{Findings, Tally};
 use crate::history::History;
+use crate::ledger_view::Counts;
 use crate::nemesis::so_far;
 use crate::plan::Plan;
 use crate::world::World;
@@ -16,7 +16,7 @@ use crate::world::World;
 pub struct Numbers {
     /// From the start of the world to the last check.
     pub lasted: Duration,
-    /// How long after all was well the last order came to rest.
+    /// How long after all was well the last order settled.
     pub settled_secs: f64,
     /// How long the orders of killed owners waited, shortest first.
     pub waited_secs: Vec<f64>,
@@ -26,8 +26,8 @@ pub struct Numbers {
     pub served: i64,
 }
 
-/// Tells it, and whether the run failed. A folder in which somebody has to look is kept.
-pub fn tell(
+/// Prints it; whether the run failed. A folder in which a person has to look is kept.
+pub fn print(
     plan: &Plan,
     world: World,
     history: &History,
@@ -35,7 +35,7 @@ pub fn tell(
     findings: &Findings,
     numbers: &Numbers,
 ) -> ExitCode {
-    tell_numbers(&world, history, tally, numbers);
+    print_numbers(&world, history, tally, numbers);
     // A run of some faults only, or one that was cut short, need not show everything.
     if plan.only.is_empty() && !findings.any.is_cancelled() {
         demand_enough(plan, tally, findings, numbers);
@@ -74,7 +74,7 @@ pub fn tell(
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn tell_numbers(world: &World, history: &History, tally: &Tally, numbers: &Numbers) {
+fn print_numbers(world: &World, history: &History, tally: &Tally, numbers: &Numbers) {
     println!("torture: calls: {}", history.outcomes());
     println!("torture: points: {}", tally.points());
     println!(
@@ -102,7 +102,7 @@ fn demand_enough(plan: &Plan, tally: &Tally, findings: &Findings, numbers: &Numb
         ("kills", so_far(&tally.kills), plan.kills_least),
         ("orders with a driver", numbers.served.unsigned_abs(), plan.kills_least),
         (
-            "charges and refunds in doubt",
+            "unknown charges and refunds",
             numbers.counts.ambiguous.unsigned_abs(),
             1,
         ),

@@ -1,19 +1,13 @@
-//! The calls of the rig's clients. An answer to `CreateOrder` is taken as the bytes that came, before anybody decodes
-//! them: that they stay the same is a promise.
-
-#[path = "../shared/bytes.rs"]
-mod bytes;
+//! The calls of the rig's clients. An answer to `CreateOrder` is taken as the bytes that came, before they are
+//! decoded: that they stay the same is a promise.
 
 use std::time::Duration;
 
 use prost::Message as _;
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
+use testkit::raw;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use waybill_proto::order::v1::CreateOrderRequest;
-
-use self::bytes::{Bytes, CREATE_ORDER};
 
 /// What a client knows after a call.
 #[derive(Debug)]
@@ -27,7 +21,7 @@ pub enum Outcome<T> {
 }
 
 impl<T> Outcome<T> {
-    /// By the code: only these say that nothing was done and nothing will be.
+    /// By the code: only these mean that nothing was done and nothing will be.
     fn of(answer: Result<T, Status>) -> Outcome<T> {
         match answer {
             Ok(answer) => Outcome::Ok(answer),
@@ -74,17 +68,13 @@ impl<T> Outcome<T> {
 pub async fn create(channel: Channel, request: &CreateOrderRequest, deadline: Duration) -> Outcome<Vec<u8>> {
     let mut request = Request::new(request.encode_to_vec());
     request.set_timeout(deadline);
-    let path = PathAndQuery::from_static(CREATE_ORDER);
     bounded(deadline, async {
-        let mut client = Grpc::new(channel);
-        let ready = client.ready().await;
-        ready.map_err(|error| Status::unavailable(error.to_string()))?;
-        Ok(client.unary(request, path, Bytes).await?.into_inner())
+        Ok(raw::create_order(channel, request).await?.into_inner())
     })
     .await
 }
 
-/// Any call, with a deadline that the client keeps too: a line may be silent.
+/// Any call, with a deadline that the client keeps too: a line may give no answer.
 pub async fn bounded<T>(deadline: Duration, call: impl Future<Output = Result<T, Status>>) -> Outcome<T> {
     let in_time = tokio::time::timeout(deadline, call).await;
     Outcome::of(in_time.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))))

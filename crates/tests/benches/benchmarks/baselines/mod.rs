@@ -1,0 +1,10 @@
+//! What each benchmark would be if nothing but its stores, its disk or its transport were in its way. A baseline does
+//! the same work with the same statements or commands, and nothing else.
+
+pub mod disk;
+pub mod pgbench;
+pub mod recording;
+pub mod redis_fixes;
+pub mod redis_searches;
+pub mod round_trip;
+pub mod script;

@@ -1,0 +1,85 @@
+//! What one order says to Postgres, word for word, out of Postgres's own log: no copy of a statement to grow old.
+
+use std::collections::HashMap;
+
+use testkit::until_eq;
+use tokio_postgres::Client;
+
+use crate::load::one_order::{self, DRIVERS_PREFIX};
+use crate::server::Server;
+use crate::world::World;
+use testkit::benchmark::statements::{Executed, of_order, parse};
+
+/// The transactions of one order, with their begins and commits, in the order in which they were made.
+#[derive(Debug)]
+pub struct Recording {
+    /// Every statement, `START TRANSACTION` and `COMMIT` too.
+    pub statements: Vec<Executed>,
+    /// What is the order's own in the parameters: the value, and the name of what it is.
+    pub own: HashMap<String, &'static str>,
+}
+
+/// Where the driver's sequence stands before: a number that no other parameter has.
+const SEQUENCE: i64 = 770_000;
+
+impl Recording {
+    /// Serves one order while Postgres logs.
+    pub async fn of_one_order(world: &World, server: &Server) -> Recording {
+        let sql = world.session(&server.database).await;
+        let channel = server.channel();
+        one_order::bring_drivers(&channel).await;
+        // One order before, so that caches, prepared statements and the drivers' rows are there.
+        one_order::serve(&channel, one_order::request()).await;
+        let mark = format!("update drivers set assignment_seq = {SEQUENCE} where driver_id like '{DRIVERS_PREFIX}%'");
+        sql.execute(mark.as_str(), &[]).await.unwrap();
+
+        let settings = ["log_line_prefix = '%p|'", "log_statement = 'all'"];
+        alter(&sql, &settings.map(|setting| format!("set {setting}")), "all").await;
+        let begun_at = world.postgres_log().len();
+        let request = one_order::request();
+        let order = one_order::serve(&channel, request.clone()).await;
+        let log = world.postgres_log()[begun_at..].to_owned();
+        alter(
+            &sql,
+            &["reset log_line_prefix", "reset log_statement"].map(str::to_owned),
+            "none",
+        )
+        .await;
+
+        let provider_id = "select provider_charge_id from payments where order_id::text = $1";
+        let provider_id = sql.query_one(provider_id, &[&order.order_id]).await.unwrap();
+        let own = HashMap::from([
+            (order.order_id.clone(), "order"),
+            (request.idempotency_key, "key"),
+            (request.user_id, "user"),
+            (provider_id.get(0), "charge"),
+            (order.assignment.unwrap().driver_id, "driver"),
+            ((SEQUENCE + 1).to_string(), "sequence"),
+            ((SEQUENCE + 2).to_string(), "sequence"),
+        ]);
+        let statements = of_order(&parse(&log), &order.order_id);
+        Recording { statements, own }
+    }
+
+    /// How much it is.
+    pub fn summary(&self) -> String {
+        let commits = self.statements.iter().filter(|one| one.sql == "COMMIT").count();
+        format!(
+            "an order, placed and completed: {} statements in {commits} transactions, and their begins and commits",
+            self.statements.len() - 2 * commits,
+        )
+    }
+}
+
+/// Returns when every session takes the settings over before its next statement: when this one has, which the
+/// postmaster tells together with all others. `log_statement`: what it is then.
+async fn alter(sql: &Client, changes: &[String], log_statement: &str) {
+    for change in changes {
+        sql.batch_execute(&format!("alter system {change}")).await.unwrap();
+    }
+    sql.batch_execute("select pg_reload_conf()").await.unwrap();
+    until_eq("the settings of Postgres", log_statement.to_owned(), async || {
+        sql.query_one("show log_statement", &[]).await.unwrap().get(0)
+    })
+    .await;
+}

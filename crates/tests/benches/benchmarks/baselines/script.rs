@@ -1,0 +1,117 @@
+//! The recorded order as a script of pgbench.
+//!
+//! A statement stays as it is; only its parameters become variables. What is the order's own in them comes from a
+//! counter: ids grow with time, as ours do, so that they too come one after the other in the indexes by order. What the
+//! program reads from an answer (the driver, its sequence) the script reads from it too.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use super::recording::Recording;
+use crate::load::one_order::DRIVERS_PREFIX;
+use testkit::benchmark::statements::Executed;
+
+/// Connections of each side: what a server's pool has by default.
+pub const CONNECTIONS: usize = 16;
+
+/// The order's id of the turn.
+const ID: &str = "lpad(to_hex(:id::bigint), 32, '0')::uuid";
+
+/// Whether later statements are given what this one answers.
+fn is_given_on(sql: &str) -> bool {
+    sql.contains("returning assignment_seq") || sql.starts_with("select driver_id")
+}
+
+/// Whether nothing that follows in its transaction needs its answer.
+fn is_write_that_need_not_be_awaited(sql: &str) -> bool {
+    (sql.starts_with("insert") || sql.starts_with("update")) && !is_given_on(sql)
+}
+
+/// A script, and the constants that it is run with.
+pub struct Script {
+    /// What pgbench reads.
+    pub text: String,
+    /// Names and values.
+    pub constants: Vec<(String, String)>,
+}
+
+impl Script {
+    /// The script of an order.
+    pub fn of(recording: &Recording) -> Script {
+        let mut script = Script {
+            text: format!("\\set turn :turn + 1\n\\set id :turn * {CONNECTIONS} + :client_id\n"),
+            constants: Vec::new(),
+        };
+        // What need not be awaited goes out together, also where the program awaits it: a baseline waits for nothing.
+        let mut together = Vec::new();
+        for one in &recording.statements {
+            let sql = script.with_variables(one, &recording.own);
+            if is_write_that_need_not_be_awaited(&sql) {
+                together.push(sql);
+                continue;
+            }
+            script.send(&mut together);
+            let end = if is_given_on(&sql) { " \\gset" } else { ";" };
+            writeln!(script.text, "{sql}{end}").unwrap();
+        }
+        script
+    }
+
+    /// Writes what has come together.
+    fn send(&mut self, together: &mut Vec<String>) {
+        let (begin, end) = match together.len() {
+            0 | 1 => ("", ""),
+            _ => ("\\startpipeline\n", "\\endpipeline\n"),
+        };
+        self.text.push_str(begin);
+        for sql in together.drain(..) {
+            writeln!(self.text, "{sql};").unwrap();
+        }
+        self.text.push_str(end);
+    }
+
+    fn with_variables(&mut self, one: &Executed, own: &HashMap<String, &'static str>) -> String {
+        let mut sql = String::new();
+        let mut rest = one.sql.as_str();
+        while let Some((before, after)) = rest.split_once('$') {
+            let digits = after.len() - after.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
+            let number: usize = after[..digits].parse().expect("the number of a parameter");
+            sql.push_str(before);
+            sql.push_str(&self.expression(one.parameters[number - 1].as_deref(), own));
+            rest = &after[digits..];
+        }
+        sql + rest
+    }
+
+    fn expression(&mut self, value: Option<&str>, own: &HashMap<String, &'static str>) -> String {
+        let Some(value) = value else { return "null".to_owned() };
+        // pgbench takes no empty constant.
+        if value.is_empty() {
+            return "''".to_owned();
+        }
+        match own.get(value) {
+            Some(&"order") => return ID.to_owned(),
+            Some(&"driver") => return ":driver_id".to_owned(),
+            Some(&"sequence") => return ":assignment_seq".to_owned(),
+            // Anywhere among the others, as those of the load. A hash takes Postgres about a microsecond.
+            Some(&"user") => return "('user-of-the-bench-' || md5((:id::bigint)::text))".to_owned(),
+            Some(name) => return format!("('{name}-of-the-bench-' || :id::bigint)"),
+            None => {}
+        }
+        if let Some((order, _)) = own
+            .iter()
+            .find(|(text, name)| **name == "order" && value.contains(*text))
+        {
+            let (before, after) = value.split_once(order.as_str()).unwrap();
+            return format!("('{before}' || {ID} || '{after}')");
+        }
+        let name = format!("constant{}", self.constants.len());
+        let expression = if value.starts_with('{') && value.contains(DRIVERS_PREFIX) {
+            format!("replace(:{name}, '{DRIVERS_PREFIX}', 'cab-of-' || :client_id::bigint || '-')::text[]")
+        } else {
+            format!(":{name}")
+        };
+        self.constants.push((name, value.to_owned()));
+        expression
+    }
+}

@@ -1,0 +1,64 @@
+//! Fixes a second, from gRPC to the row in the history; and what the server itself spends on one.
+//!
+//! Counted is a fix that was acknowledged, and the clock stops when all of them are in Postgres: a server that
+//! acknowledges faster than its history writes gains nothing. The baseline gives Redis the same scripts and Postgres
+//! the same rows, both at the same time, from a bare client; see [`crate::baselines::redis_fixes`].
+
+use std::cell::RefCell;
+
+use super::cost_each;
+use crate::baselines::redis_fixes::RedisFixes;
+use crate::history::History;
+use crate::load::{Load, STREAMS, WINDOW};
+use crate::scale::Scale;
+use crate::server::Server;
+use crate::world::World;
+use testkit::benchmark::rounds::take_turns;
+use testkit::benchmark::{Benchmark, Better};
+
+const DRIVERS: u32 = 10_000;
+/// The baseline's database.
+const BASELINE: &str = "fixes_baseline";
+
+/// The benchmarks of fixes; the first is the rate.
+pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
+    let server = Server::start(world, "fixes", 1).await;
+    let load = Load::on(server.endpoint());
+    let baseline = RedisFixes::new(world, BASELINE, 2, DRIVERS as usize).await;
+    let costs = RefCell::new((Vec::new(), Vec::new()));
+    load.fixes(DRIVERS, WINDOW, scale.stored_turn).await;
+    baseline.run(scale.stored_turn).await;
+    let history = History::of(world, &server).await;
+    load.verdicts();
+    world.settle([server.database.as_str(), BASELINE]).await;
+
+    let ours = async || {
+        let before = server.cost();
+        let acknowledged = load.fixes(DRIVERS, WINDOW, scale.stored_turn).await;
+        let turn = history.finish(acknowledged).await;
+        let (processor, memory) = cost_each(before, server.cost(), turn.count);
+        costs.borrow_mut().0.push(processor);
+        costs.borrow_mut().1.push(memory);
+        turn.per_second()
+    };
+    let pairs = take_turns(scale.rounds, ours, async || {
+        baseline.run(scale.stored_turn).await.per_second()
+    })
+    .await;
+    server.stop().await;
+    let (processor, memory) = costs.into_inner();
+    let how = format!("{DRIVERS} drivers, {STREAMS} streams, {WINDOW} fixes on their way on each");
+    vec![
+        Benchmark::against(
+            "fixes_per_second",
+            "fixes/s",
+            Better::More,
+            "the same scripts on Redis and the same rows into Postgres, by a bare client",
+            pairs,
+        )
+        .with(how)
+        .judged(load.verdicts()),
+        Benchmark::alone("fix_server_cpu", "µs/fix", Better::Less, processor),
+        Benchmark::alone("fix_server_memory", "bytes/fix", Better::Less, memory).with("growth of the resident memory"),
+    ]
+}

@@ -1,0 +1,23 @@
+//! The benchmarks, a file each: what is counted, beside what, and why that is a baseline.
+
+pub mod edge;
+pub mod fixes;
+pub mod growth;
+pub mod idle_streams;
+pub mod latency;
+pub mod orders;
+pub mod searches;
+
+use testkit::benchmark::arithmetic::number;
+use testkit::benchmark::process_cost::ProcessCost;
+
+/// A setting for fleets that are put onto the map once: all of them are to be found until the end.
+const FRESH: [(&str, &str); 1] = [("locations.ttl", "2h")];
+
+/// What a server used between two looks, for each of `count`: processor microseconds, and bytes that its memory grew
+/// by.
+fn cost_each(before: ProcessCost, after: ProcessCost, count: u64) -> (f64, f64) {
+    let processor = after.processor.saturating_sub(before.processor).as_secs_f64() * 1e6;
+    let memory = number(after.memory_bytes) - number(before.memory_bytes);
+    (processor / number(count), memory / number(count))
+}

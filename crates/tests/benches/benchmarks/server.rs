@@ -1,0 +1,113 @@
+//! Waybill as production runs it: `waybill serve`, a process of its own, on a database of its own.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use testkit::benchmark::process_cost::ProcessCost;
+use testkit::process::{launch, program, read, until_ready};
+use tonic::transport::{Channel, Endpoint};
+use waybill_sandbox::port;
+use waybill_sandbox::process::{Process, Signal};
+
+use crate::world::World;
+
+/// Far more than an end takes.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What differs from `config/waybill.toml`. Limits of callers are lifted, for it is not they that are measured; and
+/// Redis may take as long as a machine that all share makes it take.
+pub const SETTINGS: &[(&str, &str)] = &[
+    ("limits.orders_per_user.per_second", "1000000"),
+    ("limits.orders_per_user.burst", "1000000"),
+    ("limits.orders_in_all.per_second", "1000000"),
+    ("limits.orders_in_all.burst", "1000000"),
+    ("limits.reads_per_caller.per_second", "1000000"),
+    ("limits.reads_per_caller.burst", "1000000"),
+    ("limits.reads_in_all.per_second", "1000000"),
+    ("limits.reads_in_all.burst", "1000000"),
+    ("limits.fixes_per_driver.per_second", "1000000"),
+    ("limits.fixes_per_driver.burst", "1000000"),
+    ("limits.fixes_in_all.per_second", "10000000"),
+    ("limits.fixes_in_all.burst", "10000000"),
+    ("payments.in_flight_max", "1024"),
+    ("payments.rate_per_second", "1000000"),
+    ("redis.command_timeout", "2s"),
+    ("drain.unready", "0s"),
+    ("log.filter", "warn"),
+];
+
+/// A server. Dropped, it is killed.
+pub struct Server {
+    process: Process,
+    log: PathBuf,
+    grpc: String,
+    /// The name of its database.
+    pub database: String,
+    /// The number of its database in Redis.
+    pub redis: u16,
+}
+
+impl Server {
+    /// Migrates the database and serves from it; when this returns, `/readyz` answers 200.
+    pub async fn start(world: &World, database: &str, redis: u16) -> Server {
+        Server::start_with(world, database, redis, &[]).await
+    }
+
+    /// The same, with these settings too.
+    pub async fn start_with(world: &World, database: &str, redis: u16, more: &[(&'static str, &str)]) -> Server {
+        migrate(world, database).await;
+        let mut stores = vec![
+            ("postgres.url", world.create_database(database).await),
+            ("redis.url", world.redis_url(redis)),
+            ("payments.url", world.payments_url()),
+            ("payments.secret_key", "sk_test_sandbox".to_owned()),
+        ];
+        stores.extend(more.iter().map(|(key, value)| (*key, (*value).to_owned())));
+
+        let addr = || format!("127.0.0.1:{}", port::free());
+        let (grpc, http) = (addr(), addr());
+        let log = world.path("server.log");
+        let args = ["serve", "--grpc-addr", &grpc, "--http-addr", &http];
+        let settings = SETTINGS.iter().map(|(key, value)| (*key, (*value).to_owned()));
+        let mut process = launch(&program(), &args, settings.chain(stores), &log);
+        until_ready(&mut process, &http, &log).await;
+        Server {
+            process,
+            log,
+            grpc,
+            database: database.to_owned(),
+            redis,
+        }
+    }
+
+    /// Where it serves gRPC.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(format!("http://{}", self.grpc)).unwrap()
+    }
+
+    /// A connection of its own.
+    pub fn channel(&self) -> Channel {
+        self.endpoint().connect_lazy()
+    }
+
+    /// What it used so far.
+    pub fn cost(&self) -> ProcessCost {
+        ProcessCost::of(self.process.pid().as_raw())
+    }
+
+    /// Ends it. It must have had nothing to warn of: a benchmark of a server in trouble is none.
+    pub async fn stop(mut self) {
+        let ended = self.process.stop(Signal::SIGTERM, PATIENCE).await.unwrap();
+        let log = read(&self.log);
+        assert!(ended.success(), "the server ended with {ended}: {log}");
+        assert!(log.trim().is_empty(), "the server warned: {log}");
+    }
+}
+
+/// Makes the database, if it is not there, and brings its schema to this version.
+pub async fn migrate(world: &World, database: &str) {
+    let stores = [("postgres.url", world.create_database(database).await)];
+    let log = world.path("migrate.log");
+    let ended = launch(&program(), &["migrate"], stores, &log).wait().await.unwrap();
+    assert!(ended.success(), "{}", read(&log));
+}

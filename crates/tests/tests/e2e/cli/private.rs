@@ -1,0 +1,190 @@
+//! `waybill dev` and `waybill demo`: a private world that is there in one command, and gone after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use testkit::process::{launch, program, read, waybill};
+use testkit::wire::{a_declined_ride, channel, get, get_json};
+use testkit::{Rig, until};
+use tokio::process::Command;
+use waybill_proto::order::v1::order_service_client::OrderServiceClient;
+use waybill_sandbox::process::{Process, Signal};
+
+const DEV: [&str; 6] = [
+    "dev",
+    "--grpc-addr",
+    "127.0.0.1:0",
+    "--http-addr",
+    "127.0.0.1:0",
+    "--data-dir",
+];
+
+/// `waybill dev` on a folder, ready; and what it wrote for other programs.
+async fn dev(rig: &Rig, folder: &Path) -> (Process, BTreeMap<String, String>) {
+    let output = rig.folder().join("dev.log");
+    let args = [&DEV[..], &[folder.to_str().unwrap()]].concat();
+    let mut process = launch(&program(), &args, [("", ""); 0], &output);
+    let written = until("dev.env is written", async || {
+        let ended = process.try_wait().unwrap().is_some();
+        assert!(!ended, "{}", read(&output));
+        fs::read_to_string(folder.join("dev.env"))
+    })
+    .await;
+    let lines = written.lines().map(|line| line.split_once('=').expect("KEY=VALUE"));
+    let variables = lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    (process, variables)
+}
+
+/// Processes that run, each with its parent. One that has ended and that its parent has not waited for does not run.
+async fn running() -> BTreeMap<u32, u32> {
+    let listed = Command::new("ps")
+        .args(["-ax", "-o", "pid=,ppid=,stat="])
+        .output()
+        .await
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let rows = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let rows = rows.filter(|row| !row[2].starts_with('Z'));
+    rows.map(|row| (row[0].parse().unwrap(), row[1].parse().unwrap()))
+        .collect()
+}
+
+/// The process and all that it started.
+async fn family(head: &Process) -> BTreeSet<u32> {
+    let running = running().await;
+    let mut family = BTreeSet::from([u32::try_from(head.pid().as_raw()).unwrap()]);
+    loop {
+        let before = family.len();
+        let children = running.iter().filter(|(_, parent)| family.contains(parent));
+        let children: Vec<u32> = children.map(|(pid, _)| *pid).collect();
+        family.extend(children);
+        if family.len() == before {
+            return family;
+        }
+    }
+}
+
+async fn until_gone(family: &BTreeSet<u32>) {
+    until("no process is left", async || {
+        let left: Vec<u32> = running().await.into_keys().filter(|pid| family.contains(pid)).collect();
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn dev_writes_where_everything_is_and_leaves_nothing_behind() {
+    let rig = Rig::builder().no_server().start().await;
+    let folder = rig.folder().join("world");
+    let (mut process, variables) = dev(&rig, &folder).await;
+    for key in ["DATABASE_URL", "REDIS_URL", "PAYMENTS_URL", "GRPC_ADDR", "HTTP_ADDR"] {
+        assert!(variables.contains_key(key), "{variables:?}");
+    }
+    assert_eq!(get(&format!("http://{}/readyz", variables["HTTP_ADDR"])).await.0, 200);
+    let mut orders = OrderServiceClient::new(channel(&variables["GRPC_ADDR"]));
+    orders.create_order(a_declined_ride()).await.unwrap();
+    until("the provider's webhook is taken", async || {
+        let (_, metrics) = get_json(&format!("http://{}/metrics", variables["HTTP_ADDR"])).await;
+        let events = metrics["webhooks"]["events"].clone();
+        if events["accepted"] == 1 { Ok(()) } else { Err(events) }
+    })
+    .await;
+    let variables: Vec<_> = variables
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    let audit = waybill(&["audit"], &variables).await;
+    assert_eq!(audit.status, Some(0), "{audit:?}");
+    let family = family(&process).await;
+    // The program, two servers and a watchdog for each.
+    assert!(family.len() >= 5, "{family:?}");
+
+    let ended = process.stop(Signal::SIGTERM, Duration::from_secs(20)).await.unwrap();
+
+    assert_eq!(ended.code(), Some(0));
+    until_gone(&family).await;
+    assert!(!folder.join("dev.env").exists(), "it names servers that are gone");
+}
+
+#[tokio::test]
+async fn dev_that_is_killed_leaves_nothing_behind_and_starts_again_with_its_data() {
+    let rig = Rig::builder().no_server().start().await;
+    let folder = rig.folder().join("world");
+    let (mut process, variables) = dev(&rig, &folder).await;
+    let mut orders = OrderServiceClient::new(channel(&variables["GRPC_ADDR"]));
+    let request = a_declined_ride();
+    let before = orders.create_order(request.clone()).await.unwrap().into_inner();
+
+    let family = family(&process).await;
+    process.signal(Signal::SIGKILL).unwrap();
+    process.wait().await.unwrap();
+    until_gone(&family).await;
+    fs::remove_file(folder.join("dev.env")).unwrap();
+
+    let (mut process, variables) = dev(&rig, &folder).await;
+    let mut orders = OrderServiceClient::new(channel(&variables["GRPC_ADDR"]));
+    assert_eq!(orders.create_order(request).await.unwrap().into_inner(), before);
+    let ended = process.stop(Signal::SIGTERM, Duration::from_secs(20)).await.unwrap();
+    assert_eq!(ended.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_program_that_is_missing_is_named_with_the_command_that_installs_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("world");
+    let args = [&DEV[..], &[data.to_str().unwrap()]].concat();
+    // Empty is not set. Postgres may still be found where packages put it; Redis is found by PATH.
+    let nothing = [
+        ("PATH", ""),
+        ("WAYBILL_SANDBOX_REDIS_BIN", ""),
+        ("WAYBILL_SANDBOX_POSTGRES_BIN", ""),
+    ];
+    let ended = waybill(&args, &nothing).await;
+    assert_eq!(ended.status, Some(69), "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("make setup"), "{}", ended.stderr);
+
+    let named = [("WAYBILL_SANDBOX_POSTGRES_BIN", "/nowhere/postgres")];
+    let ended = waybill(&args, &named).await;
+    assert_eq!((ended.status, ended.stderr.lines().count()), (Some(69), 1), "{ended:?}");
+    assert!(ended.stderr.contains("/nowhere/postgres"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn the_demo_prints_one_json_object_and_a_clean_audit() {
+    let rig = Rig::builder().no_server().start().await;
+    let folder = rig.folder().join("demo");
+    let args = ["demo", "--for", "3s", "--json", "--data-dir", folder.to_str().unwrap()];
+
+    let ended = waybill(&args, &[]).await;
+
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert_eq!(ended.stdout.lines().count(), 1, "{}", ended.stdout);
+    let report: Value = serde_json::from_str(&ended.stdout).expect("one JSON object");
+    for (part, keys) in [
+        ("", &["seconds", "orders", "payments", "locations", "audit"][..]),
+        ("/orders", &["created", "succeeded", "refunded", "failed"]),
+        ("/payments", &["charged", "refunded"]),
+        ("/locations", &["sent", "acknowledged", "rejected", "stored"]),
+        ("/audit", &["checks", "violations"]),
+    ] {
+        let object = report.pointer(part).and_then(Value::as_object).expect(part);
+        let found: BTreeSet<&str> = object.keys().map(String::as_str).collect();
+        assert_eq!(found, keys.iter().copied().collect(), "{part:?} of {report}");
+    }
+    let number = |path| report.pointer(path).and_then(Value::as_u64).expect(path);
+    assert!(report["seconds"].as_f64() >= Some(3.0), "{report}");
+    assert!(number("/orders/succeeded") > 0, "{report}");
+    let ends = ["/orders/succeeded", "/orders/refunded", "/orders/failed"].map(number);
+    assert_eq!(number("/orders/created"), ends.iter().sum::<u64>(), "{report}");
+    let paid = number("/orders/succeeded") + number("/orders/refunded");
+    assert_eq!(number("/payments/charged"), paid, "{report}");
+    assert_eq!(number("/payments/refunded"), number("/orders/refunded"), "{report}");
+    let stored = number("/locations/stored");
+    assert_eq!(number("/locations/acknowledged"), stored, "{report}");
+    assert!(number("/audit/checks") > 10, "{report}");
+    assert_eq!(number("/audit/violations"), 0, "{report}");
+}

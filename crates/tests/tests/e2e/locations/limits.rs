@@ -1,0 +1,157 @@
+//! What happens to streams that are too fast, too large, idle, or ahead of the stores.
+
+use std::time::Duration;
+
+use testkit::wire::{assert_refused_for_now, retry_after};
+use testkit::{Builder, Rig, until};
+use tonic::Code;
+use waybill_sandbox::proxy::Mode;
+
+use super::driver_stream::{DriverStream, fix, history, report, stream_len, track};
+
+/// A buffer that is soon full.
+fn small_buffer() -> Builder {
+    Rig::builder().with("locations.keep_stored=10 locations.history_batch_max=20 locations.high_water=200")
+}
+
+#[tokio::test]
+async fn a_message_over_64_kib_ends_its_stream_and_nothing_else() {
+    let rig = Rig::start().await;
+    let mut other = DriverStream::open(rig.locations()).await;
+    let mut stream = DriverStream::open(rig.locations()).await;
+    stream.store(0, track("cab-1", 1)).await;
+
+    stream.send(1, track("a-driver-with-a-long-name", 1_200)).await;
+
+    let (acknowledged, status) = stream.rest().await;
+    assert_eq!((acknowledged, status.code()), (None, Code::ResourceExhausted));
+    other.store(0, track("cab-2", 1)).await;
+    assert_eq!(stream_len(&rig).await, 2);
+}
+
+#[tokio::test]
+async fn a_full_buffer_refuses_and_loses_nothing_that_it_acknowledged() {
+    let rig = small_buffer().start().await;
+    let mut stream = DriverStream::open(rig.locations()).await;
+    stream.store(0, track("cab-0", 5)).await;
+    let held = rig.hold_history().await;
+    let mut acknowledged = Vec::new();
+    let refusal = loop {
+        let driver = format!("cab-{}", acknowledged.len() + 1);
+        let sequence = 1_000 * (acknowledged.len() as u64 + 1);
+        stream.send(sequence, track(&driver, 20)).await;
+        match stream.next().await {
+            Ok(_) => acknowledged.push(driver),
+            Err(status) => break status,
+        }
+        assert!(acknowledged.len() < 20, "the buffer is never full");
+    };
+    assert_refused_for_now(&refusal, Code::ResourceExhausted);
+    assert!(retry_after(&refusal) > Some(Duration::ZERO), "{refusal:?}");
+    assert!(acknowledged.len() >= 9, "{} messages of 20 fixes", acknowledged.len());
+    let refusal = report(&rig, track("cab-late", 1)).await.unwrap_err();
+    assert_refused_for_now(&refusal, Code::ResourceExhausted);
+    assert!(stream_len(&rig).await >= 200);
+
+    held.batch_execute("rollback").await.unwrap();
+
+    // There is room again, and everything is there once.
+    until("the buffer has room", async || report(&rig, track("cab-late", 1)).await).await;
+    rig.until_written().await;
+    for driver in &acknowledged {
+        assert_eq!(history(&rig, driver).await.len(), 20, "{driver}");
+    }
+}
+
+/// The smallest mark that is allowed must not be one at which nothing moves any more.
+#[tokio::test]
+async fn a_buffer_that_is_hardly_larger_than_what_it_keeps_goes_on() {
+    let rig = Rig::with("locations.keep_stored=100 locations.history_batch_max=100 locations.high_water=300").await;
+    for round in 0..12 {
+        let driver = format!("cab-{round}");
+        until("there is room", async || report(&rig, track(&driver, 100)).await).await;
+    }
+}
+
+#[tokio::test]
+async fn while_postgres_is_down_fixes_are_accepted_and_reach_the_history_afterwards() {
+    let mut rig = Rig::builder().private_stores().start().await;
+    let mut stream = DriverStream::open(rig.locations()).await;
+    stream.store(0, track("cab-1", 10)).await;
+
+    rig.stores().postgres().kill().await.unwrap();
+    stream.store(10, track("cab-2", 50)).await;
+    rig.stores().postgres().restart().await.unwrap();
+    stream.store(60, track("cab-3", 10)).await;
+
+    rig.until_written().await;
+    for (driver, count) in [("cab-1", 10), ("cab-2", 50), ("cab-3", 10)] {
+        assert_eq!(history(&rig, driver).await.len(), count, "{driver}");
+    }
+}
+
+#[tokio::test]
+async fn while_redis_is_down_fixes_are_refused_and_accepted_again_afterwards() {
+    let rig = Rig::builder().redis_through_proxy().start().await;
+    let mut stream = DriverStream::open(rig.locations()).await;
+    stream.store(0, track("cab-1", 1)).await;
+
+    rig.redis_line().set_mode(Mode::Refuse);
+    let refusal = until("fixes are refused", async || {
+        let mut stream = DriverStream::open(rig.locations()).await;
+        stream.send(0, track("cab-2", 1)).await;
+        stream.next().await.err()
+    })
+    .await;
+    assert_refused_for_now(&refusal, Code::Unavailable);
+    assert!(!refusal.message().contains("redis://"), "{refusal:?}");
+
+    rig.redis_line().set_mode(Mode::Pass);
+    until("fixes are accepted", async || {
+        let mut stream = DriverStream::open(rig.locations()).await;
+        stream.send(0, vec![fix("cab-3", 1.0, 1.0)]).await;
+        stream.next().await
+    })
+    .await;
+    rig.until_written().await;
+    assert!(!history(&rig, "cab-3").await.is_empty());
+}
+
+#[tokio::test]
+async fn an_idle_stream_is_ended() {
+    let rig = Rig::builder().set("grpc.stream_idle_max", "300ms").start().await;
+    let mut stream = DriverStream::open(rig.locations()).await;
+    stream.store(0, track("cab-1", 1)).await;
+    let (acknowledged, status) = stream.rest().await;
+    assert_eq!((acknowledged, status.code()), (None, Code::DeadlineExceeded));
+}
+
+#[tokio::test]
+async fn a_driver_over_its_rate_is_slowed_and_not_refused() {
+    let rig = Rig::with("limits.fixes_per_driver.per_second=100 limits.fixes_per_driver.burst=10").await;
+    let mut stream = DriverStream::open(rig.locations()).await;
+    // Thrice the bucket in one message, and more after it.
+    stream.store(0, track("cab-1", 30)).await;
+    stream.store(30, track("cab-1", 10)).await;
+
+    let metrics = rig.metrics().await;
+    assert!(metrics["rate_limit_waits"].as_u64() > Some(0), "{metrics}");
+    assert!(metrics["rate_limit_wait_ms"].as_u64() > Some(0), "{metrics}");
+    rig.until_written().await;
+    assert_eq!(stream_len(&rig).await, 40);
+}
+
+#[tokio::test]
+async fn a_driver_over_its_rate_does_not_slow_another() {
+    let rig = Rig::with("limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=1").await;
+    let fast = DriverStream::open(rig.locations()).await;
+    fast.send(0, track("cab-1", 600)).await;
+    until("the fast driver waits", async || {
+        rig.metrics().await["rate_limit_waits"].as_u64() > Some(0)
+    })
+    .await;
+    DriverStream::open(rig.locations())
+        .await
+        .store(0, track("cab-2", 1))
+        .await;
+}

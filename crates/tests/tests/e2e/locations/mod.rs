@@ -1,0 +1,7 @@
+//! Fixes, from the driver's stream to the history, and the fleet that they show.
+
+pub mod driver_stream;
+mod fixes;
+mod fleet;
+mod history;
+mod limits;

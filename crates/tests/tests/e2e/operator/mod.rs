@@ -1,0 +1,8 @@
+//! What an operator sees and does: stuck orders, what became of their money, and the provider's list against the
+//! ledger.
+
+mod cli;
+mod in_doubt;
+mod reconcile;
+mod resolve;
+mod stuck;

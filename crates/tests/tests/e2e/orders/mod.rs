@@ -1,0 +1,17 @@
+//! Orders, from their placement to their settlement: what they come to, and what faults do to them.
+
+mod answers;
+mod cancelled;
+mod commits;
+mod key_retention;
+mod leases;
+mod placed;
+mod provider_faults;
+mod queried;
+mod read;
+mod refused;
+mod released;
+mod replayed;
+mod store_faults;
+mod survive;
+mod watched;
