@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument as _;
 use uuid::Uuid;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{Order, OrderRequest, ReleaseReason};
@@ -126,7 +127,7 @@ impl OrderService {
     /// order without its saga.
     async fn begin(&self, request: OrderRequest, permit: OwnedSemaphorePermit) -> Result<Admission, StoreError> {
         let context = Arc::clone(&self.context);
-        let admitted = self.context.tasks.spawn(async move {
+        self.detached(async move {
             match context.callers.accept(OrderId::new(Uuid::now_v7()), &request).await? {
                 Accepted::Duplicate(existing) => Ok(Admission::Duplicate(existing)),
                 Accepted::New(order) => {
@@ -134,8 +135,8 @@ impl OrderService {
                     Ok(Admission::Started(id, context.spawn(*order, permit)))
                 }
             }
-        });
-        finish(admitted).await
+        })
+        .await
     }
 
     /// The order as it is now, with its log.
@@ -154,13 +155,8 @@ impl OrderService {
         // A task of its own: a caller that hangs up between two statements does not revert what it asked for. In the
         // sagas' partition of the pool: it releases a driver that an order may wait for.
         let context = Arc::clone(&self.context);
-        match finish(
-            self.context
-                .tasks
-                .spawn(async move { context.store.complete(id, driver.as_ref()).await }),
-        )
-        .await?
-        {
+        let completed = self.detached(async move { context.store.complete(id, driver.as_ref()).await });
+        match completed.await? {
             Completed::Done(order) => {
                 self.context.metrics.orders.step("complete", "succeeded");
                 Ok(*order)
@@ -174,7 +170,7 @@ impl OrderService {
     /// Cancels the order and waits for its end; the order as it then is, or as it is when the time is up.
     pub async fn cancel(&self, id: OrderId, deadline: Deadline) -> Result<Order, OrderError> {
         let context = Arc::clone(&self.context);
-        let cancelled = self.context.tasks.spawn(async move {
+        let cancelled = self.detached(async move {
             let cancelled = context.store.cancel(id).await?;
             if let Cancelled::Refunding(order) = cancelled {
                 context.resume(*order);
@@ -182,7 +178,7 @@ impl OrderService {
             }
             Ok(cancelled)
         });
-        match finish(cancelled).await? {
+        match cancelled.await? {
             Cancelled::NotFound => Err(OrderError::NotFound),
             Cancelled::NotCancellable => Err(OrderError::NotCancellable),
             Cancelled::Requested | Cancelled::Compensated | Cancelled::Refunding(_) => {
@@ -196,7 +192,7 @@ impl OrderService {
     /// as it then is.
     pub async fn release_driver(&self, id: OrderId, driver: DriverId, reason: Reason) -> Result<Order, OrderError> {
         let context = Arc::clone(&self.context);
-        let unassigned = self.context.tasks.spawn(async move {
+        let unassigned = self.detached(async move {
             let declined = ReleaseReason::Declined;
             let unassigned = context
                 .store
@@ -208,7 +204,7 @@ impl OrderService {
             }
             Ok(unassigned)
         });
-        match finish(unassigned).await? {
+        match unassigned.await? {
             Unassigned::Searching(leased) => Ok(leased.order),
             Unassigned::Earlier(order) => Ok(*order),
             Unassigned::NotFound => Err(OrderError::NotFound),
@@ -312,10 +308,15 @@ impl OrderService {
         let until = Deadline::after(deadline.remaining().saturating_sub(ANSWER_MARGIN));
         until.bound(future).await.ok()
     }
-}
 
-/// The result of a task of ours. A panic in it was logged; the caller gets an error, the process goes on.
-async fn finish<T>(task: tokio::task::JoinHandle<Result<T, StoreError>>) -> Result<T, StoreError> {
-    task.await
-        .unwrap_or_else(|_| Err(StoreError::Unexpected("the task did not finish".to_owned())))
+    /// Runs it in a task of its own, in the span of the call: a caller that hangs up does not cut it off.
+    async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let task = self.context.tasks.spawn(work.in_current_span());
+        // A panic in it was logged; the caller gets an error, the process goes on.
+        task.await
+            .unwrap_or_else(|_| Err(StoreError::Unexpected("the task did not finish".to_owned())))
+    }
 }

@@ -29,6 +29,7 @@ use super::answer::AnswerBody;
 use super::deadline::{DeadlineSettings, Timer, or_deadline};
 use super::{message_size, panics};
 use crate::metrics::Metrics;
+use crate::telemetry;
 
 /// Services with the layers around them.
 #[derive(Debug, Clone)]
@@ -64,6 +65,7 @@ impl Service<Request<Body>> for LayeredRoutes {
         let metrics = Arc::clone(&self.metrics);
         let call = metrics.grpc.begin(request.uri().path());
         let span = info_span!("call", method = call.method(), order_id = Empty);
+        telemetry::continue_trace(&span, request.headers());
         let admitted = self.admit(&mut request);
         let handler = admitted.map(|timer| (timer, self.routes.call(request)));
         async move {
