@@ -7,6 +7,8 @@
     reason = "the whole file is a test; clippy.toml excuses only the functions marked as such"
 )]
 
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use secrecy::SecretString;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
@@ -17,12 +19,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+use tracing_subscriber::layer::SubscriberExt as _;
 use uuid::Uuid;
+use waybill_domain::id::OrderId;
 use waybill_server::egress::payments::{
     Answer, Cause, ChargeRequest, PaymentClient, PaymentSettings, Receipt, RefundRequest, SettingsError,
 };
 use waybill_server::metrics::{DependencyMetrics, EgressMetrics, Metrics};
 use waybill_server::resilience::{BreakerPolicy, BudgetPolicy, Deadline};
+use waybill_server::telemetry::saga_span;
 
 const SECRET: &str = "sk_test_never_to_be_seen";
 const ORDER: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
@@ -271,6 +277,29 @@ fn receipt(id: &str) -> Answer<Receipt> {
         amount_minor: 1250,
         currency: "EUR".into(),
     })
+}
+
+/// In the saga's span, with an exporter; the subscriber is this thread's alone, and so is the test's runtime.
+#[tokio::test]
+async fn a_charge_carries_the_trace_of_its_order_and_none_without_an_exporter() {
+    let provider = Provider::start(|_, _| succeeded()).await;
+    let client = client(&provider);
+    let done = client.charge(&a_charge(), patient()).await;
+    assert_eq!(done, receipt("pi_1"));
+
+    let tracer = SdkTracerProvider::builder().build().tracer("waybill");
+    let traces = tracing_opentelemetry::layer().with_tracer(tracer);
+    let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry().with(traces));
+    let saga = saga_span(OrderId::new(ORDER), 1);
+    let done = client.charge(&a_charge(), patient()).instrument(saga).await;
+    assert_eq!(done, receipt("pi_1"));
+
+    let seen = provider.seen();
+    assert_eq!(seen[0].headers.get("traceparent"), None);
+    let traceparent = &seen[1].headers["traceparent"];
+    let parts: Vec<&str> = traceparent.split('-').collect();
+    assert_eq!(parts[1], ORDER.simple().to_string(), "{traceparent}");
+    assert_eq!((parts[0], parts[2].len(), parts[3]), ("00", 16, "01"), "{traceparent}");
 }
 
 #[tokio::test]
