@@ -35,7 +35,7 @@ pub mod fleet {
     }
 }
 
-/// The operator's desk.
+/// Of operators: what the service needs a person for.
 pub mod admin {
     /// `waybill.admin.v1`
     pub mod v1 {

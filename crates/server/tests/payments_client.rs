@@ -288,8 +288,8 @@ async fn a_charge_carries_the_trace_of_its_order_and_none_without_an_exporter() 
     assert_eq!(done, receipt("pi_1"));
 
     let tracer = SdkTracerProvider::builder().build().tracer("waybill");
-    let traces = tracing_opentelemetry::layer().with_tracer(tracer);
-    let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry().with(traces));
+    let spans = tracing_opentelemetry::layer().with_tracer(tracer);
+    let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans));
     let saga = saga_span(OrderId::new(ORDER), 1);
     let done = client.charge(&a_charge(), patient()).instrument(saga).await;
     assert_eq!(done, receipt("pi_1"));

@@ -1,6 +1,7 @@
 //! An OpenTelemetry collector that keeps what it gets: the receiver of the traces of servers under test.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -110,5 +111,9 @@ fn fields(attributes: Vec<KeyValue>) -> HashMap<String, String> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a string takes it");
+    }
+    text
 }

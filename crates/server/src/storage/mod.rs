@@ -19,4 +19,28 @@ pub mod reconcile;
 pub mod redis;
 
 pub use self::error::StoreError;
-pub use self::statement::{Statement, all_statements};
+pub use self::statement::Statement;
+
+/// Every SQL text of the program that can be prepared: all but the migrations and partitions, which are DDL.
+pub fn all_statements() -> Vec<Statement> {
+    [
+        orders::accept::STATEMENTS,
+        orders::advance::STATEMENTS,
+        orders::provider_events::STATEMENTS,
+        orders::lease::STATEMENTS,
+        orders::ledger::STATEMENTS,
+        orders::assign::STATEMENTS,
+        orders::release::STATEMENTS,
+        orders::reassign::STATEMENTS,
+        orders::retention::STATEMENTS,
+        orders::read::STATEMENTS,
+        orders::step_log::STATEMENTS,
+        orders::operator::STATEMENTS,
+        orders::resolve::STATEMENTS,
+        history::STATEMENTS,
+        migrations::STATEMENTS,
+        audit::STATEMENTS,
+        reconcile::STATEMENTS,
+    ]
+    .concat()
+}

@@ -4,7 +4,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::{StoreError, audit, history, migrations, orders, reconcile};
+use super::StoreError;
 
 /// One SQL text of the program.
 #[derive(Debug, Clone, Copy)]
@@ -24,30 +24,6 @@ macro_rules! statements {
         /// Every statement of this module.
         pub(in $crate::storage) const STATEMENTS: &[$crate::storage::Statement] = &[$($name),+];
     };
-}
-
-/// Every SQL text of the program that can be prepared: all but the migrations and partitions, which are DDL.
-pub fn all_statements() -> Vec<Statement> {
-    [
-        orders::accept::STATEMENTS,
-        orders::advance::STATEMENTS,
-        orders::provider_events::STATEMENTS,
-        orders::lease::STATEMENTS,
-        orders::ledger::STATEMENTS,
-        orders::assign::STATEMENTS,
-        orders::release::STATEMENTS,
-        orders::reassign::STATEMENTS,
-        orders::retention::STATEMENTS,
-        orders::read::STATEMENTS,
-        orders::step_log::STATEMENTS,
-        orders::operator::STATEMENTS,
-        orders::resolve::STATEMENTS,
-        history::STATEMENTS,
-        migrations::STATEMENTS,
-        audit::STATEMENTS,
-        reconcile::STATEMENTS,
-    ]
-    .concat()
 }
 
 impl Statement {

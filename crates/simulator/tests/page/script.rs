@@ -10,16 +10,16 @@ use crate::{bench_page, between, page, without_scripts};
 
 /// A document with the page's charts. It prints for each chart: its kind, its x values and its lines, by name.
 const BROWSER: &str = r#"
-const [json, script, ...figures] = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const [json, script, ...charts] = JSON.parse(require("fs").readFileSync(0, "utf8"));
 const drawn = [];
 const element = (dataset) => ({ dataset, clientWidth: 500, append() { drawn.push({ kind: dataset.chart, empty: true }); } });
-const all = figures.map(([chart, of]) => element({ chart, of }));
+const all = charts.map(([chart, of]) => element({ chart, of }));
 globalThis.uPlot = class {
-  constructor(options, [x, ...lines], figure) {
+  constructor(options, [x, ...lines], place) {
     if (lines.some((line) => line.length !== x.length)) throw new Error("lines of different length");
     if (x.some((value, at) => !(value >= (x[at - 1] ?? value)))) throw new Error("x does not ascend");
     const named = Object.fromEntries(lines.map((line, at) => [options.series[at + 1].label, line]));
-    drawn.push({ kind: figure.dataset.chart, x, lines: named });
+    drawn.push({ kind: place.dataset.chart, x, lines: named });
   }
 };
 uPlot.paths = { bars() {} };
@@ -41,9 +41,9 @@ fn drawn(html: &str) -> Option<Vec<Value>> {
     let report = between(html, "id=\"report\">", "</script>");
     let (_, script) = html.rsplit_once("<script>").unwrap();
     let mut input = vec![json!(report), json!(script.split_once("</script>").unwrap().0)];
-    for figure in without_scripts(html).split("<figure ").skip(1) {
+    for chart in without_scripts(html).split("<figure ").skip(1) {
         input.push(json!(
-            ["data-chart=\"", "data-of=\""].map(|name| between(figure, name, "\""))
+            ["data-chart=\"", "data-of=\""].map(|name| between(chart, name, "\""))
         ));
     }
     let file = tempfile::NamedTempFile::new().unwrap();

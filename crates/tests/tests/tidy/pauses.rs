@@ -9,7 +9,7 @@ const PAUSES: &[(&str, &str)] = &[
         "crates/tests/src/chance.rs",
         "lives, faults and rides are times that are drawn",
     ),
-    ("crates/sandbox/tests/it/wait.rs", "the poll of a condition"),
+    ("crates/sandbox/tests/it/rig.rs", "the poll of a condition"),
     ("crates/server/tests/edge/rig.rs", "the poll of a condition"),
     (
         "crates/server/tests/payments_client.rs",

@@ -73,14 +73,14 @@ pub struct StoreArgs {
 #[derive(Debug, Args)]
 pub struct ListenArgs {
     /// Where the gRPC services listen; port 0 for any free one
-    #[arg(long, value_name = "ADDR")]
-    pub grpc_addr: Option<SocketAddr>,
+    #[arg(long = "grpc-addr", value_name = "ADDR")]
+    pub grpc: Option<SocketAddr>,
     /// Where /readyz and /metrics are served; port 0 for any free one
-    #[arg(long, value_name = "ADDR")]
-    pub http_addr: Option<SocketAddr>,
+    #[arg(long = "http-addr", value_name = "ADDR")]
+    pub http: Option<SocketAddr>,
     /// Where the payment provider's webhooks are received; port 0 for any free one
-    #[arg(long, value_name = "ADDR")]
-    pub webhooks_addr: Option<SocketAddr>,
+    #[arg(long = "webhooks-addr", value_name = "ADDR")]
+    pub webhooks: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -299,9 +299,9 @@ impl StoreArgs {
 impl ListenArgs {
     pub fn flags(&self) -> Flags {
         let settings = [
-            ("grpc.addr", self.grpc_addr),
-            ("http.addr", self.http_addr),
-            ("webhooks.addr", self.webhooks_addr),
+            ("grpc.addr", self.grpc),
+            ("http.addr", self.http),
+            ("webhooks.addr", self.webhooks),
         ];
         settings
             .into_iter()

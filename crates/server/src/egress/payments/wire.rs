@@ -56,7 +56,7 @@ pub(super) struct Wire {
 impl Outgoing {
     /// A request that moves money, under its idempotency key.
     pub fn post(path: &str, key: &str, form: Vec<(&'static str, String)>) -> Result<Self, Cause> {
-        // Stripe takes up to 255 characters.
+        // Stripe accepts up to 255 characters.
         let is_key = !key.is_empty() && key.len() <= 255;
         let key = HeaderValue::from_str(key)
             .ok()

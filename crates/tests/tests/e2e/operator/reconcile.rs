@@ -54,8 +54,8 @@ async fn a_ledger_that_agrees_with_the_provider_has_no_difference() {
 
 /// What is planted, and the words of the difference: of the served order, or of the refunded one.
 const DIFFERENCES: &str = "
-delete from payments where order_id = SERVED | SERVED charge not~in~our~books
-update payments set refunded_at = null, refund_amount = null, provider_refund_id = null | REFUNDED refund not~in~our~books
+delete from payments where order_id = SERVED | SERVED charge not~in~the~ledger
+update payments set refunded_at = null, refund_amount = null, provider_refund_id = null | REFUNDED refund not~in~the~ledger
 update payments set refunded_at = now(), refund_amount = amount, provider_refund_id = 're_x' where order_id = SERVED
     | SERVED refund not~at~the~provider
 update payments set amount = 2000 where order_id = SERVED | SERVED charge another~amount
