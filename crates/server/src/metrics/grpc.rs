@@ -6,13 +6,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram as Percentiles;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tonic::Code;
@@ -20,20 +18,13 @@ use waybill_proto::code_name;
 
 use super::declare::Declare as _;
 use super::labelled::Labelled;
+use super::latencies::Latencies;
 
 /// The name under which calls of methods that do not exist are counted.
 pub const UNKNOWN_METHOD: &str = "unknown";
 
 /// By method, as `/package.Service/Method`.
 pub type MethodSnapshots = BTreeMap<&'static str, MethodSnapshot>;
-
-/// Upper bounds of the latency buckets, in seconds: from a read of Redis to the longest deadline.
-const LATENCY_BUCKETS_SEC: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
-];
-
-/// The longest latency that percentiles distinguish, in microseconds: an hour. What is longer counts as this.
-const LATENCY_MAX_US: u64 = 3_600_000_000;
 
 /// How many codes gRPC has: 0 to 16.
 const CODES: usize = 17;
@@ -86,18 +77,8 @@ struct Method {
     calls: Labelled<Counter, 2>,
     /// The series of `calls` for this method, each made when its code is first seen.
     by_code: [OnceLock<Counter>; CODES],
-    seconds: Histogram,
-    latencies: Mutex<Latencies>,
-    last_us: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Latencies {
-    count: u64,
-    errors: u64,
-    sum_us: u64,
-    max_us: u64,
-    percentiles: Option<Percentiles<u32>>,
+    errors: AtomicU64,
+    latencies: Latencies,
 }
 
 impl GrpcMetrics {
@@ -112,7 +93,7 @@ impl GrpcMetrics {
             "Calls that have begun and not ended, by method",
             Labelled::new(["method"]),
         );
-        let seconds = registry.declare_seconds(
+        let latencies = registry.declare_seconds(
             "grpc_latency",
             "Time from the first byte of a call to its status, by method; of a stream, its whole life",
             Labelled::new(["method"]),
@@ -123,7 +104,7 @@ impl GrpcMetrics {
             Counter::default(),
         );
 
-        let method = |name| Arc::new(Method::new(name, &calls, &in_flight, &seconds));
+        let method = |name| Arc::new(Method::new(name, &calls, &in_flight, &latencies));
         GrpcMetrics {
             methods: methods.iter().map(|name| (*name, method(*name))).collect(),
             unknown: method(UNKNOWN_METHOD),
@@ -185,24 +166,15 @@ impl Method {
         name: &'static str,
         calls: &Labelled<Counter, 2>,
         in_flight: &Labelled<Gauge, 1>,
-        seconds: &Labelled<Histogram, 1>,
+        latencies: &Labelled<Latencies, 1>,
     ) -> Method {
-        let latencies = Latencies {
-            count: 0,
-            errors: 0,
-            sum_us: 0,
-            max_us: 0,
-            // Two digits, in 12 KiB a method. It cannot fail: the bounds are constants in range.
-            percentiles: Percentiles::new_with_bounds(1, LATENCY_MAX_US, 2).ok(),
-        };
         Method {
             name,
             in_flight: in_flight.get([name]),
             calls: calls.clone(),
             by_code: [const { OnceLock::new() }; CODES],
-            seconds: seconds.get_or([name], || Histogram::new(LATENCY_BUCKETS_SEC)),
-            latencies: Mutex::new(latencies),
-            last_us: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            latencies: latencies.get([name]),
         }
     }
 
@@ -215,37 +187,24 @@ impl Method {
                 .get_or_init(|| self.calls.get([self.name, code_name(code)]))
                 .inc();
         }
-        self.seconds.observe(latency.as_secs_f64());
-
-        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        self.last_us.store(latency_us, Ordering::Relaxed);
-        // Held for some tens of nanoseconds, and by calls of this method alone.
-        let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
-        latencies.count += 1;
-        latencies.errors += u64::from(code != Code::Ok);
-        latencies.sum_us = latencies.sum_us.saturating_add(latency_us);
-        latencies.max_us = latencies.max_us.max(latency_us);
-        if let Some(percentiles) = &mut latencies.percentiles {
-            percentiles.saturating_record(latency_us);
+        if code != Code::Ok {
+            self.errors.fetch_add(1, Ordering::Relaxed);
         }
+        self.latencies.record(latency);
     }
 
     fn snapshot(&self) -> MethodSnapshot {
-        let latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
-        let percentile_ms = |quantile| {
-            let percentiles = latencies.percentiles.as_ref();
-            percentiles.map_or(0.0, |percentiles| as_ms(percentiles.value_at_quantile(quantile)))
-        };
+        let latencies = self.latencies.summary();
         MethodSnapshot {
             count: latencies.count,
-            errors: latencies.errors,
+            errors: self.errors.load(Ordering::Relaxed),
             in_flight: self.in_flight.get(),
-            avg_latency_ms: as_ms(latencies.sum_us.checked_div(latencies.count).unwrap_or(0)),
+            avg_latency_ms: as_ms(latencies.mean_us),
             max_latency_ms: as_ms(latencies.max_us),
-            last_latency_ms: as_ms(self.last_us.load(Ordering::Relaxed)),
-            p50_ms: percentile_ms(0.50),
-            p95_ms: percentile_ms(0.95),
-            p99_ms: percentile_ms(0.99),
+            last_latency_ms: as_ms(latencies.last_us),
+            p50_ms: as_ms(latencies.p50_us),
+            p95_ms: as_ms(latencies.p95_us),
+            p99_ms: as_ms(latencies.p99_us),
         }
     }
 }

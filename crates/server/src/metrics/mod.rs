@@ -13,6 +13,7 @@ mod dependencies;
 mod grpc;
 mod ingress;
 mod labelled;
+mod latencies;
 mod locations;
 mod orders;
 mod waits;

@@ -8,6 +8,7 @@
 )]
 
 mod files;
+mod guarantees;
 mod imports;
 mod layers;
 mod pauses;

@@ -14,7 +14,7 @@ use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 /// With the operator's service, and a deadline so short that an order in doubt is soon left to the sweeper.
 pub fn with_operator() -> Builder {
     Rig::builder().with(
-        "grpc.services=order,location,fleet,admin grpc.deadline_default=1s \
+        "grpc.services=order,location,fleet,operator grpc.deadline_default=1s \
          payments.attempt_timeout=500ms payments.total_timeout=600ms orders.sweep_interval=100ms",
     )
 }
