@@ -3,7 +3,7 @@
 # pip, where it is missing. Where that is not possible it prints that spelling was NOT checked.
 set -eu
 cd "$(dirname "$0")/.."
-version=$(sed -n 's/^typos==\([0-9.]*\).*/\1/p' scripts/typos.txt)
+version=$(sed -n 's/^typos==\([0-9.]*\).*/\1/p' scripts/requirements-typos.txt)
 typos=.waybill/tools/typos/bin/typos
 
 if [ "$("$typos" --version 2>/dev/null)" != "typos-cli $version" ]; then
@@ -13,7 +13,7 @@ if [ "$("$typos" --version 2>/dev/null)" != "typos-cli $version" ]; then
     fi
     rm -rf .waybill/tools/typos
     python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
-        --target .waybill/tools/typos --requirement scripts/typos.txt || {
+        --target .waybill/tools/typos --requirement scripts/requirements-typos.txt || {
         echo "lint: typos $version could not be installed by pip, so spelling was NOT checked"
         exit 0
     }

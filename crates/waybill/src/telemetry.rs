@@ -1,5 +1,7 @@
 //! Where traces go: to an OpenTelemetry collector, where `telemetry.otlp_endpoint` names one.
 
+use std::time::Duration;
+
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
@@ -10,6 +12,9 @@ use uuid::Uuid;
 use waybill_server::config::Telemetry;
 
 use crate::Failure;
+
+/// How long a process that ends waits for its collector.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The export of traces. Spans are sent in batches, in the background.
 pub struct Export {
@@ -46,10 +51,10 @@ impl Export {
             .tracer_with_scope(InstrumentationScope::builder("waybill").build())
     }
 
-    /// Sends what is left, for as long as the exporter waits for its collector.
+    /// Sends what is left, for at most [`FINISH_TIMEOUT`].
     pub async fn finish(self) {
         // On a thread of its own: the exporter blocks, and needs the runtime meanwhile.
-        let finished = tokio::task::spawn_blocking(move || self.provider.shutdown()).await;
+        let finished = tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(FINISH_TIMEOUT)).await;
         match finished {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "the last traces were not exported"),

@@ -1,4 +1,4 @@
-//! What a worker may do next: the loop of `orders/drive.rs`, its steps in `orders/steps.rs`, and the commits of
+//! What a worker may do next: the loop of `orders/saga/drive.rs`, its steps in `orders/saga/step.rs`, and the commits of
 //! `storage/orders`, each as one move. What is pending and where an event leads is the rulebook's word, as it is there.
 
 use waybill_domain::order::{Event, State, Step};

@@ -19,7 +19,8 @@ pub const DEFAULTS: &str = include_str!("../../../../config/waybill.toml");
 /// What separates a section from its key in a variable's name. One underscore would not: keys have them.
 const SEPARATOR: &str = "__";
 const PREFIX: &str = "WAYBILL_";
-/// Variables with our prefix that are not settings: they name the sandbox's programs, and the crash point of a test. A program without crash points refuses the last as it does any that it does not know.
+/// Variables with our prefix that are not settings: they name the sandbox's programs, and the crash point of a test. A
+/// program without crash points refuses the last as it does any that it does not know.
 const NOT_SETTINGS: &[&str] = &[
     "WAYBILL_SANDBOX_POSTGRES_BIN",
     "WAYBILL_SANDBOX_REDIS_BIN",

@@ -11,7 +11,7 @@ use waybill_proto::fleet::v1 as fleet;
 use waybill_proto::location::v1::LatLng;
 use waybill_proto::order::v1 as pb;
 
-use crate::storage::orders::{StepRecord, StoredAnswer};
+use crate::storage::orders::{LogLine, StoredAnswer};
 
 /// The answer to CreateOrder for a settled order. It is stored with the order and returned to every call with its key.
 pub fn answer(order: &Order) -> StoredAnswer {
@@ -64,7 +64,7 @@ pub fn order(order: &Order) -> pb::Order {
 }
 
 /// A line of an order's log, for callers.
-pub fn step(step: StepRecord) -> pb::Step {
+pub fn step(step: LogLine) -> pb::Step {
     // The notes of operators are for operators, and the holder of a card must not learn why it was declined.
     let is_internal = matches!(
         (step.step.as_str(), step.status.as_str()),

@@ -40,8 +40,8 @@ struct Recorded {
     sum_us: u64,
     max_us: u64,
     last_us: u64,
-    /// Two digits, in 12 KiB. Making it cannot fail, since its bounds are constants in range.
-    spread: Option<Histogram<u32>>,
+    /// Two digits, in 24 KiB. Making it cannot fail, since its bounds are constants in range.
+    spread: Option<Histogram<u64>>,
 }
 
 impl Latencies {

@@ -86,7 +86,7 @@ impl OrderMetrics {
         self.finished.get([status]).inc();
     }
 
-    /// A step was committed with this outcome, both named as in the step log.
+    /// A step came to this outcome, each time that it was tried. The step log has a line only for what was committed.
     pub fn step(&self, step: &'static str, outcome: &'static str) {
         self.steps.get([step, outcome]).inc();
     }

@@ -16,7 +16,7 @@ use super::in_flight::Waiter;
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
 use crate::storage::orders::{
-    Accepted, Cancelled, Completed, ExistingOrder, ListFilter, StepRecord, StoredAnswer, Unassigned,
+    Accepted, Cancelled, Completed, ExistingOrder, ListFilter, LogLine, StoredAnswer, Unassigned,
 };
 
 /// The least time in which an order can be accepted and answered. With less left, nothing is begun.
@@ -140,8 +140,8 @@ impl OrderService {
     }
 
     /// The order as it is now, with its log.
-    pub async fn get(&self, id: OrderId) -> Result<(Order, Vec<StepRecord>), OrderError> {
-        let (order, steps) = tokio::try_join!(self.context.callers.read(id), self.context.callers.read_steps(id))?;
+    pub async fn get(&self, id: OrderId) -> Result<(Order, Vec<LogLine>), OrderError> {
+        let (order, steps) = tokio::try_join!(self.context.callers.read(id), self.context.callers.read_log(id))?;
         Ok((order.ok_or(OrderError::NotFound)?, steps))
     }
 

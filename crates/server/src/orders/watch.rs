@@ -21,7 +21,7 @@ use super::in_flight::ProgressSignal;
 use super::service::OrderService;
 use crate::metrics::Metrics;
 use crate::storage::StoreError;
-use crate::storage::orders::StepRecord;
+use crate::storage::orders::LogLine;
 
 /// How long a watcher waits for its next read: after a change, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
@@ -42,7 +42,7 @@ pub struct Change {
     /// As it is now.
     pub order: Order,
     /// Since the last change, the oldest first.
-    pub steps: Vec<StepRecord>,
+    pub steps: Vec<LogLine>,
     /// The last step that the watcher knows: where to go on.
     pub last_step: i64,
 }

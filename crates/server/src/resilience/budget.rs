@@ -1,7 +1,8 @@
 //! The retry budget: retries are a share of the requests, whatever goes wrong.
 //!
 //! It sits with the retries and is shared by all calls to one dependency. Two attempts a call double the load on a
-//! dependency in the moment in which it fails under load; with a budget the load grows by a tenth. The share and the trickle per second are those of Finagle's and linkerd's `RetryBudget`, halved.
+//! dependency in the moment in which it fails under load; with a budget the load grows by a tenth. The share and the
+//! trickle per second are those of Finagle's and linkerd's `RetryBudget`, halved.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

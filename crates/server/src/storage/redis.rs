@@ -1,10 +1,13 @@
 //! The connection to Redis: one multiplexed connection that reconnects by itself, all calls behind one breaker.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::FromRedisValue;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::timeout;
 
 use super::StoreError;
 use crate::resilience::{Guard, GuardError};
@@ -42,6 +45,7 @@ pub(crate) fn parse_url(url: &SecretString) -> Result<redis::Client, &'static st
 pub struct Redis {
     connection: ConnectionManager,
     guard: Arc<Guard>,
+    command_timeout: Duration,
 }
 
 impl Redis {
@@ -49,14 +53,18 @@ impl Redis {
     pub fn new(settings: &RedisSettings, guard: Arc<Guard>) -> Result<Redis, StoreError> {
         let client = parse_url(&settings.url).map_err(|why| StoreError::unexpected(format!("redis.url {why}")))?;
         // Few and quick retries, and no response timeout: it would not bound a command that waits for a reconnection.
-        // The guard's timeout bounds every command, and its breaker paces what comes after.
+        // The guard's timeout bounds every command but those that ask how Redis is, and its breaker paces what comes after.
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(settings.connect_timeout))
             .set_response_timeout(None)
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(100));
         let connection = ConnectionManager::new_lazy_with_config(client, config)?;
-        Ok(Redis { connection, guard })
+        Ok(Redis {
+            connection,
+            guard,
+            command_timeout: settings.command_timeout,
+        })
     }
 
     /// The connection.
@@ -84,21 +92,26 @@ impl Redis {
 
     /// Whether Redis answers now. Not behind the breaker, which may be open.
     pub async fn ping(&self) -> Result<(), StoreError> {
+        self.unguarded(redis::cmd("PING")).await
+    }
+
+    /// One command, past the breaker.
+    async fn unguarded<T: FromRedisValue>(&self, command: redis::Cmd) -> Result<T, StoreError> {
         let mut connection = self.connection();
-        redis::cmd("PING")
-            .query_async::<()>(&mut connection)
-            .await
-            .map_err(StoreError::from)
+        match timeout(self.command_timeout, command.query_async(&mut connection)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(StoreError::Unavailable {
+                store: "redis",
+                why: format!("no answer within {} ms", self.command_timeout.as_millis()),
+            }),
+        }
     }
 
     /// Whether what Redis acknowledges survives its death.
     pub async fn durability(&self) -> Result<Durability, StoreError> {
-        let mut connection = self.connection();
-        let settings: std::collections::HashMap<String, String> = redis::cmd("CONFIG")
-            .arg("GET")
-            .arg("append*")
-            .query_async(&mut connection)
-            .await?;
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET").arg("append*");
+        let settings: HashMap<String, String> = self.unguarded(command).await?;
         let of = |name: &str| settings.get(name).map_or("", String::as_str);
         Ok(match (of("appendonly"), of("appendfsync")) {
             ("yes", "always") => Durability::Full,

@@ -20,10 +20,12 @@ const LISTED_MAX: i64 = 100;
 const PROVIDER_MAX: Duration = Duration::from_mins(10);
 
 #[allow(clippy::print_stdout, reason = "the command's answer")]
-pub async fn run(file: Option<&Path>, args: OrdersArgs) -> Result<(), Failure> {
+pub async fn run(config_file: Option<&Path>, args: OrdersArgs) -> Result<(), Failure> {
     match args.command {
         OrdersCommand::List(args) => {
-            let listed = open(file, &args.stores)?.unfinished(args.stuck, LISTED_MAX).await?;
+            let listed = open(config_file, &args.stores)?
+                .unfinished(args.stuck, LISTED_MAX)
+                .await?;
             if args.json {
                 println!("{}", table::list_json(&listed));
             } else {
@@ -34,21 +36,21 @@ pub async fn run(file: Option<&Path>, args: OrdersArgs) -> Result<(), Failure> {
             }
         }
         OrdersCommand::Show(args) => {
-            let shown = open(file, &args.stores)?.show(args.order).await?;
+            let shown = open(config_file, &args.stores)?.show(args.order).await?;
             if args.json {
-                println!("{}", table::file_json(&shown));
+                println!("{}", table::details_json(&shown));
             } else {
-                println!("{}", table::file_text(&shown));
+                println!("{}", table::details_text(&shown));
             }
         }
-        OrdersCommand::Retry(args) => println!("{}", retry(file, args).await?),
-        OrdersCommand::Resolve(args) => println!("{}", resolve(file, args).await?),
+        OrdersCommand::Retry(args) => println!("{}", retry(config_file, args).await?),
+        OrdersCommand::Resolve(args) => println!("{}", resolve(config_file, args).await?),
     }
     Ok(())
 }
 
-async fn retry(file: Option<&Path>, args: RetryArgs) -> Result<String, Failure> {
-    let operator = open(file, &args.stores)?;
+async fn retry(config_file: Option<&Path>, args: RetryArgs) -> Result<String, Failure> {
+    let operator = open(config_file, &args.stores)?;
     let by = name(args.by)?;
     let order = args.order;
     Ok(match operator.retry(order, &by, args.reason.as_ref()).await? {
@@ -60,7 +62,7 @@ async fn retry(file: Option<&Path>, args: RetryArgs) -> Result<String, Failure> 
     })
 }
 
-async fn resolve(file: Option<&Path>, args: ResolveArgs) -> Result<String, Failure> {
+async fn resolve(config_file: Option<&Path>, args: ResolveArgs) -> Result<String, Failure> {
     let reference = args.provider_id.unwrap_or_default();
     let assertion = Assertion::new(args.outcome.into(), &reference, args.unverified).map_err(|error| {
         let flag = match error {
@@ -69,7 +71,7 @@ async fn resolve(file: Option<&Path>, args: ResolveArgs) -> Result<String, Failu
         };
         Failure::Usage(format!("{flag} {error}"))
     })?;
-    let operator = open(file, &args.stores)?;
+    let operator = open(config_file, &args.stores)?;
     let resolution = Resolution {
         assertion: &assertion,
         by: &name(args.by)?,
@@ -81,8 +83,8 @@ async fn resolve(file: Option<&Path>, args: ResolveArgs) -> Result<String, Failu
     Ok(format!("order {} is {}", order.id, order.state))
 }
 
-fn open(file: Option<&Path>, stores: &StoreArgs) -> Result<OperatorService, Failure> {
-    let config = load(file, &stores.flags())?;
+fn open(config_file: Option<&Path>, stores: &StoreArgs) -> Result<OperatorService, Failure> {
+    let config = load(config_file, &stores.flags())?;
     open_operator_service(&config).map_err(|error| match error {
         OperatorUnavailable::Payments(_) => Failure::Usage(error.to_string()),
         OperatorUnavailable::Store(_) => Failure::unavailable(error),

@@ -73,46 +73,46 @@ pub fn list_json(listed: &UnfinishedOrders) -> Value {
 }
 
 /// One order for a person: where it stands, then what happened, the earliest first.
-pub fn file_text(file: &OrderDetails) -> String {
-    let mut text = format!("{}\n\n{}", header(file), steps(file));
-    if !file.provider_attempts.is_empty() {
-        let _ = write!(text, "\n\nasked of the payment provider\n{}", attempts(file));
+pub fn details_text(order: &OrderDetails) -> String {
+    let mut text = format!("{}\n\n{}", header(order), steps(order));
+    if !order.provider_attempts.is_empty() {
+        let _ = write!(text, "\n\nasked of the payment provider\n{}", attempts(order));
     }
-    if file.payment.is_some() {
-        let _ = write!(text, "\n\nconfirmed by it\n{}", payment(file));
+    if order.payment.is_some() {
+        let _ = write!(text, "\n\nconfirmed by it\n{}", payment(order));
     }
-    if !file.assignments.is_empty() {
-        let _ = write!(text, "\n\ndrivers\n{}", assignments(file));
+    if !order.assignments.is_empty() {
+        let _ = write!(text, "\n\ndrivers\n{}", assignments(order));
     }
-    if !file.events.is_empty() {
-        let _ = write!(text, "\n\nevents of the payment provider\n{}", events(file));
+    if !order.events.is_empty() {
+        let _ = write!(text, "\n\nevents of the payment provider\n{}", events(order));
     }
     text
 }
 
 /// One order as one JSON object.
-pub fn file_json(file: &OrderDetails) -> Value {
+pub fn details_json(order: &OrderDetails) -> Value {
     let at = |time: Option<Timestamp>| time.map(|time| time.to_string());
     json!({
-        "order_id": file.order.to_string(),
-        "user_id": file.user,
-        "idempotency_key": file.idempotency_key,
-        "amount_minor": file.amount_minor,
-        "currency": file.currency,
-        "status": file.status,
-        "failure_reason": file.failure_reason,
-        "created_at": file.created_at.to_string(),
-        "updated_at": file.updated_at.to_string(),
-        "finished_at": at(file.finished_at),
-        "cancel_requested_at": at(file.cancel_requested_at),
-        "fence": file.fence,
-        "attempts": file.attempts,
-        "reassignments": file.reassignments,
-        "lease_owner": file.lease.as_ref().map(|lease| &lease.owner),
-        "lease_until": at(file.lease.as_ref().map(|lease| lease.until)),
-        "next_run_at": file.next_run_at.to_string(),
-        "needs_attention": file.needs_attention,
-        "steps": file.steps.iter().map(|line| json!({
+        "order_id": order.order.to_string(),
+        "user_id": order.user,
+        "idempotency_key": order.idempotency_key,
+        "amount_minor": order.amount_minor,
+        "currency": order.currency,
+        "status": order.status,
+        "failure_reason": order.failure_reason,
+        "created_at": order.created_at.to_string(),
+        "updated_at": order.updated_at.to_string(),
+        "finished_at": at(order.finished_at),
+        "cancel_requested_at": at(order.cancel_requested_at),
+        "fence": order.fence,
+        "attempts": order.attempts,
+        "reassignments": order.reassignments,
+        "lease_owner": order.lease.as_ref().map(|lease| &lease.owner),
+        "lease_until": at(order.lease.as_ref().map(|lease| lease.until)),
+        "next_run_at": order.next_run_at.to_string(),
+        "needs_attention": order.needs_attention,
+        "steps": order.steps.iter().map(|line| json!({
             "at": line.created_at.to_string(),
             "step": line.step,
             "status": line.status,
@@ -121,7 +121,7 @@ pub fn file_json(file: &OrderDetails) -> Value {
             "actor": line.actor,
             "round": line.round,
         })).collect::<Vec<_>>(),
-        "payment_attempts": file.provider_attempts.iter().map(|attempt| json!({
+        "payment_attempts": order.provider_attempts.iter().map(|attempt| json!({
             "operation": attempt.operation,
             "state": attempt.state,
             "provider_key": attempt.provider_key,
@@ -132,7 +132,7 @@ pub fn file_json(file: &OrderDetails) -> Value {
             "last_error": attempt.last_error,
             "server_errors": attempt.server_errors,
         })).collect::<Vec<_>>(),
-        "payment": file.payment.as_ref().map(|payment| json!({
+        "payment": order.payment.as_ref().map(|payment| json!({
             "amount_minor": payment.amount_minor,
             "currency": payment.currency,
             "charged_at": payment.charged_at.to_string(),
@@ -141,13 +141,13 @@ pub fn file_json(file: &OrderDetails) -> Value {
             "refunded_at": at(payment.refunded_at),
             "provider_refund_id": payment.provider_refund_id,
         })),
-        "assignments": file.assignments.iter().map(|assignment| json!({
+        "assignments": order.assignments.iter().map(|assignment| json!({
             "driver_id": assignment.driver,
             "assigned_at": assignment.assigned_at.to_string(),
             "released_at": at(assignment.released_at),
             "release_reason": assignment.release_reason,
         })).collect::<Vec<_>>(),
-        "payment_events": file.events.iter().map(|event| json!({
+        "payment_events": order.events.iter().map(|event| json!({
             "event_id": event.event,
             "type": event.kind,
             "received_at": event.received_at.to_string(),
@@ -155,27 +155,27 @@ pub fn file_json(file: &OrderDetails) -> Value {
     })
 }
 
-fn header(file: &OrderDetails) -> String {
-    let lease = file.lease.as_ref().filter(|lease| lease.until > file.now);
+fn header(order: &OrderDetails) -> String {
+    let lease = order.lease.as_ref().filter(|lease| lease.until > order.now);
     let mut lines = vec![
-        ("order", file.order.to_string()),
-        ("status", file.status.clone()),
-        ("amount", amount(file.amount_minor, &file.currency)),
-        ("user", file.user.clone()),
+        ("order", order.order.to_string()),
+        ("status", order.status.clone()),
+        ("amount", amount(order.amount_minor, &order.currency)),
+        ("user", order.user.clone()),
         (
             "key",
-            file.idempotency_key.clone().unwrap_or_else(|| "expired".to_owned()),
+            order.idempotency_key.clone().unwrap_or_else(|| "expired".to_owned()),
         ),
-        ("created", time(file.created_at)),
-        ("fence, tries", format!("{}, {}", file.fence, file.attempts)),
+        ("created", time(order.created_at)),
+        ("fence, tries", format!("{}, {}", order.fence, order.attempts)),
     ];
     let optional = [
-        ("failure reason", file.failure_reason.clone()),
-        ("cancellation", file.cancel_requested_at.map(time)),
-        ("settled since", file.finished_at.map(time)),
-        ("leased by", lease.map(|lease| held(lease, file.now))),
-        ("due", file.finished_at.is_none().then(|| time(file.next_run_at))),
-        ("needs attention", file.needs_attention.clone()),
+        ("failure reason", order.failure_reason.clone()),
+        ("cancellation", order.cancel_requested_at.map(time)),
+        ("settled since", order.finished_at.map(time)),
+        ("leased by", lease.map(|lease| held(lease, order.now))),
+        ("due", order.finished_at.is_none().then(|| time(order.next_run_at))),
+        ("needs attention", order.needs_attention.clone()),
     ];
     lines.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
     let lines: Vec<String> = lines
@@ -185,9 +185,9 @@ fn header(file: &OrderDetails) -> String {
     lines.join("\n")
 }
 
-fn steps(file: &OrderDetails) -> Table {
+fn steps(order: &OrderDetails) -> Table {
     let mut table = table(&["at", "step", "", "detail", "fence", "by", "round"]);
-    for line in &file.steps {
+    for line in &order.steps {
         table.add_row([
             time(line.created_at),
             line.step.clone(),
@@ -201,7 +201,7 @@ fn steps(file: &OrderDetails) -> Table {
     table
 }
 
-fn attempts(file: &OrderDetails) -> Table {
+fn attempts(order: &OrderDetails) -> Table {
     let mut table = table(&[
         "",
         "state",
@@ -213,7 +213,7 @@ fn attempts(file: &OrderDetails) -> Table {
         "last error",
         "5xx",
     ]);
-    for attempt in &file.provider_attempts {
+    for attempt in &order.provider_attempts {
         table.add_row([
             attempt.operation.clone(),
             attempt.state.clone(),
@@ -229,9 +229,9 @@ fn attempts(file: &OrderDetails) -> Table {
     table
 }
 
-fn payment(file: &OrderDetails) -> Table {
+fn payment(order: &OrderDetails) -> Table {
     let mut table = table(&["", "amount", "at", "provider's id"]);
-    if let Some(payment) = &file.payment {
+    if let Some(payment) = &order.payment {
         table.add_row([
             "charge".to_owned(),
             amount(payment.amount_minor, &payment.currency),
@@ -250,9 +250,9 @@ fn payment(file: &OrderDetails) -> Table {
     table
 }
 
-fn assignments(file: &OrderDetails) -> Table {
+fn assignments(order: &OrderDetails) -> Table {
     let mut table = table(&["driver", "from", "until", "because"]);
-    for assignment in &file.assignments {
+    for assignment in &order.assignments {
         table.add_row([
             assignment.driver.clone(),
             time(assignment.assigned_at),
@@ -263,9 +263,9 @@ fn assignments(file: &OrderDetails) -> Table {
     table
 }
 
-fn events(file: &OrderDetails) -> Table {
+fn events(order: &OrderDetails) -> Table {
     let mut table = table(&["event", "type", "received"]);
-    for event in &file.events {
+    for event in &order.events {
         table.add_row([event.event.clone(), event.kind.clone(), time(event.received_at)]);
     }
     table

@@ -1,15 +1,16 @@
 //! The payment provider: charges and refunds.
 //!
-//! Speaks the subset of Stripe's HTTP API that an order needs, to Stripe and to the sandbox's simulator alike. `lists` reads
-//! what the provider has, `verdict` (pure) decides what an answer means, `stack` protects the provider from us and us from
-//! it, and `wire` is HTTP. A charge or refund never returns an error: it returns an [`Answer`], whose five kinds are the
-//! five things that the saga can do next. The saga decides whether and when a key is sent again after this call. Within the
-//! call it is sent at most as often as the retry policy allows, always the same.
+//! Speaks the subset of Stripe's HTTP API that an order needs, to Stripe and to the sandbox's simulator alike. `lists`
+//! reads what the provider has, `verdict` (pure) decides what an answer means, `guarded_call` retries, and protects the
+//! provider from us and us from it, and `wire` is HTTP. A charge or refund never returns an error: it returns an
+//! [`Answer`], whose five kinds are the five things that the saga can do next. The saga decides whether and when a key
+//! is sent again after this call. Within the call it is sent at most as often as the retry policy allows, always the
+//! same.
 
 mod answer;
+mod guarded_call;
 mod lists;
 mod settings;
-mod stack;
 mod verdict;
 mod wire;
 
@@ -18,7 +19,7 @@ pub use settings::{PaymentSettings, SettingsError};
 
 use crate::metrics::DependencyMetrics;
 use crate::resilience::Deadline;
-use stack::{Exchange, Stack};
+use guarded_call::{Exchange, Stack};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use uuid::Uuid;

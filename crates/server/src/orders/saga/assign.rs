@@ -22,12 +22,9 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
         _ => context.store.unassigned_drivers(order.order.id).await?,
     };
     loop {
-        if search.confirmed.age() >= context.settings.renew_lease_every {
-            let renewal = context.store.renew(order.lease, None).await?;
-            search.confirmed = renewal.confirmed;
-            if renewal.cancel_requested {
-                return Ok(cancel_requested(order));
-            }
+        let is_old = search.confirmed.age() >= context.settings.renew_lease_every;
+        if is_old && search.is_cancelled(context, order).await? {
+            return Ok(cancel_requested(order));
         }
         let (candidates, none_why) = match context.dispatch.candidates(order.order.pickup, &unassigned).await {
             Ok(candidates) => (candidates, "no free driver is near"),
@@ -47,6 +44,10 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
                 Assigned::CancelRequested => return Ok(cancel_requested(order)),
                 Assigned::NoneFree => {}
             }
+        }
+        // This process's clock may have been set meanwhile: before a refund the database's decides.
+        if search.is_over() && search.is_cancelled(context, order).await? {
+            return Ok(cancel_requested(order));
         }
         if search.is_over() {
             context.metrics.orders.step("assign", "failed");
@@ -87,6 +88,13 @@ impl Search {
             rounds: 0,
             confirmed: order.confirmed,
         }
+    }
+
+    /// Renews the lease, and with it what is known of the database's clock.
+    async fn is_cancelled(&mut self, context: &Context, order: &LeasedOrder) -> Result<bool, StoreError> {
+        let renewal = context.store.renew(order.lease, None).await?;
+        self.confirmed = renewal.confirmed;
+        Ok(renewal.cancel_requested)
     }
 
     fn is_over(&self) -> bool {

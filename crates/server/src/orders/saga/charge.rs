@@ -6,11 +6,11 @@ use std::time::Duration;
 use tracing::warn;
 use waybill_domain::payment::{Operation, ProviderKey, Recovery};
 
-use super::in_doubt::{
+use super::progress::{Progress, delay_of};
+use super::recovery::{
     Prior, count_answer, count_query, deadline, flag, not_executed, prior_attempt, renew_before_sending, retry_later,
     unknown_outcome,
 };
-use super::progress::{Progress, delay_of};
 use crate::crash_points::crash_point;
 use crate::egress::payments::{Answer, Cause, ChargeRequest, Receipt};
 use crate::orders::Context;
@@ -98,7 +98,7 @@ fn not_found<T>(order: &LeasedOrder, age: Duration, found: &Result<Option<Answer
 mod tests {
     use super::*;
     use crate::egress::payments::DeclineReason;
-    use crate::orders::saga::in_doubt::tests::{charging, sent};
+    use crate::orders::saga::recovery::tests::{charging, sent};
 
     fn receipt() -> Receipt {
         Receipt {

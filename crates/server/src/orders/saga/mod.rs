@@ -2,13 +2,13 @@
 //!
 //! [`drive`] asks the rulebook which step is pending, has [`step`] run it with no transaction open, and commits what it
 //! returns: the one place that does. [`charge`], [`refund`] and [`assign`] are the steps; [`progress`] is what a step
-//! returns, and [`in_doubt`] what charge and refund share: the recovery of a request whose outcome is not known.
+//! returns, and [`recovery`] what charge and refund share: the recovery of a request whose outcome is not known.
 
 mod assign;
 mod charge;
 mod drive;
-mod in_doubt;
 mod progress;
+mod recovery;
 mod refund;
 mod step;
 

@@ -3,11 +3,11 @@
 use tracing::warn;
 use waybill_domain::payment::{Operation, ProviderKey, Recovery};
 
-use super::in_doubt::{
+use super::progress::{Progress, delay_of};
+use super::recovery::{
     Prior, count_answer, count_query, deadline, flag, not_executed, prior_attempt, renew_before_sending, retry_later,
     unknown_outcome,
 };
-use super::progress::{Progress, delay_of};
 use crate::crash_points::crash_point;
 use crate::egress::payments::{Answer, Receipt, RefundRequest};
 use crate::orders::Context;
@@ -71,7 +71,7 @@ fn after_refund(order: &LeasedOrder, answer: Answer<Receipt>, prior: Option<Prio
 mod tests {
     use super::*;
     use crate::egress::payments::DeclineReason;
-    use crate::orders::saga::in_doubt::tests::charging;
+    use crate::orders::saga::recovery::tests::charging;
 
     /// M8: a refund once decided is retried until the provider confirms it.
     #[test]

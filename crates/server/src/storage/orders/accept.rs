@@ -1,4 +1,4 @@
-//! T0 and T1: inserts the order under the user's key, and records the intent to charge. One commit: between the two there
+//! Inserts the order under the user's key, and records the intent to charge. One commit: between the two there
 //! is nothing to do, and nothing that a crash could leave half done.
 
 use deadpool_postgres::Transaction;

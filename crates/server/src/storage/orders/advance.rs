@@ -1,4 +1,4 @@
-//! T2, T4 and T5: the outcome of one step, with all that belongs to it, in one commit under the fence.
+//! The outcome of one step, with all that belongs to it, in one commit under the fence.
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;

@@ -1,4 +1,4 @@
-//! T3: binds a driver. Redis proposed the candidates; this decides, under the lock of the driver's row and with a
+//! Binds a driver. Redis proposed the candidates; this decides, under the lock of the driver's row and with a
 //! unique index as the last line of defence.
 
 use std::collections::HashSet;

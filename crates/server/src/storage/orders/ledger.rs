@@ -14,7 +14,8 @@ use super::row::get;
 use crate::storage::StoreError;
 
 statements! {
-    /// `sends` counts how often the request *may* have been sent: it is raised before, never after.
+    /// `sends` is 1 from before the first send, and grows with each unknown outcome that is recorded. A crash or a definite
+    /// refusal after a send does not raise it.
     INSERT_ATTEMPT = "insert into payment_attempts (order_id, operation, provider_key, amount, currency,
                                                     sends, first_sent_at, last_sent_at)
                       values ($1, $2, $3, $4, $5, 1, now(), now())";
@@ -37,7 +38,7 @@ pub struct Attempt {
     pub first_sent_at: Timestamp,
     /// How long ago that was, by the database's clock.
     pub age: Duration,
-    /// How often it may have been sent.
+    /// One more than the unknown outcomes that were recorded of it.
     pub sends: u32,
     /// How often the provider answered with a server error.
     pub server_errors: u32,

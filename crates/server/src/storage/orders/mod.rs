@@ -1,10 +1,11 @@
 //! Orders in Postgres. Each file owns one kind of change, each method one whole transaction:
 //!
-//! * [`accept`]: T0 and T1 of the saga, the claim of the key and the intent to charge;
-//! * [`advance`]: T2, T4 and T5, one outcome of a step each, under the fence;
-//! * [`assign`]: T3, the driver;
+//! * [`accept`]: the claim of the key and the intent to charge;
+//! * [`advance`]: the outcome of a step, under the fence;
+//! * [`assign`]: the driver;
 //! * [`reassign`]: a driver is unassigned and the search begins again;
-//! * [`release`]: what comes after success: completion and cancellation;
+//! * [`complete`], [`cancel`]: what callers do to orders;
+//! * [`release`]: the end of an assignment, within these transactions;
 //! * [`lease`]: which worker holds an order, and until when;
 //! * [`step_log`]: the append-only log of an order;
 //! * [`ledger`]: what was asked of the provider and what it confirmed, within the others' transactions;
@@ -14,12 +15,16 @@
 //! * [`resolve`]: an operator's assertion in place of the provider's answer;
 //! * [`retention`]: the expiry of keys and of the provider's events;
 //! * [`provider_events`]: the events that the payment provider sent;
+//! * [`driver_liveness`]: who serves an order, and who was seen;
 //! * [`row`]: rows as domain values.
 
 pub(super) mod accept;
 pub(super) mod advance;
 mod answer;
 pub(super) mod assign;
+pub(super) mod cancel;
+pub(super) mod complete;
+pub(super) mod driver_liveness;
 pub(super) mod lease;
 pub(super) mod ledger;
 pub(super) mod operator;
@@ -43,19 +48,21 @@ pub use self::accept::{Accepted, ExistingOrder};
 pub use self::advance::StepOutcome;
 pub use self::answer::StoredAnswer;
 pub use self::assign::{Assigned, Candidate};
+pub use self::cancel::Cancelled;
+pub use self::complete::Completed;
+pub use self::driver_liveness::ServingDriver;
 pub use self::lease::{Deferral, Renewal};
 pub use self::ledger::{Attempt, UnknownOutcome};
 pub use self::operator::{
-    ConfirmedPayment, DriverAssignment, LeaseHolder, LogLine, OrderDetails, PaymentEvent, ProviderAttempt, Retried,
+    ConfirmedPayment, DriverAssignment, LeaseHolder, OrderDetails, PaymentEvent, ProviderAttempt, Retried,
     UnfinishedOrder, UnfinishedOrders,
 };
 pub use self::provider_events::Recorded;
 pub use self::read::ListFilter;
-pub use self::reassign::{ServingDriver, Unassigned};
-pub use self::release::{Cancelled, Completed};
+pub use self::reassign::Unassigned;
 pub use self::resolve::{Resolution, Resolved};
 pub use self::retention::Expirable;
-pub use self::step_log::StepRecord;
+pub use self::step_log::LogLine;
 
 use super::StoreError;
 use super::postgres::Postgres;

@@ -12,7 +12,7 @@ use waybill_domain::text::Reason;
 
 use super::OrderStore;
 use super::row::get;
-use super::step_log::log_request;
+use super::step_log::{self, LogLine, log_request};
 use crate::storage::StoreError;
 
 /// An unfinished order.
@@ -105,25 +105,6 @@ pub struct OrderDetails {
     pub assignments: Vec<DriverAssignment>,
     /// What the provider sent, the earliest first.
     pub events: Vec<PaymentEvent>,
-}
-
-/// A line of an order's log, with its writer.
-#[derive(Debug, Clone)]
-pub struct LogLine {
-    /// When, by the database's clock.
-    pub created_at: Timestamp,
-    /// What was done.
-    pub step: String,
-    /// How it went.
-    pub status: String,
-    /// More, for people.
-    pub detail: String,
-    /// The fence under which it was written.
-    pub fence: i64,
-    /// The instance, or `operator NAME`.
-    pub actor: String,
-    /// In which search for a driver.
-    pub round: i32,
 }
 
 /// A request to the provider, and its answer.
@@ -222,8 +203,6 @@ statements! {
                           updated_at, finished_at, cancel_requested_at, fence, attempts, reassignments,
                           lease_owner, lease_until, next_run_at, needs_attention, now() as now
                      from order_sagas where order_id = $1";
-    READ_LOG = "select created_at, step, status, detail, fence, actor, round
-                  from order_saga_steps where order_id = $1 order by id";
     READ_ATTEMPTS = "select operation, state, provider_key, sends, first_sent_at, last_sent_at, provider_id, last_error,
                             server_errors
                        from payment_attempts where order_id = $1 order by operation";
@@ -350,7 +329,7 @@ async fn read_details(tx: &Transaction<'_>, id: OrderId) -> Result<Option<OrderD
         next_run_at: get(&row, "next_run_at")?,
         needs_attention: get(&row, "needs_attention")?,
         now: get(&row, "now")?,
-        steps: rows(&READ_LOG.query(tx, &[&id.uuid()]).await?, log_line)?,
+        steps: step_log::read_log(tx, id).await?,
         provider_attempts: rows(&READ_ATTEMPTS.query(tx, &[&id.uuid()]).await?, attempt)?,
         payment: payment.as_ref().map(confirmed).transpose()?,
         assignments: rows(&READ_ASSIGNMENTS.query(tx, &[&id.uuid()]).await?, assignment)?,
@@ -360,18 +339,6 @@ async fn read_details(tx: &Transaction<'_>, id: OrderId) -> Result<Option<OrderD
 
 fn rows<T>(rows: &[Row], read: fn(&Row) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {
     rows.iter().map(read).collect()
-}
-
-fn log_line(row: &Row) -> Result<LogLine, StoreError> {
-    Ok(LogLine {
-        created_at: get(row, "created_at")?,
-        step: get(row, "step")?,
-        status: get(row, "status")?,
-        detail: get(row, "detail")?,
-        fence: get(row, "fence")?,
-        actor: get(row, "actor")?,
-        round: get(row, "round")?,
-    })
 }
 
 fn attempt(row: &Row) -> Result<ProviderAttempt, StoreError> {

@@ -6,7 +6,7 @@ use waybill_domain::order::{Order, State};
 
 use super::OrderStore;
 use super::row::{get, order, order_columns, order_tables};
-use super::step_log::StepRecord;
+use super::step_log::{LogLine, line, log_columns};
 use crate::storage::StoreError;
 
 /// Which orders to list.
@@ -29,11 +29,10 @@ statements! {
     /// cache), and a step is only ever written by a transaction that holds its order's row, the one that makes the order
     /// included. So the steps of one order become visible in the order of their ids.
     READ_AFTER = concat!(
-        "select ", order_columns!(), ",
-                t.id as step_id, t.step, t.status as step_status, t.detail, t.created_at as step_created_at
+        "select ", order_columns!(), ", ", log_columns!(), "
            from ", order_tables!(), "
            left join lateral (
-                select id, step, status, detail, created_at
+                select *
                   from order_saga_steps
                  where order_id = s.order_id and id > $2
                  order by id
@@ -73,23 +72,13 @@ impl OrderStore {
         id: OrderId,
         after: i64,
         limit: usize,
-    ) -> Result<Option<(Order, Vec<StepRecord>)>, StoreError> {
+    ) -> Result<Option<(Order, Vec<LogLine>)>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = self.postgres.query(READ_AFTER, &[&id.uuid(), &after, &limit]).await?;
         let Some(first) = rows.first() else { return Ok(None) };
-        let mut steps = Vec::with_capacity(rows.len());
-        for row in &rows {
-            if let Some(id) = get(row, "step_id")? {
-                steps.push(StepRecord {
-                    id,
-                    step: get(row, "step")?,
-                    status: get(row, "step_status")?,
-                    detail: get(row, "detail")?,
-                    created_at: get(row, "step_created_at")?,
-                });
-            }
-        }
-        Ok(Some((order(first)?, steps)))
+        let has_line = get::<Option<i64>>(first, "line_id")?.is_some();
+        let lines = rows.iter().filter(|_| has_line).map(line);
+        Ok(Some((order(first)?, lines.collect::<Result<_, _>>()?)))
     }
 
     /// Up to `limit` orders, the newest first.

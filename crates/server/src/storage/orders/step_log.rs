@@ -13,8 +13,8 @@ use crate::storage::StoreError;
 
 /// A line of an order's log.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StepRecord {
-    /// Its place in the log: greater than that of every earlier step of the order.
+pub struct LogLine {
+    /// Its place in the log: greater than that of every earlier line of the order.
     pub id: i64,
     /// What was done.
     pub step: String,
@@ -22,9 +22,24 @@ pub struct StepRecord {
     pub status: String,
     /// More, for people.
     pub detail: String,
+    /// The fence under which it was written.
+    pub fence: i64,
+    /// Who wrote it: the instance, or `operator NAME`.
+    pub actor: String,
+    /// In which search for a driver: how many were unassigned before.
+    pub round: i32,
     /// When, by the database's clock.
     pub created_at: Timestamp,
 }
+
+/// The columns of a line, of `order_saga_steps t`, for [`line`] to read. The names of some are those of the order, too.
+macro_rules! log_columns {
+    () => {
+        "t.id as line_id, t.step, t.status as line_status, t.detail, t.fence as line_fence, t.actor, t.round, \
+         t.created_at as line_created_at"
+    };
+}
+pub(super) use log_columns;
 
 statements! {
     /// The round is that of the search under way: how many drivers were unassigned from the order.
@@ -34,15 +49,15 @@ statements! {
     INSERT_REQUEST = "insert into order_saga_steps (order_id, step, status, detail, fence, actor, round)
                       select order_id, $2, 'requested', $3, fence, 'operator ' || $4, reassignments
                         from order_sagas where order_id = $1";
-    READ_STEPS = "select id, step, status, detail, created_at from order_saga_steps where order_id = $1 order by id";
+    READ_LOG = concat!("select ", log_columns!(), " from order_saga_steps t where t.order_id = $1 order by t.id");
     LAST_STEP = "select coalesce(max(id), 0) from order_saga_steps where order_id = $1";
 }
 
 impl OrderStore {
     /// The order's log, the oldest line first.
-    pub async fn read_steps(&self, id: OrderId) -> Result<Vec<StepRecord>, StoreError> {
-        let rows = self.postgres.query(READ_STEPS, &[&id.uuid()]).await?;
-        rows.iter().map(|row| step(row, get(row, "id")?)).collect()
+    pub async fn read_log(&self, id: OrderId) -> Result<Vec<LogLine>, StoreError> {
+        let rows = self.postgres.query(READ_LOG, &[&id.uuid()]).await?;
+        rows.iter().map(line).collect()
     }
 
     /// The id of the order's last step so far; 0 when there is no such order.
@@ -52,7 +67,7 @@ impl OrderStore {
     }
 
     /// Writes a line of the order's log. The transaction must hold the order's row by then: those who follow the log
-    /// rely on it (`READ_AFTER`).
+    /// rely on it (`READ_AFTER` in `read.rs`).
     pub(super) async fn log_step(
         &self,
         tx: &Transaction<'_>,
@@ -92,13 +107,22 @@ pub(super) async fn log_request(
         .map(drop)
 }
 
-/// The step `id` in a row with the columns `step`, `status`, `detail` and `created_at`.
-fn step(row: &Row, id: i64) -> Result<StepRecord, StoreError> {
-    Ok(StepRecord {
-        id,
+/// The order's log, the oldest line first, as it is in this transaction.
+pub(super) async fn read_log(tx: &Transaction<'_>, id: OrderId) -> Result<Vec<LogLine>, StoreError> {
+    let rows = READ_LOG.query(tx, &[&id.uuid()]).await?;
+    rows.iter().map(line).collect()
+}
+
+/// The line in the columns [`log_columns`].
+pub(super) fn line(row: &Row) -> Result<LogLine, StoreError> {
+    Ok(LogLine {
+        id: get(row, "line_id")?,
         step: get(row, "step")?,
-        status: get(row, "status")?,
+        status: get(row, "line_status")?,
         detail: get(row, "detail")?,
-        created_at: get(row, "created_at")?,
+        fence: get(row, "line_fence")?,
+        actor: get(row, "actor")?,
+        round: get(row, "round")?,
+        created_at: get(row, "line_created_at")?,
     })
 }

@@ -124,7 +124,7 @@ pub(super) fn judge_state(object: Object, expected: &Expected<'_>) -> Verdict {
         // Final: no one can confirm it any more.
         (Operation::Charge, "canceled") => Answer::Declined(decline("payment_canceled")),
         // Final for this refund, and a replay of its key repeats it. The money is back in our own balance, and an operator
-        // must find another way to the customer. It is not "done", and must not be sent again by a worker.
+        // must find another way to the customer. It is flagged, and asked for again under the same key, which moves nothing.
         (Operation::Refund, "failed") => Answer::Declined(decline("refund_failed")),
         (Operation::Refund, "canceled") => Answer::Declined(decline("refund_canceled")),
         _ => Answer::Ambiguous(Cause::Unfinished),

@@ -1,0 +1,127 @@
+//! Cancellation: of an order whose saga runs it is requested, and a served order is reopened for its refund.
+
+use deadpool_postgres::Transaction;
+use tokio::try_join;
+use waybill_domain::id::OrderId;
+use waybill_domain::order::{Assignment, Event, FailureReason, Order, ReleaseReason, State};
+use waybill_domain::payment::Operation;
+
+use super::lease::lock;
+use super::release::{release, released};
+use super::{Lease, LeasedOrder, OrderStore};
+use crate::storage::StoreError;
+
+/// The outcome of a cancellation.
+#[derive(Debug, Clone)]
+pub enum Cancelled {
+    /// The driver is free and the refund is decided; the saga is the caller's to resume.
+    Refunding(Box<LeasedOrder>),
+    /// The saga still runs; its worker will act on the request.
+    Requested,
+    /// The order is compensated already, or about to be.
+    Compensated,
+    /// No such order.
+    NotFound,
+    /// Completed, or failed for another reason.
+    NotCancellable,
+}
+
+statements! {
+    REQUEST_CANCEL = "update order_sagas set cancel_requested_at = now(), next_run_at = now(), updated_at = now()
+                       where order_id = $1 and cancel_requested_at is null";
+    /// Reopens a served order, under a new fence.
+    REOPEN_FOR_REFUND = "update order_sagas
+                            set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
+                                status = $4, failure_reason = $5, finished_at = null,
+                                cancel_requested_at = coalesce(cancel_requested_at, now()),
+                                next_run_at = now(), updated_at = now()
+                          where order_id = $1
+                         returning fence";
+}
+
+impl OrderStore {
+    /// Cancels an order, or requests it of the order's worker.
+    pub async fn cancel(&self, id: OrderId) -> Result<Cancelled, StoreError> {
+        self.postgres.call(self.commit_cancellation(id)).await
+    }
+
+    async fn commit_cancellation(&self, id: OrderId) -> Result<Cancelled, StoreError> {
+        let mut client = self.postgres.client().await?;
+        let tx = client.transaction().await?;
+        let Some(leased) = lock(&tx, id).await? else {
+            return Ok(Cancelled::NotFound);
+        };
+        match leased.order.state {
+            State::Started | State::Charging | State::Charged => {
+                if REQUEST_CANCEL.execute(&tx, &[&id.uuid()]).await? == 1 {
+                    self.log_step(&tx, leased.lease, "cancel", "requested", "").await?;
+                }
+                tx.commit().await?;
+                Ok(Cancelled::Requested)
+            }
+            State::Refunding | State::Refunded => Ok(Cancelled::Compensated),
+            State::Failed if leased.order.failure_reason == Some(FailureReason::Cancelled) => {
+                Ok(Cancelled::Compensated)
+            }
+            State::Failed => Ok(Cancelled::NotCancellable),
+            State::Succeeded => match &leased.order.assignment {
+                Some(assignment) if assignment.release.is_none() => {
+                    let assignment = assignment.clone();
+                    let next = self.reopen_for_refund(&tx, &leased, &assignment).await?;
+                    tx.commit().await?;
+                    Ok(Cancelled::Refunding(Box::new(next)))
+                }
+                _ => Ok(Cancelled::NotCancellable),
+            },
+        }
+    }
+
+    /// Releases the driver of a succeeded order and decides its refund.
+    async fn reopen_for_refund(
+        &self,
+        tx: &Transaction<'_>,
+        leased: &LeasedOrder,
+        assignment: &Assignment,
+    ) -> Result<LeasedOrder, StoreError> {
+        let id = leased.order.id;
+        let now = leased.confirmed.database;
+        let event = Event::Cancelled;
+        let state = leased.order.state.next(event)?;
+        let reason = event.failure_reason();
+
+        release(tx, id, assignment, ReleaseReason::Cancelled).await?;
+        let row = REOPEN_FOR_REFUND
+            .query_one(
+                tx,
+                &[
+                    &id.uuid(),
+                    &self.settings.instance,
+                    &self.settings.lease_secs,
+                    &state.as_str(),
+                    &reason.map(FailureReason::as_str),
+                ],
+            )
+            .await?;
+        let order = Order {
+            state,
+            failure_reason: reason,
+            updated_at: now,
+            ..leased.order.clone()
+        };
+        let next = LeasedOrder {
+            order: released(order, ReleaseReason::Cancelled, now),
+            lease: Lease {
+                order: id,
+                fence: row.try_get(0)?,
+            },
+            unsent: true,
+            cancel_requested: true,
+            ..leased.clone()
+        };
+        try_join!(
+            self.log_step(tx, next.lease, "cancel", "succeeded", assignment.driver.as_str()),
+            self.intend(tx, next.lease, Operation::Refund, next.order.amount),
+        )?;
+        Ok(next)
+    }
+}
