@@ -30,15 +30,22 @@ mutants: setup ## twelve ways to break the program, each of which the torture te
 race: setup ## twenty thousand assignments and releases of drivers by sixteen workers at once
 	RACE_ASSIGNMENTS=20000 $(CARGO) test --quiet --package waybill-tests --test e2e -- --nocapture driver_races
 
-lint: ## formatting, clippy, documentation, the rules of the text, and the contract where Node is there
+lint: ## formatting, clippy, documentation, the words and imports, spelling where pip is there, the contract where Node is
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
 	$(CARGO) test --quiet --package waybill-tests --test tidy
+	@scripts/lint-spelling.sh
 	@scripts/lint-contract.sh $(BUF) $(BUF_VERSION)
 
-bench: setup ## how fast, beside what limits it: a quarter of an hour; BENCH_QUICK=1, BENCH_ONLY=orders,fixes
+deny: ## licences, bans and sources of the dependencies; known vulnerabilities where the database can be reached
+	@scripts/deny.sh
+
+bench: setup ## benchmarks, each compared with its baseline: a quarter of an hour; BENCH_QUICK=1, BENCH_ONLY=orders,fixes
 	$(CARGO) bench --quiet --package waybill-tests --bench benchmarks
+
+release: ## the program to hand out, below 25 MB, and its symbols in a side file: target/release/dist
+	@scripts/release.sh
 
 fmt:
 	$(CARGO) fmt --all

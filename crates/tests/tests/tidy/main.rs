@@ -11,6 +11,7 @@ mod files;
 mod guarantees;
 mod imports;
 mod layers;
+mod make_targets;
 mod pauses;
 mod source;
 mod text;
