@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 use waybill_domain::id::OrderId;
 use waybill_domain::order::IllegalTransition;
 
-use crate::resilience::CallOutcome;
+use crate::resilience::{CallOutcome, GuardError};
 
 /// A store did not do what it was asked.
 #[derive(Debug, Error)]
@@ -45,6 +45,17 @@ pub enum StoreError {
 impl StoreError {
     pub(super) fn unexpected(why: impl std::fmt::Display) -> StoreError {
         StoreError::Unexpected(why.to_string())
+    }
+
+    /// Of a call behind the guard of this store: its own error, or that there was no answer.
+    pub(super) fn of_guard(store: &'static str, error: GuardError<StoreError>) -> StoreError {
+        match error {
+            GuardError::Failed(error) => error,
+            GuardError::Refused(_) | GuardError::TimedOut => StoreError::Unavailable {
+                store,
+                why: error.to_string(),
+            },
+        }
     }
 
     /// What it says about the store: only trouble of the store itself counts against it, an answer does not.

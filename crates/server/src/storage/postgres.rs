@@ -15,7 +15,7 @@ use tokio_postgres::{NoTls, Row};
 
 use super::{Statement, StoreError};
 use crate::metrics::{DependencyMetrics, WaitMetrics};
-use crate::resilience::{Guard, GuardError};
+use crate::resilience::Guard;
 
 /// How Postgres is used. See `[postgres]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
@@ -157,13 +157,7 @@ impl Postgres {
             self.guard
                 .call(work, StoreError::breaker_outcome)
                 .await
-                .map_err(|error| match error {
-                    GuardError::Failed(error) => error,
-                    refused => StoreError::Unavailable {
-                        store: "postgres",
-                        why: refused.to_string(),
-                    },
-                })
+                .map_err(|error| StoreError::of_guard("postgres", error))
         }
     }
 

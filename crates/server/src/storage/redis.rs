@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 
 use super::StoreError;
-use crate::resilience::{Guard, GuardError};
+use crate::resilience::Guard;
 
 /// How Redis is used. See `[redis]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
@@ -81,13 +81,7 @@ impl Redis {
         self.guard
             .call(work, StoreError::breaker_outcome)
             .await
-            .map_err(|error| match error {
-                GuardError::Failed(error) => error,
-                refused => StoreError::Unavailable {
-                    store: "redis",
-                    why: refused.to_string(),
-                },
-            })
+            .map_err(|error| StoreError::of_guard("redis", error))
     }
 
     /// Whether Redis answers now. Not behind the breaker, which may be open.

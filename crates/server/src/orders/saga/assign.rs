@@ -23,7 +23,7 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
     };
     loop {
         let is_old = search.confirmed.age() >= context.settings.renew_lease_every;
-        if is_old && search.is_cancelled(context, order).await? {
+        if is_old && search.renew(context, order).await? {
             return Ok(cancel_requested(order));
         }
         let (candidates, none_why) = match context.dispatch.candidates(order.order.pickup, &unassigned).await {
@@ -46,7 +46,7 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
             }
         }
         // This process's clock may have been set meanwhile: before a refund the database's decides.
-        if search.is_over() && search.is_cancelled(context, order).await? {
+        if search.is_over() && search.renew(context, order).await? {
             return Ok(cancel_requested(order));
         }
         if search.is_over() {
@@ -90,8 +90,8 @@ impl Search {
         }
     }
 
-    /// Renews the lease, and with it what is known of the database's clock.
-    async fn is_cancelled(&mut self, context: &Context, order: &LeasedOrder) -> Result<bool, StoreError> {
+    /// Renews the lease, and with it what is known of the database's clock; whether a cancellation was requested.
+    async fn renew(&mut self, context: &Context, order: &LeasedOrder) -> Result<bool, StoreError> {
         let renewal = context.store.renew(order.lease, None).await?;
         self.confirmed = renewal.confirmed;
         Ok(renewal.cancel_requested)
