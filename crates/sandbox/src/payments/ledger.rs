@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::api_error::ApiError;
+use super::currencies;
 use super::journal::{Effect, Journal, Record, SavedAnswer};
 use super::objects::{CardOutcome, PaymentIntent, Refund};
 use super::reply::Reply;
@@ -40,7 +41,7 @@ pub struct Movement {
     pub order_id: Option<String>,
     /// `pi_...` of a charge, `re_...` of a refund.
     pub provider_id: String,
-    /// In minor units of the currency, above zero.
+    /// In Stripe's unit of the currency, above zero: that of ISO 4217 for most.
     pub amount_minor: i64,
     /// ISO 4217, in lower case as Stripe has it.
     pub currency: String,
@@ -214,6 +215,7 @@ impl Entries {
             return Err(ApiError::already_refunded(&intent.charge_id));
         }
         let amount = request.amount.unwrap_or(left);
+        currencies::check_amount(amount, &intent.currency)?;
         if amount > left {
             let message = format!("Refund amount ({amount}) is greater than unrefunded amount on charge ({left}).");
             return Err(ApiError::parameter("amount_too_large", "amount", &message));

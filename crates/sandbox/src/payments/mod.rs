@@ -14,6 +14,7 @@
 
 mod api_error;
 mod connection;
+mod currencies;
 mod faults;
 mod journal;
 mod ledger;

@@ -9,13 +9,13 @@ use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
 use jiff::Timestamp;
 
 use super::api_error::ApiError;
+use super::currencies;
 use super::objects::{CardOutcome, PaymentIntent, Refund, new_id};
 
 /// The parameters of a form, in the order in which they came.
 pub(super) type Form = Vec<(String, String)>;
 
 // Stripe's limits.
-const AMOUNT_MAX: i64 = 99_999_999;
 const KEY_LENGTH_MAX: usize = 255;
 const METADATA_MAX: usize = 50;
 const METADATA_NAME_MAX: usize = 40;
@@ -100,11 +100,8 @@ impl ChargeRequest {
         let known = ["amount", "currency", "payment_method", "confirm", "description"];
         refuse_unknown(form, &[&known[..], &ignored].concat())?;
         let currency = required(form, "currency")?;
-        if currency.len() != 3 || !currency.bytes().all(|letter| letter.is_ascii_lowercase()) {
-            let message = "Invalid currency: it must be a three-letter ISO code in lower case.";
-            return Err(ApiError::parameter("parameter_invalid", "currency", message));
-        }
         let amount = parse_amount(required(form, "amount")?)?;
+        currencies::check_charge(amount, currency)?;
         let payment_method = required(form, "payment_method")?;
         let card = CardOutcome::of(payment_method).ok_or_else(|| {
             let message = format!("No such PaymentMethod: '{payment_method}'");
@@ -237,12 +234,11 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 fn parse_amount(text: &str) -> Result<i64, ApiError> {
     let not_an_amount = "parameter_invalid_integer";
     let (code, message) = match text.parse::<i64>() {
-        Ok(amount @ 1..=AMOUNT_MAX) => return Ok(amount),
-        Ok(1..) => ("amount_too_large", "Amount must be no more than 99999999."),
+        Ok(amount @ 1..) => return Ok(amount),
         Ok(_) => (not_an_amount, "This value must be greater than or equal to 1."),
         Err(_) => (
             not_an_amount,
-            "Invalid integer: the amount is a whole number of minor units.",
+            "Invalid integer: the amount is a whole number of the currency's smallest unit.",
         ),
     };
     Err(ApiError::parameter(code, "amount", message))

@@ -93,6 +93,38 @@ async fn a_request_that_makes_no_sense_names_its_parameter_and_saves_nothing() {
     assert_eq!(test.movements(), [CHARGED]);
 }
 
+/// <https://docs.stripe.com/currencies>: special cases, three-decimal currencies, minimum and maximum amounts.
+#[tokio::test]
+async fn amounts_keep_the_rules_of_their_currency() {
+    let test = TestProvider::start().await;
+    for (currency, amount, refusal) in [
+        ("usd", "50", None),
+        ("usd", "49", Some(("amount", "amount_too_small"))),
+        ("jpy", "49", Some(("amount", "amount_too_small"))),
+        ("gbp", "30", None),
+        ("ugx", "500", None),
+        ("ugx", "550", Some(("amount", "parameter_invalid_integer"))),
+        ("isk", "5001", Some(("amount", "parameter_invalid_integer"))),
+        ("kwd", "1990", None),
+        ("kwd", "1999", Some(("amount", "parameter_invalid_integer"))),
+        ("mga", "5", None),
+        ("idr", "150000000", None),
+        ("idr", "1000000000000", Some(("amount", "amount_too_large"))),
+        ("inr", "150000000", Some(("amount", "amount_too_large"))),
+        ("cup", "5000", Some(("currency", "parameter_invalid"))),
+    ] {
+        let good = charge_form(amount, "order-1", VISA);
+        let others = good.into_iter().filter(|(name, _)| *name != "currency");
+        let form: Vec<_> = others.chain([("currency", currency)]).collect();
+        let answer = test.post(INTENTS, "", &form).await;
+        let error = answer.error();
+        let refused = refusal.map(|(param, code)| (json!(param), json!(code)));
+        let expected = (if refused.is_some() { 400 } else { 200 }, refused.unwrap_or_default());
+        let found = (answer.status, (error["param"].clone(), error["code"].clone()));
+        assert_eq!(found, expected, "{currency} {amount}");
+    }
+}
+
 #[tokio::test]
 async fn only_test_keys_are_accepted_and_no_key_is_repeated() {
     let test = TestProvider::start().await;
@@ -115,7 +147,7 @@ async fn only_test_keys_are_accepted_and_no_key_is_repeated() {
 #[tokio::test]
 async fn lists_are_read_page_by_page_newest_first() {
     let test = TestProvider::start().await;
-    for amount in ["1", "2", "3", "4", "5"] {
+    for amount in ["51", "52", "53", "54", "55"] {
         let charged = test.charge("", amount).await;
         test.refund("", &[("payment_intent", charged.id())]).await;
     }
@@ -132,7 +164,7 @@ async fn lists_are_read_page_by_page_newest_first() {
             let last = data.last().unwrap()["id"].as_str().unwrap();
             path = format!("{list}?limit=2&starting_after={last}");
         }
-        assert_eq!(amounts, [5, 4, 3, 2, 1], "{list}");
+        assert_eq!(amounts, [55, 54, 53, 52, 51], "{list}");
         for bad in [
             "limit=0",
             "limit=101",

@@ -3,6 +3,7 @@
 mod answers;
 mod cancelled;
 mod commits;
+mod currencies;
 mod key_retention;
 mod leases;
 mod placed;
