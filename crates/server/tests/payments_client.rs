@@ -23,6 +23,7 @@ use tracing::Instrument as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use uuid::Uuid;
 use waybill_domain::id::OrderId;
+use waybill_domain::money::Money;
 use waybill_server::egress::payments::{
     Answer, Cause, ChargeRequest, PaymentClient, PaymentSettings, Receipt, RefundRequest, SettingsError,
 };
@@ -251,12 +252,15 @@ fn counted(settings: &PaymentSettings) -> (PaymentClient, EgressMetrics) {
     (client, metrics.egress("payments"))
 }
 
+fn amount() -> Money {
+    Money::new("EUR".parse().unwrap(), 1250).unwrap()
+}
+
 fn a_charge() -> ChargeRequest<'static> {
     ChargeRequest {
         key: "order-1:charge",
         order_id: ORDER,
-        amount_minor: 1250,
-        currency: "EUR",
+        amount: amount(),
         payment_method: "pm_card_visa",
     }
 }
@@ -266,16 +270,14 @@ fn a_refund() -> RefundRequest<'static> {
         key: "order-1:refund",
         payment_intent: "pi_1",
         order_id: ORDER,
-        amount_minor: 1250,
-        currency: "EUR",
+        amount: amount(),
     }
 }
 
 fn receipt(id: &str) -> Answer<Receipt> {
     Answer::Done(Receipt {
         provider_id: id.into(),
-        amount_minor: 1250,
-        currency: "EUR".into(),
+        amount: amount(),
     })
 }
 

@@ -64,11 +64,21 @@ impl Violations {
             self.add(field, "is required");
             return None;
         };
-        let currency = self.parse::<Currency>(&format!("{field}.currency_code"), &given.currency_code);
-        // A bad amount is named even when the currency is bad too: any currency serves to check it.
-        let any = currency.or_else(|| "USD".parse().ok())?;
-        let money = self.check(&format!("{field}.minor_units"), Money::new(any, given.minor_units));
-        currency.and(money)
+        let (code, minor_units) = (format!("{field}.currency_code"), format!("{field}.minor_units"));
+        let currency = match self.parse::<Currency>(&code, &given.currency_code) {
+            Some(currency) if currency.provider_unit().is_none() => {
+                self.add(&code, "is a currency that the payment provider does not accept");
+                None
+            }
+            parsed => parsed,
+        };
+        let Some(currency) = currency else {
+            // A bad amount is named even when the currency is bad too: what is no amount of any currency.
+            let any = "USD".parse().ok()?;
+            self.check(&minor_units, Money::new(any, given.minor_units));
+            return None;
+        };
+        self.check(&minor_units, Money::payable(currency, given.minor_units))
     }
 
     /// Notes a bad field.

@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0005_payment_events",
     "0006_attempts",
     "0007_drivers_active_order",
+    "0008_amounts",
 ];
 
 impl Migration {

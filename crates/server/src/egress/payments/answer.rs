@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 use uuid::Uuid;
+use waybill_domain::money::Money;
 
 /// The end of one try to move money. The five are distinct because each is followed by something else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +25,8 @@ pub enum Answer<T> {
 pub struct Receipt {
     /// The provider's id of the payment (`pi_...`) or of the refund (`re_...`).
     pub provider_id: String,
-    /// In minor units of the currency, as the provider wrote it and as we asked.
-    pub amount_minor: i64,
-    /// ISO 4217 code, upper case.
-    pub currency: String,
+    /// As we asked, and as the provider wrote it in its own unit.
+    pub amount: Money,
 }
 
 /// Why the provider refused.
@@ -61,6 +60,9 @@ pub enum Cause {
     /// An id or a key that cannot be put into a request.
     #[error("the request cannot be written as HTTP")]
     Unsendable,
+    /// An amount that the provider does not have: only orders of versions without that check can have one.
+    #[error("the payment provider does not take this amount of this currency")]
+    NotPayable,
     /// No connection: refused, no such host, TLS failed, or not in time.
     #[error("no connection to the payment provider")]
     NoConnection,
@@ -105,6 +107,7 @@ impl Cause {
             Cause::BulkheadFull => "bulkhead_full",
             Cause::RateLimited => "rate_limited",
             Cause::Unsendable => "unsendable",
+            Cause::NotPayable => "not_payable",
             Cause::NoConnection => "no_connection",
             Cause::Throttled => "throttled",
             Cause::Unauthorized => "unauthorized",
@@ -127,7 +130,7 @@ pub struct PaymentIntent {
     pub provider_id: String,
     /// The provider's name of its state, as `succeeded` or `canceled`.
     pub status: String,
-    /// In minor units of the currency.
+    /// In minor units of ISO 4217, converted from the provider's unit.
     pub amount_minor: i64,
     /// ISO 4217 code, upper case.
     pub currency: String,
@@ -142,7 +145,7 @@ pub struct ProviderRefund {
     pub provider_id: String,
     /// The provider's name of its state, as `succeeded` or `pending`.
     pub status: String,
-    /// In minor units of the currency.
+    /// In minor units of ISO 4217, converted from the provider's unit.
     pub amount_minor: i64,
     /// ISO 4217 code, upper case.
     pub currency: String,
@@ -159,7 +162,7 @@ pub struct Movement {
     pub order_id: Option<Uuid>,
     /// `pi_...` or `re_...`
     pub provider_id: String,
-    /// In minor units of the currency.
+    /// In minor units of ISO 4217, converted from the provider's unit.
     pub amount_minor: i64,
     /// ISO 4217 code, upper case.
     pub currency: String,

@@ -99,7 +99,7 @@ impl PaymentClient {
         path: &str,
         filter: Vec<(&'static str, String)>,
         order_id: Uuid,
-        expected: &Expected<'_>,
+        expected: &Expected,
         deadline: Deadline,
     ) -> Result<Option<Answer<Receipt>>, Cause> {
         let objects = self.list(path, filter, deadline).await?;
@@ -165,27 +165,27 @@ impl PaymentClient {
 fn intent(object: Object) -> PaymentIntent {
     PaymentIntent {
         order_id: object.order_id(),
+        amount_minor: object.amount_minor(),
+        currency: object.currency(),
         provider_id: object.id,
         status: object.status.unwrap_or_default(),
-        amount_minor: object.amount,
-        currency: object.currency.to_ascii_uppercase(),
     }
 }
 
 fn refund_object(object: Object) -> ProviderRefund {
     ProviderRefund {
         order_id: object.order_id(),
+        amount_minor: object.amount_minor(),
+        currency: object.currency(),
         provider_id: object.id,
         status: object.status.unwrap_or_default(),
-        amount_minor: object.amount,
-        currency: object.currency.to_ascii_uppercase(),
         payment_intent: object.payment_intent,
     }
 }
 
 /// What an object in a list means. A payment that wants another payment method was declined: it was confirmed as it was
 /// made, and no one confirms it again.
-fn judge_listed(object: Object, expected: &Expected<'_>) -> Answer<Receipt> {
+fn judge_listed(object: Object, expected: &Expected) -> Answer<Receipt> {
     if expected.operation == Operation::Charge && object.status() == "requires_payment_method" {
         return Answer::Declined(decline("card_declined"));
     }
@@ -209,9 +209,9 @@ fn movements(objects: Vec<Object>) -> Vec<Movement> {
     let succeeded = objects.into_iter().filter(|object| object.status() == "succeeded");
     let movement = |object: Object| Movement {
         order_id: object.order_id(),
+        amount_minor: object.amount_minor(),
+        currency: object.currency(),
         provider_id: object.id,
-        amount_minor: object.amount,
-        currency: object.currency.to_ascii_uppercase(),
     };
     succeeded.map(movement).collect()
 }

@@ -24,6 +24,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 use verdict::{Expected, Verdict, judge};
+use waybill_domain::money::Money;
 use waybill_domain::payment::Operation;
 use wire::{Fault, Outgoing, Reply};
 
@@ -39,10 +40,8 @@ pub struct ChargeRequest<'a> {
     pub key: &'a str,
     /// Goes into the metadata, where the audit finds it.
     pub order_id: Uuid,
-    /// In minor units of the currency.
-    pub amount_minor: i64,
-    /// ISO 4217 code, in either case.
-    pub currency: &'a str,
+    /// How much. It is sent in the provider's unit of the currency.
+    pub amount: Money,
     /// The provider's id of the customer's payment method (`pm_...`).
     pub payment_method: &'a str,
 }
@@ -56,28 +55,24 @@ pub struct RefundRequest<'a> {
     pub payment_intent: &'a str,
     /// Goes into the metadata, where the audit finds it.
     pub order_id: Uuid,
-    /// In minor units of the currency.
-    pub amount_minor: i64,
-    /// ISO 4217 code of the payment, in either case; compared, not sent.
-    pub currency: &'a str,
+    /// How much, in the payment's currency. It is sent in the provider's unit of it.
+    pub amount: Money,
 }
 
 impl ChargeRequest<'_> {
-    fn expected(&self) -> Expected<'_> {
+    fn expected(&self) -> Expected {
         Expected {
             operation: Operation::Charge,
-            amount_minor: self.amount_minor,
-            currency: self.currency,
+            amount: self.amount,
         }
     }
 }
 
 impl RefundRequest<'_> {
-    fn expected(&self) -> Expected<'_> {
+    fn expected(&self) -> Expected {
         Expected {
             operation: Operation::Refund,
-            amount_minor: self.amount_minor,
-            currency: self.currency,
+            amount: self.amount,
         }
     }
 }
@@ -107,9 +102,12 @@ impl PaymentClient {
     /// Takes the money of an order.
     pub async fn charge(&self, request: &ChargeRequest<'_>, deadline: Deadline) -> Answer<Receipt> {
         let expected = request.expected();
+        let Some(units) = request.amount.provider_units() else {
+            return Answer::NotExecuted(Cause::NotPayable);
+        };
         let form = vec![
-            ("amount", request.amount_minor.to_string()),
-            ("currency", request.currency.to_ascii_lowercase()),
+            ("amount", units.to_string()),
+            ("currency", request.amount.currency().code().to_ascii_lowercase()),
             ("payment_method", request.payment_method.to_owned()),
             ("confirm", "true".to_owned()),
             ("automatic_payment_methods[enabled]", "true".to_owned()),
@@ -129,9 +127,12 @@ impl PaymentClient {
     /// Refunds the money of an order.
     pub async fn refund(&self, request: &RefundRequest<'_>, deadline: Deadline) -> Answer<Receipt> {
         let expected = request.expected();
+        let Some(units) = request.amount.provider_units() else {
+            return Answer::NotExecuted(Cause::NotPayable);
+        };
         let form = vec![
             ("payment_intent", request.payment_intent.to_owned()),
-            ("amount", request.amount_minor.to_string()),
+            ("amount", units.to_string()),
             ("metadata[order_id]", request.order_id.to_string()),
         ];
         let deadline = self.stack.bounded(deadline);
@@ -160,7 +161,7 @@ impl PaymentClient {
         path: &str,
         key: &str,
         form: Vec<(&'static str, String)>,
-        expected: &Expected<'_>,
+        expected: &Expected,
         deadline: Deadline,
     ) -> Verdict {
         let outgoing = match Outgoing::post(path, key, form) {
@@ -181,7 +182,7 @@ impl PaymentClient {
     }
 
     /// What became of an object that was pending. Only its own state counts: without an answer it is still in progress.
-    async fn read_pending(&self, path: &str, id: &str, expected: &Expected<'_>, deadline: Deadline) -> Answer<Receipt> {
+    async fn read_pending(&self, path: &str, id: &str, expected: &Expected, deadline: Deadline) -> Answer<Receipt> {
         let Ok(outgoing) = Outgoing::get(path, id) else {
             return Answer::InProgress;
         };

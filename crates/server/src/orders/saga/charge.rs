@@ -28,8 +28,7 @@ pub(super) async fn charge(context: &Context, order: &LeasedOrder) -> Result<Pro
     let request = ChargeRequest {
         key: key.as_str(),
         order_id: order.order.id.uuid(),
-        amount_minor: order.order.amount.minor_units(),
-        currency: order.order.amount.currency().code(),
+        amount: order.order.amount,
         payment_method: order.payment_method.as_str(),
     };
     let prior = prior_attempt(context, order, Operation::Charge).await?;
@@ -103,8 +102,7 @@ mod tests {
     fn receipt() -> Receipt {
         Receipt {
             provider_id: "pi_1".to_owned(),
-            amount_minor: 1999,
-            currency: "EUR".to_owned(),
+            amount: charging().order.amount,
         }
     }
 

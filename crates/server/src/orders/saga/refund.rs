@@ -27,8 +27,7 @@ pub(super) async fn refund(context: &Context, order: &LeasedOrder) -> Result<Pro
         key: key.as_str(),
         payment_intent: &payment.provider_charge_id,
         order_id: order.order.id.uuid(),
-        amount_minor: order.order.amount.minor_units(),
-        currency: order.order.amount.currency().code(),
+        amount: order.order.amount,
     };
     let prior = prior_attempt(context, order, Operation::Refund).await?;
     if let Some(Prior {

@@ -24,7 +24,7 @@ const BAD: &[(&str, &[Change])] = &[
             |request| money(request).minor_units = 0,
             |request| money(request).minor_units = -1,
             |request| money(request).minor_units = i64::MIN,
-            |request| money(request).minor_units = 100_000_001,
+            |request| money(request).minor_units = 100_000_000,
         ],
     ),
     (
@@ -119,7 +119,7 @@ async fn every_bad_field_of_an_order_is_named_and_nothing_is_stored() {
 async fn the_limits_themselves_are_allowed() {
     let rig = Rig::builder().set("orders.assignment_window", "0s").start().await;
     let changes: [Change; 6] = [
-        |request| money(request).minor_units = 1,
+        |request| money(request).minor_units = 50,
         |request| money(request).minor_units = 99_999_999,
         |request| request.idempotency_key = "k".repeat(16),
         |request| request.idempotency_key = "k".repeat(255),

@@ -8,14 +8,14 @@ use super::answer::{Answer, Cause, DeclineReason, Receipt};
 use serde::Deserialize;
 use std::collections::HashMap;
 use uuid::Uuid;
+use waybill_domain::money::Money;
 use waybill_domain::payment::Operation;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Expected<'a> {
+pub(super) struct Expected {
     pub operation: Operation,
-    pub amount_minor: i64,
-    pub currency: &'a str,
+    pub amount: Money,
 }
 
 /// What an HTTP answer means, or what has to be read first.
@@ -37,8 +37,11 @@ pub(super) struct Object {
     pub id: String,
     /// Stripe declares it nullable for refunds.
     pub status: Option<String>,
-    pub amount: i64,
-    pub currency: String,
+    /// In the provider's unit of the currency, which is not always that of ISO 4217: see [`Object::amount`].
+    #[serde(rename = "amount")]
+    units: i64,
+    /// In lower case.
+    currency: String,
     #[serde(default)]
     pub metadata: Option<HashMap<String, String>>,
     /// Of a refund: the payment that it gives back.
@@ -67,7 +70,7 @@ struct ErrorDetail {
 }
 
 /// Judges an answer to a request that moves money.
-pub(super) fn judge(status: u16, body: &[u8], expected: &Expected<'_>) -> Verdict {
+pub(super) fn judge(status: u16, body: &[u8], expected: &Expected) -> Verdict {
     Verdict::Answer(match status {
         200..=299 => return judge_object(body, expected),
         401 | 403 => Answer::NotExecuted(Cause::Unauthorized),
@@ -89,21 +92,25 @@ impl Object {
         self.metadata.as_ref()?.get("order_id")?.parse().ok()
     }
 
-    /// Whether it is about this amount of this currency.
-    pub fn is_about(&self, expected: &Expected<'_>) -> bool {
-        self.amount == expected.amount_minor && self.currency.eq_ignore_ascii_case(expected.currency)
+    /// What it moves, where Waybill has such an amount.
+    pub fn amount(&self) -> Option<Money> {
+        let currency = self.currency().parse().ok()?;
+        Money::from_provider(currency, self.units)
     }
 
-    pub fn into_receipt(self) -> Receipt {
-        Receipt {
-            provider_id: self.id,
-            amount_minor: self.amount,
-            currency: self.currency.to_ascii_uppercase(),
-        }
+    /// The same in minor units of ISO 4217. An amount that cannot be converted (no payment of Waybill's has one) stays as
+    /// the provider wrote it.
+    pub fn amount_minor(&self) -> i64 {
+        self.amount().map_or(self.units, |amount| amount.minor_units())
+    }
+
+    /// ISO 4217 code, upper case.
+    pub fn currency(&self) -> String {
+        self.currency.to_ascii_uppercase()
     }
 }
 
-fn judge_object(body: &[u8], expected: &Expected<'_>) -> Verdict {
+fn judge_object(body: &[u8], expected: &Expected) -> Verdict {
     let object = match serde_json::from_slice::<Object>(body) {
         Ok(object) if !object.id.is_empty() => object,
         _ => return Verdict::Answer(Answer::Ambiguous(Cause::Unreadable)),
@@ -112,12 +119,15 @@ fn judge_object(body: &[u8], expected: &Expected<'_>) -> Verdict {
 }
 
 /// Judges an object by its own state.
-pub(super) fn judge_state(object: Object, expected: &Expected<'_>) -> Verdict {
-    if !object.is_about(expected) {
+pub(super) fn judge_state(object: Object, expected: &Expected) -> Verdict {
+    if object.amount() != Some(expected.amount) {
         return Verdict::Answer(Answer::Ambiguous(Cause::Mismatch));
     }
     Verdict::Answer(match (expected.operation, object.status()) {
-        (_, "succeeded") => Answer::Done(object.into_receipt()),
+        (_, "succeeded") => Answer::Done(Receipt {
+            provider_id: object.id,
+            amount: expected.amount,
+        }),
         (Operation::Charge, "processing") | (Operation::Refund, "pending" | "requires_action") => {
             return Verdict::Pending { id: object.id };
         }

@@ -3,16 +3,10 @@
 use super::*;
 use proptest::prelude::*;
 
-const CHARGE: Expected<'_> = Expected {
-    operation: Operation::Charge,
-    amount_minor: 1250,
-    currency: "EUR",
-};
-const REFUND: Expected<'_> = Expected {
-    operation: Operation::Refund,
-    amount_minor: 1250,
-    currency: "EUR",
-};
+fn expected(operation: Operation) -> Expected {
+    let amount = Money::new("EUR".parse().unwrap(), 1250).unwrap();
+    Expected { operation, amount }
+}
 
 /// What is expected of a line of the table; `Declined` and the ambiguous ones by code.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +26,7 @@ fn declined(code: &str) -> Meaning {
     Meaning::Declined(code.to_owned())
 }
 
-fn meaning(status: u16, body: &str, expected: &Expected<'_>) -> Meaning {
+fn meaning(status: u16, body: &str, expected: &Expected) -> Meaning {
     match judge(status, body.as_bytes(), expected) {
         Verdict::Pending { .. } => Pending,
         Verdict::AlreadyRefunded => AlreadyRefunded,
@@ -99,8 +93,12 @@ fn every_answer_to_a_charge_means_what_the_table_says() {
         (503, String::new(), Ambiguous("status")),
         (504, error("card_error", ""), Ambiguous("status")),
     ];
-    for (status, body, expected) in table {
-        assert_eq!(meaning(status, &body, &CHARGE), expected, "{status} {body}");
+    for (status, body, means) in table {
+        assert_eq!(
+            meaning(status, &body, &expected(Operation::Charge)),
+            means,
+            "{status} {body}"
+        );
     }
 }
 
@@ -123,35 +121,60 @@ fn every_answer_to_a_refund_means_what_the_table_says() {
         (409, String::new(), InProgress),
         (500, String::new(), Ambiguous("status")),
     ];
-    for (status, body, expected) in table {
-        assert_eq!(meaning(status, &body, &REFUND), expected, "{status} {body}");
+    for (status, body, means) in table {
+        assert_eq!(
+            meaning(status, &body, &expected(Operation::Refund)),
+            means,
+            "{status} {body}"
+        );
     }
 }
 
 #[test]
-fn a_receipt_carries_the_providers_id_and_an_upper_case_currency() {
+fn a_receipt_carries_the_providers_id_and_the_amount() {
     let receipt = Receipt {
         provider_id: "pi_1".into(),
-        amount_minor: 1250,
-        currency: "EUR".into(),
+        amount: expected(Operation::Charge).amount,
     };
     assert_eq!(
-        judge(200, object("succeeded").as_bytes(), &CHARGE),
+        judge(200, object("succeeded").as_bytes(), &expected(Operation::Charge)),
         Verdict::Answer(Answer::Done(receipt))
     );
+}
+
+/// 5000 ariary: 500,000 minor units of ISO 4217, and 5000 units of the provider.
+#[test]
+fn an_amount_is_compared_in_the_unit_of_the_provider() {
+    let ariary = Expected {
+        operation: Operation::Charge,
+        amount: Money::new("MGA".parse().unwrap(), 500_000).unwrap(),
+    };
+    let body = |units| format!(r#"{{"id":"pi_1","status":"succeeded","amount":{units},"currency":"mga"}}"#);
+    assert_eq!(meaning(200, &body(5000), &ariary), Done);
+    for another in [500_000, 50, -5000, 0, i64::MAX, i64::MIN] {
+        assert_eq!(
+            meaning(200, &body(another), &ariary),
+            Ambiguous("mismatch"),
+            "{another}"
+        );
+    }
 }
 
 #[test]
 fn a_charge_is_not_a_refund_that_was_made_already() {
     let body = error("invalid_request_error", r#","code":"charge_already_refunded""#);
-    assert_eq!(meaning(400, &body, &CHARGE), declined("charge_already_refunded"));
+    assert_eq!(
+        meaning(400, &body, &expected(Operation::Charge)),
+        declined("charge_already_refunded")
+    );
 }
 
 #[test]
 fn no_text_of_the_provider_is_in_a_decline() {
     for code in ["lost_card", "stolen_card", "fraudulent", "do_not_honor"] {
         let body = error("card_error", &format!(r#","decline_code":"{code}""#));
-        let Verdict::Answer(Answer::Declined(reason)) = judge(402, body.as_bytes(), &CHARGE) else {
+        let Verdict::Answer(Answer::Declined(reason)) = judge(402, body.as_bytes(), &expected(Operation::Charge))
+        else {
             panic!("{code} is a decline");
         };
         assert_eq!(reason.message, "The payment was declined.");
@@ -163,7 +186,7 @@ proptest! {
 
     #[test]
     fn random_bytes_are_never_a_success_nor_a_decline(status in 0_u16..1000, body: Vec<u8>) {
-        let verdict = judge(status, &body, &CHARGE);
+        let verdict = judge(status, &body, &expected(Operation::Charge));
         let is_definite = matches!(verdict, Verdict::Answer(Answer::Done(_) | Answer::Declined(_)));
         prop_assert!(!is_definite, "{:?}", verdict);
     }
