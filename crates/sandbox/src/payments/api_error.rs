@@ -83,6 +83,13 @@ impl ApiError {
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, "invalid_request_error", message).with("code", "rate_limit")
     }
 
+    /// The account may not use this kind of payment method: 400.
+    pub(super) fn not_activated() -> ApiError {
+        let message = "The payment method type provided: card is invalid. Please ensure the provided type is activated in \
+                       your dashboard.";
+        ApiError::parameter("payment_intent_invalid_parameter", "payment_method_types", message)
+    }
+
     /// 500.
     pub(super) fn server_error() -> ApiError {
         let message = "An unknown error occurred.";

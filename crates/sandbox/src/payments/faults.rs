@@ -13,6 +13,9 @@ pub enum FaultKind {
     Decline,
     /// 429, nothing done, nothing saved.
     RateLimited,
+    /// 400 for a reason that has nothing to do with this payment: the account may not use the kind of payment method.
+    /// Nothing done, nothing saved.
+    Rejected,
     /// 409 as if the key were in use, nothing done, nothing saved.
     InProgress,
     /// 500, nothing done, nothing saved.
@@ -44,9 +47,10 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    const ALL: [FaultKind; 15] = [
+    const ALL: [FaultKind; 16] = [
         FaultKind::Decline,
         FaultKind::RateLimited,
+        FaultKind::Rejected,
         FaultKind::InProgress,
         FaultKind::ErrorBeforeEffect,
         FaultKind::ErrorAfterEffect,

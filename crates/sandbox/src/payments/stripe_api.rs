@@ -94,6 +94,7 @@ async fn answer(
     };
     let execution = match fault {
         FaultKind::RateLimited => return Err(ApiError::rate_limited()),
+        FaultKind::Rejected => return Err(ApiError::not_activated()),
         FaultKind::InProgress => return Err(ApiError::key_in_use()),
         FaultKind::ErrorBeforeEffect => return Err(ApiError::server_error()),
         FaultKind::Hang => {

@@ -1,12 +1,14 @@
 //! The operator's service over gRPC: what is stuck, what is known of it, and how it is retried.
 
-use testkit::Rig;
 use testkit::wire::{PICKUP, a_ride, assert_refused, refusal_fields};
+use testkit::{Rig, until};
 use tonic::Code;
 use uuid::Uuid;
 use waybill_proto::admin::v1::{ListStuckOrdersRequest, OrderFile, Outcome, ResolveOrderRequest};
 use waybill_proto::order::v1::OrderStatus;
-use waybill_sandbox::payments::FaultKind;
+use waybill_sandbox::payments::{Fault, FaultKind};
+
+use crate::webhooks::events;
 
 use super::in_doubt::{assertion, charge_in_doubt, ledger_rows, operator, resolve, retry, show, with_operator};
 
@@ -123,6 +125,57 @@ async fn a_retry_takes_no_order_from_the_worker_that_holds_it() {
     assert_eq!(after.lease_owner, "a live worker");
     let due = |file: &OrderFile| file.next_run_at.unwrap().seconds;
     assert!(due(&after) < due(&before), "due, once the worker returns it");
+}
+
+/// A worker holds the order and will put it off for half a minute: what asks for an earlier try meanwhile counts.
+#[tokio::test]
+async fn a_request_for_an_earlier_try_survives_the_worker_that_holds_the_order() {
+    let rig = with_operator()
+        .set("payments.webhook_secrets", events::SECRET)
+        .start()
+        .await;
+    for request in ["retry", "webhook", "cancel"] {
+        let order = charge_in_doubt(&rig, FaultKind::ErrorBeforeEffect).await;
+        rig.payments().set_fault(Fault::always(FaultKind::Hang));
+        rig.execute(&format!(
+            "update payment_attempts set sends = 12 where order_id = '{order}';
+             update order_sagas set next_run_at = now() where order_id = '{order}'"
+        ))
+        .await;
+        let held = format!("select fence from order_sagas where order_id = '{order}' and lease_until > now()");
+        let sql = rig.sql().await;
+        let fence: i64 = until("a worker holds it", async || {
+            sql.query_opt(&held, &[])
+                .await
+                .unwrap()
+                .map(|row| row.get(0))
+                .ok_or("deferred")
+        })
+        .await;
+        match request {
+            "retry" => assert!(retry(&rig, &order).await.unwrap().is_some(), "a worker holds it"),
+            "webhook" => assert_eq!(events::send_genuine(&rig, &events::event_about(&order)).await, 200),
+            _ => drop(rig.cancel(&order).await.unwrap()),
+        }
+        let next = format!(
+            "select fence, lease_until is null and next_run_at > now() + interval '5 s'
+               from order_sagas where order_id = '{order}'"
+        );
+        let (claimed, put_off): (bool, bool) = until("it is claimed again, or put off", async || {
+            let row = sql.query_one(&next, &[]).await.unwrap();
+            let (now, put_off): (i64, bool) = (row.get(0), row.get(1));
+            if now > fence || put_off {
+                Ok((now > fence, put_off))
+            } else {
+                Err(now)
+            }
+        })
+        .await;
+        assert!(claimed && !put_off, "{request}");
+        rig.payments().clear_faults();
+        rig.until_settled(&order).await;
+    }
+    rig.assert_clean().await;
 }
 
 /// What is wrong with a request to resolve, and the fields that the refusal must name.

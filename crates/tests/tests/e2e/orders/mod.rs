@@ -11,6 +11,7 @@ mod provider_faults;
 mod queried;
 mod read;
 mod refused;
+mod rejected;
 mod released;
 mod replayed;
 mod store_faults;

@@ -1,5 +1,5 @@
 //! The payment provider's webhooks: what is accepted, and what is refused.
 
 mod accepted;
-mod events;
+pub mod events;
 mod refused;

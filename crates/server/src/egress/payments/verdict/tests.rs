@@ -13,6 +13,7 @@ fn expected(operation: Operation) -> Expected {
 enum Meaning {
     Done,
     Declined(String),
+    Rejected(String),
     NotExecuted(&'static str),
     InProgress,
     Ambiguous(&'static str),
@@ -26,12 +27,17 @@ fn declined(code: &str) -> Meaning {
     Meaning::Declined(code.to_owned())
 }
 
+fn rejected(code: &str) -> Meaning {
+    Meaning::Rejected(code.to_owned())
+}
+
 fn meaning(status: u16, body: &str, expected: &Expected) -> Meaning {
     match judge(status, body.as_bytes(), expected) {
         Verdict::Pending { .. } => Pending,
         Verdict::AlreadyRefunded => AlreadyRefunded,
         Verdict::Answer(Answer::Done(_)) => Done,
         Verdict::Answer(Answer::Declined(reason)) => Meaning::Declined(reason.code),
+        Verdict::Answer(Answer::Rejected(reason)) => Meaning::Rejected(reason.code),
         Verdict::Answer(Answer::NotExecuted(cause)) => NotExecuted(cause.code()),
         Verdict::Answer(Answer::InProgress) => InProgress,
         Verdict::Answer(Answer::Ambiguous(cause)) => Ambiguous(cause.code()),
@@ -75,8 +81,13 @@ fn every_answer_to_a_charge_means_what_the_table_says() {
         (402, error("card_error", r#","code":"Ask <b>us</b>""#), declined("unrecognized")),
         (402, "<html>Payment required</html>".into(), Ambiguous("status")),
         (400, error("card_error", r#","code":"expired_card""#), declined("expired_card")),
-        (400, error("invalid_request_error", r#","code":"amount_too_small""#), declined("amount_too_small")),
-        (400, error("invalid_request_error", ""), declined("invalid_request")),
+        (400, error("invalid_request_error", r#","code":"payment_method_unexpected_state""#), declined("payment_method_unexpected_state")),
+        (400, error("invalid_request_error", r#","code":"payment_intent_incompatible_payment_method""#), declined("payment_intent_incompatible_payment_method")),
+        (400, error("invalid_request_error", r#","code":"amount_too_small""#), rejected("amount_too_small")),
+        (400, error("invalid_request_error", r#","code":"resource_missing","param":"payment_method""#), rejected("resource_missing")),
+        (400, error("invalid_request_error", r#","code":"parameter_unknown""#), rejected("parameter_unknown")),
+        (400, error("invalid_request_error", r#","code":"a code of tomorrow""#), rejected("unrecognized")),
+        (400, error("invalid_request_error", ""), rejected("invalid_request")),
         (400, error("idempotency_error", ""), Ambiguous("key_reused")),
         (402, error("idempotency_error", ""), Ambiguous("key_reused")),
         (400, error("api_error", ""), Ambiguous("status")),
@@ -165,7 +176,7 @@ fn a_charge_is_not_a_refund_that_was_made_already() {
     let body = error("invalid_request_error", r#","code":"charge_already_refunded""#);
     assert_eq!(
         meaning(400, &body, &expected(Operation::Charge)),
-        declined("charge_already_refunded")
+        rejected("charge_already_refunded")
     );
 }
 

@@ -1,0 +1,82 @@
+//! A provider that answers 400 for a reason that is ours, such as another account's key or a kind of payment method that
+//! is not activated: no order is declined for that, and operators learn of it.
+
+use testkit::wire::{PICKUP, a_ride, get};
+use testkit::{Rig, until, until_eq};
+use tonic::Code;
+use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
+
+const ORDERS: i64 = 4;
+
+#[tokio::test]
+async fn a_rejection_that_is_not_about_the_payment_declines_no_order_and_makes_the_server_unready() {
+    let rig = Rig::builder()
+        .impatient()
+        .set("grpc.deadline_default", "1s")
+        .start()
+        .await;
+    rig.payments()
+        .set_fault(Fault::always(FaultKind::Rejected).on(FaultTarget::Charge));
+    for n in 0..ORDERS {
+        rig.driver_at(&format!("cab-{n}"), PICKUP.0, PICKUP.1).await;
+        let refused = rig.orders().create_order(a_ride()).await.unwrap_err();
+        assert!(
+            [Code::Aborted, Code::Unavailable].contains(&refused.code()),
+            "{refused:?}"
+        );
+    }
+    let url = format!("{}/readyz", rig.http());
+    let why = "payment_intent_invalid_parameter";
+    until("the server says what it is not ready for", async || {
+        match get(&url).await {
+            (503, body) if body.contains("\"payments\"") && body.contains(why) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    // No more orders are accepted that could not be charged.
+    let refused = rig.orders().create_order(a_ride()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+
+    assert_eq!(rig.orders_in("failed").await, 0);
+    let flagged = format!("select least(count(*), 1) from order_sagas where needs_attention like '%{why}%'");
+    until_eq("an order is flagged", 1, async || rig.count(&flagged).await).await;
+    let answers = &rig.metrics().await["dependencies"]["provider_answers"];
+    assert!(answers["rejected"].as_u64() >= Some(3), "{answers}");
+
+    let begun = rig.count("select count(*) from order_sagas").await;
+    rig.payments().clear_faults();
+    rig.until_all_settled().await;
+    assert_eq!(
+        (rig.orders_in("succeeded").await, rig.movements_count().0),
+        (begun, begun as usize)
+    );
+    until("the server is ready", async || match get(&url).await {
+        (200, _) => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    rig.assert_clean().await;
+}
+
+/// The provider answers 401 to all: its key is not accepted.
+#[tokio::test]
+async fn a_secret_that_the_provider_does_not_accept_makes_the_server_unready() {
+    let rig = Rig::builder()
+        .impatient()
+        .with("payments.secret_key=rk_of_another_kind grpc.deadline_default=1s")
+        .start()
+        .await;
+    for _ in 0..3 {
+        rig.orders().create_order(a_ride()).await.unwrap_err();
+    }
+    let url = format!("{}/readyz", rig.http());
+    until("the server says what it is not ready for", async || {
+        match get(&url).await {
+            (503, body) if body.contains("payments.secret_key") => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    assert_eq!(rig.orders_in("failed").await, 0);
+}
