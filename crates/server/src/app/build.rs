@@ -15,6 +15,7 @@ use super::{StartError, Stores, settings};
 use crate::config::{Config, Service};
 use crate::egress::payments::PaymentClient;
 use crate::grpc::{self, FleetApi, LocationApi, OperatorApi, OrderApi, edge};
+use crate::http::ops::Probe;
 use crate::locations::history::HistoryWriter;
 use crate::locations::ingest::Ingest;
 use crate::locations::stale_drivers;
@@ -83,6 +84,19 @@ impl Parts {
         } = &self.lifecycle;
         workers.spawn(monitor.clone().run(unready.clone(), stopping.clone()));
         monitor
+    }
+
+    /// The probes of `/readyz`: the stores, and the payment provider where orders are charged.
+    pub fn probes(&self, monitor: &HealthMonitor) -> Vec<Probe> {
+        let mut probes = monitor.probes();
+        if self.runs(Service::Order) {
+            let payments = Arc::clone(&self.payments);
+            probes.push(Probe::new("payments", move || {
+                let rejects_us = payments.rejects_us();
+                async move { rejects_us.map_or(Ok(()), Err).into() }
+            }));
+        }
+        probes
     }
 
     /// The gRPC services that this process runs, and their workers.

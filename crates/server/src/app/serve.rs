@@ -47,7 +47,7 @@ impl App {
         parts.start_services(&mut routes)?;
         let health_monitor = parts.start_health_monitor(reporter);
         let cut_grpc = parts.serve_grpc(grpc, routes.routes());
-        let readiness = http::ops::Readiness::new(health_monitor.probes(), parts.lifecycle.unready.clone());
+        let readiness = http::ops::Readiness::new(parts.probes(&health_monitor), parts.lifecycle.unready.clone());
         parts.serve_http(ops, http::ops::router(Arc::clone(&parts.metrics), Arc::new(readiness)));
         if let Some((listener, webhooks)) = webhooks {
             parts.serve_http(listener, http::webhooks::router(webhooks, Arc::clone(&parts.metrics)));

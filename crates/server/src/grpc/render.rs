@@ -63,17 +63,17 @@ pub fn order(order: &Order) -> pb::Order {
     }
 }
 
-/// A line of an order's log, for callers.
+/// The lines whose details customers see: sentences of our own. Every other detail is for operators: keys and ids of the
+/// provider, why a payment was declined or delayed, notes of operators and drivers, the names of other drivers.
+const FOR_CUSTOMERS: [(&str, &str); 1] = [("assign", "failed")];
+
+/// A line of an order's log, for customers.
 pub fn step(step: LogLine) -> pb::Step {
-    // The notes of operators are for operators, and the holder of a card must not learn why it was declined.
-    let is_internal = matches!(
-        (step.step.as_str(), step.status.as_str()),
-        ("retry" | "resolve", _) | ("charge", "failed")
-    );
+    let is_for_customers = FOR_CUSTOMERS.contains(&(step.step.as_str(), step.status.as_str()));
     pb::Step {
         step: step.step,
         status: step.status,
-        detail: if is_internal { String::new() } else { step.detail },
+        detail: if is_for_customers { step.detail } else { String::new() },
         created_at: Some(timestamp(step.created_at)),
         step_id: step.id,
     }

@@ -169,7 +169,7 @@ impl DependencyMetrics {
             ),
             provider_answers: registry.declare(
                 "provider_answers",
-                "Answers of the payment provider, by kind: succeeded, declined, not_executed, in_progress, unknown",
+                "Answers of the payment provider, by kind: succeeded, declined, not_executed, rejected, in_progress, unknown",
                 Labelled::new(["kind"]),
             ),
         }

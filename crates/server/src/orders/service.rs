@@ -224,6 +224,11 @@ impl OrderService {
         if context.payments.retry_after().is_some() {
             return Err(PlaceError::NotReady("the payment provider is not available"));
         }
+        if context.payments.rejects_us().is_some() {
+            return Err(PlaceError::NotReady(
+                "the payment provider rejects the server's requests",
+            ));
+        }
         // A charge without a way to find a driver would only be refunded.
         if context.dispatch.check().await.is_err() {
             return Err(PlaceError::NotReady("the drivers' positions are not available"));

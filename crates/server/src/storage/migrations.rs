@@ -33,6 +33,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0006_attempts",
     "0007_drivers_active_order",
     "0008_amounts",
+    "0009_due_requests",
 ];
 
 impl Migration {

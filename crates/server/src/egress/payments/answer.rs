@@ -4,7 +4,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use waybill_domain::money::Money;
 
-/// The end of one try to move money. The five are distinct because each is followed by something else.
+/// The end of one try to move money. The six are distinct because each is followed by something else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "an ignored answer of the provider is money that is in no ledger"]
 pub enum Answer<T> {
@@ -12,6 +12,9 @@ pub enum Answer<T> {
     Done(T),
     /// It was refused for good: this key will never move money. An answer, not an error.
     Declined(DeclineReason),
+    /// The provider refused the request for a reason that is not this payment's: a setting of ours, or of the account.
+    /// Nothing was done. An operator should look; the same key will be accepted once that is mended.
+    Rejected(DeclineReason),
     /// It was not done: nothing left the process, or the provider refused to begin. Try later, same key.
     NotExecuted(Cause),
     /// The provider is working on it. Try again in a second, same key.

@@ -107,7 +107,7 @@ impl PaymentClient {
         let answers = ours.map(|object| judge_listed(object, expected));
         Ok(answers.min_by_key(|answer| match answer {
             Answer::Done(_) => 0,
-            Answer::InProgress | Answer::NotExecuted(_) => 1,
+            Answer::InProgress | Answer::NotExecuted(_) | Answer::Rejected(_) => 1,
             Answer::Ambiguous(_) => 2,
             Answer::Declined(_) => 3,
         }))

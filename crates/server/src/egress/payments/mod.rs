@@ -3,13 +3,14 @@
 //! Speaks the subset of Stripe's HTTP API that an order needs, to Stripe and to the sandbox's simulator alike. `lists`
 //! reads what the provider has, `verdict` (pure) decides what an answer means, `guarded_call` retries, and protects the
 //! provider from us and us from it, and `wire` is HTTP. A charge or refund never returns an error: it returns an
-//! [`Answer`], whose five kinds are the five things that the saga can do next. The saga decides whether and when a key
+//! [`Answer`], whose six kinds are the six things that the saga can do next. The saga decides whether and when a key
 //! is sent again after this call. Within the call it is sent at most as often as the retry policy allows, always the
 //! same.
 
 mod answer;
 mod guarded_call;
 mod lists;
+mod rejections;
 mod settings;
 mod verdict;
 mod wire;
@@ -20,6 +21,7 @@ pub use settings::{PaymentSettings, SettingsError};
 use crate::metrics::DependencyMetrics;
 use crate::resilience::Deadline;
 use guarded_call::{Exchange, Stack};
+use rejections::Rejections;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -83,6 +85,7 @@ pub struct PaymentClient {
     stack: Stack,
     /// Queries read many pages of the lists, which must not keep charges from being made.
     queries: Semaphore,
+    rejections: Rejections,
 }
 
 impl PaymentClient {
@@ -96,6 +99,7 @@ impl PaymentClient {
         Ok(PaymentClient {
             stack: Stack::new(settings, metrics.egress("payments"))?,
             queries: Semaphore::new(QUERIES_MAX),
+            rejections: Rejections::default(),
         })
     }
 
@@ -117,11 +121,13 @@ impl PaymentClient {
             ("metadata[order_id]", request.order_id.to_string()),
         ];
         let deadline = self.stack.bounded(deadline);
-        match self.post(PAYMENTS_PATH, request.key, form, &expected, deadline).await {
+        let answer = match self.post(PAYMENTS_PATH, request.key, form, &expected, deadline).await {
             Verdict::Answer(answer) => answer,
             Verdict::Pending { id } => self.read_pending(PAYMENTS_PATH, &id, &expected, deadline).await,
             Verdict::AlreadyRefunded => Answer::Ambiguous(Cause::Unreadable),
-        }
+        };
+        self.rejections.note(request.order_id, &answer);
+        answer
     }
 
     /// Refunds the money of an order.
@@ -155,6 +161,12 @@ impl PaymentClient {
         self.stack.breaker.retry_after()
     }
 
+    /// Why the provider rejects our requests, if it does: a sentence. No order is to be accepted then, since none can be
+    /// charged.
+    pub fn rejects_us(&self) -> Option<String> {
+        self.rejections.why()
+    }
+
     /// Sends a request that moves money, and judges the answer.
     async fn post(
         &self,
@@ -176,7 +188,9 @@ impl PaymentClient {
         };
         match (verdict, in_doubt) {
             // The second attempt was not executed, but the first may have been.
-            (Verdict::Answer(Answer::NotExecuted(_)), Some(cause)) => Verdict::Answer(Answer::Ambiguous(cause)),
+            (Verdict::Answer(Answer::NotExecuted(_) | Answer::Rejected(_)), Some(cause)) => {
+                Verdict::Answer(Answer::Ambiguous(cause))
+            }
             (verdict, _) => verdict,
         }
     }

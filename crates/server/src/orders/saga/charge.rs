@@ -8,8 +8,8 @@ use waybill_domain::payment::{Operation, ProviderKey, Recovery};
 
 use super::progress::{Progress, delay_of};
 use super::recovery::{
-    Prior, count_answer, count_query, deadline, flag, not_executed, prior_attempt, renew_before_sending, retry_later,
-    unknown_outcome,
+    Prior, count_answer, count_query, deadline, flag, not_executed, prior_attempt, rejected, renew_before_sending,
+    retry_later, unknown_outcome,
 };
 use crate::crash_points::crash_point;
 use crate::egress::payments::{Answer, Cause, ChargeRequest, Receipt};
@@ -67,6 +67,7 @@ fn after_charge(order: &LeasedOrder, answer: Answer<Receipt>, prior: Option<Prio
     match answer {
         Answer::Done(Receipt { provider_id, .. }) => Progress::Commit(StepOutcome::Charged { provider_id }),
         Answer::Declined(reason) => Progress::Commit(StepOutcome::Declined { code: reason.code }),
+        Answer::Rejected(reason) => rejected(order, Operation::Charge, &reason),
         Answer::NotExecuted(cause) => not_executed(order, Operation::Charge, cause),
         Answer::InProgress => Progress::Defer(delay_of(order), Deferral::default()),
         // Never a failure: the same key is sent again until the answer is definite.
@@ -123,6 +124,19 @@ mod tests {
             matches!(&declined, Progress::Commit(StepOutcome::Declined { code }) if code == "lost_card"),
             "{declined:?}"
         );
+    }
+
+    #[test]
+    fn a_rejection_is_no_decline() {
+        let reason = DeclineReason {
+            code: "parameter_unknown".to_owned(),
+            message: "The payment was declined.",
+        };
+        let progress = after_charge(&charging(), Answer::Rejected(reason), None);
+        let Progress::Defer(_, why) = progress else {
+            panic!("{progress:?}");
+        };
+        assert!(why.needs_attention.is_some_and(|why| why.contains("parameter_unknown")));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use waybill_domain::payment::{Operation, Recovery, SERVER_ERRORS_MAX};
 
 use super::progress::{Progress, delay_after, delay_of};
-use crate::egress::payments::{Answer, Cause};
+use crate::egress::payments::{Answer, Cause, DeclineReason};
 use crate::orders::Context;
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
@@ -62,6 +62,15 @@ pub(super) fn not_executed(order: &LeasedOrder, operation: Operation, cause: Cau
     Progress::Defer(delay, why)
 }
 
+/// The provider rejects the request for a reason that is ours: once that is mended, the same request is accepted.
+pub(super) fn rejected(order: &LeasedOrder, operation: Operation, reason: &DeclineReason) -> Progress {
+    let why = format!(
+        "the payment provider rejects our request, not this payment: {}",
+        reason.code
+    );
+    Progress::Defer(delay_of(order), flag(order, operation, why))
+}
+
 pub(super) fn unknown_outcome(cause: Cause) -> UnknownOutcome {
     UnknownOutcome {
         cause: cause.to_string(),
@@ -111,6 +120,7 @@ pub(super) fn count_answer<T>(context: &Context, step: &'static str, answer: &An
     let outcome = match answer {
         Answer::Done(_) => "succeeded",
         Answer::Declined(_) => "declined",
+        Answer::Rejected(_) => "rejected",
         Answer::NotExecuted(_) => "not_executed",
         Answer::InProgress => "in_progress",
         Answer::Ambiguous(_) => "unknown",

@@ -5,8 +5,8 @@ use waybill_domain::payment::{Operation, ProviderKey, Recovery};
 
 use super::progress::{Progress, delay_of};
 use super::recovery::{
-    Prior, count_answer, count_query, deadline, flag, not_executed, prior_attempt, renew_before_sending, retry_later,
-    unknown_outcome,
+    Prior, count_answer, count_query, deadline, flag, not_executed, prior_attempt, rejected, renew_before_sending,
+    retry_later, unknown_outcome,
 };
 use crate::crash_points::crash_point;
 use crate::egress::payments::{Answer, Receipt, RefundRequest};
@@ -56,6 +56,7 @@ fn after_refund(order: &LeasedOrder, answer: Answer<Receipt>, prior: Option<Prio
             let why = format!("the provider refuses the refund: {}", reason.code);
             Progress::Defer(delay_of(order), flag(order, Operation::Refund, why))
         }
+        Answer::Rejected(reason) => rejected(order, Operation::Refund, &reason),
         Answer::NotExecuted(cause) => not_executed(order, Operation::Refund, cause),
         Answer::InProgress => Progress::Defer(delay_of(order), Deferral::default()),
         Answer::Ambiguous(cause) => {

@@ -27,7 +27,9 @@ pub enum Cancelled {
 }
 
 statements! {
-    REQUEST_CANCEL = "update order_sagas set cancel_requested_at = now(), next_run_at = now(), updated_at = now()
+    REQUEST_CANCEL = "update order_sagas
+                         set cancel_requested_at = now(), next_run_at = now(), updated_at = now(),
+                             due_requested = lease_owner is not null
                        where order_id = $1 and cancel_requested_at is null";
     /// Reopens a served order, under a new fence.
     REOPEN_FOR_REFUND = "update order_sagas

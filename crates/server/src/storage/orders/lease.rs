@@ -33,7 +33,7 @@ statements! {
          s as (
              update order_sagas o
                 set lease_owner = $1, lease_until = now() + make_interval(secs => $2),
-                    fence = fence + 1, attempts = attempts + 1,
+                    fence = fence + 1, attempts = attempts + 1, due_requested = false,
                     needs_attention = coalesce(needs_attention, case when attempts + 1 >= $4
                         then 'tried ' || (attempts + 1)::text || ' times, still ' || status end)
                from due
@@ -57,8 +57,10 @@ statements! {
              returning now(), s.cancel_requested_at is not null as cancel_requested,
                        a.first_sent_at, extract(epoch from now() - a.first_sent_at)::float8 as age,
                        a.sends, a.server_errors";
+    /// A retry that was requested meanwhile is not put off by this worker's delay.
     DEFER = "update order_sagas
-                set lease_owner = null, lease_until = null, next_run_at = now() + make_interval(secs => $3),
+                set lease_owner = null, lease_until = null,
+                    next_run_at = case when due_requested then now() else now() + make_interval(secs => $3) end,
                     needs_attention = coalesce($4, needs_attention)
               where order_id = $1 and fence = $2 and finished_at is null";
 }

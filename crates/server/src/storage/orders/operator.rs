@@ -219,7 +219,9 @@ statements! {
     READ_EVENTS = "select event_id, type, received_at from payment_events where order_id = $1 order by received_at";
     LOCK_UNFINISHED = "select status, finished_at is not null as settled, lease_owner, lease_until, lease_until > now() as leased
                          from order_sagas where order_id = $1 for update";
-    SET_DUE = "update order_sagas set next_run_at = now() where order_id = $1 and finished_at is null";
+    /// Where a worker holds the order, it is due as soon as that worker defers it.
+    SET_DUE = "update order_sagas set next_run_at = now(), due_requested = lease_owner is not null
+                where order_id = $1 and finished_at is null";
 }
 
 impl OrderStore {

@@ -12,7 +12,7 @@ use crate::storage::StoreError;
 pub enum Recorded {
     /// It is stored.
     New {
-        /// Whether an order was waiting for its next try, which is due now.
+        /// Whether an order was waiting for its next try, which is due now, or as soon as its worker defers it.
         made_due: bool,
     },
     /// It was stored before. Nothing was done.
@@ -21,9 +21,13 @@ pub enum Recorded {
 
 statements! {
     RECORD = "insert into payment_events (event_id, type, order_id) values ($1, $2, $3) on conflict do nothing";
-    /// One that is due already keeps its place in the queue; the holder of its lease is not disturbed.
-    MAKE_DUE = "update order_sagas set next_run_at = now()
-             where order_id = $1 and finished_at is null and next_run_at > now()";
+    /// One that is due already keeps its place in the queue. The holder of its lease is not disturbed: if it waits for the
+    /// provider, the order is due as soon as it is deferred.
+    MAKE_DUE = "update order_sagas
+                   set next_run_at = least(next_run_at, now()), due_requested = lease_owner is not null
+                 where order_id = $1 and finished_at is null
+                   and (next_run_at > now()
+                        or lease_owner is not null and not due_requested and status in ('charging', 'refunding'))";
 }
 
 impl OrderStore {

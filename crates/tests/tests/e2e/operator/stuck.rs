@@ -173,6 +173,7 @@ async fn a_request_for_an_earlier_try_survives_the_worker_that_holds_the_order()
         .await;
         assert!(claimed && !put_off, "{request}");
         rig.payments().clear_faults();
+        retry(&rig, &order).await.unwrap();
         rig.until_settled(&order).await;
     }
     rig.assert_clean().await;

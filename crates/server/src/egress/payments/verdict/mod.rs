@@ -156,9 +156,39 @@ fn judge_error(status: u16, body: &[u8], operation: Operation) -> Verdict {
         (402, _) | (_, "card_error") => {
             Answer::Declined(decline(error.decline_code.as_deref().or(code).unwrap_or_default()))
         }
+        // A refund is asked for again in either case, and flagged.
+        (400, "invalid_request_error") if operation == Operation::Charge && !code.is_some_and(is_about_the_payment) => {
+            Answer::Rejected(decline(code.unwrap_or("invalid_request")))
+        }
         (400, "invalid_request_error") => Answer::Declined(decline(code.unwrap_or("invalid_request"))),
         _ => Answer::Ambiguous(Cause::Status(status)),
     })
+}
+
+/// Whether a 400 with this code is about this payment and its means, so that no other request under the key can succeed
+/// (<https://docs.stripe.com/error-codes>). All others are about the request or the account: the wrong key, a kind of
+/// payment method that is not activated, a parameter that this version of the API does not know. `resource_missing` is
+/// one of those: so the provider answers to each payment method when the key is that of another account.
+fn is_about_the_payment(code: &str) -> bool {
+    matches!(
+        code,
+        "card_declined"
+            | "expired_card"
+            | "incorrect_cvc"
+            | "incorrect_number"
+            | "invalid_cvc"
+            | "invalid_expiry_month"
+            | "invalid_expiry_year"
+            | "invalid_number"
+            | "payment_intent_authentication_failure"
+            | "payment_intent_incompatible_payment_method"
+            | "payment_intent_payment_attempt_failed"
+            | "payment_method_billing_details_address_missing"
+            | "payment_method_currency_mismatch"
+            | "payment_method_customer_decline"
+            | "payment_method_provider_decline"
+            | "payment_method_unexpected_state"
+    )
 }
 
 /// The code as far as it is one, with a sentence that is fit for the customer.
