@@ -137,10 +137,13 @@ fn is_limit(code: &SqlState) -> bool {
 }
 
 /// Classes of <https://www.postgresql.org/docs/15/errcodes-appendix.html> that pass by themselves: 08 connection, 53
-/// resources, 57P operator intervention (restart), 40 rollback (deadlock).
+/// resources, 57P operator intervention (restart), 40 rollback (deadlock); and of 25 that a transaction was ended which
+/// was idle, or lasted, for too long.
 fn is_transient(code: &SqlState) -> bool {
     let code = code.code();
-    ["08", "53", "57P", "40"].iter().any(|class| code.starts_with(class))
+    ["08", "53", "57P", "40", "25P03", "25P04"]
+        .iter()
+        .any(|class| code.starts_with(class))
 }
 
 /// The error with its causes: the driver's own text says only "db error".
@@ -149,5 +152,21 @@ fn describe(error: &tokio_postgres::Error) -> String {
         (Some(db), _) => format!("{} ({})", db.message(), db.code().code()),
         (None, Some(source)) => format!("{error}: {source}"),
         (None, None) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_told_from_a_bug() {
+        // A process that is suspended within a transaction finds it ended (25P03, 25P04), as it finds its connection.
+        for code in ["08006", "53300", "57P01", "57P05", "40001", "40P01", "25P03", "25P04"] {
+            assert!(is_transient(&SqlState::from_code(code)), "{code}");
+        }
+        for code in ["25P02", "25001", "23505", "42P01", "57014"] {
+            assert!(!is_transient(&SqlState::from_code(code)), "{code}");
+        }
     }
 }
