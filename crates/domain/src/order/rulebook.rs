@@ -5,7 +5,7 @@
 //! started -> charging -> charged -> succeeded          terminal: succeeded, failed, refunded
 //!    |          | \         \-> refunding -> refunded  succeeded -> refunding only by a cancellation
 //!    |          |  \-> unknown: stays charging, the same key is sent again
-//!    \-> failed \-> failed (declined)                  succeeded -> charged when its driver is unassigned
+//!    \-> failed \-> failed (declined, revoked)         succeeded -> charged when its driver is unassigned
 //! ```
 
 use std::fmt;
@@ -70,6 +70,10 @@ pub enum Event {
     Charged,
     /// The provider declined the charge: an answer, and a final one.
     Declined,
+    /// It is certain that the charge was not executed and never will be; the reason is why it is not wanted any more.
+    ChargeRevoked(FailureReason),
+    /// The charge was confirmed when it was too late to serve the order.
+    ChargedTooLate,
     /// A driver is bound.
     DriverAssigned,
     /// No driver was found within the window.
@@ -93,6 +97,8 @@ pub enum FailureReason {
     NoDriver,
     /// It was cancelled.
     Cancelled,
+    /// The payment was not confirmed in time.
+    PaymentTimedOut,
 }
 
 /// An event that cannot happen in a state: a bug or a corrupted row, never a caller's fault.
@@ -128,9 +134,10 @@ impl State {
             (State::Charging, Event::Charged) => Ok(State::Charged),
             (State::Charging, Event::ChargeUnknown) => Ok(State::Charging),
             (State::Charging, Event::Declined) => Ok(State::Failed),
+            (State::Charging, Event::ChargeRevoked(_)) => Ok(State::Failed),
             (State::Charged, Event::DriverAssigned) => Ok(State::Succeeded),
             (State::Charged | State::Succeeded, Event::Cancelled) => Ok(State::Refunding),
-            (State::Charged, Event::NoDriver) => Ok(State::Refunding),
+            (State::Charged, Event::NoDriver | Event::ChargedTooLate) => Ok(State::Refunding),
             // Never back to charging: what is paid is not charged again.
             (State::Succeeded, Event::DriverUnassigned) => Ok(State::Charged),
             (State::Refunding, Event::RefundUnknown) => Ok(State::Refunding),
@@ -181,6 +188,8 @@ impl Event {
     pub fn failure_reason(self) -> Option<FailureReason> {
         match self {
             Event::Declined => Some(FailureReason::PaymentDeclined),
+            Event::ChargeRevoked(reason) => Some(reason),
+            Event::ChargedTooLate => Some(FailureReason::PaymentTimedOut),
             Event::NoDriver => Some(FailureReason::NoDriver),
             Event::Cancelled => Some(FailureReason::Cancelled),
             Event::ChargeIntended
@@ -196,10 +205,11 @@ impl Event {
 
 impl FailureReason {
     /// Every reason.
-    pub const ALL: [FailureReason; 3] = [
+    pub const ALL: [FailureReason; 4] = [
         FailureReason::PaymentDeclined,
         FailureReason::NoDriver,
         FailureReason::Cancelled,
+        FailureReason::PaymentTimedOut,
     ];
 
     /// Its name in the database, in logs and metrics.
@@ -208,6 +218,7 @@ impl FailureReason {
             FailureReason::PaymentDeclined => "payment_declined",
             FailureReason::NoDriver => "no_driver",
             FailureReason::Cancelled => "cancelled",
+            FailureReason::PaymentTimedOut => "payment_timed_out",
         }
     }
 }
@@ -216,11 +227,14 @@ impl FailureReason {
 mod tests {
     use super::*;
 
-    const EVENTS: [Event; 10] = [
+    const EVENTS: [Event; 13] = [
         Event::ChargeIntended,
         Event::ChargeUnknown,
         Event::Charged,
         Event::Declined,
+        Event::ChargeRevoked(FailureReason::Cancelled),
+        Event::ChargeRevoked(FailureReason::PaymentTimedOut),
+        Event::ChargedTooLate,
         Event::DriverAssigned,
         Event::NoDriver,
         Event::DriverUnassigned,
@@ -253,6 +267,17 @@ mod tests {
         // Not even a cancellation moves it on: the charge may be in flight.
         assert!(State::Charging.next(Event::Cancelled).is_err());
         assert_eq!(State::Charging.pending_step(true), Some(Step::Charge));
+    }
+
+    #[test]
+    fn an_order_that_is_charged_too_late_is_refunded_and_one_that_cannot_be_charged_any_more_fails() {
+        assert_eq!(State::Charged.next(Event::ChargedTooLate), Ok(State::Refunding));
+        let revoked = Event::ChargeRevoked(FailureReason::PaymentTimedOut);
+        assert_eq!(State::Charging.next(revoked), Ok(State::Failed));
+        assert_eq!(revoked.failure_reason(), Some(FailureReason::PaymentTimedOut));
+        for state in [State::Charged, State::Succeeded, State::Refunding, State::Refunded] {
+            assert!(state.next(revoked).is_err(), "{state} is paid");
+        }
     }
 
     #[test]

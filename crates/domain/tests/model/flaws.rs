@@ -20,6 +20,12 @@ pub enum Flaw {
     NotFoundMeansFailed,
     /// The charge is sent again however old its key is.
     OldKeySentAgain,
+    /// The key is revoked however old it is.
+    OldKeyRevoked,
+    /// A refusal of the second send ends the doubt about the first.
+    RefusalEndsDoubt,
+    /// A charge that was refused is sent again without a record of it.
+    SendNotRecorded,
     /// A person says that there was no charge while its key may still be sent.
     PersonDecidesEarly,
     /// A refund that gets no answer is left to itself.

@@ -25,7 +25,7 @@ use std::collections::HashSet;
 use std::sync::LazyLock;
 use std::time::Instant;
 
-use waybill_domain::order::{Event, State};
+use waybill_domain::order::{Event, FailureReason, State};
 
 use flaws::Flaw;
 use promises::Promise;
@@ -59,6 +59,8 @@ fn the_model_takes_every_transition_of_the_rulebook_and_no_other() {
         Event::ChargeUnknown,
         Event::Charged,
         Event::Declined,
+        Event::ChargeRevoked(FailureReason::Cancelled),
+        Event::ChargedTooLate,
         Event::DriverAssigned,
         Event::NoDriver,
         Event::DriverUnassigned,
@@ -117,6 +119,21 @@ fn a_charge_that_is_not_found_may_still_come() {
 #[test]
 fn a_key_that_is_sent_however_old_charges_a_failed_order() {
     breaks(Flaw::OldKeySentAgain, Promise::FailedIsFree);
+}
+
+#[test]
+fn a_key_that_is_revoked_however_old_fails_a_charged_order() {
+    breaks(Flaw::OldKeyRevoked, Promise::FailedIsFree);
+}
+
+#[test]
+fn a_refusal_of_the_second_send_says_nothing_of_the_first() {
+    breaks(Flaw::RefusalEndsDoubt, Promise::FailedIsFree);
+}
+
+#[test]
+fn a_send_that_is_not_recorded_fails_a_charged_order() {
+    breaks(Flaw::SendNotRecorded, Promise::FailedIsFree);
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub enum Move {
     HandledLate(Request, Outcome),
     /// The provider breaks down over the request of a worker, after the money moved or before.
     Breaks(usize, Outcome),
+    /// A worker's charge is refused before it is executed: no connection, a rate limit, a wrong secret.
+    Refused(usize),
     /// A worker's request does not arrive.
     RequestLost(usize, Request),
     /// A request that no worker waits for never arrives.
@@ -49,10 +51,12 @@ pub enum Move {
 #[allow(missing_docs, reason = "the sentence of each is below")]
 pub enum Deed {
     Claims,
+    RecordsSend,
     Sends(Request),
     SendsAgain(Request),
     GivesUpWaiting(Request),
     Commits(Event),
+    Defers,
     LearnsOfCancel,
     IsFencedOff,
     Rests,
@@ -134,6 +138,7 @@ impl fmt::Display for Move {
             Move::Breaks(who, outcome) => {
                 write!(f, "the provider breaks down over the charge of worker {who}: {outcome}")
             }
+            Move::Refused(who) => write!(f, "the charge of worker {who} is refused and not executed"),
             Move::RequestLost(who, request) => write!(f, "the {request} of worker {who} is lost"),
             Move::LateLost(request) => write!(f, "a late {request} is lost"),
             Move::AnswerLost(who, request) => write!(f, "the answer to the {request} of worker {who} is lost"),
@@ -152,10 +157,12 @@ impl fmt::Display for Deed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Deed::Claims => write!(f, "takes the order up"),
+            Deed::RecordsSend => write!(f, "records that it sends the charge"),
             Deed::Sends(request) => write!(f, "sends the {request}"),
             Deed::SendsAgain(request) => write!(f, "sends the {request} again"),
             Deed::GivesUpWaiting(request) => write!(f, "waits no longer for the answer to the {request}"),
             Deed::Commits(event) => write!(f, "commits {event:?}"),
+            Deed::Defers => write!(f, "defers the order, whose charge was not executed"),
             Deed::LearnsOfCancel => write!(f, "learns of the cancellation"),
             Deed::IsFencedOff => write!(f, "is fenced off"),
             Deed::Rests => write!(f, "sees the order settled"),
@@ -169,6 +176,7 @@ impl fmt::Display for Request {
         f.write_str(match self {
             Request::Charge => "charge",
             Request::Refund => "refund",
+            Request::Revoke => "revocation",
             Request::LookUp => "look-up",
         })
     }

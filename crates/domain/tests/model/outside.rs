@@ -5,7 +5,7 @@ use waybill_domain::order::{Event, State};
 use crate::flaws::Flaw;
 use crate::moves::{Move, Next, Outcome};
 use crate::steps::{fence_off, happen};
-use crate::world::{Answer, Driver, IN_FLIGHT_MAX, KeyAge, Provider, Record, Request, Task, Wire, World};
+use crate::world::{Answer, Driver, KeyAge, Provider, Record, Request, Task, Wire, Worker, World};
 
 /// Adds all that may happen in this world without a worker.
 pub fn outside(world: &World, flaw: Option<Flaw>, next: &mut Next) {
@@ -14,6 +14,10 @@ pub fn outside(world: &World, flaw: Option<Flaw>, next: &mut Next) {
             Task::Waiting(request, Wire::Asked) => {
                 arrive(world, who, request, flaw, next);
                 next.fault(Move::RequestLost(who, request), received(world, who, Wire::Silent));
+                if request == Request::Charge {
+                    let refused = received(world, who, Wire::Answered(Answer::NotExecuted));
+                    next.fault(Move::Refused(who), refused);
+                }
             }
             Task::Waiting(request, Wire::Answered(_)) => {
                 next.fault(Move::AnswerLost(who, request), received(world, who, Wire::Silent));
@@ -43,7 +47,18 @@ fn charge(provider: Provider, flaw: Option<Flaw>) -> Vec<(Provider, Outcome)> {
         Record::Unseen => vec![(charged, Outcome::Moved), (declined, Outcome::Declined)],
         _ if flaw == Some(Flaw::RandomChargeKey) => vec![(charged, Outcome::Moved)],
         Record::Declined => vec![(provider, Outcome::Declined)],
-        Record::Charged | Record::Broke => vec![(provider, Outcome::Nothing)],
+        Record::Charged | Record::Broke | Record::Revoked => vec![(provider, Outcome::Nothing)],
+    }
+}
+
+/// What the provider does with a request that takes the key of the charge and moves nothing.
+fn revoke(provider: Provider) -> (Provider, Answer) {
+    match provider.charge {
+        Record::Unseen | Record::Revoked => {
+            let charge = Record::Revoked;
+            (Provider { charge, ..provider }, Answer::Done)
+        }
+        Record::Charged | Record::Declined | Record::Broke => (provider, Answer::KeyUsed),
     }
 }
 
@@ -76,6 +91,7 @@ fn arrive(world: &World, who: usize, request: Request, flaw: Option<Flaw>, next:
                 match after.charge {
                     Record::Charged => answered(after, Some(Answer::Done)),
                     Record::Declined => answered(after, Some(Answer::Declined)),
+                    Record::Revoked => answered(after, Some(Answer::KeyUsed)),
                     Record::Broke | Record::Unseen => answered(after, None),
                 }
             }
@@ -86,6 +102,10 @@ fn arrive(world: &World, who: usize, request: Request, flaw: Option<Flaw>, next:
         Request::Refund => {
             let (after, _) = refund(provider, flaw);
             answered(after, (after.refunds > 0).then_some(Answer::Done));
+        }
+        Request::Revoke => {
+            let (after, answer) = revoke(provider);
+            answered(after, Some(answer));
         }
         Request::LookUp if provider.charges > 0 => answered(provider, Some(Answer::Done)),
         Request::LookUp => answered(provider, Some(Answer::NotFound)),
@@ -129,17 +149,39 @@ fn arrive_late(world: &World, flaw: Option<Flaw>, next: &mut Next) {
         let after = World { provider, ..without };
         next.work(Move::HandledLate(Request::Refund, outcome), after);
     }
+    if world.late.revokes > 0 {
+        let mut without = *world;
+        without.late.revokes -= 1;
+        next.fault(Move::LateLost(Request::Revoke), without);
+        let (provider, _) = revoke(world.provider);
+        let after = World { provider, ..without };
+        next.work(Move::HandledLate(Request::Revoke, Outcome::Nothing), after);
+    }
 }
 
-/// The network delivers something that is on its way once more.
+/// The network delivers a request once more: one that no worker waits for, or one that has arrived or is lost. A request
+/// that was refused before it was executed has no double: that is taken for granted.
 fn double(world: &World, next: &mut Next) {
     for request in [Request::Charge, Request::Refund] {
-        if (1..IN_FLIGHT_MAX).contains(&world.in_flight(request)) {
+        let has_gone_out = |worker: &Worker| match worker.task {
+            Task::Waiting(sent, Wire::Silent) => sent == request,
+            Task::Waiting(sent, Wire::Answered(answer)) => sent == request && answer != Answer::NotExecuted,
+            _ => false,
+        };
+        let late = match request {
+            Request::Charge => world.late.charges,
+            Request::Refund => world.late.refunds,
+            Request::Revoke | Request::LookUp => 0,
+        };
+        // Within half a day, as all that is on its way.
+        let is_young = request != Request::Charge || world.provider.key == KeyAge::Fresh;
+        let is_there = late > 0 || world.workers.iter().any(has_gone_out);
+        if is_young && is_there && world.has_room(request) {
             let mut twice = *world;
             match request {
                 Request::Charge => twice.late.charges += 1,
                 Request::Refund => twice.late.refunds += 1,
-                Request::LookUp => {}
+                Request::Revoke | Request::LookUp => {}
             }
             next.fault(Move::Doubled(request), twice);
         }
@@ -198,7 +240,7 @@ fn time(world: &World, next: &mut Next) {
             after.provider.key = KeyAge::Old;
             next.patience(Move::KeyGrowsOld, after);
         }
-        KeyAge::Old if world.in_flight(Request::Charge) == 0 => {
+        KeyAge::Old if world.in_flight(Request::Charge) + world.in_flight(Request::Revoke) == 0 => {
             after.provider.key = KeyAge::Expired;
             after.provider.charge = Record::Unseen;
             next.patience(Move::KeyExpires, after);

@@ -1,11 +1,11 @@
 //! What a worker may do next: the loop of `orders/saga/drive.rs`, its steps in `orders/saga/step.rs`, and the commits of
 //! `storage/orders`, each as one move. What is pending and where an event leads is the rulebook's word, as it is there.
 
-use waybill_domain::order::{Event, State, Step};
+use waybill_domain::order::{Event, FailureReason, State, Step};
 
 use crate::flaws::Flaw;
 use crate::moves::{Deed, Move, Next};
-use crate::world::{Answer, Driver, IN_FLIGHT_MAX, KeyAge, Request, Task, Wire, Worker, World};
+use crate::world::{Answer, Driver, KeyAge, Request, Task, Wire, Worker, World};
 
 /// Adds all that worker `who` may do in this world.
 pub fn steps(world: &World, who: usize, flaw: Option<Flaw>, next: &mut Next) {
@@ -18,6 +18,14 @@ pub fn steps(world: &World, who: usize, flaw: Option<Flaw>, next: &mut Next) {
             match worker.seen.pending_step(worker.cancel_seen) {
                 Some(step) => hand.run(step),
                 None => hand.rest(),
+            }
+        }
+        // However late, but for half a day: a process that slept for so long renews its lease first.
+        Task::Ready => {
+            hand.crash();
+            hand.rest();
+            if world.provider.key == KeyAge::Fresh || flaw == Some(Flaw::OldKeySentAgain) {
+                hand.send(Request::Charge);
             }
         }
         Task::Waiting(request, wire) => {
@@ -54,6 +62,8 @@ pub fn happen(world: &mut World, seen: State, event: Event) -> bool {
         Event::ChargeIntended
         | Event::ChargeUnknown
         | Event::Declined
+        | Event::ChargeRevoked(_)
+        | Event::ChargedTooLate
         | Event::NoDriver
         | Event::DriverUnassigned
         | Event::Cancelled
@@ -103,6 +113,7 @@ impl Hand<'_> {
             holds: true,
             seen: row.state,
             cancel_seen: row.cancel_requested,
+            unexecuted: row.unexecuted,
         };
         self.push(Deed::Claims, world);
     }
@@ -129,14 +140,17 @@ impl Hand<'_> {
             Step::IntendCharge => self.commit(Event::ChargeIntended),
             Step::Charge => {
                 if self.world.provider.key == KeyAge::Fresh || self.has(Flaw::OldKeySentAgain) {
-                    self.send(Request::Charge);
+                    self.record_send();
                 }
+                // At any time: when it is too late for the order is for the clock to say.
+                self.revoke();
                 self.send(Request::LookUp);
             }
             Step::Assign => {
                 self.assign();
                 self.keep_lease();
                 self.commit(Event::NoDriver);
+                self.commit(Event::ChargedTooLate);
             }
             // `steps::refund` has nothing to refund where no payment is in the ledger.
             Step::Refund if !self.world.row.paid => {}
@@ -145,8 +159,41 @@ impl Hand<'_> {
         }
     }
 
+    /// `Store::record_send`, under the fence: from here on the charge may be executed.
+    fn record_send(&mut self) {
+        let worker = self.worker();
+        if !is_ours(self.world, worker) {
+            return self.learn_of_the_fence();
+        }
+        let mut world = self.with(Worker {
+            task: Task::Ready,
+            ..worker
+        });
+        if !self.has(Flaw::SendNotRecorded) {
+            world.row.unexecuted = false;
+        }
+        self.push(Deed::RecordsSend, world);
+    }
+
+    /// The charge is not wanted any more: if nothing was executed it is not sent, else its key is taken.
+    fn revoke(&mut self) {
+        if self.worker().unexecuted {
+            self.commit(self.revoked());
+        } else if self.world.provider.key == KeyAge::Fresh || self.has(Flaw::OldKeyRevoked) {
+            self.send(Request::Revoke);
+        }
+    }
+
+    fn revoked(&self) -> Event {
+        Event::ChargeRevoked(if self.worker().cancel_seen {
+            FailureReason::Cancelled
+        } else {
+            FailureReason::PaymentTimedOut
+        })
+    }
+
     fn send(&mut self, request: Request) {
-        if self.world.in_flight(request) < IN_FLIGHT_MAX {
+        if self.world.has_room(request) {
             let world = self.with(Worker {
                 task: Task::Waiting(request, Wire::Asked),
                 ..self.worker()
@@ -161,11 +208,13 @@ impl Hand<'_> {
         let may = match request {
             Request::Charge => self.world.provider.key == KeyAge::Fresh,
             Request::Refund => true,
-            Request::LookUp => false,
+            Request::Revoke | Request::LookUp => false,
         };
-        if may && self.world.in_flight(request) < IN_FLIGHT_MAX {
+        if may && self.world.has_room(request) {
             let mut world = self.with(Worker {
                 task: Task::Waiting(request, Wire::Asked),
+                // Of the first of two nothing is known.
+                unexecuted: false,
                 ..self.worker()
             });
             if wire == Wire::Asked {
@@ -189,7 +238,7 @@ impl Hand<'_> {
             Request::Refund if self.has(Flaw::SilenceMeansRefunded) => (Some(Event::Refunded), true),
             Request::Charge => (Some(Event::ChargeUnknown), false),
             Request::Refund => (Some(Event::RefundUnknown), false),
-            Request::LookUp => (None, false),
+            Request::Revoke | Request::LookUp => (None, false),
         };
         let mut world = match event {
             Some(event) => committed(&before, self.who, event, self.flaw).unwrap_or(before),
@@ -210,10 +259,22 @@ impl Hand<'_> {
             (Request::Charge, Answer::Declined) => Event::Declined,
             (Request::Refund, Answer::Done) => Event::Refunded,
             (Request::LookUp, Answer::NotFound) if self.has(Flaw::NotFoundMeansFailed) => Event::Declined,
+            (Request::Revoke, Answer::Done) => self.revoked(),
+            (Request::Charge, Answer::NotExecuted) => return self.defer_unexecuted(),
             // The charge may be on its way still: nothing follows, and the order is deferred.
             _ => return,
         };
         self.commit(event);
+    }
+
+    /// `Store::defer`, under the fence: the charge was refused before it was executed.
+    fn defer_unexecuted(&mut self) {
+        let worker = self.worker();
+        let mut world = self.with(Worker::IDLE);
+        if is_ours(self.world, worker) {
+            world.row.unexecuted |= worker.unexecuted || self.has(Flaw::RefusalEndsDoubt);
+        }
+        self.push(Deed::Defers, world);
     }
 
     /// `Store::advance`: one event in one commit, under the fence.
@@ -261,10 +322,13 @@ fn committed(world: &World, who: usize, event: Event, flaw: Option<Flaw>) -> Opt
     }
     let mut after = *world;
     if happen(&mut after, worker.seen, event) {
+        let intends = event == Event::ChargeIntended;
         after.workers[who] = Worker {
-            task: Task::Working,
+            // Who records the intent sends the charge, which nobody has sent before.
+            task: if intends { Task::Ready } else { Task::Working },
             seen: after.row.state,
             cancel_seen: after.row.cancel_requested,
+            unexecuted: intends,
             ..worker
         };
     } else {
@@ -283,6 +347,7 @@ fn leave_behind(world: &mut World, request: Request) {
     match request {
         Request::Charge => world.late.charges += 1,
         Request::Refund => world.late.refunds += 1,
+        Request::Revoke => world.late.revokes += 1,
         // Moves no money: when it arrives does not matter.
         Request::LookUp => {}
     }

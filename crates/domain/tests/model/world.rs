@@ -11,6 +11,9 @@ pub const WORKERS: usize = 3;
 /// How many charges, and how many refunds, are on their way to the provider at once: as many as there are workers.
 pub const IN_FLIGHT_MAX: u8 = 3;
 
+/// The same of revocations: whatever the first did, a second does nothing more.
+pub const REVOKES_MAX: u8 = 1;
+
 /// All of it. `Copy`: a move makes a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct World {
@@ -38,6 +41,8 @@ pub struct Row {
     pub paid: bool,
     /// The refund is in the ledger.
     pub refunded: bool,
+    /// It is certain that no charge has been executed: each that was sent was refused before.
+    pub unexecuted: bool,
     /// The driver of the order.
     pub driver: Driver,
     /// No worker claims it again; only in a world with a flaw.
@@ -79,6 +84,8 @@ pub enum Record {
     Declined,
     /// It broke down, and says so whenever the key comes again. Whether money moved is not in the answer.
     Broke,
+    /// A request that moves no money has the key: a charge under it is refused as another request.
+    Revoked,
 }
 
 /// The age of the key, as far as it matters.
@@ -99,6 +106,8 @@ pub struct InFlight {
     pub charges: u8,
     /// Refunds.
     pub refunds: u8,
+    /// Revocations.
+    pub revokes: u8,
 }
 
 /// A worker: what it does, and what it knows of the order since it last looked.
@@ -113,6 +122,8 @@ pub struct Worker {
     pub seen: State,
     /// Whether it saw a request to cancel.
     pub cancel_seen: bool,
+    /// It is certain that nothing was executed before the charge that it sends, or has sent.
+    pub unexecuted: bool,
 }
 
 /// What a worker is at. Between any two of these it may be paused for as long as you like, or die.
@@ -122,6 +133,8 @@ pub enum Task {
     Idle,
     /// It holds the order.
     Working,
+    /// It has recorded that it sends the charge, and has not sent it.
+    Ready,
     /// It has asked the provider.
     Waiting(Request, Wire),
 }
@@ -133,6 +146,8 @@ pub enum Request {
     Charge,
     /// Give it back.
     Refund,
+    /// Take the key of the charge for a request that moves no money.
+    Revoke,
     /// Is there a charge of this order in your list?
     LookUp,
 }
@@ -157,6 +172,10 @@ pub enum Answer {
     Declined,
     /// To a look: there is no charge, at this moment.
     NotFound,
+    /// The key was used for another request.
+    KeyUsed,
+    /// It was not executed: no connection, or the provider refused to begin.
+    NotExecuted,
 }
 
 impl World {
@@ -167,6 +186,7 @@ impl World {
             cancel_requested: false,
             paid: false,
             refunded: false,
+            unexecuted: false,
             driver: Driver::None,
             given_up: false,
         },
@@ -176,16 +196,31 @@ impl World {
             refunds: 0,
             key: KeyAge::Fresh,
         },
-        late: InFlight { charges: 0, refunds: 0 },
+        late: InFlight {
+            charges: 0,
+            refunds: 0,
+            revokes: 0,
+        },
         workers: [Worker::IDLE; WORKERS],
         refused: false,
     };
+
+    /// Whether another one of these may be sent.
+    pub fn has_room(&self, request: Request) -> bool {
+        let max = if request == Request::Revoke {
+            REVOKES_MAX
+        } else {
+            IN_FLIGHT_MAX
+        };
+        self.in_flight(request) < max
+    }
 
     /// How many of these are on their way to the provider, waited for or late.
     pub fn in_flight(&self, request: Request) -> u8 {
         let mut number = match request {
             Request::Charge => self.late.charges,
             Request::Refund => self.late.refunds,
+            Request::Revoke => self.late.revokes,
             Request::LookUp => 0,
         };
         for worker in &self.workers {
@@ -201,6 +236,7 @@ impl World {
             && self.workers.iter().all(|worker| worker.task == Task::Idle)
             && self.in_flight(Request::Charge) == 0
             && self.in_flight(Request::Refund) == 0
+            && self.in_flight(Request::Revoke) == 0
     }
 
     /// The same world as one number, for a set of many. Worlds that differ only in which worker is which are one.
@@ -216,14 +252,16 @@ impl World {
         push(u64::from(row.cancel_requested), 2);
         push(u64::from(row.paid), 2);
         push(u64::from(row.refunded), 2);
+        push(u64::from(row.unexecuted), 2);
         push(row.driver as u64, 3);
         push(u64::from(row.given_up), 2);
-        push(provider.charge as u64, 4);
+        push(provider.charge as u64, 5);
         push(u64::from(provider.charges), 3);
         push(u64::from(provider.refunds), 3);
         push(provider.key as u64, 3);
         push(u64::from(self.late.charges), u64::from(IN_FLIGHT_MAX) + 1);
         push(u64::from(self.late.refunds), u64::from(IN_FLIGHT_MAX) + 1);
+        push(u64::from(self.late.revokes), u64::from(REVOKES_MAX) + 1);
         push(u64::from(self.refused), 2);
         for worker in workers {
             push(worker, Worker::PACKED_MAX);
@@ -239,19 +277,22 @@ impl Worker {
         holds: false,
         seen: State::Started,
         cancel_seen: false,
+        unexecuted: false,
     };
 
     /// One more than the greatest packed worker.
-    const PACKED_MAX: u64 = 17 * 2 * 7 * 2;
+    const PACKED_MAX: u64 = 34 * 2 * 7 * 2 * 2;
 
     fn packed(self) -> u64 {
         let task = match self.task {
             Task::Idle => 0,
             Task::Working => 1,
-            Task::Waiting(request, Wire::Asked) => 2 + request as u64 * 5,
-            Task::Waiting(request, Wire::Silent) => 3 + request as u64 * 5,
-            Task::Waiting(request, Wire::Answered(answer)) => 4 + request as u64 * 5 + answer as u64,
+            Task::Ready => 33,
+            Task::Waiting(request, Wire::Asked) => 2 + request as u64 * 7,
+            Task::Waiting(request, Wire::Silent) => 3 + request as u64 * 7,
+            Task::Waiting(request, Wire::Answered(answer)) => 4 + request as u64 * 7 + answer as u64,
         };
-        ((task * 2 + u64::from(self.holds)) * 7 + self.seen as u64) * 2 + u64::from(self.cancel_seen)
+        let seen = (task * 2 + u64::from(self.holds)) * 7 + self.seen as u64;
+        (seen * 2 + u64::from(self.cancel_seen)) * 2 + u64::from(self.unexecuted)
     }
 }

@@ -283,10 +283,9 @@ fn charge_card(charge: ChargeRequest, execution: Execution) -> (Effect, Reply) {
         (card, _) => card,
     };
     let intent = charge.into_intent(outcome);
-    let reply = if intent.is_paid() {
-        Reply::ok(&intent.to_json())
-    } else {
-        ApiError::declined(&intent).into()
+    let reply = match intent.outcome {
+        CardOutcome::Paid | CardOutcome::Unconfirmed => Reply::ok(&intent.to_json()),
+        CardOutcome::Declined | CardOutcome::InsufficientFunds => ApiError::declined(&intent).into(),
     };
     (Effect::Intent(intent), reply)
 }
@@ -295,6 +294,9 @@ fn charge_card(charge: ChargeRequest, execution: Execution) -> (Effect, Reply) {
 fn event(effect: &Effect, request: &PaymentRequest) -> Event {
     let (kind, object) = match effect {
         Effect::Intent(intent) if intent.is_paid() => ("payment_intent.succeeded", intent.to_json()),
+        Effect::Intent(intent) if intent.outcome == CardOutcome::Unconfirmed => {
+            ("payment_intent.created", intent.to_json())
+        }
         Effect::Intent(intent) => ("payment_intent.payment_failed", intent.to_json()),
         Effect::Refund(refund) => ("refund.created", refund.to_json()),
     };

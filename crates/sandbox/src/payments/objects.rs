@@ -17,6 +17,8 @@ pub(super) enum CardOutcome {
     Paid,
     Declined,
     InsufficientFunds,
+    /// No card was charged: the payment was not confirmed.
+    Unconfirmed,
 }
 
 impl CardOutcome {
@@ -74,7 +76,7 @@ impl PaymentIntent {
             "customer": null,
             "description": self.description,
             "last_payment_error": self.decline_json(),
-            "latest_charge": self.charge_id,
+            "latest_charge": (self.outcome != CardOutcome::Unconfirmed).then_some(&self.charge_id),
             "livemode": false,
             "metadata": self.metadata,
             "next_action": null,
@@ -88,7 +90,7 @@ impl PaymentIntent {
     /// Why the card was declined, as in Stripe's error but without the intent itself; null if it was not.
     pub(super) fn decline_json(&self) -> Value {
         let (decline_code, message) = match self.outcome {
-            CardOutcome::Paid => return Value::Null,
+            CardOutcome::Paid | CardOutcome::Unconfirmed => return Value::Null,
             CardOutcome::Declined => ("generic_decline", "Your card was declined."),
             CardOutcome::InsufficientFunds => ("insufficient_funds", "Your card has insufficient funds."),
         };

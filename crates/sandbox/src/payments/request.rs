@@ -45,6 +45,7 @@ pub(super) enum Action {
 pub(super) struct ChargeRequest {
     pub amount: i64,
     pub currency: String,
+    /// Empty until a payment method is given.
     pub payment_method: String,
     pub card: CardOutcome,
     pub description: Option<String>,
@@ -102,15 +103,21 @@ impl ChargeRequest {
         let currency = required(form, "currency")?;
         let amount = parse_amount(required(form, "amount")?)?;
         currencies::check_charge(amount, currency)?;
-        let payment_method = required(form, "payment_method")?;
-        let card = CardOutcome::of(payment_method).ok_or_else(|| {
-            let message = format!("No such PaymentMethod: '{payment_method}'");
-            ApiError::parameter("resource_missing", "payment_method", &message)
-        })?;
-        if get(form, "confirm") != Some("true") {
-            let message = "The sandbox only accepts confirm=true: it has no separate confirmation.";
-            return Err(ApiError::parameter("parameter_missing", "confirm", message));
-        }
+        // Not confirmed, it is a payment that waits for a payment method; the sandbox has no separate confirmation.
+        let is_confirmed = get(form, "confirm") == Some("true");
+        let payment_method = match get(form, "payment_method") {
+            Some(payment_method) => payment_method,
+            None if is_confirmed => required(form, "payment_method")?,
+            None => "",
+        };
+        let card = if is_confirmed {
+            CardOutcome::of(payment_method).ok_or_else(|| {
+                let message = format!("No such PaymentMethod: '{payment_method}'");
+                ApiError::parameter("resource_missing", "payment_method", &message)
+            })?
+        } else {
+            CardOutcome::Unconfirmed
+        };
         Ok(ChargeRequest {
             amount,
             currency: currency.to_owned(),

@@ -117,6 +117,7 @@ fn failure_reason(reason: FailureReason) -> pb::FailureReason {
         FailureReason::PaymentDeclined => pb::FailureReason::PaymentDeclined,
         FailureReason::NoDriver => pb::FailureReason::NoDriver,
         FailureReason::Cancelled => pb::FailureReason::Cancelled,
+        FailureReason::PaymentTimedOut => pb::FailureReason::PaymentTimedOut,
     }
 }
 

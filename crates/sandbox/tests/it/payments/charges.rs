@@ -73,7 +73,6 @@ async fn a_request_that_makes_no_sense_names_its_parameter_and_saves_nothing() {
         ("currency", "USD", "parameter_invalid"),
         ("currency", "", "parameter_missing"),
         ("payment_method", "pm_card_unknown", "resource_missing"),
-        ("confirm", "false", "parameter_missing"),
         ("amuont", "500", "parameter_unknown"),
     ] {
         let others = good.iter().copied().filter(|(other, _)| *other != name);
@@ -91,6 +90,33 @@ async fn a_request_that_makes_no_sense_names_its_parameter_and_saves_nothing() {
         "the key is still free"
     );
     assert_eq!(test.movements(), [CHARGED]);
+}
+
+/// A payment that is not confirmed takes its key: the charge under the same key is another request.
+#[tokio::test]
+async fn a_payment_that_is_not_confirmed_moves_nothing_and_has_its_key() {
+    let test = TestProvider::start().await;
+    let unconfirmed = [("amount", "500"), ("currency", "usd"), ("confirm", "false")];
+    let answer = test.post(INTENTS, "k1", &unconfirmed).await;
+    assert_eq!(
+        (answer.status, &answer.body["status"]),
+        (200, &json!("requires_payment_method"))
+    );
+    assert_eq!(test.post(INTENTS, "k1", &unconfirmed).await, answer.replay());
+
+    let charged = test.charge("k1", "500").await;
+    assert_eq!(
+        (charged.status, &charged.error()["type"]),
+        (400, &json!("idempotency_error"))
+    );
+    assert!(test.provider.ledger().is_empty());
+
+    test.charge("k2", "500").await;
+    let refused = test.post(INTENTS, "k2", &unconfirmed).await;
+    assert_eq!(
+        (refused.status, &refused.error()["type"]),
+        (400, &json!("idempotency_error"))
+    );
 }
 
 /// <https://docs.stripe.com/currencies>: special cases, three-decimal currencies, minimum and maximum amounts.

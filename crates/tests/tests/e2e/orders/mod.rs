@@ -14,6 +14,7 @@ mod refused;
 mod rejected;
 mod released;
 mod replayed;
+mod settle_within;
 mod store_faults;
 mod survive;
 mod watched;
