@@ -22,7 +22,7 @@ pub enum Flaw {
     OldKeySentAgain,
     /// The key is revoked however old it is.
     OldKeyRevoked,
-    /// A refusal of the second send ends the doubt about the first.
+    /// A refusal of the second send is taken for one of the first, too.
     RefusalEndsDoubt,
     /// A charge that was refused is sent again without a record of it.
     SendNotRecorded,

@@ -324,7 +324,7 @@ fn committed(world: &World, who: usize, event: Event, flaw: Option<Flaw>) -> Opt
     if happen(&mut after, worker.seen, event) {
         let intends = event == Event::ChargeIntended;
         after.workers[who] = Worker {
-            // Who records the intent sends the charge, which nobody has sent before.
+            // Who records the intent sends the charge for the first time.
             task: if intends { Task::Ready } else { Task::Working },
             seen: after.row.state,
             cancel_seen: after.row.cancel_requested,

@@ -76,6 +76,7 @@ pub fn order_store(config: &Config, instance: String) -> OrderStoreSettings {
 pub fn orders(config: &Config) -> OrderSettings {
     let settings = &config.orders;
     OrderSettings {
+        settle_within: settings.settle_within.0,
         assignment_window: settings.assignment_window.0,
         renew_lease_every: settings.lease.0 / 3,
         sweep_interval: settings.sweep_interval.0,

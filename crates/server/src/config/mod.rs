@@ -148,6 +148,7 @@ section! {
 section! {
     /// The saga.
     Orders {
+        settle_within: Span,
         assignment_window: Span,
         assignment_radius_m: f64,
         candidates: usize,
@@ -335,6 +336,9 @@ impl Config {
         }
         if self.orders.key_retention.0 < KEY_RETENTION_MIN {
             return bad("orders.key_retention", "must be at least 24h");
+        }
+        if self.orders.settle_within.0.is_zero() {
+            return bad("orders.settle_within", "must be longer than nothing");
         }
         if self.orders.sweep_interval.0.is_zero() {
             return bad("orders.sweep_interval", "must be longer than nothing");

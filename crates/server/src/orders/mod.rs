@@ -33,6 +33,8 @@ use crate::telemetry;
 /// How orders are worked on. See `[orders]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
 pub struct OrderSettings {
+    /// How long after its acceptance an order may still be charged and assigned.
+    pub settle_within: Duration,
     /// How long the search for a driver lasts.
     pub assignment_window: Duration,
     /// How often a step that waits renews its lease, and sees whether a cancellation was requested: a third of the lease.

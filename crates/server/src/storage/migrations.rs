@@ -34,6 +34,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0007_drivers_active_order",
     "0008_amounts",
     "0009_due_requests",
+    "0010_settlement_time",
 ];
 
 impl Migration {

@@ -71,7 +71,7 @@ const AT_THE_PROVIDER: &[(&str, &[Movement])] = &[
         "refunded more than charged",
         &[(Order::Unknown, 5_000, &[]), (Order::Served, 0, &[5_000])],
     ),
-    ("money moved for an unknown order", &[(Order::Unknown, 1, &[])]),
+    ("money moved for an unknown order", &[(Order::Unknown, 100, &[])]),
 ];
 
 /// What the audit must report, and an answer that no order has.

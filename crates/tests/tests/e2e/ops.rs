@@ -54,7 +54,7 @@ async fn a_server_with_its_stores_is_alive_and_ready() {
     assert_eq!(get(&format!("{}/livez", rig.http())).await.0, 200);
     let (status, report) = ready(&rig).await;
     assert_eq!(status, 200, "{report}");
-    let expected = json!({ "status": "ready", "checks": { "postgres": "ok", "redis": "ok" } });
+    let expected = json!({ "status": "ready", "checks": { "payments": "ok", "postgres": "ok", "redis": "ok" } });
     assert_eq!(report, expected);
     assert_eq!(get(&format!("{}/", rig.http())).await.0, 404);
 }

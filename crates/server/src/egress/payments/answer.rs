@@ -13,7 +13,7 @@ pub enum Answer<T> {
     /// It was refused for good: this key will never move money. An answer, not an error.
     Declined(DeclineReason),
     /// The provider refused the request for a reason that is not this payment's: a setting of ours, or of the account.
-    /// Nothing was done. An operator should look; the same key will be accepted once that is mended.
+    /// Nothing was done. An operator should look; the same key will be accepted once that is corrected.
     Rejected(DeclineReason),
     /// It was not done: nothing left the process, or the provider refused to begin. Try later, same key.
     NotExecuted(Cause),

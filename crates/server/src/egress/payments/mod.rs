@@ -25,7 +25,7 @@ use rejections::Rejections;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
-use verdict::{Expected, Verdict, judge};
+use verdict::{Expected, Verdict, judge, judge_revocation};
 use waybill_domain::money::Money;
 use waybill_domain::payment::Operation;
 use wire::{Fault, Outgoing, Reply};
@@ -128,6 +128,31 @@ impl PaymentClient {
         };
         self.rejections.note(request.order_id, &answer);
         answer
+    }
+
+    /// Takes the idempotency key of the charge for a request that moves no money. `Done`: the charge was not executed and
+    /// never will be, since the provider refuses it from now on as another request under a used key. `KeyReused`: the
+    /// charge came first. Means nothing once the key may have expired at the provider.
+    pub async fn revoke_charge(&self, request: &ChargeRequest<'_>, deadline: Deadline) -> Answer<()> {
+        let amount = request.amount;
+        let Some(units) = amount.provider_units() else {
+            return Answer::NotExecuted(Cause::NotPayable);
+        };
+        let form = vec![
+            ("amount", units.to_string()),
+            ("currency", amount.currency().code().to_ascii_lowercase()),
+            ("confirm", "false".to_owned()),
+            ("metadata[order_id]", request.order_id.to_string()),
+        ];
+        let outgoing = match Outgoing::post(PAYMENTS_PATH, request.key, form) {
+            Ok(outgoing) => outgoing,
+            Err(cause) => return Answer::NotExecuted(cause),
+        };
+        match self.stack.call(&outgoing, self.stack.bounded(deadline)).await.result {
+            Ok(Reply { status, body }) => judge_revocation(status, &body, amount),
+            Err(Fault::NotExecuted(cause)) => Answer::NotExecuted(cause),
+            Err(Fault::Ambiguous(cause)) => Answer::Ambiguous(cause),
+        }
     }
 
     /// Refunds the money of an order.

@@ -10,8 +10,8 @@ use super::answer::{Answer, Cause};
 /// After rejected charges of so many orders in a row the fault is taken to be ours. One alone may be a customer's, such
 /// as an id of a payment method that never existed.
 const ORDERS_IN_A_ROW: usize = 3;
-/// So long after the last rejection it is forgotten: then the next order finds out.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+/// So long after the last rejection it counts no more: then the next order finds out.
+const OVER_AFTER: Duration = Duration::from_secs(30);
 
 /// The rejected charges since the last one that was answered.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ impl Rejections {
         };
         let mut last = self.lock();
         // Tries of one order count once.
-        last.retain(|rejection| rejection.order != order && now - rejection.at < FORGOTTEN_AFTER);
+        last.retain(|rejection| rejection.order != order && now - rejection.at < OVER_AFTER);
         if last.len() >= ORDERS_IN_A_ROW {
             last.remove(0);
         }
@@ -59,7 +59,7 @@ impl Rejections {
 
     fn why_at(&self, now: Instant) -> Option<String> {
         let last = self.lock();
-        let newest = last.last().filter(|rejection| now - rejection.at < FORGOTTEN_AFTER)?;
+        let newest = last.last().filter(|rejection| now - rejection.at < OVER_AFTER)?;
         (last.len() >= ORDERS_IN_A_ROW).then(|| newest.why.clone())
     }
 
@@ -94,7 +94,7 @@ mod tests {
         rejections.note(order(3), &rejected());
         assert!(rejections.why().is_some_and(|why| why.contains("parameter_unknown")));
 
-        let later = Instant::now() + FORGOTTEN_AFTER;
+        let later = Instant::now() + OVER_AFTER;
         assert_eq!(rejections.why_at(later), None, "the next order finds out");
     }
 

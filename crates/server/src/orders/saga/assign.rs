@@ -15,6 +15,9 @@ use crate::storage::orders::{Assigned, Confirmed, Deferral, LeasedOrder, StepOut
 
 /// Binds the nearest free driver, for as long as the window is open.
 pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Progress, StoreError> {
+    if is_charged_too_late(order, context.settings.settle_within) {
+        return Ok(Progress::Commit(StepOutcome::ChargedTooLate));
+    }
     let mut search = Search::begin(order, context.settings.assignment_window);
     // No driver is unassigned while this worker holds the order: that takes a new fence.
     let unassigned = match order.reassignments {
@@ -62,6 +65,14 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
             }
         }
     }
+}
+
+/// Whether the charge was confirmed when it was too late for the order. An order that had a driver was in time.
+fn is_charged_too_late(order: &LeasedOrder, settle_within: Duration) -> bool {
+    let settle_within = SignedDuration::try_from(settle_within).unwrap_or(SignedDuration::MAX);
+    let charged_at = order.order.payment.as_ref().map(|payment| payment.charged_at);
+    order.reassignments == 0
+        && charged_at.is_some_and(|charged_at| charged_at.duration_since(order.order.created_at) > settle_within)
 }
 
 fn cancel_requested(order: &LeasedOrder) -> Progress {

@@ -3,17 +3,20 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tracing::warn;
-use waybill_domain::payment::{Operation, ProviderKey, Recovery};
+use waybill_domain::order::FailureReason;
+use waybill_domain::payment::{KEY_AGE_MAX, Operation, ProviderKey, Recovery};
 
 use super::progress::{Progress, delay_of};
 use super::recovery::{
-    Prior, count_answer, count_query, deadline, flag, not_executed, prior_attempt, rejected, renew_before_sending,
-    retry_later, unknown_outcome,
+    Prior, count_answer, count_query, deadline, flag, not_executed, prior_attempt, record_send, rejected, retry_later,
+    unknown_outcome,
 };
 use crate::crash_points::crash_point;
 use crate::egress::payments::{Answer, Cause, ChargeRequest, Receipt};
 use crate::orders::Context;
+use crate::resilience::Deadline;
 use crate::storage::StoreError;
 use crate::storage::orders::{Deferral, LeasedOrder, StepOutcome};
 
@@ -32,43 +35,108 @@ pub(super) async fn charge(context: &Context, order: &LeasedOrder) -> Result<Pro
         payment_method: order.payment_method.as_str(),
     };
     let prior = prior_attempt(context, order, Operation::Charge).await?;
-    if let Some(Prior {
-        attempt,
-        recovery: recovery @ (Recovery::Query | Recovery::QueryThenRetry),
-    }) = prior
-    {
-        let found = context
-            .payments
-            .query_charge(&request, attempt.first_sent_at, deadline(context))
-            .await;
-        count_query(context, "charge_query", &found);
-        match (found, recovery) {
-            (Ok(Some(answer @ (Answer::Done(_) | Answer::Declined(_)))), _) => {
-                return Ok(after_charge(order, answer, prior));
-            }
-            // It is there, and not as it should be: a retry would only hide that.
-            (Ok(Some(Answer::Ambiguous(cause))), _) => {
-                let why = format!("found in the provider's list: {cause}");
-                return Ok(Progress::Defer(QUERY_EVERY, flag(order, Operation::Charge, why)));
-            }
-            (found, Recovery::Query) => return Ok(not_found(order, attempt.age, &found)),
-            _ => renew_before_sending(context, order).await?,
+    if let Some(reason) = unwanted(context, order, &prior) {
+        return Ok(revoke(context, order, &request, &prior, reason).await);
+    }
+    let recovery = prior.recovery(Operation::Charge);
+    if recovery != Recovery::Retry {
+        let is_retried = recovery == Recovery::QueryThenRetry;
+        if let Some(progress) = query(context, order, &request, &prior, deadline(context), is_retried).await {
+            return Ok(progress);
         }
     }
+    record_send(context, order, Operation::Charge, &prior).await?;
     crash_point!("charge_unsent");
     let answer = context.payments.charge(&request, deadline(context)).await;
     crash_point!("charge_answered");
     count_answer(context, "charge", &answer);
-    Ok(after_charge(order, answer, prior))
+    Ok(after_charge(order, answer, &prior))
+}
+
+/// Why the order is not to be charged any more, if it is not.
+fn unwanted(context: &Context, order: &LeasedOrder, prior: &Prior) -> Option<FailureReason> {
+    let waits = prior.now.duration_since(order.order.created_at);
+    let settle_within = SignedDuration::try_from(context.settings.settle_within).unwrap_or(SignedDuration::MAX);
+    if prior.cancel_requested {
+        Some(FailureReason::Cancelled)
+    } else if waits > settle_within {
+        Some(FailureReason::PaymentTimedOut)
+    } else {
+        None
+    }
+}
+
+/// Makes certain that the charge is not made any more, or finds that it was: then the order goes on, and is refunded.
+async fn revoke(
+    context: &Context,
+    order: &LeasedOrder,
+    request: &ChargeRequest<'_>,
+    prior: &Prior,
+    reason: FailureReason,
+) -> Progress {
+    let revoked = Progress::Commit(StepOutcome::ChargeRevoked { reason });
+    let attempt = match prior.attempt {
+        Some(attempt) if !attempt.unexecuted => attempt,
+        _ => return revoked,
+    };
+    // An older key may have expired: then its revocation would say nothing of a charge that was made under it.
+    let deadline = deadline(context);
+    if attempt.age <= KEY_AGE_MAX {
+        let answer = context.payments.revoke_charge(request, deadline).await;
+        count_answer(context, "charge_revocation", &answer);
+        match answer {
+            Answer::Done(()) => return revoked,
+            // The charge came first: the list has it.
+            Answer::Ambiguous(Cause::KeyReused) => {}
+            Answer::NotExecuted(cause) => return not_executed(order, Operation::Charge, cause, prior),
+            Answer::InProgress => return Progress::Defer(delay_of(order), Deferral::default()),
+            Answer::Rejected(reason) | Answer::Declined(reason) => {
+                return rejected(order, Operation::Charge, &reason, prior);
+            }
+            Answer::Ambiguous(cause) => {
+                let (delay, why) = retry_later(cause, prior);
+                return Progress::Defer(delay, why);
+            }
+        }
+    }
+    let found = query(context, order, request, prior, deadline, false).await;
+    found.unwrap_or_else(|| Progress::Defer(delay_of(order), Deferral::default()))
+}
+
+/// Queries the provider's list for the charge. `None`: it is to be retried.
+async fn query(
+    context: &Context,
+    order: &LeasedOrder,
+    request: &ChargeRequest<'_>,
+    prior: &Prior,
+    deadline: Deadline,
+    is_retried: bool,
+) -> Option<Progress> {
+    let attempt = prior.attempt?;
+    let found = context
+        .payments
+        .query_charge(request, attempt.first_sent_at, deadline)
+        .await;
+    count_query(context, "charge_query", &found);
+    match found {
+        Ok(Some(answer @ (Answer::Done(_) | Answer::Declined(_)))) => Some(after_charge(order, answer, prior)),
+        // It is there, and not as it should be: a retry would only hide that.
+        Ok(Some(Answer::Ambiguous(cause))) => {
+            let why = format!("found in the provider's list: {cause}");
+            Some(Progress::Defer(QUERY_EVERY, flag(order, Operation::Charge, why)))
+        }
+        found if !is_retried => Some(not_found(order, attempt.age, &found)),
+        _ => None,
+    }
 }
 
 /// What the provider's answer means for the order.
-fn after_charge(order: &LeasedOrder, answer: Answer<Receipt>, prior: Option<Prior>) -> Progress {
+fn after_charge(order: &LeasedOrder, answer: Answer<Receipt>, prior: &Prior) -> Progress {
     match answer {
         Answer::Done(Receipt { provider_id, .. }) => Progress::Commit(StepOutcome::Charged { provider_id }),
         Answer::Declined(reason) => Progress::Commit(StepOutcome::Declined { code: reason.code }),
-        Answer::Rejected(reason) => rejected(order, Operation::Charge, &reason),
-        Answer::NotExecuted(cause) => not_executed(order, Operation::Charge, cause),
+        Answer::Rejected(reason) => rejected(order, Operation::Charge, &reason, prior),
+        Answer::NotExecuted(cause) => not_executed(order, Operation::Charge, cause, prior),
         Answer::InProgress => Progress::Defer(delay_of(order), Deferral::default()),
         // Never a failure: the same key is sent again until the answer is definite.
         Answer::Ambiguous(cause) => {
@@ -88,17 +156,23 @@ fn not_found<T>(order: &LeasedOrder, age: Duration, found: &Result<Option<Answer
         Err(cause) => format!("its list gives no answer: {cause}"),
         Ok(Some(_)) => "its list gives no answer".to_owned(),
     };
-    let why = format!(
-        "the charge was first sent {hours} h ago, the provider's key may have expired, and {there}: it is not retried"
-    );
-    Progress::Defer(QUERY_EVERY, flag(order, Operation::Charge, why))
+    let (delay, why) = if age > KEY_AGE_MAX {
+        let why = format!(
+            "the charge was first sent {hours} h ago, the provider's key may have expired, and {there}: it is not retried"
+        );
+        (QUERY_EVERY, why)
+    } else {
+        let why = format!("the charge is not wanted any more, its key was used at the provider, and {there}");
+        (delay_of(order), why)
+    };
+    Progress::Defer(delay, flag(order, Operation::Charge, why))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::egress::payments::DeclineReason;
-    use crate::orders::saga::recovery::tests::{charging, sent};
+    use crate::orders::saga::recovery::tests::{charging, sent, unsent};
 
     fn receipt() -> Receipt {
         Receipt {
@@ -109,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_definite_answer_is_committed_as_it_is() {
-        let done = after_charge(&charging(), Answer::Done(receipt()), None);
+        let done = after_charge(&charging(), Answer::Done(receipt()), &unsent());
         let Progress::Commit(StepOutcome::Charged { provider_id }) = done else {
             panic!("{done:?}");
         };
@@ -119,7 +193,7 @@ mod tests {
             code: "lost_card".to_owned(),
             message: "The payment was declined.",
         };
-        let declined = after_charge(&charging(), Answer::Declined(reason), None);
+        let declined = after_charge(&charging(), Answer::Declined(reason), &unsent());
         assert!(
             matches!(&declined, Progress::Commit(StepOutcome::Declined { code }) if code == "lost_card"),
             "{declined:?}"
@@ -132,7 +206,7 @@ mod tests {
             code: "parameter_unknown".to_owned(),
             message: "The payment was declined.",
         };
-        let progress = after_charge(&charging(), Answer::Rejected(reason), None);
+        let progress = after_charge(&charging(), Answer::Rejected(reason), &unsent());
         let Progress::Defer(_, why) = progress else {
             panic!("{progress:?}");
         };
@@ -147,7 +221,7 @@ mod tests {
             Cause::Status(500),
             Cause::Unreadable,
         ] {
-            let progress = after_charge(&charging(), Answer::Ambiguous(cause), None);
+            let progress = after_charge(&charging(), Answer::Ambiguous(cause), &unsent());
             let Progress::CommitAndDefer(StepOutcome::ChargeUnknown(unknown), delay, why) = progress else {
                 panic!("{cause}: {progress:?}");
             };
@@ -162,15 +236,14 @@ mod tests {
     #[test]
     fn what_was_not_executed_commits_nothing() {
         for answer in [Answer::NotExecuted(Cause::NoConnection), Answer::InProgress] {
-            let progress = after_charge(&charging(), answer, None);
+            let progress = after_charge(&charging(), answer, &unsent());
             assert!(matches!(progress, Progress::Defer(..)), "{progress:?}");
         }
     }
 
     #[test]
     fn the_third_server_error_asks_for_an_operator_and_for_an_early_query() {
-        let prior = Some(sent(7, 2));
-        let progress = after_charge(&charging(), Answer::Ambiguous(Cause::Status(500)), prior);
+        let progress = after_charge(&charging(), Answer::Ambiguous(Cause::Status(500)), &sent(7, 2));
         let Progress::CommitAndDefer(_, delay, why) = progress else {
             panic!("{progress:?}");
         };

@@ -7,6 +7,10 @@ use waybill_domain::retry;
 
 use crate::storage::orders::{Deferral, LeasedOrder, StepOutcome};
 
+/// The least and the most that an order waits whose tries send nothing.
+const WAIT_MIN: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
 /// What a step came to.
 #[derive(Debug)]
 pub(super) enum Progress {
@@ -24,6 +28,14 @@ pub(super) enum Progress {
 /// The delay by the saga's own schedule, which grows with every claim of the order.
 pub(super) fn delay_of(order: &LeasedOrder) -> Duration {
     delay_after(u32::try_from(order.attempts).unwrap_or(1))
+}
+
+/// The delay of an order whose tries send nothing: a quarter of the time for which it waits, from one second to half a
+/// minute.
+pub(super) fn delay_by_wait(order: &LeasedOrder) -> Duration {
+    let waits = order.confirmed.database_now().duration_since(order.order.updated_at);
+    let waits = waits.unsigned_abs().clamp(WAIT_MIN * 4, WAIT_MAX * 4);
+    (waits / 4).mul_f64(rand::rng().random_range(0.8..1.0))
 }
 
 /// The delay by the saga's own schedule, after so many tries.

@@ -3,24 +3,43 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use waybill_domain::payment::{Operation, Recovery, SERVER_ERRORS_MAX};
 
-use super::progress::{Progress, delay_after, delay_of};
+use super::progress::{Progress, delay_after, delay_by_wait, delay_of};
 use crate::egress::payments::{Answer, Cause, DeclineReason};
 use crate::orders::Context;
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
 use crate::storage::orders::{Attempt, Deferral, LeasedOrder, UnknownOutcome};
 
-/// A request that may have been sent before, and how to recover its outcome.
+/// What is known of a request to the provider when its step begins.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Prior {
-    pub(super) attempt: Attempt,
-    pub(super) recovery: Recovery,
+    /// What was sent before; `None` for the worker that recorded the intent a moment ago: nothing was.
+    pub(super) attempt: Option<Attempt>,
+    /// Whether a cancellation was requested.
+    pub(super) cancel_requested: bool,
+    /// The database's clock.
+    pub(super) now: Timestamp,
 }
 
-/// What is known of the request from before. `None` for the worker that recorded the intent a moment ago: nothing was
-/// sent. Every other one renews its lease and reads the attempt, in one statement.
+impl Prior {
+    /// How to recover the outcome of what was sent.
+    pub(super) fn recovery(&self, operation: Operation) -> Recovery {
+        self.attempt.map_or(Recovery::Retry, |attempt| {
+            Recovery::of(operation, attempt.age, attempt.server_errors)
+        })
+    }
+
+    /// Whether it is certain that nothing was executed so far.
+    pub(super) fn is_unexecuted(&self) -> bool {
+        self.attempt.is_none_or(|attempt| attempt.unexecuted)
+    }
+}
+
+/// What is known of the request from before. Every worker but the one that recorded the intent a moment ago renews its
+/// lease and reads the attempt, in one statement.
 ///
 /// A moment ago by the wall clock: a process may be suspended for a day between any two lines. Then the order may be
 /// another worker's, and the provider's key may have expired.
@@ -28,47 +47,68 @@ pub(super) async fn prior_attempt(
     context: &Context,
     order: &LeasedOrder,
     operation: Operation,
-) -> Result<Option<Prior>, StoreError> {
+) -> Result<Prior, StoreError> {
     if order.unsent && order.confirmed.age() < context.settings.renew_lease_every {
-        return Ok(None);
+        return Ok(Prior {
+            attempt: None,
+            cancel_requested: order.cancel_requested,
+            now: order.confirmed.database_now(),
+        });
     }
     let renewal = context.store.renew(order.lease, Some(operation)).await?;
-    Ok(renewal.attempt.map(|attempt| Prior {
-        attempt,
-        recovery: Recovery::of(operation, attempt.age, attempt.server_errors),
-    }))
+    Ok(Prior {
+        attempt: renewal.attempt,
+        cancel_requested: renewal.cancel_requested,
+        now: renewal.confirmed.database,
+    })
 }
 
-/// A query of the provider takes its time: nothing is sent for an order that another worker claimed meanwhile.
-pub(super) async fn renew_before_sending(context: &Context, order: &LeasedOrder) -> Result<(), StoreError> {
-    context.store.renew(order.lease, None).await.map(drop)
+/// Before the request is sent: the record that it is. The worker that recorded the intent a moment ago has done so.
+pub(super) async fn record_send(
+    context: &Context,
+    order: &LeasedOrder,
+    operation: Operation,
+    prior: &Prior,
+) -> Result<(), StoreError> {
+    match prior.attempt {
+        Some(_) => context.store.record_send(order.lease, operation).await,
+        None => Ok(()),
+    }
 }
 
 pub(super) fn deadline(context: &Context) -> Deadline {
     Deadline::after(context.settings.payment_timeout)
 }
 
-/// Nothing was sent, or the provider refused to begin.
-pub(super) fn not_executed(order: &LeasedOrder, operation: Operation, cause: Cause) -> Progress {
+/// Nothing was sent, or the provider refused to begin. No try that is counted: the delay grows with the time that the
+/// order waits.
+pub(super) fn not_executed(order: &LeasedOrder, operation: Operation, cause: Cause, prior: &Prior) -> Progress {
+    let delay = delay_by_wait(order);
     let delay = match cause {
         // Nothing was tried, so nothing speaks for a longer wait than the breaker's own.
-        Cause::BreakerOpen { retry_after } => delay_of(order).min(retry_after),
-        _ => delay_of(order),
+        Cause::BreakerOpen { retry_after } => delay.min(retry_after),
+        _ => delay,
     };
     let why = Deferral {
         step: Some((operation.as_str(), cause.to_string())),
-        needs_attention: None,
+        sent_nothing: true,
+        unexecuted: prior.is_unexecuted().then_some(operation),
+        ..Deferral::default()
     };
     Progress::Defer(delay, why)
 }
 
-/// The provider rejects the request for a reason that is ours: once that is mended, the same request is accepted.
-pub(super) fn rejected(order: &LeasedOrder, operation: Operation, reason: &DeclineReason) -> Progress {
+/// The provider rejects the request for a reason that is ours: once that is corrected, the same request is accepted.
+pub(super) fn rejected(order: &LeasedOrder, operation: Operation, reason: &DeclineReason, prior: &Prior) -> Progress {
     let why = format!(
         "the payment provider rejects our request, not this payment: {}",
         reason.code
     );
-    Progress::Defer(delay_of(order), flag(order, operation, why))
+    let why = Deferral {
+        unexecuted: prior.is_unexecuted().then_some(operation),
+        ..flag(order, operation, why)
+    };
+    Progress::Defer(delay_of(order), why)
 }
 
 pub(super) fn unknown_outcome(cause: Cause) -> UnknownOutcome {
@@ -84,8 +124,10 @@ fn is_server_error(cause: Cause) -> bool {
 
 /// When to retry an unknown outcome: the later the more often it was sent, since how often its workers died is no fault
 /// of the provider. Flags it where the answer may never change.
-pub(super) fn retry_later(cause: Cause, prior: Option<Prior>) -> (Duration, Deferral) {
-    let (sends, server_errors) = prior.map_or((0, 0), |prior| (prior.attempt.sends, prior.attempt.server_errors));
+pub(super) fn retry_later(cause: Cause, prior: &Prior) -> (Duration, Deferral) {
+    let (sends, server_errors) = prior
+        .attempt
+        .map_or((0, 0), |attempt| (attempt.sends, attempt.server_errors));
     let repeats = is_server_error(cause) && server_errors + 1 >= SERVER_ERRORS_MAX;
     let needs_attention = match cause {
         Cause::Mismatch | Cause::KeyReused | Cause::RefundedElsewhere | Cause::Unfinished => Some(cause.to_string()),
@@ -101,8 +143,8 @@ pub(super) fn retry_later(cause: Cause, prior: Option<Prior>) -> (Duration, Defe
         sends
     };
     let why = Deferral {
-        step: None,
         needs_attention,
+        ..Deferral::default()
     };
     (delay_after(tries), why)
 }
@@ -113,6 +155,7 @@ pub(super) fn flag(order: &LeasedOrder, operation: Operation, why: String) -> De
     Deferral {
         step: is_new.then(|| (operation.as_str(), why.clone())),
         needs_attention: Some(why),
+        ..Deferral::default()
     }
 }
 
@@ -143,7 +186,6 @@ pub(super) fn count_query<T>(context: &Context, step: &'static str, found: &Resu
 
 #[cfg(test)]
 pub(super) mod tests {
-    use jiff::Timestamp;
     use uuid::Uuid;
     use waybill_domain::id::OrderId;
     use waybill_domain::money::Money;
@@ -187,35 +229,59 @@ pub(super) mod tests {
     /// A request that was sent so often, and answered with so many server errors.
     pub(in crate::orders::saga) fn sent(sends: u32, server_errors: u32) -> Prior {
         Prior {
-            attempt: Attempt {
+            attempt: Some(Attempt {
                 first_sent_at: Timestamp::UNIX_EPOCH,
                 age: Duration::from_mins(1),
                 sends,
+                unexecuted: false,
                 server_errors,
-            },
-            recovery: Recovery::of(Operation::Charge, Duration::from_mins(1), server_errors),
+            }),
+            ..unsent()
+        }
+    }
+
+    /// A request whose intent was recorded a moment ago.
+    pub(in crate::orders::saga) fn unsent() -> Prior {
+        Prior {
+            attempt: None,
+            cancel_requested: false,
+            now: Timestamp::UNIX_EPOCH,
         }
     }
 
     #[test]
     fn the_retry_comes_later_the_more_often_the_request_was_sent() {
-        let delay = |sends| retry_later(Cause::TimedOut, Some(sent(sends, 0))).0;
+        let delay = |sends| retry_later(Cause::TimedOut, &sent(sends, 0)).0;
         assert!(delay(1) <= Duration::from_secs(1));
         assert!(delay(6) >= Duration::from_secs(24));
     }
 
     #[test]
     fn a_breaker_that_closes_sooner_than_the_schedule_is_waited_for_no_longer() {
+        let waits_long = Confirmed::new(Timestamp::from_second(3600).unwrap(), Timestamp::now());
         let order = LeasedOrder {
-            attempts: 6,
+            confirmed: waits_long,
             ..charging()
         };
         let retry_after = Duration::from_secs(2);
-        let progress = not_executed(&order, Operation::Charge, Cause::BreakerOpen { retry_after });
+        let progress = not_executed(&order, Operation::Charge, Cause::BreakerOpen { retry_after }, &unsent());
         assert!(
             matches!(progress, Progress::Defer(delay, _) if delay == retry_after),
             "{progress:?}"
         );
+    }
+
+    #[test]
+    fn a_try_that_sends_nothing_is_not_counted_and_ends_no_doubt() {
+        let deferral = |prior| match not_executed(&charging(), Operation::Charge, Cause::NoConnection, &prior) {
+            Progress::Defer(_, why) => why,
+            other => panic!("{other:?}"),
+        };
+        let first = deferral(unsent());
+        assert_eq!((first.sent_nothing, first.unexecuted), (true, Some(Operation::Charge)));
+        // One before it may have been executed.
+        let second = deferral(sent(1, 0));
+        assert_eq!((second.sent_nothing, second.unexecuted), (true, None));
     }
 
     #[test]

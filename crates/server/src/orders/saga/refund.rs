@@ -5,8 +5,8 @@ use waybill_domain::payment::{Operation, ProviderKey, Recovery};
 
 use super::progress::{Progress, delay_of};
 use super::recovery::{
-    Prior, count_answer, count_query, deadline, flag, not_executed, prior_attempt, rejected, renew_before_sending,
-    retry_later, unknown_outcome,
+    Prior, count_answer, count_query, deadline, flag, not_executed, prior_attempt, record_send, rejected, retry_later,
+    unknown_outcome,
 };
 use crate::crash_points::crash_point;
 use crate::egress::payments::{Answer, Receipt, RefundRequest};
@@ -30,34 +30,30 @@ pub(super) async fn refund(context: &Context, order: &LeasedOrder) -> Result<Pro
         amount: order.order.amount,
     };
     let prior = prior_attempt(context, order, Operation::Refund).await?;
-    if let Some(Prior {
-        recovery: Recovery::Query | Recovery::QueryThenRetry,
-        ..
-    }) = prior
-    {
+    if prior.recovery(Operation::Refund) != Recovery::Retry {
         let found = context.payments.query_refund(&request, deadline(context)).await;
         count_query(context, "refund_query", &found);
         if let Ok(Some(answer @ Answer::Done(_))) = found {
-            return Ok(after_refund(order, answer, prior));
+            return Ok(after_refund(order, answer, &prior));
         }
-        renew_before_sending(context, order).await?;
     }
+    record_send(context, order, Operation::Refund, &prior).await?;
     let answer = context.payments.refund(&request, deadline(context)).await;
     crash_point!("refund_answered");
     count_answer(context, "refund", &answer);
-    Ok(after_refund(order, answer, prior))
+    Ok(after_refund(order, answer, &prior))
 }
 
 /// What the provider's answer means for the order.
-fn after_refund(order: &LeasedOrder, answer: Answer<Receipt>, prior: Option<Prior>) -> Progress {
+fn after_refund(order: &LeasedOrder, answer: Answer<Receipt>, prior: &Prior) -> Progress {
     match answer {
         Answer::Done(Receipt { provider_id, .. }) => Progress::Commit(StepOutcome::Refunded { provider_id }),
         Answer::Declined(reason) => {
             let why = format!("the provider refuses the refund: {}", reason.code);
             Progress::Defer(delay_of(order), flag(order, Operation::Refund, why))
         }
-        Answer::Rejected(reason) => rejected(order, Operation::Refund, &reason),
-        Answer::NotExecuted(cause) => not_executed(order, Operation::Refund, cause),
+        Answer::Rejected(reason) => rejected(order, Operation::Refund, &reason, prior),
+        Answer::NotExecuted(cause) => not_executed(order, Operation::Refund, cause, prior),
         Answer::InProgress => Progress::Defer(delay_of(order), Deferral::default()),
         Answer::Ambiguous(cause) => {
             warn!(order_id = %order.order.id, %cause, "outcome of a refund is unknown");
@@ -71,7 +67,7 @@ fn after_refund(order: &LeasedOrder, answer: Answer<Receipt>, prior: Option<Prio
 mod tests {
     use super::*;
     use crate::egress::payments::DeclineReason;
-    use crate::orders::saga::recovery::tests::charging;
+    use crate::orders::saga::recovery::tests::{charging, unsent};
 
     /// M8: a refund once decided is retried until the provider confirms it.
     #[test]
@@ -80,7 +76,7 @@ mod tests {
             code: "charge_disputed".to_owned(),
             message: "The payment was declined.",
         };
-        let progress = after_refund(&charging(), Answer::Declined(reason), None);
+        let progress = after_refund(&charging(), Answer::Declined(reason), &unsent());
         let Progress::Defer(_, why) = progress else {
             panic!("{progress:?}");
         };

@@ -28,6 +28,13 @@ pub enum StepOutcome {
         /// The provider's code.
         code: String,
     },
+    /// It is certain that the charge was not executed and never will be.
+    ChargeRevoked {
+        /// Why it is not wanted any more.
+        reason: FailureReason,
+    },
+    /// The charge was confirmed when it was too late to serve the order.
+    ChargedTooLate,
     /// It is not known whether the charge happened.
     ChargeUnknown(UnknownOutcome),
     /// No driver within the window.
@@ -53,6 +60,8 @@ impl StepOutcome {
             StepOutcome::ChargeIntended => Event::ChargeIntended,
             StepOutcome::Charged { .. } => Event::Charged,
             StepOutcome::Declined { .. } => Event::Declined,
+            StepOutcome::ChargeRevoked { reason } => Event::ChargeRevoked(*reason),
+            StepOutcome::ChargedTooLate => Event::ChargedTooLate,
             StepOutcome::ChargeUnknown(_) => Event::ChargeUnknown,
             StepOutcome::NoDriver { .. } => Event::NoDriver,
             StepOutcome::Cancelled => Event::Cancelled,
@@ -65,7 +74,10 @@ impl StepOutcome {
     fn records_intent(&self) -> bool {
         matches!(
             self,
-            StepOutcome::ChargeIntended | StepOutcome::NoDriver { .. } | StepOutcome::Cancelled
+            StepOutcome::ChargeIntended
+                | StepOutcome::ChargedTooLate
+                | StepOutcome::NoDriver { .. }
+                | StepOutcome::Cancelled
         )
     }
 }
@@ -108,7 +120,8 @@ impl OrderStore {
         let (answer, ()) = try_join!(self.set_status(&tx, leased, &order), self.record(&tx, leased, outcome))?;
         tx.commit().await?;
         crash_point!("charge_committed", if matches!(outcome, StepOutcome::Charged { .. }));
-        crash_point!("refund_intended", if matches!(outcome.event(), Event::NoDriver | Event::Cancelled));
+        crash_point!("refund_intended",
+            if matches!(outcome.event(), Event::NoDriver | Event::ChargedTooLate | Event::Cancelled));
         crash_point!("refund_committed", if matches!(outcome, StepOutcome::Refunded { .. }));
         Ok(LeasedOrder {
             order,
@@ -172,6 +185,22 @@ impl OrderStore {
             StepOutcome::Declined { code } => try_join!(
                 self.log_step(tx, lease, "charge", "failed", code),
                 ledger::record_decline(tx, id, code)
+            )
+            .map(drop),
+            StepOutcome::ChargeRevoked { reason } => {
+                if *reason == FailureReason::Cancelled {
+                    self.log_step(tx, lease, "cancel", "succeeded", "").await?;
+                }
+                let why = format!("revoked: {}", reason.as_str());
+                try_join!(
+                    self.log_step(tx, lease, "charge", "failed", &why),
+                    ledger::record_revoked(tx, id, &why),
+                )
+                .map(drop)
+            }
+            StepOutcome::ChargedTooLate => try_join!(
+                self.log_step(tx, lease, "assign", "failed", "the payment was confirmed too late"),
+                self.intend(tx, lease, Operation::Refund, amount),
             )
             .map(drop),
             StepOutcome::ChargeUnknown(unknown) => self.record_unknown(tx, lease, Operation::Charge, unknown).await,

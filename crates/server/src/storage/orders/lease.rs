@@ -10,7 +10,7 @@ use uuid::Uuid;
 use waybill_domain::id::OrderId;
 use waybill_domain::payment::Operation;
 
-use super::ledger::{Attempt, attempt};
+use super::ledger::{self, Attempt, attempt};
 use super::row::{leased_order, leased_order_columns, order_tables};
 use super::{Confirmed, Lease, LeasedOrder, OrderStore};
 use crate::storage::StoreError;
@@ -56,12 +56,12 @@ statements! {
               where s.order_id = $1 and s.fence = $2 and s.finished_at is null
              returning now(), s.cancel_requested_at is not null as cancel_requested,
                        a.first_sent_at, extract(epoch from now() - a.first_sent_at)::float8 as age,
-                       a.sends, a.server_errors";
-    /// A retry that was requested meanwhile is not put off by this worker's delay.
+                       a.sends, coalesce(a.state = 'not_executed', false) as unexecuted, a.server_errors";
+    /// A retry that was requested meanwhile is not deferred by this worker's delay.
     DEFER = "update order_sagas
                 set lease_owner = null, lease_until = null,
                     next_run_at = case when due_requested then now() else now() + make_interval(secs => $3) end,
-                    needs_attention = coalesce($4, needs_attention)
+                    needs_attention = coalesce($4, needs_attention), attempts = attempts - $5
               where order_id = $1 and fence = $2 and finished_at is null";
 }
 
@@ -86,6 +86,10 @@ pub struct Deferral {
     pub step: Option<(&'static str, String)>,
     /// Why an operator should look, if one should.
     pub needs_attention: Option<String>,
+    /// Whether this try sent nothing: then it is not counted.
+    pub sent_nothing: bool,
+    /// The request of which it is certain now that no send so far was executed.
+    pub unexecuted: Option<Operation>,
 }
 
 impl OrderStore {
@@ -172,6 +176,7 @@ impl OrderStore {
                             &lease.fence,
                             &delay.as_secs_f64(),
                             &why.needs_attention,
+                            &i32::from(why.sent_nothing),
                         ],
                     )
                     .await?;
@@ -179,7 +184,10 @@ impl OrderStore {
                     return Err(lease.lost());
                 }
                 if let Some((step, detail)) = &why.step {
-                    self.log_step(&tx, lease, step, "postponed", detail).await?;
+                    self.log_new_step(&tx, lease, step, "postponed", detail).await?;
+                }
+                if let Some(operation) = why.unexecuted {
+                    ledger::record_not_executed(&tx, lease.order, operation).await?;
                 }
                 Ok(tx.commit().await?)
             })

@@ -11,20 +11,33 @@ use waybill_domain::money::Money;
 use waybill_domain::payment::{Operation, ProviderKey};
 
 use super::row::get;
+use super::{Lease, OrderStore};
 use crate::storage::StoreError;
 
 statements! {
-    /// `sends` is 1 from before the first send, and grows with each unknown outcome that is recorded. A crash or a definite
-    /// refusal after a send does not raise it.
+    /// `sends` is 1 from before the first send, and grows before each further one.
     INSERT_ATTEMPT = "insert into payment_attempts (order_id, operation, provider_key, amount, currency,
                                                     sends, first_sent_at, last_sent_at)
                       values ($1, $2, $3, $4, $5, 1, now(), now())";
     MARK_DEFINITE = "update payment_attempts set state = $3, provider_id = $4, last_error = $5
                       where order_id = $1 and operation = $2";
     MARK_UNKNOWN = "update payment_attempts
-                       set state = 'unknown', sends = sends + 1, last_sent_at = now(), last_error = $3,
-                           server_errors = server_errors + $4
+                       set state = 'unknown', last_error = $3, server_errors = server_errors + $4
                      where order_id = $1 and operation = $2";
+    /// Before a request is sent once more, under the lease, which it renews. What was never executed counts from here.
+    RECORD_SEND = "with s as (
+                       update order_sagas set lease_until = now() + make_interval(secs => $3)
+                        where order_id = $1 and fence = $2 and finished_at is null
+                       returning order_id)
+                   update payment_attempts a
+                      set state = case a.state when 'not_executed' then 'intent' else a.state end,
+                          first_sent_at = case a.state when 'not_executed' then now() else a.first_sent_at end,
+                          sends = a.sends + 1, last_sent_at = now()
+                     from s
+                    where a.order_id = s.order_id and a.operation = $4";
+    /// Only of a request whose sender knew that none before it was executed: then no other has set the state meanwhile.
+    MARK_NOT_EXECUTED = "update payment_attempts set state = 'not_executed'
+                          where order_id = $1 and operation = $2 and state = 'intent'";
     INSERT_PAYMENT = "insert into payments (order_id, amount, currency, provider_charge_id) values ($1, $2, $3, $4)";
     SET_REFUND = "update payments
                      set refund_amount = amount, refunded_at = now(), provider_refund_id = $2
@@ -38,8 +51,10 @@ pub struct Attempt {
     pub first_sent_at: Timestamp,
     /// How long ago that was, by the database's clock.
     pub age: Duration,
-    /// One more than the unknown outcomes that were recorded of it.
+    /// How often it may have been sent.
     pub sends: u32,
+    /// Whether it is certain that no send was executed.
+    pub unexecuted: bool,
     /// How often the provider answered with a server error.
     pub server_errors: u32,
 }
@@ -53,7 +68,24 @@ pub struct UnknownOutcome {
     pub server_error: bool,
 }
 
-/// The attempt in the columns `first_sent_at`, `age`, `sends` and `server_errors`; `None` where they are null.
+impl OrderStore {
+    /// Records that a request is sent once more, before it is, and renews the lease: nothing is sent for an order that
+    /// another worker claimed meanwhile.
+    pub async fn record_send(&self, lease: Lease, operation: Operation) -> Result<(), StoreError> {
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [
+            &lease.order.uuid(),
+            &lease.fence,
+            &self.settings.lease_secs,
+            &operation.as_str(),
+        ];
+        match self.postgres.execute(RECORD_SEND, &parameters).await? {
+            1 => Ok(()),
+            _ => Err(lease.lost()),
+        }
+    }
+}
+
+/// The attempt in the columns `first_sent_at`, `age`, `sends`, `unexecuted` and `server_errors`; `None` where they are null.
 pub(super) fn attempt(row: &Row) -> Result<Option<Attempt>, StoreError> {
     let Some(first_sent_at) = get(row, "first_sent_at")? else {
         return Ok(None);
@@ -64,6 +96,7 @@ pub(super) fn attempt(row: &Row) -> Result<Option<Attempt>, StoreError> {
         first_sent_at,
         age: Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::MAX),
         sends: count("sends")?,
+        unexecuted: get(row, "unexecuted")?,
         server_errors: count("server_errors")?,
     }))
 }
@@ -105,6 +138,23 @@ pub(super) async fn record_success(
 /// The provider's answer to a charge is definite: declined, with this code.
 pub(super) async fn record_decline(tx: &Transaction<'_>, order: OrderId, code: &str) -> Result<(), StoreError> {
     mark_definite(tx, order, Operation::Charge, "declined", None, Some(code)).await
+}
+
+/// It is certain that the charge was not executed and never will be.
+pub(super) async fn record_revoked(tx: &Transaction<'_>, order: OrderId, why: &str) -> Result<(), StoreError> {
+    mark_definite(tx, order, Operation::Charge, "revoked", None, Some(why)).await
+}
+
+/// No send of the request so far was executed.
+pub(super) async fn record_not_executed(
+    tx: &Transaction<'_>,
+    order: OrderId,
+    operation: Operation,
+) -> Result<(), StoreError> {
+    MARK_NOT_EXECUTED
+        .execute(tx, &[&order.uuid(), &operation.as_str()])
+        .await
+        .map(drop)
 }
 
 async fn mark_definite(

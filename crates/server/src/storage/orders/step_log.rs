@@ -9,7 +9,7 @@ use waybill_domain::operator::Operator;
 
 use super::row::get;
 use super::{Lease, OrderStore};
-use crate::storage::StoreError;
+use crate::storage::{Statement, StoreError};
 
 /// A line of an order's log.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +45,14 @@ statements! {
     /// The round is that of the search under way: how many drivers were unassigned from the order.
     INSERT_STEP = "insert into order_saga_steps (order_id, step, status, detail, fence, actor, round)
                    select $1, $2, $3, $4, $5, $6, reassignments from order_sagas where order_id = $1";
+    /// The same, unless the order's last line says so already.
+    INSERT_NEW_STEP = "insert into order_saga_steps (order_id, step, status, detail, fence, actor, round)
+                       select $1, $2, $3, $4, $5, $6, o.reassignments
+                         from order_sagas o
+                         left join lateral (select step, status, detail from order_saga_steps
+                                             where order_id = $1 order by id desc limit 1) last on true
+                        where o.order_id = $1
+                          and (last.step, last.status, last.detail) is distinct from ($2, $3, $4)";
     /// With the fence and the round of the order as it stands in this transaction.
     INSERT_REQUEST = "insert into order_saga_steps (order_id, step, status, detail, fence, actor, round)
                       select order_id, $2, 'requested', $3, fence, 'operator ' || $4, reassignments
@@ -76,7 +84,31 @@ impl OrderStore {
         status: &str,
         detail: &str,
     ) -> Result<(), StoreError> {
-        INSERT_STEP
+        self.insert_step(INSERT_STEP, tx, lease, step, status, detail).await
+    }
+
+    /// Writes a line unless the order's last line is the same: what is tried again and again is logged once.
+    pub(super) async fn log_new_step(
+        &self,
+        tx: &Transaction<'_>,
+        lease: Lease,
+        step: &str,
+        status: &str,
+        detail: &str,
+    ) -> Result<(), StoreError> {
+        self.insert_step(INSERT_NEW_STEP, tx, lease, step, status, detail).await
+    }
+
+    async fn insert_step(
+        &self,
+        statement: Statement,
+        tx: &Transaction<'_>,
+        lease: Lease,
+        step: &str,
+        status: &str,
+        detail: &str,
+    ) -> Result<(), StoreError> {
+        statement
             .execute(
                 tx,
                 &[

@@ -92,7 +92,8 @@ async fn a_key_is_retained_for_30_days_and_for_as_long_as_its_order_is_unfinishe
     rig.payments().clear_faults();
     rig.driver_at("cab-3", PICKUP.0, PICKUP.1).await;
     rig.until_all_settled().await;
-    assert_eq!(rig.place(running).await.status(), OrderStatus::Succeeded);
+    // A year late, its charge is refunded.
+    assert_eq!(rig.place(running).await.status(), OrderStatus::Refunded);
     assert_eq!(rig.charges().len(), 3, "nothing was ordered twice");
     rig.assert_clean().await;
 }

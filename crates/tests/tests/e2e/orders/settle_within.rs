@@ -1,5 +1,4 @@
-//! Orders that are not charged in time, and orders that are cancelled while nobody knows whether they are charged: where
-//! no charge can have been made none is made any more, and what was charged too late is refunded.
+//! Orders that are not charged in time, and orders that are cancelled while their charge is in doubt: where no charge can have been made none is made any more, and what was charged too late is refunded.
 
 use std::time::Duration;
 
@@ -112,7 +111,7 @@ async fn a_cancellation_of_an_order_that_cannot_have_been_charged_charges_nothin
 }
 
 #[tokio::test]
-async fn a_cancellation_ends_an_order_uncharged_where_the_secret_is_not_accepted_or_nobody_listens() {
+async fn a_cancellation_ends_an_order_uncharged_where_the_secret_is_not_accepted_or_no_one_listens() {
     let unauthorized = impatient()
         .set("payments.secret_key", "rk_of_another_kind")
         .start()
@@ -162,9 +161,9 @@ async fn a_late_success_and_a_cancellation_do_not_leave_a_charge_behind() {
     rig.assert_clean().await;
 }
 
-/// Ten tries while nobody listens at the provider: none is counted, each reason is logged once, and nobody is called.
+/// Twelve tries without a connection to the provider: none is counted, each reason is logged once, and no flag is set.
 #[tokio::test]
-async fn tries_that_send_nothing_are_not_counted_and_flag_nobody() {
+async fn tries_that_send_nothing_are_not_counted_and_set_no_flag() {
     let rig = impatient().payments_through_proxy().start().await;
     rig.payments_line().set_mode(Mode::Refuse);
     let order = begin(&rig).await;

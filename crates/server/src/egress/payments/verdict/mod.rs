@@ -81,6 +81,35 @@ pub(super) fn judge(status: u16, body: &[u8], expected: &Expected) -> Verdict {
     })
 }
 
+/// Judges an answer to a request that takes the key of a charge and moves no money.
+pub(super) fn judge_revocation(status: u16, body: &[u8], amount: Money) -> Answer<()> {
+    let expected = Expected {
+        operation: Operation::Charge,
+        amount,
+    };
+    if (200..=299).contains(&status) {
+        let unconfirmed = serde_json::from_slice::<Object>(body).is_ok_and(|object| {
+            let waits = ["requires_payment_method", "requires_confirmation", "canceled"];
+            object.amount() == Some(amount) && waits.contains(&object.status())
+        });
+        return if unconfirmed {
+            Answer::Done(())
+        } else {
+            Answer::Ambiguous(Cause::Unreadable)
+        };
+    }
+    match judge(status, body, &expected) {
+        // No payment was asked for: whatever is declined, it is not the charge.
+        Verdict::Answer(Answer::Declined(reason) | Answer::Rejected(reason)) => Answer::Rejected(reason),
+        Verdict::Answer(Answer::NotExecuted(cause)) => Answer::NotExecuted(cause),
+        Verdict::Answer(Answer::InProgress) => Answer::InProgress,
+        Verdict::Answer(Answer::Ambiguous(cause)) => Answer::Ambiguous(cause),
+        Verdict::Answer(Answer::Done(_)) | Verdict::Pending { .. } | Verdict::AlreadyRefunded => {
+            Answer::Ambiguous(Cause::Unreadable)
+        }
+    }
+}
+
 impl Object {
     /// The provider's name of its state; empty if it has none.
     pub fn status(&self) -> &str {
