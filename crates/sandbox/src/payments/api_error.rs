@@ -20,7 +20,7 @@ impl ApiError {
         ApiError { status, error }
     }
 
-    fn with(mut self, field: &str, value: impl Into<Value>) -> ApiError {
+    pub(super) fn with(mut self, field: &str, value: impl Into<Value>) -> ApiError {
         if let Some(error) = self.error.as_object_mut() {
             error.insert(field.to_owned(), value.into());
         }
@@ -49,6 +49,16 @@ impl ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", &message)
             .with("code", "resource_missing")
             .with("param", param)
+    }
+
+    /// A parameter names an object that does not exist: 400.
+    pub(super) fn missing(param: &str, id: &str) -> ApiError {
+        let kind = if param == "customer" {
+            "customer"
+        } else {
+            "PaymentMethod"
+        };
+        ApiError::parameter("resource_missing", param, &format!("No such {kind}: '{id}'"))
     }
 
     /// No such path or method: 404.

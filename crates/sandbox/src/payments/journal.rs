@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::objects::{PaymentIntent, Refund};
+use super::payment_methods::PaymentMethod;
 use crate::Error;
 use crate::file_lock::open_locked;
 
@@ -30,6 +31,10 @@ pub(super) enum Effect {
     /// Paid or declined.
     Intent(PaymentIntent),
     Refund(Refund),
+    /// A new customer.
+    Customer(String),
+    /// A new payment method, or one that was attached.
+    PaymentMethod(PaymentMethod),
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use super::api_error::ApiError;
 use super::currencies;
 use super::journal::{Effect, Journal, Record, SavedAnswer};
-use super::objects::{CardOutcome, PaymentIntent, Refund};
+use super::objects::{CardOutcome, PaymentIntent, Refund, new_id};
+use super::payment_methods::{PaymentMethod, Wallet};
 use super::reply::Reply;
 use super::request::{Action, ChargeRequest, Page, PaymentRequest, RefundRequest};
 use super::webhooks::Event;
@@ -121,7 +122,7 @@ impl Ledger {
 
     fn execute_first(&mut self, request: &PaymentRequest, execution: Execution) -> Result<Executed, ApiError> {
         let (effect, true_reply) = match &request.action {
-            Action::Charge(charge) => charge_card(charge.clone(), execution),
+            Action::Charge(charge) => self.entries.charge(charge.clone(), execution)?,
             Action::Refund(refund) => self.entries.refund(refund)?,
         };
         let reply = match execution {
@@ -141,9 +142,46 @@ impl Ledger {
             tracing::error!(%error, "payment ledger cannot be written; nothing was charged or refunded");
             return Err(ApiError::server_error());
         }
-        let event = Some(event(&record.effect, request));
+        let event = event(&record.effect, request);
         self.entries.apply(record);
         Ok(Executed { reply, event })
+    }
+
+    /// Makes a customer.
+    pub(super) fn add_customer(&mut self) -> Result<Reply, ApiError> {
+        let id = new_id("cus");
+        let reply = Reply::ok(&json!({ "id": id, "object": "customer", "livemode": false }));
+        self.enter(Effect::Customer(id))?;
+        Ok(reply)
+    }
+
+    /// Makes a payment method that is attached to no one.
+    pub(super) fn add_method(&mut self, card: CardOutcome) -> Result<Reply, ApiError> {
+        let id = new_id("pm");
+        let method = PaymentMethod {
+            id,
+            card,
+            customer: None,
+        };
+        let reply = Reply::ok(&method.to_json());
+        self.enter(Effect::PaymentMethod(method))?;
+        Ok(reply)
+    }
+
+    /// Attaches a payment method to a customer.
+    pub(super) fn attach(&mut self, method: &str, customer: &str) -> Result<Reply, ApiError> {
+        let method = self.entries.wallet.attach(method, customer)?;
+        let reply = Reply::ok(&method.to_json());
+        self.enter(Effect::PaymentMethod(method))?;
+        Ok(reply)
+    }
+
+    fn enter(&mut self, effect: Effect) -> Result<(), ApiError> {
+        let record = Record { effect, answer: None };
+        let journal = self.journal.as_mut().ok_or_else(ApiError::server_error)?;
+        journal.append(&record).map_err(|_| ApiError::server_error())?;
+        self.entries.apply(record);
+        Ok(())
     }
 
     pub(super) fn intent(&self, id: &str) -> Result<Reply, ApiError> {
@@ -183,6 +221,7 @@ struct Entries {
     /// By API key and idempotency key: two accounts may use the same key.
     answers: HashMap<(String, String), Answer>,
     movements: Vec<Movement>,
+    wallet: Wallet,
 }
 
 #[derive(Debug)]
@@ -201,6 +240,16 @@ impl Entries {
             Some(Answer { reply: None, .. }) => Err(ApiError::key_in_use()),
             Some(Answer { reply, .. }) => Ok(reply.clone()),
         }
+    }
+
+    fn charge(&self, charge: ChargeRequest, execution: Execution) -> Result<(Effect, Reply), ApiError> {
+        let card = if charge.is_confirmed {
+            self.wallet
+                .card_of(&charge.payment_method, charge.customer.as_deref())?
+        } else {
+            CardOutcome::Unconfirmed
+        };
+        Ok(charge_card(charge, card, execution))
     }
 
     fn refund(&self, request: &RefundRequest) -> Result<(Effect, Reply), ApiError> {
@@ -230,6 +279,8 @@ impl Entries {
         match record.effect {
             Effect::Intent(intent) => self.enter_intent(intent),
             Effect::Refund(refund) => self.enter_refund(refund),
+            Effect::Customer(id) => self.wallet.enter_customer(id),
+            Effect::PaymentMethod(method) => self.wallet.enter_method(method),
         }
         if let Some(saved) = record.answer {
             let reply = Reply {
@@ -246,6 +297,7 @@ impl Entries {
     }
 
     fn enter_intent(&mut self, intent: PaymentIntent) {
+        self.wallet.note_use(&intent);
         if intent.is_paid() {
             self.movements.push(Movement {
                 kind: MovementKind::Charge,
@@ -277,8 +329,8 @@ impl Entries {
     }
 }
 
-fn charge_card(charge: ChargeRequest, execution: Execution) -> (Effect, Reply) {
-    let outcome = match (charge.card, execution) {
+fn charge_card(charge: ChargeRequest, card: CardOutcome, execution: Execution) -> (Effect, Reply) {
+    let outcome = match (card, execution) {
         (CardOutcome::Paid, Execution::Decline) => CardOutcome::Declined,
         (card, _) => card,
     };
@@ -291,7 +343,7 @@ fn charge_card(charge: ChargeRequest, execution: Execution) -> (Effect, Reply) {
 }
 
 /// Under the names of <https://docs.stripe.com/api/events/types>.
-fn event(effect: &Effect, request: &PaymentRequest) -> Event {
+fn event(effect: &Effect, request: &PaymentRequest) -> Option<Event> {
     let (kind, object) = match effect {
         Effect::Intent(intent) if intent.is_paid() => ("payment_intent.succeeded", intent.to_json()),
         Effect::Intent(intent) if intent.outcome == CardOutcome::Unconfirmed => {
@@ -299,8 +351,9 @@ fn event(effect: &Effect, request: &PaymentRequest) -> Event {
         }
         Effect::Intent(intent) => ("payment_intent.payment_failed", intent.to_json()),
         Effect::Refund(refund) => ("refund.created", refund.to_json()),
+        Effect::Customer(_) | Effect::PaymentMethod(_) => return None,
     };
-    Event::new(kind, &object, request.key.as_ref())
+    Some(Event::new(kind, &object, request.key.as_ref()))
 }
 
 fn find<'a, T>(objects: &'a IndexMap<String, T>, id: &str, kind: &str, param: &str) -> Result<&'a T, ApiError> {

@@ -1,6 +1,7 @@
 //! A payment provider: an HTTP server that speaks the part of Stripe's API that Waybill uses.
 //!
 //! * `POST /v1/payment_intents` with `confirm=true`, `GET /v1/payment_intents[/{id}]`
+//! * `POST /v1/customers`, `POST /v1/payment_methods` with `card[token]`, `POST /v1/payment_methods/{id}/attach`
 //! * `POST /v1/refunds`, `GET /v1/refunds[/{id}]`
 //! * any API key that begins with `sk_test_`, Stripe's test payment methods, its error objects, and its rules for
 //!   idempotency keys: the first answer to a request that had an effect or was declined is saved and replayed; a request
@@ -19,6 +20,7 @@ mod faults;
 mod journal;
 mod ledger;
 mod objects;
+mod payment_methods;
 mod reply;
 mod request;
 mod sandbox_api;

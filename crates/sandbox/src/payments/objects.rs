@@ -33,6 +33,16 @@ impl CardOutcome {
             _ => None,
         }
     }
+
+    /// By the name of the test token from which a payment method is made.
+    pub(super) fn of_token(token: &str) -> Option<CardOutcome> {
+        match token {
+            "tok_visa" | "tok_mastercard" => Some(CardOutcome::Paid),
+            "tok_chargeDeclined" => Some(CardOutcome::Declined),
+            "tok_chargeDeclinedInsufficientFunds" => Some(CardOutcome::InsufficientFunds),
+            _ => None,
+        }
+    }
 }
 
 /// One attempt to charge a card: succeeded, or declined.
@@ -44,6 +54,8 @@ pub(super) struct PaymentIntent {
     pub amount_refunded: i64,
     pub currency: String,
     pub payment_method: String,
+    #[serde(default)]
+    pub customer: Option<String>,
     pub description: Option<String>,
     pub metadata: BTreeMap<String, String>,
     /// Seconds since the Unix epoch.
@@ -73,7 +85,7 @@ impl PaymentIntent {
             "confirmation_method": "automatic",
             "created": self.created,
             "currency": self.currency,
-            "customer": null,
+            "customer": self.customer,
             "description": self.description,
             "last_payment_error": self.decline_json(),
             "latest_charge": (self.outcome != CardOutcome::Unconfirmed).then_some(&self.charge_id),

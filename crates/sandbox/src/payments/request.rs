@@ -17,6 +17,7 @@ pub(super) type Form = Vec<(String, String)>;
 
 // Stripe's limits.
 const KEY_LENGTH_MAX: usize = 255;
+const DESCRIPTOR_MAX: usize = 22;
 const METADATA_MAX: usize = 50;
 const METADATA_NAME_MAX: usize = 40;
 const METADATA_VALUE_MAX: usize = 500;
@@ -47,7 +48,8 @@ pub(super) struct ChargeRequest {
     pub currency: String,
     /// Empty until a payment method is given.
     pub payment_method: String,
-    pub card: CardOutcome,
+    pub customer: Option<String>,
+    pub is_confirmed: bool,
     pub description: Option<String>,
     pub metadata: BTreeMap<String, String>,
 }
@@ -98,7 +100,16 @@ impl ChargeRequest {
             // No test card here requires its holder to act, so this changes nothing.
             "error_on_requires_action",
         ];
-        let known = ["amount", "currency", "payment_method", "confirm", "description"];
+        let known = [
+            "amount",
+            "currency",
+            "payment_method",
+            "customer",
+            "confirm",
+            "off_session",
+            "description",
+            "statement_descriptor_suffix",
+        ];
         refuse_unknown(form, &[&known[..], &ignored].concat())?;
         let currency = required(form, "currency")?;
         let amount = parse_amount(required(form, "amount")?)?;
@@ -110,19 +121,25 @@ impl ChargeRequest {
             None if is_confirmed => required(form, "payment_method")?,
             None => "",
         };
-        let card = if is_confirmed {
-            CardOutcome::of(payment_method).ok_or_else(|| {
-                let message = format!("No such PaymentMethod: '{payment_method}'");
-                ApiError::parameter("resource_missing", "payment_method", &message)
-            })?
-        } else {
-            CardOutcome::Unconfirmed
-        };
+        if get(form, "off_session") == Some("true") && !is_confirmed {
+            let message = "off_session can only be used with confirm=true.";
+            return Err(ApiError::parameter("parameter_invalid", "off_session", message));
+        }
+        let suffix = get(form, "statement_descriptor_suffix").unwrap_or("Suffix");
+        if suffix.len() > DESCRIPTOR_MAX || !suffix.contains(|letter: char| letter.is_ascii_alphabetic()) {
+            let message = "The statement descriptor suffix must have a letter and at most 22 characters.";
+            return Err(ApiError::parameter(
+                "parameter_invalid",
+                "statement_descriptor_suffix",
+                message,
+            ));
+        }
         Ok(ChargeRequest {
             amount,
             currency: currency.to_owned(),
             payment_method: payment_method.to_owned(),
-            card,
+            customer: get(form, "customer").map(str::to_owned),
+            is_confirmed,
             description: get(form, "description").map(str::to_owned),
             metadata: metadata(form)?,
         })
@@ -136,6 +153,7 @@ impl ChargeRequest {
             amount_refunded: 0,
             currency: self.currency,
             payment_method: self.payment_method,
+            customer: self.customer,
             description: self.description,
             metadata: self.metadata,
             created: Timestamp::now().as_second(),
@@ -270,7 +288,7 @@ fn metadata_name(name: &str) -> Option<&str> {
         .filter(|name| !name.is_empty())
 }
 
-fn refuse_unknown(form: &Form, known: &[&str]) -> Result<(), ApiError> {
+pub(super) fn refuse_unknown(form: &Form, known: &[&str]) -> Result<(), ApiError> {
     let is_known = |name: &str| known.contains(&name) || metadata_name(name).is_some();
     match form.iter().find(|(name, _)| !is_known(name)) {
         Some((name, _)) => {
@@ -281,7 +299,7 @@ fn refuse_unknown(form: &Form, known: &[&str]) -> Result<(), ApiError> {
     }
 }
 
-fn required<'form>(form: &'form Form, name: &str) -> Result<&'form str, ApiError> {
+pub(super) fn required<'form>(form: &'form Form, name: &str) -> Result<&'form str, ApiError> {
     let missing = || ApiError::parameter("parameter_missing", name, &format!("Missing required param: {name}."));
     get(form, name).ok_or_else(missing)
 }

@@ -18,6 +18,7 @@ use super::api_error::ApiError;
 use super::connection::Cutter;
 use super::faults::{FaultKind, FaultTarget};
 use super::ledger::{Executed, Execution};
+use super::objects::CardOutcome;
 use super::reply::Reply;
 use super::request::{self, Action, ChargeRequest, Form, Page, PaymentRequest, RefundRequest};
 use super::state::ProviderState;
@@ -28,6 +29,9 @@ pub(super) fn routes(provider: &Arc<ProviderState>) -> Router<Arc<ProviderState>
     Router::new()
         .route("/v1/payment_intents", post(charge).get(list_intents))
         .route("/v1/payment_intents/{id}", get(read_intent))
+        .route("/v1/customers", post(add_customer))
+        .route("/v1/payment_methods", post(add_method))
+        .route("/v1/payment_methods/{id}/attach", post(attach))
         .route("/v1/refunds", post(refund).get(list_refunds))
         .route("/v1/refunds/{id}", get(read_refund))
         .fallback(unrecognized)
@@ -208,6 +212,26 @@ fn slow(reply: Reply) -> Response {
         Some((Ok::<_, std::convert::Infallible>(Bytes::from(vec![byte])), bytes))
     });
     (reply.status, Body::from_stream(stream)).into_response()
+}
+
+async fn add_customer(State(provider): Provider, form: FormResult) -> Result<Reply, ApiError> {
+    request::refuse_unknown(&form_of(form)?, &["name", "email", "description"])?;
+    provider.ledger().add_customer()
+}
+
+async fn add_method(State(provider): Provider, form: FormResult) -> Result<Reply, ApiError> {
+    let form = form_of(form)?;
+    request::refuse_unknown(&form, &["type", "card[token]"])?;
+    let token = request::required(&form, "card[token]")?;
+    let card = CardOutcome::of_token(token)
+        .ok_or_else(|| ApiError::parameter("resource_missing", "card[token]", &format!("No such token: '{token}'")))?;
+    provider.ledger().add_method(card)
+}
+
+async fn attach(State(provider): Provider, Path(id): Path<String>, form: FormResult) -> Result<Reply, ApiError> {
+    let form = form_of(form)?;
+    request::refuse_unknown(&form, &["customer"])?;
+    provider.ledger().attach(&id, request::required(&form, "customer")?)
 }
 
 async fn read_intent(State(provider): Provider, Path(id): Path<String>) -> Result<Reply, ApiError> {

@@ -92,6 +92,41 @@ async fn a_request_that_makes_no_sense_names_its_parameter_and_saves_nothing() {
     assert_eq!(test.movements(), [CHARGED]);
 }
 
+/// <https://docs.stripe.com/api/payment_methods>: single use, or attached to a customer and for that customer alone.
+#[tokio::test]
+async fn a_payment_method_is_for_one_payment_or_for_one_customer() {
+    let test = TestProvider::start().await;
+    let token = [("type", "card"), ("card[token]", "tok_visa")];
+    let single = test.post("/v1/payment_methods", "", &token).await.id().to_owned();
+    let saved = test.post("/v1/payment_methods", "", &token).await.id().to_owned();
+    let [owner, other] = [
+        test.post("/v1/customers", "", &[]).await.id().to_owned(),
+        test.post("/v1/customers", "", &[]).await.id().to_owned(),
+    ];
+    let attach = format!("/v1/payment_methods/{saved}/attach");
+    assert_eq!(test.post(&attach, "", &[("customer", &owner)]).await.status, 200);
+    assert_eq!(test.post(&attach, "", &[("customer", "cus_1")]).await.status, 400);
+    // What is known survives the provider.
+    let test = test.restart().await;
+    let pay = async |method: &str, customer: &str| {
+        let mut form = charge_form("500", "order-1", method);
+        if !customer.is_empty() {
+            form.extend([("customer", customer), ("off_session", "true")]);
+        }
+        test.post(INTENTS, "", &form).await.status
+    };
+    assert_eq!((pay(&single, "").await, pay(&single, "").await), (200, 400));
+    assert_eq!((pay(&saved, &owner).await, pay(&saved, &owner).await), (200, 200));
+    assert_eq!((pay(&saved, "").await, pay(&saved, &other).await), (400, 400));
+    assert_eq!(
+        (pay(VISA, "").await, pay(VISA, "").await),
+        (200, 200),
+        "new at each use"
+    );
+    let used = format!("/v1/payment_methods/{single}/attach");
+    assert_eq!(test.post(&used, "", &[("customer", &owner)]).await.status, 400);
+}
+
 /// A payment that is not confirmed takes its key: the charge under the same key is another request.
 #[tokio::test]
 async fn a_payment_that_is_not_confirmed_moves_nothing_and_has_its_key() {

@@ -6,6 +6,7 @@ mod commits;
 mod currencies;
 mod key_retention;
 mod leases;
+mod payment_methods;
 mod placed;
 mod provider_faults;
 mod queried;
