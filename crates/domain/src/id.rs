@@ -133,11 +133,22 @@ text_id!(
 text_id!(
     /// The payment provider's name of a means of payment: 1 to 64 characters of `A-Z a-z 0-9 _`.
     PaymentMethod,
-    |text| {
-        length(text, 1, ID_LENGTH_MAX)?;
-        characters(text, |byte| byte.is_ascii_alphanumeric() || byte == b'_', "A-Z a-z 0-9 _")
-    }
+    provider_name
 );
+text_id!(
+    /// The payment provider's name of a customer: 1 to 64 characters of `A-Z a-z 0-9 _`.
+    ProviderCustomer,
+    provider_name
+);
+
+fn provider_name(text: &str) -> Result<(), IdError> {
+    length(text, 1, ID_LENGTH_MAX)?;
+    characters(
+        text,
+        |byte| byte.is_ascii_alphanumeric() || byte == b'_',
+        "A-Z a-z 0-9 _",
+    )
+}
 
 fn name(text: &str) -> Result<(), IdError> {
     length(text, 1, ID_LENGTH_MAX)?;

@@ -262,6 +262,7 @@ fn a_charge() -> ChargeRequest<'static> {
         order_id: ORDER,
         amount: amount(),
         payment_method: "pm_card_visa",
+        customer: None,
     }
 }
 

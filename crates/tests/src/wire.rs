@@ -35,6 +35,7 @@ pub fn a_ride() -> CreateOrderRequest {
             minor_units: 1_999,
         }),
         payment_method: "pm_card_visa".to_owned(),
+        provider_customer_id: String::new(),
         pickup: Some(position(PICKUP)),
         drop_off: None,
     }

@@ -56,6 +56,7 @@ pub async fn run(addr: &str) -> Result<Order, Error> {
             minor_units: 1999,
         }),
         payment_method: "pm_card_visa".to_owned(),
+        provider_customer_id: String::new(),
         pickup: Some(here),
         drop_off: None,
     };

@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::id::{IdempotencyKey, PaymentMethod, UserId};
+use crate::id::{IdempotencyKey, PaymentMethod, ProviderCustomer, UserId};
 use crate::money::Money;
 use crate::position::Position;
 
@@ -17,6 +17,8 @@ pub struct OrderRequest {
     pub amount: Money,
     /// From which means of payment.
     pub payment_method: PaymentMethod,
+    /// The provider's customer whose means of payment it is, if it is attached to one.
+    pub provider_customer: Option<ProviderCustomer>,
     /// Where the service begins.
     pub pickup: Position,
     /// Where it ends, if that is known.
@@ -51,6 +53,10 @@ impl OrderRequest {
             Some(drop_off) => field(&bits(drop_off)),
             None => field(b""),
         }
+        // Last, and only where it is given: the hashes of requests without it stay as they were before it existed.
+        if let Some(customer) = &self.provider_customer {
+            field(customer.as_str().as_bytes());
+        }
         RequestHash(hash.finalize().into())
     }
 }
@@ -73,6 +79,7 @@ mod tests {
             user: "ada".parse().unwrap(),
             amount: Money::new("USD".parse().unwrap(), 1999).unwrap(),
             payment_method: "pm_card_visa".parse().unwrap(),
+            provider_customer: None,
             pickup: Position::new(37.7749, -122.4194).unwrap(),
             drop_off: None,
         }
@@ -105,6 +112,10 @@ mod tests {
             },
             OrderRequest {
                 payment_method: "pm_card_mastercard".parse().unwrap(),
+                ..request()
+            },
+            OrderRequest {
+                provider_customer: Some("cus_1".parse().unwrap()),
                 ..request()
             },
             OrderRequest {

@@ -50,6 +50,8 @@ pub fn payments(config: &Config) -> PaymentSettings {
     let settings = &config.payments;
     let secret: SecretString = settings.secret_key.clone();
     PaymentSettings {
+        statement_descriptor_suffix: Some(settings.statement_descriptor_suffix.clone())
+            .filter(|suffix| !suffix.is_empty()),
         connect_timeout: settings.connect_timeout.0,
         attempt_timeout: settings.attempt_timeout.0,
         total_timeout: settings.total_timeout.0,

@@ -137,6 +137,7 @@ section! {
         url: String,
         secret_key: SecretString,
         webhook_secrets: Vec<SecretString>,
+        statement_descriptor_suffix: String,
         connect_timeout: Span,
         attempt_timeout: Span,
         total_timeout: Span,
@@ -313,6 +314,12 @@ impl Config {
         if secrets.len() > 2 || secrets.iter().any(|secret| secret.expose_secret().is_empty()) {
             return bad("payments.webhook_secrets", "must be at most two, none of them empty");
         }
+        if !is_descriptor(&self.payments.statement_descriptor_suffix) {
+            return bad(
+                "payments.statement_descriptor_suffix",
+                "must be empty, or have a letter, at most 22 characters, and none of < > \\ ' \" *",
+            );
+        }
         if let Err(why) = storage::postgres::parse_url(&self.postgres.url) {
             return bad("postgres.url", why);
         }
@@ -370,6 +377,15 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Whether the provider takes this as a part of a statement's line (<https://docs.stripe.com/get-started/account/statement-descriptors>).
+fn is_descriptor(suffix: &str) -> bool {
+    let is_plain = |letter: char| (' '..='~').contains(&letter) && !"<>\\'\"*".contains(letter);
+    suffix.is_empty()
+        || suffix.len() <= 22
+            && suffix.chars().all(is_plain)
+            && suffix.contains(|letter: char| letter.is_ascii_alphabetic())
 }
 
 /// The key that a variable sets; `None` for a variable that is not ours.

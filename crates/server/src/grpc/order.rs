@@ -187,20 +187,29 @@ fn parse_create(request: &pb::CreateOrderRequest) -> Result<OrderRequest, Status
     let user = bad.parse("user_id", &request.user_id);
     let amount = bad.money("amount", request.amount.as_ref());
     let payment_method = bad.parse("payment_method", &request.payment_method);
+    let provider_customer = match request.provider_customer_id.as_str() {
+        "" => Some(None),
+        customer => bad.parse("provider_customer_id", customer).map(Some),
+    };
     let pickup = bad.position("pickup", request.pickup.as_ref());
     let drop_off = match &request.drop_off {
         Some(given) => bad.position("drop_off", Some(given)).map(Some),
         None => Some(None),
     };
-    match (key, user, amount, payment_method, pickup, drop_off) {
-        (Some(key), Some(user), Some(amount), Some(payment_method), Some(pickup), Some(drop_off)) => Ok(OrderRequest {
-            key,
-            user,
-            amount,
-            payment_method,
-            pickup,
-            drop_off,
-        }),
+    let payment = payment_method.zip(provider_customer);
+    let places = pickup.zip(drop_off);
+    match (key, user, amount, payment, places) {
+        (Some(key), Some(user), Some(amount), Some((payment_method, provider_customer)), Some((pickup, drop_off))) => {
+            Ok(OrderRequest {
+                key,
+                user,
+                amount,
+                payment_method,
+                provider_customer,
+                pickup,
+                drop_off,
+            })
+        }
         _ => Err(bad.into_status()),
     }
 }

@@ -35,6 +35,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0008_amounts",
     "0009_due_requests",
     "0010_settlement_time",
+    "0011_provider_customer",
 ];
 
 impl Migration {

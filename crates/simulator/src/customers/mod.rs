@@ -220,6 +220,7 @@ fn create_request(order: &PlannedOrder) -> pb::CreateOrderRequest {
             minor_units: order.amount_cents,
         }),
         payment_method: order.payment_method.to_owned(),
+        provider_customer_id: String::new(),
         pickup: Some(position(order.pickup)),
         drop_off: Some(position(order.drop_off)),
     }

@@ -97,6 +97,7 @@ fn create_request(place: u32) -> pb::CreateOrderRequest {
             minor_units: 1_999,
         }),
         payment_method: "pm_card_visa".to_owned(),
+        provider_customer_id: String::new(),
         pickup: Some(position(middle(place))),
         drop_off: None,
     }

@@ -46,6 +46,9 @@ pub struct ChargeRequest<'a> {
     pub amount: Money,
     /// The provider's id of the customer's payment method (`pm_...`).
     pub payment_method: &'a str,
+    /// The provider's id of the customer to whom that is attached (`cus_...`). Without one the provider accepts the payment
+    /// method once.
+    pub customer: Option<&'a str>,
 }
 
 /// A refund of a payment.
@@ -86,6 +89,7 @@ pub struct PaymentClient {
     /// Queries read many pages of the lists, which must not keep charges from being made.
     queries: Semaphore,
     rejections: Rejections,
+    statement_descriptor_suffix: Option<String>,
 }
 
 impl PaymentClient {
@@ -100,6 +104,7 @@ impl PaymentClient {
             stack: Stack::new(settings, metrics.egress("payments"))?,
             queries: Semaphore::new(QUERIES_MAX),
             rejections: Rejections::default(),
+            statement_descriptor_suffix: settings.statement_descriptor_suffix.clone(),
         })
     }
 
@@ -109,7 +114,7 @@ impl PaymentClient {
         let Some(units) = request.amount.provider_units() else {
             return Answer::NotExecuted(Cause::NotPayable);
         };
-        let form = vec![
+        let mut form = vec![
             ("amount", units.to_string()),
             ("currency", request.amount.currency().code().to_ascii_lowercase()),
             ("payment_method", request.payment_method.to_owned()),
@@ -120,6 +125,14 @@ impl PaymentClient {
             ("error_on_requires_action", "true".to_owned()),
             ("metadata[order_id]", request.order_id.to_string()),
         ];
+        if let Some(customer) = request.customer {
+            form.push(("customer", customer.to_owned()));
+            // The customer agreed to later payments when the payment method was attached, and is not asked now.
+            form.push(("off_session", "true".to_owned()));
+        }
+        if let Some(suffix) = &self.statement_descriptor_suffix {
+            form.push(("statement_descriptor_suffix", suffix.clone()));
+        }
         let deadline = self.stack.bounded(deadline);
         let answer = match self.post(PAYMENTS_PATH, request.key, form, &expected, deadline).await {
             Verdict::Answer(answer) => answer,

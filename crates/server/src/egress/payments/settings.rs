@@ -13,6 +13,8 @@ pub struct PaymentSettings {
     pub base_url: String,
     /// The secret key, sent as a bearer token.
     pub secret: SecretString,
+    /// What stands behind the account's name on the statement of the customer's card.
+    pub statement_descriptor_suffix: Option<String>,
     /// How long making a connection may take, TLS included.
     pub connect_timeout: Duration,
     /// How long one attempt may take, from the connection to the last byte.
@@ -38,6 +40,7 @@ impl PaymentSettings {
         PaymentSettings {
             base_url: base_url.into(),
             secret,
+            statement_descriptor_suffix: None,
             connect_timeout: Duration::from_secs(1),
             attempt_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(10),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use tracing::warn;
+use waybill_domain::id::ProviderCustomer;
 use waybill_domain::order::FailureReason;
 use waybill_domain::payment::{KEY_AGE_MAX, Operation, ProviderKey, Recovery};
 
@@ -33,6 +34,7 @@ pub(super) async fn charge(context: &Context, order: &LeasedOrder) -> Result<Pro
         order_id: order.order.id.uuid(),
         amount: order.order.amount,
         payment_method: order.payment_method.as_str(),
+        customer: order.provider_customer.as_ref().map(ProviderCustomer::as_str),
     };
     let prior = prior_attempt(context, order, Operation::Charge).await?;
     if let Some(reason) = unwanted(context, order, &prior) {

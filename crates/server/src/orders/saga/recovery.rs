@@ -217,6 +217,7 @@ pub(super) mod tests {
             confirmed: Confirmed::new(now, now),
             unsent: true,
             payment_method: "pm_card_visa".parse().unwrap(),
+            provider_customer: None,
             cancel_requested: false,
             attempts: 1,
             needs_attention: None,

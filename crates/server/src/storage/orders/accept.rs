@@ -5,7 +5,7 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio::try_join;
 use uuid::Uuid;
-use waybill_domain::id::OrderId;
+use waybill_domain::id::{OrderId, ProviderCustomer};
 use waybill_domain::order::{Event, Order, OrderRequest, RequestHash, State};
 use waybill_domain::payment::Operation;
 
@@ -38,8 +38,8 @@ statements! {
     /// Two calls with one key meet here: the second waits for the first's commit, then gets no row.
     INSERT_ORDER = "insert into order_sagas (order_id, idempotency_key, user_id, amount, currency, payment_method, status,
                                       pickup_lat, pickup_long, drop_off_lat, drop_off_long, request_hash,
-                                      fence, lease_owner, lease_until)
-             values ($1, $2, $3, $4, $5, $6, 'started', $7, $8, $9, $10, $11,
+                                      provider_customer, fence, lease_owner, lease_until)
+             values ($1, $2, $3, $4, $5, $6, 'started', $7, $8, $9, $10, $11, $14,
                      1, $12, now() + make_interval(secs => $13))
              on conflict (user_id, idempotency_key) do nothing
              returning created_at";
@@ -105,6 +105,7 @@ impl OrderStore {
                     &request.hash().0.as_slice(),
                     &self.settings.instance,
                     &self.settings.lease_secs,
+                    &request.provider_customer.as_ref().map(ProviderCustomer::as_str),
                 ],
             )
             .await?;
@@ -142,6 +143,7 @@ impl OrderStore {
             confirmed: Confirmed::new(created_at, begun_at),
             unsent: true,
             payment_method: request.payment_method.clone(),
+            provider_customer: request.provider_customer.clone(),
             cancel_requested: false,
             attempts: 1,
             needs_attention: None,

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use waybill_domain::id::{OrderId, PaymentMethod};
+use waybill_domain::id::{OrderId, PaymentMethod, ProviderCustomer};
 use waybill_domain::order::Order;
 
 pub use self::accept::{Accepted, ExistingOrder};
@@ -121,6 +121,8 @@ pub struct LeasedOrder {
     pub unsent: bool,
     /// What the charge is taken from.
     pub payment_method: PaymentMethod,
+    /// The provider's customer to whom that is attached, if it is.
+    pub provider_customer: Option<ProviderCustomer>,
     /// Whether a cancellation was requested.
     pub cancel_requested: bool,
     /// How often a worker claimed the order, this time included.

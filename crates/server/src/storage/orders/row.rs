@@ -37,7 +37,7 @@ macro_rules! leased_order_columns {
     () => {
         concat!(
             $crate::storage::orders::row::order_columns!(),
-            ", s.fence, s.payment_method, s.cancel_requested_at, s.attempts, s.needs_attention,
+            ", s.fence, s.payment_method, s.provider_customer, s.cancel_requested_at, s.attempts, s.needs_attention,
              s.reassignments, s.search_from, now() as database_now"
         )
     };
@@ -103,6 +103,10 @@ pub(super) fn leased_order(row: &Row, asked_at: Timestamp) -> Result<LeasedOrder
         confirmed: Confirmed::new(get(row, "database_now")?, asked_at),
         unsent: false,
         payment_method: parse(row, "payment_method")?,
+        provider_customer: get::<Option<&str>>(row, "provider_customer")?
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| corrupt("provider_customer", &error))?,
         cancel_requested: get::<Option<Timestamp>>(row, "cancel_requested_at")?.is_some(),
         attempts: get(row, "attempts")?,
         needs_attention: get(row, "needs_attention")?,

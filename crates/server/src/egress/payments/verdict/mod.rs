@@ -67,6 +67,8 @@ struct ErrorDetail {
     kind: String,
     code: Option<String>,
     decline_code: Option<String>,
+    #[serde(default)]
+    message: String,
 }
 
 /// Judges an answer to a request that moves money.
@@ -186,6 +188,9 @@ fn judge_error(status: u16, body: &[u8], operation: Operation) -> Verdict {
             Answer::Declined(decline(error.decline_code.as_deref().or(code).unwrap_or_default()))
         }
         // A refund is asked for again in either case, and flagged.
+        (400, "invalid_request_error") if code.is_none() && is_about_the_method(&error.message) => {
+            Answer::Declined(decline("payment_method_unusable"))
+        }
         (400, "invalid_request_error") if operation == Operation::Charge && !code.is_some_and(is_about_the_payment) => {
             Answer::Rejected(decline(code.unwrap_or("invalid_request")))
         }
@@ -218,6 +223,20 @@ fn is_about_the_payment(code: &str) -> bool {
             | "payment_method_provider_decline"
             | "payment_method_unexpected_state"
     )
+}
+
+/// Whether a 400 without a code is about the payment method: one that was used before without a customer, that is attached
+/// to another customer, or that is used without its own. Stripe has no code for these, only texts
+/// (<https://support.stripe.com/questions/paymentmethod-was-previously-used-without-being-attached-to-a-customer>). Should
+/// they change, the order is deferred and flagged as for any other request that is rejected.
+fn is_about_the_method(message: &str) -> bool {
+    let beginnings = [
+        "The provided PaymentMethod ",
+        "This PaymentMethod ",
+        "The PaymentMethod ",
+        "The customer does not have a payment method ",
+    ];
+    beginnings.iter().any(|beginning| message.starts_with(beginning))
 }
 
 /// The code as far as it is one, with a sentence that is fit for the customer.
