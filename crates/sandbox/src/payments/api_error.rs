@@ -61,6 +61,11 @@ impl ApiError {
         ApiError::parameter("resource_missing", param, &format!("No such {kind}: '{id}'"))
     }
 
+    /// A page of charges begins after one that does not exist: 400.
+    pub(super) fn missing_charge(id: &str) -> ApiError {
+        ApiError::parameter("resource_missing", "starting_after", &format!("No such charge: '{id}'"))
+    }
+
     /// No such path or method: 404.
     pub(super) fn unrecognized(method: &str, path: &str) -> ApiError {
         let message = format!("Unrecognized request URL ({method}: {path}).");

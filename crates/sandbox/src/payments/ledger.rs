@@ -200,6 +200,25 @@ impl Ledger {
         Ok(list("/v1/payment_intents", page, wanted.map(PaymentIntent::to_json)))
     }
 
+    pub(super) fn list_charges(&self, page: &Page) -> Result<Reply, ApiError> {
+        let end = match &page.starting_after {
+            None => self.entries.intents.len(),
+            Some(id) => self
+                .entries
+                .intents
+                .values()
+                .position(|intent| intent.charge_id == *id)
+                .ok_or_else(|| ApiError::missing_charge(id))?,
+        };
+        let is_wanted = |intent: &&PaymentIntent| {
+            page.is_new_enough(intent.created)
+                && page.payment_intent.as_ref().is_none_or(|id| *id == intent.id)
+                && (page.transfer_group.is_none() || page.transfer_group == intent.transfer_group)
+        };
+        let older = self.entries.intents.values().take(end).rev().filter(is_wanted);
+        Ok(list("/v1/charges", page, older.filter_map(PaymentIntent::charge_json)))
+    }
+
     pub(super) fn list_refunds(&self, page: &Page) -> Result<Reply, ApiError> {
         let older = older_than(&self.entries.refunds, page, "refund")?;
         let wanted = older.filter(|refund| {

@@ -1,6 +1,7 @@
 //! A payment provider: an HTTP server that speaks the part of Stripe's API that Waybill uses.
 //!
 //! * `POST /v1/payment_intents` with `confirm=true`, `GET /v1/payment_intents[/{id}]`
+//! * `GET /v1/charges`, all or those of a `transfer_group` or of a payment
 //! * `POST /v1/customers`, `POST /v1/payment_methods` with `card[token]`, `POST /v1/payment_methods/{id}/attach`
 //! * `POST /v1/refunds`, `GET /v1/refunds[/{id}]`
 //! * any API key that begins with `sk_test_`, Stripe's test payment methods, its error objects, and its rules for

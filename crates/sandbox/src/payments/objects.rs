@@ -56,6 +56,8 @@ pub(super) struct PaymentIntent {
     pub payment_method: String,
     #[serde(default)]
     pub customer: Option<String>,
+    #[serde(default)]
+    pub transfer_group: Option<String>,
     pub description: Option<String>,
     pub metadata: BTreeMap<String, String>,
     /// Seconds since the Unix epoch.
@@ -96,7 +98,38 @@ impl PaymentIntent {
             "payment_method": paid.then_some(&self.payment_method),
             "payment_method_types": ["card"],
             "status": if paid { "succeeded" } else { "requires_payment_method" },
+            "transfer_group": self.transfer_group,
         })
+    }
+
+    /// Its attempt on the card (<https://docs.stripe.com/api/charges/object>); `None` if there was none.
+    pub(super) fn charge_json(&self) -> Option<Value> {
+        if self.outcome == CardOutcome::Unconfirmed {
+            return None;
+        }
+        let paid = self.is_paid();
+        let decline = self.decline_json();
+        Some(json!({
+            "id": self.charge_id,
+            "object": "charge",
+            "amount": self.amount,
+            "amount_captured": if paid { self.amount } else { 0 },
+            "amount_refunded": self.amount_refunded,
+            "captured": paid,
+            "created": self.created,
+            "currency": self.currency,
+            "customer": self.customer,
+            "disputed": false,
+            "failure_code": decline.get("decline_code").or_else(|| decline.get("code")),
+            "livemode": false,
+            "metadata": self.metadata,
+            "paid": paid,
+            "payment_intent": self.id,
+            "payment_method": self.payment_method,
+            "refunded": self.amount_refunded == self.amount,
+            "status": if paid { "succeeded" } else { "failed" },
+            "transfer_group": self.transfer_group,
+        }))
     }
 
     /// Why the card was declined, as in Stripe's error but without the intent itself; null if it was not.

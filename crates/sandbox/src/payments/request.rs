@@ -50,6 +50,7 @@ pub(super) struct ChargeRequest {
     pub payment_method: String,
     pub customer: Option<String>,
     pub is_confirmed: bool,
+    pub transfer_group: Option<String>,
     pub description: Option<String>,
     pub metadata: BTreeMap<String, String>,
 }
@@ -109,6 +110,7 @@ impl ChargeRequest {
             "off_session",
             "description",
             "statement_descriptor_suffix",
+            "transfer_group",
         ];
         refuse_unknown(form, &[&known[..], &ignored].concat())?;
         let currency = required(form, "currency")?;
@@ -140,6 +142,7 @@ impl ChargeRequest {
             payment_method: payment_method.to_owned(),
             customer: get(form, "customer").map(str::to_owned),
             is_confirmed,
+            transfer_group: get(form, "transfer_group").map(str::to_owned),
             description: get(form, "description").map(str::to_owned),
             metadata: metadata(form)?,
         })
@@ -154,6 +157,7 @@ impl ChargeRequest {
             currency: self.currency,
             payment_method: self.payment_method,
             customer: self.customer,
+            transfer_group: self.transfer_group,
             description: self.description,
             metadata: self.metadata,
             created: Timestamp::now().as_second(),
@@ -199,8 +203,10 @@ pub(super) struct Page {
     pub limit: usize,
     /// Only what is older than the object of this id.
     pub starting_after: Option<String>,
-    /// Of refunds: only those of this intent.
+    /// Of refunds and charges: only those of this intent.
     pub payment_intent: Option<String>,
+    /// Of charges: only those of this group.
+    pub transfer_group: Option<String>,
     /// Only objects that were created at this Unix second or later.
     pub created_from: Option<i64>,
 }
@@ -221,6 +227,7 @@ impl Page {
             limit,
             starting_after: text("starting_after"),
             payment_intent: text("payment_intent"),
+            transfer_group: text("transfer_group"),
             created_from,
         })
     }

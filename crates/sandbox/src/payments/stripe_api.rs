@@ -29,6 +29,7 @@ pub(super) fn routes(provider: &Arc<ProviderState>) -> Router<Arc<ProviderState>
     Router::new()
         .route("/v1/payment_intents", post(charge).get(list_intents))
         .route("/v1/payment_intents/{id}", get(read_intent))
+        .route("/v1/charges", get(list_charges))
         .route("/v1/customers", post(add_customer))
         .route("/v1/payment_methods", post(add_method))
         .route("/v1/payment_methods/{id}/attach", post(attach))
@@ -244,6 +245,11 @@ async fn read_refund(State(provider): Provider, Path(id): Path<String>) -> Resul
 
 async fn list_intents(State(provider): Provider, query: QueryResult) -> Result<Reply, ApiError> {
     provider.ledger().list_intents(&page_of(query, &[])?)
+}
+
+async fn list_charges(State(provider): Provider, query: QueryResult) -> Result<Reply, ApiError> {
+    let filters = ["payment_intent", "transfer_group"];
+    provider.ledger().list_charges(&page_of(query, &filters)?)
 }
 
 async fn list_refunds(State(provider): Provider, query: QueryResult) -> Result<Reply, ApiError> {

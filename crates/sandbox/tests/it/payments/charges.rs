@@ -92,6 +92,38 @@ async fn a_request_that_makes_no_sense_names_its_parameter_and_saves_nothing() {
     assert_eq!(test.movements(), [CHARGED]);
 }
 
+/// <https://docs.stripe.com/api/charges/list>: by group and by payment, the newest first.
+#[tokio::test]
+async fn charges_are_listed_by_their_group_with_what_became_of_them() {
+    let test = TestProvider::start().await;
+    for (group, card) in [("a", VISA), ("b", VISA), ("a", "pm_card_chargeDeclined")] {
+        let mut form = charge_form("500", "order-1", card);
+        form.push(("transfer_group", group));
+        test.post(INTENTS, "", &form).await;
+    }
+    let unconfirmed = [("amount", "500"), ("currency", "usd"), ("transfer_group", "a")];
+    assert_eq!(test.post(INTENTS, "", &unconfirmed).await.status, 200);
+    let of = async |query: &str| test.get(&format!("/v1/charges?{query}")).await.body["data"].clone();
+    let group = of("transfer_group=a").await;
+    let shown: Vec<_> = group
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|charge| &charge["status"])
+        .collect();
+    assert_eq!(shown, ["failed", "succeeded"]);
+    let paid = &group[1];
+    let payment = paid["payment_intent"].as_str().unwrap();
+    test.refund("", &[("payment_intent", payment), ("amount", "200")]).await;
+    let refunded = &of(&format!("payment_intent={payment}")).await[0];
+    assert_eq!(
+        (&refunded["id"], &refunded["amount_refunded"]),
+        (&paid["id"], &json!(200))
+    );
+    let older = of(&format!("limit=1&starting_after={}", paid["id"].as_str().unwrap())).await;
+    assert_eq!(older, json!([]), "the oldest");
+}
+
 /// <https://docs.stripe.com/api/payment_methods>: single use, or attached to a customer and for that customer alone.
 #[tokio::test]
 async fn a_payment_method_is_for_one_payment_or_for_one_customer() {

@@ -4,6 +4,7 @@ mod answers;
 mod cancelled;
 mod commits;
 mod currencies;
+mod failover;
 mod key_retention;
 mod leases;
 mod payment_methods;

@@ -63,6 +63,51 @@ async fn a_charge_that_was_given_back_by_hand_pays_for_nothing_when_it_is_found(
     assert_eq!(rig.orders_in("charging").await, 1);
 }
 
+/// The same key answers `succeeded` for ever, whatever happened since: after any doubt the payment is read.
+#[tokio::test]
+async fn a_charge_that_was_given_back_by_hand_pays_for_nothing_when_its_key_is_replayed() {
+    let rig = Rig::builder().impatient().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    rig.payments()
+        .set_fault(Fault::always(FaultKind::ReplyLost).on(FaultTarget::Charge));
+    let _call = rig.begin(a_ride());
+    until("the charge is made", async || rig.charges().len() == 1).await;
+    rig.refund_by_hand(&rig.charges()[0].provider_id, 1_999, None).await;
+    rig.payments().clear_faults();
+    let flag = until_flagged(&rig).await;
+    assert!(flag.contains("refunded"), "{flag}");
+    assert_eq!(rig.count("select count(*) from order_assignments").await, 0);
+    assert_eq!(rig.orders_in("charging").await, 1);
+}
+
+/// A page of the provider's list has a hundred payments: this one is on the third.
+#[tokio::test]
+async fn a_charge_is_found_in_a_bounded_number_of_calls_whatever_else_the_account_has() {
+    let rig = Rig::builder().impatient().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    deny_for_ever(&rig, FaultTarget::Charge);
+    let _call = rig.begin(a_ride());
+    let sql = rig.sql().await;
+    until("the charge is in doubt", async || {
+        let defer =
+            "with unsure as (update payment_attempts set server_errors = 3 where state = 'unknown' returning order_id)
+                     update order_sagas s set next_run_at = now() + interval '1 hour'
+                       from unsure where s.order_id = unsure.order_id and s.lease_until is null";
+        sql.execute(defer, &[]).await.unwrap() == 1
+    })
+    .await;
+    for _ in 0..210 {
+        rig.charge_by_hand(1_999, "usd", None).await;
+    }
+    let before = rig.payments().requests();
+    rig.execute("update order_sagas set next_run_at = now()").await;
+    rig.until_all_settled().await;
+    assert_eq!(rig.orders_in("succeeded").await, 1);
+    let calls = rig.payments().requests() - before;
+    assert!(calls <= 2, "{calls} calls");
+    rig.assert_clean().await;
+}
+
 #[tokio::test]
 async fn a_decline_that_is_denied_for_ever_is_found_in_the_providers_list() {
     let rig = Rig::builder().impatient().start().await;
