@@ -3,7 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::id::OrderId;
+use crate::order::OrderRequest;
 
 /// A movement of money at the provider. Each happens at most once for an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,17 +27,57 @@ impl Operation {
     }
 }
 
-/// The idempotency key that a request to the provider carries.
+/// What an order's payment is known by at the provider: from it come the idempotency keys of its requests, and by it the
+/// charge is found.
 ///
-/// It comes from the order and the operation, not from chance: a repeat after a crash must be the *same* request to
-/// the provider, or the customer pays twice.
+/// It comes from what the client sent, and neither from chance nor from the order's id: a database that fails over may
+/// lose an order whose charge was sent. The client repeats its request, the order gets a new id, and its charge has to
+/// meet the first one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentKey(String);
+
+impl PaymentKey {
+    /// Of this request: its user, its idempotency key and all that it asks for.
+    pub fn of_request(request: &OrderRequest) -> PaymentKey {
+        let mut hash = Sha256::new();
+        let mut field = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_be_bytes());
+            hash.update(bytes);
+        };
+        field(b"waybill.payment.v1");
+        field(request.user.as_str().as_bytes());
+        field(request.key.as_str().as_bytes());
+        field(&request.hash().0);
+        let hash: [u8; 32] = hash.finalize().into();
+        // 128 bits are enough, and fit into every field of the provider.
+        PaymentKey(hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Of an order of an earlier version, whose keys come from its id.
+    pub fn of_order(order: OrderId) -> PaymentKey {
+        PaymentKey(order.to_string())
+    }
+
+    /// As it was stored.
+    pub fn stored(text: &str) -> PaymentKey {
+        PaymentKey(text.to_owned())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The idempotency key that a request to the provider carries. A repeat after a crash must be the *same* request to the
+/// provider, or the customer pays twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderKey(String);
 
 impl ProviderKey {
-    /// The key of this operation of this order.
-    pub fn new(order: OrderId, operation: Operation) -> ProviderKey {
-        ProviderKey(format!("waybill-{order}-{}", operation.as_str()))
+    /// The key of this operation of this payment.
+    pub fn new(payment: &PaymentKey, operation: Operation) -> ProviderKey {
+        ProviderKey(format!("waybill-{}-{}", payment.as_str(), operation.as_str()))
     }
 
     /// The text that is sent.
@@ -84,6 +127,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::money::Money;
+    use crate::position::Position;
 
     #[test]
     fn an_old_charge_is_queried_and_never_retried() {
@@ -103,20 +148,40 @@ mod tests {
         }
     }
 
+    fn request(key: &str, user: &str, amount: i64) -> OrderRequest {
+        OrderRequest {
+            key: key.parse().unwrap(),
+            user: user.parse().unwrap(),
+            amount: Money::new("USD".parse().unwrap(), amount).unwrap(),
+            payment_method: "pm_card_visa".parse().unwrap(),
+            provider_customer: None,
+            pickup: Position::new(37.7749, -122.4194).unwrap(),
+            drop_off: None,
+        }
+    }
+
     #[test]
-    fn the_key_depends_on_order_and_operation_alone() {
-        let (one, two) = (OrderId::new(Uuid::from_u128(1)), OrderId::new(Uuid::from_u128(2)));
-        assert_eq!(
-            ProviderKey::new(one, Operation::Charge),
-            ProviderKey::new(one, Operation::Charge)
-        );
-        assert_ne!(
-            ProviderKey::new(one, Operation::Charge),
-            ProviderKey::new(one, Operation::Refund)
-        );
-        assert_ne!(
-            ProviderKey::new(one, Operation::Charge),
-            ProviderKey::new(two, Operation::Charge)
-        );
+    fn the_key_depends_on_what_the_client_sent_and_on_the_operation() {
+        let key = |request: &OrderRequest, operation| ProviderKey::new(&PaymentKey::of_request(request), operation);
+        let first = request("a-key-of-16-bytes", "anna", 1999);
+        assert_eq!(key(&first, Operation::Charge), key(&first.clone(), Operation::Charge));
+        assert_ne!(key(&first, Operation::Charge), key(&first, Operation::Refund));
+        for other in [
+            request("b-key-of-16-bytes", "anna", 1999),
+            request("a-key-of-16-bytes", "bert", 1999),
+            request("a-key-of-16-bytes", "anna", 2000),
+        ] {
+            assert_ne!(key(&first, Operation::Charge), key(&other, Operation::Charge));
+        }
+    }
+
+    #[test]
+    fn keys_are_stable_across_versions() {
+        let first = PaymentKey::of_request(&request("a-key-of-16-bytes", "anna", 1999));
+        // The provider compares keys with those that it has: a change here charges orders in flight twice.
+        assert_eq!(first.as_str(), "1d3a0a7faeaae2a5daa3377b6250cf29");
+        let order = OrderId::new(Uuid::from_u128(1));
+        let of_order = ProviderKey::new(&PaymentKey::of_order(order), Operation::Charge);
+        assert_eq!(of_order.as_str(), format!("waybill-{order}-charge"));
     }
 }

@@ -260,6 +260,7 @@ fn a_charge() -> ChargeRequest<'static> {
     ChargeRequest {
         key: "order-1:charge",
         order_id: ORDER,
+        transfer_group: None,
         amount: amount(),
         payment_method: "pm_card_visa",
         customer: None,

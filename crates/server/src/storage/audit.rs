@@ -99,13 +99,15 @@ pub const CREATE_EVIDENCE_TABLES: &str = "
 statements! {
     LOAD_MOVEMENTS = "insert into provider_movements
                       select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[])";
-    /// A movement that carries no order is an order's if the ledger has its id.
+    /// A movement that carries no order, or one that a failover lost, is an order's if the ledger has its id.
     FIND_ORDERS = "update provider_movements m
                       set order_id = p.order_id
                      from (select order_id, 'charge' as kind, provider_charge_id as provider_id from payments
                             union all
                            select order_id, 'refund', provider_refund_id from payments) p
-                    where m.order_id is null and p.kind = m.kind and p.provider_id = m.provider_id";
+                    where p.kind = m.kind and p.provider_id = m.provider_id
+                      and (m.order_id is null
+                           or not exists (select from order_sagas s where s.order_id = m.order_id))";
     LOAD_ANSWERED = "insert into answered_orders select * from unnest($1::uuid[], $2::text[])";
     LOAD_ACKNOWLEDGED = "insert into acknowledged_fixes select * from unnest($1::text[], $2::timestamptz[])";
     LOAD_PASSED = "insert into passed_fixes select * from unnest($1::text[], $2::timestamptz[])";

@@ -36,6 +36,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0009_due_requests",
     "0010_settlement_time",
     "0011_provider_customer",
+    "0012_payment_keys",
 ];
 
 impl Migration {

@@ -96,6 +96,9 @@ pub enum Cause {
     /// A payment that waits for someone: neither made nor refused.
     #[error("the payment is neither made nor refused")]
     Unfinished,
+    /// The customer disputes the charge at their bank.
+    #[error("the payment is disputed")]
+    Disputed,
     /// The payment is refunded already, and not by the refund of this order.
     #[error("the payment was refunded, but not by this refund")]
     RefundedElsewhere,
@@ -121,6 +124,7 @@ impl Cause {
             Cause::Mismatch => "mismatch",
             Cause::KeyReused => "key_reused",
             Cause::Unfinished => "unfinished",
+            Cause::Disputed => "disputed",
             Cause::RefundedElsewhere => "refunded_elsewhere",
         }
     }

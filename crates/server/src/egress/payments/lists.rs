@@ -55,14 +55,17 @@ impl PaymentClient {
         Ok(movements(self.list(REFUNDS_PATH, vec![], deadline).await?))
     }
 
-    /// Queries the provider's payments since `since` for the charge of this order, when its key gives no answer any more.
-    /// `None`: it is not there, which proves nothing.
+    /// Queries the provider for the charge of this order, which was first sent at `since`, when its key gives no answer any
+    /// more. `None`: it is not there, which proves nothing.
     pub async fn query_charge(
         &self,
         request: &ChargeRequest<'_>,
         since: Timestamp,
         deadline: Deadline,
     ) -> Result<Option<Answer<Receipt>>, Cause> {
+        if let Some(group) = request.transfer_group {
+            return self.query_group(request, group, since, deadline).await;
+        }
         let _permit = self.queries.try_acquire().map_err(|_| Cause::BulkheadFull)?;
         let (filter, expected) = (made_since(since), request.expected());
         let answer = self
@@ -153,6 +156,7 @@ impl PaymentClient {
             Ok(Reply {
                 status: 200..=299,
                 body,
+                ..
             }) => Ok(body),
             Ok(Reply { status: 429, .. }) => Err(Cause::Throttled),
             Ok(Reply { status: 401 | 403, .. }) => Err(Cause::Unauthorized),

@@ -8,6 +8,7 @@
 //! same.
 
 mod answer;
+mod charges;
 mod guarded_call;
 mod lists;
 mod rejections;
@@ -21,6 +22,7 @@ pub use settings::{PaymentSettings, SettingsError};
 use crate::metrics::DependencyMetrics;
 use crate::resilience::Deadline;
 use guarded_call::{Exchange, Stack};
+use jiff::Timestamp;
 use rejections::Rejections;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -28,10 +30,11 @@ use uuid::Uuid;
 use verdict::{Expected, Verdict, judge, judge_revocation};
 use waybill_domain::money::Money;
 use waybill_domain::payment::Operation;
-use wire::{Fault, Outgoing, Reply};
+use wire::{Fault, Outgoing};
 
 const PAYMENTS_PATH: &str = "/v1/payment_intents";
 const REFUNDS_PATH: &str = "/v1/refunds";
+const CHARGES_PATH: &str = "/v1/charges";
 /// So many sagas at a time query the provider's lists; the others query at their next try.
 const QUERIES_MAX: usize = 2;
 
@@ -42,6 +45,8 @@ pub struct ChargeRequest<'a> {
     pub key: &'a str,
     /// Goes into the metadata, where the audit finds it.
     pub order_id: Uuid,
+    /// By what the charge is found, in one call. `None` for an order of an earlier version: it is looked for by its time.
+    pub transfer_group: Option<&'a str>,
     /// How much. It is sent in the provider's unit of the currency.
     pub amount: Money,
     /// The provider's id of the customer's payment method (`pm_...`).
@@ -62,6 +67,22 @@ pub struct RefundRequest<'a> {
     pub order_id: Uuid,
     /// How much, in the payment's currency. It is sent in the provider's unit of it.
     pub amount: Money,
+}
+
+/// The answer to a request that moves money.
+struct Posted {
+    verdict: Verdict,
+    /// Whether it is the answer to an earlier request with the key.
+    is_replay: bool,
+}
+
+impl Posted {
+    fn first(verdict: Verdict) -> Posted {
+        Posted {
+            verdict,
+            is_replay: false,
+        }
+    }
 }
 
 impl ChargeRequest<'_> {
@@ -125,6 +146,9 @@ impl PaymentClient {
             ("error_on_requires_action", "true".to_owned()),
             ("metadata[order_id]", request.order_id.to_string()),
         ];
+        if let Some(group) = request.transfer_group {
+            form.push(("transfer_group", group.to_owned()));
+        }
         if let Some(customer) = request.customer {
             form.push(("customer", customer.to_owned()));
             // The customer agreed to later payments when the payment method was attached, and is not asked now.
@@ -134,7 +158,9 @@ impl PaymentClient {
             form.push(("statement_descriptor_suffix", suffix.clone()));
         }
         let deadline = self.stack.bounded(deadline);
-        let answer = match self.post(PAYMENTS_PATH, request.key, form, &expected, deadline).await {
+        let Posted { verdict, is_replay } = self.post(PAYMENTS_PATH, request.key, form, &expected, deadline).await;
+        let answer = match verdict {
+            Verdict::Answer(Answer::Done(receipt)) if is_replay => self.read_whole(request, receipt, deadline).await,
             Verdict::Answer(answer) => answer,
             Verdict::Pending { id } => self.read_pending(PAYMENTS_PATH, &id, &expected, deadline).await,
             Verdict::AlreadyRefunded => Answer::Ambiguous(Cause::Unreadable),
@@ -162,7 +188,7 @@ impl PaymentClient {
             Err(cause) => return Answer::NotExecuted(cause),
         };
         match self.stack.call(&outgoing, self.stack.bounded(deadline)).await.result {
-            Ok(Reply { status, body }) => judge_revocation(status, &body, amount),
+            Ok(reply) => judge_revocation(reply.status, &reply.body, amount),
             Err(Fault::NotExecuted(cause)) => Answer::NotExecuted(cause),
             Err(Fault::Ambiguous(cause)) => Answer::Ambiguous(cause),
         }
@@ -180,7 +206,11 @@ impl PaymentClient {
             ("metadata[order_id]", request.order_id.to_string()),
         ];
         let deadline = self.stack.bounded(deadline);
-        match self.post(REFUNDS_PATH, request.key, form, &expected, deadline).await {
+        match self
+            .post(REFUNDS_PATH, request.key, form, &expected, deadline)
+            .await
+            .verdict
+        {
             Verdict::Answer(answer) => answer,
             Verdict::Pending { id } => self.read_pending(REFUNDS_PATH, &id, &expected, deadline).await,
             // A refund that was made by hand is not the order's: the customer likely has the money, but an operator decides
@@ -213,23 +243,41 @@ impl PaymentClient {
         form: Vec<(&'static str, String)>,
         expected: &Expected,
         deadline: Deadline,
-    ) -> Verdict {
+    ) -> Posted {
         let outgoing = match Outgoing::post(path, key, form) {
             Ok(outgoing) => outgoing,
-            Err(cause) => return Verdict::Answer(Answer::NotExecuted(cause)),
+            Err(cause) => return Posted::first(Verdict::Answer(Answer::NotExecuted(cause))),
         };
         let Exchange { result, in_doubt } = self.stack.call(&outgoing, deadline).await;
-        let verdict = match result {
-            Ok(Reply { status, body }) => judge(status, &body, expected),
-            Err(Fault::NotExecuted(cause)) => Verdict::Answer(Answer::NotExecuted(cause)),
-            Err(Fault::Ambiguous(cause)) => Verdict::Answer(Answer::Ambiguous(cause)),
+        let Posted { verdict, is_replay } = match result {
+            Ok(reply) => Posted {
+                verdict: judge(reply.status, &reply.body, expected),
+                is_replay: reply.is_replay,
+            },
+            Err(Fault::NotExecuted(cause)) => Posted::first(Verdict::Answer(Answer::NotExecuted(cause))),
+            Err(Fault::Ambiguous(cause)) => Posted::first(Verdict::Answer(Answer::Ambiguous(cause))),
         };
-        match (verdict, in_doubt) {
+        let verdict = match (verdict, in_doubt) {
             // The second attempt was not executed, but the first may have been.
             (Verdict::Answer(Answer::NotExecuted(_) | Answer::Rejected(_)), Some(cause)) => {
                 Verdict::Answer(Answer::Ambiguous(cause))
             }
             (verdict, _) => verdict,
+        };
+        Posted { verdict, is_replay }
+    }
+
+    /// What is replayed under a key says what happened once, and not what happened since: the charge is read whole before it
+    /// counts.
+    async fn read_whole(&self, request: &ChargeRequest<'_>, receipt: Receipt, deadline: Deadline) -> Answer<Receipt> {
+        let Some(group) = request.transfer_group else {
+            return Answer::Done(receipt);
+        };
+        match self.query_group(request, group, Timestamp::now(), deadline).await {
+            Ok(Some(found)) => found,
+            // The answer was definite, and a list may lag.
+            Ok(None) => Answer::Done(receipt),
+            Err(cause) => Answer::Ambiguous(cause),
         }
     }
 

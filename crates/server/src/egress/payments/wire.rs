@@ -15,6 +15,7 @@ use secrecy::ExposeSecret;
 /// The API whose shapes `verdict` reads. Pinned: an account's default version changes under its clients.
 const STRIPE_VERSION: HeaderValue = HeaderValue::from_static("2025-04-30.basil");
 const STRIPE_VERSION_NAME: HeaderName = HeaderName::from_static("stripe-version");
+const REPLAYED_NAME: HeaderName = HeaderName::from_static("idempotent-replayed");
 const IDEMPOTENCY_KEY_NAME: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// One object or one error is a few KiB.
@@ -36,6 +37,8 @@ pub(super) struct Outgoing {
 #[derive(Debug)]
 pub(super) struct Reply {
     pub status: u16,
+    /// Whether the provider says that this is the answer to an earlier request with the same key.
+    pub is_replay: bool,
     pub body: Vec<u8>,
 }
 
@@ -156,6 +159,10 @@ impl Wire {
             if outgoing.key.is_some() && outgoing.path == super::REFUNDS_PATH, while sent);
         let mut response = sent.await.map_err(fault)?;
         let status = response.status().as_u16();
+        let is_replay = response
+            .headers()
+            .get(REPLAYED_NAME)
+            .is_some_and(|value| value == "true");
         let mut body = Vec::new();
         while let Some(chunk) = response
             .chunk()
@@ -167,7 +174,11 @@ impl Wire {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Reply { status, body })
+        Ok(Reply {
+            status,
+            is_replay,
+            body,
+        })
     }
 }
 

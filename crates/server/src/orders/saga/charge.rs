@@ -28,10 +28,11 @@ const QUERY_EVERY: Duration = Duration::from_mins(15);
 /// Charges the total. The key comes from the order, not from chance: a retry after a crash must be the *same* request
 /// to the provider, or the customer pays twice.
 pub(super) async fn charge(context: &Context, order: &LeasedOrder) -> Result<Progress, StoreError> {
-    let key = ProviderKey::new(order.order.id, Operation::Charge);
+    let key = ProviderKey::new(&order.payment_key, Operation::Charge);
     let request = ChargeRequest {
         key: key.as_str(),
         order_id: order.order.id.uuid(),
+        transfer_group: order.transfer_group.as_deref(),
         amount: order.order.amount,
         payment_method: order.payment_method.as_str(),
         customer: order.provider_customer.as_ref().map(ProviderCustomer::as_str),
@@ -49,9 +50,20 @@ pub(super) async fn charge(context: &Context, order: &LeasedOrder) -> Result<Pro
     }
     record_send(context, order, Operation::Charge, &prior).await?;
     crash_point!("charge_unsent");
-    let answer = context.payments.charge(&request, deadline(context)).await;
+    let deadline = deadline(context);
+    let answer = context.payments.charge(&request, deadline).await;
     crash_point!("charge_answered");
     count_answer(context, "charge", &answer);
+    let answer = match answer {
+        // The same request of the same client was charged for an order that this database has lost.
+        Answer::Ambiguous(Cause::KeyReused) => {
+            let since = prior.first_sent_at();
+            let found = context.payments.query_charge(&request, since, deadline).await;
+            count_query(context, "charge_query", &found);
+            found.ok().flatten().unwrap_or(answer)
+        }
+        answer => answer,
+    };
     Ok(after_charge(order, answer, &prior))
 }
 

@@ -32,6 +32,11 @@ impl Prior {
         })
     }
 
+    /// When the request may first have been sent.
+    pub(super) fn first_sent_at(&self) -> Timestamp {
+        self.attempt.map_or(self.now, |attempt| attempt.first_sent_at)
+    }
+
     /// Whether it is certain that nothing was executed so far.
     pub(super) fn is_unexecuted(&self) -> bool {
         self.attempt.is_none_or(|attempt| attempt.unexecuted)
@@ -130,7 +135,9 @@ pub(super) fn retry_later(cause: Cause, prior: &Prior) -> (Duration, Deferral) {
         .map_or((0, 0), |attempt| (attempt.sends, attempt.server_errors));
     let repeats = is_server_error(cause) && server_errors + 1 >= SERVER_ERRORS_MAX;
     let needs_attention = match cause {
-        Cause::Mismatch | Cause::KeyReused | Cause::RefundedElsewhere | Cause::Unfinished => Some(cause.to_string()),
+        Cause::Mismatch | Cause::KeyReused | Cause::RefundedElsewhere | Cause::Disputed | Cause::Unfinished => {
+            Some(cause.to_string())
+        }
         _ if repeats => Some(format!(
             "the payment provider answers with server errors again and again: {cause}"
         )),
@@ -190,6 +197,7 @@ pub(super) mod tests {
     use waybill_domain::id::OrderId;
     use waybill_domain::money::Money;
     use waybill_domain::order::{Order, State};
+    use waybill_domain::payment::PaymentKey;
     use waybill_domain::position::Position;
 
     use super::*;
@@ -216,6 +224,8 @@ pub(super) mod tests {
             lease: Lease { order: id, fence: 1 },
             confirmed: Confirmed::new(now, now),
             unsent: true,
+            payment_key: PaymentKey::of_order(id),
+            transfer_group: None,
             payment_method: "pm_card_visa".parse().unwrap(),
             provider_customer: None,
             cancel_requested: false,

@@ -22,7 +22,7 @@ pub(super) async fn refund(context: &Context, order: &LeasedOrder) -> Result<Pro
             order.order.id
         )));
     };
-    let key = ProviderKey::new(order.order.id, Operation::Refund);
+    let key = ProviderKey::new(&order.payment_key, Operation::Refund);
     let request = RefundRequest {
         key: key.as_str(),
         payment_intent: &payment.provider_charge_id,

@@ -7,7 +7,7 @@ use tokio::try_join;
 use uuid::Uuid;
 use waybill_domain::id::{OrderId, ProviderCustomer};
 use waybill_domain::order::{Event, Order, OrderRequest, RequestHash, State};
-use waybill_domain::payment::Operation;
+use waybill_domain::payment::{Operation, PaymentKey};
 
 use super::answer::answer;
 use super::{Confirmed, Lease, LeasedOrder, OrderStore, StoredAnswer};
@@ -38,8 +38,8 @@ statements! {
     /// Two calls with one key meet here: the second waits for the first's commit, then gets no row.
     INSERT_ORDER = "insert into order_sagas (order_id, idempotency_key, user_id, amount, currency, payment_method, status,
                                       pickup_lat, pickup_long, drop_off_lat, drop_off_long, request_hash,
-                                      provider_customer, fence, lease_owner, lease_until)
-             values ($1, $2, $3, $4, $5, $6, 'started', $7, $8, $9, $10, $11, $14,
+                                      provider_customer, payment_key, fence, lease_owner, lease_until)
+             values ($1, $2, $3, $4, $5, $6, 'started', $7, $8, $9, $10, $11, $14, $15,
                      1, $12, now() + make_interval(secs => $13))
              on conflict (user_id, idempotency_key) do nothing
              returning created_at";
@@ -87,6 +87,7 @@ impl OrderStore {
         let begun_at = Timestamp::now();
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
+        let payment_key = PaymentKey::of_request(request);
         let drop_off = request.drop_off.map(|place| (place.lat_deg(), place.lon_deg())).unzip();
         let inserted = INSERT_ORDER
             .query_opt(
@@ -106,6 +107,7 @@ impl OrderStore {
                     &self.settings.instance,
                     &self.settings.lease_secs,
                     &request.provider_customer.as_ref().map(ProviderCustomer::as_str),
+                    &payment_key.as_str(),
                 ],
             )
             .await?;
@@ -118,7 +120,7 @@ impl OrderStore {
         try_join!(
             self.log_step(&tx, lease, "create", "succeeded", ""),
             set_charging(&tx, id, state),
-            self.intend(&tx, lease, Operation::Charge, request.amount),
+            self.intend(&tx, lease, &payment_key, Operation::Charge, request.amount),
         )?;
         crash_point!("accept_uncommitted");
         tx.commit().await?;
@@ -142,6 +144,8 @@ impl OrderStore {
             lease,
             confirmed: Confirmed::new(created_at, begun_at),
             unsent: true,
+            transfer_group: Some(payment_key.as_str().to_owned()),
+            payment_key,
             payment_method: request.payment_method.clone(),
             provider_customer: request.provider_customer.clone(),
             cancel_requested: false,

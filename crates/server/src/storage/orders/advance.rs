@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use tokio::try_join;
 use waybill_domain::money::Money;
 use waybill_domain::order::{Event, FailureReason, Order, Payment, Refund, State};
-use waybill_domain::payment::{Operation, ProviderKey};
+use waybill_domain::payment::{Operation, PaymentKey, ProviderKey};
 
 use super::answer::answer;
 use super::ledger::{self, UnknownOutcome};
@@ -175,7 +175,10 @@ impl OrderStore {
         let lease = leased.lease;
         let (id, amount) = (leased.order.id, leased.order.amount);
         match outcome {
-            StepOutcome::ChargeIntended => self.intend(tx, lease, Operation::Charge, amount).await,
+            StepOutcome::ChargeIntended => {
+                self.intend(tx, lease, &leased.payment_key, Operation::Charge, amount)
+                    .await
+            }
             StepOutcome::Charged { provider_id } => try_join!(
                 self.log_step(tx, lease, "charge", "succeeded", provider_id),
                 ledger::record_success(tx, id, Operation::Charge, provider_id),
@@ -200,20 +203,23 @@ impl OrderStore {
             }
             StepOutcome::ChargedTooLate => try_join!(
                 self.log_step(tx, lease, "assign", "failed", "the payment was confirmed too late"),
-                self.intend(tx, lease, Operation::Refund, amount),
+                self.intend(tx, lease, &leased.payment_key, Operation::Refund, amount),
             )
             .map(drop),
             StepOutcome::ChargeUnknown(unknown) => self.record_unknown(tx, lease, Operation::Charge, unknown).await,
             StepOutcome::NoDriver { why } => try_join!(
                 self.log_step(tx, lease, "assign", "failed", why),
-                self.intend(tx, lease, Operation::Refund, amount),
+                self.intend(tx, lease, &leased.payment_key, Operation::Refund, amount),
             )
             .map(drop),
             StepOutcome::Cancelled => {
                 self.log_step(tx, lease, "cancel", "succeeded", "").await?;
                 // Nothing to refund where nothing was charged.
                 match leased.order.payment {
-                    Some(_) => self.intend(tx, lease, Operation::Refund, amount).await,
+                    Some(_) => {
+                        self.intend(tx, lease, &leased.payment_key, Operation::Refund, amount)
+                            .await
+                    }
                     None if leased.order.state == State::Started => Ok(()),
                     None => Err(StoreError::unexpected("a charged order without its payment")),
                 }
@@ -233,12 +239,13 @@ impl OrderStore {
         &self,
         tx: &Transaction<'_>,
         lease: Lease,
+        payment: &PaymentKey,
         operation: Operation,
         amount: Money,
     ) -> Result<(), StoreError> {
-        let key = ProviderKey::new(lease.order, operation);
+        let key = ProviderKey::new(payment, operation);
         try_join!(
-            ledger::record_intent(tx, lease.order, operation, amount),
+            ledger::record_intent(tx, lease.order, &key, operation, amount),
             self.log_step(tx, lease, operation.as_str(), "started", key.as_str()),
         )
         .map(drop)

@@ -122,7 +122,7 @@ impl OrderStore {
         };
         try_join!(
             self.log_step(tx, next.lease, "cancel", "succeeded", assignment.driver.as_str()),
-            self.intend(tx, next.lease, Operation::Refund, next.order.amount),
+            self.intend(tx, next.lease, &next.payment_key, Operation::Refund, next.order.amount),
         )?;
         Ok(next)
     }

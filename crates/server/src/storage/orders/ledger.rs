@@ -105,10 +105,10 @@ pub(super) fn attempt(row: &Row) -> Result<Option<Attempt>, StoreError> {
 pub(super) async fn record_intent(
     tx: &Transaction<'_>,
     order: OrderId,
+    key: &ProviderKey,
     operation: Operation,
     amount: Money,
 ) -> Result<(), StoreError> {
-    let key = ProviderKey::new(order, operation);
     let (minor_units, currency) = (amount.minor_units(), amount.currency().code());
     INSERT_ATTEMPT
         .execute(

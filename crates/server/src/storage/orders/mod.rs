@@ -43,6 +43,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use waybill_domain::id::{OrderId, PaymentMethod, ProviderCustomer};
 use waybill_domain::order::Order;
+use waybill_domain::payment::PaymentKey;
 
 pub use self::accept::{Accepted, ExistingOrder};
 pub use self::advance::StepOutcome;
@@ -119,6 +120,10 @@ pub struct LeasedOrder {
     /// Whether this worker itself recorded the intent to move money and has sent nothing since. Then nothing was ever
     /// sent under that key.
     pub unsent: bool,
+    /// What its payment is known by at the provider.
+    pub payment_key: PaymentKey,
+    /// By what the provider finds the charge; `None` for an order of an earlier version, whose charge does not carry it.
+    pub transfer_group: Option<String>,
     /// What the charge is taken from.
     pub payment_method: PaymentMethod,
     /// The provider's customer to whom that is attached, if it is.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::money::Money;
 use waybill_domain::order::{Assignment, FailureReason, Order, Payment, Refund, Release, ReleaseReason, State};
+use waybill_domain::payment::PaymentKey;
 use waybill_domain::position::Position;
 
 use super::{Confirmed, Lease, LeasedOrder};
@@ -37,7 +38,7 @@ macro_rules! leased_order_columns {
     () => {
         concat!(
             $crate::storage::orders::row::order_columns!(),
-            ", s.fence, s.payment_method, s.provider_customer, s.cancel_requested_at, s.attempts, s.needs_attention,
+            ", s.fence, s.payment_key, s.payment_method, s.provider_customer, s.cancel_requested_at, s.attempts, s.needs_attention,
              s.reassignments, s.search_from, now() as database_now"
         )
     };
@@ -95,7 +96,10 @@ pub(super) fn order(row: &Row) -> Result<Order, StoreError> {
 /// The order with its lease in a row of `leased_order_columns`, which was asked for at `asked_at` by our clock.
 pub(super) fn leased_order(row: &Row, asked_at: Timestamp) -> Result<LeasedOrder, StoreError> {
     let order = order(row)?;
+    let payment_key: Option<&str> = get(row, "payment_key")?;
     Ok(LeasedOrder {
+        payment_key: payment_key.map_or_else(|| PaymentKey::of_order(order.id), PaymentKey::stored),
+        transfer_group: payment_key.map(str::to_owned),
         lease: Lease {
             order: order.id,
             fence: get(row, "fence")?,

@@ -1,0 +1,141 @@
+//! The charge of an order as the provider has it, whole: what was taken, given back and disputed. One call finds it, by
+//! the group that it carries, however many payments the account has (<https://docs.stripe.com/api/charges/list>).
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use waybill_domain::money::Money;
+
+use super::answer::{Answer, Cause, Receipt};
+use super::verdict::decline;
+use super::wire::Outgoing;
+use super::{CHARGES_PATH, ChargeRequest, PaymentClient};
+use crate::resilience::Deadline;
+
+/// The group has the charge of this order, and at most those of orders whose client's key expired since.
+const CHARGES_MAX: &str = "100";
+/// How long before its own first send an order's charge may have been made: for the same request, whose order was lost.
+/// Shorter than any client's key is kept.
+const MADE_BEFORE_MAX_SECS: i64 = 24 * 3600;
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    data: Vec<Charge>,
+}
+
+/// An attempt on a card, with the fields that decide something.
+#[derive(Debug, Deserialize)]
+struct Charge {
+    payment_intent: Option<String>,
+    status: String,
+    /// In the provider's unit, as the one below.
+    amount: i64,
+    #[serde(default)]
+    amount_refunded: i64,
+    currency: String,
+    #[serde(default)]
+    disputed: bool,
+    failure_code: Option<String>,
+}
+
+impl PaymentClient {
+    /// Finds the charge of this group. `None`: it is not there.
+    pub(super) async fn query_group(
+        &self,
+        request: &ChargeRequest<'_>,
+        group: &str,
+        since: Timestamp,
+        deadline: Deadline,
+    ) -> Result<Option<Answer<Receipt>>, Cause> {
+        let since = since.as_second() - MADE_BEFORE_MAX_SECS;
+        let query = vec![
+            ("limit", CHARGES_MAX.to_owned()),
+            ("transfer_group", group.to_owned()),
+            ("created[gte]", since.to_string()),
+        ];
+        let outgoing = Outgoing::list(CHARGES_PATH, query);
+        let body = self.read(&outgoing, self.stack.bounded(deadline)).await?;
+        let page: Page = serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)?;
+        Ok(judge_group(page.data, request.amount))
+    }
+}
+
+/// What the charges of one order mean. One that was made counts before one in progress, and that before one that was
+/// refused.
+fn judge_group(charges: Vec<Charge>, amount: Money) -> Option<Answer<Receipt>> {
+    let answers = charges.into_iter().map(|charge| judge_charge(charge, amount));
+    answers.min_by_key(|answer| match answer {
+        Answer::Done(_) | Answer::Ambiguous(_) => 0,
+        Answer::InProgress | Answer::NotExecuted(_) | Answer::Rejected(_) => 1,
+        Answer::Declined(_) => 2,
+    })
+}
+
+fn judge_charge(charge: Charge, amount: Money) -> Answer<Receipt> {
+    match (charge.status.as_str(), charge.payment_intent) {
+        ("failed", _) => Answer::Declined(decline(charge.failure_code.as_deref().unwrap_or("card_declined"))),
+        ("pending", _) => Answer::InProgress,
+        ("succeeded", Some(provider_id)) => {
+            let currency = charge.currency.to_ascii_uppercase().parse().ok();
+            if currency.and_then(|currency| Money::from_provider(currency, charge.amount)) != Some(amount) {
+                Answer::Ambiguous(Cause::Mismatch)
+            } else if charge.amount_refunded != 0 {
+                Answer::Ambiguous(Cause::RefundedElsewhere)
+            } else if charge.disputed {
+                Answer::Ambiguous(Cause::Disputed)
+            } else {
+                Answer::Done(Receipt { provider_id, amount })
+            }
+        }
+        _ => Answer::Ambiguous(Cause::Unfinished),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn charge(status: &str) -> Charge {
+        Charge {
+            payment_intent: Some("pi_1".to_owned()),
+            status: status.to_owned(),
+            amount: 1999,
+            amount_refunded: 0,
+            currency: "usd".to_owned(),
+            disputed: false,
+            failure_code: None,
+        }
+    }
+
+    fn meaning(charges: Vec<Charge>) -> Option<Answer<Receipt>> {
+        judge_group(charges, Money::new("USD".parse().unwrap(), 1999).unwrap())
+    }
+
+    #[test]
+    fn a_charge_counts_as_made_only_if_all_of_it_is_still_there() {
+        assert!(matches!(meaning(vec![charge("succeeded")]), Some(Answer::Done(_))));
+        let changes: [(fn(&mut Charge), Cause); 4] = [
+            (|charge| charge.amount_refunded = 1, Cause::RefundedElsewhere),
+            (|charge| charge.disputed = true, Cause::Disputed),
+            (|charge| charge.amount = 2000, Cause::Mismatch),
+            (|charge| charge.payment_intent = None, Cause::Unfinished),
+        ];
+        for (change, cause) in changes {
+            let mut changed = charge("succeeded");
+            change(&mut changed);
+            assert_eq!(meaning(vec![changed]), Some(Answer::Ambiguous(cause)));
+        }
+        assert_eq!(meaning(vec![charge("pending")]), Some(Answer::InProgress));
+        assert_eq!(
+            meaning(vec![charge("of tomorrow")]),
+            Some(Answer::Ambiguous(Cause::Unfinished))
+        );
+        assert_eq!(meaning(vec![]), None);
+    }
+
+    #[test]
+    fn what_was_made_counts_before_what_was_refused() {
+        let group = vec![charge("failed"), charge("succeeded"), charge("failed")];
+        assert!(matches!(meaning(group), Some(Answer::Done(_))));
+        assert!(matches!(meaning(vec![charge("failed")]), Some(Answer::Declined(_))));
+    }
+}
