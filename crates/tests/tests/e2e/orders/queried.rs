@@ -63,7 +63,7 @@ async fn a_charge_that_was_given_back_by_hand_pays_for_nothing_when_it_is_found(
     assert_eq!(rig.orders_in("charging").await, 1);
 }
 
-/// The same key answers `succeeded` for ever, whatever happened since: after any doubt the payment is read.
+/// The same key answers `succeeded` for ever, whatever happened since: what is replayed is read again.
 #[tokio::test]
 async fn a_charge_that_was_given_back_by_hand_pays_for_nothing_when_its_key_is_replayed() {
     let rig = Rig::builder().impatient().start().await;
