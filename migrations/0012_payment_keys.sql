@@ -4,6 +4,3 @@
 alter table order_sagas
     -- Null for orders that were accepted before: their keys come from the order's id.
     add column payment_key text;
--- Once a client's key has expired, a request under it is a new order, whose payment has the old one's name.
-alter table payment_attempts
-    drop constraint payment_attempts_provider_key_key;

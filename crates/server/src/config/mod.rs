@@ -28,9 +28,9 @@ const NOT_SETTINGS: &[&str] = &[
     crate::crash_points::VARIABLE,
 ];
 
-/// A repeat that comes after its key expired is a second order, whose payment has the name of the first one's. So keys are
-/// kept for longer than the payment provider keeps its own (a day, at least), and for longer than a charge is looked for.
-const KEY_RETENTION_MIN: Duration = Duration::from_hours(72);
+/// A client may repeat a request for a day, as with the payment provider's own keys: a repeat that comes after its key
+/// expired is a second order.
+const KEY_RETENTION_MIN: Duration = Duration::from_hours(24);
 
 /// Settings that are lists.
 const LISTS: [&str; 2] = ["grpc.services", "payments.webhook_secrets"];
@@ -342,7 +342,7 @@ impl Config {
             );
         }
         if self.orders.key_retention.0 < KEY_RETENTION_MIN {
-            return bad("orders.key_retention", "must be at least 72h");
+            return bad("orders.key_retention", "must be at least 24h");
         }
         if self.orders.settle_within.0.is_zero() {
             return bad("orders.settle_within", "must be longer than nothing");

@@ -113,17 +113,15 @@ mod tests {
     #[test]
     fn a_charge_counts_as_made_only_if_all_of_it_is_still_there() {
         assert!(matches!(meaning(vec![charge("succeeded")]), Some(Answer::Done(_))));
-        let changes: [(fn(&mut Charge), Cause); 4] = [
-            (|charge| charge.amount_refunded = 1, Cause::RefundedElsewhere),
-            (|charge| charge.disputed = true, Cause::Disputed),
-            (|charge| charge.amount = 2000, Cause::Mismatch),
-            (|charge| charge.payment_intent = None, Cause::Unfinished),
-        ];
-        for (change, cause) in changes {
-            let mut changed = charge("succeeded");
-            change(&mut changed);
-            assert_eq!(meaning(vec![changed]), Some(Answer::Ambiguous(cause)));
-        }
+        let change = |cause, change: fn(&mut Charge)| {
+            let mut other = charge("succeeded");
+            change(&mut other);
+            assert_eq!(meaning(vec![other]), Some(Answer::Ambiguous(cause)));
+        };
+        change(Cause::RefundedElsewhere, |charge| charge.amount_refunded = 1);
+        change(Cause::Disputed, |charge| charge.disputed = true);
+        change(Cause::Mismatch, |charge| charge.amount = 2000);
+        change(Cause::Unfinished, |charge| charge.payment_intent = None);
         assert_eq!(meaning(vec![charge("pending")]), Some(Answer::InProgress));
         assert_eq!(
             meaning(vec![charge("of tomorrow")]),

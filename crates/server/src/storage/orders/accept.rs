@@ -34,6 +34,19 @@ pub struct ExistingOrder {
     pub answer: Option<StoredAnswer>,
 }
 
+/// What an insert came to.
+enum Inserted {
+    /// A new order.
+    Order(Box<LeasedOrder>),
+    /// The user's key has an order.
+    KeyExists,
+    /// The key is free, and the payment's name is that of an order whose key expired.
+    PaymentExists,
+}
+
+/// One more than the times that a client may use one key again after it expired, for the same request.
+const TRIES_MAX: u32 = 100;
+
 statements! {
     /// Two calls with one key meet here: the second waits for the first's commit, then gets no row.
     INSERT_ORDER = "insert into order_sagas (order_id, idempotency_key, user_id, amount, currency, payment_method, status,
@@ -53,16 +66,21 @@ statements! {
 impl OrderStore {
     /// Accepts the request as order `id`, unless its key was used before.
     pub async fn accept(&self, id: OrderId, request: &OrderRequest) -> Result<Accepted, StoreError> {
-        // Twice: a key that conflicts with the insert may expire before its order is read, and is free then.
-        for _ in 0..2 {
-            if let Some(order) = self.postgres.call(self.insert(id, request)).await? {
-                return Ok(Accepted::New(Box::new(order)));
-            }
-            if let Some(existing) = self.find_by_key(request).await? {
-                return Ok(Accepted::Duplicate(existing));
+        let mut generation = 0;
+        for _ in 0..TRIES_MAX {
+            match self.postgres.call(self.insert(id, request, generation)).await? {
+                Inserted::Order(order) => return Ok(Accepted::New(order)),
+                // The client used the key before, and it expired: its payment is another one.
+                Inserted::PaymentExists => generation += 1,
+                // A key that conflicts with the insert may expire before its order is read, and is free then.
+                Inserted::KeyExists => {
+                    if let Some(existing) = self.find_by_key(request).await? {
+                        return Ok(Accepted::Duplicate(existing));
+                    }
+                }
             }
         }
-        Err(StoreError::unexpected("a claimed key has no order"))
+        Err(StoreError::unexpected("the key was used and expired too often"))
     }
 
     /// The order that this user made with this key before, if there is one.
@@ -83,11 +101,11 @@ impl OrderStore {
         }))
     }
 
-    async fn insert(&self, id: OrderId, request: &OrderRequest) -> Result<Option<LeasedOrder>, StoreError> {
+    async fn insert(&self, id: OrderId, request: &OrderRequest, generation: u32) -> Result<Inserted, StoreError> {
         let begun_at = Timestamp::now();
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let payment_key = PaymentKey::of_request(request);
+        let payment_key = PaymentKey::of_request(request, generation);
         let drop_off = request.drop_off.map(|place| (place.lat_deg(), place.lon_deg())).unzip();
         let inserted = INSERT_ORDER
             .query_opt(
@@ -111,17 +129,22 @@ impl OrderStore {
                 ],
             )
             .await?;
-        let Some(row) = inserted else { return Ok(None) };
+        let Some(row) = inserted else {
+            return Ok(Inserted::KeyExists);
+        };
         let created_at: Timestamp = row.try_get(0)?;
 
         let state = State::Started.next(Event::ChargeIntended)?;
         let lease = Lease { order: id, fence: 1 };
         // Sent together: one round trip.
-        try_join!(
+        let ((), (), is_new) = try_join!(
             self.log_step(&tx, lease, "create", "succeeded", ""),
             set_charging(&tx, id, state),
-            self.intend(&tx, lease, &payment_key, Operation::Charge, request.amount),
+            self.try_intend(&tx, lease, &payment_key, Operation::Charge, request.amount),
         )?;
+        if !is_new {
+            return Ok(Inserted::PaymentExists);
+        }
         crash_point!("accept_uncommitted");
         tx.commit().await?;
         crash_point!("accept_committed");
@@ -139,7 +162,7 @@ impl OrderStore {
             payment: None,
             assignment: None,
         };
-        Ok(Some(LeasedOrder {
+        Ok(Inserted::Order(Box::new(LeasedOrder {
             order,
             lease,
             confirmed: Confirmed::new(created_at, begun_at),
@@ -154,7 +177,7 @@ impl OrderStore {
             reassignments: 0,
             search_from: None,
             answer: None,
-        }))
+        })))
     }
 }
 

@@ -243,12 +243,28 @@ impl OrderStore {
         operation: Operation,
         amount: Money,
     ) -> Result<(), StoreError> {
+        if self.try_intend(tx, lease, payment, operation, amount).await? {
+            Ok(())
+        } else {
+            Err(StoreError::unexpected("the payment's key is another order's"))
+        }
+    }
+
+    /// The same; `false` if another order's payment has this key. Then the transaction must not be committed.
+    pub(super) async fn try_intend(
+        &self,
+        tx: &Transaction<'_>,
+        lease: Lease,
+        payment: &PaymentKey,
+        operation: Operation,
+        amount: Money,
+    ) -> Result<bool, StoreError> {
         let key = ProviderKey::new(payment, operation);
-        try_join!(
+        let (is_new, ()) = try_join!(
             ledger::record_intent(tx, lease.order, &key, operation, amount),
             self.log_step(tx, lease, operation.as_str(), "started", key.as_str()),
-        )
-        .map(drop)
+        )?;
+        Ok(is_new)
     }
 
     async fn record_unknown(

@@ -18,7 +18,8 @@ statements! {
     /// `sends` is 1 from before the first send, and grows before each further one.
     INSERT_ATTEMPT = "insert into payment_attempts (order_id, operation, provider_key, amount, currency,
                                                     sends, first_sent_at, last_sent_at)
-                      values ($1, $2, $3, $4, $5, 1, now(), now())";
+                      values ($1, $2, $3, $4, $5, 1, now(), now())
+                      on conflict (provider_key) do nothing";
     MARK_DEFINITE = "update payment_attempts set state = $3, provider_id = $4, last_error = $5
                       where order_id = $1 and operation = $2";
     MARK_UNKNOWN = "update payment_attempts
@@ -101,16 +102,17 @@ pub(super) fn attempt(row: &Row) -> Result<Option<Attempt>, StoreError> {
     }))
 }
 
-/// Records that money will be asked to move, before it is, and the key under which it is asked.
+/// Records that money will be asked to move, before it is, and the key under which it is asked. `false`: another order's
+/// payment has this key, and nothing is recorded.
 pub(super) async fn record_intent(
     tx: &Transaction<'_>,
     order: OrderId,
     key: &ProviderKey,
     operation: Operation,
     amount: Money,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let (minor_units, currency) = (amount.minor_units(), amount.currency().code());
-    INSERT_ATTEMPT
+    let rows = INSERT_ATTEMPT
         .execute(
             tx,
             &[
@@ -121,8 +123,8 @@ pub(super) async fn record_intent(
                 &currency,
             ],
         )
-        .await
-        .map(drop)
+        .await?;
+    Ok(rows == 1)
 }
 
 /// The provider's answer is definite: done under this id.
