@@ -188,7 +188,12 @@ impl PaymentClient {
             Err(cause) => return Answer::NotExecuted(cause),
         };
         match self.stack.call(&outgoing, self.stack.bounded(deadline)).await.result {
-            Ok(reply) => judge_revocation(reply.status, &reply.body, amount),
+            Ok(reply) => match judge_revocation(reply.status, &reply.body, amount) {
+                Answer::Ambiguous(Cause::KeyReused) => Answer::Ambiguous(Cause::KeyReused),
+                // Whatever is replayed, a server error too, was the answer to an earlier revocation: the key is taken.
+                _ if reply.is_replay => Answer::Done(()),
+                answer => answer,
+            },
             Err(Fault::NotExecuted(cause)) => Answer::NotExecuted(cause),
             Err(Fault::Ambiguous(cause)) => Answer::Ambiguous(cause),
         }

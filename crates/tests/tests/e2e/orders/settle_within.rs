@@ -147,6 +147,22 @@ async fn a_cancellation_of_a_charge_in_doubt_revokes_it_or_refunds_what_was_char
     }
 }
 
+/// The provider breaks down over the revocation, and answers so to its key for ever.
+#[tokio::test]
+async fn a_revocation_that_is_denied_for_ever_has_its_key_nevertheless() {
+    let rig = impatient().start().await;
+    rig.payments().set_fault(on_charges(FaultKind::Hang));
+    let order = begin(&rig).await;
+    rig.payments()
+        .set_fault(Fault::times(FaultKind::ErrorAfterEffectSaved, 1).on(FaultTarget::Charge));
+    rig.cancel(&order).await.unwrap();
+    let order = rig.until_settled(&order).await;
+    assert_ends(&order, OrderStatus::Failed, FailureReason::Cancelled);
+    assert_eq!(rig.payments().faults(), [], "the fault was met");
+    assert_eq!(rig.movements_count(), (0, 0));
+    rig.assert_clean().await;
+}
+
 /// A charge that comes after its time-out, and after the cancellation: the provider refuses it, or the order is refunded.
 #[tokio::test]
 async fn a_late_success_and_a_cancellation_do_not_leave_a_charge_behind() {
