@@ -165,8 +165,7 @@ impl PaymentClient {
             Verdict::Pending { id } => self.read_pending(PAYMENTS_PATH, &id, &expected, deadline).await,
             Verdict::AlreadyRefunded => Answer::Ambiguous(Cause::Unreadable),
         };
-        self.rejections.note(request.order_id, &answer);
-        answer
+        self.rejections.judge(request.order_id, answer)
     }
 
     /// Takes the idempotency key of the charge for a request that moves no money. `Done`: the charge was not executed and

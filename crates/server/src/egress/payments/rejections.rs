@@ -1,36 +1,42 @@
 //! Whether the provider rejects our requests: for reasons that are no order's, but the account's or our settings'.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::answer::{Answer, Cause};
+use super::verdict::UNKNOWN_METHOD;
 
-/// After rejected charges of so many orders in a row the fault is taken to be ours. One alone may be a customer's, such
-/// as an id of a payment method that never existed.
+/// After the rejected charges of so many orders in a row the fault is taken to be ours.
 const ORDERS_IN_A_ROW: usize = 3;
-/// So long after the last rejection it counts no more: then the next order finds out.
+/// So long after the first rejection of the last of them it counts no more: then the next order finds out.
 const OVER_AFTER: Duration = Duration::from_secs(30);
+/// Of so many rejected orders it is known that they were counted. They are tried again, and count once.
+const COUNTED_MAX: usize = 1024;
 
 /// The rejected charges since the last one that was answered.
 #[derive(Debug, Default)]
 pub(super) struct Rejections {
     // Held for a few comparisons, never across an await.
-    last: Mutex<Vec<Rejection>>,
+    inner: Mutex<Inner>,
 }
 
-#[derive(Debug)]
-struct Rejection {
-    order: Uuid,
-    at: Instant,
-    why: String,
+#[derive(Debug, Default)]
+struct Inner {
+    /// Whether a payment method was found and asked for money: then the secret is that of the right account.
+    knows_methods: bool,
+    in_a_row: usize,
+    last: Option<(Instant, String)>,
+    counted: VecDeque<Uuid>,
 }
 
 impl Rejections {
-    /// Notes the answer to a charge.
-    pub fn note<T>(&self, order: Uuid, answer: &Answer<T>) {
-        self.note_at(order, answer, Instant::now());
+    /// What the answer to a charge means, and notes it. A payment method that the provider does not know is the customer's
+    /// mistake, once it is certain that it knows those of others: then it is declined.
+    pub fn judge<T>(&self, order: Uuid, answer: Answer<T>) -> Answer<T> {
+        self.judge_at(order, answer, Instant::now())
     }
 
     /// Why the provider rejects our requests, if it does.
@@ -38,34 +44,38 @@ impl Rejections {
         self.why_at(Instant::now())
     }
 
-    fn note_at<T>(&self, order: Uuid, answer: &Answer<T>, now: Instant) {
+    fn judge_at<T>(&self, order: Uuid, answer: Answer<T>, now: Instant) -> Answer<T> {
+        let mut inner = self.lock();
         let why = match answer {
-            Answer::Rejected(reason) => format!("the payment provider rejects our requests: {}", reason.code),
-            Answer::NotExecuted(cause @ Cause::Unauthorized) => cause.to_string(),
-            Answer::Done(_) | Answer::Declined(_) => {
-                self.lock().clear();
-                return;
+            Answer::Rejected(reason) if reason.code == UNKNOWN_METHOD && inner.knows_methods => {
+                return Answer::Declined(reason);
             }
-            Answer::NotExecuted(_) | Answer::InProgress | Answer::Ambiguous(_) => return,
+            Answer::Done(_) | Answer::Declined(_) => {
+                (inner.knows_methods, inner.in_a_row, inner.last) = (true, 0, None);
+                return answer;
+            }
+            Answer::Rejected(ref reason) => format!("the payment provider rejects our requests: {}", reason.code),
+            Answer::NotExecuted(cause @ Cause::Unauthorized) => cause.to_string(),
+            Answer::NotExecuted(_) | Answer::InProgress | Answer::Ambiguous(_) => return answer,
         };
-        let mut last = self.lock();
-        // Tries of one order count once.
-        last.retain(|rejection| rejection.order != order && now - rejection.at < OVER_AFTER);
-        if last.len() >= ORDERS_IN_A_ROW {
-            last.remove(0);
+        if !inner.counted.contains(&order) {
+            inner.counted.truncate(COUNTED_MAX - 1);
+            inner.counted.push_front(order);
+            inner.in_a_row += 1;
+            inner.last = Some((now, why));
         }
-        last.push(Rejection { order, at: now, why });
+        answer
     }
 
     fn why_at(&self, now: Instant) -> Option<String> {
-        let last = self.lock();
-        let newest = last.last().filter(|rejection| now - rejection.at < OVER_AFTER)?;
-        (last.len() >= ORDERS_IN_A_ROW).then(|| newest.why.clone())
+        let inner = self.lock();
+        let (at, why) = inner.last.as_ref()?;
+        (inner.in_a_row >= ORDERS_IN_A_ROW && now.duration_since(*at) < OVER_AFTER).then(|| why.clone())
     }
 
     /// No code under the lock panics; and if it did, that would be no reason to fail a call.
-    fn lock(&self) -> MutexGuard<'_, Vec<Rejection>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -74,38 +84,70 @@ mod tests {
     use super::super::answer::DeclineReason;
     use super::*;
 
-    fn rejected() -> Answer<()> {
+    fn rejected(code: &str) -> Answer<()> {
         Answer::Rejected(DeclineReason {
-            code: "parameter_unknown".to_owned(),
+            code: code.to_owned(),
             message: "The payment was declined.",
         })
+    }
+
+    fn order(number: u128) -> Uuid {
+        Uuid::from_u128(number)
     }
 
     #[test]
     fn three_orders_in_a_row_show_that_the_fault_is_ours() {
         let rejections = Rejections::default();
-        let order = Uuid::from_u128;
         for n in [1, 2, 2, 1, 2] {
-            rejections.note(order(n), &rejected());
+            drop(rejections.judge(order(n), rejected("parameter_unknown")));
         }
         assert_eq!(rejections.why(), None, "two orders, tried often");
-        rejections.note(order(3), &Answer::<()>::NotExecuted(Cause::NoConnection));
+        drop(rejections.judge(order(3), Answer::<()>::NotExecuted(Cause::NoConnection)));
         assert_eq!(rejections.why(), None);
-        rejections.note(order(3), &rejected());
+        drop(rejections.judge(order(3), rejected("parameter_unknown")));
         assert!(rejections.why().is_some_and(|why| why.contains("parameter_unknown")));
+    }
 
+    #[test]
+    fn orders_that_are_tried_again_do_not_keep_others_out() {
+        let rejections = Rejections::default();
+        for n in 1..=3 {
+            drop(rejections.judge(order(n), rejected("parameter_unknown")));
+        }
         let later = Instant::now() + OVER_AFTER;
+        for n in 1..=3 {
+            drop(rejections.judge_at(order(n), rejected("parameter_unknown"), later));
+        }
         assert_eq!(rejections.why_at(later), None, "the next order finds out");
+        drop(rejections.judge_at(order(4), rejected("parameter_unknown"), later));
+        assert!(rejections.why_at(later).is_some());
     }
 
     #[test]
     fn a_charge_that_is_answered_ends_the_row() {
         let rejections = Rejections::default();
         for n in 1..=5 {
-            rejections.note(Uuid::from_u128(n), &rejected());
+            drop(rejections.judge(order(n), rejected("parameter_unknown")));
         }
         assert!(rejections.why().is_some());
-        rejections.note(Uuid::from_u128(6), &Answer::Done(()));
+        drop(rejections.judge(order(6), Answer::Done(())));
+        assert_eq!(rejections.why(), None);
+    }
+
+    #[test]
+    fn an_unknown_payment_method_is_declined_once_others_are_known() {
+        let rejections = Rejections::default();
+        let unknown = || rejected(UNKNOWN_METHOD);
+        assert_eq!(
+            rejections.judge(order(1), unknown()),
+            unknown(),
+            "it may be the account"
+        );
+        drop(rejections.judge(order(2), Answer::Done(())));
+        for n in [1, 3, 4, 5] {
+            let answer = rejections.judge(order(n), unknown());
+            assert!(matches!(answer, Answer::Declined(_)), "{answer:?}");
+        }
         assert_eq!(rejections.why(), None);
     }
 }

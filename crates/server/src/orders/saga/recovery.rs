@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tracing::warn;
 use waybill_domain::payment::{Operation, Recovery, SERVER_ERRORS_MAX};
 
 use super::progress::{Progress, delay_after, delay_by_wait, delay_of};
@@ -109,6 +110,7 @@ pub(super) fn rejected(order: &LeasedOrder, operation: Operation, reason: &Decli
         "the payment provider rejects our request, not this payment: {}",
         reason.code
     );
+    warn!(order_id = %order.order.id, code = %reason.code, "payment provider rejects our request");
     let why = Deferral {
         unexecuted: prior.is_unexecuted().then_some(operation),
         ..flag(order, operation, why)

@@ -4,6 +4,7 @@
 use testkit::wire::{PICKUP, a_ride, get};
 use testkit::{Rig, until, until_eq};
 use tonic::Code;
+use waybill_proto::order::v1::{CreateOrderRequest, FailureReason, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 
 const ORDERS: i64 = 4;
@@ -54,6 +55,36 @@ async fn a_rejection_that_is_not_about_the_payment_declines_no_order_and_makes_t
         other => Err(other),
     })
     .await;
+    rig.assert_clean().await;
+}
+
+/// What some customers send keeps no others out, and is declined.
+#[tokio::test]
+async fn payment_methods_that_do_not_exist_are_declined_and_keep_no_others_out() {
+    let rig = Rig::builder()
+        .impatient()
+        .set("grpc.deadline_default", "1s")
+        .start()
+        .await;
+    let unknown = || CreateOrderRequest {
+        payment_method: "pm_of_no_one".to_owned(),
+        ..a_ride()
+    };
+    // Not before the provider has shown that it knows any.
+    for _ in 0..2 {
+        let refused = rig.orders().create_order(unknown()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Aborted, "{refused:?}");
+    }
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    assert_eq!(rig.place(a_ride()).await.status(), OrderStatus::Succeeded);
+    for _ in 0..5 {
+        let declined = rig.place(unknown()).await;
+        assert_eq!(declined.failure_reason(), FailureReason::PaymentDeclined);
+    }
+    rig.driver_at("cab-2", PICKUP.0, PICKUP.1).await;
+    assert_eq!(rig.place(a_ride()).await.status(), OrderStatus::Succeeded);
+    rig.until_all_settled().await;
+    assert_eq!(rig.orders_in("failed").await, 7, "the first two, too");
     rig.assert_clean().await;
 }
 

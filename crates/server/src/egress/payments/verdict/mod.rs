@@ -11,6 +11,10 @@ use uuid::Uuid;
 use waybill_domain::money::Money;
 use waybill_domain::payment::Operation;
 
+/// The provider does not know the payment method or the customer: a mistake of the customer's, or our secret is that of
+/// another account, which knows none.
+pub(super) const UNKNOWN_METHOD: &str = "payment_method_unknown";
+
 /// What was asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expected {
@@ -67,6 +71,7 @@ struct ErrorDetail {
     kind: String,
     code: Option<String>,
     decline_code: Option<String>,
+    param: Option<String>,
     #[serde(default)]
     message: String,
 }
@@ -191,6 +196,12 @@ fn judge_error(status: u16, body: &[u8], operation: Operation) -> Verdict {
         (400, "invalid_request_error") if code.is_none() && is_about_the_method(&error.message) => {
             Answer::Declined(decline("payment_method_unusable"))
         }
+        (400, "invalid_request_error")
+            if code == Some("resource_missing")
+                && matches!(error.param.as_deref(), Some("payment_method" | "customer")) =>
+        {
+            Answer::Rejected(decline(UNKNOWN_METHOD))
+        }
         (400, "invalid_request_error") if operation == Operation::Charge && !code.is_some_and(is_about_the_payment) => {
             Answer::Rejected(decline(code.unwrap_or("invalid_request")))
         }
@@ -200,9 +211,8 @@ fn judge_error(status: u16, body: &[u8], operation: Operation) -> Verdict {
 }
 
 /// Whether a 400 with this code is about this payment and its means, so that no other request under the key can succeed
-/// (<https://docs.stripe.com/error-codes>). All others are about the request or the account: the wrong key, a kind of
-/// payment method that is not activated, a parameter that this version of the API does not know. `resource_missing` is
-/// one of those: so the provider answers to each payment method when the key is that of another account.
+/// (<https://docs.stripe.com/error-codes>). All others are about the request or the account: a kind of payment method that
+/// is not activated, a parameter that this version of the API does not know.
 fn is_about_the_payment(code: &str) -> bool {
     matches!(
         code,
