@@ -11,10 +11,10 @@ use super::wire::Outgoing;
 use super::{CHARGES_PATH, ChargeRequest, PaymentClient};
 use crate::resilience::Deadline;
 
-/// The group has the charge of this order, and at most those of orders whose client's key expired since.
+/// A group has the charge of one request, and what was declined of it.
 const CHARGES_MAX: &str = "100";
 /// How long before its own first send an order's charge may have been made: for the same request, whose order was lost.
-/// Shorter than any client's key is kept.
+/// For so long the provider keeps its own key, under which that charge is met.
 const MADE_BEFORE_MAX_SECS: i64 = 24 * 3600;
 
 #[derive(Debug, Deserialize)]

@@ -236,8 +236,8 @@ fn is_about_the_payment(code: &str) -> bool {
 }
 
 /// Whether a 400 without a code is about the payment method: one that was used before without a customer, that is attached
-/// to another customer, or that is used without its own. Stripe has no code for these, only texts
-/// (<https://support.stripe.com/questions/paymentmethod-was-previously-used-without-being-attached-to-a-customer>). Should
+/// to another customer, or that is used without its own. Stripe's answers to these have no code, only texts, as reported in
+/// <https://github.com/Automattic/woocommerce-payments/issues/323> and <https://github.com/getlago/lago-api/pull/3826>. Should
 /// they change, the order is deferred and flagged as for any other request that is rejected.
 fn is_about_the_method(message: &str) -> bool {
     let beginnings = [
