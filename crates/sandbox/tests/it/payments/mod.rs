@@ -2,6 +2,8 @@
 
 mod charges;
 mod faults;
+mod hold_faults;
+mod holds;
 mod keys;
 mod ledger_file;
 mod refunds;
@@ -52,8 +54,16 @@ impl Answer {
         &self.body["error"]
     }
 
+    /// The status, and the code and the parameter of the error.
+    fn refusal(&self) -> (u16, Option<&str>, Option<&str>) {
+        let text = |field: &str| self.error()[field].as_str();
+        (self.status, text("code"), text("param"))
+    }
+
     fn id(&self) -> &str {
-        self.body["id"].as_str().unwrap()
+        let id = self.body["id"].as_str();
+        assert!(id.is_some(), "no id: {self:?}");
+        id.unwrap()
     }
 
     /// The same answer, as a replay.
@@ -139,6 +149,27 @@ impl TestProvider {
 
     async fn refund(&self, key: &str, form: &[(&str, &str)]) -> Answer {
         self.post("/v1/refunds", key, form).await
+    }
+
+    /// Holds this amount on a good card, to be captured later.
+    async fn hold(&self, key: &str, amount: &str) -> Answer {
+        let mut form = charge_form(amount, "order-1", VISA);
+        form.push(("capture_method", "manual"));
+        self.post(INTENTS, key, &form).await
+    }
+
+    async fn capture(&self, intent: &str, key: &str, form: &[(&str, &str)]) -> Answer {
+        self.post(&format!("{INTENTS}/{intent}/capture"), key, form).await
+    }
+
+    async fn cancel(&self, intent: &str, key: &str, form: &[(&str, &str)]) -> Answer {
+        self.post(&format!("{INTENTS}/{intent}/cancel"), key, form).await
+    }
+
+    /// The charge of a payment.
+    async fn charge_of(&self, intent: &str) -> Value {
+        let charges = self.get(&format!("/v1/charges?payment_intent={intent}")).await.body;
+        charges["data"][0].clone()
     }
 
     async fn get(&self, path: &str) -> Answer {

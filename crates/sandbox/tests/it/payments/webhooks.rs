@@ -21,13 +21,13 @@ const SECRET: &str = "whsec_of_the_sandbox";
 
 /// An event as it was received.
 #[derive(Clone)]
-struct Received {
+pub(super) struct Received {
     signature: String,
     body: String,
 }
 
 impl Received {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 
@@ -43,7 +43,7 @@ impl Received {
 
 /// What an endpoint received, and what it answers next: 200 when nothing is set.
 #[derive(Clone, Default)]
-struct Endpoint {
+pub(super) struct Endpoint {
     url: String,
     received: Arc<Mutex<Vec<Received>>>,
     answers: Arc<Mutex<VecDeque<u16>>>,
@@ -54,11 +54,11 @@ impl Endpoint {
         self.received.lock().unwrap().clone()
     }
 
-    fn kinds(&self) -> Vec<String> {
+    pub(super) fn kinds(&self) -> Vec<String> {
         self.received().iter().map(Received::kind).collect()
     }
 
-    async fn until_received(&self, count: usize) -> Vec<Received> {
+    pub(super) async fn until_received(&self, count: usize) -> Vec<Received> {
         until("the endpoint has received it", async || self.received().len() >= count).await;
         self.received()
     }
@@ -72,7 +72,7 @@ async fn receive(State(endpoint): State<Endpoint>, headers: HeaderMap, body: Str
 }
 
 /// A provider and the endpoint that is registered with it.
-async fn start() -> (TestProvider, Endpoint) {
+pub(super) async fn start() -> (TestProvider, Endpoint) {
     let listener = TcpListener::bind(ANY_PORT).await.unwrap();
     let endpoint = Endpoint {
         url: format!("http://{}/hooks", listener.local_addr().unwrap()),
@@ -89,7 +89,7 @@ async fn start() -> (TestProvider, Endpoint) {
 }
 
 /// The same, and events are delivered like this.
-async fn start_with(behaviour: WebhookBehaviour) -> (TestProvider, Endpoint) {
+pub(super) async fn start_with(behaviour: WebhookBehaviour) -> (TestProvider, Endpoint) {
     let (test, endpoint) = start().await;
     test.provider.set_webhook_behaviour(behaviour);
     (test, endpoint)
