@@ -20,6 +20,11 @@ impl ApiError {
         ApiError { status, error }
     }
 
+    /// What it says to people.
+    pub(super) fn message(&self) -> &str {
+        self.error.get("message").and_then(Value::as_str).unwrap_or_default()
+    }
+
     pub(super) fn with(mut self, field: &str, value: impl Into<Value>) -> ApiError {
         if let Some(error) = self.error.as_object_mut() {
             error.insert(field.to_owned(), value.into());
@@ -35,6 +40,28 @@ impl ApiError {
     /// A parameter that is missing or wrong: 400.
     pub(super) fn parameter(code: &str, param: &str, message: &str) -> ApiError {
         ApiError::request(message).with("code", code).with("param", param)
+    }
+
+    /// A parameter that the request does not have: 400.
+    pub(super) fn unknown_parameter(name: &str) -> ApiError {
+        let message = format!("Received unknown parameter: {name}");
+        ApiError::parameter("parameter_unknown", name, &message)
+    }
+
+    /// The payment is in a state in which this cannot be done, with the payment: 400.
+    pub(super) fn unexpected_state(intent: &PaymentIntent, message: &str) -> ApiError {
+        ApiError::request(message)
+            .with("code", "payment_intent_unexpected_state")
+            .with("payment_intent", intent.to_json())
+    }
+
+    /// More than is held, as in <https://github.com/Automattic/woocommerce-payments/issues/7029>: 400, without a parameter.
+    pub(super) fn capture_too_large(intent: &PaymentIntent) -> ApiError {
+        let message = "The payment could not be captured because the requested capture amount is greater than the amount \
+                       you can capture for this charge.";
+        ApiError::request(message)
+            .with("code", "amount_too_large")
+            .with("payment_intent", intent.to_json())
     }
 
     /// All of a charge was refunded before: 400.

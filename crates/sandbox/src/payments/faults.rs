@@ -75,11 +75,15 @@ impl FaultKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultTarget {
-    /// `POST /v1/payment_intents`.
+    /// `POST /v1/payment_intents`, holds too.
     Charge,
+    /// `POST /v1/payment_intents/{id}/capture`.
+    Capture,
+    /// `POST /v1/payment_intents/{id}/cancel`.
+    Cancel,
     /// `POST /v1/refunds`.
     Refund,
-    /// Both.
+    /// All of them.
     Any,
 }
 
@@ -146,7 +150,7 @@ impl Fault {
 
     fn fits(&self, operation: FaultTarget) -> bool {
         let targeted = self.operation == FaultTarget::Any || self.operation == operation;
-        // A refund is not declined: the money is there, for it was charged.
+        // Only a charge is declined: for the others the money is there.
         targeted && (self.kind != FaultKind::Decline || operation == FaultTarget::Charge)
     }
 }
@@ -193,11 +197,11 @@ fn parse_fault(fields: &Map<String, Value>, at: &str) -> Result<Fault, InvalidFa
         .ok_or_else(kinds)?;
     let mut fault = Fault::always(kind);
     if let Some(value) = get("operation") {
-        let operations = |_| invalid("operation", "must be charge, refund or any");
+        let operations = |_| invalid("operation", "must be charge, capture, cancel, refund or any");
         fault.operation = FaultTarget::deserialize(value).map_err(operations)?;
     }
-    if kind == FaultKind::Decline && fault.operation == FaultTarget::Refund {
-        return Err(invalid("operation", "must be charge or any: a refund is not declined"));
+    if kind == FaultKind::Decline && ![FaultTarget::Charge, FaultTarget::Any].contains(&fault.operation) {
+        return Err(invalid("operation", "must be charge or any: only a charge is declined"));
     }
     if let Some(value) = get("times") {
         let count = value.as_u64().filter(|count| *count > 0);

@@ -28,7 +28,7 @@ pub(super) struct Record {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Effect {
-    /// Paid or declined.
+    /// A payment as it is from now on: paid, held, declined, captured, cancelled.
     Intent(PaymentIntent),
     Refund(Refund),
     /// A new customer.

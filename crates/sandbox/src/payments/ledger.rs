@@ -10,45 +10,19 @@ use std::path::Path;
 
 use axum::http::StatusCode;
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::api_error::ApiError;
-use super::currencies;
+use super::change::Change;
 use super::journal::{Effect, Journal, Record, SavedAnswer};
+use super::movements::{Movement, MovementKind};
 use super::objects::{CardOutcome, PaymentIntent, Refund, new_id};
 use super::payment_methods::{PaymentMethod, Wallet};
 use super::reply::Reply;
-use super::request::{Action, ChargeRequest, Page, PaymentRequest, RefundRequest};
+use super::request::{Action, ChargeRequest, Page, PaymentRequest};
 use super::webhooks::Event;
+use super::{charges, holds, refunds};
 use crate::Error;
-
-/// Which way money went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MovementKind {
-    /// From the customer.
-    Charge,
-    /// Back to the customer.
-    Refund,
-}
-
-/// Money that really moved: one line of the provider's ledger. Declines and failures have none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Movement {
-    /// Which way.
-    pub kind: MovementKind,
-    /// `metadata[order_id]` of the request; that of its charge for a refund without one. `None` if neither had one.
-    pub order_id: Option<String>,
-    /// `pi_...` of a charge, `re_...` of a refund.
-    pub provider_id: String,
-    /// In Stripe's unit of the currency, above zero: that of ISO 4217 for most.
-    pub amount_minor: i64,
-    /// ISO 4217, in lower case as Stripe has it.
-    pub currency: String,
-    /// Seconds since the Unix epoch.
-    pub created: i64,
-}
 
 /// How a request is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +34,12 @@ pub(super) enum Execution {
     SaveError,
 }
 
-/// What became of a request.
+/// What became of a request, or of a call of the sandbox.
 #[derive(Debug)]
 pub(super) struct Executed {
     pub reply: Reply,
-    /// What it did; `None` if an earlier request with its key did it.
-    pub event: Option<Event>,
+    /// What it did; none if an earlier request with its key did it.
+    pub events: Vec<Event>,
 }
 
 /// What is known, and its file.
@@ -94,7 +68,10 @@ impl Ledger {
     /// Executes a request, or replays the answer to the first one with its key.
     pub(super) fn execute(&mut self, request: &PaymentRequest, execution: Execution) -> Result<Executed, ApiError> {
         match self.entries.earlier_answer(request)? {
-            Some(reply) => Ok(Executed { reply, event: None }),
+            Some(reply) => Ok(Executed {
+                reply,
+                events: Vec::new(),
+            }),
             None => self.execute_first(request, execution),
         }
     }
@@ -121,13 +98,10 @@ impl Ledger {
     }
 
     fn execute_first(&mut self, request: &PaymentRequest, execution: Execution) -> Result<Executed, ApiError> {
-        let (effect, true_reply) = match &request.action {
-            Action::Charge(charge) => self.entries.charge(charge.clone(), execution)?,
-            Action::Refund(refund) => self.entries.refund(refund)?,
-        };
+        let change = self.entries.decide(&request.action, execution)?;
         let reply = match execution {
             Execution::SaveError => ApiError::server_error().into(),
-            Execution::Normal | Execution::Decline => true_reply,
+            Execution::Normal | Execution::Decline => change.reply,
         };
         let answer = request.key.clone().map(|key| SavedAnswer {
             api_key: request.api_key.clone(),
@@ -136,15 +110,28 @@ impl Ledger {
             status: reply.status.as_u16(),
             body: reply.body.clone(),
         });
-        let record = Record { effect, answer };
-        let journal = self.journal.as_mut().ok_or_else(ApiError::server_error)?;
-        if let Err(error) = journal.append(&record) {
-            tracing::error!(%error, "payment ledger cannot be written; nothing was charged or refunded");
-            return Err(ApiError::server_error());
-        }
-        let event = event(&record.effect, request);
-        self.entries.apply(record);
-        Ok(Executed { reply, event })
+        self.write(Record {
+            effect: change.effect,
+            answer,
+        })?;
+        let events = events(&change.events, request.key.as_ref());
+        Ok(Executed { reply, events })
+    }
+
+    /// The hold of a payment expires.
+    pub(super) fn expire_hold(&mut self, payment_intent: &str) -> Result<Executed, ApiError> {
+        let change = holds::expire(self.entries.intent(payment_intent, "intent")?)?;
+        self.execute_unasked(change)
+    }
+
+    /// What no request of the API did.
+    fn execute_unasked(&mut self, change: Change) -> Result<Executed, ApiError> {
+        self.enter(change.effect)?;
+        let events = events(&change.events, None);
+        Ok(Executed {
+            reply: change.reply,
+            events,
+        })
     }
 
     /// Makes a customer.
@@ -177,9 +164,15 @@ impl Ledger {
     }
 
     fn enter(&mut self, effect: Effect) -> Result<(), ApiError> {
-        let record = Record { effect, answer: None };
+        self.write(Record { effect, answer: None })
+    }
+
+    fn write(&mut self, record: Record) -> Result<(), ApiError> {
         let journal = self.journal.as_mut().ok_or_else(ApiError::server_error)?;
-        journal.append(&record).map_err(|_| ApiError::server_error())?;
+        if let Err(error) = journal.append(&record) {
+            tracing::error!(%error, "payment ledger cannot be written; nothing was done");
+            return Err(ApiError::server_error());
+        }
         self.entries.apply(record);
         Ok(())
     }
@@ -261,36 +254,27 @@ impl Entries {
         }
     }
 
-    fn charge(&self, charge: ChargeRequest, execution: Execution) -> Result<(Effect, Reply), ApiError> {
+    fn decide(&self, action: &Action, execution: Execution) -> Result<Change, ApiError> {
+        match action {
+            Action::Charge(charge) => self.charge(charge.clone(), execution),
+            Action::Capture(capture) => holds::capture(self.intent(&capture.payment_intent, "intent")?, capture),
+            Action::Cancel(cancel) => holds::cancel(self.intent(&cancel.payment_intent, "intent")?, cancel),
+            Action::Refund(refund) => refunds::refund(self.intent(&refund.payment_intent, "payment_intent")?, refund),
+        }
+    }
+
+    fn charge(&self, charge: ChargeRequest, execution: Execution) -> Result<Change, ApiError> {
         let card = if charge.is_confirmed {
             self.wallet
                 .card_of(&charge.payment_method, charge.customer.as_deref())?
         } else {
             CardOutcome::Unconfirmed
         };
-        Ok(charge_card(charge, card, execution))
+        Ok(charges::charge(charge, card, execution))
     }
 
-    fn refund(&self, request: &RefundRequest) -> Result<(Effect, Reply), ApiError> {
-        let id = &request.payment_intent;
-        let intent = find(&self.intents, id, "payment_intent", "payment_intent")?;
-        if !intent.is_paid() {
-            let message = format!("This PaymentIntent ({id}) does not have a successful charge to refund.");
-            return Err(ApiError::request(&message));
-        }
-        let left = intent.amount - intent.amount_refunded;
-        if left == 0 {
-            return Err(ApiError::already_refunded(&intent.charge_id));
-        }
-        let amount = request.amount.unwrap_or(left);
-        currencies::check_amount(amount, &intent.currency)?;
-        if amount > left {
-            let message = format!("Refund amount ({amount}) is greater than unrefunded amount on charge ({left}).");
-            return Err(ApiError::parameter("amount_too_large", "amount", &message));
-        }
-        let refund = request.to_refund(intent, amount);
-        let reply = Reply::ok(&refund.to_json());
-        Ok((Effect::Refund(refund), reply))
+    fn intent(&self, id: &str, param: &str) -> Result<&PaymentIntent, ApiError> {
+        find(&self.intents, id, "payment_intent", param)
     }
 
     /// The only place where entries are added.
@@ -315,16 +299,18 @@ impl Entries {
         }
     }
 
+    /// A new payment, or what became of one.
     fn enter_intent(&mut self, intent: PaymentIntent) {
         self.wallet.note_use(&intent);
-        if intent.is_paid() {
+        let received_before = self.intents.get(&intent.id).map_or(0, PaymentIntent::amount_received);
+        if intent.amount_received() > received_before {
             self.movements.push(Movement {
                 kind: MovementKind::Charge,
                 order_id: intent.order_id().cloned(),
                 provider_id: intent.id.clone(),
-                amount_minor: intent.amount,
+                amount_minor: intent.amount_received(),
                 currency: intent.currency.clone(),
-                created: intent.created,
+                created: intent.received_at(),
             });
         }
         self.intents.insert(intent.id.clone(), intent);
@@ -348,31 +334,8 @@ impl Entries {
     }
 }
 
-fn charge_card(charge: ChargeRequest, card: CardOutcome, execution: Execution) -> (Effect, Reply) {
-    let outcome = match (card, execution) {
-        (CardOutcome::Paid, Execution::Decline) => CardOutcome::Declined,
-        (card, _) => card,
-    };
-    let intent = charge.into_intent(outcome);
-    let reply = match intent.outcome {
-        CardOutcome::Paid | CardOutcome::Unconfirmed => Reply::ok(&intent.to_json()),
-        CardOutcome::Declined | CardOutcome::InsufficientFunds => ApiError::declined(&intent).into(),
-    };
-    (Effect::Intent(intent), reply)
-}
-
-/// Under the names of <https://docs.stripe.com/api/events/types>.
-fn event(effect: &Effect, request: &PaymentRequest) -> Option<Event> {
-    let (kind, object) = match effect {
-        Effect::Intent(intent) if intent.is_paid() => ("payment_intent.succeeded", intent.to_json()),
-        Effect::Intent(intent) if intent.outcome == CardOutcome::Unconfirmed => {
-            ("payment_intent.created", intent.to_json())
-        }
-        Effect::Intent(intent) => ("payment_intent.payment_failed", intent.to_json()),
-        Effect::Refund(refund) => ("refund.created", refund.to_json()),
-        Effect::Customer(_) | Effect::PaymentMethod(_) => return None,
-    };
-    Some(Event::new(kind, &object, request.key.as_ref()))
+fn events(of: &[(&'static str, Value)], key: Option<&String>) -> Vec<Event> {
+    of.iter().map(|(kind, object)| Event::new(kind, object, key)).collect()
 }
 
 fn find<'a, T>(objects: &'a IndexMap<String, T>, id: &str, kind: &str, param: &str) -> Result<&'a T, ApiError> {

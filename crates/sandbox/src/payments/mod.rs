@@ -1,6 +1,7 @@
 //! A payment provider: an HTTP server that speaks the part of Stripe's API that Waybill uses.
 //!
 //! * `POST /v1/payment_intents` with `confirm=true`, `GET /v1/payment_intents[/{id}]`
+//! * with `capture_method=manual`, `POST /v1/payment_intents/{id}/capture` and `POST /v1/payment_intents/{id}/cancel`
 //! * `GET /v1/charges`, all or those of a `transfer_group` or of a payment
 //! * `POST /v1/customers`, `POST /v1/payment_methods` with `card[token]`, `POST /v1/payment_methods/{id}/attach`
 //! * `POST /v1/refunds`, `GET /v1/refunds[/{id}]`
@@ -10,18 +11,25 @@
 //! * webhooks, signed as Stripe's are, to one endpoint
 //! * `GET|PUT|DELETE /_sandbox/faults`, `GET|PUT|DELETE /_sandbox/webhooks` and `GET /_sandbox/ledger`, for tests and
 //!   demonstrations
+//! * `POST /_sandbox/payment_intents/{id}/expire`, what the card's network does with a hold after some days
 //!
 //! The ledger is the truth about money: one line of a file for each request that had an effect, written before the
 //! answer. A provider that is started on the same file knows everything that its predecessor knew.
 
 mod api_error;
+mod change;
+mod charges;
 mod connection;
 mod currencies;
 mod faults;
+mod holds;
 mod journal;
 mod ledger;
+mod movements;
+mod network;
 mod objects;
 mod payment_methods;
+mod refunds;
 mod reply;
 mod request;
 mod sandbox_api;
@@ -43,7 +51,8 @@ use self::state::ProviderState;
 use crate::Error;
 
 pub use self::faults::{Fault, FaultKind, FaultTarget};
-pub use self::ledger::{Movement, MovementKind};
+pub use self::movements::{Movement, MovementKind};
+pub use self::network::Refused;
 pub use self::webhooks::{Delivery, InvalidWebhooks, WebhookBehaviour, WebhookEndpoint, webhook_signature};
 
 const BODY_BYTES_MAX: usize = 64 * 1024;

@@ -45,7 +45,7 @@ impl CardOutcome {
     }
 }
 
-/// One attempt to charge a card: succeeded, or declined.
+/// One attempt to charge a card: succeeded, held, or declined.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PaymentIntent {
     pub id: String,
@@ -63,11 +63,70 @@ pub(super) struct PaymentIntent {
     /// Seconds since the Unix epoch.
     pub created: i64,
     pub outcome: CardOutcome,
+    /// The card's money is held until it is captured.
+    #[serde(default)]
+    pub is_manual: bool,
+    #[serde(default)]
+    pub capture: Option<Capture>,
+    #[serde(default)]
+    pub cancellation: Option<Cancellation>,
+}
+
+/// The one capture of a hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Capture {
+    /// The rest is released.
+    pub amount: i64,
+    /// Added to that of the payment. An empty value removes its name.
+    pub metadata: BTreeMap<String, String>,
+    /// Seconds since the Unix epoch.
+    pub at: i64,
+}
+
+/// The end of a payment that did not succeed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Cancellation {
+    pub reason: Option<String>,
+    /// Seconds since the Unix epoch.
+    pub at: i64,
 }
 
 impl PaymentIntent {
-    pub(super) fn is_paid(&self) -> bool {
+    /// The card's bank agreed: the money was charged, or held.
+    pub(super) fn is_authorised(&self) -> bool {
         self.outcome == CardOutcome::Paid
+    }
+
+    /// It can be captured now.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_authorised() && self.is_manual && self.capture.is_none() && self.cancellation.is_none()
+    }
+
+    /// What was captured, at once or later.
+    pub(super) fn amount_received(&self) -> i64 {
+        match &self.capture {
+            Some(capture) => capture.amount,
+            None if self.is_authorised() && !self.is_manual => self.amount,
+            None => 0,
+        }
+    }
+
+    /// When it was captured: seconds since the Unix epoch.
+    pub(super) fn received_at(&self) -> i64 {
+        self.capture.as_ref().map_or(self.created, |capture| capture.at)
+    }
+
+    /// <https://docs.stripe.com/payments/paymentintents/lifecycle>
+    pub(super) fn status(&self) -> &'static str {
+        if self.cancellation.is_some() {
+            "canceled"
+        } else if self.is_held() {
+            "requires_capture"
+        } else if self.is_authorised() {
+            "succeeded"
+        } else {
+            "requires_payment_method"
+        }
     }
 
     pub(super) fn order_id(&self) -> Option<&String> {
@@ -75,14 +134,16 @@ impl PaymentIntent {
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let paid = self.is_paid();
+        let cancellation = self.cancellation.as_ref();
         json!({
             "id": self.id,
             "object": "payment_intent",
             "amount": self.amount,
-            "amount_capturable": 0,
-            "amount_received": if paid { self.amount } else { 0 },
-            "capture_method": "automatic",
+            "amount_capturable": if self.is_held() { self.amount } else { 0 },
+            "amount_received": self.amount_received(),
+            "canceled_at": cancellation.map(|cancellation| cancellation.at),
+            "cancellation_reason": cancellation.and_then(|cancellation| cancellation.reason.as_ref()),
+            "capture_method": if self.is_manual { "manual" } else { "automatic" },
             "client_secret": format!("{}_secret_sandbox", self.id),
             "confirmation_method": "automatic",
             "created": self.created,
@@ -92,14 +153,23 @@ impl PaymentIntent {
             "last_payment_error": self.decline_json(),
             "latest_charge": (self.outcome != CardOutcome::Unconfirmed).then_some(&self.charge_id),
             "livemode": false,
-            "metadata": self.metadata,
+            "metadata": self.metadata_now(),
             "next_action": null,
             // A declined method is removed from the intent, so that another can be tried.
-            "payment_method": paid.then_some(&self.payment_method),
+            "payment_method": self.is_authorised().then_some(&self.payment_method),
             "payment_method_types": ["card"],
-            "status": if paid { "succeeded" } else { "requires_payment_method" },
+            "status": self.status(),
             "transfer_group": self.transfer_group,
         })
+    }
+
+    /// With that of the capture, which the charge does not get: it has a copy from the time when it was made
+    /// (<https://docs.stripe.com/metadata>).
+    fn metadata_now(&self) -> BTreeMap<&String, &String> {
+        let added = self.capture.iter().flat_map(|capture| &capture.metadata);
+        let mut metadata: BTreeMap<_, _> = self.metadata.iter().chain(added).collect();
+        metadata.retain(|_, value| !value.is_empty());
+        metadata
     }
 
     /// Its attempt on the card (<https://docs.stripe.com/api/charges/object>); `None` if there was none.
@@ -107,15 +177,15 @@ impl PaymentIntent {
         if self.outcome == CardOutcome::Unconfirmed {
             return None;
         }
-        let paid = self.is_paid();
+        let (paid, captured) = (self.is_authorised(), self.amount_received());
         let decline = self.decline_json();
         Some(json!({
             "id": self.charge_id,
             "object": "charge",
             "amount": self.amount,
-            "amount_captured": if paid { self.amount } else { 0 },
+            "amount_captured": captured,
             "amount_refunded": self.amount_refunded,
-            "captured": paid,
+            "captured": captured > 0,
             "created": self.created,
             "currency": self.currency,
             "customer": self.customer,
@@ -126,7 +196,7 @@ impl PaymentIntent {
             "paid": paid,
             "payment_intent": self.id,
             "payment_method": self.payment_method,
-            "refunded": self.amount_refunded == self.amount,
+            "refunded": captured > 0 && self.amount_refunded == captured,
             "status": if paid { "succeeded" } else { "failed" },
             "transfer_group": self.transfer_group,
         }))

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::api_error::ApiError;
 use super::currencies;
+use super::holds::{CancelRequest, CaptureRequest};
 use super::objects::{CardOutcome, PaymentIntent, Refund, new_id};
 
 /// The parameters of a form, in the order in which they came.
@@ -38,6 +39,8 @@ pub(super) struct PaymentRequest {
 #[derive(Clone, Debug)]
 pub(super) enum Action {
     Charge(ChargeRequest),
+    Capture(CaptureRequest),
+    Cancel(CancelRequest),
     Refund(RefundRequest),
 }
 
@@ -50,6 +53,8 @@ pub(super) struct ChargeRequest {
     pub payment_method: String,
     pub customer: Option<String>,
     pub is_confirmed: bool,
+    /// The money is held, to be captured by another request.
+    pub is_manual: bool,
     pub transfer_group: Option<String>,
     pub description: Option<String>,
     pub metadata: BTreeMap<String, String>,
@@ -107,6 +112,7 @@ impl ChargeRequest {
             "payment_method",
             "customer",
             "confirm",
+            "capture_method",
             "off_session",
             "description",
             "statement_descriptor_suffix",
@@ -114,7 +120,7 @@ impl ChargeRequest {
         ];
         refuse_unknown(form, &[&known[..], &ignored].concat())?;
         let currency = required(form, "currency")?;
-        let amount = parse_amount(required(form, "amount")?)?;
+        let amount = parse_amount("amount", required(form, "amount")?)?;
         currencies::check_charge(amount, currency)?;
         // Not confirmed, it is a payment that waits for a payment method; the sandbox has no separate confirmation.
         let is_confirmed = get(form, "confirm") == Some("true");
@@ -126,6 +132,11 @@ impl ChargeRequest {
         if get(form, "off_session") == Some("true") && !is_confirmed {
             let message = "off_session can only be used with confirm=true.";
             return Err(ApiError::parameter("parameter_invalid", "off_session", message));
+        }
+        let capture_method = get(form, "capture_method").unwrap_or("automatic");
+        if !["automatic", "automatic_async", "manual"].contains(&capture_method) {
+            let message = "Invalid capture_method: must be one of automatic, automatic_async, or manual";
+            return Err(ApiError::parameter("parameter_invalid", "capture_method", message));
         }
         let suffix = get(form, "statement_descriptor_suffix").unwrap_or("Suffix");
         if suffix.len() > DESCRIPTOR_MAX || !suffix.contains(|letter: char| letter.is_ascii_alphabetic()) {
@@ -142,6 +153,7 @@ impl ChargeRequest {
             payment_method: payment_method.to_owned(),
             customer: get(form, "customer").map(str::to_owned),
             is_confirmed,
+            is_manual: capture_method == "manual",
             transfer_group: get(form, "transfer_group").map(str::to_owned),
             description: get(form, "description").map(str::to_owned),
             metadata: metadata(form)?,
@@ -162,6 +174,9 @@ impl ChargeRequest {
             metadata: self.metadata,
             created: Timestamp::now().as_second(),
             outcome,
+            is_manual: self.is_manual,
+            capture: None,
+            cancellation: None,
         }
     }
 }
@@ -176,7 +191,9 @@ impl RefundRequest {
         }
         Ok(RefundRequest {
             payment_intent: required(form, "payment_intent")?.to_owned(),
-            amount: get(form, "amount").map(parse_amount).transpose()?,
+            amount: get(form, "amount")
+                .map(|text| parse_amount("amount", text))
+                .transpose()?,
             reason: reason.map(str::to_owned),
             metadata: metadata(form)?,
         })
@@ -263,7 +280,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     }
 }
 
-fn parse_amount(text: &str) -> Result<i64, ApiError> {
+pub(super) fn parse_amount(param: &str, text: &str) -> Result<i64, ApiError> {
     let not_an_amount = "parameter_invalid_integer";
     let (code, message) = match text.parse::<i64>() {
         Ok(amount @ 1..) => return Ok(amount),
@@ -273,10 +290,10 @@ fn parse_amount(text: &str) -> Result<i64, ApiError> {
             "Invalid integer: the amount is a whole number of the currency's smallest unit.",
         ),
     };
-    Err(ApiError::parameter(code, "amount", message))
+    Err(ApiError::parameter(code, param, message))
 }
 
-fn metadata(form: &Form) -> Result<BTreeMap<String, String>, ApiError> {
+pub(super) fn metadata(form: &Form) -> Result<BTreeMap<String, String>, ApiError> {
     let pairs = form.iter();
     let pairs = pairs.filter_map(|(name, value)| Some((metadata_name(name)?.to_owned(), value.clone())));
     let metadata: BTreeMap<String, String> = pairs.collect();
@@ -298,10 +315,7 @@ fn metadata_name(name: &str) -> Option<&str> {
 pub(super) fn refuse_unknown(form: &Form, known: &[&str]) -> Result<(), ApiError> {
     let is_known = |name: &str| known.contains(&name) || metadata_name(name).is_some();
     match form.iter().find(|(name, _)| !is_known(name)) {
-        Some((name, _)) => {
-            let message = format!("Received unknown parameter: {name}");
-            Err(ApiError::parameter("parameter_unknown", name, &message))
-        }
+        Some((name, _)) => Err(ApiError::unknown_parameter(name)),
         None => Ok(()),
     }
 }
@@ -311,7 +325,7 @@ pub(super) fn required<'form>(form: &'form Form, name: &str) -> Result<&'form st
     get(form, name).ok_or_else(missing)
 }
 
-fn get<'form>(form: &'form Form, name: &str) -> Option<&'form str> {
+pub(super) fn get<'form>(form: &'form Form, name: &str) -> Option<&'form str> {
     form.iter()
         .find(|(other, value)| other == name && !value.is_empty())
         .map(|(_, value)| value.as_str())

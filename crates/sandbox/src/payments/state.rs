@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::faults::Faults;
-use super::ledger::Ledger;
+use super::ledger::{Executed, Ledger};
+use super::reply::Reply;
 use super::webhooks::Webhooks;
 
 #[derive(Debug)]
@@ -35,6 +36,14 @@ impl ProviderState {
 
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends the events of what was executed; its answer.
+    pub(super) async fn publish(&self, executed: Executed) -> Reply {
+        for event in executed.events {
+            self.webhooks.send(event).await;
+        }
+        executed.reply
     }
 
     pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {

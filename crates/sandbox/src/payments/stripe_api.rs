@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use super::api_error::ApiError;
 use super::connection::Cutter;
 use super::faults::{FaultKind, FaultTarget};
-use super::ledger::{Executed, Execution};
+use super::holds::{CancelRequest, CaptureRequest};
+use super::ledger::Execution;
 use super::objects::CardOutcome;
 use super::reply::Reply;
 use super::request::{self, Action, ChargeRequest, Form, Page, PaymentRequest, RefundRequest};
@@ -29,6 +30,8 @@ pub(super) fn routes(provider: &Arc<ProviderState>) -> Router<Arc<ProviderState>
     Router::new()
         .route("/v1/payment_intents", post(charge).get(list_intents))
         .route("/v1/payment_intents/{id}", get(read_intent))
+        .route("/v1/payment_intents/{id}/capture", post(capture))
+        .route("/v1/payment_intents/{id}/cancel", post(cancel))
         .route("/v1/charges", get(list_charges))
         .route("/v1/customers", post(add_customer))
         .route("/v1/payment_methods", post(add_method))
@@ -65,6 +68,34 @@ async fn charge(
     let parse = |form: &Form| ChargeRequest::parse(form).map(Action::Charge);
     let request = PaymentRequest::new(key, &headers, "/v1/payment_intents", form_of(form)?, parse)?;
     answer(provider, connection, request, FaultTarget::Charge).await
+}
+
+async fn capture(
+    State(provider): Provider,
+    ConnectInfo(connection): ConnectInfo<Cutter>,
+    Extension(ApiKey(key)): Extension<ApiKey>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    form: FormResult,
+) -> Result<Response, ApiError> {
+    let path = format!("/v1/payment_intents/{id}/capture");
+    let parse = |form: &Form| CaptureRequest::parse(&id, form).map(Action::Capture);
+    let request = PaymentRequest::new(key, &headers, &path, form_of(form)?, parse)?;
+    answer(provider, connection, request, FaultTarget::Capture).await
+}
+
+async fn cancel(
+    State(provider): Provider,
+    ConnectInfo(connection): ConnectInfo<Cutter>,
+    Extension(ApiKey(key)): Extension<ApiKey>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    form: FormResult,
+) -> Result<Response, ApiError> {
+    let path = format!("/v1/payment_intents/{id}/cancel");
+    let parse = |form: &Form| CancelRequest::parse(&id, form).map(Action::Cancel);
+    let request = PaymentRequest::new(key, &headers, &path, form_of(form)?, parse)?;
+    answer(provider, connection, request, FaultTarget::Cancel).await
 }
 
 async fn refund(
@@ -137,7 +168,7 @@ async fn answer(
 
 async fn execute(provider: &ProviderState, request: &PaymentRequest, execution: Execution) -> Result<Reply, ApiError> {
     let executed = provider.ledger().execute(request, execution)?;
-    Ok(publish(provider, executed).await)
+    Ok(provider.publish(executed).await)
 }
 
 /// The effect comes in a task of its own, whether or not the client waits for it.
@@ -157,18 +188,10 @@ async fn execute_late(
             () = tokio::time::sleep(delay) => {}
         }
         let executed = late.ledger().finish(&request)?;
-        Ok(publish(&late, executed).await)
+        Ok(late.publish(executed).await)
     });
     let reply = task.await.unwrap_or_else(|_| Err(ApiError::server_error()));
     reply.map(IntoResponse::into_response)
-}
-
-/// Sends the event of a request that was executed.
-async fn publish(provider: &ProviderState, executed: Executed) -> Reply {
-    if let Some(event) = executed.event {
-        provider.webhooks.send(event).await;
-    }
-    executed.reply
 }
 
 fn garbage() -> Response {

@@ -230,6 +230,8 @@ async fn an_expired_hold_is_cancelled_without_a_request() {
             400,
             "it is not held"
         );
+        let refused = test.provider.expire_hold(intent).await.unwrap_err();
+        assert!(refused.to_string().contains("could not be captured"), "{refused}");
     }
 }
 
