@@ -5,16 +5,9 @@ use serde_json::{Value, json};
 use waybill_sandbox::payments::MovementKind;
 
 use super::webhooks::start as start_with_endpoint;
-use super::{CHARGED, INTENTS, TestProvider};
+use super::{CHARGED, INTENTS, TestProvider, check};
 
 const UNEXPECTED_STATE: (u16, Option<&str>, Option<&str>) = (400, Some("payment_intent_unexpected_state"), None);
-
-/// The fields of this object that are named in `expected` have these values.
-fn check(object: &Value, expected: &Value) {
-    for (field, value) in expected.as_object().unwrap() {
-        assert_eq!(&object[field], value, "{field} of {object}");
-    }
-}
 
 /// <https://docs.stripe.com/payments/place-a-hold-on-a-payment-method>
 #[tokio::test]

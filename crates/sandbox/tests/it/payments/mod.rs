@@ -6,6 +6,7 @@ mod hold_faults;
 mod holds;
 mod keys;
 mod ledger_file;
+mod refund_failures;
 mod refunds;
 mod webhooks;
 
@@ -84,6 +85,13 @@ fn charge_form<'a>(amount: &'a str, order: &'a str, card: &'a str) -> Vec<(&'a s
         ("description", "Order"),
         ("metadata[order_id]", order),
     ]
+}
+
+/// The fields of this object that are named in `expected` have these values.
+fn check(object: &Value, expected: &Value) {
+    for (field, value) in expected.as_object().unwrap() {
+        assert_eq!(&object[field], value, "{field} of {object}");
+    }
 }
 
 impl TestProvider {
@@ -181,6 +189,21 @@ impl TestProvider {
     async fn sandbox(&self, method: Method, page: &str, body: &str) -> Answer {
         let request = self.client.request(method, self.url(&format!("/_sandbox/{page}")));
         Answer::of(request.body(body.to_owned()).send().await.unwrap()).await
+    }
+
+    /// What a card network or a bank does.
+    async fn network(&self, page: &str, body: &Value) -> Answer {
+        self.sandbox(Method::POST, page, &body.to_string()).await
+    }
+
+    /// The ledger's movements as the page shows them: kind and amount.
+    async fn ledger_page(&self) -> Vec<(String, i64)> {
+        let page = self.sandbox(Method::GET, "ledger", "").await.body;
+        let movements = page.as_array().unwrap().iter();
+        let kind = |movement: &Value| movement["kind"].as_str().unwrap().to_owned();
+        movements
+            .map(|movement| (kind(movement), movement["amount_minor"].as_i64().unwrap()))
+            .collect()
     }
 
     fn movements(&self) -> Vec<(MovementKind, i64)> {

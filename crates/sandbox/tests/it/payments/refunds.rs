@@ -3,7 +3,7 @@
 use serde_json::json;
 use waybill_sandbox::payments::MovementKind;
 
-use super::{CHARGED, INTENTS, TestProvider};
+use super::{CHARGED, INTENTS, TestProvider, VISA, charge_form};
 
 #[tokio::test]
 async fn a_refund_never_exceeds_its_charge() {
@@ -20,7 +20,17 @@ async fn a_refund_never_exceeds_its_charge() {
 
     assert_eq!((part.status, &part.body["amount"]), (200, &json!(200)));
     assert_eq!(part.body["status"], "succeeded");
-    assert_eq!((too_much.status, &too_much.error()["param"]), (400, &json!("amount")));
+    assert_eq!(
+        too_much.refusal(),
+        (400, None, Some("amount")),
+        "Stripe has no code for it"
+    );
+    assert_eq!(too_much.error()["type"], "invalid_request_error");
+    let message = too_much.error()["message"].as_str().unwrap();
+    assert!(
+        message.contains("is greater than unrefunded amount on charge"),
+        "{message}"
+    );
     assert_eq!((rest.status, &rest.body["amount"]), (200, &json!(300)));
     let refused = (again.status, &again.error()["code"]);
     assert_eq!(refused, (400, &json!("charge_already_refunded")));
@@ -57,4 +67,25 @@ async fn a_payment_that_was_not_charged_is_not_refunded() {
         assert_eq!(test.get(path).await.status, 404, "{path}");
     }
     assert!(test.provider.ledger().is_empty());
+}
+
+/// As a person makes them in the dashboard.
+#[tokio::test]
+async fn a_refund_by_hand_needs_no_key_no_amount_and_no_order() {
+    let test = TestProvider::start().await;
+    let form: Vec<_> = charge_form("500", "order-1", VISA);
+    let form: Vec<_> = form
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with("metadata"))
+        .collect();
+    let charged = test.post(INTENTS, "", &form).await;
+    let refunded = test.refund("", &[("payment_intent", charged.id())]).await;
+    assert_eq!((refunded.status, &refunded.body["metadata"]), (200, &json!({})));
+    assert_eq!(test.movements(), [CHARGED, (MovementKind::Refund, 500)]);
+    assert!(
+        test.provider
+            .ledger()
+            .iter()
+            .all(|movement| movement.order_id.is_none())
+    );
 }
