@@ -64,6 +64,14 @@ impl ApiError {
             .with("payment_intent", intent.to_json())
     }
 
+    /// More than is left of a charge: 400. Stripe has no code for it, as in
+    /// <https://github.com/reactioncommerce/reaction/issues/3704> and
+    /// <https://github.com/hackerai-tech/hackerai/pull/939>; its text writes the amounts with the sign of the currency.
+    pub(super) fn refund_too_large(amount: i64, left: i64) -> ApiError {
+        let message = format!("Refund amount ({amount}) is greater than unrefunded amount on charge ({left})");
+        ApiError::request(&message).with("param", "amount")
+    }
+
     /// All of a charge was refunded before: 400.
     pub(super) fn already_refunded(charge: &str) -> ApiError {
         let message = format!("Charge {charge} has already been refunded.");

@@ -11,6 +11,8 @@ use serde_json::{Map, Value};
 pub enum FaultKind {
     /// 402, the card is declined: a definite answer, saved under its key. Charges only.
     Decline,
+    /// The refund is made, and is pending until the sandbox settles it or lets it fail. Refunds only.
+    RefundPending,
     /// 429, nothing done, nothing saved.
     RateLimited,
     /// 400 for a reason that has nothing to do with this payment: the account may not use the kind of payment method.
@@ -47,8 +49,9 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    const ALL: [FaultKind; 16] = [
+    const ALL: [FaultKind; 17] = [
         FaultKind::Decline,
+        FaultKind::RefundPending,
         FaultKind::RateLimited,
         FaultKind::Rejected,
         FaultKind::InProgress,
@@ -68,6 +71,16 @@ impl FaultKind {
 
     fn waits(self) -> bool {
         matches!(self, FaultKind::LateSuccess | FaultKind::Latency)
+    }
+
+    /// The one operation that it can hit; `None` if it can hit each.
+    fn only(self) -> Option<FaultTarget> {
+        match self {
+            // For the other operations the money is there.
+            FaultKind::Decline => Some(FaultTarget::Charge),
+            FaultKind::RefundPending => Some(FaultTarget::Refund),
+            _ => None,
+        }
     }
 }
 
@@ -150,8 +163,7 @@ impl Fault {
 
     fn fits(&self, operation: FaultTarget) -> bool {
         let targeted = self.operation == FaultTarget::Any || self.operation == operation;
-        // Only a charge is declined: for the others the money is there.
-        targeted && (self.kind != FaultKind::Decline || operation == FaultTarget::Charge)
+        targeted && self.kind.only().is_none_or(|only| only == operation)
     }
 }
 
@@ -200,8 +212,14 @@ fn parse_fault(fields: &Map<String, Value>, at: &str) -> Result<Fault, InvalidFa
         let operations = |_| invalid("operation", "must be charge, capture, cancel, refund or any");
         fault.operation = FaultTarget::deserialize(value).map_err(operations)?;
     }
-    if kind == FaultKind::Decline && ![FaultTarget::Charge, FaultTarget::Any].contains(&fault.operation) {
-        return Err(invalid("operation", "must be charge or any: only a charge is declined"));
+    if kind
+        .only()
+        .is_some_and(|only| ![only, FaultTarget::Any].contains(&fault.operation))
+    {
+        return Err(invalid(
+            "operation",
+            "must be any or charge for decline, any or refund for refund_pending",
+        ));
     }
     if let Some(value) = get("times") {
         let count = value.as_u64().filter(|count| *count > 0);

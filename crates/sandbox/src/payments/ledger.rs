@@ -16,7 +16,7 @@ use super::api_error::ApiError;
 use super::change::Change;
 use super::journal::{Effect, Journal, Record, SavedAnswer};
 use super::movements::{Movement, MovementKind};
-use super::objects::{CardOutcome, PaymentIntent, Refund, new_id};
+use super::objects::{CardOutcome, PaymentIntent, Refund, RefundState, new_id};
 use super::payment_methods::{PaymentMethod, Wallet};
 use super::reply::Reply;
 use super::request::{Action, ChargeRequest, Page, PaymentRequest};
@@ -30,6 +30,8 @@ pub(super) enum Execution {
     Normal,
     /// The card is declined, whatever card it is.
     Decline,
+    /// The refund does not succeed at once.
+    Pending,
     /// The effect happens, but the saved answer is a 500.
     SaveError,
 }
@@ -101,7 +103,7 @@ impl Ledger {
         let change = self.entries.decide(&request.action, execution)?;
         let reply = match execution {
             Execution::SaveError => ApiError::server_error().into(),
-            Execution::Normal | Execution::Decline => change.reply,
+            Execution::Normal | Execution::Decline | Execution::Pending => change.reply,
         };
         let answer = request.key.clone().map(|key| SavedAnswer {
             api_key: request.api_key.clone(),
@@ -121,6 +123,18 @@ impl Ledger {
     /// The hold of a payment expires.
     pub(super) fn expire_hold(&mut self, payment_intent: &str) -> Result<Executed, ApiError> {
         let change = holds::expire(self.entries.intent(payment_intent, "intent")?)?;
+        self.execute_unasked(change)
+    }
+
+    /// A pending refund succeeds.
+    pub(super) fn settle_refund(&mut self, id: &str) -> Result<Executed, ApiError> {
+        let change = refunds::settle(self.entries.refund(id)?)?;
+        self.execute_unasked(change)
+    }
+
+    /// A refund fails, pending or not.
+    pub(super) fn fail_refund(&mut self, id: &str, reason: &str) -> Result<Executed, ApiError> {
+        let change = refunds::fail(self.entries.refund(id)?, reason)?;
         self.execute_unasked(change)
     }
 
@@ -183,8 +197,7 @@ impl Ledger {
     }
 
     pub(super) fn refund(&self, id: &str) -> Result<Reply, ApiError> {
-        let refund = find(&self.entries.refunds, id, "refund", "refund")?;
-        Ok(Reply::ok(&refund.to_json()))
+        Ok(Reply::ok(&self.entries.refund(id)?.to_json()))
     }
 
     pub(super) fn list_intents(&self, page: &Page) -> Result<Reply, ApiError> {
@@ -259,7 +272,10 @@ impl Entries {
             Action::Charge(charge) => self.charge(charge.clone(), execution),
             Action::Capture(capture) => holds::capture(self.intent(&capture.payment_intent, "intent")?, capture),
             Action::Cancel(cancel) => holds::cancel(self.intent(&cancel.payment_intent, "intent")?, cancel),
-            Action::Refund(refund) => refunds::refund(self.intent(&refund.payment_intent, "payment_intent")?, refund),
+            Action::Refund(refund) => {
+                let intent = self.intent(&refund.payment_intent, "payment_intent")?;
+                refunds::refund(intent, refund, execution)
+            }
         }
     }
 
@@ -275,6 +291,10 @@ impl Entries {
 
     fn intent(&self, id: &str, param: &str) -> Result<&PaymentIntent, ApiError> {
         find(&self.intents, id, "payment_intent", param)
+    }
+
+    fn refund(&self, id: &str) -> Result<&Refund, ApiError> {
+        find(&self.refunds, id, "refund", "refund")
     }
 
     /// The only place where entries are added.
@@ -316,20 +336,30 @@ impl Entries {
         self.intents.insert(intent.id.clone(), intent);
     }
 
+    /// A new refund, or what became of one.
     fn enter_refund(&mut self, refund: Refund) {
+        let (kind, created) = match (&refund.state, self.refunds.contains_key(&refund.id)) {
+            (_, false) => (Some(MovementKind::Refund), refund.created),
+            (RefundState::Failed { at, .. }, true) => (Some(MovementKind::FailedRefund), *at),
+            (RefundState::Succeeded | RefundState::Pending, true) => (None, refund.created),
+        };
         let mut order_id = refund.order_id().cloned();
         if let Some(intent) = self.intents.get_mut(&refund.intent_id) {
             order_id = order_id.or_else(|| intent.order_id().cloned());
-            intent.amount_refunded += refund.amount;
+            match kind {
+                Some(MovementKind::Refund) => intent.amount_refunded += refund.amount,
+                Some(MovementKind::FailedRefund) => intent.amount_refunded -= refund.amount,
+                _ => {}
+            }
         }
-        self.movements.push(Movement {
-            kind: MovementKind::Refund,
+        self.movements.extend(kind.map(|kind| Movement {
+            kind,
             order_id,
             provider_id: refund.id.clone(),
             amount_minor: refund.amount,
             currency: refund.currency.clone(),
-            created: refund.created,
-        });
+            created,
+        }));
         self.refunds.insert(refund.id.clone(), refund);
     }
 }

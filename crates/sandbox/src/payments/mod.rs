@@ -11,7 +11,9 @@
 //! * webhooks, signed as Stripe's are, to one endpoint
 //! * `GET|PUT|DELETE /_sandbox/faults`, `GET|PUT|DELETE /_sandbox/webhooks` and `GET /_sandbox/ledger`, for tests and
 //!   demonstrations
-//! * `POST /_sandbox/payment_intents/{id}/expire`, what the card's network does with a hold after some days
+//! * what card networks and banks do, for tests: `POST /_sandbox/payment_intents/{id}/expire` ends a hold, as after some days;
+//!   `POST /_sandbox/refunds/{id}/settle` and `POST /_sandbox/refunds/{id}/fail` with `{"reason": "lost_or_stolen_card"}` end a
+//!   refund. Each is a method of [`Provider`] too
 //!
 //! The ledger is the truth about money: one line of a file for each request that had an effect, written before the
 //! answer. A provider that is started on the same file knows everything that its predecessor knew.
@@ -27,6 +29,7 @@ mod journal;
 mod ledger;
 mod movements;
 mod network;
+mod network_api;
 mod objects;
 mod payment_methods;
 mod refunds;

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 pub enum MovementKind {
     /// From the customer, when it was captured.
     Charge,
-    /// Back to the customer.
+    /// Back to the customer, when the refund was made, even if it is pending.
     Refund,
+    /// Back to us: a refund that failed.
+    FailedRefund,
 }
 
 /// Money that really moved: one line of the provider's ledger. Declines, holds and failures have none.
@@ -19,7 +21,7 @@ pub struct Movement {
     pub kind: MovementKind,
     /// `metadata[order_id]` of the request; that of its charge for a refund without one. `None` if neither had one.
     pub order_id: Option<String>,
-    /// `pi_...` of a charge, `re_...` of a refund.
+    /// `pi_...` of a charge, `re_...` of a refund, failed or not.
     pub provider_id: String,
     /// In Stripe's unit of the currency, above zero: that of ISO 4217 for most.
     pub amount_minor: i64,

@@ -15,6 +15,21 @@ impl Provider {
         self.state.publish(expired).await;
         Ok(())
     }
+
+    /// A refund that is pending succeeds.
+    pub async fn settle_refund(&self, refund: &str) -> Result<(), Refused> {
+        let settled = self.state.ledger().settle_refund(refund)?;
+        self.state.publish(settled).await;
+        Ok(())
+    }
+
+    /// A refund fails, whether it is pending or has succeeded. `reason`: one of Stripe's, such as `lost_or_stolen_card`,
+    /// `expired_or_canceled_card` or `unknown`.
+    pub async fn fail_refund(&self, refund: &str, reason: &str) -> Result<(), Refused> {
+        let failed = self.state.ledger().fail_refund(refund, reason)?;
+        self.state.publish(failed).await;
+        Ok(())
+    }
 }
 
 impl From<ApiError> for Refused {

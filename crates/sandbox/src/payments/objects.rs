@@ -221,6 +221,22 @@ impl PaymentIntent {
     }
 }
 
+/// How far a refund is (<https://docs.stripe.com/api/refunds/object#refund_object-status>).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RefundState {
+    #[default]
+    Succeeded,
+    /// The bank has not taken it yet.
+    Pending,
+    /// The bank gave it back.
+    Failed {
+        reason: String,
+        /// Seconds since the Unix epoch.
+        at: i64,
+    },
+}
+
 /// Money that went back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Refund {
@@ -233,6 +249,8 @@ pub(super) struct Refund {
     pub metadata: BTreeMap<String, String>,
     /// Seconds since the Unix epoch.
     pub created: i64,
+    #[serde(default)]
+    pub state: RefundState,
 }
 
 impl Refund {
@@ -240,8 +258,17 @@ impl Refund {
         self.metadata.get(ORDER_ID)
     }
 
+    /// As Stripe names its state.
+    pub(super) fn status(&self) -> &'static str {
+        match self.state {
+            RefundState::Succeeded => "succeeded",
+            RefundState::Pending => "pending",
+            RefundState::Failed { .. } => "failed",
+        }
+    }
+
     pub(super) fn to_json(&self) -> Value {
-        json!({
+        let mut json = json!({
             "id": self.id,
             "object": "refund",
             "amount": self.amount,
@@ -253,8 +280,13 @@ impl Refund {
             "payment_intent": self.intent_id,
             "reason": self.reason,
             "receipt_number": null,
-            "status": "succeeded",
-        })
+            "status": self.status(),
+        });
+        // Absent from a refund that did not fail.
+        if let (RefundState::Failed { reason, .. }, Some(fields)) = (&self.state, json.as_object_mut()) {
+            fields.insert("failure_reason".to_owned(), reason.as_str().into());
+        }
+        json
     }
 }
 

@@ -1,29 +1,99 @@
-//! Refunds: never more than was captured and not refunded yet (<https://docs.stripe.com/refunds>).
+//! Refunds: never more than was captured and not refunded yet (<https://docs.stripe.com/refunds>). One can be pending at
+//! first, and can fail even after it succeeded.
+
+use jiff::Timestamp;
 
 use super::api_error::ApiError;
 use super::change::Change;
 use super::currencies;
 use super::journal::Effect;
-use super::objects::PaymentIntent;
+use super::ledger::Execution;
+use super::objects::{PaymentIntent, Refund, RefundState};
 use super::reply::Reply;
 use super::request::RefundRequest;
 
-pub(super) fn refund(intent: &PaymentIntent, request: &RefundRequest) -> Result<Change, ApiError> {
+/// Why a refund fails (<https://docs.stripe.com/api/refunds/object#refund_object-failure_reason>).
+const FAILURE_REASONS: [&str; 7] = [
+    "charge_for_pending_refund_disputed",
+    "declined",
+    "expired_or_canceled_card",
+    "insufficient_funds",
+    "lost_or_stolen_card",
+    "merchant_request",
+    "unknown",
+];
+
+pub(super) fn refund(
+    intent: &PaymentIntent,
+    request: &RefundRequest,
+    execution: Execution,
+) -> Result<Change, ApiError> {
     let left = intent.amount_received() - intent.amount_refunded;
     check_refundable(intent, left)?;
     let amount = request.amount.unwrap_or(left);
     currencies::check_amount(amount, &intent.currency)?;
     if amount > left {
-        let message = format!("Refund amount ({amount}) is greater than unrefunded amount on charge ({left}).");
-        return Err(ApiError::parameter("amount_too_large", "amount", &message));
+        return Err(ApiError::refund_too_large(amount, left));
     }
-    let refund = request.to_refund(intent, amount);
+    let state = match execution {
+        Execution::Pending => RefundState::Pending,
+        _ => RefundState::Succeeded,
+    };
+    Ok(change(request.to_refund(intent, amount, state), &["refund.created"]))
+}
+
+/// The bank takes a refund that was pending.
+pub(super) fn settle(refund: &Refund) -> Result<Change, ApiError> {
+    if refund.state != RefundState::Pending {
+        return Err(not_possible(refund, "settled"));
+    }
+    let settled = Refund {
+        state: RefundState::Succeeded,
+        ..refund.clone()
+    };
+    // The second is what `refund.updated` was called before (<https://docs.stripe.com/api/events/types>).
+    Ok(change(settled, &["refund.updated", "charge.refund.updated"]))
+}
+
+/// The bank gives a refund back, pending or not. The money is ours again, and the charge as if it had not been made
+/// (<https://docs.stripe.com/refunds#failed-refunds>).
+pub(super) fn fail(refund: &Refund, reason: &str) -> Result<Change, ApiError> {
+    if !FAILURE_REASONS.contains(&reason) {
+        let message = format!("It must be one of {}.", FAILURE_REASONS.join(", "));
+        return Err(ApiError::parameter("parameter_invalid", "reason", &message));
+    }
+    if matches!(refund.state, RefundState::Failed { .. }) {
+        return Err(not_possible(refund, "failed"));
+    }
+    let failed = Refund {
+        state: RefundState::Failed {
+            reason: reason.to_owned(),
+            at: Timestamp::now().as_second(),
+        },
+        ..refund.clone()
+    };
+    Ok(change(
+        failed,
+        &["refund.updated", "charge.refund.updated", "refund.failed"],
+    ))
+}
+
+fn change(refund: Refund, events: &[&'static str]) -> Change {
     let json = refund.to_json();
-    Ok(Change {
+    Change {
         reply: Reply::ok(&json),
-        events: vec![("refund.created", json)],
+        events: events.iter().map(|kind| (*kind, json.clone())).collect(),
         effect: Effect::Refund(refund),
-    })
+    }
+}
+
+fn not_possible(refund: &Refund, what: &str) -> ApiError {
+    let message = format!(
+        "The refund {} has a status of {} and cannot be {what}.",
+        refund.id,
+        refund.status()
+    );
+    ApiError::request(&message)
 }
 
 fn check_refundable(intent: &PaymentIntent, left: i64) -> Result<(), ApiError> {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::api_error::ApiError;
 use super::currencies;
 use super::holds::{CancelRequest, CaptureRequest};
-use super::objects::{CardOutcome, PaymentIntent, Refund, new_id};
+use super::objects::{CardOutcome, PaymentIntent, Refund, RefundState, new_id};
 
 /// The parameters of a form, in the order in which they came.
 pub(super) type Form = Vec<(String, String)>;
@@ -199,7 +199,7 @@ impl RefundRequest {
         })
     }
 
-    pub(super) fn to_refund(&self, intent: &PaymentIntent, amount: i64) -> Refund {
+    pub(super) fn to_refund(&self, intent: &PaymentIntent, amount: i64, state: RefundState) -> Refund {
         Refund {
             id: new_id("re"),
             intent_id: intent.id.clone(),
@@ -209,6 +209,7 @@ impl RefundRequest {
             reason: self.reason.clone(),
             metadata: self.metadata.clone(),
             created: Timestamp::now().as_second(),
+            state,
         }
     }
 }

@@ -1,21 +1,20 @@
-//! The provider's own pages, under `/_sandbox`: what goes wrong, who gets webhooks, the ledger, and what card networks and
-//! banks do.
+//! The provider's own pages, under `/_sandbox`: what goes wrong, who gets webhooks, and the ledger. The pages for what card
+//! networks and banks do are in `network_api`.
 
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api_error::ApiError;
 use super::faults::{self, Fault, InvalidFault};
 use super::movements::Movement;
-use super::reply::Reply;
+use super::network_api;
 use super::state::ProviderState;
 use super::webhooks::{WebhookBehaviour, WebhookEndpoint};
 
@@ -28,7 +27,7 @@ pub(super) fn routes() -> Router<Arc<ProviderState>> {
         .route("/_sandbox/faults", faults)
         .route("/_sandbox/webhooks", webhooks)
         .route("/_sandbox/ledger", get(ledger))
-        .route("/_sandbox/payment_intents/{id}/expire", post(expire_hold))
+        .merge(network_api::routes())
 }
 
 async fn read_faults(State(provider): Provider) -> Json<Vec<Fault>> {
@@ -115,11 +114,6 @@ async fn clear_webhooks(State(provider): Provider) -> StatusCode {
 
 async fn ledger(State(provider): Provider) -> Json<Vec<Movement>> {
     Json(provider.ledger().movements())
-}
-
-async fn expire_hold(State(provider): Provider, Path(id): Path<String>) -> Result<Reply, ApiError> {
-    let expired = provider.ledger().expire_hold(&id)?;
-    Ok(provider.publish(expired).await)
 }
 
 fn bad_request(error: &Value) -> Response {

@@ -139,6 +139,7 @@ async fn answer(
         }
         FaultKind::LateSuccess => return execute_late(&provider, request, delay).await,
         FaultKind::Decline => Execution::Decline,
+        FaultKind::RefundPending => Execution::Pending,
         FaultKind::ErrorAfterEffectSaved => Execution::SaveError,
         // The answer goes wrong below; a latency that is alone changes nothing more.
         FaultKind::ErrorAfterEffect

@@ -50,6 +50,10 @@ pub fn check_ledger(ledger: &[Movement], findings: &Findings) {
                 *refunds += 1;
                 *balance -= movement.amount_minor;
             }
+            MovementKind::FailedRefund => {
+                *refunds -= 1;
+                *balance += movement.amount_minor;
+            }
         }
     }
     for (order, (charges, refunds, balance)) in orders {

@@ -153,7 +153,7 @@ async fn a_provider_that_died_comes_back_with_the_state_of_its_refunds() {
     let (_, pending) = test.pending_refund().await;
     let charged = test.charge("", "500").await;
     let failed = test.refund("", &[("payment_intent", charged.id())]).await;
-    test.network(&format!("refunds/{}/fail", failed.id()), &json!({})).await;
+    test.provider.fail_refund(failed.id(), "unknown").await.unwrap();
     let (ledger, refunds) = (test.provider.ledger(), test.get("/v1/refunds").await);
 
     let test = test.restart().await;
@@ -163,9 +163,8 @@ async fn a_provider_that_died_comes_back_with_the_state_of_its_refunds() {
         (ledger, refunds)
     );
     check(&test.charge_of(charged.id()).await, &json!({ "amount_refunded": 0 }));
-    let settled = test
-        .network(&format!("refunds/{}/settle", pending.id()), &json!({}))
-        .await;
+    test.provider.settle_refund(pending.id()).await.unwrap();
+    let settled = test.get(&format!("/v1/refunds/{}", pending.id())).await;
     assert_eq!(settled.body["status"], "succeeded");
 }
 
