@@ -1,5 +1,6 @@
 //! Idempotency keys: of any number of requests with one key exactly one has an effect.
 
+use reqwest::Method;
 use tokio_util::task::TaskTracker;
 
 use super::{Answer, CHARGED, INTENTS, TestProvider, VISA, charge_form};
@@ -52,4 +53,29 @@ async fn of_concurrent_requests_with_one_key_exactly_one_moves_money() {
     ids.dedup();
     assert_eq!(ids.len(), 1);
     assert_eq!(test.movements(), [CHARGED]);
+}
+
+/// Stripe removes keys once they are 24 hours old, and then a key is as good as new
+/// (<https://docs.stripe.com/api/idempotent_requests>).
+#[tokio::test]
+async fn after_its_expiry_a_key_is_for_a_new_request() {
+    let test = TestProvider::start().await;
+    let first = test.charge("k", "500").await;
+    let refund = [("payment_intent", first.id()), ("amount", "100")];
+    let refunded = test.refund("r", &refund).await;
+
+    assert_eq!(test.sandbox(Method::DELETE, "keys", "").await.status, 204);
+
+    let again = test.charge("k", "500").await;
+    assert_eq!((again.status, again.replayed), (200, false));
+    assert_ne!(again.id(), first.id());
+    assert_ne!(test.refund("r", &refund).await.id(), refunded.id());
+    let test = test.restart().await;
+    assert_eq!(test.charge("k", "500").await, again.replay(), "expired keys stay so");
+    assert_eq!(test.movements().len(), 4);
+    assert_eq!(test.sandbox(Method::DELETE, "keys", "").await.status, 204);
+    assert!(
+        !test.charge("k", "600").await.replayed,
+        "nor is it refused for another amount"
+    );
 }

@@ -1,6 +1,7 @@
 //! The payment provider over HTTP, and the client of it that its tests share.
 
 mod charges;
+mod disputes;
 mod faults;
 mod hold_faults;
 mod holds;
