@@ -72,6 +72,12 @@ impl ApiError {
         ApiError::request(&message).with("param", "amount")
     }
 
+    /// The bank has the money of a charge (<https://docs.stripe.com/error-codes#charge-disputed>): 400.
+    pub(super) fn disputed(charge: &str) -> ApiError {
+        let message = format!("Charge {charge} has been charged back; cannot issue a refund.");
+        ApiError::request(&message).with("code", "charge_disputed")
+    }
+
     /// All of a charge was refunded before: 400.
     pub(super) fn already_refunded(charge: &str) -> ApiError {
         let message = format!("Charge {charge} has already been refunded.");

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::objects::{PaymentIntent, Refund};
+use super::objects::{Dispute, PaymentIntent, Refund};
 use super::payment_methods::PaymentMethod;
 use crate::Error;
 use crate::file_lock::open_locked;
@@ -30,7 +30,12 @@ pub(super) struct Record {
 pub(super) enum Effect {
     /// A payment as it is from now on: paid, held, declined, captured, cancelled.
     Intent(PaymentIntent),
+    /// A refund as it is from now on.
     Refund(Refund),
+    /// A dispute as it is from now on.
+    Dispute(Dispute),
+    /// All idempotency keys expired at this Unix second.
+    KeysExpired { at: i64 },
     /// A new customer.
     Customer(String),
     /// A new payment method, or one that was attached.

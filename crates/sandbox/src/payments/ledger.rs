@@ -16,12 +16,12 @@ use super::api_error::ApiError;
 use super::change::Change;
 use super::journal::{Effect, Journal, Record, SavedAnswer};
 use super::movements::{Movement, MovementKind};
-use super::objects::{CardOutcome, PaymentIntent, Refund, RefundState, new_id};
+use super::objects::{CardOutcome, Closing, Dispute, PaymentIntent, Refund, RefundState, new_id};
 use super::payment_methods::{PaymentMethod, Wallet};
 use super::reply::Reply;
 use super::request::{Action, ChargeRequest, Page, PaymentRequest};
 use super::webhooks::Event;
-use super::{charges, holds, refunds};
+use super::{charges, disputes, holds, refunds};
 use crate::Error;
 
 /// How a request is executed.
@@ -47,7 +47,7 @@ pub(super) struct Executed {
 /// What is known, and its file.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    entries: Entries,
+    pub entries: Entries,
     /// `None` once closed.
     journal: Option<Journal>,
 }
@@ -120,26 +120,8 @@ impl Ledger {
         Ok(Executed { reply, events })
     }
 
-    /// The hold of a payment expires.
-    pub(super) fn expire_hold(&mut self, payment_intent: &str) -> Result<Executed, ApiError> {
-        let change = holds::expire(self.entries.intent(payment_intent, "intent")?)?;
-        self.execute_unasked(change)
-    }
-
-    /// A pending refund succeeds.
-    pub(super) fn settle_refund(&mut self, id: &str) -> Result<Executed, ApiError> {
-        let change = refunds::settle(self.entries.refund(id)?)?;
-        self.execute_unasked(change)
-    }
-
-    /// A refund fails, pending or not.
-    pub(super) fn fail_refund(&mut self, id: &str, reason: &str) -> Result<Executed, ApiError> {
-        let change = refunds::fail(self.entries.refund(id)?, reason)?;
-        self.execute_unasked(change)
-    }
-
-    /// What no request of the API did.
-    fn execute_unasked(&mut self, change: Change) -> Result<Executed, ApiError> {
+    /// Executes what no request of the API asked for.
+    pub(super) fn execute_unasked(&mut self, change: Change) -> Result<Executed, ApiError> {
         self.enter(change.effect)?;
         let events = events(&change.events, None);
         Ok(Executed {
@@ -177,7 +159,7 @@ impl Ledger {
         Ok(reply)
     }
 
-    fn enter(&mut self, effect: Effect) -> Result<(), ApiError> {
+    pub(super) fn enter(&mut self, effect: Effect) -> Result<(), ApiError> {
         self.write(Record { effect, answer: None })
     }
 
@@ -198,6 +180,10 @@ impl Ledger {
 
     pub(super) fn refund(&self, id: &str) -> Result<Reply, ApiError> {
         Ok(Reply::ok(&self.entries.refund(id)?.to_json()))
+    }
+
+    pub(super) fn dispute(&self, id: &str) -> Result<Reply, ApiError> {
+        Ok(Reply::ok(&self.entries.dispute(id)?.to_json()))
     }
 
     pub(super) fn list_intents(&self, page: &Page) -> Result<Reply, ApiError> {
@@ -233,6 +219,10 @@ impl Ledger {
         Ok(list("/v1/refunds", page, wanted.map(Refund::to_json)))
     }
 
+    pub(super) fn list_disputes(&self, page: &Page, charge: Option<&str>) -> Result<Reply, ApiError> {
+        disputes::list(&self.entries.disputes, page, charge)
+    }
+
     pub(super) fn movements(&self) -> Vec<Movement> {
         self.entries.movements.clone()
     }
@@ -240,9 +230,10 @@ impl Ledger {
 
 /// What is known, all of it restored from the file. Objects are by id, in the order in which they came.
 #[derive(Debug, Default)]
-struct Entries {
+pub(super) struct Entries {
     intents: IndexMap<String, PaymentIntent>,
     refunds: IndexMap<String, Refund>,
+    disputes: IndexMap<String, Dispute>,
     /// By API key and idempotency key: two accounts may use the same key.
     answers: HashMap<(String, String), Answer>,
     movements: Vec<Movement>,
@@ -274,7 +265,7 @@ impl Entries {
             Action::Cancel(cancel) => holds::cancel(self.intent(&cancel.payment_intent, "intent")?, cancel),
             Action::Refund(refund) => {
                 let intent = self.intent(&refund.payment_intent, "payment_intent")?;
-                refunds::refund(intent, refund, execution)
+                refunds::refund(intent, self.dispute_of(intent), refund, execution)
             }
         }
     }
@@ -289,12 +280,20 @@ impl Entries {
         Ok(charges::charge(charge, card, execution))
     }
 
-    fn intent(&self, id: &str, param: &str) -> Result<&PaymentIntent, ApiError> {
+    pub(super) fn intent(&self, id: &str, param: &str) -> Result<&PaymentIntent, ApiError> {
         find(&self.intents, id, "payment_intent", param)
     }
 
-    fn refund(&self, id: &str) -> Result<&Refund, ApiError> {
+    pub(super) fn refund(&self, id: &str) -> Result<&Refund, ApiError> {
         find(&self.refunds, id, "refund", "refund")
+    }
+
+    pub(super) fn dispute(&self, id: &str) -> Result<&Dispute, ApiError> {
+        find(&self.disputes, id, "dispute", "dispute")
+    }
+
+    fn dispute_of(&self, intent: &PaymentIntent) -> Option<&Dispute> {
+        self.disputes.values().find(|dispute| dispute.intent_id == intent.id)
     }
 
     /// The only place where entries are added.
@@ -302,6 +301,9 @@ impl Entries {
         match record.effect {
             Effect::Intent(intent) => self.enter_intent(intent),
             Effect::Refund(refund) => self.enter_refund(refund),
+            Effect::Dispute(dispute) => self.enter_dispute(dispute),
+            // A request that still runs is younger than they are.
+            Effect::KeysExpired { .. } => self.answers.retain(|_, answer| answer.reply.is_none()),
             Effect::Customer(id) => self.wallet.enter_customer(id),
             Effect::PaymentMethod(method) => self.wallet.enter_method(method),
         }
@@ -361,6 +363,29 @@ impl Entries {
             created,
         }));
         self.refunds.insert(refund.id.clone(), refund);
+    }
+
+    /// A new dispute, or one that was closed.
+    fn enter_dispute(&mut self, dispute: Dispute) {
+        let mut order_id = None;
+        if let Some(intent) = self.intents.get_mut(&dispute.intent_id) {
+            intent.disputed = true;
+            order_id = intent.order_id().cloned();
+        }
+        let movement = match dispute.closed {
+            None => Some((MovementKind::DisputeWithdrawal, dispute.created)),
+            Some(Closing { won: true, at }) => Some((MovementKind::DisputeReinstatement, at)),
+            Some(Closing { won: false, .. }) => None,
+        };
+        self.movements.extend(movement.map(|(kind, created)| Movement {
+            kind,
+            order_id,
+            provider_id: dispute.id.clone(),
+            amount_minor: dispute.amount,
+            currency: dispute.currency.clone(),
+            created,
+        }));
+        self.disputes.insert(dispute.id.clone(), dispute);
     }
 }
 

@@ -5,15 +5,19 @@
 //! * `GET /v1/charges`, all or those of a `transfer_group` or of a payment
 //! * `POST /v1/customers`, `POST /v1/payment_methods` with `card[token]`, `POST /v1/payment_methods/{id}/attach`
 //! * `POST /v1/refunds`, `GET /v1/refunds[/{id}]`
+//! * `GET /v1/disputes[/{id}]`, all or those of a payment or of a charge
 //! * any API key that begins with `sk_test_`, Stripe's test payment methods, its error objects, and its rules for
 //!   idempotency keys: the first answer to a request that had an effect or was declined is saved and replayed; a request
 //!   that was refused before that saves nothing
 //! * webhooks, signed as Stripe's are, to one endpoint
 //! * `GET|PUT|DELETE /_sandbox/faults`, `GET|PUT|DELETE /_sandbox/webhooks` and `GET /_sandbox/ledger`, for tests and
 //!   demonstrations
-//! * what card networks and banks do, for tests: `POST /_sandbox/payment_intents/{id}/expire` ends a hold, as after some days;
-//!   `POST /_sandbox/refunds/{id}/settle` and `POST /_sandbox/refunds/{id}/fail` with `{"reason": "lost_or_stolen_card"}` end a
-//!   refund. Each is a method of [`Provider`] too
+//! * what card networks and banks do without a request, for tests: `POST /_sandbox/payment_intents/{id}/expire` ends a hold,
+//!   as after some days; `POST /_sandbox/refunds/{id}/settle` ends a refund that is pending, and
+//!   `POST /_sandbox/refunds/{id}/fail` with `{"reason": "lost_or_stolen_card"}` any refund; `POST /_sandbox/disputes` with
+//!   `{"payment_intent": "pi_...", "amount": 500, "reason": "fraudulent"}` disputes a payment, all of it without an amount, and
+//!   `POST /_sandbox/disputes/{id}/close` with `{"won": true}` ends that. `DELETE /_sandbox/keys` lets all idempotency keys
+//!   expire. Each is a method of [`Provider`] too
 //!
 //! The ledger is the truth about money: one line of a file for each request that had an effect, written before the
 //! answer. A provider that is started on the same file knows everything that its predecessor knew.
@@ -23,6 +27,7 @@ mod change;
 mod charges;
 mod connection;
 mod currencies;
+mod disputes;
 mod faults;
 mod holds;
 mod journal;

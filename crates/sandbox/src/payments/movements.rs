@@ -12,6 +12,10 @@ pub enum MovementKind {
     Refund,
     /// Back to us: a refund that failed.
     FailedRefund,
+    /// Back to the customer, by the bank: a dispute was opened.
+    DisputeWithdrawal,
+    /// Back to us: a dispute was won.
+    DisputeReinstatement,
 }
 
 /// Money that really moved: one line of the provider's ledger. Declines, holds and failures have none.
@@ -19,9 +23,10 @@ pub enum MovementKind {
 pub struct Movement {
     /// Which way.
     pub kind: MovementKind,
-    /// `metadata[order_id]` of the request; that of its charge for a refund without one. `None` if neither had one.
+    /// `metadata[order_id]` of the request; that of its charge for a refund without one and for a dispute. `None`
+    /// if neither had one.
     pub order_id: Option<String>,
-    /// `pi_...` of a charge, `re_...` of a refund, failed or not.
+    /// `pi_...` of a charge, `re_...` of a refund, failed or not, `du_...` of a dispute.
     pub provider_id: String,
     /// In Stripe's unit of the currency, above zero: that of ISO 4217 for most.
     pub amount_minor: i64,

@@ -1,5 +1,6 @@
-//! Payment intents and refunds: what the provider keeps of them, and how Stripe shows them
-//! (<https://docs.stripe.com/api/payment_intents/object>, <https://docs.stripe.com/api/refunds/object>).
+//! Payment intents, refunds and disputes: what the provider keeps of them, and how Stripe shows them
+//! (<https://docs.stripe.com/api/payment_intents/object>, <https://docs.stripe.com/api/refunds/object>,
+//! <https://docs.stripe.com/api/disputes/object>).
 
 use std::collections::BTreeMap;
 
@@ -70,6 +71,9 @@ pub(super) struct PaymentIntent {
     pub capture: Option<Capture>,
     #[serde(default)]
     pub cancellation: Option<Cancellation>,
+    /// It was disputed, whatever came of it.
+    #[serde(default)]
+    pub disputed: bool,
 }
 
 /// The one capture of a hold.
@@ -189,7 +193,7 @@ impl PaymentIntent {
             "created": self.created,
             "currency": self.currency,
             "customer": self.customer,
-            "disputed": false,
+            "disputed": self.disputed,
             "failure_code": decline.get("decline_code").or_else(|| decline.get("code")),
             "livemode": false,
             "metadata": self.metadata,
@@ -287,6 +291,64 @@ impl Refund {
             fields.insert("failure_reason".to_owned(), reason.as_str().into());
         }
         json
+    }
+}
+
+/// Money that the customer's bank took back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Dispute {
+    pub id: String,
+    pub intent_id: String,
+    pub charge_id: String,
+    pub amount: i64,
+    pub currency: String,
+    pub reason: String,
+    /// Seconds since the Unix epoch.
+    pub created: i64,
+    /// `None` while it is open.
+    pub closed: Option<Closing>,
+}
+
+/// The end of a dispute.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Closing {
+    /// The money is ours again.
+    pub won: bool,
+    /// Seconds since the Unix epoch.
+    pub at: i64,
+}
+
+impl Dispute {
+    fn status(&self) -> &'static str {
+        match &self.closed {
+            None => "needs_response",
+            Some(Closing { won: true, .. }) => "won",
+            Some(Closing { won: false, .. }) => "lost",
+        }
+    }
+
+    /// Not while the bank has the money.
+    pub(super) fn allows_refund(&self) -> bool {
+        self.closed.as_ref().is_some_and(|closing| closing.won)
+    }
+
+    /// Its metadata is its own, and empty: nothing in it names the order.
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "object": "dispute",
+            "amount": self.amount,
+            "balance_transactions": [],
+            "charge": self.charge_id,
+            "created": self.created,
+            "currency": self.currency,
+            "is_charge_refundable": self.allows_refund(),
+            "livemode": false,
+            "metadata": {},
+            "payment_intent": self.intent_id,
+            "reason": self.reason,
+            "status": self.status(),
+        })
     }
 }
 

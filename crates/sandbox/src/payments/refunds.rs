@@ -8,7 +8,7 @@ use super::change::Change;
 use super::currencies;
 use super::journal::Effect;
 use super::ledger::Execution;
-use super::objects::{PaymentIntent, Refund, RefundState};
+use super::objects::{Dispute, PaymentIntent, Refund, RefundState};
 use super::reply::Reply;
 use super::request::RefundRequest;
 
@@ -25,11 +25,12 @@ const FAILURE_REASONS: [&str; 7] = [
 
 pub(super) fn refund(
     intent: &PaymentIntent,
+    dispute: Option<&Dispute>,
     request: &RefundRequest,
     execution: Execution,
 ) -> Result<Change, ApiError> {
     let left = intent.amount_received() - intent.amount_refunded;
-    check_refundable(intent, left)?;
+    check_refundable(intent, dispute, left)?;
     let amount = request.amount.unwrap_or(left);
     currencies::check_amount(amount, &intent.currency)?;
     if amount > left {
@@ -96,7 +97,7 @@ fn not_possible(refund: &Refund, what: &str) -> ApiError {
     ApiError::request(&message)
 }
 
-fn check_refundable(intent: &PaymentIntent, left: i64) -> Result<(), ApiError> {
+fn check_refundable(intent: &PaymentIntent, dispute: Option<&Dispute>, left: i64) -> Result<(), ApiError> {
     let id = &intent.id;
     if !intent.is_authorised() {
         let message = format!("This PaymentIntent ({id}) does not have a successful charge to refund.");
@@ -109,6 +110,9 @@ fn check_refundable(intent: &PaymentIntent, left: i64) -> Result<(), ApiError> {
              authorization instead of refunding the Charge directly."
         );
         return Err(ApiError::request(&message));
+    }
+    if dispute.is_some_and(|dispute| !dispute.allows_refund()) {
+        return Err(ApiError::disputed(&intent.charge_id));
     }
     if left == 0 {
         return Err(ApiError::already_refunded(&intent.charge_id));

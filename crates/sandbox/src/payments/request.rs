@@ -177,6 +177,7 @@ impl ChargeRequest {
             is_manual: self.is_manual,
             capture: None,
             cancellation: None,
+            disputed: false,
         }
     }
 }

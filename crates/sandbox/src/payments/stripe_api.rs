@@ -34,6 +34,8 @@ pub(super) fn routes(provider: &Arc<ProviderState>) -> Router<Arc<ProviderState>
         .route("/v1/payment_intents/{id}/cancel", post(cancel))
         .route("/v1/charges", get(list_charges))
         .route("/v1/customers", post(add_customer))
+        .route("/v1/disputes", get(list_disputes))
+        .route("/v1/disputes/{id}", get(read_dispute))
         .route("/v1/payment_methods", post(add_method))
         .route("/v1/payment_methods/{id}/attach", post(attach))
         .route("/v1/refunds", post(refund).get(list_refunds))
@@ -278,6 +280,17 @@ async fn list_charges(State(provider): Provider, query: QueryResult) -> Result<R
 
 async fn list_refunds(State(provider): Provider, query: QueryResult) -> Result<Reply, ApiError> {
     provider.ledger().list_refunds(&page_of(query, &["payment_intent"])?)
+}
+
+async fn read_dispute(State(provider): Provider, Path(id): Path<String>) -> Result<Reply, ApiError> {
+    provider.ledger().dispute(&id)
+}
+
+async fn list_disputes(State(provider): Provider, query: QueryResult) -> Result<Reply, ApiError> {
+    let form = query.as_ref().ok();
+    let charge = form.and_then(|Query(form)| request::get(form, "charge").map(str::to_owned));
+    let page = page_of(query, &["payment_intent", "charge"])?;
+    provider.ledger().list_disputes(&page, charge.as_deref())
 }
 
 async fn unrecognized(method: Method, uri: Uri) -> ApiError {

@@ -54,6 +54,8 @@ pub fn check_ledger(ledger: &[Movement], findings: &Findings) {
                 *refunds -= 1;
                 *balance += movement.amount_minor;
             }
+            // A bank's, not ours.
+            MovementKind::DisputeWithdrawal | MovementKind::DisputeReinstatement => {}
         }
     }
     for (order, (charges, refunds, balance)) in orders {

@@ -211,10 +211,14 @@ async fn a_provider_that_died_comes_back_with_its_disputes() {
     let mut open = Vec::new();
     for closed in [None, Some(true), Some(false)] {
         let charged = test.charge("", "500").await;
-        let dispute = test.dispute(charged.id(), None).await;
+        let dispute = test
+            .provider
+            .open_dispute(charged.id(), None, "fraudulent")
+            .await
+            .unwrap();
         match closed {
-            None => open.extend([charged.id().to_owned(), dispute.id().to_owned()]),
-            Some(won) => assert_eq!(test.close(dispute.id(), won).await.status, 200),
+            None => open.extend([charged.id().to_owned(), dispute]),
+            Some(won) => test.provider.close_dispute(&dispute, won).await.unwrap(),
         }
     }
     let (ledger, disputes) = (test.provider.ledger(), test.get("/v1/disputes").await);
