@@ -1,10 +1,23 @@
-//! What one request, or one call of the sandbox, does: what is written down, what is sent, and what is answered.
+//! What one request, or one call of the sandbox, does: what is written down, what is sent, and what is answered; and how
+//! faults change that.
 
 use serde_json::Value;
 
 use super::journal::Effect;
 use super::objects::PaymentIntent;
 use super::reply::Reply;
+
+/// How a request is executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Execution {
+    Normal,
+    /// The card is declined, whatever card it is.
+    Decline,
+    /// The refund does not succeed at once.
+    Pending,
+    /// The effect happens, but the saved answer is a 500.
+    SaveError,
+}
 
 /// Decided, and not written yet.
 #[derive(Debug)]

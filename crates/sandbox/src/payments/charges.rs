@@ -1,8 +1,7 @@
 //! What becomes of a payment when it is made: paid, held, declined, or none of these because it is not confirmed.
 
 use super::api_error::ApiError;
-use super::change::Change;
-use super::ledger::Execution;
+use super::change::{Change, Execution};
 use super::objects::CardOutcome;
 use super::request::ChargeRequest;
 

@@ -5,8 +5,6 @@
 //! `amount_refunded` nor `refunded` of the charge change
 //! (<https://docs.stripe.com/changelog/basil/2025-03-31/remove-refund-from-partial-capture-and-payment-cancellation-flow>).
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -14,55 +12,7 @@ use super::api_error::ApiError;
 use super::change::Change;
 use super::currencies;
 use super::objects::{Cancellation, Capture, PaymentIntent};
-use super::request::{Form, get, metadata, parse_amount, refuse_unknown};
-
-/// `POST /v1/payment_intents/{id}/capture` (<https://docs.stripe.com/api/payment_intents/capture>).
-#[derive(Clone, Debug)]
-pub(super) struct CaptureRequest {
-    pub payment_intent: String,
-    /// All that is held if not given.
-    amount: Option<i64>,
-    metadata: BTreeMap<String, String>,
-}
-
-/// `POST /v1/payment_intents/{id}/cancel` (<https://docs.stripe.com/api/payment_intents/cancel>).
-#[derive(Clone, Debug)]
-pub(super) struct CancelRequest {
-    pub payment_intent: String,
-    reason: Option<String>,
-}
-
-impl CaptureRequest {
-    pub(super) fn parse(payment_intent: &str, form: &Form) -> Result<CaptureRequest, ApiError> {
-        let amount = "amount_to_capture";
-        refuse_unknown(form, &[amount])?;
-        Ok(CaptureRequest {
-            payment_intent: payment_intent.to_owned(),
-            amount: get(form, amount).map(|text| parse_amount(amount, text)).transpose()?,
-            metadata: metadata(form)?,
-        })
-    }
-}
-
-impl CancelRequest {
-    pub(super) fn parse(payment_intent: &str, form: &Form) -> Result<CancelRequest, ApiError> {
-        // Unlike a capture, a cancellation takes no metadata.
-        if let Some((name, _)) = form.iter().find(|(name, _)| name != "cancellation_reason") {
-            return Err(ApiError::unknown_parameter(name));
-        }
-        let reason = get(form, "cancellation_reason");
-        let reasons = ["duplicate", "fraudulent", "requested_by_customer", "abandoned"];
-        if reason.is_some_and(|reason| !reasons.contains(&reason)) {
-            let message = "Invalid cancellation_reason: must be one of duplicate, fraudulent, requested_by_customer, or \
-                           abandoned";
-            return Err(ApiError::parameter("parameter_invalid", "cancellation_reason", message));
-        }
-        Ok(CancelRequest {
-            payment_intent: payment_intent.to_owned(),
-            reason: reason.map(str::to_owned),
-        })
-    }
-}
+use super::request::{CancelRequest, CaptureRequest};
 
 pub(super) fn capture(intent: &PaymentIntent, request: &CaptureRequest) -> Result<Change, ApiError> {
     if !intent.is_held() {

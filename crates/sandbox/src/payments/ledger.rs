@@ -13,7 +13,7 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use super::api_error::ApiError;
-use super::change::Change;
+use super::change::{Change, Execution};
 use super::journal::{Effect, Journal, Record, SavedAnswer};
 use super::movements::{Movement, MovementKind};
 use super::objects::{CardOutcome, Closing, Dispute, PaymentIntent, Refund, RefundState, new_id};
@@ -23,18 +23,6 @@ use super::request::{Action, ChargeRequest, Page, PaymentRequest};
 use super::webhooks::Event;
 use super::{charges, disputes, holds, refunds};
 use crate::Error;
-
-/// How a request is executed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Execution {
-    Normal,
-    /// The card is declined, whatever card it is.
-    Decline,
-    /// The refund does not succeed at once.
-    Pending,
-    /// The effect happens, but the saved answer is a 500.
-    SaveError,
-}
 
 /// What became of a request, or of a call of the sandbox.
 #[derive(Debug)]

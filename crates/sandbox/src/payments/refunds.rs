@@ -4,10 +4,9 @@
 use jiff::Timestamp;
 
 use super::api_error::ApiError;
-use super::change::Change;
+use super::change::{Change, Execution};
 use super::currencies;
 use super::journal::Effect;
-use super::ledger::Execution;
 use super::objects::{Dispute, PaymentIntent, Refund, RefundState};
 use super::reply::Reply;
 use super::request::RefundRequest;

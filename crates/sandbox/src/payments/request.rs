@@ -10,7 +10,6 @@ use jiff::Timestamp;
 
 use super::api_error::ApiError;
 use super::currencies;
-use super::holds::{CancelRequest, CaptureRequest};
 use super::objects::{CardOutcome, PaymentIntent, Refund, RefundState, new_id};
 
 /// The parameters of a form, in the order in which they came.
@@ -58,6 +57,22 @@ pub(super) struct ChargeRequest {
     pub transfer_group: Option<String>,
     pub description: Option<String>,
     pub metadata: BTreeMap<String, String>,
+}
+
+/// `POST /v1/payment_intents/{id}/capture` (<https://docs.stripe.com/api/payment_intents/capture>).
+#[derive(Clone, Debug)]
+pub(super) struct CaptureRequest {
+    pub payment_intent: String,
+    /// All that is held if not given.
+    pub amount: Option<i64>,
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// `POST /v1/payment_intents/{id}/cancel` (<https://docs.stripe.com/api/payment_intents/cancel>).
+#[derive(Clone, Debug)]
+pub(super) struct CancelRequest {
+    pub payment_intent: String,
+    pub reason: Option<String>,
 }
 
 /// `POST /v1/refunds`.
@@ -182,6 +197,38 @@ impl ChargeRequest {
     }
 }
 
+impl CaptureRequest {
+    pub(super) fn parse(payment_intent: &str, form: &Form) -> Result<CaptureRequest, ApiError> {
+        let amount = "amount_to_capture";
+        refuse_unknown(form, &[amount])?;
+        Ok(CaptureRequest {
+            payment_intent: payment_intent.to_owned(),
+            amount: get(form, amount).map(|text| parse_amount(amount, text)).transpose()?,
+            metadata: metadata(form)?,
+        })
+    }
+}
+
+impl CancelRequest {
+    pub(super) fn parse(payment_intent: &str, form: &Form) -> Result<CancelRequest, ApiError> {
+        // Unlike a capture, a cancellation takes no metadata.
+        if let Some((name, _)) = form.iter().find(|(name, _)| name != "cancellation_reason") {
+            return Err(ApiError::unknown_parameter(name));
+        }
+        let reason = get(form, "cancellation_reason");
+        let reasons = ["duplicate", "fraudulent", "requested_by_customer", "abandoned"];
+        if reason.is_some_and(|reason| !reasons.contains(&reason)) {
+            let message = "Invalid cancellation_reason: must be one of duplicate, fraudulent, requested_by_customer, or \
+                           abandoned";
+            return Err(ApiError::parameter("parameter_invalid", "cancellation_reason", message));
+        }
+        Ok(CancelRequest {
+            payment_intent: payment_intent.to_owned(),
+            reason: reason.map(str::to_owned),
+        })
+    }
+}
+
 impl RefundRequest {
     pub(super) fn parse(form: &Form) -> Result<RefundRequest, ApiError> {
         refuse_unknown(form, &["payment_intent", "amount", "reason"])?;
@@ -282,7 +329,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     }
 }
 
-pub(super) fn parse_amount(param: &str, text: &str) -> Result<i64, ApiError> {
+fn parse_amount(param: &str, text: &str) -> Result<i64, ApiError> {
     let not_an_amount = "parameter_invalid_integer";
     let (code, message) = match text.parse::<i64>() {
         Ok(amount @ 1..) => return Ok(amount),
@@ -295,7 +342,7 @@ pub(super) fn parse_amount(param: &str, text: &str) -> Result<i64, ApiError> {
     Err(ApiError::parameter(code, param, message))
 }
 
-pub(super) fn metadata(form: &Form) -> Result<BTreeMap<String, String>, ApiError> {
+fn metadata(form: &Form) -> Result<BTreeMap<String, String>, ApiError> {
     let pairs = form.iter();
     let pairs = pairs.filter_map(|(name, value)| Some((metadata_name(name)?.to_owned(), value.clone())));
     let metadata: BTreeMap<String, String> = pairs.collect();

@@ -15,13 +15,14 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use super::api_error::ApiError;
+use super::change::Execution;
 use super::connection::Cutter;
 use super::faults::{FaultKind, FaultTarget};
-use super::holds::{CancelRequest, CaptureRequest};
-use super::ledger::Execution;
 use super::objects::CardOutcome;
 use super::reply::Reply;
-use super::request::{self, Action, ChargeRequest, Form, Page, PaymentRequest, RefundRequest};
+use super::request::{
+    self, Action, CancelRequest, CaptureRequest, ChargeRequest, Form, Page, PaymentRequest, RefundRequest,
+};
 use super::state::ProviderState;
 
 type Provider = State<Arc<ProviderState>>;
