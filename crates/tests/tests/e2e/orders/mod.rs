@@ -12,6 +12,7 @@ mod placed;
 mod provider_faults;
 mod queried;
 mod read;
+mod refunds_by_hand;
 mod refused;
 mod rejected;
 mod released;
