@@ -1,6 +1,7 @@
 //! Idempotency keys: of any number of requests with one key exactly one has an effect.
 
 use reqwest::Method;
+use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use super::{Answer, CHARGED, INTENTS, TestProvider, VISA, charge_form};
@@ -53,6 +54,51 @@ async fn of_concurrent_requests_with_one_key_exactly_one_moves_money() {
     ids.dedup();
     assert_eq!(ids.len(), 1);
     assert_eq!(test.movements(), [CHARGED]);
+}
+
+/// A request that was refused for what it found was executed, and its refusal is its answer. Stripe asks for another key then
+/// (<https://docs.stripe.com/error-low-level#content-errors>).
+#[tokio::test]
+async fn a_refusal_for_the_state_of_a_payment_is_saved_under_its_key() {
+    let test = TestProvider::start().await;
+    let charged = test.charge("c", "500").await;
+    let refund = [("payment_intent", charged.id())];
+    let dispute = test.provider.open_dispute(charged.id(), None, "general").await.unwrap();
+    let disputed = test.refund("r", &refund).await;
+    assert_eq!(disputed.status, 400);
+    test.provider.close_dispute(&dispute, true).await.unwrap();
+    let declined = test.charge_card("d", "pm_card_chargeDeclined").await;
+    let declined = declined.error()["payment_intent"]["id"].as_str().unwrap();
+    let held = test.hold("h", "500").await;
+    let form = [("amount_to_capture", "501")];
+    let (uncaptured, too_large) = (
+        test.capture(declined, "u", &[]).await,
+        test.capture(held.id(), "l", &form).await,
+    );
+
+    let test = test.restart().await;
+
+    assert_eq!(
+        test.refund("r", &refund).await,
+        disputed.replay(),
+        "though it could be made now"
+    );
+    assert_eq!(test.capture(declined, "u", &[]).await, uncaptured.replay());
+    assert_eq!(test.capture(held.id(), "l", &form).await, too_large.replay());
+    let reused = test.capture(held.id(), "l", &[]).await;
+    assert_eq!(
+        (reused.status, &reused.error()["type"]),
+        (400, &json!("idempotency_error"))
+    );
+    let refunded = test.refund("r2", &refund).await;
+    assert_eq!((refunded.status, refunded.replayed), (200, false));
+    let again = test.refund("r3", &refund).await;
+    assert_eq!(again.status, 400);
+    assert_eq!(test.refund("r3", &refund).await, again.replay());
+    for _ in 0..2 {
+        let unkeyed = test.refund("", &refund).await;
+        assert_eq!((unkeyed.status, unkeyed.replayed), (400, false));
+    }
 }
 
 /// Stripe removes keys once they are 24 hours old, and then a key is as good as new
