@@ -12,12 +12,31 @@ use super::reply::Reply;
 pub(super) struct ApiError {
     status: StatusCode,
     error: Value,
+    is_saved: bool,
 }
 
 impl ApiError {
     fn new(status: StatusCode, kind: &str, message: &str) -> ApiError {
         let error = json!({ "type": kind, "message": message });
-        ApiError { status, error }
+        ApiError {
+            status,
+            error,
+            is_saved: false,
+        }
+    }
+
+    /// A refusal for the state of a payment: 400. The request was executed, so this is its answer, and its key keeps it
+    /// (<https://docs.stripe.com/error-low-level#content-errors>).
+    pub(super) fn state(message: &str) -> ApiError {
+        ApiError {
+            is_saved: true,
+            ..ApiError::request(message)
+        }
+    }
+
+    /// Whether the same key gets it again.
+    pub(super) fn is_saved(&self) -> bool {
+        self.is_saved
     }
 
     /// What it says to people.
@@ -50,7 +69,7 @@ impl ApiError {
 
     /// The payment is in a state in which this cannot be done, with the payment: 400.
     pub(super) fn unexpected_state(intent: &PaymentIntent, message: &str) -> ApiError {
-        ApiError::request(message)
+        ApiError::state(message)
             .with("code", "payment_intent_unexpected_state")
             .with("payment_intent", intent.to_json())
     }
@@ -59,7 +78,7 @@ impl ApiError {
     pub(super) fn capture_too_large(intent: &PaymentIntent) -> ApiError {
         let message = "The payment could not be captured because the requested capture amount is greater than the amount \
                        you can capture for this charge.";
-        ApiError::request(message)
+        ApiError::state(message)
             .with("code", "amount_too_large")
             .with("payment_intent", intent.to_json())
     }
@@ -69,19 +88,19 @@ impl ApiError {
     /// <https://github.com/hackerai-tech/hackerai/pull/939>; its text writes the amounts with the sign of the currency.
     pub(super) fn refund_too_large(amount: i64, left: i64) -> ApiError {
         let message = format!("Refund amount ({amount}) is greater than unrefunded amount on charge ({left})");
-        ApiError::request(&message).with("param", "amount")
+        ApiError::state(&message).with("param", "amount")
     }
 
     /// The bank has the money of a charge (<https://docs.stripe.com/error-codes#charge-disputed>): 400.
     pub(super) fn disputed(charge: &str) -> ApiError {
         let message = format!("Charge {charge} has been charged back; cannot issue a refund.");
-        ApiError::request(&message).with("code", "charge_disputed")
+        ApiError::state(&message).with("code", "charge_disputed")
     }
 
     /// All of a charge was refunded before: 400.
     pub(super) fn already_refunded(charge: &str) -> ApiError {
         let message = format!("Charge {charge} has already been refunded.");
-        ApiError::request(&message).with("code", "charge_already_refunded")
+        ApiError::state(&message).with("code", "charge_already_refunded")
     }
 
     /// No such object: 404.
@@ -155,8 +174,12 @@ impl ApiError {
     /// The card was declined: 402, with the intent that records it.
     pub(super) fn declined(intent: &PaymentIntent) -> ApiError {
         let error = intent.decline_json();
-        let status = StatusCode::PAYMENT_REQUIRED;
-        ApiError { status, error }.with("payment_intent", intent.to_json())
+        let declined = ApiError {
+            status: StatusCode::PAYMENT_REQUIRED,
+            error,
+            is_saved: true,
+        };
+        declined.with("payment_intent", intent.to_json())
     }
 }
 

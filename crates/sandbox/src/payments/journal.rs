@@ -34,6 +34,8 @@ pub(super) enum Effect {
     Refund(Refund),
     /// A dispute as it is from now on.
     Dispute(Dispute),
+    /// Nothing: the request was refused, and its key keeps the answer.
+    Refused {},
     /// All idempotency keys expired at this Unix second.
     KeysExpired { at: i64 },
     /// A new customer.

@@ -88,24 +88,33 @@ impl Ledger {
     }
 
     fn execute_first(&mut self, request: &PaymentRequest, execution: Execution) -> Result<Executed, ApiError> {
-        let change = self.entries.decide(&request.action, execution)?;
+        let change = match self.entries.decide(&request.action, execution) {
+            Ok(change) => change,
+            Err(error) => {
+                self.save_refusal(request, &error)?;
+                return Err(error);
+            }
+        };
         let reply = match execution {
             Execution::SaveError => ApiError::server_error().into(),
             Execution::Normal | Execution::Decline | Execution::Pending => change.reply,
         };
-        let answer = request.key.clone().map(|key| SavedAnswer {
-            api_key: request.api_key.clone(),
-            key,
-            fingerprint: request.fingerprint.clone(),
-            status: reply.status.as_u16(),
-            body: reply.body.clone(),
-        });
         self.write(Record {
             effect: change.effect,
-            answer,
+            answer: saved_answer(request, &reply),
         })?;
         let events = events(&change.events, request.key.as_ref());
         Ok(Executed { reply, events })
+    }
+
+    /// The same key gets it again, if the request was executed.
+    fn save_refusal(&mut self, request: &PaymentRequest, error: &ApiError) -> Result<(), ApiError> {
+        let answer = saved_answer(request, &error.clone().into()).filter(|_| error.is_saved());
+        let Some(answer) = answer else { return Ok(()) };
+        self.write(Record {
+            effect: Effect::Refused {},
+            answer: Some(answer),
+        })
     }
 
     /// Executes what no request of the API asked for.
@@ -290,6 +299,7 @@ impl Entries {
             Effect::Intent(intent) => self.enter_intent(intent),
             Effect::Refund(refund) => self.enter_refund(refund),
             Effect::Dispute(dispute) => self.enter_dispute(dispute),
+            Effect::Refused {} => {}
             // A request that still runs is younger than they are.
             Effect::KeysExpired { .. } => self.answers.retain(|_, answer| answer.reply.is_none()),
             Effect::Customer(id) => self.wallet.enter_customer(id),
@@ -375,6 +385,17 @@ impl Entries {
         }));
         self.disputes.insert(dispute.id.clone(), dispute);
     }
+}
+
+/// `None` without a key.
+fn saved_answer(request: &PaymentRequest, reply: &Reply) -> Option<SavedAnswer> {
+    Some(SavedAnswer {
+        api_key: request.api_key.clone(),
+        key: request.key.clone()?,
+        fingerprint: request.fingerprint.clone(),
+        status: reply.status.as_u16(),
+        body: reply.body.clone(),
+    })
 }
 
 fn events(of: &[(&'static str, Value)], key: Option<&String>) -> Vec<Event> {

@@ -7,8 +7,8 @@
 //! * `POST /v1/refunds`, `GET /v1/refunds[/{id}]`
 //! * `GET /v1/disputes[/{id}]`, all or those of a payment or of a charge
 //! * any API key that begins with `sk_test_`, Stripe's test payment methods, its error objects, and its rules for
-//!   idempotency keys: the first answer to a request that had an effect or was declined is saved and replayed; a request
-//!   that was refused before that saves nothing
+//!   idempotency keys: the first answer to a request that was executed is saved and replayed, whether it had an effect, was
+//!   declined, or was refused for the state of a payment; a request that was refused before that saves nothing
 //! * webhooks, signed as Stripe's are, to one endpoint
 //! * `GET|PUT|DELETE /_sandbox/faults`, `GET|PUT|DELETE /_sandbox/webhooks` and `GET /_sandbox/ledger`, for tests and
 //!   demonstrations

@@ -100,7 +100,7 @@ fn check_refundable(intent: &PaymentIntent, dispute: Option<&Dispute>, left: i64
     let id = &intent.id;
     if !intent.is_authorised() {
         let message = format!("This PaymentIntent ({id}) does not have a successful charge to refund.");
-        return Err(ApiError::request(&message));
+        return Err(ApiError::state(&message));
     }
     // Held, or released: <https://github.com/woocommerce/woocommerce-gateway-stripe/issues/1081>.
     if intent.amount_received() == 0 {
@@ -108,7 +108,7 @@ fn check_refundable(intent: &PaymentIntent, dispute: Option<&Dispute>, left: i64
             "This uncaptured Charge was created by a PaymentIntent ({id}). You must cancel the PaymentIntent to reverse the \
              authorization instead of refunding the Charge directly."
         );
-        return Err(ApiError::request(&message));
+        return Err(ApiError::state(&message));
     }
     if dispute.is_some_and(|dispute| !dispute.allows_refund()) {
         return Err(ApiError::disputed(&intent.charge_id));
