@@ -15,9 +15,9 @@
 //! * what card networks and banks do without a request, for tests: `POST /_sandbox/payment_intents/{id}/expire` ends a hold,
 //!   as after some days; `POST /_sandbox/refunds/{id}/settle` ends a refund that is pending, and
 //!   `POST /_sandbox/refunds/{id}/fail` with `{"reason": "lost_or_stolen_card"}` any refund; `POST /_sandbox/disputes` with
-//!   `{"payment_intent": "pi_...", "amount": 500, "reason": "fraudulent"}` disputes a payment, all of it without an amount, and
-//!   `POST /_sandbox/disputes/{id}/close` with `{"won": true}` ends that. `DELETE /_sandbox/keys` lets all idempotency keys
-//!   expire. Each is a method of [`Provider`] too
+//!   `{"payment_intent": "pi_...", "amount": 500, "reason": "fraudulent"}` disputes a payment, all of it without an amount,
+//!   and `POST /_sandbox/disputes/{id}/close` with `{"won": true}` ends that. `DELETE /_sandbox/keys` lets all idempotency
+//!   keys expire. Each is a method of [`Provider`] too
 //!
 //! The ledger is the truth about money: one line of a file for each request that had an effect, written before the
 //! answer. A provider that is started on the same file knows everything that its predecessor knew.

@@ -1,5 +1,5 @@
-//! The pages under `/_sandbox` for what card networks and banks do, and for the expiry of keys. They answer with the object as
-//! Stripe's API shows it, or with an error object of the same form.
+//! The pages under `/_sandbox` for what card networks and banks do, and for the expiry of keys. They answer with the object
+//! as Stripe's API shows it, or with an error object of the same form.
 
 use std::sync::Arc;
 

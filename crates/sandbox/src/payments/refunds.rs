@@ -1,5 +1,5 @@
 //! Refunds: never more than was captured and not refunded yet (<https://docs.stripe.com/refunds>). One can be pending at
-//! first, and can fail even after it succeeded.
+//! first, and can fail even after it succeeded. While it is pending it counts as refunded, so that no other takes its place.
 
 use jiff::Timestamp;
 
@@ -51,12 +51,14 @@ pub(super) fn settle(refund: &Refund) -> Result<Change, ApiError> {
         state: RefundState::Succeeded,
         ..refund.clone()
     };
-    // The second is what `refund.updated` was called before (<https://docs.stripe.com/api/events/types>).
+    // The first is for all refunds, the second for those of some payment methods, cards among them
+    // (<https://docs.stripe.com/api/refunds>).
     Ok(change(settled, &["refund.updated", "charge.refund.updated"]))
 }
 
-/// The bank gives a refund back, pending or not. The money is ours again, and the charge as if it had not been made
-/// (<https://docs.stripe.com/refunds#failed-refunds>).
+/// The bank gives a refund back, pending or not, and the money is ours again
+/// (<https://docs.stripe.com/refunds#failed-refunds>). The charge is as if the refund had not been made. That is our
+/// reading: Stripe does not write when `amount_refunded` changes.
 pub(super) fn fail(refund: &Refund, reason: &str) -> Result<Change, ApiError> {
     if !FAILURE_REASONS.contains(&reason) {
         let message = format!("It must be one of {}.", FAILURE_REASONS.join(", "));

@@ -1,4 +1,5 @@
-//! Disputes: a bank takes back what was charged, and perhaps returns it (<https://docs.stripe.com/disputes/how-disputes-work>).
+//! Disputes: a bank takes back what was charged, and perhaps returns it
+//! (<https://docs.stripe.com/disputes/how-disputes-work>).
 
 use serde_json::{Value, json};
 

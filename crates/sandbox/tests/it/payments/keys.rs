@@ -56,8 +56,8 @@ async fn of_concurrent_requests_with_one_key_exactly_one_moves_money() {
     assert_eq!(test.movements(), [CHARGED]);
 }
 
-/// A request that was refused for what it found was executed, and its refusal is its answer. Stripe asks for another key then
-/// (<https://docs.stripe.com/error-low-level#content-errors>).
+/// A request that was refused for what it found was executed, and its refusal is its answer. Stripe asks for another key
+/// then (<https://docs.stripe.com/error-low-level#content-errors>).
 #[tokio::test]
 async fn a_refusal_for_the_state_of_a_payment_is_saved_under_its_key() {
     let test = TestProvider::start().await;
