@@ -6,7 +6,6 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::order::State;
-use crate::payment::Operation;
 use crate::text::{TextError, text};
 
 /// The longest name of an operator, in characters.
@@ -38,8 +37,9 @@ pub enum Assertion {
     NotCharged,
     /// The provider refunded it, by this refund.
     Refunded(Reference),
-    /// It was refunded in another way, which the provider cannot confirm: a bank transfer, cash.
-    RefundedElsewhere(Reference),
+    /// It was refunded in another way, which the provider cannot confirm: a bank transfer, cash. How much, in minor units;
+    /// `None` for all that is left.
+    RefundedElsewhere(Reference, Option<i64>),
 }
 
 /// The outcome that an operator asserts, without its reference.
@@ -62,45 +62,62 @@ pub enum AssertionError {
     /// There is no movement that it could name.
     #[error("must not be given where nothing was charged")]
     ReferenceWithoutMovement,
+    /// The provider knows how much it moved.
+    #[error("is only allowed for a refund past the provider")]
+    AmountIsTheProviders,
+    /// Zero or less.
+    #[error("must be greater than 0")]
+    NoAmount,
     /// Only a refund can be made past the provider.
     #[error("is only allowed for a refund: a charge is always verified with the provider")]
     MustBeVerified,
 }
 
 impl Assertion {
-    /// An assertion of `outcome`. `reference` is the provider's id; empty where there is none.
-    pub fn new(outcome: AssertedOutcome, reference: &str, unverified: bool) -> Result<Assertion, AssertionError> {
+    /// An assertion of `outcome`. `reference` is the provider's id; empty where there is none. `amount_minor`: what was
+    /// refunded past the provider, if not all that is left.
+    pub fn new(
+        outcome: AssertedOutcome,
+        reference: &str,
+        unverified: bool,
+        amount_minor: Option<i64>,
+    ) -> Result<Assertion, AssertionError> {
         use AssertedOutcome::{Charged, NotCharged, Refunded};
+        match amount_minor {
+            Some(_) if !unverified => return Err(AssertionError::AmountIsTheProviders),
+            Some(..=0) => return Err(AssertionError::NoAmount),
+            _ => {}
+        }
         match (outcome, unverified) {
             (Charged | NotCharged, true) => Err(AssertionError::MustBeVerified),
             (NotCharged, false) if reference.is_empty() => Ok(Assertion::NotCharged),
             (NotCharged, false) => Err(AssertionError::ReferenceWithoutMovement),
             (Charged, false) => Ok(Assertion::Charged(reference.parse()?)),
             (Refunded, false) => Ok(Assertion::Refunded(reference.parse()?)),
-            (Refunded, true) => Ok(Assertion::RefundedElsewhere(reference.parse()?)),
+            (Refunded, true) => Ok(Assertion::RefundedElsewhere(reference.parse()?, amount_minor)),
         }
     }
 
-    /// The operation that it is about.
-    pub fn operation(&self) -> Operation {
+    /// The kind of operation that it is about, by its name in the database.
+    pub fn operation(&self) -> &'static str {
         match self {
-            Assertion::Charged(_) | Assertion::NotCharged => Operation::Charge,
-            Assertion::Refunded(_) | Assertion::RefundedElsewhere(_) => Operation::Refund,
+            Assertion::Charged(_) | Assertion::NotCharged => "charge",
+            Assertion::Refunded(_) | Assertion::RefundedElsewhere(..) => "refund",
         }
     }
 
-    /// The state that an order must be in: only there an answer of the provider is expected.
-    pub fn expected_state(&self) -> State {
-        match self.operation() {
-            Operation::Charge => State::Charging,
-            Operation::Refund => State::Refunding,
+    /// The states that an order may be in: only there an answer of the provider is expected, or a refund can be missing.
+    pub fn expected_states(&self) -> &'static [State] {
+        match self {
+            Assertion::Charged(_) | Assertion::NotCharged => &[State::Charging],
+            Assertion::Refunded(_) | Assertion::RefundedElsewhere(..) => &[State::Refunding, State::Succeeded],
         }
     }
 
     /// Whether a request in flight to the provider could make it wrong: it asserts that no money moved, or that what
     /// moved is not at the provider.
     pub fn needs_no_request_in_flight(&self) -> bool {
-        matches!(self, Assertion::NotCharged | Assertion::RefundedElsewhere(_))
+        matches!(self, Assertion::NotCharged | Assertion::RefundedElsewhere(..))
     }
 }
 
@@ -110,8 +127,14 @@ impl fmt::Display for Assertion {
             Assertion::Charged(id) => write!(f, "charged by {id}"),
             Assertion::NotCharged => f.write_str("not charged"),
             Assertion::Refunded(id) => write!(f, "refunded by {id}"),
-            Assertion::RefundedElsewhere(reference) => {
+            Assertion::RefundedElsewhere(reference, None) => {
                 write!(f, "refunded past the provider, unverified, by {reference}")
+            }
+            Assertion::RefundedElsewhere(reference, Some(minor)) => {
+                write!(
+                    f,
+                    "{minor} in minor units refunded past the provider, unverified, by {reference}"
+                )
             }
         }
     }
@@ -124,20 +147,20 @@ mod tests {
     #[test]
     fn an_assertion_names_the_movement_if_there_was_one() {
         assert!(matches!(
-            Assertion::new(AssertedOutcome::Charged, "pi_1", false),
+            Assertion::new(AssertedOutcome::Charged, "pi_1", false, None),
             Ok(Assertion::Charged(_))
         ));
         assert_eq!(
-            Assertion::new(AssertedOutcome::NotCharged, "", false),
+            Assertion::new(AssertedOutcome::NotCharged, "", false, None),
             Ok(Assertion::NotCharged)
         );
         assert_eq!(
-            Assertion::new(AssertedOutcome::NotCharged, "pi_1", false),
+            Assertion::new(AssertedOutcome::NotCharged, "pi_1", false, None),
             Err(AssertionError::ReferenceWithoutMovement)
         );
         for outcome in [AssertedOutcome::Charged, AssertedOutcome::Refunded] {
             assert_eq!(
-                Assertion::new(outcome, " ", false),
+                Assertion::new(outcome, " ", false, None),
                 Err(AssertionError::Reference(TextError::Blank))
             );
         }
@@ -146,11 +169,17 @@ mod tests {
     #[test]
     fn only_a_refund_is_accepted_unverified() {
         assert!(matches!(
-            Assertion::new(AssertedOutcome::Refunded, "transfer 17", true),
-            Ok(Assertion::RefundedElsewhere(_))
+            Assertion::new(AssertedOutcome::Refunded, "transfer 17", true, Some(500)),
+            Ok(Assertion::RefundedElsewhere(_, Some(500)))
         ));
+        let refunded = |amount, unverified| Assertion::new(AssertedOutcome::Refunded, "re_1", unverified, amount);
+        assert_eq!(refunded(Some(0), true), Err(AssertionError::NoAmount));
+        assert_eq!(refunded(Some(5), false), Err(AssertionError::AmountIsTheProviders));
         for outcome in [AssertedOutcome::Charged, AssertedOutcome::NotCharged] {
-            assert_eq!(Assertion::new(outcome, "", true), Err(AssertionError::MustBeVerified));
+            assert_eq!(
+                Assertion::new(outcome, "", true, None),
+                Err(AssertionError::MustBeVerified)
+            );
         }
     }
 }

@@ -9,21 +9,30 @@ use uuid::Uuid;
 use crate::id::OrderId;
 use crate::order::OrderRequest;
 
-/// A movement of money at the provider. Each happens at most once for an order.
+/// A movement of money at the provider. An order has one charge, and refunds that are numbered from 1. Each happens at most
+/// once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// Take the order's amount.
     Charge,
-    /// Refund all of it.
-    Refund,
+    /// Refund the refund of this number.
+    Refund(i32),
 }
 
 impl Operation {
-    /// Its name in the database, in logs and in keys.
+    /// The kind of it, by its name in the database, in logs and in keys.
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::Charge => "charge",
-            Operation::Refund => "refund",
+            Operation::Refund(_) => "refund",
+        }
+    }
+
+    /// Its number within the order.
+    pub fn number(self) -> i32 {
+        match self {
+            Operation::Charge => 1,
+            Operation::Refund(number) => number,
         }
     }
 }
@@ -82,7 +91,11 @@ pub struct ProviderKey(String);
 impl ProviderKey {
     /// The key of this operation of this payment.
     pub fn new(payment: &PaymentKey, operation: Operation) -> ProviderKey {
-        ProviderKey(format!("waybill-{}-{}", payment.as_str(), operation.as_str()))
+        let (payment, kind) = (payment.as_str(), operation.as_str());
+        ProviderKey(match operation.number() {
+            1 => format!("waybill-{payment}-{kind}"),
+            number => format!("waybill-{payment}-{kind}-{number}"),
+        })
     }
 
     /// The text that is sent.
@@ -97,8 +110,8 @@ impl fmt::Display for ProviderKey {
     }
 }
 
-/// How old a charge may be when it is sent again: half of the 24 hours for which Stripe keeps a key at least. Sent again
-/// after its key expired it is a new request, and the customer pays twice.
+/// How old a request may be when it is sent again: half of the 24 hours for which Stripe keeps a key at least. Sent again
+/// after its key expired it is a new request: the customer pays twice, or is refunded twice.
 pub const KEY_AGE_MAX: Duration = Duration::from_hours(12);
 /// After so many server errors to one key its answer is not expected to change: Stripe saves a 500 too, and replays it.
 pub const SERVER_ERRORS_MAX: u32 = 3;
@@ -110,19 +123,20 @@ pub enum Recovery {
     Retry,
     /// The provider's list is queried; where the operation is not there, it is retried under the same key.
     QueryThenRetry,
-    /// The provider's list is queried. The request is not retried: its key may have expired. Its absence from the list
-    /// proves nothing, since a list may lag and a request may be late.
+    /// The provider's list is queried. The request is not retried: its key may have expired. The absence of a charge from the
+    /// list proves nothing, since a list may lag and a request may be late.
     Query,
 }
 
 impl Recovery {
-    /// Of an operation that was first sent `age` ago and was answered with so many server errors.
-    pub fn of(operation: Operation, age: Duration, server_errors: u32) -> Recovery {
-        match operation {
-            // What is refunded in full cannot be refunded again: a refund has no age at which it is dangerous.
-            Operation::Charge if age > KEY_AGE_MAX => Recovery::Query,
-            _ if server_errors >= SERVER_ERRORS_MAX => Recovery::QueryThenRetry,
-            _ => Recovery::Retry,
+    /// Of a request that was first sent `age` ago and was answered with so many server errors.
+    pub fn of(age: Duration, server_errors: u32) -> Recovery {
+        if age > KEY_AGE_MAX {
+            Recovery::Query
+        } else if server_errors >= SERVER_ERRORS_MAX {
+            Recovery::QueryThenRetry
+        } else {
+            Recovery::Retry
         }
     }
 }
@@ -134,21 +148,18 @@ mod tests {
     use crate::position::Position;
 
     #[test]
-    fn an_old_charge_is_queried_and_never_retried() {
+    fn an_old_request_is_queried_and_never_retried() {
         let just_old = KEY_AGE_MAX + Duration::from_nanos(1);
         for errors in [0, SERVER_ERRORS_MAX] {
-            assert_eq!(Recovery::of(Operation::Charge, just_old, errors), Recovery::Query);
+            assert_eq!(Recovery::of(just_old, errors), Recovery::Query);
         }
-        assert_eq!(Recovery::of(Operation::Charge, KEY_AGE_MAX, 0), Recovery::Retry);
-        assert_eq!(Recovery::of(Operation::Refund, just_old, 0), Recovery::Retry);
+        assert_eq!(Recovery::of(KEY_AGE_MAX, 0), Recovery::Retry);
     }
 
     #[test]
     fn a_key_that_answers_with_server_errors_three_times_is_queried_too() {
-        for operation in [Operation::Charge, Operation::Refund] {
-            assert_eq!(Recovery::of(operation, Duration::ZERO, 2), Recovery::Retry);
-            assert_eq!(Recovery::of(operation, Duration::ZERO, 3), Recovery::QueryThenRetry);
-        }
+        assert_eq!(Recovery::of(Duration::ZERO, 2), Recovery::Retry);
+        assert_eq!(Recovery::of(Duration::ZERO, 3), Recovery::QueryThenRetry);
     }
 
     fn request(key: &str, user: &str, amount: i64) -> OrderRequest {
@@ -168,7 +179,11 @@ mod tests {
         let key = |request: &OrderRequest, operation| ProviderKey::new(&PaymentKey::of_request(request, 0), operation);
         let first = request("a-key-of-16-bytes", "anna", 1999);
         assert_eq!(key(&first, Operation::Charge), key(&first.clone(), Operation::Charge));
-        assert_ne!(key(&first, Operation::Charge), key(&first, Operation::Refund));
+        let keys = [Operation::Charge, Operation::Refund(1), Operation::Refund(2)].map(|one| key(&first, one));
+        assert!(
+            keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2],
+            "{keys:?}"
+        );
         for other in [
             request("b-key-of-16-bytes", "anna", 1999),
             request("a-key-of-16-bytes", "bert", 1999),
@@ -187,5 +202,7 @@ mod tests {
         let order = OrderId::new(Uuid::from_u128(1));
         let of_order = ProviderKey::new(&PaymentKey::of_order(order), Operation::Charge);
         assert_eq!(of_order.as_str(), format!("waybill-{order}-charge"));
+        let refund = ProviderKey::new(&PaymentKey::of_order(order), Operation::Refund(1));
+        assert_eq!(refund.as_str(), format!("waybill-{order}-refund"));
     }
 }

@@ -269,6 +269,7 @@ fn a_charge() -> ChargeRequest<'static> {
 
 fn a_refund() -> RefundRequest<'static> {
     RefundRequest {
+        number: 1,
         key: "order-1:refund",
         payment_intent: "pi_1",
         order_id: ORDER,

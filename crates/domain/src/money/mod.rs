@@ -111,6 +111,16 @@ impl Money {
         Ok(money)
     }
 
+    /// An amount that the payment provider can refund: of a currency that it accepts, in its steps. A refund has no minimum.
+    pub fn refundable(currency: Currency, minor_units: i64) -> Result<Money, MoneyError> {
+        let money = Money::new(currency, minor_units)?;
+        let unit = currency.provider_unit().ok_or(MoneyError::Currency)?;
+        if money.provider_units().is_none() {
+            return Err(MoneyError::NotInSteps(unit.step_minor()));
+        }
+        Ok(money)
+    }
+
     /// The amount that the payment provider writes as `units`; `None` where that is not a whole number of minor units.
     pub fn from_provider(currency: Currency, units: i64) -> Option<Money> {
         let minor_units = currency.provider_unit()?.to_minor(units)?;

@@ -1,12 +1,14 @@
 //! An order: what was requested, its state, and the rulebook of what may happen next.
 
+mod refunds;
 mod request;
 mod rulebook;
 
 use jiff::Timestamp;
 
+pub use self::refunds::{LedgerRefund, ListedRefund, ListedState, Maker, RefundRequest, RefundState, Settlement};
 pub use self::request::{OrderRequest, RequestHash};
-pub use self::rulebook::{Event, FailureReason, IllegalTransition, State, Step};
+pub use self::rulebook::{Event, FailureReason, IllegalTransition, State, Step, Work};
 
 use crate::id::{DriverId, OrderId, UserId};
 use crate::money::Money;
@@ -46,16 +48,16 @@ pub struct Payment {
     pub charged_at: Timestamp,
     /// The provider's id of the charge.
     pub provider_charge_id: String,
-    /// The refund, once there is one.
+    /// What was refunded, all refunds together; `None` while nothing was.
     pub refund: Option<Refund>,
 }
 
-/// A confirmed refund.
+/// What was refunded of a payment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refund {
-    /// How much.
+    /// The sum of the confirmed refunds.
     pub amount: Money,
-    /// When it was confirmed.
+    /// When the last of them was confirmed.
     pub refunded_at: Timestamp,
 }
 

@@ -6,7 +6,10 @@
 //!    |          | \         \-> refunding -> refunded  succeeded -> refunding only by a cancellation
 //!    |          |  \-> unknown: stays charging, the same key is sent again
 //!    \-> failed \-> failed (declined, revoked)         succeeded -> charged when its driver is unassigned
+//!                                                      refunded -> refunding when its refund fails later
 //! ```
+//!
+//! A terminal order is taken up again, in its state, for a refund that was requested and to be compared with the provider.
 
 use std::fmt;
 
@@ -40,8 +43,10 @@ pub enum Step {
     Charge,
     /// Bind the nearest free driver; give up when the window is over.
     Assign,
-    /// Send the refund, or send it again under the same key. It does not get to refuse.
+    /// Send the open refund, or send it again under the same key. It does not get to refuse.
     Refund,
+    /// Compare the refunds and disputes of the payment with the provider's, and take over what it has.
+    Reconcile,
     /// Act on a cancellation that was requested while the saga ran.
     HonourCancellation,
 }
@@ -54,9 +59,21 @@ impl Step {
             Step::Charge => "charge",
             Step::Assign => "assign",
             Step::Refund => "refund",
+            Step::Reconcile => "reconcile",
             Step::HonourCancellation => "honour_cancellation",
         }
     }
+}
+
+/// What is to be done for an order beside what its state says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// A cancellation was requested.
+    pub cancel_requested: bool,
+    /// A refund is decided and not confirmed.
+    pub refund_open: bool,
+    /// The provider's record of the payment changed, or may have.
+    pub reconcile_requested: bool,
 }
 
 /// What happened to an order.
@@ -82,10 +99,16 @@ pub enum Event {
     DriverUnassigned,
     /// The order is cancelled.
     Cancelled,
-    /// The refund was sent and its outcome is unknown.
+    /// A refund was sent and its outcome is unknown.
     RefundUnknown,
-    /// The provider confirmed the refund.
+    /// The provider confirmed a refund, and not all of the payment is refunded.
+    RefundedInPart,
+    /// The provider confirmed a refund, and all of the payment is refunded.
     Refunded,
+    /// A refund failed for good, now or after it was confirmed.
+    RefundFailed,
+    /// The payment was compared with the provider's record, which says nothing new of the sum that is refunded.
+    Reconciled,
 }
 
 /// Why an order is compensated.
@@ -141,26 +164,37 @@ impl State {
             // Never back to charging: what is paid is not charged again.
             (State::Succeeded, Event::DriverUnassigned) => Ok(State::Charged),
             (State::Refunding, Event::RefundUnknown) => Ok(State::Refunding),
+            (State::Refunding, Event::RefundedInPart | Event::RefundFailed) => Ok(State::Refunding),
             (State::Refunding, Event::Refunded) => Ok(State::Refunded),
+            (State::Refunding, Event::Reconciled) => Ok(State::Refunding),
+            // What was confirmed can fail later: it is owed again.
+            (State::Refunded, Event::RefundFailed) => Ok(State::Refunding),
+            (State::Refunded, Event::Reconciled) => Ok(State::Refunded),
+            // A refund that was requested, or made by hand, does not undo the service.
+            (State::Succeeded, Event::RefundUnknown | Event::RefundFailed | Event::Reconciled) => Ok(State::Succeeded),
+            (State::Succeeded, Event::RefundedInPart | Event::Refunded) => Ok(State::Succeeded),
             (state, event) => Err(IllegalTransition { state, event }),
         }
     }
 
-    /// The step to run now; `None` when the order is settled. `cancel_requested`: a cancellation was requested.
-    pub fn pending_step(self, cancel_requested: bool) -> Option<Step> {
+    /// The step to run now; `None` when the order is settled and nothing is to be done for it.
+    pub fn pending_step(self, work: Work) -> Option<Step> {
         match self {
-            State::Started | State::Charged if cancel_requested => Some(Step::HonourCancellation),
+            State::Started | State::Charged if work.cancel_requested => Some(Step::HonourCancellation),
             State::Started => Some(Step::IntendCharge),
             State::Charging => Some(Step::Charge),
             State::Charged => Some(Step::Assign),
-            State::Refunding => Some(Step::Refund),
+            State::Refunding | State::Succeeded | State::Refunded if work.reconcile_requested => Some(Step::Reconcile),
+            State::Refunding | State::Succeeded if work.refund_open => Some(Step::Refund),
+            // Nothing is open, and not all is refunded: what failed waits for an operator, or for a refund by hand.
+            State::Refunding => Some(Step::Reconcile),
             State::Succeeded | State::Failed | State::Refunded => None,
         }
     }
 
     /// Whether the order is settled in this state.
     pub fn is_terminal(self) -> bool {
-        self.pending_step(false).is_none()
+        self.pending_step(Work::default()).is_none()
     }
 
     /// Its name in the database, in logs and metrics.
@@ -198,7 +232,10 @@ impl Event {
             | Event::DriverAssigned
             | Event::DriverUnassigned
             | Event::RefundUnknown
-            | Event::Refunded => None,
+            | Event::RefundedInPart
+            | Event::Refunded
+            | Event::RefundFailed
+            | Event::Reconciled => None,
         }
     }
 }
@@ -227,7 +264,7 @@ impl FailureReason {
 mod tests {
     use super::*;
 
-    const EVENTS: [Event; 13] = [
+    const EVENTS: [Event; 16] = [
         Event::ChargeIntended,
         Event::ChargeUnknown,
         Event::Charged,
@@ -240,8 +277,21 @@ mod tests {
         Event::DriverUnassigned,
         Event::Cancelled,
         Event::RefundUnknown,
+        Event::RefundedInPart,
         Event::Refunded,
+        Event::RefundFailed,
+        Event::Reconciled,
     ];
+
+    const IDLE: Work = Work {
+        cancel_requested: false,
+        refund_open: false,
+        reconcile_requested: false,
+    };
+    const CANCELLED: Work = Work {
+        cancel_requested: true,
+        ..IDLE
+    };
 
     fn after(events: &[Event]) -> State {
         events
@@ -263,10 +313,10 @@ mod tests {
     #[test]
     fn an_unknown_outcome_of_a_charge_keeps_the_order_charging() {
         assert_eq!(State::Charging.next(Event::ChargeUnknown), Ok(State::Charging));
-        assert_eq!(State::Charging.pending_step(false), Some(Step::Charge));
+        assert_eq!(State::Charging.pending_step(IDLE), Some(Step::Charge));
         // Not even a cancellation moves it on: the charge may be in flight.
         assert!(State::Charging.next(Event::Cancelled).is_err());
-        assert_eq!(State::Charging.pending_step(true), Some(Step::Charge));
+        assert_eq!(State::Charging.pending_step(CANCELLED), Some(Step::Charge));
     }
 
     #[test]
@@ -309,7 +359,7 @@ mod tests {
         assert_eq!(State::Started.next(Event::Cancelled), Ok(State::Failed));
         assert_eq!(State::Charged.next(Event::Cancelled), Ok(State::Refunding));
         assert_eq!(State::Succeeded.next(Event::Cancelled), Ok(State::Refunding));
-        assert_eq!(State::Charged.pending_step(true), Some(Step::HonourCancellation));
+        assert_eq!(State::Charged.pending_step(CANCELLED), Some(Step::HonourCancellation));
         for compensated in [State::Failed, State::Refunded, State::Refunding] {
             assert!(compensated.next(Event::Cancelled).is_err(), "{compensated}");
         }
@@ -323,7 +373,7 @@ mod tests {
             Event::DriverAssigned,
             Event::DriverUnassigned,
         ]);
-        assert_eq!(order.pending_step(false), Some(Step::Assign));
+        assert_eq!(order.pending_step(IDLE), Some(Step::Assign));
         for state in [State::Charged, State::Succeeded, State::Refunding, State::Refunded] {
             let back = EVENTS.iter().filter_map(|event| state.next(*event).ok());
             assert!(
@@ -336,16 +386,63 @@ mod tests {
     }
 
     #[test]
-    fn compensated_orders_are_final_and_have_a_reason() {
+    fn a_served_order_stays_served_whatever_is_refunded_of_it() {
+        for event in [
+            Event::RefundedInPart,
+            Event::Refunded,
+            Event::RefundFailed,
+            Event::RefundUnknown,
+        ] {
+            assert_eq!(State::Succeeded.next(event), Ok(State::Succeeded));
+        }
+        let refund = Work {
+            refund_open: true,
+            ..IDLE
+        };
+        assert_eq!(State::Succeeded.pending_step(refund), Some(Step::Refund));
+        assert_eq!(State::Succeeded.pending_step(IDLE), None);
+    }
+
+    #[test]
+    fn a_refund_that_fails_later_is_owed_again_and_not_sent_again_by_itself() {
+        assert_eq!(State::Refunded.next(Event::RefundFailed), Ok(State::Refunding));
+        assert_eq!(State::Refunding.pending_step(IDLE), Some(Step::Reconcile));
+    }
+
+    #[test]
+    fn an_order_at_rest_is_compared_with_the_provider_when_that_is_requested() {
+        let requested = Work {
+            reconcile_requested: true,
+            ..IDLE
+        };
+        for state in [State::Succeeded, State::Refunded] {
+            assert_eq!(state.pending_step(requested), Some(Step::Reconcile));
+            assert_eq!(state.next(Event::Reconciled), Ok(state));
+        }
+        assert_eq!(State::Failed.pending_step(requested), None, "there is no payment");
+    }
+
+    #[test]
+    fn compensated_orders_are_final_but_for_a_refund_that_fails_and_have_a_reason() {
         for state in [State::Failed, State::Refunded] {
             assert!(state.is_terminal());
-            assert!(EVENTS.iter().all(|event| state.next(*event).is_err()));
+            let ways: Vec<_> = EVENTS
+                .into_iter()
+                .filter(|event| state.next(*event).is_ok_and(|to| to != state))
+                .collect();
+            let expected: &[Event] = if state == State::Failed {
+                &[]
+            } else {
+                &[Event::RefundFailed]
+            };
+            assert_eq!(ways, expected, "{state}");
         }
         // Every event that begins a compensation carries the reason, and no other does.
         for state in State::ALL {
             for event in EVENTS {
                 let Ok(next) = state.next(event) else { continue };
-                let begins_compensation = matches!(next, State::Failed | State::Refunding) && next != state;
+                let begins_compensation =
+                    matches!(next, State::Failed | State::Refunding) && next != state && state != State::Refunded;
                 assert_eq!(
                     event.failure_reason().is_some(),
                     begins_compensation,

@@ -1,7 +1,7 @@
 //! What a worker may do next: the loop of `orders/saga/drive.rs`, its steps in `orders/saga/step.rs`, and the commits of
 //! `storage/orders`, each as one move. What is pending and where an event leads is the rulebook's word, as it is there.
 
-use waybill_domain::order::{Event, FailureReason, State, Step};
+use waybill_domain::order::{Event, FailureReason, State, Step, Work};
 
 use crate::flaws::Flaw;
 use crate::moves::{Deed, Move, Next};
@@ -15,7 +15,7 @@ pub fn steps(world: &World, who: usize, flaw: Option<Flaw>, next: &mut Next) {
         Task::Idle => hand.claim(),
         Task::Working => {
             hand.crash();
-            match worker.seen.pending_step(worker.cancel_seen) {
+            match worker.seen.pending_step(work(worker)) {
                 Some(step) => hand.run(step),
                 None => hand.rest(),
             }
@@ -37,6 +37,15 @@ pub fn steps(world: &World, who: usize, flaw: Option<Flaw>, next: &mut Next) {
                 hand.send_again(request, wire);
             }
         }
+    }
+}
+
+/// The refund is decided with the state, and open until it is confirmed.
+fn work(worker: Worker) -> Work {
+    Work {
+        cancel_requested: worker.cancel_seen,
+        refund_open: worker.seen == State::Refunding,
+        reconcile_requested: false,
     }
 }
 
@@ -68,6 +77,8 @@ pub fn happen(world: &mut World, seen: State, event: Event) -> bool {
         | Event::DriverUnassigned
         | Event::Cancelled
         | Event::RefundUnknown => {}
+        // Parts, and refunds that fail, are another model's.
+        Event::RefundedInPart | Event::RefundFailed | Event::Reconciled => {}
     }
     true
 }
@@ -155,6 +166,7 @@ impl Hand<'_> {
             // `steps::refund` has nothing to refund where no payment is in the ledger.
             Step::Refund if !self.world.row.paid => {}
             Step::Refund => self.send(Request::Refund),
+            Step::Reconcile => {}
             Step::HonourCancellation => self.commit(Event::Cancelled),
         }
     }

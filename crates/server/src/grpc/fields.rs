@@ -9,7 +9,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use tracing::Span;
 use tracing::field::display;
 use waybill_domain::id::OrderId;
-use waybill_domain::money::{Currency, Money};
+use waybill_domain::money::{Currency, Money, MoneyError};
 use waybill_domain::position::{Position, PositionError};
 use waybill_proto::location::v1::LatLng;
 use waybill_proto::order::v1 as pb;
@@ -58,8 +58,22 @@ impl Violations {
         }
     }
 
-    /// A sum that must be given.
+    /// A sum to charge, which must be given.
     pub fn money(&mut self, field: &str, given: Option<&pb::Money>) -> Option<Money> {
+        self.amount(field, given, Money::payable)
+    }
+
+    /// A sum to refund, which must be given.
+    pub fn refund(&mut self, field: &str, given: Option<&pb::Money>) -> Option<Money> {
+        self.amount(field, given, Money::refundable)
+    }
+
+    fn amount(
+        &mut self,
+        field: &str,
+        given: Option<&pb::Money>,
+        amount: fn(Currency, i64) -> Result<Money, MoneyError>,
+    ) -> Option<Money> {
         let Some(given) = given else {
             self.add(field, "is required");
             return None;
@@ -78,7 +92,7 @@ impl Violations {
             self.check(&minor_units, Money::new(any, given.minor_units));
             return None;
         };
-        self.check(&minor_units, Money::payable(currency, given.minor_units))
+        self.check(&minor_units, amount(currency, given.minor_units))
     }
 
     /// Notes a bad field.

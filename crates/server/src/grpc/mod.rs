@@ -30,6 +30,7 @@ pub const METHODS: &[&str] = &[
     "/waybill.order.v1.OrderService/WatchOrder",
     "/waybill.order.v1.OrderService/CompleteOrder",
     "/waybill.order.v1.OrderService/CancelOrder",
+    "/waybill.order.v1.OrderService/RefundOrder",
     "/waybill.order.v1.OrderService/ReleaseDriver",
     "/waybill.location.v1.LocationService/StreamLocations",
     "/waybill.location.v1.LocationService/ReportLocations",
@@ -39,6 +40,7 @@ pub const METHODS: &[&str] = &[
     "/waybill.admin.v1.AdminService/ShowOrder",
     "/waybill.admin.v1.AdminService/RetryOrder",
     "/waybill.admin.v1.AdminService/ResolveOrder",
+    "/waybill.admin.v1.AdminService/RefundAgain",
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
 ];

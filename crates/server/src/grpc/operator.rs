@@ -17,7 +17,7 @@ use super::order::deadline;
 use super::principal;
 use super::render::{self, timestamp};
 use crate::operator::OperatorService;
-use crate::storage::orders::{LeaseHolder, OrderDetails, Resolution, UnfinishedOrder};
+use crate::storage::orders::{LeaseHolder, OrderDetails, UnfinishedOrder};
 
 /// The page size where none is asked for, and the largest.
 const PAGE: (i32, i32) = (100, 500);
@@ -90,13 +90,21 @@ impl Api for OperatorApi {
     ) -> Result<Response<pb::ResolveOrderResponse>, Status> {
         let (id, assertion, by, reason) = parse_resolve(request.get_ref())?;
         self.admit(&request).await?;
-        let resolution = Resolution {
-            assertion: &assertion,
-            by: &by,
-            reason: &reason,
-        };
-        let order = self.operator.resolve(id, resolution, deadline(&request)).await?;
+        let deadline = deadline(&request);
+        let order = self.operator.resolve(id, &assertion, &by, &reason, deadline).await?;
         Ok(Response::new(pb::ResolveOrderResponse {
+            order: Some(render::order(&order)),
+        }))
+    }
+
+    async fn refund_again(
+        &self,
+        request: Request<pb::RefundAgainRequest>,
+    ) -> Result<Response<pb::RefundAgainResponse>, Status> {
+        let (id, by, reason) = parse_refund_again(request.get_ref())?;
+        self.admit(&request).await?;
+        let order = self.operator.refund_again(id, &by, &reason, deadline(&request)).await?;
+        Ok(Response::new(pb::RefundAgainResponse {
             order: Some(render::order(&order)),
         }))
     }
@@ -140,6 +148,17 @@ fn parse_resolve(request: &pb::ResolveOrderRequest) -> Result<(OrderId, Assertio
     }
 }
 
+fn parse_refund_again(request: &pb::RefundAgainRequest) -> Result<(OrderId, Operator, Reason), Status> {
+    let mut bad = Violations::default();
+    let id = bad.order_id(&request.order_id);
+    let by = bad.parse("operator", &request.operator);
+    let reason = bad.parse("reason", &request.reason);
+    match (id, by, reason) {
+        (Some(id), Some(by), Some(reason)) => Ok((id, by, reason)),
+        _ => Err(bad.into_status()),
+    }
+}
+
 fn parse_assertion(bad: &mut Violations, request: &pb::ResolveOrderRequest) -> Option<Assertion> {
     let outcome = match pb::Outcome::try_from(request.outcome) {
         Ok(pb::Outcome::Charged) => AssertedOutcome::Charged,
@@ -154,9 +173,11 @@ fn parse_assertion(bad: &mut Violations, request: &pb::ResolveOrderRequest) -> O
             return None;
         }
     };
-    let assertion = Assertion::new(outcome, &request.provider_id, request.unverified);
+    let amount = Some(request.amount_minor_units).filter(|amount| *amount != 0);
+    let assertion = Assertion::new(outcome, &request.provider_id, request.unverified, amount);
     let field = match &assertion {
         Err(AssertionError::MustBeVerified) => "unverified",
+        Err(AssertionError::NoAmount | AssertionError::AmountIsTheProviders) => "amount_minor_units",
         _ => "provider_id",
     };
     bad.check(field, assertion)
@@ -235,6 +256,7 @@ fn render_details(order: OrderDetails) -> pb::OrderFile {
                 provider_id: attempt.provider_id.unwrap_or_default(),
                 last_error: attempt.last_error.unwrap_or_default(),
                 server_errors: attempt.server_errors,
+                number: attempt.number,
             })
             .collect(),
         payment: order.payment.map(|payment| pb::ConfirmedPayment {
@@ -243,8 +265,31 @@ fn render_details(order: OrderDetails) -> pb::OrderFile {
             provider_charge_id: payment.provider_charge_id,
             refund_amount: payment.refund_amount_minor.map(|minor| money(&payment.currency, minor)),
             refunded_at: payment.refunded_at.map(timestamp),
-            provider_refund_id: payment.provider_refund_id.unwrap_or_default(),
         }),
+        refunds: (order.refunds.into_iter())
+            .map(|refund| pb::PaymentRefund {
+                number: refund.number,
+                amount: Some(money(&refund.currency, refund.amount_minor)),
+                origin: refund.origin,
+                state: refund.state,
+                provider_id: refund.provider_id.unwrap_or_default(),
+                reason: refund.reason,
+                failure: refund.failure.unwrap_or_default(),
+                created_at: Some(timestamp(refund.created_at)),
+                settled_at: refund.settled_at.map(timestamp),
+            })
+            .collect(),
+        disputes: (order.disputes.into_iter())
+            .map(|dispute| pb::PaymentDispute {
+                provider_id: dispute.provider_id,
+                amount: Some(money(&dispute.currency, dispute.amount_minor)),
+                reason: dispute.reason,
+                status: dispute.status,
+                is_open: dispute.is_open,
+                opened_at: Some(timestamp(dispute.opened_at)),
+                changed_at: Some(timestamp(dispute.changed_at)),
+            })
+            .collect(),
         assignments: (order.assignments.into_iter())
             .map(|assignment| pb::DriverAssignment {
                 driver_id: assignment.driver,

@@ -7,7 +7,7 @@ use futures_util::stream::BoxStream;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Extensions, Request, Response, Status};
 use waybill_domain::id::{DriverId, OrderId};
-use waybill_domain::order::OrderRequest;
+use waybill_domain::order::{OrderRequest, RefundRequest};
 use waybill_domain::text::Reason;
 use waybill_proto::Encoded;
 use waybill_proto::order::v1 as pb;
@@ -56,8 +56,8 @@ impl Api for OrderApi {
         self.limits
             .admit_call(Class::Reads, &principal::order(id), &request)
             .await?;
-        let (order, steps) = self.orders.get(id).await?;
-        let mut order = render::order(&order);
+        let (order, refunds, steps) = self.orders.get(id).await?;
+        let mut order = render::order_with_refunds(&order, refunds);
         order.steps = steps.into_iter().map(render::step).collect();
         Ok(Response::new(pb::GetOrderResponse { order: Some(order) }))
     }
@@ -126,6 +126,21 @@ impl Api for OrderApi {
         let order = self.orders.cancel(id, deadline(&request)).await?;
         Ok(Response::new(pb::CancelOrderResponse {
             order: Some(render::order(&order)),
+        }))
+    }
+
+    async fn refund_order(
+        &self,
+        request: Request<pb::RefundOrderRequest>,
+    ) -> Result<Response<pb::RefundOrderResponse>, Status> {
+        let refund = parse_refund(request.get_ref())?;
+        self.limits
+            .admit_call(Class::Orders, &principal::order(refund.order), &request)
+            .await?;
+        let (order, refunds, refund) = self.orders.refund(refund, deadline(&request)).await?;
+        Ok(Response::new(pb::RefundOrderResponse {
+            order: Some(render::order_with_refunds(&order, refunds)),
+            refund: Some(render::refund(refund)),
         }))
     }
 
@@ -234,6 +249,23 @@ fn parse_release(request: &pb::ReleaseDriverRequest) -> Result<(OrderId, DriverI
     let reason = bad.parse("reason", &request.reason);
     match (id, driver, reason) {
         (Some(id), Some(driver), Some(reason)) => Ok((id, driver, reason)),
+        _ => Err(bad.into_status()),
+    }
+}
+
+fn parse_refund(request: &pb::RefundOrderRequest) -> Result<RefundRequest, Status> {
+    let mut bad = Violations::default();
+    let order = bad.order_id(&request.order_id);
+    let key = bad.parse("idempotency_key", &request.idempotency_key);
+    let amount = bad.refund("amount", request.amount.as_ref());
+    let reason = bad.parse("reason", &request.reason);
+    match (order, key, amount, reason) {
+        (Some(order), Some(key), Some(amount), Some(reason)) => Ok(RefundRequest {
+            order,
+            key,
+            amount,
+            reason,
+        }),
         _ => Err(bad.into_status()),
     }
 }

@@ -5,13 +5,13 @@ use prost::Message as _;
 use waybill_domain::fix::Fix;
 use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
-use waybill_domain::order::{FailureReason, Order, ReleaseReason, State};
+use waybill_domain::order::{FailureReason, Order, RefundState, ReleaseReason, State};
 use waybill_domain::position::Position;
 use waybill_proto::fleet::v1 as fleet;
 use waybill_proto::location::v1::LatLng;
 use waybill_proto::order::v1 as pb;
 
-use crate::storage::orders::{LogLine, StoredAnswer};
+use crate::storage::orders::{LogLine, RequestedRefund, StoredAnswer};
 
 /// The answer to CreateOrder for a settled order. It is stored with the order and returned to every call with its key.
 pub fn answer(order: &Order) -> StoredAnswer {
@@ -45,6 +45,7 @@ pub fn order(order: &Order) -> pb::Order {
             charged_at: Some(timestamp(payment.charged_at)),
             refund_amount: payment.refund.as_ref().map(|refund| money(refund.amount)),
             refunded_at: payment.refund.as_ref().map(|refund| timestamp(refund.refunded_at)),
+            refunds: Vec::new(),
         }),
         assignment: order.assignment.as_ref().map(|assignment| pb::Assignment {
             driver_id: assignment.driver.to_string(),
@@ -60,6 +61,33 @@ pub fn order(order: &Order) -> pb::Order {
                 .to_owned(),
         }),
         steps: Vec::new(),
+    }
+}
+
+/// An order with its refunds.
+pub fn order_with_refunds(order: &Order, refunds: Vec<RequestedRefund>) -> pb::Order {
+    let mut order = self::order(order);
+    if let Some(payment) = &mut order.payment {
+        payment.refunds = refunds.into_iter().map(refund).collect();
+    }
+    order
+}
+
+/// A refund, for customers.
+pub fn refund(refund: RequestedRefund) -> pb::Refund {
+    pb::Refund {
+        number: refund.number,
+        amount: Some(money(refund.amount)),
+        status: match refund.state {
+            RefundState::Open => pb::RefundStatus::Pending,
+            RefundState::Succeeded => pb::RefundStatus::Succeeded,
+            RefundState::Failed => pb::RefundStatus::Failed,
+            RefundState::Replaced => pb::RefundStatus::Replaced,
+        }
+        .into(),
+        reason: refund.reason,
+        created_at: Some(timestamp(refund.created_at)),
+        settled_at: refund.settled_at.map(timestamp),
     }
 }
 

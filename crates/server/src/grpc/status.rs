@@ -75,6 +75,19 @@ impl From<OrderError> for Status {
             OrderError::NotCancellable => {
                 with_reason(Code::FailedPrecondition, text, "ORDER_NOT_CANCELLABLE", HashMap::new())
             }
+            OrderError::NotRefundable(state) => with_reason(
+                Code::FailedPrecondition,
+                text,
+                "ORDER_NOT_REFUNDABLE",
+                status_metadata(state.as_str()),
+            ),
+            OrderError::RefundTooLarge { left_minor } => {
+                let metadata = HashMap::from([("left".to_owned(), left_minor.to_string())]);
+                with_reason(Code::FailedPrecondition, text, "REFUND_TOO_LARGE", metadata)
+            }
+            OrderError::KeyReused => {
+                with_reason(Code::FailedPrecondition, text, "IDEMPOTENCY_KEY_REUSED", HashMap::new())
+            }
             OrderError::DriverNotAssigned => {
                 with_reason(Code::FailedPrecondition, text, "DRIVER_NOT_ASSIGNED", HashMap::new())
             }
@@ -119,6 +132,9 @@ impl From<OperatorError> for Status {
             }
             OperatorError::StillRetried => {
                 with_reason(Code::FailedPrecondition, text, "CHARGE_STILL_SENT", HashMap::new())
+            }
+            OperatorError::NothingFailed => {
+                with_reason(Code::FailedPrecondition, text, "NO_FAILED_REFUND", HashMap::new())
             }
             OperatorError::Contradicted(_) => {
                 with_reason(Code::FailedPrecondition, text, "PROVIDER_DISAGREES", HashMap::new())

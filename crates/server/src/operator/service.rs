@@ -10,21 +10,26 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing::info;
 use waybill_domain::id::OrderId;
-use waybill_domain::operator::{Assertion, Operator, Reference};
-use waybill_domain::order::{Order, State};
+use waybill_domain::operator::{Assertion, Operator, Reference, UNVERIFIED};
+use waybill_domain::order::{ListedRefund, ListedState, Maker, Order, RefundState, State};
 use waybill_domain::payment::KEY_AGE_MAX;
 use waybill_domain::text::Reason;
 
 use super::verify::{self, Contradiction};
 use crate::egress::payments::{Cause, PaymentClient, PaymentIntent};
+use crate::orders::payment_record::{self, Compared};
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
 use crate::storage::orders::{
-    LeaseHolder, LeasedOrder, OrderDetails, OrderStore, Resolution, Resolved, Retried, UnfinishedOrders,
+    LeaseHolder, LeasedOrder, OrderDetails, OrderStore, RefundedAgain, Resolution, Resolved, Retried, StepOutcome,
+    UnfinishedOrders,
 };
 
 /// When to try again what was refused because a request may be in flight: the time after which none is.
 pub const IN_FLIGHT_RETRY: Duration = Duration::from_secs(30);
+
+/// The code of a charge that was never made, by an operator's assertion.
+const NOT_CHARGED: &str = "resolved_by_operator";
 
 /// The calls of operators.
 #[derive(Clone)]
@@ -46,13 +51,19 @@ pub enum OperatorError {
         status: String,
     },
     /// The order does not wait for such an answer.
-    #[error("the order is {state}, and this outcome can only resolve one that is {expected}")]
+    #[error(
+        "the order is {state}, and this outcome can only resolve one that is {}",
+        names(expected)
+    )]
     NotResolvable {
         /// Its state.
         state: State,
-        /// The state that it would have to be in.
-        expected: State,
+        /// The states that it may be in.
+        expected: &'static [State],
     },
+    /// No refund of the order failed.
+    #[error("no refund of the order failed at the provider")]
+    NothingFailed,
     /// A request to the provider may be in flight, or another worker claimed the order meanwhile.
     #[error("a request to the provider may be in flight: try again in half a minute")]
     InFlight,
@@ -111,19 +122,30 @@ impl OperatorService {
     pub async fn resolve(
         &self,
         id: OrderId,
-        resolution: Resolution<'_>,
+        assertion: &Assertion,
+        by: &Operator,
+        reason: &Reason,
         deadline: Deadline,
     ) -> Result<Order, OperatorError> {
-        let assertion = resolution.assertion;
         let seen = self.store.read_leased(id).await?.ok_or(OperatorError::NotFound)?;
         let not_resolvable = |state| OperatorError::NotResolvable {
             state,
-            expected: assertion.expected_state(),
+            expected: assertion.expected_states(),
         };
-        if seen.order.state != assertion.expected_state() {
+        if !assertion.expected_states().contains(&seen.order.state) {
             return Err(not_resolvable(seen.order.state));
         }
-        self.ask_provider(assertion, &seen, deadline).await?;
+        if seen.order.state == State::Succeeded && !self.has_failed_refund(id).await? {
+            return Err(not_resolvable(seen.order.state));
+        }
+        let (outcome, is_refunded) = self.ask_provider(assertion, &seen, deadline).await?;
+        let resolution = Resolution {
+            assertion,
+            outcome: &outcome,
+            is_refunded,
+            by,
+            reason,
+        };
         match self.store.resolve(seen.lease, resolution).await? {
             Resolved::Done(order) => {
                 info!(order_id = %id, status = %order.state, "operator resolved the order");
@@ -134,7 +156,7 @@ impl OperatorService {
             Resolved::StillRetried => Err(OperatorError::StillRetried),
             Resolved::AlreadyInLedger(order) => Err(Contradiction::AlreadyInLedger {
                 id: match assertion {
-                    Assertion::Charged(id) | Assertion::Refunded(id) | Assertion::RefundedElsewhere(id) => {
+                    Assertion::Charged(id) | Assertion::Refunded(id) | Assertion::RefundedElsewhere(id, _) => {
                         id.to_string()
                     }
                     Assertion::NotCharged => String::new(),
@@ -145,18 +167,43 @@ impl OperatorService {
         }
     }
 
-    /// Compares the assertion with what the provider has, as far as the provider can know.
+    /// Refunds once more what failed for good, under new keys: the order as it then is. A sweeper goes on from there.
+    pub async fn refund_again(
+        &self,
+        id: OrderId,
+        by: &Operator,
+        reason: &Reason,
+        deadline: Deadline,
+    ) -> Result<Order, OperatorError> {
+        let seen = self.store.read_leased(id).await?.ok_or(OperatorError::NotFound)?;
+        if seen.order.payment.is_none() {
+            return Err(OperatorError::NothingFailed);
+        }
+        // A person may have refunded by hand meanwhile.
+        let compared = self.compare(&seen.order, None, deadline).await?;
+        match self.store.refund_again(seen.lease, compared.found, by, reason).await? {
+            RefundedAgain::Open(order) => {
+                info!(order_id = %id, "operator refunds again");
+                Ok(*order)
+            }
+            RefundedAgain::NothingFailed => Err(OperatorError::NothingFailed),
+            RefundedAgain::Changed => Err(OperatorError::InFlight),
+        }
+    }
+
+    /// Compares the assertion with what the provider has, as far as the provider can know: what the saga would write if
+    /// the provider had answered so, and whether the payment was refunded by hand.
     async fn ask_provider(
         &self,
         assertion: &Assertion,
         seen: &LeasedOrder,
         deadline: Deadline,
-    ) -> Result<(), OperatorError> {
+    ) -> Result<(StepOutcome, bool), OperatorError> {
         match assertion {
             Assertion::Charged(id) => {
                 let payment = self.payments.retrieve(id.as_str(), deadline).await;
                 verify::charge(&seen.order, &existing("payment", id, payment)?)?;
-                verify::not_refunded(id.as_str(), &self.payments.find_refunds(id.as_str(), deadline).await?)?;
+                let refunds = self.payments.find_refunds(id.as_str(), deadline).await?;
                 // The order's own charge may have been made, too: then this one is the second.
                 let all = self.find_charges(&seen.order, deadline).await?;
                 let others: Vec<_> = all
@@ -164,23 +211,54 @@ impl OperatorService {
                     .filter(|payment| payment.provider_id != id.as_str())
                     .collect();
                 verify::no_charge(&others)?;
+                let provider_id = id.to_string();
+                Ok((StepOutcome::Charged { provider_id }, verify::is_refunded(&refunds)))
             }
             Assertion::NotCharged => {
                 verify::no_charge(&self.find_charges(&seen.order, deadline).await?)?;
+                let code = NOT_CHARGED.to_owned();
+                Ok((StepOutcome::Declined { code }, false))
             }
             Assertion::Refunded(id) => {
                 let refund = self.payments.retrieve_refund(id.as_str(), deadline).await;
                 verify::refund(&seen.order, &existing("refund", id, refund)?)?;
+                let compared = self.compare(&seen.order, None, deadline).await?;
+                Ok((StepOutcome::Reconciled(Box::new(compared.found)), false))
             }
-            // It cannot know of that, but of a refund of its own that was made beside it.
-            Assertion::RefundedElsewhere(_) => {
-                if let Some(payment) = &seen.order.payment {
-                    let id = payment.provider_charge_id.as_str();
-                    verify::not_refunded(id, &self.payments.find_refunds(id, deadline).await?)?;
-                }
+            Assertion::RefundedElsewhere(reference, amount) => {
+                let known = self.compare(&seen.order, None, deadline).await?.found.settlement;
+                let charged = seen.order.amount.minor_units();
+                let left = charged - known.refunded_minor;
+                let owed = match seen.order.state {
+                    State::Refunding => left,
+                    _ => known.failed_minor.min(left),
+                };
+                let elsewhere = ListedRefund {
+                    // Marked, so that it is not expected at the provider.
+                    provider_id: format!("{UNVERIFIED}{reference}"),
+                    maker: Maker::Operator,
+                    amount_minor: verify::amount_elsewhere(*amount, owed, left, seen.order.amount.currency())?,
+                    state: ListedState::Succeeded,
+                };
+                let compared = self.compare(&seen.order, Some(elsewhere), deadline).await?;
+                Ok((StepOutcome::Reconciled(Box::new(compared.found)), false))
             }
         }
-        Ok(())
+    }
+
+    async fn has_failed_refund(&self, id: OrderId) -> Result<bool, OperatorError> {
+        let (refunds, _) = self.store.read_record(id).await?;
+        Ok(refunds.iter().any(|refund| refund.state == RefundState::Failed))
+    }
+
+    async fn compare(
+        &self,
+        order: &Order,
+        elsewhere: Option<ListedRefund>,
+        deadline: Deadline,
+    ) -> Result<Compared, OperatorError> {
+        let compared = payment_record::compare(&self.store, &self.payments, order, elsewhere, deadline).await?;
+        Ok(compared?)
     }
 
     async fn find_charges(&self, order: &Order, deadline: Deadline) -> Result<Vec<PaymentIntent>, Cause> {
@@ -200,4 +278,10 @@ fn existing<T>(kind: &'static str, id: &Reference, answer: Result<T, Cause>) -> 
         .into(),
         cause => OperatorError::Provider(cause),
     })
+}
+
+/// The states, as a sentence has them.
+fn names(states: &[State]) -> String {
+    let names: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
+    names.join(" or ")
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 use uuid::Uuid;
-use waybill_domain::money::Money;
+use waybill_domain::money::{Currency, Money};
 use waybill_domain::order::Order;
 
 use crate::egress::payments::{PaymentIntent, ProviderRefund};
@@ -64,13 +64,15 @@ pub enum Contradiction {
         /// The payment that it is of.
         payment: String,
     },
-    /// The money is on its way back, or back already: it does not pay for a service.
-    #[error("{id} was refunded: the provider has refund {refund} of it")]
-    Refunded {
-        /// The provider's id of the payment.
-        id: String,
-        /// The provider's id of the refund.
-        refund: String,
+    /// More than what is left of the payment, or nothing.
+    #[error("{amount_minor} {currency} in minor units cannot be refunded: {left_minor} are left of the payment")]
+    MoreThanLeft {
+        /// The amount, in minor units.
+        amount_minor: i64,
+        /// What is left, in minor units.
+        left_minor: i64,
+        /// The order's currency.
+        currency: &'static str,
     },
     /// There is a charge where there should be none.
     #[error("the provider has payment {id} for this order: it is {status}")]
@@ -109,16 +111,29 @@ pub(super) fn charge(order: &Order, payment: &PaymentIntent) -> Result<(), Contr
     }
 }
 
-/// That the payment was not refunded. A refund that failed moved nothing and will not; every other one did, or still may.
-pub(super) fn not_refunded(id: &str, refunds: &[ProviderRefund]) -> Result<(), Contradiction> {
-    let is_alive = |refund: &&ProviderRefund| !matches!(refund.status.as_str(), "failed" | "canceled");
-    match refunds.iter().find(is_alive) {
-        None => Ok(()),
-        Some(refund) => Err(Contradiction::Refunded {
-            id: id.to_owned(),
-            refund: refund.provider_id.clone(),
-        }),
+/// Whether the payment was refunded, at least in part. A refund that failed moved nothing and will not; every other one did,
+/// or still may.
+pub(super) fn is_refunded(refunds: &[ProviderRefund]) -> bool {
+    let is_alive = |refund: &ProviderRefund| !matches!(refund.status.as_str(), "failed" | "canceled");
+    refunds.iter().any(is_alive)
+}
+
+/// How much was refunded past the provider: what was said, else what is `owed`; at most what is `left` of the payment.
+pub(super) fn amount_elsewhere(
+    said: Option<i64>,
+    owed: i64,
+    left: i64,
+    currency: Currency,
+) -> Result<i64, Contradiction> {
+    let amount_minor = said.unwrap_or(owed);
+    if (1..=left).contains(&amount_minor) {
+        return Ok(amount_minor);
     }
+    Err(Contradiction::MoreThanLeft {
+        amount_minor,
+        left_minor: left,
+        currency: currency.code(),
+    })
 }
 
 /// That no charge was made. A declined or cancelled payment moved nothing and will not; every other one did, or still may.
@@ -134,7 +149,7 @@ pub(super) fn no_charge(payments: &[PaymentIntent]) -> Result<(), Contradiction>
     }
 }
 
-/// That this refund is of the order's charge, and succeeded. A refund made by hand carries no order id; then its payment
+/// That this refund is of the order's charge, and succeeded: of all of it or of a part, sums decide. A refund made by hand carries no order id; then its payment
 /// decides, where the provider shows it.
 pub(super) fn refund(order: &Order, refund: &ProviderRefund) -> Result<(), Contradiction> {
     succeeded(&refund.provider_id, &refund.status)?;
@@ -157,7 +172,7 @@ pub(super) fn refund(order: &Order, refund: &ProviderRefund) -> Result<(), Contr
         }
         _ => {}
     }
-    of_this_amount(order.amount, &refund.provider_id, refund.amount_minor, &refund.currency)
+    Ok(())
 }
 
 fn succeeded(id: &str, status: &str) -> Result<(), Contradiction> {

@@ -1,6 +1,7 @@
 //! Orders from the first call to their end.
 //!
-//! [`service`] takes the calls. [`saga`] brings one order to a terminal state. [`dispatch`] finds drivers. [`in_flight`] is
+//! [`service`] takes the calls. [`saga`] brings one order to a terminal state. [`payment_record`] compares a payment with the
+//! provider's record of it. [`dispatch`] finds drivers. [`in_flight`] is
 //! where calls and sagas of this process meet; [`watch`] is for those who follow an order. [`workers`] run beside: the
 //! sweeper resumes orders that a dead process left, the driver liveness monitor reassigns, key retention expires old keys.
 //!
@@ -8,6 +9,7 @@
 
 mod dispatch;
 mod in_flight;
+pub mod payment_record;
 mod saga;
 pub mod service;
 pub mod watch;

@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use uuid::Uuid;
 use waybill_domain::id::{DriverId, OrderId};
-use waybill_domain::order::{Order, OrderRequest, ReleaseReason};
+use waybill_domain::order::{Order, OrderRequest, RefundRequest, RefundState, ReleaseReason, State};
 use waybill_domain::text::Reason;
 
 use super::Context;
@@ -16,7 +16,8 @@ use super::in_flight::Waiter;
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
 use crate::storage::orders::{
-    Accepted, Cancelled, Completed, ExistingOrder, ListFilter, LogLine, StoredAnswer, Unassigned,
+    Accepted, Cancelled, Completed, ExistingOrder, ListFilter, LogLine, RefundRequested, RequestedRefund, StoredAnswer,
+    Unassigned,
 };
 
 /// The least time in which an order can be accepted and answered. With less left, nothing is begun.
@@ -68,6 +69,18 @@ pub enum OrderError {
     /// It has no driver to release.
     #[error("the order has no driver to release")]
     NotCompletable,
+    /// It was not served, or its refund as a whole is decided; its state.
+    #[error("the order is {0}: only a served order is refunded in part")]
+    NotRefundable(State),
+    /// The amount.
+    #[error("amount is more than what is left of the payment, or in another currency")]
+    RefundTooLarge {
+        /// What is left, in minor units.
+        left_minor: i64,
+    },
+    /// The key requested another refund of this order before.
+    #[error("the idempotency key was used for another refund of this order")]
+    KeyReused,
     /// It is completed or failed.
     #[error("the order can no longer be cancelled")]
     NotCancellable,
@@ -139,10 +152,51 @@ impl OrderService {
         .await
     }
 
-    /// The order as it is now, with its log.
-    pub async fn get(&self, id: OrderId) -> Result<(Order, Vec<LogLine>), OrderError> {
-        let (order, steps) = tokio::try_join!(self.context.callers.read(id), self.context.callers.read_log(id))?;
-        Ok((order.ok_or(OrderError::NotFound)?, steps))
+    /// The order as it is now, with its refunds and its log.
+    pub async fn get(&self, id: OrderId) -> Result<(Order, Vec<RequestedRefund>, Vec<LogLine>), OrderError> {
+        let callers = &self.context.callers;
+        let (order, refunds, steps) =
+            tokio::try_join!(callers.read(id), callers.requested_refunds(id), callers.read_log(id))?;
+        Ok((order.ok_or(OrderError::NotFound)?, refunds, steps))
+    }
+
+    /// Refunds a part of the order's payment, and waits until that succeeded or failed: the order, its refunds and this
+    /// refund as they then are, or as they are when the time is up.
+    pub async fn refund(
+        &self,
+        request: RefundRequest,
+        deadline: Deadline,
+    ) -> Result<(Order, Vec<RequestedRefund>, RequestedRefund), OrderError> {
+        let (id, key) = (request.order, request.key.clone());
+        let context = Arc::clone(&self.context);
+        let requested = self.detached(async move {
+            let requested = context.store.request_refund(&request).await?;
+            if let RefundRequested::New(order) = requested {
+                context.metrics.orders.step("refund", "requested");
+                context.resume(*order);
+                return Ok(None);
+            }
+            Ok(Some(requested))
+        });
+        match requested.await? {
+            None | Some(RefundRequested::New(_) | RefundRequested::Duplicate) => {}
+            Some(RefundRequested::NotFound) => return Err(OrderError::NotFound),
+            Some(RefundRequested::NotRefundable(state)) => return Err(OrderError::NotRefundable(state)),
+            Some(RefundRequested::TooMuch(left_minor)) => return Err(OrderError::RefundTooLarge { left_minor }),
+            Some(RefundRequested::KeyReused) => return Err(OrderError::KeyReused),
+        }
+        let callers = &self.context.callers;
+        let settled = self.poll(id, || async {
+            let refund = callers.find_refund(id, &key).await?;
+            Ok(refund.filter(|refund| refund.state != RefundState::Open))
+        });
+        self.wait(deadline, settled).await.transpose()?;
+        let (order, refunds) = tokio::try_join!(callers.read(id), callers.requested_refunds(id))?;
+        let refund = callers.find_refund(id, &key).await?;
+        order
+            .zip(refund)
+            .map(|(order, refund)| (order, refunds, refund))
+            .ok_or(OrderError::NotFound)
     }
 
     /// Up to `limit` orders, the newest first.

@@ -14,7 +14,7 @@ use waybill_domain::id::OrderId;
 
 use self::signature::SignatureError;
 use crate::storage::StoreError;
-use crate::storage::orders::{OrderStore, Recorded};
+use crate::storage::orders::{Object, OrderStore, ProviderEvent, Recorded};
 
 /// How far the time of a signature may be from our clock, before or after: Stripe's own libraries take as much.
 const TOLERANCE: Duration = Duration::from_mins(5);
@@ -44,15 +44,6 @@ pub enum Disposition {
     Unavailable,
 }
 
-/// What is read of an event.
-#[derive(Debug, PartialEq, Eq)]
-struct Event {
-    id: String,
-    kind: String,
-    /// `None`: the event carries no order id, or none that could be ours.
-    order: Option<OrderId>,
-}
-
 impl PaymentWebhooks {
     /// Accepts what is signed with one of `secrets`. `store` is for callers: the provider waits behind sagas.
     pub fn new(store: OrderStore, secrets: Vec<SecretString>) -> PaymentWebhooks {
@@ -66,12 +57,12 @@ impl PaymentWebhooks {
             log_refusal(refusal);
             return Disposition::RefusedSignature;
         }
-        let Some(event) = Event::parse(body) else {
+        let Some(event) = parse(body) else {
             warn!("webhook of the payment provider is not an event");
             return Disposition::RefusedBody;
         };
-        let recorded = self.store.record_event(&event.id, &event.kind, event.order).await;
-        let Event { id, kind, order } = event;
+        let recorded = self.store.record_event(&event).await;
+        let ProviderEvent { id, kind, order, .. } = event;
         let order_id = order.map(tracing::field::display);
         match recorded {
             Ok(Recorded::New { made_due }) => {
@@ -107,21 +98,35 @@ impl Disposition {
     }
 }
 
-impl Event {
-    fn parse(body: &[u8]) -> Option<Event> {
-        let json: Value = serde_json::from_slice(body).ok()?;
-        let name = |field: &str| {
-            Some(json.get(field)?.as_str()?)
-                .filter(|name| is_name(name))
-                .map(str::to_owned)
-        };
-        let order = json.pointer("/data/object/metadata/order_id").and_then(Value::as_str);
-        Some(Event {
-            id: name("id")?,
-            kind: name("type")?,
-            order: order.and_then(|id| id.parse().ok()),
-        })
-    }
+/// What is read of an event.
+fn parse(body: &[u8]) -> Option<ProviderEvent> {
+    let json: Value = serde_json::from_slice(body).ok()?;
+    let name = |pointer: &str| {
+        Some(json.pointer(pointer)?.as_str()?)
+            .filter(|name| is_name(name))
+            .map(str::to_owned)
+    };
+    let order = json.pointer("/data/object/metadata/order_id").and_then(Value::as_str);
+    let order: Option<OrderId> = order.and_then(|id| id.parse().ok());
+    let about = name("/data/object/object").unwrap_or_default();
+    let reconciles = match about.as_str() {
+        "refund" | "dispute" => Option::zip(name("/data/object/id"), name("/data/object/status")),
+        _ => None,
+    };
+    Some(ProviderEvent {
+        id: name("/id")?,
+        kind: name("/type")?,
+        order,
+        payment: match about.as_str() {
+            "payment_intent" => name("/data/object/id"),
+            _ => name("/data/object/payment_intent"),
+        },
+        reconciles: reconciles.map(|(id, status)| Object {
+            is_news: order.is_none() || matches!(status.as_str(), "failed" | "canceled"),
+            id,
+            status,
+        }),
+    })
 }
 
 /// Whether the text may go into a column and a line of the log as it is.
@@ -141,8 +146,49 @@ fn log_refusal(error: SignatureError) {
 mod tests {
     use super::*;
 
-    fn parse(body: &str) -> Option<Event> {
-        Event::parse(body.as_bytes())
+    fn parse(body: &str) -> Option<ProviderEvent> {
+        super::parse(body.as_bytes())
+    }
+
+    /// Of disputes Stripe sends no order, only the payment.
+    #[test]
+    fn a_dispute_is_about_its_payment_and_has_the_payment_compared() {
+        let object =
+            r#"{"object":"dispute","id":"du_1","status":"needs_response","payment_intent":"pi_1","metadata":{}}"#;
+        let body = format!(r#"{{"id":"evt_1","type":"charge.dispute.created","data":{{"object":{object}}}}}"#);
+        let event = parse(&body).unwrap();
+        assert_eq!((event.order, event.payment.as_deref()), (None, Some("pi_1")));
+        let reconciles = event.reconciles.unwrap();
+        assert_eq!((reconciles.id.as_str(), reconciles.is_news), ("du_1", true));
+    }
+
+    #[test]
+    fn the_own_refund_of_an_order_is_news_only_if_it_failed() {
+        let order = "01a20315-5e19-7147-aacf-821719f49b3a";
+        for (status, is_news) in [
+            ("succeeded", false),
+            ("pending", false),
+            ("failed", true),
+            ("canceled", true),
+        ] {
+            let object =
+                format!(r#"{{"object":"refund","id":"re_1","status":"{status}","metadata":{{"order_id":"{order}"}}}}"#);
+            let event = parse(&format!(
+                r#"{{"id":"evt_1","type":"refund.updated","data":{{"object":{object}}}}}"#
+            ));
+            assert_eq!(event.unwrap().reconciles.unwrap().is_news, is_news, "{status}");
+        }
+    }
+
+    /// Every order has one: it is not compared with the provider for it.
+    #[test]
+    fn a_payment_is_not_compared_because_it_succeeded() {
+        let object = r#"{"object":"payment_intent","id":"pi_1","status":"succeeded","metadata":{}}"#;
+        let event = parse(&format!(
+            r#"{{"id":"evt_1","type":"payment_intent.succeeded","data":{{"object":{object}}}}}"#
+        ));
+        let event = event.unwrap();
+        assert_eq!((event.payment.as_deref(), event.reconciles), (Some("pi_1"), None));
     }
 
     #[test]

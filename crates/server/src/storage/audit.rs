@@ -104,7 +104,7 @@ statements! {
                       set order_id = p.order_id
                      from (select order_id, 'charge' as kind, provider_charge_id as provider_id from payments
                             union all
-                           select order_id, 'refund', provider_refund_id from payments) p
+                           select order_id, 'refund', provider_refund_id from refunds) p
                     where p.kind = m.kind and p.provider_id = m.provider_id
                       and (m.order_id is null
                            or not exists (select from order_sagas s where s.order_id = m.order_id))";
@@ -114,8 +114,12 @@ statements! {
 
     CHARGED_TWICE = "select order_id::text from provider_movements
                       where kind = 'charge' and order_id is not null group by order_id having count(*) > 1";
-    REFUNDED_TWICE = "select order_id::text from provider_movements
-                       where kind = 'refund' and order_id is not null group by order_id having count(*) > 1";
+    /// One that a person made carries no order, and is in the ledger once the order was compared with the provider.
+    REFUNDED_BESIDE = "select m.order_id::text || ': ' || m.provider_id
+                         from provider_movements m
+                         join order_sagas s on s.order_id = m.order_id
+                        where m.kind = 'refund' and s.finished_at is not null
+                          and not exists (select from refunds r where r.provider_refund_id = m.provider_id)";
     REFUNDED_TOO_MUCH = "select order_id::text from provider_movements
                           where order_id is not null
                           group by order_id
@@ -124,22 +128,34 @@ statements! {
                              left join order_sagas s on s.order_id = m.order_id
                             where m.order_id is not null and s.order_id is null";
 
-    /// From its acceptance, its cancellation, or the unassignment of its driver.
+    /// From its acceptance, its cancellation, the unassignment of its driver, or since it was taken up again.
     UNFINISHED = "select order_id::text || ' is ' || status || ' since ' || updated_at::text
                     from order_sagas
                    where finished_at is null and needs_attention is null
-                     and greatest(created_at, cancel_requested_at, search_from) < now() - interval '60 seconds'";
+                     and greatest(created_at, cancel_requested_at, search_from, reopened_at)
+                         < now() - interval '60 seconds'";
+    OPEN_AT_REST = "select r.order_id::text || ': refund ' || r.number::text
+                      from refunds r
+                      join order_sagas s using (order_id)
+                     where r.state = 'open' and s.finished_at is not null";
+    SUM_DIFFERS = "select p.order_id::text
+                     from payments p
+                     left join refunds r on r.order_id = p.order_id and r.state = 'succeeded'
+                    group by p.order_id, p.refund_amount
+                   having p.refund_amount is distinct from sum(r.amount)";
     PAID_FOR_NOTHING = "select s.order_id::text
                           from order_sagas s
                           join payments p on p.order_id = s.order_id
                           left join order_assignments a on a.order_id = s.order_id
-                         where s.finished_at is not null and p.refunded_at is null
+                         where s.finished_at is not null and coalesce(p.refund_amount, 0) < p.amount
                            and (a.order_id is null or a.release_reason = 'cancelled')";
     SERVED_UNPAID = "select a.order_id::text
                        from order_assignments a
                        left join payments p on p.order_id = a.order_id
                       where p.order_id is null
-                         or (p.refunded_at is not null and a.release_reason is distinct from 'cancelled')";
+                         or a.release_reason is distinct from 'cancelled'
+                            and exists (select from refunds r where r.order_id = a.order_id
+                                           and r.origin = 'compensation' and r.state = 'succeeded')";
 
     ANSWER_LOST = "select h.order_id::text || ' was answered ' || h.status || ', is ' || coalesce(s.status, 'missing')
                      from answered_orders h
@@ -168,11 +184,11 @@ statements! {
                                   on m.order_id = p.order_id
                                 left join order_sagas s on s.order_id = coalesce(p.order_id, m.order_id)
                                where s.finished_at is not null and p.amount is distinct from m.amount";
-    /// What an operator refunded past the provider (`unverified:`) is not expected there.
+    /// What was not refunded by the provider is not expected there: by an operator past it, by a lost dispute.
     LEDGER_DIFFERS_ON_REFUND = "select coalesce(p.order_id, m.order_id)::text
-                                from (select * from payments
-                                       where refunded_at is not null
-                                         and provider_refund_id not like 'unverified:%') p
+                                from (select order_id, sum(amount) as refund_amount from refunds
+                                       where state = 'succeeded' and origin not in ('unverified', 'dispute')
+                                       group by order_id) p
                                 full join (select order_id, sum(amount) as amount
                                              from provider_movements where kind = 'refund' group by order_id) m
                                   on m.order_id = p.order_id
@@ -183,8 +199,8 @@ statements! {
     NOT_AT_PROVIDER = "select b.order_id::text || ': ' || b.provider_id
                          from (select order_id, currency, amount, provider_charge_id as provider_id from payments
                                union all
-                               select order_id, currency, refund_amount, provider_refund_id from payments
-                                where provider_refund_id not like 'unverified:%') b
+                               select order_id, currency, amount, provider_refund_id from refunds
+                                where state = 'succeeded' and origin not in ('unverified', 'dispute')) b
                          left join provider_movements m
                            on m.provider_id = b.provider_id and m.amount = b.amount and m.currency = b.currency
                         where m.provider_id is null";
@@ -235,9 +251,9 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         promise: "M1",
-        violation: "refunded twice by the provider",
+        violation: "refunded by the provider, and not in the ledger",
         needs: EvidenceSource::Movements,
-        statement: REFUNDED_TWICE,
+        statement: REFUNDED_BESIDE,
     },
     Check {
         promise: "M1",
@@ -268,6 +284,18 @@ pub const CHECKS: &[Check] = &[
         violation: "served but not paid",
         needs: EvidenceSource::Ledger,
         statement: SERVED_UNPAID,
+    },
+    Check {
+        promise: "M8",
+        violation: "a refund is open, and no worker is to make it",
+        needs: EvidenceSource::Ledger,
+        statement: OPEN_AT_REST,
+    },
+    Check {
+        promise: "M9",
+        violation: "a payment differs from the sum of its refunds",
+        needs: EvidenceSource::Ledger,
+        statement: SUM_DIFFERS,
     },
     Check {
         promise: "M3",

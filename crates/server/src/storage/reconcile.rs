@@ -60,8 +60,8 @@ statements! {
     COMPARE = "with ours as (
                    select order_id, 'charge' as kind, provider_charge_id as provider_id, amount, currency from payments
                     union all
-                   select order_id, 'refund', provider_refund_id, refund_amount, currency from payments
-                    where refunded_at is not null and provider_refund_id not like 'unverified:%'),
+                   select order_id, 'refund', provider_refund_id, amount, currency from refunds
+                    where state = 'succeeded' and origin not in ('unverified', 'dispute')),
                theirs as (
                    select order_id, kind, array_agg(provider_id order by provider_id) as ids,
                           array_agg(amount order by provider_id) as amounts,

@@ -27,6 +27,19 @@ impl Rig {
         (self.charges().len(), self.refunds().len())
     }
 
+    /// The ids of the provider's refunds, the newest first, also of those that are pending or failed.
+    pub async fn refund_ids(&self) -> Vec<String> {
+        let list = http()
+            .get(format!("{}/v1/refunds", self.payments().url()))
+            .bearer_auth(SECRET_KEY)
+            .send()
+            .await
+            .expect("the provider answers");
+        let list: Value = list.json().await.expect("JSON");
+        let refunds = list["data"].as_array().expect("a list");
+        refunds.iter().map(id).collect()
+    }
+
     fn movements(&self, kind: MovementKind) -> Vec<Movement> {
         let mut ledger = self.payments.ledger();
         ledger.retain(|movement| movement.kind == kind);

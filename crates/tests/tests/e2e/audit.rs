@@ -34,16 +34,20 @@ paid, neither served nor refunded | delete from order_assignments
 paid, neither served nor refunded | update order_assignments
     set released_at = now(), released_seq = 9, release_reason = 'cancelled'
 served but not paid | delete from payments where order_id = SERVED
-served but not paid | update payments
-    set refunded_at = now(), refund_amount = amount, provider_refund_id = 'x' where order_id = SERVED
+served but not paid | insert into refunds
+    (order_id, number, amount, currency, origin, state, provider_refund_id, settled_at)
+    select order_id, 1, amount, currency, 'compensation', 'succeeded', 'x', now() from payments where order_id = SERVED
+a payment differs from the sum of its refunds | update payments set refund_amount = 1 where order_id = REFUNDED
+a refund is open, and no worker is to make it | insert into refunds (order_id, number, amount, currency, origin)
+    select order_id, 1, 100, currency, 'request' from payments where order_id = SERVED
 the log lacks a step | delete from order_saga_steps where order_id = SERVED and step = 'assign'
 the log lacks a step | delete from order_saga_steps where order_id = REFUNDED and step = 'refund'
 ledger and provider differ on a charge | update payments set amount = 2000 where order_id = SERVED
 ledger and provider differ on a charge | delete from payments where order_id = REFUNDED
-ledger and provider differ on a refund | update payments set refund_amount = 1 where order_id = REFUNDED
+ledger and provider differ on a refund | delete from refunds where order_id = REFUNDED
 the provider lacks a movement of the ledger | update payments
     set provider_charge_id = 'pi_unknown' where order_id = SERVED
-the provider lacks a movement of the ledger | update payments
+the provider lacks a movement of the ledger | update refunds
     set provider_refund_id = 're_unknown' where order_id = REFUNDED
 the provider lacks a movement of the ledger | update payments set currency = 'EUR' where order_id = SERVED
 a driver with two active orders | drop index order_assignments_one_active;
@@ -64,8 +68,8 @@ a fix behind the cursor is not stored | delete from driver_locations
 const AT_THE_PROVIDER: &[(&str, &[Movement])] = &[
     ("charged twice by the provider", &[(Order::Served, 1_999, &[])]),
     (
-        "refunded twice by the provider",
-        &[(Order::Served, 1_999, &[1_000, 999])],
+        "refunded by the provider, and not in the ledger",
+        &[(Order::Unknown, 5_000, &[]), (Order::Served, 0, &[1_000, 999])],
     ),
     (
         "refunded more than charged",
@@ -138,10 +142,11 @@ async fn change_ledger(world: &World, statements: &str) {
 }
 
 /// What a case may touch.
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "order_sagas",
     "order_saga_steps",
     "payments",
+    "refunds",
     "drivers",
     "order_assignments",
     "past_assignments",

@@ -213,8 +213,9 @@ async fn release(store: &OrderStore, work: &LeasedOrder) -> Result<(), StoreErro
 
 async fn refund(store: &OrderStore, work: LeasedOrder) -> Result<(), StoreError> {
     let provider_id = format!("re_{}", work.order.id);
+    let refund = work.open_refund.expect("a cancelled order has a refund to make");
     store
-        .advance(&work, &StepOutcome::Refunded { provider_id })
+        .advance(&work, &StepOutcome::Refunded { refund, provider_id })
         .await
         .map(drop)
 }

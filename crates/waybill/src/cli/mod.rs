@@ -192,6 +192,8 @@ pub enum OrdersCommand {
     Retry(RetryArgs),
     /// Resolve an order in doubt: assert what became of its money, which is verified with the provider
     Resolve(ResolveArgs),
+    /// Refund once more what failed for good at the provider, under a new key
+    RefundAgain(RefundAgainArgs),
 }
 
 #[derive(Debug, Args)]
@@ -252,6 +254,24 @@ pub struct ResolveArgs {
     /// The refund was made past the provider, which cannot confirm it; `--provider-id` is another reference to it
     #[arg(long)]
     pub unverified: bool,
+    /// With `--unverified`: how much was refunded, in minor units; else all that is owed
+    #[arg(long, value_name = "MINOR_UNITS")]
+    pub amount: Option<i64>,
+    /// The operator's name, for the order's log; else that of whoever is logged in
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<Operator>,
+}
+
+#[derive(Debug, Args)]
+pub struct RefundAgainArgs {
+    #[command(flatten)]
+    pub stores: StoreArgs,
+    /// The order's id
+    #[arg(value_name = "ID")]
+    pub order: OrderId,
+    /// Why, for the order's log
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Reason,
     /// The operator's name, for the order's log; else that of whoever is logged in
     #[arg(long, value_name = "NAME")]
     pub by: Option<Operator>,

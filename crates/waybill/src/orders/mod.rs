@@ -8,11 +8,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use waybill_domain::operator::{Assertion, AssertionError, Operator};
-use waybill_server::app::{OperatorError, OperatorService, OperatorUnavailable, Resolution, open_operator_service};
+use waybill_server::app::{OperatorError, OperatorService, OperatorUnavailable, open_operator_service};
 use waybill_server::resilience::Deadline;
 
 use crate::Failure;
-use crate::cli::{OrdersArgs, OrdersCommand, ResolveArgs, RetryArgs, StoreArgs, load};
+use crate::cli::{OrdersArgs, OrdersCommand, RefundAgainArgs, ResolveArgs, RetryArgs, StoreArgs, load};
 
 /// How many orders are listed; the others are counted.
 const LISTED_MAX: i64 = 100;
@@ -45,6 +45,7 @@ pub async fn run(config_file: Option<&Path>, args: OrdersArgs) -> Result<(), Fai
         }
         OrdersCommand::Retry(args) => println!("{}", retry(config_file, args).await?),
         OrdersCommand::Resolve(args) => println!("{}", resolve(config_file, args).await?),
+        OrdersCommand::RefundAgain(args) => println!("{}", refund_again(config_file, args).await?),
     }
     Ok(())
 }
@@ -64,23 +65,32 @@ async fn retry(config_file: Option<&Path>, args: RetryArgs) -> Result<String, Fa
 
 async fn resolve(config_file: Option<&Path>, args: ResolveArgs) -> Result<String, Failure> {
     let reference = args.provider_id.unwrap_or_default();
-    let assertion = Assertion::new(args.outcome.into(), &reference, args.unverified).map_err(|error| {
+    let assertion = Assertion::new(args.outcome.into(), &reference, args.unverified, args.amount).map_err(|error| {
         let flag = match error {
             AssertionError::MustBeVerified => "--unverified",
+            AssertionError::NoAmount | AssertionError::AmountIsTheProviders => "--amount",
             AssertionError::Reference(_) | AssertionError::ReferenceWithoutMovement => "--provider-id",
         };
         Failure::Usage(format!("{flag} {error}"))
     })?;
     let operator = open(config_file, &args.stores)?;
-    let resolution = Resolution {
-        assertion: &assertion,
-        by: &name(args.by)?,
-        reason: &args.reason,
-    };
+    let deadline = Deadline::after(PROVIDER_MAX);
     let order = operator
-        .resolve(args.order, resolution, Deadline::after(PROVIDER_MAX))
+        .resolve(args.order, &assertion, &name(args.by)?, &args.reason, deadline)
         .await?;
     Ok(format!("order {} is {}", order.id, order.state))
+}
+
+async fn refund_again(config_file: Option<&Path>, args: RefundAgainArgs) -> Result<String, Failure> {
+    let operator = open(config_file, &args.stores)?;
+    let deadline = Deadline::after(PROVIDER_MAX);
+    let order = operator
+        .refund_again(args.order, &name(args.by)?, &args.reason, deadline)
+        .await?;
+    Ok(format!(
+        "order {} is {}: what failed is refunded again",
+        order.id, order.state
+    ))
 }
 
 fn open(config_file: Option<&Path>, stores: &StoreArgs) -> Result<OperatorService, Failure> {
@@ -109,6 +119,7 @@ impl From<OperatorError> for Failure {
             OperatorError::NotFound
             | OperatorError::Settled { .. }
             | OperatorError::NotResolvable { .. }
+            | OperatorError::NothingFailed
             | OperatorError::InFlight
             | OperatorError::StillRetried
             | OperatorError::Contradicted(_) => Failure::Refused(error.to_string()),

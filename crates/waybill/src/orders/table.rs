@@ -123,6 +123,7 @@ pub fn details_json(order: &OrderDetails) -> Value {
         })).collect::<Vec<_>>(),
         "payment_attempts": order.provider_attempts.iter().map(|attempt| json!({
             "operation": attempt.operation,
+            "number": attempt.number,
             "state": attempt.state,
             "provider_key": attempt.provider_key,
             "sends": attempt.sends,
@@ -139,8 +140,29 @@ pub fn details_json(order: &OrderDetails) -> Value {
             "provider_charge_id": payment.provider_charge_id,
             "refund_amount_minor": payment.refund_amount_minor,
             "refunded_at": at(payment.refunded_at),
-            "provider_refund_id": payment.provider_refund_id,
         })),
+        "refunds": order.refunds.iter().map(|refund| json!({
+            "number": refund.number,
+            "amount_minor": refund.amount_minor,
+            "currency": refund.currency,
+            "origin": refund.origin,
+            "state": refund.state,
+            "provider_id": refund.provider_id,
+            "reason": refund.reason,
+            "failure": refund.failure,
+            "created_at": refund.created_at.to_string(),
+            "settled_at": at(refund.settled_at),
+        })).collect::<Vec<_>>(),
+        "disputes": order.disputes.iter().map(|dispute| json!({
+            "provider_id": dispute.provider_id,
+            "amount_minor": dispute.amount_minor,
+            "currency": dispute.currency,
+            "reason": dispute.reason,
+            "status": dispute.status,
+            "is_open": dispute.is_open,
+            "opened_at": dispute.opened_at.to_string(),
+            "changed_at": dispute.changed_at.to_string(),
+        })).collect::<Vec<_>>(),
         "assignments": order.assignments.iter().map(|assignment| json!({
             "driver_id": assignment.driver,
             "assigned_at": assignment.assigned_at.to_string(),
@@ -214,8 +236,12 @@ fn attempts(order: &OrderDetails) -> Table {
         "5xx",
     ]);
     for attempt in &order.provider_attempts {
+        let operation = match attempt.number {
+            1 => attempt.operation.clone(),
+            number => format!("{} {number}", attempt.operation),
+        };
         table.add_row([
-            attempt.operation.clone(),
+            operation,
             attempt.state.clone(),
             attempt.provider_key.clone(),
             attempt.sends.to_string(),
@@ -230,22 +256,41 @@ fn attempts(order: &OrderDetails) -> Table {
 }
 
 fn payment(order: &OrderDetails) -> Table {
-    let mut table = table(&["", "amount", "at", "provider's id"]);
+    let mut table = table(&["", "amount", "", "at", "provider's id", "because"]);
     if let Some(payment) = &order.payment {
         table.add_row([
             "charge".to_owned(),
             amount(payment.amount_minor, &payment.currency),
+            "succeeded".to_owned(),
             time(payment.charged_at),
             payment.provider_charge_id.clone(),
+            String::new(),
         ]);
-        if let (Some(refunded), Some(at)) = (payment.refund_amount_minor, payment.refunded_at) {
-            table.add_row([
-                "refund".to_owned(),
-                amount(refunded, &payment.currency),
-                time(at),
-                payment.provider_refund_id.clone().unwrap_or_default(),
-            ]);
-        }
+    }
+    for refund in &order.refunds {
+        let because = match (&refund.failure, refund.reason.as_str()) {
+            (Some(failure), _) => format!("{}: {failure}", refund.origin),
+            (None, "") => refund.origin.clone(),
+            (None, reason) => format!("{}: {reason}", refund.origin),
+        };
+        table.add_row([
+            format!("refund {}", refund.number),
+            amount(refund.amount_minor, &refund.currency),
+            refund.state.clone(),
+            time(refund.settled_at.unwrap_or(refund.created_at)),
+            refund.provider_id.clone().unwrap_or_default(),
+            because,
+        ]);
+    }
+    for dispute in &order.disputes {
+        table.add_row([
+            "dispute".to_owned(),
+            amount(dispute.amount_minor, &dispute.currency),
+            dispute.status.clone(),
+            time(dispute.changed_at),
+            dispute.provider_id.clone(),
+            dispute.reason.clone(),
+        ]);
     }
     table
 }

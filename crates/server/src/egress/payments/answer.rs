@@ -1,10 +1,11 @@
 //! What the payment provider can answer, in the saga's terms.
 
+use jiff::Timestamp;
 use std::time::Duration;
 use uuid::Uuid;
 use waybill_domain::money::Money;
 
-/// The end of one try to move money. The six are distinct because each is followed by something else.
+/// The end of one try to move money. The seven are distinct because each is followed by something else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "an ignored answer of the provider is money that is in no ledger"]
 pub enum Answer<T> {
@@ -12,6 +13,13 @@ pub enum Answer<T> {
     Done(T),
     /// It was refused for good: this key will never move money. An answer, not an error.
     Declined(DeclineReason),
+    /// It was made and failed for good: the money is back on our own account. This key will never move money.
+    Failed {
+        /// The provider's id of what failed.
+        provider_id: String,
+        /// Why.
+        reason: DeclineReason,
+    },
     /// The provider refused the request for a reason that is not this payment's: a setting of ours, or of the account.
     /// Nothing was done. An operator should look; the same key will be accepted once that is corrected.
     Rejected(DeclineReason),
@@ -40,6 +48,9 @@ pub struct DeclineReason {
     pub code: String,
     /// Our own sentence for the customer, never the provider's text.
     pub message: &'static str,
+    /// Whether the provider repeats what it answered to an earlier request with the key: it will say so for as long as it
+    /// keeps the key, whatever changed since (<https://docs.stripe.com/api/idempotent_requests>).
+    pub is_replay: bool,
 }
 
 /// Why there is no definite answer.
@@ -158,8 +169,25 @@ pub struct ProviderRefund {
     pub currency: String,
     /// From the metadata; `None` for a refund that was made by hand.
     pub order_id: Option<Uuid>,
+    /// Which of the order's refunds it is, from the metadata; `None` for a refund that was made by hand.
+    pub number: Option<i32>,
     /// The payment that it refunds (`pi_...`), where the provider shows it.
     pub payment_intent: Option<String>,
+}
+
+/// A dispute as the provider has it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderDispute {
+    /// `du_...`
+    pub provider_id: String,
+    /// The provider's name of its state, as `needs_response` or `lost`.
+    pub status: String,
+    /// The provider's name of the reason, as `fraudulent`.
+    pub reason: String,
+    /// In minor units of ISO 4217, converted from the provider's unit.
+    pub amount_minor: i64,
+    /// When it was opened.
+    pub opened_at: Timestamp,
 }
 
 /// Money that moved, in the provider's list.

@@ -66,7 +66,7 @@ fn judge_group(charges: Vec<Charge>, amount: Money) -> Option<Answer<Receipt>> {
     answers.min_by_key(|answer| match answer {
         Answer::Done(_) | Answer::Ambiguous(_) => 0,
         Answer::InProgress | Answer::NotExecuted(_) | Answer::Rejected(_) => 1,
-        Answer::Declined(_) => 2,
+        Answer::Declined(_) | Answer::Failed { .. } => 2,
     })
 }
 

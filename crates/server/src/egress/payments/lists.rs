@@ -3,7 +3,7 @@
 use super::answer::{Answer, Cause, Movement, PaymentIntent, ProviderRefund, Receipt};
 use super::verdict::{Expected, Object, Page, Verdict, decline, judge_state};
 use super::wire::{Fault, Outgoing, Reply};
-use super::{ChargeRequest, PAYMENTS_PATH, PaymentClient, REFUNDS_PATH, RefundRequest};
+use super::{ChargeRequest, PAYMENTS_PATH, PaymentClient, REFUNDS_PATH};
 use crate::resilience::Deadline;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -83,18 +83,6 @@ impl PaymentClient {
         Ok(answer)
     }
 
-    /// Queries the refunds of the payment for the refund of this order. `None`: it is not there, which proves nothing.
-    pub async fn query_refund(
-        &self,
-        request: &RefundRequest<'_>,
-        deadline: Deadline,
-    ) -> Result<Option<Answer<Receipt>>, Cause> {
-        let _permit = self.queries.try_acquire().map_err(|_| Cause::BulkheadFull)?;
-        let (filter, expected) = (of_payment(request.payment_intent), request.expected());
-        self.find(REFUNDS_PATH, filter, request.order_id, &expected, deadline)
-            .await
-    }
-
     /// Finds what was made for this order. If there are several, one that is done counts before one in progress, and that
     /// before one that was refused.
     async fn find(
@@ -112,7 +100,7 @@ impl PaymentClient {
             Answer::Done(_) => 0,
             Answer::InProgress | Answer::NotExecuted(_) | Answer::Rejected(_) => 1,
             Answer::Ambiguous(_) => 2,
-            Answer::Declined(_) => 3,
+            Answer::Declined(_) | Answer::Failed { .. } => 3,
         }))
     }
 
@@ -179,6 +167,7 @@ fn intent(object: Object) -> PaymentIntent {
 fn refund_object(object: Object) -> ProviderRefund {
     ProviderRefund {
         order_id: object.order_id(),
+        number: object.refund_number(),
         amount_minor: object.amount_minor(),
         currency: object.currency(),
         provider_id: object.id,

@@ -3,12 +3,13 @@
 //! Speaks the subset of Stripe's HTTP API that an order needs, to Stripe and to the sandbox's simulator alike. `lists`
 //! reads what the provider has, `verdict` (pure) decides what an answer means, `guarded_call` retries, and protects the
 //! provider from us and us from it, and `wire` is HTTP. A charge or refund never returns an error: it returns an
-//! [`Answer`], whose six kinds are the six things that the saga can do next. The saga decides whether and when a key
+//! [`Answer`], whose seven kinds are the seven things that the saga can do next. The saga decides whether and when a key
 //! is sent again after this call. Within the call it is sent at most as often as the retry policy allows, always the
 //! same.
 
 mod answer;
 mod charges;
+mod disputes;
 mod guarded_call;
 mod lists;
 mod rejections;
@@ -16,7 +17,7 @@ mod settings;
 mod verdict;
 mod wire;
 
-pub use answer::{Answer, Cause, DeclineReason, Movement, PaymentIntent, ProviderRefund, Receipt};
+pub use answer::{Answer, Cause, DeclineReason, Movement, PaymentIntent, ProviderDispute, ProviderRefund, Receipt};
 pub use settings::{PaymentSettings, SettingsError};
 
 use crate::metrics::DependencyMetrics;
@@ -35,6 +36,7 @@ use wire::{Fault, Outgoing};
 const PAYMENTS_PATH: &str = "/v1/payment_intents";
 const REFUNDS_PATH: &str = "/v1/refunds";
 const CHARGES_PATH: &str = "/v1/charges";
+const DISPUTES_PATH: &str = "/v1/disputes";
 /// So many sagas at a time query the provider's lists; the others query at their next try.
 const QUERIES_MAX: usize = 2;
 
@@ -65,6 +67,8 @@ pub struct RefundRequest<'a> {
     pub payment_intent: &'a str,
     /// Goes into the metadata, where the audit finds it.
     pub order_id: Uuid,
+    /// Which of the order's refunds it is, from 1.
+    pub number: i32,
     /// How much, in the payment's currency. It is sent in the provider's unit of it.
     pub amount: Money,
 }
@@ -97,7 +101,7 @@ impl ChargeRequest<'_> {
 impl RefundRequest<'_> {
     fn expected(&self) -> Expected {
         Expected {
-            operation: Operation::Refund,
+            operation: Operation::Refund(self.number),
             amount: self.amount,
         }
     }
@@ -198,32 +202,29 @@ impl PaymentClient {
         }
     }
 
-    /// Refunds the money of an order.
+    /// Refunds the money of an order, or a part of it. `RefundedElsewhere`: less is left than was asked for, and
+    /// [`PaymentClient::find_refunds`] says why.
     pub async fn refund(&self, request: &RefundRequest<'_>, deadline: Deadline) -> Answer<Receipt> {
         let expected = request.expected();
         let Some(units) = request.amount.provider_units() else {
             return Answer::NotExecuted(Cause::NotPayable);
         };
-        let form = vec![
+        let mut form = vec![
             ("payment_intent", request.payment_intent.to_owned()),
             ("amount", units.to_string()),
             ("metadata[order_id]", request.order_id.to_string()),
         ];
+        if request.number > 1 {
+            form.push(("metadata[refund_number]", request.number.to_string()));
+        }
         let deadline = self.stack.bounded(deadline);
-        match self
-            .post(REFUNDS_PATH, request.key, form, &expected, deadline)
-            .await
-            .verdict
-        {
+        let Posted { verdict, is_replay } = self.post(REFUNDS_PATH, request.key, form, &expected, deadline).await;
+        match verdict {
+            Verdict::Answer(Answer::Declined(reason)) => Answer::Declined(DeclineReason { is_replay, ..reason }),
             Verdict::Answer(answer) => answer,
             Verdict::Pending { id } => self.read_pending(REFUNDS_PATH, &id, &expected, deadline).await,
-            // A refund that was made by hand is not the order's: the customer likely has the money, but an operator decides
-            // that.
-            Verdict::AlreadyRefunded => match self.query_refund(request, deadline).await {
-                Ok(Some(answer @ (Answer::Done(_) | Answer::InProgress))) => answer,
-                Ok(_) => Answer::Ambiguous(Cause::RefundedElsewhere),
-                Err(cause) => Answer::Ambiguous(cause),
-            },
+            // By this refund or by others: the provider's list says.
+            Verdict::AlreadyRefunded => Answer::Ambiguous(Cause::RefundedElsewhere),
         }
     }
 

@@ -50,7 +50,7 @@ impl Rejections {
             Answer::Rejected(reason) if reason.code == UNKNOWN_METHOD && inner.knows_methods => {
                 return Answer::Declined(reason);
             }
-            Answer::Done(_) | Answer::Declined(_) => {
+            Answer::Done(_) | Answer::Declined(_) | Answer::Failed { .. } => {
                 (inner.knows_methods, inner.in_a_row, inner.last) = (true, 0, None);
                 return answer;
             }
@@ -88,6 +88,7 @@ mod tests {
         Answer::Rejected(DeclineReason {
             code: code.to_owned(),
             message: "The payment was declined.",
+            is_replay: false,
         })
     }
 

@@ -11,8 +11,8 @@ use waybill_domain::payment::{KEY_AGE_MAX, Operation, ProviderKey, Recovery};
 
 use super::progress::{Progress, delay_of};
 use super::recovery::{
-    Prior, count_answer, count_query, deadline, flag, not_executed, prior_attempt, record_send, rejected, retry_later,
-    unknown_outcome,
+    Prior, QUERY_EVERY, count_answer, count_query, deadline, flag, not_executed, prior_attempt, record_send, rejected,
+    retry_later, unknown_outcome,
 };
 use crate::crash_points::crash_point;
 use crate::egress::payments::{Answer, Cause, ChargeRequest, Receipt};
@@ -20,10 +20,6 @@ use crate::orders::Context;
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
 use crate::storage::orders::{Deferral, LeasedOrder, StepOutcome};
-
-/// How often the provider is queried about a charge that is too old to be retried: to page through a list of hours is
-/// expensive. A webhook or an operator makes the order due sooner.
-const QUERY_EVERY: Duration = Duration::from_mins(15);
 
 /// Charges the total. The key comes from the order, not from chance: a retry after a crash must be the *same* request
 /// to the provider, or the customer pays twice.
@@ -41,7 +37,7 @@ pub(super) async fn charge(context: &Context, order: &LeasedOrder) -> Result<Pro
     if let Some(reason) = unwanted(context, order, &prior) {
         return Ok(revoke(context, order, &request, &prior, reason).await);
     }
-    let recovery = prior.recovery(Operation::Charge);
+    let recovery = prior.recovery();
     if recovery != Recovery::Retry {
         let is_retried = recovery == Recovery::QueryThenRetry;
         if let Some(progress) = query(context, order, &request, &prior, deadline(context), is_retried).await {
@@ -104,7 +100,7 @@ async fn revoke(
             Answer::Ambiguous(Cause::KeyReused) => {}
             Answer::NotExecuted(cause) => return not_executed(order, Operation::Charge, cause, prior),
             Answer::InProgress => return Progress::Defer(delay_of(order), Deferral::default()),
-            Answer::Rejected(reason) | Answer::Declined(reason) => {
+            Answer::Rejected(reason) | Answer::Declined(reason) | Answer::Failed { reason, .. } => {
                 return rejected(order, Operation::Charge, &reason, prior);
             }
             Answer::Ambiguous(cause) => {
@@ -148,7 +144,9 @@ async fn query(
 fn after_charge(order: &LeasedOrder, answer: Answer<Receipt>, prior: &Prior) -> Progress {
     match answer {
         Answer::Done(Receipt { provider_id, .. }) => Progress::Commit(StepOutcome::Charged { provider_id }),
-        Answer::Declined(reason) => Progress::Commit(StepOutcome::Declined { code: reason.code }),
+        Answer::Declined(reason) | Answer::Failed { reason, .. } => {
+            Progress::Commit(StepOutcome::Declined { code: reason.code })
+        }
         Answer::Rejected(reason) => rejected(order, Operation::Charge, &reason, prior),
         Answer::NotExecuted(cause) => not_executed(order, Operation::Charge, cause, prior),
         Answer::InProgress => Progress::Defer(delay_of(order), Deferral::default()),
@@ -206,6 +204,7 @@ mod tests {
         let reason = DeclineReason {
             code: "lost_card".to_owned(),
             message: "The payment was declined.",
+            is_replay: false,
         };
         let declined = after_charge(&charging(), Answer::Declined(reason), &unsent());
         assert!(
@@ -219,6 +218,7 @@ mod tests {
         let reason = DeclineReason {
             code: "parameter_unknown".to_owned(),
             message: "The payment was declined.",
+            is_replay: false,
         };
         let progress = after_charge(&charging(), Answer::Rejected(reason), &unsent());
         let Progress::Defer(_, why) = progress else {

@@ -14,6 +14,10 @@ use crate::resilience::Deadline;
 use crate::storage::StoreError;
 use crate::storage::orders::{Attempt, Deferral, LeasedOrder, UnknownOutcome};
 
+/// How often the provider is queried about what is too old to be retried, or waits for an operator. A webhook or an operator
+/// makes the order due sooner.
+pub(super) const QUERY_EVERY: Duration = Duration::from_mins(15);
+
 /// What is known of a request to the provider when its step begins.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Prior {
@@ -27,9 +31,9 @@ pub(super) struct Prior {
 
 impl Prior {
     /// How to recover the outcome of what was sent.
-    pub(super) fn recovery(&self, operation: Operation) -> Recovery {
+    pub(super) fn recovery(&self) -> Recovery {
         self.attempt.map_or(Recovery::Retry, |attempt| {
-            Recovery::of(operation, attempt.age, attempt.server_errors)
+            Recovery::of(attempt.age, attempt.server_errors)
         })
     }
 
@@ -172,6 +176,7 @@ pub(super) fn count_answer<T>(context: &Context, step: &'static str, answer: &An
     let outcome = match answer {
         Answer::Done(_) => "succeeded",
         Answer::Declined(_) => "declined",
+        Answer::Failed { .. } => "failed",
         Answer::Rejected(_) => "rejected",
         Answer::NotExecuted(_) => "not_executed",
         Answer::InProgress => "in_progress",
@@ -235,6 +240,8 @@ pub(super) mod tests {
             needs_attention: None,
             reassignments: 0,
             search_from: None,
+            reconcile_requested: false,
+            open_refund: None,
             answer: None,
         }
     }
@@ -245,6 +252,7 @@ pub(super) mod tests {
             attempt: Some(Attempt {
                 first_sent_at: Timestamp::UNIX_EPOCH,
                 age: Duration::from_mins(1),
+                last_sent_age: Duration::from_mins(1),
                 sends,
                 unexecuted: false,
                 server_errors,
@@ -299,13 +307,13 @@ pub(super) mod tests {
 
     #[test]
     fn a_reason_is_logged_once_and_kept_as_a_flag() {
-        let first = flag(&charging(), Operation::Refund, "disputed".to_owned());
+        let first = flag(&charging(), Operation::Refund(1), "disputed".to_owned());
         assert_eq!(first.step, Some(("refund", "disputed".to_owned())));
         let flagged = LeasedOrder {
             needs_attention: first.needs_attention,
             ..charging()
         };
-        let again = flag(&flagged, Operation::Refund, "disputed".to_owned());
+        let again = flag(&flagged, Operation::Refund(1), "disputed".to_owned());
         assert_eq!((again.step, again.needs_attention), (None, Some("disputed".to_owned())));
     }
 }

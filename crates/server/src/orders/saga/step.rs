@@ -4,7 +4,7 @@
 use waybill_domain::order::Step;
 
 use super::progress::Progress;
-use super::{assign, charge, refund};
+use super::{assign, charge, reconcile, refund};
 use crate::orders::Context;
 use crate::storage::StoreError;
 use crate::storage::orders::{LeasedOrder, StepOutcome};
@@ -17,6 +17,7 @@ pub(super) async fn run(context: &Context, step: Step, order: &LeasedOrder) -> R
         Step::Charge => Box::pin(charge::charge(context, order)).await,
         Step::Assign => Box::pin(assign::assign(context, order)).await,
         Step::Refund => Box::pin(refund::refund(context, order)).await,
+        Step::Reconcile => Box::pin(reconcile::reconcile(context, order)).await,
         Step::HonourCancellation => Ok(Progress::Commit(StepOutcome::Cancelled)),
     }
 }

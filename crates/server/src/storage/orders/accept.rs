@@ -176,6 +176,8 @@ impl OrderStore {
             needs_attention: None,
             reassignments: 0,
             search_from: None,
+            reconcile_requested: false,
+            open_refund: None,
             answer: None,
         })))
     }

@@ -98,8 +98,9 @@ impl OrderStore {
         let begun_at = Timestamp::now();
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let (now, cancel_requested) = lock_and_check_fence(&tx, leased).await?;
-        if cancel_requested {
+        let locked = lock_and_check_fence(&tx, leased).await?;
+        let now = locked.now;
+        if locked.cancel_requested {
             return Ok(Assigned::CancelRequested);
         }
         ENSURE_DRIVERS.execute(&tx, &[&sorted]).await?;
@@ -124,7 +125,7 @@ impl OrderStore {
         let detail = detail(candidates, &chosen);
         let ((), answer, ()) = try_join!(
             record_assignment(&tx, leased, &chosen),
-            self.set_status(&tx, leased, &next),
+            self.set_status(&tx, leased, &next, !locked.reconcile_requested, None),
             self.log_step(&tx, leased.lease, "assign", "succeeded", &detail),
         )?;
         crash_point!("assign_uncommitted");
@@ -133,6 +134,7 @@ impl OrderStore {
         Ok(Assigned::Driver(Box::new(LeasedOrder {
             order: next,
             confirmed: Confirmed::new(now, begun_at),
+            reconcile_requested: locked.reconcile_requested,
             answer,
             ..leased.clone()
         })))

@@ -1,12 +1,11 @@
 //! Cancellation: of an order whose saga runs it is requested, and a served order is reopened for its refund.
 
 use deadpool_postgres::Transaction;
-use tokio::try_join;
 use waybill_domain::id::OrderId;
 use waybill_domain::order::{Assignment, Event, FailureReason, Order, ReleaseReason, State};
-use waybill_domain::payment::Operation;
 
 use super::lease::lock;
+use super::refunds;
 use super::release::{release, released};
 use super::{Lease, LeasedOrder, OrderStore};
 use crate::storage::StoreError;
@@ -110,20 +109,21 @@ impl OrderStore {
             updated_at: now,
             ..leased.order.clone()
         };
-        let next = LeasedOrder {
+        let mut next = LeasedOrder {
             order: released(order, ReleaseReason::Cancelled, now),
             lease: Lease {
                 order: id,
                 fence: row.try_get(0)?,
             },
-            unsent: true,
+            // One that was requested before may have been sent.
+            unsent: leased.open_refund.is_none(),
             cancel_requested: true,
             ..leased.clone()
         };
-        try_join!(
-            self.log_step(tx, next.lease, "cancel", "succeeded", assignment.driver.as_str()),
-            self.intend(tx, next.lease, &next.payment_key, Operation::Refund, next.order.amount),
-        )?;
+        self.log_step(tx, next.lease, "cancel", "succeeded", assignment.driver.as_str())
+            .await?;
+        self.intend_compensation(tx, &next).await?;
+        next.open_refund = refunds::read_open(tx, id).await?;
         Ok(next)
     }
 }

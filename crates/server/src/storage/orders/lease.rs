@@ -11,6 +11,7 @@ use waybill_domain::id::OrderId;
 use waybill_domain::payment::Operation;
 
 use super::ledger::{self, Attempt, attempt};
+use super::refunds::first_open;
 use super::row::{leased_order, leased_order_columns, order_tables};
 use super::{Confirmed, Lease, LeasedOrder, OrderStore};
 use crate::storage::StoreError;
@@ -19,7 +20,7 @@ statements! {
     LOCK_ORDER = "select 1 from order_sagas where order_id = $1 for update";
     READ_LEASED = concat!(
         "select ", leased_order_columns!(), "
-           from ", order_tables!(), "
+           from ", order_tables!(), " ", first_open!(), "
           where s.order_id = $1");
     /// The unfinished orders whose lease ran out and whose next try is due, each given to one sweeper only.
     CLAIM_DUE = concat!(
@@ -42,20 +43,22 @@ statements! {
          select ", leased_order_columns!(), "
            from s
            left join payments p on p.order_id = s.order_id
-           left join order_assignments a on a.order_id = s.order_id");
+           left join order_assignments a on a.order_id = s.order_id ", first_open!());
     /// An order that this version cannot read: others, and other versions, can.
     QUARANTINE = "update order_sagas
                      set lease_owner = null, lease_until = null, next_run_at = now() + interval '1 minute',
                          needs_attention = $3
                    where order_id = $1 and fence = $2 and finished_at is null";
-    /// By the partial index of what is due: finished orders cost nothing here.
-    COUNT_UNFINISHED = "select count(*), count(needs_attention) from order_sagas where finished_at is null";
+    /// By the partial indexes of what is due and of what is flagged: other orders cost nothing here.
+    COUNT_UNFINISHED = "select (select count(*) from order_sagas where finished_at is null),
+                               (select count(*) from order_sagas where needs_attention is not null)";
     /// Renews the lease and reads what is known of a request to the provider, in one statement.
     RENEW = "update order_sagas s set lease_until = now() + make_interval(secs => $3)
-               from (select 1) one left join payment_attempts a on a.order_id = $1 and a.operation = $4
+               from (select 1) one left join payment_attempts a on a.order_id = $1 and a.operation = $4 and a.number = $5
               where s.order_id = $1 and s.fence = $2 and s.finished_at is null
              returning now(), s.cancel_requested_at is not null as cancel_requested,
                        a.first_sent_at, extract(epoch from now() - a.first_sent_at)::float8 as age,
+                       extract(epoch from now() - a.last_sent_at)::float8 as last_sent_age,
                        a.sends, coalesce(a.state = 'not_executed', false) as unexecuted, a.server_errors";
     /// A retry that was requested meanwhile is not deferred by this worker's delay.
     DEFER = "update order_sagas
@@ -129,7 +132,7 @@ impl OrderStore {
             .map(drop)
     }
 
-    /// How many orders are unfinished, and how many of them need attention.
+    /// How many orders are unfinished, and how many need attention: also settled ones whose payment is disputed.
     pub async fn count_unfinished(&self) -> Result<(i64, i64), StoreError> {
         let row = self.postgres.query_opt(COUNT_UNFINISHED, &[]).await?;
         row.map_or(Ok((0, 0)), |row| Ok((row.try_get(0)?, row.try_get(1)?)))
@@ -146,12 +149,18 @@ impl OrderStore {
     /// before its lease runs out.
     pub async fn renew(&self, lease: Lease, operation: Option<Operation>) -> Result<Renewal, StoreError> {
         let asked_at = Timestamp::now();
-        let operation = operation.map(Operation::as_str);
+        let (operation, number) = operation.map(|one| (one.as_str(), one.number())).unzip();
         let row = self
             .postgres
             .query_opt(
                 RENEW,
-                &[&lease.order.uuid(), &lease.fence, &self.settings.lease_secs, &operation],
+                &[
+                    &lease.order.uuid(),
+                    &lease.fence,
+                    &self.settings.lease_secs,
+                    &operation,
+                    &number,
+                ],
             )
             .await?
             .ok_or_else(|| lease.lost())?;

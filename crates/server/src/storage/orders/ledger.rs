@@ -16,15 +16,15 @@ use crate::storage::StoreError;
 
 statements! {
     /// `sends` is 1 from before the first send, and grows before each further one.
-    INSERT_ATTEMPT = "insert into payment_attempts (order_id, operation, provider_key, amount, currency,
+    INSERT_ATTEMPT = "insert into payment_attempts (order_id, operation, number, provider_key, amount, currency,
                                                     sends, first_sent_at, last_sent_at)
-                      values ($1, $2, $3, $4, $5, 1, now(), now())
+                      values ($1, $2, $3, $4, $5, $6, 1, now(), now())
                       on conflict (provider_key) do nothing";
-    MARK_DEFINITE = "update payment_attempts set state = $3, provider_id = $4, last_error = $5
-                      where order_id = $1 and operation = $2";
+    MARK_DEFINITE = "update payment_attempts set state = $4, provider_id = $5, last_error = $6
+                      where order_id = $1 and operation = $2 and number = $3";
     MARK_UNKNOWN = "update payment_attempts
-                       set state = 'unknown', last_error = $3, server_errors = server_errors + $4
-                     where order_id = $1 and operation = $2";
+                       set state = 'unknown', last_error = $4, server_errors = server_errors + $5
+                     where order_id = $1 and operation = $2 and number = $3";
     /// Before a request is sent once more, under the lease, which it renews. What was never executed counts from here.
     RECORD_SEND = "with s as (
                        update order_sagas set lease_until = now() + make_interval(secs => $3)
@@ -35,14 +35,11 @@ statements! {
                           first_sent_at = case a.state when 'not_executed' then now() else a.first_sent_at end,
                           sends = a.sends + 1, last_sent_at = now()
                      from s
-                    where a.order_id = s.order_id and a.operation = $4";
+                    where a.order_id = s.order_id and a.operation = $4 and a.number = $5";
     /// Only of a request whose sender knew that none before it was executed: then no other has set the state meanwhile.
     MARK_NOT_EXECUTED = "update payment_attempts set state = 'not_executed'
-                          where order_id = $1 and operation = $2 and state = 'intent'";
+                          where order_id = $1 and operation = $2 and number = $3 and state = 'intent'";
     INSERT_PAYMENT = "insert into payments (order_id, amount, currency, provider_charge_id) values ($1, $2, $3, $4)";
-    SET_REFUND = "update payments
-                     set refund_amount = amount, refunded_at = now(), provider_refund_id = $2
-                   where order_id = $1 and refunded_at is null";
 }
 
 /// A request to the provider that may have been sent.
@@ -52,6 +49,8 @@ pub struct Attempt {
     pub first_sent_at: Timestamp,
     /// How long ago that was, by the database's clock.
     pub age: Duration,
+    /// How long ago it may last have been sent, by the database's clock.
+    pub last_sent_age: Duration,
     /// How often it may have been sent.
     pub sends: u32,
     /// Whether it is certain that no send was executed.
@@ -73,11 +72,12 @@ impl OrderStore {
     /// Records that a request is sent once more, before it is, and renews the lease: nothing is sent for an order that
     /// another worker claimed meanwhile.
     pub async fn record_send(&self, lease: Lease, operation: Operation) -> Result<(), StoreError> {
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] = [
             &lease.order.uuid(),
             &lease.fence,
             &self.settings.lease_secs,
             &operation.as_str(),
+            &operation.number(),
         ];
         match self.postgres.execute(RECORD_SEND, &parameters).await? {
             1 => Ok(()),
@@ -86,16 +86,21 @@ impl OrderStore {
     }
 }
 
-/// The attempt in the columns `first_sent_at`, `age`, `sends`, `unexecuted` and `server_errors`; `None` where they are null.
+/// The attempt in the columns `first_sent_at`, `age`, `last_sent_age`, `sends`, `unexecuted` and `server_errors`; `None` where
+/// they are null.
 pub(super) fn attempt(row: &Row) -> Result<Option<Attempt>, StoreError> {
     let Some(first_sent_at) = get(row, "first_sent_at")? else {
         return Ok(None);
     };
-    let age: f64 = get(row, "age")?;
+    let age = |column| {
+        let secs: f64 = get(row, column)?;
+        Ok::<_, StoreError>(Duration::try_from_secs_f64(secs.max(0.0)).unwrap_or(Duration::MAX))
+    };
     let count = |column| Ok::<_, StoreError>(u32::try_from(get::<i32>(row, column)?).unwrap_or(0));
     Ok(Some(Attempt {
         first_sent_at,
-        age: Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::MAX),
+        age: age("age")?,
+        last_sent_age: age("last_sent_age")?,
         sends: count("sends")?,
         unexecuted: get(row, "unexecuted")?,
         server_errors: count("server_errors")?,
@@ -118,6 +123,7 @@ pub(super) async fn record_intent(
             &[
                 &order.uuid(),
                 &operation.as_str(),
+                &operation.number(),
                 &key.as_str(),
                 &minor_units,
                 &currency,
@@ -127,14 +133,9 @@ pub(super) async fn record_intent(
     Ok(rows == 1)
 }
 
-/// The provider's answer is definite: done under this id.
-pub(super) async fn record_success(
-    tx: &Transaction<'_>,
-    order: OrderId,
-    operation: Operation,
-    provider_id: &str,
-) -> Result<(), StoreError> {
-    mark_definite(tx, order, operation, "succeeded", Some(provider_id), None).await
+/// The provider made the charge, under this id.
+pub(super) async fn record_charged(tx: &Transaction<'_>, order: OrderId, provider_id: &str) -> Result<(), StoreError> {
+    mark_definite(tx, order, Operation::Charge, "succeeded", Some(provider_id), None).await
 }
 
 /// The provider's answer to a charge is definite: declined, with this code.
@@ -147,6 +148,18 @@ pub(super) async fn record_revoked(tx: &Transaction<'_>, order: OrderId, why: &s
     mark_definite(tx, order, Operation::Charge, "revoked", None, Some(why)).await
 }
 
+/// What became of the request of a refund: `succeeded`, `failed`, or `revoked`, which is not sent any more.
+pub(super) async fn record_refund_end(
+    tx: &Transaction<'_>,
+    order: OrderId,
+    number: i32,
+    state: &str,
+    provider_id: Option<&str>,
+    why: Option<&str>,
+) -> Result<(), StoreError> {
+    mark_definite(tx, order, Operation::Refund(number), state, provider_id, why).await
+}
+
 /// No send of the request so far was executed.
 pub(super) async fn record_not_executed(
     tx: &Transaction<'_>,
@@ -154,7 +167,7 @@ pub(super) async fn record_not_executed(
     operation: Operation,
 ) -> Result<(), StoreError> {
     MARK_NOT_EXECUTED
-        .execute(tx, &[&order.uuid(), &operation.as_str()])
+        .execute(tx, &[&order.uuid(), &operation.as_str(), &operation.number()])
         .await
         .map(drop)
 }
@@ -170,7 +183,14 @@ async fn mark_definite(
     MARK_DEFINITE
         .execute(
             tx,
-            &[&order.uuid(), &operation.as_str(), &state, &provider_id, &last_error],
+            &[
+                &order.uuid(),
+                &operation.as_str(),
+                &operation.number(),
+                &state,
+                &provider_id,
+                &last_error,
+            ],
         )
         .await
         .map(drop)
@@ -189,6 +209,7 @@ pub(super) async fn record_unknown(
             &[
                 &order.uuid(),
                 &operation.as_str(),
+                &operation.number(),
                 &unknown.cause,
                 &i32::from(unknown.server_error),
             ],
@@ -209,14 +230,4 @@ pub(super) async fn enter_charge(
         .execute(tx, &[&order.uuid(), &minor_units, &currency, &provider_id])
         .await
         .map(drop)
-}
-
-/// Enters a confirmed refund of all that was charged.
-pub(super) async fn enter_refund(tx: &Transaction<'_>, order: OrderId, provider_id: &str) -> Result<(), StoreError> {
-    match SET_REFUND.execute(tx, &[&order.uuid(), &provider_id]).await? {
-        1 => Ok(()),
-        _ => Err(StoreError::unexpected(format!(
-            "order {order} has no payment that could be refunded"
-        ))),
-    }
 }

@@ -4,15 +4,18 @@
 //! * [`advance`]: the outcome of a step, under the fence;
 //! * [`assign`]: the driver;
 //! * [`reassign`]: a driver is unassigned and the search begins again;
-//! * [`complete`], [`cancel`]: what callers do to orders;
+//! * [`complete`], [`cancel`], [`refund_request`]: what callers do to orders;
 //! * [`release`]: the end of an assignment, within these transactions;
 //! * [`lease`]: which worker holds an order, and until when;
 //! * [`step_log`]: the append-only log of an order;
+//! * [`refunds`]: the refunds of a payment, within the others' transactions;
+//! * [`reconciled`]: what a comparison with the provider's record says, likewise;
 //! * [`ledger`]: what was asked of the provider and what it confirmed, within the others' transactions;
 //! * [`answer`]: the first answer to a key;
 //! * [`read`]: orders as callers see them;
 //! * [`operator`]: orders as operators see them, and the retry;
 //! * [`resolve`]: an operator's assertion in place of the provider's answer;
+//! * [`refund_again`]: an operator's decision about a refund that failed;
 //! * [`retention`]: the expiry of keys and of the provider's events;
 //! * [`provider_events`]: the events that the payment provider sent;
 //! * [`driver_liveness`]: who serves an order, and who was seen;
@@ -31,6 +34,10 @@ pub(super) mod operator;
 pub(super) mod provider_events;
 pub(super) mod read;
 pub(super) mod reassign;
+pub(super) mod reconciled;
+pub(super) mod refund_again;
+pub(super) mod refund_request;
+pub(super) mod refunds;
 pub(super) mod release;
 pub(super) mod resolve;
 pub(super) mod retention;
@@ -42,7 +49,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use waybill_domain::id::{OrderId, PaymentMethod, ProviderCustomer};
-use waybill_domain::order::Order;
+use waybill_domain::order::{Order, Work};
 use waybill_domain::payment::PaymentKey;
 
 pub use self::accept::{Accepted, ExistingOrder};
@@ -55,12 +62,16 @@ pub use self::driver_liveness::ServingDriver;
 pub use self::lease::{Deferral, Renewal};
 pub use self::ledger::{Attempt, UnknownOutcome};
 pub use self::operator::{
-    ConfirmedPayment, DriverAssignment, LeaseHolder, OrderDetails, PaymentEvent, ProviderAttempt, Retried,
-    UnfinishedOrder, UnfinishedOrders,
+    ConfirmedPayment, DriverAssignment, LeaseHolder, OrderDetails, PaymentDispute, PaymentEvent, PaymentRefund,
+    ProviderAttempt, Retried, UnfinishedOrder, UnfinishedOrders,
 };
-pub use self::provider_events::Recorded;
+pub use self::provider_events::{Object, ProviderEvent, Recorded};
 pub use self::read::ListFilter;
 pub use self::reassign::Unassigned;
+pub use self::reconciled::{Dispute, REFUND_FAILED, Reconciliation, Standing};
+pub use self::refund_again::RefundedAgain;
+pub use self::refund_request::{RefundRequested, RequestedRefund};
+pub use self::refunds::{OpenRefund, RefundOrigin};
 pub use self::resolve::{Resolution, Resolved};
 pub use self::retention::Expirable;
 pub use self::step_log::LogLine;
@@ -138,8 +149,23 @@ pub struct LeasedOrder {
     pub reassignments: i32,
     /// When the search for another driver began, once one was unassigned. The first search begins with the charge.
     pub search_from: Option<Timestamp>,
+    /// Whether the payment is to be compared with the provider's record.
+    pub reconcile_requested: bool,
+    /// The first refund that is decided and not confirmed.
+    pub open_refund: Option<OpenRefund>,
     /// The answer to the call that made the order, once this worker settled it.
     pub answer: Option<StoredAnswer>,
+}
+
+impl LeasedOrder {
+    /// What is to be done for it beside what its state says.
+    pub fn work(&self) -> Work {
+        Work {
+            cancel_requested: self.cancel_requested,
+            refund_open: self.open_refund.is_some(),
+            reconcile_requested: self.reconcile_requested,
+        }
+    }
 }
 
 impl Lease {

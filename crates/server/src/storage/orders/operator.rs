@@ -105,6 +105,10 @@ pub struct OrderDetails {
     pub assignments: Vec<DriverAssignment>,
     /// What the provider sent, the earliest first.
     pub events: Vec<PaymentEvent>,
+    /// The refunds of the payment, by their numbers.
+    pub refunds: Vec<PaymentRefund>,
+    /// The disputes of the payment, the earliest first.
+    pub disputes: Vec<PaymentDispute>,
 }
 
 /// A request to the provider, and its answer.
@@ -112,7 +116,9 @@ pub struct OrderDetails {
 pub struct ProviderAttempt {
     /// `charge` or `refund`.
     pub operation: String,
-    /// `intent`, `unknown`, `succeeded` or `declined`.
+    /// The number of the refund that it is for; 1 for a charge.
+    pub number: i32,
+    /// By its name in the database, such as `unknown`.
     pub state: String,
     /// The key of the request.
     pub provider_key: String,
@@ -141,12 +147,56 @@ pub struct ConfirmedPayment {
     pub charged_at: Timestamp,
     /// The provider's id of the charge.
     pub provider_charge_id: String,
-    /// In minor units.
+    /// In minor units, all refunds together.
     pub refund_amount_minor: Option<i64>,
-    /// When the refund was confirmed.
+    /// When the last refund was confirmed.
     pub refunded_at: Option<Timestamp>,
-    /// The provider's id of the refund, or `unverified:` and a reference.
-    pub provider_refund_id: Option<String>,
+}
+
+/// A refund of the payment.
+#[derive(Debug, Clone)]
+pub struct PaymentRefund {
+    /// Its number within the order.
+    pub number: i32,
+    /// In minor units.
+    pub amount_minor: i64,
+    /// ISO 4217 code.
+    pub currency: String,
+    /// Who decided it, by its name in the database.
+    pub origin: String,
+    /// Its state, by its name in the database.
+    pub state: String,
+    /// The provider's id, or `unverified:` and a reference.
+    pub provider_id: Option<String>,
+    /// Why it was requested.
+    pub reason: String,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// When it was decided.
+    pub created_at: Timestamp,
+    /// When it succeeded, failed or was replaced.
+    pub settled_at: Option<Timestamp>,
+}
+
+/// A dispute of the payment.
+#[derive(Debug, Clone)]
+pub struct PaymentDispute {
+    /// The provider's id.
+    pub provider_id: String,
+    /// In minor units.
+    pub amount_minor: i64,
+    /// ISO 4217 code.
+    pub currency: String,
+    /// The provider's word for why.
+    pub reason: String,
+    /// The provider's word for how it stands.
+    pub status: String,
+    /// Whether it is still to be decided.
+    pub is_open: bool,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// When its status was last seen to change.
+    pub changed_at: Timestamp,
 }
 
 /// A driver bound to the order, now or before.
@@ -185,17 +235,20 @@ pub enum Retried {
 }
 
 statements! {
-    /// By the partial index of what is due: settled orders cost nothing here.
-    LIST_UNFINISHED = "select s.order_id, s.status, greatest(s.created_at, s.cancel_requested_at, s.search_from) as since,
+    /// By the partial indexes of what is due and of what is flagged: other orders cost nothing here.
+    LIST_UNFINISHED = "select s.order_id, s.status,
+                              greatest(s.created_at, s.cancel_requested_at, s.search_from, s.reopened_at) as since,
                               s.attempts, coalesce(a.sends, 0) as sends, s.needs_attention,
                               s.lease_owner, s.lease_until, s.next_run_at, now() as now, count(*) over () as total
                          from order_sagas s
-                         left join payment_attempts a
-                           on a.order_id = s.order_id
-                          and a.operation = case s.status when 'charging' then 'charge' when 'refunding' then 'refund' end
-                        where s.finished_at is null
+                         left join lateral (
+                              select sum(sends)::integer as sends from payment_attempts
+                               where order_id = s.order_id
+                                 and operation = case s.status when 'charging' then 'charge' else 'refund' end) a on true
+                        where (s.finished_at is null or s.needs_attention is not null)
                           and (not $1 or s.needs_attention is not null
-                               or greatest(s.created_at, s.cancel_requested_at, s.search_from) < now() - interval '1 minute')
+                               or greatest(s.created_at, s.cancel_requested_at, s.search_from, s.reopened_at)
+                                  < now() - interval '1 minute')
                         order by since, s.order_id
                         limit $2";
     READ_CLOCK = "select now()";
@@ -203,12 +256,16 @@ statements! {
                           updated_at, finished_at, cancel_requested_at, fence, attempts, reassignments,
                           lease_owner, lease_until, next_run_at, needs_attention, now() as now
                      from order_sagas where order_id = $1";
-    READ_ATTEMPTS = "select operation, state, provider_key, sends, first_sent_at, last_sent_at, provider_id, last_error,
+    READ_ATTEMPTS = "select operation, number, state, provider_key, sends, first_sent_at, last_sent_at, provider_id, last_error,
                             server_errors
-                       from payment_attempts where order_id = $1 order by operation";
-    READ_PAYMENT = "select amount, currency, charged_at, provider_charge_id, refund_amount, refunded_at,
-                           provider_refund_id
+                       from payment_attempts where order_id = $1 order by operation, number";
+    READ_PAYMENT = "select amount, currency, charged_at, provider_charge_id, refund_amount, refunded_at
                       from payments where order_id = $1";
+    READ_REFUNDS = "select number, amount, currency, origin, state, provider_refund_id, reason, failure, created_at,
+                           settled_at
+                      from refunds where order_id = $1 order by number";
+    READ_DISPUTES = "select provider_dispute_id, amount, currency, reason, status, is_open, opened_at, changed_at
+                       from disputes where order_id = $1 order by opened_at";
     /// The present driver is the last one, whatever the clocks say.
     READ_ASSIGNMENTS = "select driver_id, assigned_at, released_at, release_reason, false as present
                           from past_assignments where order_id = $1
@@ -336,6 +393,8 @@ async fn read_details(tx: &Transaction<'_>, id: OrderId) -> Result<Option<OrderD
         payment: payment.as_ref().map(confirmed).transpose()?,
         assignments: rows(&READ_ASSIGNMENTS.query(tx, &[&id.uuid()]).await?, assignment)?,
         events: rows(&READ_EVENTS.query(tx, &[&id.uuid()]).await?, event)?,
+        refunds: rows(&READ_REFUNDS.query(tx, &[&id.uuid()]).await?, refund)?,
+        disputes: rows(&READ_DISPUTES.query(tx, &[&id.uuid()]).await?, dispute)?,
     }))
 }
 
@@ -346,6 +405,7 @@ fn rows<T>(rows: &[Row], read: fn(&Row) -> Result<T, StoreError>) -> Result<Vec<
 fn attempt(row: &Row) -> Result<ProviderAttempt, StoreError> {
     Ok(ProviderAttempt {
         operation: get(row, "operation")?,
+        number: get(row, "number")?,
         state: get(row, "state")?,
         provider_key: get(row, "provider_key")?,
         sends: get(row, "sends")?,
@@ -365,7 +425,34 @@ fn confirmed(row: &Row) -> Result<ConfirmedPayment, StoreError> {
         provider_charge_id: get(row, "provider_charge_id")?,
         refund_amount_minor: get(row, "refund_amount")?,
         refunded_at: get(row, "refunded_at")?,
-        provider_refund_id: get(row, "provider_refund_id")?,
+    })
+}
+
+fn refund(row: &Row) -> Result<PaymentRefund, StoreError> {
+    Ok(PaymentRefund {
+        number: get(row, "number")?,
+        amount_minor: get(row, "amount")?,
+        currency: get(row, "currency")?,
+        origin: get(row, "origin")?,
+        state: get(row, "state")?,
+        provider_id: get(row, "provider_refund_id")?,
+        reason: get(row, "reason")?,
+        failure: get(row, "failure")?,
+        created_at: get(row, "created_at")?,
+        settled_at: get(row, "settled_at")?,
+    })
+}
+
+fn dispute(row: &Row) -> Result<PaymentDispute, StoreError> {
+    Ok(PaymentDispute {
+        provider_id: get(row, "provider_dispute_id")?,
+        amount_minor: get(row, "amount")?,
+        currency: get(row, "currency")?,
+        reason: get(row, "reason")?,
+        status: get(row, "status")?,
+        is_open: get(row, "is_open")?,
+        opened_at: get(row, "opened_at")?,
+        changed_at: get(row, "changed_at")?,
     })
 }
 

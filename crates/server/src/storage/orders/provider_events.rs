@@ -7,6 +7,32 @@ use super::OrderStore;
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
+/// An event of the provider. Its texts are without NUL, its id of 1 to 255 bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderEvent {
+    /// The provider's id of it.
+    pub id: String,
+    /// The provider's type of it.
+    pub kind: String,
+    /// The order that it carries; `None`: none, or none that could be ours.
+    pub order: Option<OrderId>,
+    /// The provider's id of the payment that it is about.
+    pub payment: Option<String>,
+    /// What it is about, where the ledger may have something to learn of it: a refund, a dispute.
+    pub reconciles: Option<Object>,
+}
+
+/// An object of the provider in an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// The provider's id.
+    pub id: String,
+    /// The provider's name of its state.
+    pub status: String,
+    /// Whether it is news to an order that is worked on, too: made by others, or failed. The order's own refund is not.
+    pub is_news: bool,
+}
+
 /// The outcome of recording an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorded {
@@ -20,7 +46,24 @@ pub enum Recorded {
 }
 
 statements! {
-    RECORD = "insert into payment_events (event_id, type, order_id) values ($1, $2, $3) on conflict do nothing";
+    /// The order whose payment it names, else the one that it carries: a failover may have lost that one.
+    RECORD = "insert into payment_events (event_id, type, order_id)
+              values ($1, $2, coalesce((select order_id from payments where provider_charge_id = $4), $3))
+              on conflict do nothing
+              returning order_id";
+    /// A refund that failed, was made by hand or is not known otherwise, and a dispute: the order's payment is compared with
+    /// the provider's record, also if the order was settled long ago.
+    REQUEST_RECONCILE = "update order_sagas s
+                            set reconcile_requested = true,
+                                reopened_at = case when finished_at is null then reopened_at else now() end,
+                                next_run_at = case when finished_at is null then next_run_at else now() end,
+                                attempts = case when finished_at is null then attempts else 0 end,
+                                finished_at = null
+                          where order_id = $1
+                            and (finished_at is not null or $4)
+                            and exists (select from payments p where p.order_id = $1)
+                            and not exists (select from refunds r
+                                             where r.order_id = $1 and r.provider_refund_id = $2 and r.state = $3)";
     /// One that is due already keeps its place in the queue. The holder of its lease is not disturbed: if it waits for the
     /// provider, the order is due as soon as it is deferred.
     MAKE_DUE = "update order_sagas
@@ -31,23 +74,29 @@ statements! {
 }
 
 impl OrderStore {
-    /// Stores an event; the first time, the order it is about is due at once. `id` and `kind` are text without NUL, `id`
-    /// of 1 to 255 bytes.
-    pub async fn record_event(&self, id: &str, kind: &str, order: Option<OrderId>) -> Result<Recorded, StoreError> {
-        self.postgres.call(self.commit_event(id, kind, order)).await
+    /// Stores an event; the first time, the order it is about is due at once.
+    pub async fn record_event(&self, event: &ProviderEvent) -> Result<Recorded, StoreError> {
+        self.postgres.call(self.commit_event(event)).await
     }
 
-    async fn commit_event(&self, id: &str, kind: &str, order: Option<OrderId>) -> Result<Recorded, StoreError> {
-        let order: Option<Uuid> = order.map(OrderId::uuid);
+    async fn commit_event(&self, event: &ProviderEvent) -> Result<Recorded, StoreError> {
+        let order: Option<Uuid> = event.order.map(OrderId::uuid);
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        if RECORD.execute(&tx, &[&id, &kind, &order]).await? == 0 {
+        let Some(row) = RECORD
+            .query_opt(&tx, &[&event.id, &event.kind, &order, &event.payment])
+            .await?
+        else {
             return Ok(Recorded::Duplicate);
-        }
-        let made_due = match order {
-            Some(order) => MAKE_DUE.execute(&tx, &[&order]).await? == 1,
-            None => false,
         };
+        let order: Option<Uuid> = row.try_get(0)?;
+        let mut made_due = false;
+        if let Some(order) = order {
+            made_due = MAKE_DUE.execute(&tx, &[&order]).await? == 1;
+            if let Some(Object { id, status, is_news }) = &event.reconciles {
+                made_due |= REQUEST_RECONCILE.execute(&tx, &[&order, id, status, is_news]).await? == 1;
+            }
+        }
         tx.commit().await?;
         crash_point!("webhook_stored");
         Ok(Recorded::New { made_due })

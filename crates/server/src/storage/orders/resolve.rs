@@ -13,6 +13,7 @@ use waybill_domain::text::Reason;
 
 use super::advance::after;
 use super::lease::lock;
+use super::refunds;
 use super::row::get;
 use super::step_log::log_request;
 use super::{Lease, LeasedOrder, OrderStore, StepOutcome};
@@ -20,14 +21,15 @@ use crate::storage::StoreError;
 
 /// How long after its last send a request may still be on its way to the provider, or in progress there.
 const IN_FLIGHT_MAX: Duration = Duration::from_secs(30);
-/// The code of a charge that was never made, by an operator's assertion.
-const NOT_CHARGED: &str = "resolved_by_operator";
-
 /// What is to be written.
 #[derive(Debug, Clone, Copy)]
 pub struct Resolution<'a> {
     /// What became of the money.
     pub assertion: &'a Assertion,
+    /// What the saga would write if the provider had answered so.
+    pub outcome: &'a StepOutcome,
+    /// Whether the payment was refunded by hand, at least in part: then the order is not served any more.
+    pub is_refunded: bool,
     /// The operator.
     pub by: &'a Operator,
     /// How the operator knows.
@@ -54,16 +56,25 @@ statements! {
     IS_IN_FLIGHT = "select coalesce(s.lease_until > now(), false)
                         or coalesce(a.last_sent_at > now() - make_interval(secs => $3), false)
                       from order_sagas s
-                      left join payment_attempts a on a.order_id = s.order_id and a.operation = $2
+                      left join lateral (
+                           select max(last_sent_at) as last_sent_at from payment_attempts
+                            where order_id = s.order_id and operation = $2) a on true
                      where s.order_id = $1";
     /// Whether a worker would still send the charge; one that slept since it read the charge's age may, too.
     IS_STILL_RETRIED = "select first_sent_at > now() - make_interval(secs => $2)
                        from payment_attempts where order_id = $1 and operation = 'charge'";
-    FIND_IN_LEDGER = "select order_id from payments where provider_charge_id = $1 or provider_refund_id = $1";
+    FIND_IN_LEDGER = "select order_id from payments where provider_charge_id = $1
+                      union all
+                      select order_id from refunds where provider_refund_id = $1
+                      limit 1";
+    REQUEST_CANCEL = "update order_sagas
+                         set cancel_requested_at = coalesce(cancel_requested_at, now()), reconcile_requested = true
+                       where order_id = $1";
     /// The attempts so far were for what is decided now. They are counted anew, or the order would be flagged again at
     /// once.
     CLAIM_FOR_OPERATOR = "update order_sagas
-                             set fence = fence + 1, attempts = 0, needs_attention = null,
+                             set fence = fence + 1, attempts = 0, needs_attention = null, finished_at = null,
+                                 reopened_at = now(),
                                  lease_owner = $2, lease_until = now() + make_interval(secs => $3)
                            where order_id = $1 and fence = $4
                           returning fence";
@@ -81,14 +92,20 @@ impl OrderStore {
     }
 
     async fn commit_resolution(&self, seen: Lease, resolution: Resolution<'_>) -> Result<Resolved, StoreError> {
-        let Resolution { assertion, by, reason } = resolution;
+        let Resolution {
+            assertion,
+            outcome,
+            is_refunded,
+            by,
+            reason,
+        } = resolution;
         let id = seen.order;
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
         let Some(leased) = lock(&tx, id).await? else {
             return Err(StoreError::unexpected(format!("order {id} is gone")));
         };
-        if leased.order.state != assertion.expected_state() {
+        if !assertion.expected_states().contains(&leased.order.state) {
             return Ok(Resolved::NotExpected(leased.order.state));
         }
         if leased.lease != seen || (assertion.needs_no_request_in_flight() && is_in_flight(&tx, id, assertion).await?) {
@@ -97,16 +114,20 @@ impl OrderStore {
         if *assertion == Assertion::NotCharged && is_still_retried(&tx, id).await? {
             return Ok(Resolved::StillRetried);
         }
-        let outcome = outcome(assertion);
-        if let Some(order) = find_in_ledger(&tx, &outcome).await? {
+        if let Some(order) = find_in_ledger(&tx, assertion).await? {
             return Ok(Resolved::AlreadyInLedger(order));
         }
 
         let leased = self.claim_for_operator(&tx, leased).await?;
-        let next = after(&leased.order, &outcome, leased.confirmed.database)?;
+        let next = after(&leased.order, outcome, leased.confirmed.database)?;
         log_request(&tx, id, "resolve", by, &format!("{assertion}: {reason}")).await?;
-        self.set_status(&tx, &leased, &next).await?;
-        self.record(&tx, &leased, &outcome).await?;
+        self.record(&tx, &leased, outcome, next.state).await?;
+        if is_refunded {
+            REQUEST_CANCEL.execute(&tx, &[&id.uuid()]).await?;
+        }
+        let is_open = refunds::read_open(&tx, id).await?.is_some();
+        let is_done = next.state.is_terminal() && !is_open;
+        self.set_status(&tx, &leased, &next, is_done, None).await?;
         RETURN_LEASE.execute(&tx, &[&id.uuid(), &leased.lease.fence]).await?;
         tx.commit().await?;
         Ok(Resolved::Done(Box::new(next)))
@@ -134,35 +155,9 @@ impl OrderStore {
     }
 }
 
-/// The provider's answer that the assertion stands for.
-fn outcome(assertion: &Assertion) -> StepOutcome {
-    match assertion {
-        Assertion::Charged(id) => StepOutcome::Charged {
-            provider_id: id.to_string(),
-        },
-        Assertion::NotCharged => StepOutcome::Declined {
-            code: NOT_CHARGED.to_owned(),
-        },
-        Assertion::Refunded(id) => StepOutcome::Refunded {
-            provider_id: id.to_string(),
-        },
-        // Marked, so that it is not expected at the provider.
-        Assertion::RefundedElsewhere(reference) => StepOutcome::Refunded {
-            provider_id: format!("{UNVERIFIED}{reference}"),
-        },
-    }
-}
-
 async fn is_in_flight(tx: &Transaction<'_>, id: OrderId, assertion: &Assertion) -> Result<bool, StoreError> {
     let row = IS_IN_FLIGHT
-        .query_one(
-            tx,
-            &[
-                &id.uuid(),
-                &assertion.operation().as_str(),
-                &IN_FLIGHT_MAX.as_secs_f64(),
-            ],
-        )
+        .query_one(tx, &[&id.uuid(), &assertion.operation(), &IN_FLIGHT_MAX.as_secs_f64()])
         .await?;
     Ok(row.try_get(0)?)
 }
@@ -175,10 +170,12 @@ async fn is_still_retried(tx: &Transaction<'_>, id: OrderId) -> Result<bool, Sto
 }
 
 /// The order whose payment or refund this movement is already.
-async fn find_in_ledger(tx: &Transaction<'_>, outcome: &StepOutcome) -> Result<Option<Uuid>, StoreError> {
-    let (StepOutcome::Charged { provider_id } | StepOutcome::Refunded { provider_id }) = outcome else {
-        return Ok(None);
+async fn find_in_ledger(tx: &Transaction<'_>, assertion: &Assertion) -> Result<Option<Uuid>, StoreError> {
+    let provider_id = match assertion {
+        Assertion::NotCharged => return Ok(None),
+        Assertion::Charged(id) | Assertion::Refunded(id) => id.to_string(),
+        Assertion::RefundedElsewhere(reference, _) => format!("{UNVERIFIED}{reference}"),
     };
-    let row = FIND_IN_LEDGER.query_opt(tx, &[provider_id]).await?;
+    let row = FIND_IN_LEDGER.query_opt(tx, &[&provider_id]).await?;
     row.as_ref().map(|row| get(row, "order_id")).transpose()
 }

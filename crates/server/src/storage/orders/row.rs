@@ -11,6 +11,7 @@ use waybill_domain::order::{Assignment, FailureReason, Order, Payment, Refund, R
 use waybill_domain::payment::PaymentKey;
 use waybill_domain::position::Position;
 
+use super::refunds::open_refund;
 use super::{Confirmed, Lease, LeasedOrder};
 use crate::storage::StoreError;
 
@@ -33,13 +34,15 @@ macro_rules! order_tables {
     };
 }
 
-/// The columns of [`order_columns`], and those of the order's lease: the form that [`leased_order`] reads.
+/// The columns of [`order_columns`], and those of the order's lease: the form that [`leased_order`] reads. With the tables of
+/// `first_open!`.
 macro_rules! leased_order_columns {
     () => {
         concat!(
             $crate::storage::orders::row::order_columns!(),
             ", s.fence, s.payment_key, s.payment_method, s.provider_customer, s.cancel_requested_at, s.attempts, s.needs_attention,
-             s.reassignments, s.search_from, now() as database_now"
+             s.reassignments, s.search_from, s.reconcile_requested,
+             o.open_number, o.open_amount, o.open_is_requested, now() as database_now"
         )
     };
 }
@@ -116,6 +119,8 @@ pub(super) fn leased_order(row: &Row, asked_at: Timestamp) -> Result<LeasedOrder
         needs_attention: get(row, "needs_attention")?,
         reassignments: get(row, "reassignments")?,
         search_from: get(row, "search_from")?,
+        reconcile_requested: get(row, "reconcile_requested")?,
+        open_refund: open_refund(row)?,
         answer: None,
         order,
     })
@@ -174,7 +179,8 @@ fn corrupt(column: &str, why: &dyn std::fmt::Display) -> StoreError {
     StoreError::unexpected(format!("a stored order cannot be read: {column} {why}"))
 }
 
-fn unknown(column: &str, name: &str) -> StoreError {
+/// A name in this column that this version does not have.
+pub(super) fn unknown(column: &str, name: &str) -> StoreError {
     StoreError::unexpected(format!(
         "a stored order cannot be read: {column} {name:?} is unknown to this version"
     ))

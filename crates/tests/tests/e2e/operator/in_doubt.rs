@@ -62,6 +62,7 @@ pub fn assertion(order_id: &str, outcome: Outcome, provider_id: &str) -> Resolve
         outcome: outcome.into(),
         provider_id: provider_id.to_owned(),
         unverified: false,
+        amount_minor_units: 0,
         operator: "mara".to_owned(),
         reason: "looked it up in the dashboard".to_owned(),
     }
@@ -103,6 +104,7 @@ pub async fn ledger_rows(rig: &Rig) -> String {
                      select s::text as row from order_sagas s
                      union all select t::text from order_saga_steps t
                      union all select a::text from payment_attempts a
+                     union all select r::text from refunds r
                      union all select p::text from payments p order by 1) rows";
     one(&rig.sql().await, query, &[]).await.unwrap()
 }

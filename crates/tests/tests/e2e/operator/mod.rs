@@ -2,7 +2,7 @@
 //! ledger.
 
 mod cli;
-mod in_doubt;
+pub mod in_doubt;
 mod reconcile;
 mod resolve;
 mod stuck;

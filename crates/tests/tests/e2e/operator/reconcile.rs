@@ -55,18 +55,23 @@ async fn a_ledger_that_agrees_with_the_provider_has_no_difference() {
 /// What is planted, and the words of the difference: of the served order, or of the refunded one.
 const DIFFERENCES: &str = "
 delete from payments where order_id = SERVED | SERVED charge not~in~the~ledger
-update payments set refunded_at = null, refund_amount = null, provider_refund_id = null | REFUNDED refund not~in~the~ledger
-update payments set refunded_at = now(), refund_amount = amount, provider_refund_id = 're_x' where order_id = SERVED
+delete from refunds | REFUNDED refund not~in~the~ledger
+insert into refunds (order_id, number, amount, currency, origin, state, provider_refund_id, settled_at)
+    select order_id, 1, amount, currency, 'request', 'succeeded', 're_x', now() from payments where order_id = SERVED
     | SERVED refund not~at~the~provider
 update payments set amount = 2000 where order_id = SERVED | SERVED charge another~amount
-update payments set refund_amount = 1 where order_id = REFUNDED | REFUNDED refund another~amount
+update refunds set amount = 1 where order_id = REFUNDED | REFUNDED refund another~amount
 update payments set provider_charge_id = 'pi_x' where order_id = SERVED | SERVED charge another~id
 ";
 
 #[tokio::test]
 async fn each_difference_in_the_ledger_is_found_and_named() {
     let (rig, served, refunded) = world().await;
-    plant(&rig, "create table saved as table payments").await;
+    plant(
+        &rig,
+        "create table saved as table payments; create table saved_refunds as table refunds",
+    )
+    .await;
     for (planted, difference) in rows(DIFFERENCES) {
         let statement = planted
             .replace("SERVED", &format!("'{served}'"))
@@ -77,10 +82,17 @@ async fn each_difference_in_the_ledger_is_found_and_named() {
         let words = testkit::table::words(&words);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         assert_ends(&ended, 1, "2 charges, 1 refunds, 1", &words);
-        plant(&rig, "delete from payments; insert into payments select * from saved").await;
+        plant(
+            &rig,
+            "delete from payments; insert into payments select * from saved;
+             delete from refunds; insert into refunds select * from saved_refunds",
+        )
+        .await;
     }
     // The currency is of the charge and of the refund.
-    let planted = format!("update payments set currency = 'EUR' where order_id = '{refunded}'");
+    let planted = ["payments", "refunds"]
+        .map(|table| format!("update {table} set currency = 'EUR' where order_id = '{refunded}';"))
+        .concat();
     plant(&rig, &planted).await;
     let ended = on_stores(&rig, &["reconcile"]).await;
     assert_ends(&ended, 1, "2 charges, 1 refunds, 2", &["another currency"]);

@@ -13,6 +13,7 @@ mod provider_faults;
 mod queried;
 mod read;
 mod refunds_by_hand;
+mod refunds_requested;
 mod refused;
 mod rejected;
 mod released;

@@ -1,5 +1,6 @@
 //! The payment provider's webhooks: what is accepted, and what is refused.
 
 mod accepted;
+mod afterwards;
 pub mod events;
 mod refused;

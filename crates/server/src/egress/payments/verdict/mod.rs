@@ -15,6 +15,10 @@ use waybill_domain::payment::Operation;
 /// another account, which knows none.
 pub(super) const UNKNOWN_METHOD: &str = "payment_method_unknown";
 
+/// The metadata of a refund that say which of the order's it is, from the second on. Also what a request under a key is
+/// must not change from one version of Waybill to the next: the first never had it.
+pub(super) const REFUND_NUMBER: &str = "refund_number";
+
 /// What was asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expected {
@@ -31,7 +35,7 @@ pub(super) enum Verdict {
     Pending {
         id: String,
     },
-    /// There is nothing left to refund: either ours was done, or another one.
+    /// Nothing is left to refund, or less than was asked for: ours was done, or another one.
     AlreadyRefunded,
 }
 
@@ -107,7 +111,9 @@ pub(super) fn judge_revocation(status: u16, body: &[u8], amount: Money) -> Answe
     }
     match judge(status, body, &expected) {
         // No payment was asked for: whatever is declined, it is not the charge.
-        Verdict::Answer(Answer::Declined(reason) | Answer::Rejected(reason)) => Answer::Rejected(reason),
+        Verdict::Answer(Answer::Declined(reason) | Answer::Rejected(reason) | Answer::Failed { reason, .. }) => {
+            Answer::Rejected(reason)
+        }
         Verdict::Answer(Answer::NotExecuted(cause)) => Answer::NotExecuted(cause),
         Verdict::Answer(Answer::InProgress) => Answer::InProgress,
         Verdict::Answer(Answer::Ambiguous(cause)) => Answer::Ambiguous(cause),
@@ -126,6 +132,15 @@ impl Object {
     /// The order that it was made for.
     pub fn order_id(&self) -> Option<Uuid> {
         self.metadata.as_ref()?.get("order_id")?.parse().ok()
+    }
+
+    /// Which of the order's refunds it is. The first one carries no number.
+    pub fn refund_number(&self) -> Option<i32> {
+        self.order_id()?;
+        match self.metadata.as_ref()?.get(REFUND_NUMBER) {
+            Some(number) => number.parse().ok(),
+            None => Some(1),
+        }
     }
 
     /// What it moves, where Waybill has such an amount.
@@ -164,15 +179,17 @@ pub(super) fn judge_state(object: Object, expected: &Expected) -> Verdict {
             provider_id: object.id,
             amount: expected.amount,
         }),
-        (Operation::Charge, "processing") | (Operation::Refund, "pending" | "requires_action") => {
+        (Operation::Charge, "processing") | (Operation::Refund(_), "pending" | "requires_action") => {
             return Verdict::Pending { id: object.id };
         }
         // Final: no one can confirm it any more.
         (Operation::Charge, "canceled") => Answer::Declined(decline("payment_canceled")),
         // Final for this refund, and a replay of its key repeats it. The money is back in our own balance, and an operator
-        // must find another way to the customer. It is flagged, and asked for again under the same key, which moves nothing.
-        (Operation::Refund, "failed") => Answer::Declined(decline("refund_failed")),
-        (Operation::Refund, "canceled") => Answer::Declined(decline("refund_canceled")),
+        // must find another way to the customer.
+        (Operation::Refund(_), "failed" | "canceled") => Answer::Failed {
+            reason: decline(&format!("refund_{}", object.status())),
+            provider_id: object.id,
+        },
         _ => Answer::Ambiguous(Cause::Unfinished),
     })
 }
@@ -185,7 +202,11 @@ fn judge_error(status: u16, body: &[u8], operation: Operation) -> Verdict {
     let code = error.code.as_deref();
     Verdict::Answer(match (status, error.kind.as_str()) {
         (_, "idempotency_error") => Answer::Ambiguous(Cause::KeyReused),
-        _ if operation == Operation::Refund && code == Some("charge_already_refunded") => {
+        // Nothing is left to refund, or not so much (<https://docs.stripe.com/error-codes>).
+        _ if matches!(operation, Operation::Refund(_))
+            && (matches!(code, Some("charge_already_refunded" | "amount_too_large"))
+                || error.param.as_deref() == Some("amount")) =>
+        {
             return Verdict::AlreadyRefunded;
         }
         // The issuer's reason is finer than Stripe's code, which is `card_declined` for most.
@@ -271,6 +292,7 @@ pub(super) fn decline(code: &str) -> DeclineReason {
     DeclineReason {
         code: code.to_owned(),
         message,
+        is_replay: false,
     }
 }
 

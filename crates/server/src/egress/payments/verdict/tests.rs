@@ -19,12 +19,17 @@ enum Meaning {
     Ambiguous(&'static str),
     Pending,
     AlreadyRefunded,
+    Failed(String),
 }
 
 use Meaning::{AlreadyRefunded, Ambiguous, Done, InProgress, NotExecuted, Pending};
 
 fn declined(code: &str) -> Meaning {
     Meaning::Declined(code.to_owned())
+}
+
+fn failed(code: &str) -> Meaning {
+    Meaning::Failed(code.to_owned())
 }
 
 fn rejected(code: &str) -> Meaning {
@@ -37,6 +42,7 @@ fn meaning(status: u16, body: &str, expected: &Expected) -> Meaning {
         Verdict::AlreadyRefunded => AlreadyRefunded,
         Verdict::Answer(Answer::Done(_)) => Done,
         Verdict::Answer(Answer::Declined(reason)) => Meaning::Declined(reason.code),
+        Verdict::Answer(Answer::Failed { reason, .. }) => Meaning::Failed(reason.code),
         Verdict::Answer(Answer::Rejected(reason)) => Meaning::Rejected(reason.code),
         Verdict::Answer(Answer::NotExecuted(cause)) => NotExecuted(cause.code()),
         Verdict::Answer(Answer::InProgress) => InProgress,
@@ -122,13 +128,15 @@ fn every_answer_to_a_refund_means_what_the_table_says() {
         (200, object("succeeded"), Done),
         (200, object("pending"), Pending),
         (200, object("requires_action"), Pending),
-        (200, object("failed"), declined("refund_failed")),
-        (200, object("canceled"), declined("refund_canceled")),
+        (200, object("failed"), failed("refund_failed")),
+        (200, object("canceled"), failed("refund_canceled")),
         (200, object("failed").replace("1250", "1"), Ambiguous("mismatch")),
         (200, object("succeeded").replace("1250", "1"), Ambiguous("mismatch")),
         (200, object("succeeded").replace(r#""succeeded""#, "null"), Ambiguous("unfinished")),
         (200, object("processing"), Ambiguous("unfinished")),
         (400, error("invalid_request_error", r#","code":"charge_already_refunded""#), AlreadyRefunded),
+        (400, error("invalid_request_error", r#","code":"amount_too_large","param":"amount""#), AlreadyRefunded),
+        (400, error("invalid_request_error", r#","param":"amount""#), AlreadyRefunded),
         (400, error("idempotency_error", r#","code":"charge_already_refunded""#), Ambiguous("key_reused")),
         (400, error("invalid_request_error", r#","code":"charge_disputed""#), declined("charge_disputed")),
         (409, String::new(), InProgress),
@@ -136,7 +144,7 @@ fn every_answer_to_a_refund_means_what_the_table_says() {
     ];
     for (status, body, means) in table {
         assert_eq!(
-            meaning(status, &body, &expected(Operation::Refund)),
+            meaning(status, &body, &expected(Operation::Refund(1))),
             means,
             "{status} {body}"
         );

@@ -1,0 +1,238 @@
+//! What a comparison with the provider's record tells the ledger: refunds that were made, failed, or are not to be made any
+//! more, and disputes. Written in the transactions of the other files, never alone.
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use waybill_domain::order::{Event, ListedRefund, Maker, RefundState, Settlement, State};
+use waybill_domain::payment::Operation;
+
+use super::ledger;
+use super::refunds::{self, RefundOrigin};
+use super::{Lease, LeasedOrder, OrderStore};
+use crate::storage::StoreError;
+
+/// The code of a requested refund for which too little is left.
+const NOTHING_LEFT: &str = "more than what is left of the payment";
+
+/// A dispute of a payment, as the provider has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dispute {
+    /// The provider's id.
+    pub provider_id: String,
+    /// How much of the payment is disputed, in minor units.
+    pub amount_minor: i64,
+    /// The provider's word for why.
+    pub reason: String,
+    /// The provider's word for how it stands.
+    pub status: String,
+    /// How it stands.
+    pub standing: Standing,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+}
+
+/// How a dispute stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is not decided.
+    Open,
+    /// Decided for us, or closed without a loss.
+    Won,
+    /// The customer has the money back.
+    Lost,
+}
+
+/// What a payment and the provider's record of it came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reconciliation {
+    /// The refunds.
+    pub settlement: Settlement,
+    /// Every dispute that the provider has of the payment.
+    pub disputes: Vec<Dispute>,
+}
+
+statements! {
+    /// A row only where the ledger learns something.
+    UPSERT_DISPUTE = "insert into disputes (provider_dispute_id, order_id, amount, currency, reason, status, is_open, opened_at)
+                      select $2, p.order_id, $3, p.currency, $4, $5, $6, $7 from payments p where p.order_id = $1
+                      on conflict (provider_dispute_id) do update
+                         set amount = excluded.amount, status = excluded.status, is_open = excluded.is_open,
+                             changed_at = now()
+                       where (disputes.amount, disputes.status) is distinct from (excluded.amount, excluded.status)
+                      returning 1";
+    RECONCILE_DONE = "update order_sagas set reconcile_requested = false where order_id = $1";
+}
+
+impl Reconciliation {
+    /// What it means for an order of this state, of which so much was charged.
+    pub fn event(&self, state: State, charged_minor: i64) -> Event {
+        let Settlement {
+            succeeded,
+            found,
+            failed,
+            ..
+        } = &self.settlement;
+        match state {
+            State::Refunding if self.settlement.refunded_minor >= charged_minor => Event::Refunded,
+            State::Refunding if !failed.is_empty() => Event::RefundFailed,
+            State::Refunding if !(succeeded.is_empty() && found.is_empty()) => Event::RefundedInPart,
+            State::Refunded if self.settlement.refunded_minor < charged_minor => Event::RefundFailed,
+            _ => Event::Reconciled,
+        }
+    }
+
+    /// Whether a dispute is not decided.
+    pub fn is_disputed(&self) -> bool {
+        self.disputes.iter().any(|dispute| dispute.standing == Standing::Open)
+    }
+
+    /// Why an operator should look, if one should.
+    pub fn flag(&self) -> Option<String> {
+        let open = self.disputes.iter().find(|dispute| dispute.standing == Standing::Open);
+        if let Some(Dispute {
+            provider_id, reason, ..
+        }) = open
+        {
+            return Some(format!(
+                "the customer's bank disputes the payment ({reason}): answer dispute {provider_id} at the provider"
+            ));
+        }
+        (self.settlement.failed_minor > 0).then(|| REFUND_FAILED.to_owned())
+    }
+}
+
+/// Why an order waits whose refund failed.
+pub const REFUND_FAILED: &str =
+    "a refund failed for good at the provider: refund again under a new key, or resolve what was paid in another way";
+
+impl OrderStore {
+    /// Writes what was learned, and opens a refund of what is still owed.
+    pub(super) async fn record_reconciliation(
+        &self,
+        tx: &Transaction<'_>,
+        leased: &LeasedOrder,
+        found: &Reconciliation,
+        next: State,
+    ) -> Result<(), StoreError> {
+        let lease = leased.lease;
+        let id = leased.order.id;
+        RECONCILE_DONE.execute(tx, &[&id.uuid()]).await?;
+        self.record_settlement(tx, lease, &found.settlement, leased).await?;
+        for dispute in &found.disputes {
+            self.record_dispute(tx, lease, dispute).await?;
+        }
+        let is_by_operator = |made: &ListedRefund| made.maker == Maker::Operator;
+        if next == State::Refunded || found.settlement.found.iter().any(is_by_operator) {
+            refunds::replace_failed(tx, id).await?;
+        }
+        refunds::sum_up(tx, id).await?;
+        if next == State::Refunding && found.settlement.failed_minor == 0 {
+            self.intend_compensation(tx, leased).await?;
+        }
+        Ok(())
+    }
+
+    async fn record_settlement(
+        &self,
+        tx: &Transaction<'_>,
+        lease: Lease,
+        settlement: &Settlement,
+        leased: &LeasedOrder,
+    ) -> Result<(), StoreError> {
+        let id = leased.order.id;
+        let currency = leased.order.amount.currency().code();
+        // What is not made any more first: the sum of all never exceeds the charge.
+        for number in &settlement.replaced {
+            refunds::close(tx, id, *number, RefundState::Replaced, None, None).await?;
+            ledger::record_refund_end(tx, id, *number, "revoked", None, None).await?;
+        }
+        for number in &settlement.impossible {
+            refunds::close(tx, id, *number, RefundState::Failed, None, Some(NOTHING_LEFT)).await?;
+            ledger::record_refund_end(tx, id, *number, "revoked", None, None).await?;
+            self.log_step(tx, lease, "refund", "failed", NOTHING_LEFT).await?;
+        }
+        for number in &settlement.failed {
+            refunds::close(
+                tx,
+                id,
+                *number,
+                RefundState::Failed,
+                None,
+                Some("failed at the provider"),
+            )
+            .await?;
+            ledger::record_refund_end(tx, id, *number, "failed", None, None).await?;
+            let detail = format!("refund {number} failed at the provider");
+            self.log_step(tx, lease, "refund", "failed", &detail).await?;
+        }
+        for (number, provider_id) in &settlement.succeeded {
+            refunds::close(tx, id, *number, RefundState::Succeeded, Some(provider_id), None).await?;
+            ledger::record_refund_end(tx, id, *number, "succeeded", Some(provider_id), None).await?;
+            self.log_step(tx, lease, "refund", "succeeded", provider_id).await?;
+        }
+        for made in &settlement.found {
+            let (origin, by) = match made.maker {
+                Maker::Bank => (RefundOrigin::Dispute, "the customer's bank"),
+                Maker::Operator => (RefundOrigin::Unverified, "an operator, past the provider"),
+                Maker::Person | Maker::Order(_) => (RefundOrigin::Provider, "a person at the provider"),
+            };
+            refunds::enter_made(tx, id, made.amount_minor, currency, origin, &made.provider_id).await?;
+            let detail = format!("{}, by {by}", made.provider_id);
+            self.log_step(tx, lease, "refund", "succeeded", &detail).await?;
+        }
+        Ok(())
+    }
+
+    async fn record_dispute(&self, tx: &Transaction<'_>, lease: Lease, dispute: &Dispute) -> Result<(), StoreError> {
+        let Dispute {
+            provider_id,
+            amount_minor,
+            reason,
+            status,
+            standing,
+            opened_at,
+        } = dispute;
+        let is_open = *standing == Standing::Open;
+        let is_news = UPSERT_DISPUTE
+            .query_opt(
+                tx,
+                &[
+                    &lease.order.uuid(),
+                    provider_id,
+                    amount_minor,
+                    reason,
+                    status,
+                    &is_open,
+                    opened_at,
+                ],
+            )
+            .await?
+            .is_some();
+        if is_news {
+            let result = match standing {
+                Standing::Open => "started",
+                Standing::Won => "succeeded",
+                Standing::Lost => "failed",
+            };
+            let detail = format!("{provider_id}: {reason}, {status}");
+            self.log_step(tx, lease, "dispute", result, &detail).await?;
+        }
+        Ok(())
+    }
+
+    /// Opens a refund of all that is left, with the request that will be sent.
+    pub(super) async fn intend_compensation(
+        &self,
+        tx: &Transaction<'_>,
+        leased: &LeasedOrder,
+    ) -> Result<(), StoreError> {
+        let id = leased.order.id;
+        let currency = leased.order.amount.currency().code();
+        if let Some((number, amount)) = refunds::open_compensation(tx, id, currency).await? {
+            let operation = Operation::Refund(number);
+            self.intend(tx, leased.lease, &leased.payment_key, operation, amount)
+                .await?;
+        }
+        Ok(())
+    }
+}

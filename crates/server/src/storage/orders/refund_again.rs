@@ -1,0 +1,109 @@
+//! What failed is refunded again, by an operator's decision: each failed refund is replaced by one with a new number, and so
+//! with a new key at the provider.
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::types::ToSql;
+use waybill_domain::money::Money;
+use waybill_domain::operator::Operator;
+use waybill_domain::order::Order;
+use waybill_domain::payment::Operation;
+use waybill_domain::text::Reason;
+
+use super::advance::after;
+use super::lease::lock;
+use super::refunds::{self, RefundOrigin};
+use super::step_log::log_request;
+use super::{Lease, LeasedOrder, OrderStore, Reconciliation, StepOutcome};
+use crate::storage::StoreError;
+
+/// The outcome of the operator's decision.
+#[derive(Debug, Clone)]
+pub enum RefundedAgain {
+    /// New refunds are open: the order as it is now.
+    Open(Box<Order>),
+    /// No refund failed, or what failed was paid in another way.
+    NothingFailed,
+    /// The order changed since the provider was asked.
+    Changed,
+}
+
+statements! {
+    /// From whichever worker has it: that one changes nothing more.
+    TAKE_UP = "update order_sagas
+                  set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
+                      attempts = 0, needs_attention = null, finished_at = null, reopened_at = now()
+                where order_id = $1
+               returning fence";
+    RETURN_LEASE = "update order_sagas set lease_owner = null, lease_until = null, next_run_at = now() where order_id = $1";
+    READ_FAILED = "select amount from refunds where order_id = $1 and state = 'failed' order by number";
+}
+
+impl OrderStore {
+    /// Opens a refund for each that failed, if the order still is as it was `seen`: what the provider answered meanwhile
+    /// (`found`) holds for that order alone, and is written first.
+    pub async fn refund_again(
+        &self,
+        seen: Lease,
+        found: Reconciliation,
+        by: &Operator,
+        reason: &Reason,
+    ) -> Result<RefundedAgain, StoreError> {
+        self.postgres
+            .call(self.commit_refund_again(seen, found, by, reason))
+            .await
+    }
+
+    async fn commit_refund_again(
+        &self,
+        seen: Lease,
+        found: Reconciliation,
+        by: &Operator,
+        reason: &Reason,
+    ) -> Result<RefundedAgain, StoreError> {
+        let id = seen.order;
+        let mut client = self.postgres.client().await?;
+        let tx = client.transaction().await?;
+        let Some(leased) = lock(&tx, id).await? else {
+            return Err(StoreError::unexpected(format!("order {id} is gone")));
+        };
+        if leased.lease != seen {
+            return Ok(RefundedAgain::Changed);
+        }
+        let parameters: [&(dyn ToSql + Sync); 3] = [&id.uuid(), &self.settings.instance, &self.settings.lease_secs];
+        let fence = TAKE_UP.query_one(&tx, &parameters).await?.try_get(0)?;
+        let leased = LeasedOrder {
+            lease: Lease { order: id, fence },
+            ..leased
+        };
+        let outcome = StepOutcome::Reconciled(Box::new(found));
+        let next = after(&leased.order, &outcome, leased.confirmed.database)?;
+        self.record(&tx, &leased, &outcome, next.state).await?;
+        let failed = failed(&tx, &leased).await?;
+        if failed.is_empty() {
+            return Ok(RefundedAgain::NothingFailed);
+        }
+        log_request(&tx, id, "refund", by, reason.as_str()).await?;
+        self.set_status(&tx, &leased, &next, false, None).await?;
+        refunds::replace_failed(&tx, id).await?;
+        for amount in failed {
+            let number = refunds::open(&tx, id, amount, RefundOrigin::Again, None, reason.as_str()).await?;
+            let operation = Operation::Refund(number);
+            self.intend(&tx, leased.lease, &leased.payment_key, operation, amount)
+                .await?;
+        }
+        RETURN_LEASE.execute(&tx, &[&id.uuid()]).await?;
+        tx.commit().await?;
+        Ok(RefundedAgain::Open(Box::new(next)))
+    }
+}
+
+/// What each failed refund was to refund.
+async fn failed(tx: &Transaction<'_>, leased: &LeasedOrder) -> Result<Vec<Money>, StoreError> {
+    let currency = leased.order.amount.currency();
+    let rows = READ_FAILED.query(tx, &[&leased.order.id.uuid()]).await?;
+    let amounts = rows.iter().map(|row| {
+        let minor: i64 = row.try_get(0)?;
+        Money::new(currency, minor).map_err(|error| StoreError::unexpected(format!("a stored refund {error}")))
+    });
+    amounts.collect()
+}

@@ -1,0 +1,152 @@
+//! RefundOrder: a part of a served order's payment is refunded, once for each idempotency key of the caller.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use waybill_domain::id::{IdempotencyKey, OrderId};
+use waybill_domain::money::Money;
+use waybill_domain::order::{RefundRequest, RefundState, State};
+use waybill_domain::payment::Operation;
+
+use super::lease::lock;
+use super::refunds::{self, RefundOrigin};
+use super::row::{get, unknown};
+use super::{Lease, LeasedOrder, OrderStore};
+use crate::storage::StoreError;
+
+/// A refund that a caller requested, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestedRefund {
+    /// Its number within the order.
+    pub number: i32,
+    /// How much.
+    pub amount: Money,
+    /// What became of it.
+    pub state: RefundState,
+    /// Why it was requested.
+    pub reason: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// When it succeeded or failed.
+    pub settled_at: Option<Timestamp>,
+}
+
+/// The outcome of a request.
+#[derive(Debug, Clone)]
+pub enum RefundRequested {
+    /// It is decided; the saga is the caller's to resume.
+    New(Box<LeasedOrder>),
+    /// The key requested this refund before.
+    Duplicate,
+    /// No such order.
+    NotFound,
+    /// The order was not served, or its refund is decided already; its state.
+    NotRefundable(State),
+    /// More than what is left of the payment, in minor units.
+    TooMuch(i64),
+    /// The key requested another refund before.
+    KeyReused,
+}
+
+statements! {
+    FIND_BY_KEY = "select number, amount, currency, state, reason, created_at, settled_at
+                     from refunds where order_id = $1 and idempotency_key = $2";
+    READ_REQUESTED = "select number, amount, currency, state, reason, created_at, settled_at
+                        from refunds where order_id = $1 order by number";
+    READ_LEFT = "select p.amount - coalesce(sum(r.amount) filter (where r.state in ('open', 'succeeded')), 0)::bigint
+                   from payments p left join refunds r on r.order_id = p.order_id
+                  where p.order_id = $1 group by p.order_id, p.amount";
+    /// From whichever worker has it: that one's request is repeated under its key.
+    TAKE_UP = "update order_sagas
+                  set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
+                      attempts = 0, finished_at = null, reopened_at = now(), next_run_at = now()
+                where order_id = $1
+               returning fence";
+}
+
+impl OrderStore {
+    /// Decides a refund of a part of the payment, or finds the one that the key decided before.
+    pub async fn request_refund(&self, request: &RefundRequest) -> Result<RefundRequested, StoreError> {
+        self.postgres.call(self.commit_refund_request(request)).await
+    }
+
+    async fn commit_refund_request(&self, request: &RefundRequest) -> Result<RefundRequested, StoreError> {
+        let RefundRequest {
+            order: id,
+            key,
+            amount,
+            reason,
+        } = request;
+        let mut client = self.postgres.client().await?;
+        let tx = client.transaction().await?;
+        let Some(leased) = lock(&tx, *id).await? else {
+            return Ok(RefundRequested::NotFound);
+        };
+        if let Some(row) = FIND_BY_KEY.query_opt(&tx, &[&id.uuid(), &key.as_str()]).await? {
+            let earlier = requested(&row)?;
+            let is_same = earlier.amount == *amount && earlier.reason == reason.as_str();
+            return Ok(if is_same {
+                RefundRequested::Duplicate
+            } else {
+                RefundRequested::KeyReused
+            });
+        }
+        if leased.order.state != State::Succeeded {
+            return Ok(RefundRequested::NotRefundable(leased.order.state));
+        }
+        let left: i64 = READ_LEFT.query_one(&tx, &[&id.uuid()]).await?.try_get(0)?;
+        if amount.currency() != leased.order.amount.currency() || amount.minor_units() > left {
+            return Ok(RefundRequested::TooMuch(left));
+        }
+        let parameters: [&(dyn ToSql + Sync); 3] = [&id.uuid(), &self.settings.instance, &self.settings.lease_secs];
+        let fence = TAKE_UP.query_one(&tx, &parameters).await?.try_get(0)?;
+        let lease = Lease { order: *id, fence };
+        let key = Some(key.as_str());
+        let number = refunds::open(&tx, *id, *amount, RefundOrigin::Request, key, reason.as_str()).await?;
+        self.intend(&tx, lease, &leased.payment_key, Operation::Refund(number), *amount)
+            .await?;
+        let open_refund = refunds::read_open(&tx, *id).await?;
+        tx.commit().await?;
+        Ok(RefundRequested::New(Box::new(LeasedOrder {
+            lease,
+            // Another one that was open before may have been sent.
+            unsent: leased.open_refund.is_none(),
+            open_refund,
+            ..leased
+        })))
+    }
+
+    /// The refund that this key requested, as it stands.
+    pub async fn find_refund(
+        &self,
+        order: OrderId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<RequestedRefund>, StoreError> {
+        let row = self
+            .postgres
+            .query_opt(FIND_BY_KEY, &[&order.uuid(), &key.as_str()])
+            .await?;
+        row.as_ref().map(requested).transpose()
+    }
+
+    /// The refunds of an order as its customer sees them, by their numbers.
+    pub async fn requested_refunds(&self, order: OrderId) -> Result<Vec<RequestedRefund>, StoreError> {
+        let rows = self.postgres.query(READ_REQUESTED, &[&order.uuid()]).await?;
+        rows.iter().map(requested).collect()
+    }
+}
+
+fn requested(row: &Row) -> Result<RequestedRefund, StoreError> {
+    let (state, currency): (&str, &str) = (get(row, "state")?, get(row, "currency")?);
+    Ok(RequestedRefund {
+        number: get(row, "number")?,
+        amount: refunds::money(currency, get(row, "amount")?)?,
+        state: RefundState::ALL
+            .into_iter()
+            .find(|one| one.as_str() == state)
+            .ok_or_else(|| unknown("refund", state))?,
+        reason: get(row, "reason")?,
+        created_at: get(row, "created_at")?,
+        settled_at: get(row, "settled_at")?,
+    })
+}

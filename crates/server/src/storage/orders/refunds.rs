@@ -1,0 +1,226 @@
+//! The refunds of a payment: each is opened before it is sent and closed by the provider's answer. The payment has their
+//! sum. Written in the transactions of the other files, never alone.
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::Row;
+use waybill_domain::id::OrderId;
+use waybill_domain::money::Money;
+use waybill_domain::order::{LedgerRefund, RefundState};
+
+use super::OrderStore;
+use super::row::{get, unknown};
+use crate::storage::StoreError;
+
+/// Who decided a refund.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefundOrigin {
+    /// The saga: all that is left of the payment of an order that is not served.
+    Compensation,
+    /// A caller of RefundOrder.
+    Request,
+    /// An operator, in place of one that failed.
+    Again,
+    /// A person at the provider.
+    Provider,
+    /// The customer's bank: a dispute that was lost.
+    Dispute,
+    /// An operator, past the provider.
+    Unverified,
+}
+
+/// A refund that is decided and not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenRefund {
+    /// Its number within the order.
+    pub number: i32,
+    /// How much.
+    pub amount: Money,
+    /// Whether a call or an operator asked for exactly this amount; else it is what is left to compensate the order.
+    pub is_requested: bool,
+}
+
+/// The order's first open refund, in the form that [`open_refund`] reads.
+macro_rules! first_open {
+    () => {
+        "left join lateral (
+             select number as open_number, amount as open_amount, origin <> 'compensation' as open_is_requested
+               from refunds where order_id = s.order_id and state = 'open' order by number limit 1) o on true"
+    };
+}
+
+pub(super) use first_open;
+
+statements! {
+    /// What is left, if anything is.
+    INSERT_COMPENSATION = "insert into refunds (order_id, number, amount, currency, origin)
+                           select p.order_id, coalesce(max(r.number), 0) + 1,
+                                  p.amount - coalesce(sum(r.amount) filter (where r.state in ('open', 'succeeded')), 0),
+                                  p.currency, 'compensation'
+                             from payments p
+                             left join refunds r on r.order_id = p.order_id
+                            where p.order_id = $1
+                            group by p.order_id, p.amount, p.currency
+                           having p.amount > coalesce(sum(r.amount) filter (where r.state in ('open', 'succeeded')), 0)
+                           returning number, amount";
+    INSERT_OPEN = "insert into refunds (order_id, number, amount, currency, origin, idempotency_key, reason)
+                   select $1, coalesce(max(number), 0) + 1, $2, $3, $4, $5, $6 from refunds where order_id = $1
+                   returning number";
+    /// One that was made by others. It may be known by now.
+    INSERT_MADE = "insert into refunds (order_id, number, amount, currency, origin, state, provider_refund_id, settled_at)
+                   select $1, coalesce(max(number), 0) + 1, $2, $3, $4, 'succeeded', $5, now()
+                     from refunds where order_id = $1
+                   on conflict (provider_refund_id) do nothing";
+    CLOSE = "update refunds
+                set state = $3, provider_refund_id = coalesce($4, provider_refund_id), failure = $5, settled_at = now()
+              where order_id = $1 and number = $2";
+    REPLACE_FAILED = "update refunds set state = 'replaced' where order_id = $1 and state = 'failed'";
+    SUM_UP = "update payments
+                 set (refund_amount, refunded_at) =
+                     (select sum(amount)::bigint, max(settled_at) from refunds where order_id = $1 and state = 'succeeded')
+               where order_id = $1";
+    READ_OPEN = concat!(
+        "select s.currency, o.* from order_sagas s ", first_open!(), " where s.order_id = $1");
+    READ_DISPUTES = "select provider_dispute_id, status from disputes where order_id = $1";
+    READ_REFUNDS = "select number, amount, state, origin, provider_refund_id from refunds where order_id = $1 order by number";
+}
+
+impl RefundOrigin {
+    /// Its name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RefundOrigin::Compensation => "compensation",
+            RefundOrigin::Request => "request",
+            RefundOrigin::Again => "again",
+            RefundOrigin::Provider => "provider",
+            RefundOrigin::Dispute => "dispute",
+            RefundOrigin::Unverified => "unverified",
+        }
+    }
+}
+
+impl OrderStore {
+    /// What the ledger has of the order's payment: its refunds by their numbers, and the ids of its disputes, each with the
+    /// status that it had last.
+    pub async fn read_record(&self, order: OrderId) -> Result<(Vec<LedgerRefund>, Vec<(String, String)>), StoreError> {
+        let id = order.uuid();
+        let refunds = self.postgres.query(READ_REFUNDS, &[&id]).await?;
+        let disputes = self.postgres.query(READ_DISPUTES, &[&id]).await?;
+        let disputes = disputes.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        Ok((
+            refunds.iter().map(ledger_refund).collect::<Result<_, _>>()?,
+            disputes.collect::<Result<_, StoreError>>()?,
+        ))
+    }
+}
+
+/// The first open refund in the columns of [`first_open!`] and `currency`.
+pub(super) fn open_refund(row: &Row) -> Result<Option<OpenRefund>, StoreError> {
+    let Some(number) = get(row, "open_number")? else {
+        return Ok(None);
+    };
+    Ok(Some(OpenRefund {
+        number,
+        amount: money(get(row, "currency")?, get(row, "open_amount")?)?,
+        is_requested: get(row, "open_is_requested")?,
+    }))
+}
+
+/// The first open refund of the order, as it is in this transaction.
+pub(super) async fn read_open(tx: &Transaction<'_>, order: OrderId) -> Result<Option<OpenRefund>, StoreError> {
+    open_refund(&READ_OPEN.query_one(tx, &[&order.uuid()]).await?)
+}
+
+/// Opens a refund of all that is left of the payment; `None`: nothing is.
+pub(super) async fn open_compensation(
+    tx: &Transaction<'_>,
+    order: OrderId,
+    currency: &str,
+) -> Result<Option<(i32, Money)>, StoreError> {
+    let row = INSERT_COMPENSATION.query_opt(tx, &[&order.uuid()]).await?;
+    row.map(|row| Ok((row.try_get(0)?, money(currency, row.try_get(1)?)?)))
+        .transpose()
+}
+
+/// Opens a refund of this amount: its number.
+pub(super) async fn open(
+    tx: &Transaction<'_>,
+    order: OrderId,
+    amount: Money,
+    origin: RefundOrigin,
+    key: Option<&str>,
+    reason: &str,
+) -> Result<i32, StoreError> {
+    let (minor, currency) = (amount.minor_units(), amount.currency().code());
+    let row = INSERT_OPEN
+        .query_one(tx, &[&order.uuid(), &minor, &currency, &origin.as_str(), &key, &reason])
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Enters a refund that others made.
+pub(super) async fn enter_made(
+    tx: &Transaction<'_>,
+    order: OrderId,
+    amount_minor: i64,
+    currency: &str,
+    origin: RefundOrigin,
+    provider_id: &str,
+) -> Result<(), StoreError> {
+    INSERT_MADE
+        .execute(
+            tx,
+            &[&order.uuid(), &amount_minor, &currency, &origin.as_str(), &provider_id],
+        )
+        .await
+        .map(drop)
+}
+
+/// Closes a refund: this became of it.
+pub(super) async fn close(
+    tx: &Transaction<'_>,
+    order: OrderId,
+    number: i32,
+    state: RefundState,
+    provider_id: Option<&str>,
+    failure: Option<&str>,
+) -> Result<(), StoreError> {
+    let rows = CLOSE
+        .execute(tx, &[&order.uuid(), &number, &state.as_str(), &provider_id, &failure])
+        .await?;
+    match rows {
+        1 => Ok(()),
+        _ => Err(StoreError::unexpected(format!("order {order} has no refund {number}"))),
+    }
+}
+
+/// What failed was paid in another way.
+pub(super) async fn replace_failed(tx: &Transaction<'_>, order: OrderId) -> Result<(), StoreError> {
+    REPLACE_FAILED.execute(tx, &[&order.uuid()]).await.map(drop)
+}
+
+/// Writes the sum of the refunds into the payment.
+pub(super) async fn sum_up(tx: &Transaction<'_>, order: OrderId) -> Result<(), StoreError> {
+    SUM_UP.execute(tx, &[&order.uuid()]).await.map(drop)
+}
+
+fn ledger_refund(row: &Row) -> Result<LedgerRefund, StoreError> {
+    let (state, origin): (&str, &str) = (get(row, "state")?, get(row, "origin")?);
+    Ok(LedgerRefund {
+        number: get(row, "number")?,
+        amount_minor: get(row, "amount")?,
+        state: RefundState::ALL
+            .into_iter()
+            .find(|one| one.as_str() == state)
+            .ok_or_else(|| unknown("refund", state))?,
+        is_requested: origin != RefundOrigin::Compensation.as_str(),
+        provider_id: get(row, "provider_refund_id")?,
+    })
+}
+
+/// A stored amount.
+pub(super) fn money(currency: &str, minor_units: i64) -> Result<Money, StoreError> {
+    let corrupt =
+        |why: &dyn std::fmt::Display| StoreError::unexpected(format!("a stored refund cannot be read: {why}"));
+    let currency = currency.parse().map_err(|error| corrupt(&error))?;
+    Money::new(currency, minor_units).map_err(|error| corrupt(&error))
+}

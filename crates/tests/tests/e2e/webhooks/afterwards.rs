@@ -1,0 +1,254 @@
+//! What happens to a payment after its order was settled: a refund that fails, a refund by hand, a dispute. The provider
+//! reports it, and the order's payment is compared with the provider's record.
+
+use testkit::wire::{PICKUP, a_ride, assert_refused};
+use testkit::{Builder, Rig, until};
+use tonic::Code;
+use waybill_proto::admin::v1::{OrderFile, Outcome, RefundAgainRequest};
+use waybill_proto::order::v1::{Money, Order, OrderStatus, RefundOrderRequest, RefundStatus};
+
+use super::events::{endpoint, listening};
+use crate::operator::in_doubt::{assertion, operator, resolve, show};
+
+fn rig() -> Builder {
+    listening().with("grpc.services=order,location,fleet,operator")
+}
+
+async fn start(builder: Builder) -> Rig {
+    let rig = builder.start().await;
+    rig.payments().set_webhooks(Some(endpoint(&rig)));
+    rig
+}
+
+/// An order without a driver: charged and refunded.
+async fn refunded(rig: &Rig) -> Order {
+    let order = rig.place(a_ride()).await;
+    assert_eq!(order.status(), OrderStatus::Refunded);
+    order
+}
+
+async fn served(rig: &Rig) -> Order {
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let order = rig.place(a_ride()).await;
+    assert_eq!(order.status(), OrderStatus::Succeeded);
+    order
+}
+
+async fn until_flagged(rig: &Rig, order: &Order, with: &str) -> OrderFile {
+    until("the order is flagged", async || {
+        let file = show(rig, &order.order_id).await.unwrap();
+        if file.needs_attention.contains(with) {
+            Ok(())
+        } else {
+            Err((file.status, file.needs_attention))
+        }
+    })
+    .await;
+    show(rig, &order.order_id).await.unwrap()
+}
+
+fn states(file: &OrderFile) -> Vec<(&str, &str)> {
+    let states = file
+        .refunds
+        .iter()
+        .map(|refund| (refund.origin.as_str(), refund.state.as_str()));
+    states.collect()
+}
+
+async fn refund_again(rig: &Rig, order: &Order) -> Result<Order, tonic::Status> {
+    let request = RefundAgainRequest {
+        order_id: order.order_id.clone(),
+        operator: "mara".to_owned(),
+        reason: "the customer has a new card".to_owned(),
+    };
+    let answer = operator(rig).refund_again(request).await?;
+    Ok(answer.into_inner().order.unwrap())
+}
+
+#[tokio::test]
+async fn a_refund_that_fails_days_later_is_owed_again_and_paid_again_by_an_operator_only() {
+    let rig = start(rig().set("orders.assignment_window", "0s")).await;
+    let order = refunded(&rig).await;
+    let first = rig.refunds()[0].provider_id.clone();
+    rig.payments().fail_refund(&first, "lost_or_stolen_card").await.unwrap();
+    let file = until_flagged(&rig, &order, "failed").await;
+    assert_eq!(file.status, "refunding");
+    assert_eq!(states(&file), [("compensation", "failed")]);
+    assert!(file.payment.as_ref().unwrap().refund_amount.is_none(), "{file:?}");
+
+    // However often it is claimed, it is not sent again by itself.
+    let requests = rig.payments().requests();
+    rig.execute("update order_sagas set next_run_at = now()").await;
+    until("it is compared again", async || rig.payments().requests() > requests).await;
+    assert_eq!(rig.refunds().len(), 1);
+
+    assert_eq!(
+        refund_again(&rig, &order).await.unwrap().status(),
+        OrderStatus::Refunding
+    );
+    let now = rig.until_settled(&order.order_id).await;
+    assert_eq!(now.status(), OrderStatus::Refunded);
+    let file = show(&rig, &order.order_id).await.unwrap();
+    assert_eq!(states(&file), [("compensation", "replaced"), ("again", "succeeded")]);
+    let keys: Vec<_> = file
+        .attempts_at_provider
+        .iter()
+        .map(|one| one.provider_key.as_str())
+        .collect();
+    assert!(keys[2].ends_with("-refund-2"), "{keys:?}");
+    assert_eq!(file.needs_attention, "");
+    let refused = refund_again(&rig, &order).await.unwrap_err();
+    assert_refused(&refused, Code::FailedPrecondition, "NO_FAILED_REFUND");
+    rig.assert_clean().await;
+}
+
+/// A day later the key of the first refund is a new request at the provider. A person has paid by bank.
+#[tokio::test]
+async fn a_failed_refund_that_was_paid_by_bank_is_never_sent_under_its_old_key() {
+    let rig = start(rig().set("orders.assignment_window", "0s")).await;
+    let order = refunded(&rig).await;
+    rig.payments()
+        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
+        .await
+        .unwrap();
+    until_flagged(&rig, &order, "failed").await;
+    rig.payments().expire_keys().unwrap();
+    rig.execute(
+        "update payment_attempts set first_sent_at = now() - interval '25 hours', last_sent_at = now() - interval '25 hours';
+         update order_sagas set next_run_at = now()",
+    )
+    .await;
+    let mut request = assertion(&order.order_id, Outcome::Refunded, "bank transfer 17");
+    request.unverified = true;
+    until("no worker holds it", async || {
+        resolve(&rig, request.clone()).await.map(drop)
+    })
+    .await;
+    let now = rig.until_settled(&order.order_id).await;
+    assert_eq!(now.status(), OrderStatus::Refunded);
+    let file = show(&rig, &order.order_id).await.unwrap();
+    assert_eq!(
+        states(&file),
+        [("compensation", "replaced"), ("unverified", "succeeded")]
+    );
+    assert_eq!(rig.refunds().len(), 1);
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_requested_refund_that_fails_later_flags_the_served_order_until_it_is_paid_again() {
+    let rig = start(rig()).await;
+    let order = served(&rig).await;
+    let request = RefundOrderRequest {
+        order_id: order.order_id.clone(),
+        idempotency_key: "a-key-of-sixteen-bytes".to_owned(),
+        amount: Some(Money {
+            currency_code: "USD".to_owned(),
+            minor_units: 500,
+        }),
+        reason: "late".to_owned(),
+    };
+    rig.orders().refund_order(request).await.unwrap();
+    rig.payments()
+        .fail_refund(&rig.refunds()[0].provider_id, "expired_or_canceled_card")
+        .await
+        .unwrap();
+    let file = until_flagged(&rig, &order, "failed").await;
+    assert_eq!(
+        (file.status.as_str(), states(&file)),
+        ("succeeded", vec![("request", "failed")])
+    );
+    let seen = rig.order(&order.order_id).await.payment.unwrap();
+    assert_eq!(
+        (seen.refund_amount, seen.refunds[0].status()),
+        (None, RefundStatus::Failed)
+    );
+
+    refund_again(&rig, &order).await.unwrap();
+    let now = rig.until_settled(&order.order_id).await;
+    assert_eq!(now.status(), OrderStatus::Succeeded);
+    assert_eq!(now.payment.unwrap().refund_amount.unwrap().minor_units, 500);
+    assert_eq!(show(&rig, &order.order_id).await.unwrap().needs_attention, "");
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_refund_by_hand_of_a_served_order_is_taken_over_into_its_ledger() {
+    let rig = start(rig()).await;
+    let order = served(&rig).await;
+    rig.refund_by_hand(&rig.charges()[0].provider_id, 500, None).await;
+    until("the ledger has it", async || {
+        let payment = rig.order(&order.order_id).await.payment.unwrap();
+        payment.refund_amount.is_some_and(|amount| amount.minor_units == 500)
+    })
+    .await;
+    let now = rig.until_settled(&order.order_id).await;
+    assert_eq!(now.status(), OrderStatus::Succeeded);
+    assert_eq!(
+        states(&show(&rig, &order.order_id).await.unwrap()),
+        [("provider", "succeeded")]
+    );
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_dispute_is_recorded_and_flagged_until_it_is_decided_and_stands_in_the_timeline() {
+    for (won, status, line) in [(true, "won", "succeeded"), (false, "lost", "failed")] {
+        let rig = start(rig()).await;
+        let order = served(&rig).await;
+        let charge = rig.charges()[0].provider_id.clone();
+        let dispute = rig.payments().open_dispute(&charge, None, "fraudulent").await.unwrap();
+        let file = until_flagged(&rig, &order, &dispute).await;
+        assert_eq!(file.status, "succeeded");
+        let found = &file.disputes[0];
+        assert_eq!(
+            (found.provider_id.as_str(), found.is_open, found.reason.as_str()),
+            (&*dispute, true, "fraudulent")
+        );
+        assert_eq!(
+            rig.count("select count(*) from order_sagas where finished_at is null")
+                .await,
+            0
+        );
+
+        rig.payments().close_dispute(&dispute, won).await.unwrap();
+        until("it is decided", async || {
+            let file = show(&rig, &order.order_id).await.unwrap();
+            (file.needs_attention.is_empty() && !file.disputes[0].is_open)
+                .then_some(())
+                .ok_or(file.needs_attention)
+        })
+        .await;
+        let file = show(&rig, &order.order_id).await.unwrap();
+        assert_eq!(file.disputes[0].status, status);
+        let lines: Vec<_> = file
+            .steps
+            .iter()
+            .filter(|one| one.step == "dispute")
+            .map(|one| one.status.as_str())
+            .collect();
+        assert_eq!(lines, ["started", line]);
+        rig.assert_clean().await;
+    }
+}
+
+/// The provider refuses to refund what is disputed. A dispute that is lost has given the money back; one that is won has
+/// not, and the refund is made.
+#[tokio::test]
+async fn a_cancelled_order_whose_payment_is_disputed_is_refunded_once_by_the_bank_or_by_the_refund() {
+    for (won, refunds) in [(true, 1), (false, 0)] {
+        let rig = start(rig().set("grpc.deadline_default", "1s")).await;
+        let order = served(&rig).await;
+        let charge = rig.charges()[0].provider_id.clone();
+        let dispute = rig.payments().open_dispute(&charge, None, "fraudulent").await.unwrap();
+        until_flagged(&rig, &order, &dispute).await;
+        let _ = rig.cancel(&order.order_id).await;
+        until_flagged(&rig, &order, "charge_disputed").await;
+        rig.payments().close_dispute(&dispute, won).await.unwrap();
+        let now = rig.until_settled(&order.order_id).await;
+        assert_eq!(now.status(), OrderStatus::Refunded, "won: {won}");
+        assert_eq!(rig.refunds().len(), refunds, "won: {won}");
+        assert_eq!(now.payment.unwrap().refund_amount.unwrap().minor_units, 1_999);
+        rig.assert_clean().await;
+    }
+}
