@@ -9,12 +9,16 @@ use uuid::Uuid;
 use crate::id::OrderId;
 use crate::order::OrderRequest;
 
-/// A movement of money at the provider. An order has one charge, and refunds that are numbered from 1. Each happens at most
-/// once.
+/// A request to the provider that moves money or holds it. An order has one charge, one capture or void of its hold, and
+/// refunds that are numbered from 1. Each happens at most once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// Take the order's amount.
+    /// Take the order's amount, or hold it.
     Charge,
+    /// Take what was held, or a part of it.
+    Capture,
+    /// End the hold; nothing is taken.
+    Void,
     /// Refund the refund of this number.
     Refund(i32),
 }
@@ -24,6 +28,8 @@ impl Operation {
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::Charge => "charge",
+            Operation::Capture => "capture",
+            Operation::Void => "void",
             Operation::Refund(_) => "refund",
         }
     }
@@ -31,7 +37,7 @@ impl Operation {
     /// Its number within the order.
     pub fn number(self) -> i32 {
         match self {
-            Operation::Charge => 1,
+            Operation::Charge | Operation::Capture | Operation::Void => 1,
             Operation::Refund(number) => number,
         }
     }
@@ -145,6 +151,7 @@ impl Recovery {
 mod tests {
     use super::*;
     use crate::money::Money;
+    use crate::order::PaymentMode;
     use crate::position::Position;
 
     #[test]
@@ -169,6 +176,7 @@ mod tests {
             amount: Money::new("USD".parse().unwrap(), amount).unwrap(),
             payment_method: "pm_card_visa".parse().unwrap(),
             provider_customer: None,
+            payment_mode: PaymentMode::ChargeFirst,
             pickup: Position::new(37.7749, -122.4194).unwrap(),
             drop_off: None,
         }

@@ -9,7 +9,7 @@
 //! [`crash_point!`] expands to nothing, and the variable is refused as an unknown setting (docs/adr/0011).
 
 /// Every crash point, in the order of the saga.
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 18] = [
     // The order and the intent to charge are one commit: before it, and after it.
     "accept_uncommitted",
     "accept_committed",
@@ -21,6 +21,10 @@ pub const NAMES: [&str; 15] = [
     "candidates_read",
     "assign_uncommitted",
     "assign_committed",
+    // What becomes of a hold is decided with the assignment, the completion or the cancellation.
+    "capture_intended",
+    "capture_answered",
+    "capture_committed",
     "refund_intended",
     "refund_written",
     "refund_answered",

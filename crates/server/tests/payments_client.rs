@@ -258,6 +258,7 @@ fn amount() -> Money {
 
 fn a_charge() -> ChargeRequest<'static> {
     ChargeRequest {
+        is_held: false,
         key: "order-1:charge",
         order_id: ORDER,
         transfer_group: None,

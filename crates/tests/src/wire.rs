@@ -36,6 +36,7 @@ pub fn a_ride() -> CreateOrderRequest {
         }),
         payment_method: "pm_card_visa".to_owned(),
         provider_customer_id: String::new(),
+        payment_mode: 0,
         pickup: Some(position(PICKUP)),
         drop_off: None,
     }
@@ -61,6 +62,7 @@ pub fn complete(order_id: &str) -> CompleteOrderRequest {
 pub fn cancel(order_id: &str) -> CancelOrderRequest {
     CancelOrderRequest {
         order_id: order_id.to_owned(),
+        cancellation_fee: None,
     }
 }
 

@@ -8,7 +8,9 @@ use uuid::Uuid;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::location::v1::{Fix, LatLng, ReportLocationsRequest};
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
-use waybill_proto::order::v1::{CompleteOrderRequest, CreateOrderRequest, Money, Order, WatchOrderRequest};
+use waybill_proto::order::v1::{
+    CompleteOrderRequest, CreateOrderRequest, Money, Order, PaymentMode, WatchOrderRequest,
+};
 
 /// Whatever went wrong: the connection, or a call that was answered with an error status.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -59,6 +61,7 @@ pub async fn run(addr: &str) -> Result<Order, Error> {
         provider_customer_id: String::new(),
         pickup: Some(here),
         drop_off: None,
+        payment_mode: PaymentMode::ChargeFirst.into(),
     };
     let first = orders.create_order(request.clone()).await?.into_inner();
     let order = first.order.clone().ok_or("an answer without an order")?;
@@ -94,6 +97,7 @@ pub async fn run(addr: &str) -> Result<Order, Error> {
     let request = CompleteOrderRequest {
         order_id: order.order_id,
         driver_id,
+        final_amount: None,
     };
     let completed = orders.complete_order(request).await?.into_inner();
     let order = completed.order.ok_or("an answer without an order")?;

@@ -1,14 +1,20 @@
 //! An order: what was requested, its state, and the rulebook of what may happen next.
 
+mod failure_reason;
+mod payment_mode;
 mod refunds;
 mod request;
 mod rulebook;
 
 use jiff::Timestamp;
 
-pub use self::refunds::{LedgerRefund, ListedRefund, ListedState, Maker, RefundRequest, RefundState, Settlement};
+pub use self::failure_reason::FailureReason;
+pub use self::payment_mode::PaymentMode;
+pub use self::refunds::{
+    LedgerRefund, ListedRefund, ListedState, Maker, OpenRefund, RefundRequest, RefundState, Settlement,
+};
 pub use self::request::{OrderRequest, RequestHash};
-pub use self::rulebook::{Event, FailureReason, IllegalTransition, State, Step, Work};
+pub use self::rulebook::{Event, IllegalTransition, State, Step, Work};
 
 use crate::id::{DriverId, OrderId, UserId};
 use crate::money::Money;
@@ -23,6 +29,8 @@ pub struct Order {
     pub user: UserId,
     /// What it costs.
     pub amount: Money,
+    /// When the customer pays.
+    pub payment_mode: PaymentMode,
     /// Where the service begins.
     pub pickup: Position,
     /// Where it ends, if that was given.
@@ -44,12 +52,40 @@ pub struct Order {
 /// What the provider confirmed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Payment {
-    /// When the charge was confirmed.
+    /// When the charge was confirmed, or the hold.
     pub charged_at: Timestamp,
-    /// The provider's id of the charge.
+    /// The provider's id of the payment.
     pub provider_charge_id: String,
+    /// What is decided to be captured of a hold, in minor units; 0: it is voided.
+    pub to_capture_minor: Option<i64>,
+    /// What was taken from the customer, in minor units; `None` while the amount is held.
+    pub captured_minor: Option<i64>,
+    /// What is kept of that as a cancellation fee, in minor units.
+    pub kept_minor: i64,
     /// What was refunded, all refunds together; `None` while nothing was.
     pub refund: Option<Refund>,
+}
+
+impl Payment {
+    /// Whether a hold is to be captured or voided, and the provider has not confirmed it.
+    pub fn capture_is_open(&self) -> bool {
+        self.to_capture_minor.is_some() && self.captured_minor.is_none()
+    }
+
+    /// Whether the amount is held, and nothing is decided about it.
+    pub fn is_held(&self) -> bool {
+        self.to_capture_minor.is_none() && self.captured_minor.is_none()
+    }
+
+    /// What the order is to give back of it, in minor units: what was captured, less what is kept.
+    pub fn refundable_minor(&self) -> i64 {
+        self.captured_minor.unwrap_or(0) - self.kept_minor
+    }
+
+    /// What was refunded, in minor units.
+    pub fn refunded_minor(&self) -> i64 {
+        self.refund.as_ref().map_or(0, |refund| refund.amount.minor_units())
+    }
 }
 
 /// What was refunded of a payment.

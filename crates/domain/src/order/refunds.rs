@@ -48,6 +48,17 @@ pub struct LedgerRefund {
     pub provider_id: Option<String>,
 }
 
+/// A refund that is decided and not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenRefund {
+    /// Its number within the order.
+    pub number: i32,
+    /// How much.
+    pub amount: Money,
+    /// Whether a call or an operator asked for exactly this amount; else it is what is left to compensate the order.
+    pub is_requested: bool,
+}
+
 /// A refund that the provider has of the payment, or that an operator made past it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedRefund {

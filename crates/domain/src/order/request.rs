@@ -2,6 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
+use super::payment_mode::PaymentMode;
 use crate::id::{IdempotencyKey, PaymentMethod, ProviderCustomer, UserId};
 use crate::money::Money;
 use crate::position::Position;
@@ -19,6 +20,8 @@ pub struct OrderRequest {
     pub payment_method: PaymentMethod,
     /// The provider's customer whose means of payment it is, if it is attached to one.
     pub provider_customer: Option<ProviderCustomer>,
+    /// When the customer pays.
+    pub payment_mode: PaymentMode,
     /// Where the service begins.
     pub pickup: Position,
     /// Where it ends, if that is known.
@@ -53,9 +56,13 @@ impl OrderRequest {
             Some(drop_off) => field(&bits(drop_off)),
             None => field(b""),
         }
-        // Last, and only where it is given: the hashes of requests without it stay as they were before it existed.
+        // Last, and only where they are given: the hashes of requests without them stay as they were before they existed.
         if let Some(customer) = &self.provider_customer {
             field(customer.as_str().as_bytes());
+        }
+        if self.payment_mode.holds() {
+            field(b"payment_mode");
+            field(self.payment_mode.as_str().as_bytes());
         }
         RequestHash(hash.finalize().into())
     }
@@ -80,6 +87,7 @@ mod tests {
             amount: Money::new("USD".parse().unwrap(), 1999).unwrap(),
             payment_method: "pm_card_visa".parse().unwrap(),
             provider_customer: None,
+            payment_mode: PaymentMode::ChargeFirst,
             pickup: Position::new(37.7749, -122.4194).unwrap(),
             drop_off: None,
         }

@@ -9,11 +9,14 @@
 //!                                                      refunded -> refunding when its refund fails later
 //! ```
 //!
-//! A terminal order is taken up again, in its state, for a refund that was requested and to be compared with the provider.
+//! A terminal order is resumed, in its state, for a capture, for a refund that was requested, and to be compared with the
+//! provider.
 
 use std::fmt;
 
 use thiserror::Error;
+
+use super::failure_reason::FailureReason;
 
 /// The state of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,15 +25,15 @@ pub enum State {
     Started,
     /// The charge may have been sent; its outcome is unknown.
     Charging,
-    /// Paid; no driver yet.
+    /// Paid, or the amount is held; no driver yet.
     Charged,
-    /// To be refunded; the provider has not confirmed it yet.
+    /// To be refunded, or its hold voided; the provider has not confirmed it yet.
     Refunding,
-    /// Paid and assigned.
+    /// Paid or held, and assigned.
     Succeeded,
-    /// Never charged.
+    /// Neither charged nor held.
     Failed,
-    /// Charged and refunded in full.
+    /// All that was taken is refunded, but for a cancellation fee; a hold is voided.
     Refunded,
 }
 
@@ -43,6 +46,8 @@ pub enum Step {
     Charge,
     /// Bind the nearest free driver; give up when the window is over.
     Assign,
+    /// Capture or void the hold, as is decided.
+    Capture,
     /// Send the open refund, or send it again under the same key. It does not get to refuse.
     Refund,
     /// Compare the refunds and disputes of the payment with the provider's, and take over what it has.
@@ -58,6 +63,7 @@ impl Step {
             Step::IntendCharge => "intend_charge",
             Step::Charge => "charge",
             Step::Assign => "assign",
+            Step::Capture => "capture",
             Step::Refund => "refund",
             Step::Reconcile => "reconcile",
             Step::HonourCancellation => "honour_cancellation",
@@ -70,6 +76,8 @@ impl Step {
 pub struct Work {
     /// A cancellation was requested.
     pub cancel_requested: bool,
+    /// A capture, or the end of a hold, is decided and not confirmed.
+    pub capture_open: bool,
     /// A refund is decided and not confirmed.
     pub refund_open: bool,
     /// The provider's record of the payment changed, or may have.
@@ -99,29 +107,22 @@ pub enum Event {
     DriverUnassigned,
     /// The order is cancelled.
     Cancelled,
+    /// A capture or a void was sent and its outcome is unknown.
+    CaptureUnknown,
+    /// The provider confirmed a capture, and nothing is to be given back, or more than that is.
+    Captured,
+    /// The hold was gone before it could be captured.
+    CaptureFailed,
     /// A refund was sent and its outcome is unknown.
     RefundUnknown,
     /// The provider confirmed a refund, and not all of the payment is refunded.
     RefundedInPart,
-    /// The provider confirmed a refund, and all of the payment is refunded.
+    /// The provider confirmed a refund or a void, and all that is to be given back is.
     Refunded,
     /// A refund failed for good, now or after it was confirmed.
     RefundFailed,
     /// The payment was compared with the provider's record, which says nothing new of the sum that is refunded.
     Reconciled,
-}
-
-/// Why an order is compensated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FailureReason {
-    /// The payment was declined.
-    PaymentDeclined,
-    /// No free driver was near enough in time.
-    NoDriver,
-    /// It was cancelled.
-    Cancelled,
-    /// The payment was not confirmed in time.
-    PaymentTimedOut,
 }
 
 /// An event that cannot happen in a state: a bug or a corrupted row, never a caller's fault.
@@ -163,6 +164,10 @@ impl State {
             (State::Charged, Event::NoDriver | Event::ChargedTooLate) => Ok(State::Refunding),
             // Never back to charging: what is paid is not charged again.
             (State::Succeeded, Event::DriverUnassigned) => Ok(State::Charged),
+            (
+                state @ (State::Succeeded | State::Refunding),
+                Event::CaptureUnknown | Event::Captured | Event::CaptureFailed,
+            ) => Ok(state),
             (State::Refunding, Event::RefundUnknown) => Ok(State::Refunding),
             (State::Refunding, Event::RefundedInPart | Event::RefundFailed) => Ok(State::Refunding),
             (State::Refunding, Event::Refunded) => Ok(State::Refunded),
@@ -170,7 +175,7 @@ impl State {
             // What was confirmed can fail later: it is owed again.
             (State::Refunded, Event::RefundFailed) => Ok(State::Refunding),
             (State::Refunded, Event::Reconciled) => Ok(State::Refunded),
-            // A refund that was requested, or made by hand, does not undo the service.
+            // A refund that was requested, or made by hand, does not end the service.
             (State::Succeeded, Event::RefundUnknown | Event::RefundFailed | Event::Reconciled) => Ok(State::Succeeded),
             (State::Succeeded, Event::RefundedInPart | Event::Refunded) => Ok(State::Succeeded),
             (state, event) => Err(IllegalTransition { state, event }),
@@ -184,6 +189,8 @@ impl State {
             State::Started => Some(Step::IntendCharge),
             State::Charging => Some(Step::Charge),
             State::Charged => Some(Step::Assign),
+            // What is captured decides what there is to refund.
+            State::Refunding | State::Succeeded if work.capture_open => Some(Step::Capture),
             State::Refunding | State::Succeeded | State::Refunded if work.reconcile_requested => Some(Step::Reconcile),
             State::Refunding | State::Succeeded if work.refund_open => Some(Step::Refund),
             // Nothing is open, and not all is refunded: what failed waits for an operator, or for a refund by hand.
@@ -231,6 +238,9 @@ impl Event {
             | Event::Charged
             | Event::DriverAssigned
             | Event::DriverUnassigned
+            | Event::CaptureUnknown
+            | Event::Captured
+            | Event::CaptureFailed
             | Event::RefundUnknown
             | Event::RefundedInPart
             | Event::Refunded
@@ -240,31 +250,11 @@ impl Event {
     }
 }
 
-impl FailureReason {
-    /// Every reason.
-    pub const ALL: [FailureReason; 4] = [
-        FailureReason::PaymentDeclined,
-        FailureReason::NoDriver,
-        FailureReason::Cancelled,
-        FailureReason::PaymentTimedOut,
-    ];
-
-    /// Its name in the database, in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            FailureReason::PaymentDeclined => "payment_declined",
-            FailureReason::NoDriver => "no_driver",
-            FailureReason::Cancelled => "cancelled",
-            FailureReason::PaymentTimedOut => "payment_timed_out",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const EVENTS: [Event; 16] = [
+    const EVENTS: [Event; 19] = [
         Event::ChargeIntended,
         Event::ChargeUnknown,
         Event::Charged,
@@ -276,6 +266,9 @@ mod tests {
         Event::NoDriver,
         Event::DriverUnassigned,
         Event::Cancelled,
+        Event::CaptureUnknown,
+        Event::Captured,
+        Event::CaptureFailed,
         Event::RefundUnknown,
         Event::RefundedInPart,
         Event::Refunded,
@@ -285,6 +278,7 @@ mod tests {
 
     const IDLE: Work = Work {
         cancel_requested: false,
+        capture_open: false,
         refund_open: false,
         reconcile_requested: false,
     };
@@ -401,6 +395,25 @@ mod tests {
         };
         assert_eq!(State::Succeeded.pending_step(refund), Some(Step::Refund));
         assert_eq!(State::Succeeded.pending_step(IDLE), None);
+    }
+
+    #[test]
+    fn a_hold_is_captured_or_voided_before_anything_is_refunded() {
+        let work = Work {
+            capture_open: true,
+            refund_open: true,
+            reconcile_requested: true,
+            ..IDLE
+        };
+        for state in [State::Succeeded, State::Refunding] {
+            assert_eq!(state.pending_step(work), Some(Step::Capture));
+            assert_eq!(state.next(Event::CaptureFailed), Ok(state), "the service goes on");
+        }
+        assert_eq!(
+            State::Charged.pending_step(work),
+            Some(Step::Assign),
+            "not before a driver is there"
+        );
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub fn steps(world: &World, who: usize, flaw: Option<Flaw>, next: &mut Next) {
 fn work(worker: Worker) -> Work {
     Work {
         cancel_requested: worker.cancel_seen,
+        capture_open: false,
         refund_open: worker.seen == State::Refunding,
         reconcile_requested: false,
     }
@@ -77,8 +78,13 @@ pub fn happen(world: &mut World, seen: State, event: Event) -> bool {
         | Event::DriverUnassigned
         | Event::Cancelled
         | Event::RefundUnknown => {}
-        // Parts, and refunds that fail, are another model's.
-        Event::RefundedInPart | Event::RefundFailed | Event::Reconciled => {}
+        // Parts, refunds that fail and holds are other models'.
+        Event::CaptureUnknown
+        | Event::Captured
+        | Event::CaptureFailed
+        | Event::RefundedInPart
+        | Event::RefundFailed
+        | Event::Reconciled => {}
     }
     true
 }
@@ -166,7 +172,7 @@ impl Hand<'_> {
             // `steps::refund` has nothing to refund where no payment is in the ledger.
             Step::Refund if !self.world.row.paid => {}
             Step::Refund => self.send(Request::Refund),
-            Step::Reconcile => {}
+            Step::Capture | Step::Reconcile => {}
             Step::HonourCancellation => self.commit(Event::Cancelled),
         }
     }

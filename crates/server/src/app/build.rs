@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::operator::OperatorService;
 use crate::orders::service::OrderService;
 use crate::orders::workers::driver_liveness::DriverLivenessMonitor;
-use crate::orders::workers::{key_retention, sweeper};
+use crate::orders::workers::{hold_expiry, key_retention, sweeper};
 use crate::orders::{Context, Dispatch};
 use crate::payment_webhooks::PaymentWebhooks;
 use crate::storage::history::HistoryStore;
@@ -153,6 +153,7 @@ impl Parts {
         );
         workers.spawn(sweeper::run(Arc::clone(&context)));
         workers.spawn(key_retention::run(Arc::clone(&context)));
+        workers.spawn(hold_expiry::run(Arc::clone(&context)));
         let liveness = settings::driver_liveness(&self.config);
         if !liveness.timeout.is_zero() {
             let monitor = DriverLivenessMonitor::new(Arc::clone(&context), self.live.clone(), self.history(), liveness);

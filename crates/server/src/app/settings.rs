@@ -6,11 +6,12 @@ use secrecy::SecretString;
 use uuid::Uuid;
 use waybill_domain::fix::TimeWindow;
 
-use crate::config::{Bucket, Config};
+use crate::config::{Bucket, Config, HoldExpiryName};
 use crate::egress::payments::PaymentSettings;
 use crate::grpc::{LocationLimits, STREAMS, edge};
 use crate::locations::LocationSettings;
 use crate::orders::workers::driver_liveness::DriverLivenessSettings;
+use crate::orders::workers::hold_expiry::HoldExpiry;
 use crate::orders::{Dispatch, OrderSettings};
 use crate::storage::live::{LiveSettings, LiveStore};
 use crate::storage::orders::{OrderStore, OrderStoreSettings};
@@ -85,6 +86,11 @@ pub fn orders(config: &Config) -> OrderSettings {
         sweep_batch: settings.sweep_batch,
         key_retention: settings.key_retention.0,
         key_expiry_interval: settings.key_expiry_interval.0,
+        hold_max: settings.hold_max.0,
+        hold_expiry: match settings.hold_expiry {
+            HoldExpiryName::Capture => HoldExpiry::Capture,
+            HoldExpiryName::Release => HoldExpiry::Release,
+        },
         in_flight_max: settings.in_flight_max,
         watchers_max: settings.watchers_max,
         payment_timeout: config.payments.total_timeout.0,

@@ -159,6 +159,8 @@ section! {
         driver_liveness_timeout: Span,
         key_retention: Span,
         key_expiry_interval: Span,
+        hold_max: Span,
+        hold_expiry: HoldExpiryName,
         in_flight_max: usize,
         watchers_max: usize,
     }
@@ -225,6 +227,16 @@ pub enum Service {
     Fleet,
     /// `waybill.admin.v1.AdminService`, for operators. Not among the defaults.
     Operator,
+}
+
+/// What is done about a hold that is about to expire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HoldExpiryName {
+    /// All of it is captured.
+    Capture,
+    /// Its order is cancelled, and it is released.
+    Release,
 }
 
 /// How the log is written.
@@ -346,6 +358,9 @@ impl Config {
         }
         if self.orders.settle_within.0.is_zero() {
             return bad("orders.settle_within", "must be longer than nothing");
+        }
+        if self.orders.hold_max.0.is_zero() {
+            return bad("orders.hold_max", "must be longer than nothing");
         }
         if self.orders.sweep_interval.0.is_zero() {
             return bad("orders.sweep_interval", "must be longer than nothing");

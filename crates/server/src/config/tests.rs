@@ -73,6 +73,8 @@ fn bad_settings_are_refused_by_name() {
     assert!(refusal(&[("WAYBILL_ORDERS__LEASE", "1s")]).contains("orders.lease"));
     assert!(refusal(&[("WAYBILL_ORDERS__KEY_RETENTION", "23h")]).contains("orders.key_retention"));
     assert!(refusal(&[("WAYBILL_ORDERS__KEY_EXPIRY_INTERVAL", "0s")]).contains("orders.key_expiry_interval"));
+    assert!(refusal(&[("WAYBILL_ORDERS__HOLD_MAX", "0s")]).contains("orders.hold_max"));
+    assert!(refusal(&[("WAYBILL_ORDERS__HOLD_EXPIRY", "never")]).contains("orders.hold_expiry"));
     assert!(refusal(&[("WAYBILL_LOCATIONS__HIGH_WATER", "11099")]).contains("locations.high_water"));
     assert!(refusal(&[("WAYBILL_GRPC__ADDR", "nowhere")]).contains("grpc.addr"));
     assert!(refusal(&[("WAYBILL_TELEMETRY__OTLP_ENDPOINT", "127.0.0.1:4317")]).contains("telemetry.otlp_endpoint"));

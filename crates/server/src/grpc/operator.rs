@@ -265,6 +265,13 @@ fn render_details(order: OrderDetails) -> pb::OrderFile {
             provider_charge_id: payment.provider_charge_id,
             refund_amount: payment.refund_amount_minor.map(|minor| money(&payment.currency, minor)),
             refunded_at: payment.refunded_at.map(timestamp),
+            captured_amount: payment
+                .captured_amount_minor
+                .map(|minor| money(&payment.currency, minor)),
+            to_capture: payment.to_capture_minor.map(|minor| money(&payment.currency, minor)),
+            kept_amount: Some(payment.kept_amount_minor)
+                .filter(|minor| *minor > 0)
+                .map(|minor| money(&payment.currency, minor)),
         }),
         refunds: (order.refunds.into_iter())
             .map(|refund| pb::PaymentRefund {

@@ -7,6 +7,7 @@ use futures_util::stream::BoxStream;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Extensions, Request, Response, Status};
 use waybill_domain::id::{DriverId, OrderId};
+use waybill_domain::money::Money;
 use waybill_domain::order::{OrderRequest, RefundRequest};
 use waybill_domain::text::Reason;
 use waybill_proto::Encoded;
@@ -105,11 +106,11 @@ impl Api for OrderApi {
         &self,
         request: Request<pb::CompleteOrderRequest>,
     ) -> Result<Response<pb::CompleteOrderResponse>, Status> {
-        let (id, driver) = parse_complete(request.get_ref())?;
+        let (id, driver, amount) = parse_complete(request.get_ref())?;
         self.limits
             .admit_call(Class::Orders, &principal::order(id), &request)
             .await?;
-        let order = self.orders.complete(id, driver).await?;
+        let order = self.orders.complete(id, driver, amount).await?;
         Ok(Response::new(pb::CompleteOrderResponse {
             order: Some(render::order(&order)),
         }))
@@ -119,11 +120,11 @@ impl Api for OrderApi {
         &self,
         request: Request<pb::CancelOrderRequest>,
     ) -> Result<Response<pb::CancelOrderResponse>, Status> {
-        let id = parse_id(&request.get_ref().order_id)?;
+        let (id, fee) = parse_cancel(request.get_ref())?;
         self.limits
             .admit_call(Class::Orders, &principal::order(id), &request)
             .await?;
-        let order = self.orders.cancel(id, deadline(&request)).await?;
+        let order = self.orders.cancel(id, fee, deadline(&request)).await?;
         Ok(Response::new(pb::CancelOrderResponse {
             order: Some(render::order(&order)),
         }))
@@ -211,33 +212,64 @@ fn parse_create(request: &pb::CreateOrderRequest) -> Result<OrderRequest, Status
         Some(given) => bad.position("drop_off", Some(given)).map(Some),
         None => Some(None),
     };
-    let payment = payment_method.zip(provider_customer);
+    let payment_mode = match pb::PaymentMode::try_from(request.payment_mode) {
+        Ok(mode) => Some(render::payment_mode_of(mode)),
+        Err(_) => {
+            bad.add("payment_mode", "is not a known mode");
+            None
+        }
+    };
+    let payment = payment_method.zip(provider_customer).zip(payment_mode);
     let places = pickup.zip(drop_off);
     match (key, user, amount, payment, places) {
-        (Some(key), Some(user), Some(amount), Some((payment_method, provider_customer)), Some((pickup, drop_off))) => {
-            Ok(OrderRequest {
-                key,
-                user,
-                amount,
-                payment_method,
-                provider_customer,
-                pickup,
-                drop_off,
-            })
-        }
+        (
+            Some(key),
+            Some(user),
+            Some(amount),
+            Some(((payment_method, provider_customer), payment_mode)),
+            Some((pickup, drop_off)),
+        ) => Ok(OrderRequest {
+            key,
+            user,
+            amount,
+            payment_method,
+            provider_customer,
+            payment_mode,
+            pickup,
+            drop_off,
+        }),
         _ => Err(bad.into_status()),
     }
 }
 
-fn parse_complete(request: &pb::CompleteOrderRequest) -> Result<(OrderId, Option<DriverId>), Status> {
+fn parse_cancel(request: &pb::CancelOrderRequest) -> Result<(OrderId, Option<Money>), Status> {
+    let mut bad = Violations::default();
+    let id = bad.order_id(&request.order_id);
+    let fee = match &request.cancellation_fee {
+        Some(fee) => bad.money("cancellation_fee", Some(fee)).map(Some),
+        None => Some(None),
+    };
+    match (id, fee) {
+        (Some(id), Some(fee)) => Ok((id, fee)),
+        _ => Err(bad.into_status()),
+    }
+}
+
+type Completion = (OrderId, Option<DriverId>, Option<Money>);
+
+fn parse_complete(request: &pb::CompleteOrderRequest) -> Result<Completion, Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
     let driver = match request.driver_id.as_str() {
         "" => Some(None),
         driver => bad.parse("driver_id", driver).map(Some),
     };
-    match (id, driver) {
-        (Some(id), Some(driver)) => Ok((id, driver)),
+    let amount = match &request.final_amount {
+        Some(amount) => bad.money("final_amount", Some(amount)).map(Some),
+        None => Some(None),
+    };
+    match (id, driver, amount) {
+        (Some(id), Some(driver), Some(amount)) => Ok((id, driver, amount)),
         _ => Err(bad.into_status()),
     }
 }

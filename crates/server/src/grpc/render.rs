@@ -5,6 +5,7 @@ use prost::Message as _;
 use waybill_domain::fix::Fix;
 use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
+use waybill_domain::order::PaymentMode;
 use waybill_domain::order::{FailureReason, Order, RefundState, ReleaseReason, State};
 use waybill_domain::position::Position;
 use waybill_proto::fleet::v1 as fleet;
@@ -46,6 +47,9 @@ pub fn order(order: &Order) -> pb::Order {
             refund_amount: payment.refund.as_ref().map(|refund| money(refund.amount)),
             refunded_at: payment.refund.as_ref().map(|refund| timestamp(refund.refunded_at)),
             refunds: Vec::new(),
+            captured_amount: payment.captured_minor.and_then(|minor| some_money(order.amount, minor)),
+            fee_amount: some_money(order.amount, payment.kept_minor),
+            is_held: payment.captured_minor.is_none(),
         }),
         assignment: order.assignment.as_ref().map(|assignment| pb::Assignment {
             driver_id: assignment.driver.to_string(),
@@ -61,7 +65,29 @@ pub fn order(order: &Order) -> pb::Order {
                 .to_owned(),
         }),
         steps: Vec::new(),
+        payment_mode: payment_mode(order.payment_mode).into(),
     }
+}
+
+/// The mode of that name; unspecified stands for the first.
+pub fn payment_mode_of(mode: pb::PaymentMode) -> PaymentMode {
+    PaymentMode::ALL
+        .into_iter()
+        .find(|one| payment_mode(*one) == mode)
+        .unwrap_or_default()
+}
+
+fn payment_mode(mode: PaymentMode) -> pb::PaymentMode {
+    match mode {
+        PaymentMode::ChargeFirst => pb::PaymentMode::ChargeFirst,
+        PaymentMode::CaptureAtAssignment => pb::PaymentMode::CaptureAtAssignment,
+        PaymentMode::CaptureAtCompletion => pb::PaymentMode::CaptureAtCompletion,
+    }
+}
+
+/// So many minor units of the currency of `like`; `None` where they are none.
+fn some_money(like: Money, minor_units: i64) -> Option<pb::Money> {
+    Money::new(like.currency(), minor_units).ok().map(money)
 }
 
 /// An order with its refunds.

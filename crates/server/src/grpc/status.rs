@@ -85,6 +85,16 @@ impl From<OrderError> for Status {
                 let metadata = HashMap::from([("left".to_owned(), left_minor.to_string())]);
                 with_reason(Code::FailedPrecondition, text, "REFUND_TOO_LARGE", metadata)
             }
+            OrderError::AmountTooLarge { left_minor } => {
+                let metadata = HashMap::from([("left".to_owned(), left_minor.to_string())]);
+                with_reason(Code::FailedPrecondition, text, "AMOUNT_TOO_LARGE", metadata)
+            }
+            OrderError::NoFee => with_reason(Code::FailedPrecondition, text, "NO_CANCELLATION_FEE", HashMap::new()),
+            OrderError::Capturing => {
+                let mut details = ErrorDetails::with_error_info("PAYMENT_BEING_CAPTURED", DOMAIN, HashMap::new());
+                details.set_retry_info(Some(PROGRESS_RETRY));
+                Status::with_error_details(Code::Aborted, text, details)
+            }
             OrderError::KeyReused => {
                 with_reason(Code::FailedPrecondition, text, "IDEMPOTENCY_KEY_REUSED", HashMap::new())
             }

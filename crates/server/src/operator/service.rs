@@ -11,7 +11,7 @@ use thiserror::Error;
 use tracing::info;
 use waybill_domain::id::OrderId;
 use waybill_domain::operator::{Assertion, Operator, Reference, UNVERIFIED};
-use waybill_domain::order::{ListedRefund, ListedState, Maker, Order, RefundState, State};
+use waybill_domain::order::{ListedRefund, ListedState, Maker, Order, Payment, RefundState, State};
 use waybill_domain::payment::KEY_AGE_MAX;
 use waybill_domain::text::Reason;
 
@@ -227,8 +227,8 @@ impl OperatorService {
             }
             Assertion::RefundedElsewhere(reference, amount) => {
                 let known = self.compare(&seen.order, None, deadline).await?.found.settlement;
-                let charged = seen.order.amount.minor_units();
-                let left = charged - known.refunded_minor;
+                let refundable = seen.order.payment.as_ref().map_or(0, Payment::refundable_minor);
+                let left = refundable - known.refunded_minor;
                 let owed = match seen.order.state {
                     State::Refunding => left,
                     _ => known.failed_minor.min(left),

@@ -27,6 +27,7 @@ pub use self::dispatch::Dispatch;
 
 use self::in_flight::{InFlightOrders, Waiter};
 use self::watch::Watchers;
+use self::workers::hold_expiry::HoldExpiry;
 use crate::egress::payments::PaymentClient;
 use crate::metrics::Metrics;
 use crate::storage::orders::{LeasedOrder, OrderStore};
@@ -49,6 +50,10 @@ pub struct OrderSettings {
     pub key_retention: Duration,
     /// How often keys are expired.
     pub key_expiry_interval: Duration,
+    /// How old a hold may get.
+    pub hold_max: Duration,
+    /// What is done about one that is older.
+    pub hold_expiry: HoldExpiry,
     /// How many sagas this process runs at once; calls above that are refused.
     pub in_flight_max: usize,
     /// How many watchers this process serves at once; more are refused.

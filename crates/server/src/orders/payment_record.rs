@@ -1,7 +1,7 @@
 //! The provider's record of an order's payment beside the ledger's: refunds, and disputes. A person may have refunded by
 //! hand, a refund may have failed days later, and the customer's bank may have taken the money back.
 
-use waybill_domain::order::{ListedRefund, ListedState, Maker, Order, Settlement, State};
+use waybill_domain::order::{ListedRefund, ListedState, Maker, Order, Payment, Settlement, State};
 
 use crate::egress::payments::{Cause, PaymentClient, ProviderDispute, ProviderRefund};
 use crate::resilience::Deadline;
@@ -43,7 +43,7 @@ pub async fn compare(
     let disputes: Vec<Dispute> = disputes.into_iter().map(dispute).collect();
     let mut listed = listed(order, &refunds, &disputes);
     listed.extend(elsewhere);
-    let settlement = Settlement::of(order.amount.minor_units(), &ledger, &listed);
+    let settlement = Settlement::of(payment.refundable_minor(), &ledger, &listed);
     let is_known = |dispute: &Dispute| known.contains(&(dispute.provider_id.clone(), dispute.status.clone()));
     Ok(Ok(Compared {
         is_news: settlement.is_news() || !disputes.iter().all(is_known),
@@ -58,8 +58,10 @@ fn listed(order: &Order, refunds: &[ProviderRefund], disputes: &[Dispute]) -> Ve
         return listed;
     }
     let refunded = listed.iter().filter(|refund| refund.state == ListedState::Succeeded);
-    let mut left = order.amount.minor_units() - refunded.map(|refund| refund.amount_minor).sum::<i64>();
-    for dispute in disputes.iter().filter(|dispute| dispute.standing == Standing::Lost) {
+    let refundable = order.payment.as_ref().map_or(0, Payment::refundable_minor);
+    let mut left = refundable - refunded.map(|refund| refund.amount_minor).sum::<i64>();
+    let is_lost = |dispute: &&Dispute| dispute.standing == Standing::ChargedBack;
+    for dispute in disputes.iter().filter(is_lost) {
         let amount_minor = dispute.amount_minor.min(left);
         if amount_minor > 0 {
             left -= amount_minor;
@@ -93,8 +95,8 @@ fn refund_of(order: &Order, refund: &ProviderRefund) -> ListedRefund {
 /// As it is stored (<https://docs.stripe.com/api/disputes/object>): an inquiry that is closed was never a loss.
 fn dispute(dispute: ProviderDispute) -> Dispute {
     let standing = match dispute.status.as_str() {
-        "lost" => Standing::Lost,
-        "won" | "warning_closed" | "prevented" => Standing::Won,
+        "lost" => Standing::ChargedBack,
+        "won" | "warning_closed" | "prevented" => Standing::Kept,
         _ => Standing::Open,
     };
     Dispute {

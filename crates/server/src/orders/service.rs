@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use uuid::Uuid;
 use waybill_domain::id::{DriverId, OrderId};
+use waybill_domain::money::Money;
 use waybill_domain::order::{Order, OrderRequest, RefundRequest, RefundState, ReleaseReason, State};
 use waybill_domain::text::Reason;
 
@@ -78,6 +79,18 @@ pub enum OrderError {
         /// What is left, in minor units.
         left_minor: i64,
     },
+    /// A final amount, or a fee.
+    #[error("amount is more than what was paid or is held and not refunded, or in another currency")]
+    AmountTooLarge {
+        /// What is left, in minor units.
+        left_minor: i64,
+    },
+    /// A fee, and no driver is assigned.
+    #[error("a cancellation costs nothing before a driver is assigned")]
+    NoFee,
+    /// A final amount, and the capture of the hold is not confirmed yet.
+    #[error("the payment is being captured: try again in a moment")]
+    Capturing,
     /// The key requested another refund of this order before.
     #[error("the idempotency key was used for another refund of this order")]
     KeyReused,
@@ -205,12 +218,29 @@ impl OrderService {
     }
 
     /// Releases the order's driver: the service was rendered.
-    pub async fn complete(&self, id: OrderId, driver: Option<DriverId>) -> Result<Order, OrderError> {
+    /// `amount` is what it cost, if not all of the order's amount.
+    pub async fn complete(
+        &self,
+        id: OrderId,
+        driver: Option<DriverId>,
+        amount: Option<Money>,
+    ) -> Result<Order, OrderError> {
         // A task of its own: a caller that hangs up between two statements does not revert what it asked for. In the
         // sagas' partition of the pool: it releases a driver that an order may wait for.
         let context = Arc::clone(&self.context);
-        let completed = self.detached(async move { context.store.complete(id, driver.as_ref()).await });
+        let completed = self.detached(async move {
+            let completed = context.store.complete(id, driver.as_ref(), amount).await?;
+            if let Completed::Unpaid(order) = completed {
+                let settling = order.order.clone();
+                context.resume(*order);
+                return Ok(Completed::Done(Box::new(settling)));
+            }
+            Ok(completed)
+        });
         match completed.await? {
+            Completed::Unpaid(order) => Ok(order.order),
+            Completed::TooMuch(left_minor) => Err(OrderError::AmountTooLarge { left_minor }),
+            Completed::Capturing => Err(OrderError::Capturing),
             Completed::Done(order) => {
                 self.context.metrics.orders.step("complete", "succeeded");
                 Ok(*order)
@@ -222,10 +252,11 @@ impl OrderService {
     }
 
     /// Cancels the order and waits for its end; the order as it then is, or as it is when the time is up.
-    pub async fn cancel(&self, id: OrderId, deadline: Deadline) -> Result<Order, OrderError> {
+    /// Of an order with a driver, `fee` is kept of the payment.
+    pub async fn cancel(&self, id: OrderId, fee: Option<Money>, deadline: Deadline) -> Result<Order, OrderError> {
         let context = Arc::clone(&self.context);
         let cancelled = self.detached(async move {
-            let cancelled = context.store.cancel(id).await?;
+            let cancelled = context.store.cancel(id, fee).await?;
             if let Cancelled::Refunding(order) = cancelled {
                 context.resume(*order);
                 return Ok(Cancelled::Requested);
@@ -235,6 +266,8 @@ impl OrderService {
         match cancelled.await? {
             Cancelled::NotFound => Err(OrderError::NotFound),
             Cancelled::NotCancellable => Err(OrderError::NotCancellable),
+            Cancelled::NoFee => Err(OrderError::NoFee),
+            Cancelled::FeeTooLarge(left_minor) => Err(OrderError::AmountTooLarge { left_minor }),
             Cancelled::Requested | Cancelled::Compensated | Cancelled::Refunding(_) => {
                 self.context.metrics.orders.step("cancel", "requested");
                 self.until_settled(id, deadline).await

@@ -128,7 +128,7 @@ statements! {
                              left join order_sagas s on s.order_id = m.order_id
                             where m.order_id is not null and s.order_id is null";
 
-    /// From its acceptance, its cancellation, the unassignment of its driver, or since it was taken up again.
+    /// From its acceptance, its cancellation, the unassignment of its driver, or since it was resumed.
     UNFINISHED = "select order_id::text || ' is ' || status || ' since ' || updated_at::text
                     from order_sagas
                    where finished_at is null and needs_attention is null
@@ -137,7 +137,12 @@ statements! {
     OPEN_AT_REST = "select r.order_id::text || ': refund ' || r.number::text
                       from refunds r
                       join order_sagas s using (order_id)
-                     where r.state = 'open' and s.finished_at is not null";
+                     where r.state = 'open' and s.finished_at is not null
+                    union all
+                    select p.order_id::text || ': capture'
+                      from payments p
+                      join order_sagas s using (order_id)
+                     where p.to_capture is not null and p.captured_amount is null and s.finished_at is not null";
     SUM_DIFFERS = "select p.order_id::text
                      from payments p
                      left join refunds r on r.order_id = p.order_id and r.state = 'succeeded'
@@ -147,12 +152,17 @@ statements! {
                           from order_sagas s
                           join payments p on p.order_id = s.order_id
                           left join order_assignments a on a.order_id = s.order_id
-                         where s.finished_at is not null and coalesce(p.refund_amount, 0) < p.amount
+                         where s.finished_at is not null
+                           and coalesce(p.refund_amount, 0) < p.captured_amount - p.kept_amount
                            and (a.order_id is null or a.release_reason = 'cancelled')";
     SERVED_UNPAID = "select a.order_id::text
                        from order_assignments a
+                       join order_sagas s on s.order_id = a.order_id
                        left join payments p on p.order_id = a.order_id
                       where p.order_id is null
+                         or coalesce(p.captured_amount, 0) = 0
+                            and s.status = 'succeeded' and s.finished_at is not null and s.needs_attention is null
+                            and (a.release_reason = 'completed' or s.payment_mode = 'capture_at_assignment')
                          or a.release_reason is distinct from 'cancelled'
                             and exists (select from refunds r where r.order_id = a.order_id
                                            and r.origin = 'compensation' and r.state = 'succeeded')";
@@ -170,20 +180,27 @@ statements! {
                     select coalesce(array_agg(step) filter (where status = 'succeeded'), '{}')
                            @> (case s.status
                                  when 'succeeded' then '{create,charge,assign}'
-                                 when 'refunded' then '{create,charge,refund}'
+                                 when 'refunded' then '{create,charge}'
                                  when 'charged' then '{create,charge}'
                                  when 'refunding' then '{create,charge}'
                                  else '{create}' end)::text[]
                       from order_saga_steps t
-                     where t.order_id = s.order_id)";
+                     where t.order_id = s.order_id)
+                   or s.status = 'refunded'
+                      and not exists (select from payments p
+                                       where p.order_id = s.order_id and p.kept_amount >= p.captured_amount)
+                      and not exists (select from order_saga_steps t
+                                       where t.order_id = s.order_id
+                                         and (t.step in ('refund', 'void', 'capture') and t.status = 'succeeded'
+                                              or t.step = 'capture' and t.status = 'failed'))";
 
     LEDGER_DIFFERS_ON_CHARGE = "select coalesce(p.order_id, m.order_id)::text
-                                from (select * from payments) p
+                                from (select * from payments where captured_amount > 0) p
                                 full join (select order_id, sum(amount) as amount
                                              from provider_movements where kind = 'charge' group by order_id) m
                                   on m.order_id = p.order_id
                                 left join order_sagas s on s.order_id = coalesce(p.order_id, m.order_id)
-                               where s.finished_at is not null and p.amount is distinct from m.amount";
+                               where s.finished_at is not null and p.captured_amount is distinct from m.amount";
     /// What was not refunded by the provider is not expected there: by an operator past it, by a lost dispute.
     LEDGER_DIFFERS_ON_REFUND = "select coalesce(p.order_id, m.order_id)::text
                                 from (select order_id, sum(amount) as refund_amount from refunds
@@ -197,7 +214,8 @@ statements! {
 
     /// By the provider's own ids: equal sums may be of different movements.
     NOT_AT_PROVIDER = "select b.order_id::text || ': ' || b.provider_id
-                         from (select order_id, currency, amount, provider_charge_id as provider_id from payments
+                         from (select order_id, currency, captured_amount as amount, provider_charge_id as provider_id
+                                 from payments where captured_amount > 0
                                union all
                                select order_id, currency, amount, provider_refund_id from refunds
                                 where state = 'succeeded' and origin not in ('unverified', 'dispute')) b
@@ -287,7 +305,7 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         promise: "M8",
-        violation: "a refund is open, and no worker is to make it",
+        violation: "a refund or a capture is open, and no worker is to make it",
         needs: EvidenceSource::Ledger,
         statement: OPEN_AT_REST,
     },

@@ -38,6 +38,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0011_provider_customer",
     "0012_payment_keys",
     "0013_refunds",
+    "0014_holds",
 ];
 
 impl Migration {

@@ -41,6 +41,7 @@ pub fn all_statements() -> Vec<Statement> {
         orders::operator::STATEMENTS,
         orders::resolve::STATEMENTS,
         orders::reconciled::STATEMENTS,
+        orders::captures::STATEMENTS,
         orders::refunds::STATEMENTS,
         orders::refund_again::STATEMENTS,
         orders::refund_request::STATEMENTS,

@@ -58,7 +58,8 @@ statements! {
     COUNT_WITHOUT_ORDER = "select count(*) from provider_movements where order_id is null";
     /// What was refunded past the provider (`unverified:`) is not expected there.
     COMPARE = "with ours as (
-                   select order_id, 'charge' as kind, provider_charge_id as provider_id, amount, currency from payments
+                   select order_id, 'charge' as kind, provider_charge_id as provider_id, captured_amount as amount, currency
+                     from payments where captured_amount > 0
                     union all
                    select order_id, 'refund', provider_refund_id, amount, currency from refunds
                     where state = 'succeeded' and origin not in ('unverified', 'dispute')),

@@ -145,6 +145,13 @@ impl OrderService for Answers {
         Err(self.status.clone())
     }
 
+    async fn refund_order(
+        &self,
+        _: Request<order::RefundOrderRequest>,
+    ) -> Result<Response<order::RefundOrderResponse>, Status> {
+        Err(self.status.clone())
+    }
+
     async fn complete_order(
         &self,
         _: Request<order::CompleteOrderRequest>,

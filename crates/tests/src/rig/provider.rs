@@ -29,13 +29,7 @@ impl Rig {
 
     /// The ids of the provider's refunds, the newest first, also of those that are pending or failed.
     pub async fn refund_ids(&self) -> Vec<String> {
-        let list = http()
-            .get(format!("{}/v1/refunds", self.payments().url()))
-            .bearer_auth(SECRET_KEY)
-            .send()
-            .await
-            .expect("the provider answers");
-        let list: Value = list.json().await.expect("JSON");
+        let list = self.at_provider_get("refunds").await;
         let refunds = list["data"].as_array().expect("a list");
         refunds.iter().map(id).collect()
     }
@@ -52,6 +46,17 @@ impl Rig {
             .post(format!("{}/v1/{path}", self.payments().url()))
             .bearer_auth(SECRET_KEY)
             .form(form)
+            .send()
+            .await
+            .expect("the provider answers");
+        answer.json().await.expect("JSON")
+    }
+
+    /// What the provider has under this path, as a person sees it in the dashboard.
+    pub async fn at_provider_get(&self, path: &str) -> Value {
+        let answer = http()
+            .get(format!("{}/v1/{path}", self.payments().url()))
+            .bearer_auth(SECRET_KEY)
             .send()
             .await
             .expect("the provider answers");

@@ -37,12 +37,16 @@ served but not paid | delete from payments where order_id = SERVED
 served but not paid | insert into refunds
     (order_id, number, amount, currency, origin, state, provider_refund_id, settled_at)
     select order_id, 1, amount, currency, 'compensation', 'succeeded', 'x', now() from payments where order_id = SERVED
+a refund or a capture is open, and no worker is to make it | update payments
+    set captured_amount = null, captured_at = null, to_capture = 1 where order_id = SERVED
+served but not paid | update payments set captured_amount = null, captured_at = null where order_id = SERVED;
+    update order_sagas set payment_mode = 'capture_at_assignment' where order_id = SERVED
 a payment differs from the sum of its refunds | update payments set refund_amount = 1 where order_id = REFUNDED
-a refund is open, and no worker is to make it | insert into refunds (order_id, number, amount, currency, origin)
+a refund or a capture is open, and no worker is to make it | insert into refunds (order_id, number, amount, currency, origin)
     select order_id, 1, 100, currency, 'request' from payments where order_id = SERVED
 the log lacks a step | delete from order_saga_steps where order_id = SERVED and step = 'assign'
 the log lacks a step | delete from order_saga_steps where order_id = REFUNDED and step = 'refund'
-ledger and provider differ on a charge | update payments set amount = 2000 where order_id = SERVED
+ledger and provider differ on a charge | update payments set amount = 2000, captured_amount = 2000 where order_id = SERVED
 ledger and provider differ on a charge | delete from payments where order_id = REFUNDED
 ledger and provider differ on a refund | delete from refunds where order_id = REFUNDED
 the provider lacks a movement of the ledger | update payments

@@ -108,8 +108,8 @@ async fn insert_paid_orders(rig: &Rig) {
                                           first_sent_at, last_sent_at, provider_id)
             select order_id, 'charge', order_id || '-charge', 500, 'USD', 'succeeded', 1, now(), now(), 'pi_' || order_id
               from paid)
-        insert into payments (order_id, amount, currency, provider_charge_id)
-        select order_id, 500, 'USD', 'pi_' || order_id from paid";
+        insert into payments (order_id, amount, currency, provider_charge_id, captured_amount, captured_at)
+        select order_id, 500, 'USD', 'pi_' || order_id, 500, now() from paid";
     let inserted = rig.sql().await.execute(insert, &[&ORDERS]).await.unwrap();
     assert_eq!(i64::try_from(inserted), Ok(ORDERS));
 }
@@ -147,7 +147,7 @@ async fn turn(store: &OrderStore, chance: &mut Chance, race: &Race) -> Result<()
     for work in store.claim_due(1).await? {
         // At its first search alone, or too many of the round's orders would go without a driver.
         if work.attempts == 2 && chance.below(20) == 0 {
-            store.cancel(work.order.id).await?;
+            store.cancel(work.order.id, None).await?;
         }
         if find_driver(store, work, &candidates(chance)).await? {
             race.assigned.fetch_add(1, Ordering::Relaxed);
@@ -191,7 +191,7 @@ async fn set_free(
     chance: &mut Chance,
 ) -> Result<(), StoreError> {
     match chance.below(3) {
-        0 => store.complete(order, Some(driver)).await.map(drop),
+        0 => store.complete(order, Some(driver), None).await.map(drop),
         1 => {
             let declined = ReleaseReason::Declined;
             match store.unassign_driver(order, driver, declined, "a race").await? {
@@ -199,7 +199,7 @@ async fn set_free(
                 _ => Ok(()),
             }
         }
-        _ => match store.cancel(order).await? {
+        _ => match store.cancel(order, None).await? {
             Cancelled::Refunding(work) => refund(store, *work).await,
             _ => Ok(()),
         },

@@ -54,14 +54,16 @@ update order_sagas set fence = fence - 1 | order_sagas_fence
 update order_sagas set status = 'charged' where status = 'succeeded' | order_sagas_finished
 update order_sagas set amount = 0 | order_sagas_amount
 update order_sagas set failure_reason = 'no_driver' where status = 'succeeded' | order_sagas_failure_has_reason
-update payments set refund_amount = amount + 1 where refunded_at is not null | payments_refund_not_above_charge
+update payments set refund_amount = amount + 1 where refunded_at is not null | payments_refund_not_above_capture
 update payments set refund_amount = 1 where refunded_at is null | payments_refund_whole
 update payment_attempts set state = 'declined' where operation = 'refund' | payment_attempts_refund_not_declined
 update refunds set amount = 1 | refunds_final
 update refunds set state = 'open', settled_at = null | refunds_transition
 update refunds set state = 'replaced' | refunds_transition
-insert into refunds (order_id, number, amount, currency, origin) select order_id, 9, amount + 1, currency, 'request' from payments | refunds_not_above_charge
-insert into refunds (order_id, number, amount, currency, origin) select order_id, 9, 1, currency, 'request' from payments where refunded_at is not null | refunds_not_above_charge
+insert into refunds (order_id, number, amount, currency, origin) select order_id, 9, amount + 1, currency, 'request' from payments | refunds_not_above_capture
+insert into refunds (order_id, number, amount, currency, origin) select order_id, 9, 1, currency, 'request' from payments where refunded_at is not null | refunds_not_above_capture
+update payments set captured_amount = 1 | payments_captured_once
+update payments set to_capture = amount + 1 | payments_capture_not_above_hold
 ";
 
 #[tokio::test]

@@ -137,6 +137,9 @@ pub fn details_json(order: &OrderDetails) -> Value {
             "amount_minor": payment.amount_minor,
             "currency": payment.currency,
             "charged_at": payment.charged_at.to_string(),
+            "captured_amount_minor": payment.captured_amount_minor,
+            "to_capture_minor": payment.to_capture_minor,
+            "kept_amount_minor": payment.kept_amount_minor,
             "provider_charge_id": payment.provider_charge_id,
             "refund_amount_minor": payment.refund_amount_minor,
             "refunded_at": at(payment.refunded_at),
@@ -261,11 +264,26 @@ fn payment(order: &OrderDetails) -> Table {
         table.add_row([
             "charge".to_owned(),
             amount(payment.amount_minor, &payment.currency),
-            "succeeded".to_owned(),
+            if payment.captured_amount_minor.is_some() {
+                "succeeded".to_owned()
+            } else {
+                "held".to_owned()
+            },
             time(payment.charged_at),
             payment.provider_charge_id.clone(),
             String::new(),
         ]);
+        if let Some(decided) = payment.to_capture_minor {
+            let is_confirmed = payment.captured_amount_minor.is_some();
+            table.add_row([
+                if decided == 0 { "void" } else { "capture" }.to_owned(),
+                amount(payment.captured_amount_minor.unwrap_or(decided), &payment.currency),
+                if is_confirmed { "succeeded" } else { "open" }.to_owned(),
+                String::new(),
+                String::new(),
+                String::new(),
+            ]);
+        }
     }
     for refund in &order.refunds {
         let because = match (&refund.failure, refund.reason.as_str()) {

@@ -202,7 +202,7 @@ fn movements(objects: Vec<Object>) -> Vec<Movement> {
     let succeeded = objects.into_iter().filter(|object| object.status() == "succeeded");
     let movement = |object: Object| Movement {
         order_id: object.order_id(),
-        amount_minor: object.amount_minor(),
+        amount_minor: object.moved_minor(),
         currency: object.currency(),
         provider_id: object.id,
     };

@@ -11,6 +11,7 @@ mod answer;
 mod charges;
 mod disputes;
 mod guarded_call;
+mod holds;
 mod lists;
 mod rejections;
 mod settings;
@@ -18,6 +19,7 @@ mod verdict;
 mod wire;
 
 pub use answer::{Answer, Cause, DeclineReason, Movement, PaymentIntent, ProviderDispute, ProviderRefund, Receipt};
+pub use holds::{CaptureRequest, Ended};
 pub use settings::{PaymentSettings, SettingsError};
 
 use crate::metrics::DependencyMetrics;
@@ -56,6 +58,8 @@ pub struct ChargeRequest<'a> {
     /// The provider's id of the customer to whom that is attached (`cus_...`). Without one the provider accepts the payment
     /// method once.
     pub customer: Option<&'a str>,
+    /// Whether the amount is held, and captured later.
+    pub is_held: bool,
 }
 
 /// A refund of a payment.
@@ -94,6 +98,7 @@ impl ChargeRequest<'_> {
         Expected {
             operation: Operation::Charge,
             amount: self.amount,
+            is_held: self.is_held,
         }
     }
 }
@@ -103,6 +108,7 @@ impl RefundRequest<'_> {
         Expected {
             operation: Operation::Refund(self.number),
             amount: self.amount,
+            is_held: false,
         }
     }
 }
@@ -133,7 +139,7 @@ impl PaymentClient {
         })
     }
 
-    /// Takes the money of an order.
+    /// Takes the money of an order, or holds it.
     pub async fn charge(&self, request: &ChargeRequest<'_>, deadline: Deadline) -> Answer<Receipt> {
         let expected = request.expected();
         let Some(units) = request.amount.provider_units() else {
@@ -157,6 +163,9 @@ impl PaymentClient {
             form.push(("customer", customer.to_owned()));
             // The customer agreed to later payments when the payment method was attached, and is not asked now.
             form.push(("off_session", "true".to_owned()));
+        }
+        if request.is_held {
+            form.push(("capture_method", "manual".to_owned()));
         }
         if let Some(suffix) = &self.statement_descriptor_suffix {
             form.push(("statement_descriptor_suffix", suffix.clone()));

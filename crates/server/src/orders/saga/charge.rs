@@ -32,6 +32,7 @@ pub(super) async fn charge(context: &Context, order: &LeasedOrder) -> Result<Pro
         amount: order.order.amount,
         payment_method: order.payment_method.as_str(),
         customer: order.provider_customer.as_ref().map(ProviderCustomer::as_str),
+        is_held: order.order.payment_mode.holds(),
     };
     let prior = prior_attempt(context, order, Operation::Charge).await?;
     if let Some(reason) = unwanted(context, order, &prior) {

@@ -1,10 +1,11 @@
 //! The saga of one order, from acceptance to a terminal state.
 //!
 //! [`drive`] asks the rulebook which step is pending, has [`step`] run it with no transaction open, and commits what it
-//! returns: the one place that does. [`charge`], [`refund`], [`reconcile`] and [`assign`] are the steps; [`progress`] is what a step
+//! returns: the one place that does. [`charge`], [`capture`], [`refund`], [`reconcile`] and [`assign`] are the steps; [`progress`] is what a step
 //! returns, and [`recovery`] what charge and refund share: the recovery of a request whose outcome is not known.
 
 mod assign;
+mod capture;
 mod charge;
 mod drive;
 mod progress;

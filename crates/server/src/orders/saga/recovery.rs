@@ -203,6 +203,7 @@ pub(super) mod tests {
     use uuid::Uuid;
     use waybill_domain::id::OrderId;
     use waybill_domain::money::Money;
+    use waybill_domain::order::PaymentMode;
     use waybill_domain::order::{Order, State};
     use waybill_domain::payment::PaymentKey;
     use waybill_domain::position::Position;
@@ -219,6 +220,7 @@ pub(super) mod tests {
                 id,
                 user: "anna".parse().unwrap(),
                 amount: Money::new("EUR".parse().unwrap(), 1999).unwrap(),
+                payment_mode: PaymentMode::ChargeFirst,
                 pickup: Position::new(52.52, 13.405).unwrap(),
                 drop_off: None,
                 state: State::Charging,

@@ -2,6 +2,7 @@
 //! provider confirms it, or says that it failed for good.
 
 use tracing::warn;
+use waybill_domain::order::OpenRefund;
 use waybill_domain::payment::{KEY_AGE_MAX, Operation, ProviderKey, Recovery};
 
 use super::progress::{Progress, delay_of};
@@ -14,7 +15,7 @@ use crate::crash_points::crash_point;
 use crate::egress::payments::{Answer, Cause, Receipt, RefundRequest};
 use crate::orders::Context;
 use crate::storage::StoreError;
-use crate::storage::orders::{Deferral, LeasedOrder, OpenRefund, StepOutcome};
+use crate::storage::orders::{Deferral, LeasedOrder, StepOutcome};
 
 /// The code of a requested refund of which the provider knows nothing a day after it was sent.
 const NOT_MADE: &str = "not_made_within_a_day";

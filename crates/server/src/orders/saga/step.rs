@@ -4,7 +4,7 @@
 use waybill_domain::order::Step;
 
 use super::progress::Progress;
-use super::{assign, charge, reconcile, refund};
+use super::{assign, capture, charge, reconcile, refund};
 use crate::orders::Context;
 use crate::storage::StoreError;
 use crate::storage::orders::{LeasedOrder, StepOutcome};
@@ -16,6 +16,7 @@ pub(super) async fn run(context: &Context, step: Step, order: &LeasedOrder) -> R
         Step::IntendCharge => Ok(Progress::Commit(StepOutcome::ChargeIntended)),
         Step::Charge => Box::pin(charge::charge(context, order)).await,
         Step::Assign => Box::pin(assign::assign(context, order)).await,
+        Step::Capture => Box::pin(capture::capture(context, order)).await,
         Step::Refund => Box::pin(refund::refund(context, order)).await,
         Step::Reconcile => Box::pin(reconcile::reconcile(context, order)).await,
         Step::HonourCancellation => Ok(Progress::Commit(StepOutcome::Cancelled)),

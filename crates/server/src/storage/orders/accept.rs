@@ -51,8 +51,8 @@ statements! {
     /// Two calls with one key meet here: the second waits for the first's commit, then gets no row.
     INSERT_ORDER = "insert into order_sagas (order_id, idempotency_key, user_id, amount, currency, payment_method, status,
                                       pickup_lat, pickup_long, drop_off_lat, drop_off_long, request_hash,
-                                      provider_customer, payment_key, fence, lease_owner, lease_until)
-             values ($1, $2, $3, $4, $5, $6, 'started', $7, $8, $9, $10, $11, $14, $15,
+                                      provider_customer, payment_key, payment_mode, fence, lease_owner, lease_until)
+             values ($1, $2, $3, $4, $5, $6, 'started', $7, $8, $9, $10, $11, $14, $15, $16,
                      1, $12, now() + make_interval(secs => $13))
              on conflict (user_id, idempotency_key) do nothing
              returning created_at";
@@ -126,6 +126,7 @@ impl OrderStore {
                     &self.settings.lease_secs,
                     &request.provider_customer.as_ref().map(ProviderCustomer::as_str),
                     &payment_key.as_str(),
+                    &request.payment_mode.as_str(),
                 ],
             )
             .await?;
@@ -153,6 +154,7 @@ impl OrderStore {
             id,
             user: request.user.clone(),
             amount: request.amount,
+            payment_mode: request.payment_mode,
             pickup: request.pickup,
             drop_off: request.drop_off,
             state,

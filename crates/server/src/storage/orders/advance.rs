@@ -4,124 +4,17 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio::try_join;
 use waybill_domain::money::Money;
-use waybill_domain::order::{Event, FailureReason, Order, Payment, Refund, RefundState, State};
+use waybill_domain::order::{FailureReason, Order, Payment, Refund, RefundState, State};
 use waybill_domain::payment::{Operation, PaymentKey, ProviderKey};
 
 use super::answer::answer;
+use super::captures::{self, payment_of};
 use super::ledger::{self, UnknownOutcome};
-use super::reconciled::Reconciliation;
-use super::refunds::{self, OpenRefund};
+use super::outcome::{StepOutcome, refunded_minor};
+use super::refunds;
 use super::{Confirmed, Lease, LeasedOrder, OrderStore, StoredAnswer};
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
-
-/// The outcome of a step, with what is to be stored of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StepOutcome {
-    /// The order is ready to be charged.
-    ChargeIntended,
-    /// The provider confirmed the charge.
-    Charged {
-        /// The provider's id of it.
-        provider_id: String,
-    },
-    /// The provider declined.
-    Declined {
-        /// The provider's code.
-        code: String,
-    },
-    /// It is certain that the charge was not executed and never will be.
-    ChargeRevoked {
-        /// Why it is not wanted any more.
-        reason: FailureReason,
-    },
-    /// The charge was confirmed when it was too late to serve the order.
-    ChargedTooLate,
-    /// It is not known whether the charge happened.
-    ChargeUnknown(UnknownOutcome),
-    /// No driver within the window.
-    NoDriver {
-        /// For people.
-        why: String,
-    },
-    /// A requested cancellation takes effect.
-    Cancelled,
-    /// It is not known whether the refund happened.
-    RefundUnknown(UnknownOutcome),
-    /// The provider confirmed a refund.
-    Refunded {
-        /// The refund.
-        refund: OpenRefund,
-        /// The provider's id of it.
-        provider_id: String,
-    },
-    /// A refund failed for good.
-    RefundFailed {
-        /// The refund.
-        refund: OpenRefund,
-        /// The provider's id of it, if it made one.
-        provider_id: Option<String>,
-        /// The provider's code.
-        code: String,
-    },
-    /// The refund that compensates the order is not sent any more, and was not made: what is owed gets another key.
-    RefundReplaced {
-        /// The refund.
-        refund: OpenRefund,
-        /// For people.
-        why: String,
-    },
-    /// The payment was compared with the provider's record.
-    Reconciled(Box<Reconciliation>),
-}
-
-impl StepOutcome {
-    /// The rulebook's event, for this order.
-    pub fn event(&self, order: &Order) -> Event {
-        match self {
-            StepOutcome::ChargeIntended => Event::ChargeIntended,
-            StepOutcome::Charged { .. } => Event::Charged,
-            StepOutcome::Declined { .. } => Event::Declined,
-            StepOutcome::ChargeRevoked { reason } => Event::ChargeRevoked(*reason),
-            StepOutcome::ChargedTooLate => Event::ChargedTooLate,
-            StepOutcome::ChargeUnknown(_) => Event::ChargeUnknown,
-            StepOutcome::NoDriver { .. } => Event::NoDriver,
-            StepOutcome::Cancelled => Event::Cancelled,
-            StepOutcome::RefundUnknown(_) => Event::RefundUnknown,
-            StepOutcome::Refunded { refund, .. } => {
-                let refunded = refunded_minor(order) + refund.amount.minor_units();
-                if refunded >= order.amount.minor_units() {
-                    Event::Refunded
-                } else {
-                    Event::RefundedInPart
-                }
-            }
-            StepOutcome::RefundFailed { .. } => Event::RefundFailed,
-            StepOutcome::RefundReplaced { .. } => Event::RefundUnknown,
-            StepOutcome::Reconciled(found) => found.event(order.state, order.amount.minor_units()),
-        }
-    }
-
-    /// Why an operator should look at the order after it.
-    fn flag(&self) -> Option<String> {
-        match self {
-            StepOutcome::RefundFailed { code, .. } => Some(format!("{} ({code})", super::REFUND_FAILED)),
-            StepOutcome::Reconciled(found) => found.flag(),
-            _ => None,
-        }
-    }
-
-    /// Whether it records the intent to move money, of which nothing is sent yet.
-    fn records_intent(&self) -> bool {
-        matches!(
-            self,
-            StepOutcome::ChargeIntended
-                | StepOutcome::ChargedTooLate
-                | StepOutcome::NoDriver { .. }
-                | StepOutcome::Cancelled
-        )
-    }
-}
 
 statements! {
     /// No row: another worker has the order. The row stays locked until the commit.
@@ -145,6 +38,8 @@ statements! {
                              when needs_attention is null or not $6 then coalesce($12, needs_attention)
                              when exists (select from disputes d where d.order_id = $1 and d.is_open)
                                or exists (select from refunds r where r.order_id = $1 and r.state = 'failed')
+                               or exists (select from payments p
+                                           where p.order_id = $1 and p.captured_amount < p.to_capture and $4 = 'succeeded')
                              then coalesce($12, needs_attention) end
                    where order_id = $1 and fence = $2 and status = $3
                   returning response_code, response_message, response_details, response_body";
@@ -174,8 +69,10 @@ impl OrderStore {
             self.record(&tx, leased, outcome, order.state).await?;
             let open_refund = refunds::read_open(&tx, order.id).await?;
             let is_reconciled = matches!(outcome, StepOutcome::Reconciled(_));
-            let is_done =
-                order.state.is_terminal() && open_refund.is_none() && (is_reconciled || !locked.reconcile_requested);
+            let is_done = order.state.is_terminal()
+                && open_refund.is_none()
+                && !order.payment.as_ref().is_some_and(Payment::capture_is_open)
+                && (is_reconciled || !locked.reconcile_requested);
             let answer = self.set_status(&tx, leased, &order, is_done, outcome.flag()).await?;
             (answer, open_refund)
         };
@@ -183,12 +80,13 @@ impl OrderStore {
         crash_point!("charge_committed", if matches!(outcome, StepOutcome::Charged { .. }));
         crash_point!("refund_intended",
             if matches!(outcome, StepOutcome::NoDriver { .. } | StepOutcome::ChargedTooLate | StepOutcome::Cancelled));
+        crash_point!("capture_committed", if matches!(outcome, StepOutcome::Captured { .. }));
         crash_point!("refund_committed", if matches!(outcome, StepOutcome::Refunded { .. }));
         Ok(LeasedOrder {
             order,
             confirmed: Confirmed::new(locked.now, begun_at),
             // One that was open before may have been sent.
-            unsent: outcome.records_intent() && leased.open_refund.is_none(),
+            unsent: outcome.records_intent() && leased.open_refund.is_none() && !leased.work().capture_open,
             cancel_requested: locked.cancel_requested,
             reconcile_requested: locked.reconcile_requested && !matches!(outcome, StepOutcome::Reconciled(_)),
             open_refund,
@@ -251,7 +149,7 @@ impl OrderStore {
             StepOutcome::Charged { provider_id } => try_join!(
                 self.log_step(tx, lease, "charge", "succeeded", provider_id),
                 ledger::record_charged(tx, id, provider_id),
-                ledger::enter_charge(tx, id, amount, provider_id),
+                ledger::enter_charge(tx, id, amount, provider_id, leased.order.payment_mode.holds()),
             )
             .map(drop),
             StepOutcome::Declined { code } => try_join!(
@@ -273,22 +171,46 @@ impl OrderStore {
             StepOutcome::ChargedTooLate => {
                 let why = "the payment was confirmed too late";
                 self.log_step(tx, lease, "assign", "failed", why).await?;
-                self.intend_compensation(tx, leased).await
+                self.compensate(tx, &mut leased.clone(), 0).await
             }
             StepOutcome::ChargeUnknown(unknown) => self.record_unknown(tx, lease, Operation::Charge, unknown).await,
             StepOutcome::NoDriver { why } => {
                 self.log_step(tx, lease, "assign", "failed", why).await?;
-                self.intend_compensation(tx, leased).await
+                self.compensate(tx, &mut leased.clone(), 0).await
             }
             StepOutcome::Cancelled => {
                 self.log_step(tx, lease, "cancel", "succeeded", "").await?;
                 // Nothing to refund where nothing was charged.
                 match leased.order.payment {
-                    Some(_) => self.intend_compensation(tx, leased).await,
+                    Some(_) => self.compensate(tx, &mut leased.clone(), 0).await,
                     None if leased.order.state == State::Started => Ok(()),
                     None => Err(StoreError::unexpected("a charged order without its payment")),
                 }
             }
+            StepOutcome::Captured {
+                operation,
+                captured_minor,
+            } => {
+                let detail = captured_minor.to_string();
+                try_join!(
+                    self.log_step(tx, lease, operation.as_str(), "succeeded", &detail),
+                    ledger::record_capture_end(tx, id, *operation, "succeeded", None),
+                    captures::enter_capture(tx, leased, *captured_minor),
+                )?;
+                if next == State::Refunding {
+                    self.intend_compensation(tx, leased).await?;
+                }
+                Ok(())
+            }
+            StepOutcome::CaptureUnknown(operation, unknown) => {
+                self.record_unknown(tx, lease, *operation, unknown).await
+            }
+            StepOutcome::CaptureFailed { code } => try_join!(
+                self.log_step(tx, lease, "capture", "failed", code),
+                ledger::record_capture_end(tx, id, Operation::Capture, "failed", Some(code)),
+                captures::enter_capture(tx, leased, 0),
+            )
+            .map(drop),
             StepOutcome::RefundUnknown(unknown) => {
                 let number = leased.open_refund.map_or(1, |refund| refund.number);
                 self.record_unknown(tx, lease, Operation::Refund(number), unknown).await
@@ -415,12 +337,6 @@ pub(super) async fn lock_and_check_fence(tx: &Transaction<'_>, leased: &LeasedOr
     })
 }
 
-/// What was refunded so far, in minor units.
-fn refunded_minor(order: &Order) -> i64 {
-    let refund = order.payment.as_ref().and_then(|payment| payment.refund.as_ref());
-    refund.map_or(0, |refund| refund.amount.minor_units())
-}
-
 /// The order after `outcome`, as the transaction of time `now` writes it.
 pub(super) fn after(order: &Order, outcome: &StepOutcome, now: Timestamp) -> Result<Order, StoreError> {
     let event = outcome.event(order);
@@ -435,8 +351,20 @@ pub(super) fn after(order: &Order, outcome: &StepOutcome, now: Timestamp) -> Res
             next.payment = Some(Payment {
                 charged_at: now,
                 provider_charge_id: provider_id.clone(),
+                to_capture_minor: None,
+                captured_minor: (!order.payment_mode.holds()).then(|| order.amount.minor_units()),
+                kept_minor: 0,
                 refund: None,
             });
+        }
+        StepOutcome::NoDriver { .. } | StepOutcome::ChargedTooLate | StepOutcome::Cancelled => {
+            if let Some(payment) = next.payment.as_mut().filter(|payment| payment.is_held()) {
+                payment.to_capture_minor = Some(0);
+            }
+        }
+        StepOutcome::Captured { captured_minor, .. } => set_captured(&mut next, *captured_minor)?,
+        StepOutcome::CaptureFailed { .. } => {
+            set_captured(&mut next, 0)?;
         }
         StepOutcome::Refunded { refund, .. } => {
             let sum = refunded_minor(order) + refund.amount.minor_units();
@@ -450,12 +378,17 @@ pub(super) fn after(order: &Order, outcome: &StepOutcome, now: Timestamp) -> Res
     Ok(next)
 }
 
+/// A fee is at most what was captured.
+fn set_captured(order: &mut Order, captured_minor: i64) -> Result<(), StoreError> {
+    let payment = payment_of(order)?;
+    payment.captured_minor = Some(captured_minor);
+    payment.kept_minor = payment.kept_minor.min(captured_minor);
+    Ok(())
+}
+
 fn set_refunded(order: &mut Order, sum_minor: i64, now: Timestamp) -> Result<(), StoreError> {
     let amount = Money::new(order.amount.currency(), sum_minor).ok();
-    let payment = order
-        .payment
-        .as_mut()
-        .ok_or_else(|| StoreError::unexpected("a refund of an order without a payment"))?;
+    let payment = payment_of(order)?;
     payment.refund = amount.map(|amount| Refund {
         amount,
         refunded_at: now,

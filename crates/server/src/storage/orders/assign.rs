@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use tokio::try_join;
 use uuid::Uuid;
 use waybill_domain::id::{DriverId, OrderId};
-use waybill_domain::order::{Assignment, Event, Order};
+use waybill_domain::order::PaymentMode;
+use waybill_domain::order::{Assignment, Event, Order, Payment};
 
 use super::advance::lock_and_check_fence;
 use super::row::driver;
@@ -123,21 +124,34 @@ impl OrderStore {
             ..leased.order.clone()
         };
         let detail = detail(candidates, &chosen);
+        let mut assigned = LeasedOrder {
+            order: next,
+            confirmed: Confirmed::new(now, begun_at),
+            reconcile_requested: locked.reconcile_requested,
+            ..leased.clone()
+        };
+        self.intend_capture(&tx, &mut assigned).await?;
+        let is_done = assigned.order.state.pending_step(assigned.work()).is_none();
         let ((), answer, ()) = try_join!(
             record_assignment(&tx, leased, &chosen),
-            self.set_status(&tx, leased, &next, !locked.reconcile_requested, None),
+            self.set_status(&tx, leased, &assigned.order, is_done, None),
             self.log_step(&tx, leased.lease, "assign", "succeeded", &detail),
         )?;
         crash_point!("assign_uncommitted");
         tx.commit().await?;
         crash_point!("assign_committed");
-        Ok(Assigned::Driver(Box::new(LeasedOrder {
-            order: next,
-            confirmed: Confirmed::new(now, begun_at),
-            reconcile_requested: locked.reconcile_requested,
-            answer,
-            ..leased.clone()
-        })))
+        Ok(Assigned::Driver(Box::new(LeasedOrder { answer, ..assigned })))
+    }
+
+    /// A hold that is captured when a driver is assigned: the first one.
+    async fn intend_capture(&self, tx: &Transaction<'_>, order: &mut LeasedOrder) -> Result<(), StoreError> {
+        let is_held = order.order.payment.as_ref().is_some_and(Payment::is_held);
+        if order.order.payment_mode != PaymentMode::CaptureAtAssignment || !is_held {
+            return Ok(());
+        }
+        order.unsent = true;
+        let all = order.order.amount.minor_units();
+        self.decide_capture(tx, order, all, 0).await
     }
 }
 

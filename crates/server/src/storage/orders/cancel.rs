@@ -2,6 +2,7 @@
 
 use deadpool_postgres::Transaction;
 use waybill_domain::id::OrderId;
+use waybill_domain::money::Money;
 use waybill_domain::order::{Assignment, Event, FailureReason, Order, ReleaseReason, State};
 
 use super::lease::lock;
@@ -23,6 +24,10 @@ pub enum Cancelled {
     NotFound,
     /// Completed, or failed for another reason.
     NotCancellable,
+    /// No driver is assigned, so that a cancellation costs nothing.
+    NoFee,
+    /// The fee is more than what was paid or held, less what was refunded; in minor units.
+    FeeTooLarge(i64),
 }
 
 statements! {
@@ -41,18 +46,19 @@ statements! {
 }
 
 impl OrderStore {
-    /// Cancels an order, or requests it of the order's worker.
-    pub async fn cancel(&self, id: OrderId) -> Result<Cancelled, StoreError> {
-        self.postgres.call(self.commit_cancellation(id)).await
+    /// Cancels an order, or requests it of the order's worker. Of an order with a driver, `fee` is kept.
+    pub async fn cancel(&self, id: OrderId, fee: Option<Money>) -> Result<Cancelled, StoreError> {
+        self.postgres.call(self.commit_cancellation(id, fee)).await
     }
 
-    async fn commit_cancellation(&self, id: OrderId) -> Result<Cancelled, StoreError> {
+    async fn commit_cancellation(&self, id: OrderId, fee: Option<Money>) -> Result<Cancelled, StoreError> {
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
         let Some(leased) = lock(&tx, id).await? else {
             return Ok(Cancelled::NotFound);
         };
         match leased.order.state {
+            State::Started | State::Charging | State::Charged if fee.is_some() => Ok(Cancelled::NoFee),
             State::Started | State::Charging | State::Charged => {
                 if REQUEST_CANCEL.execute(&tx, &[&id.uuid()]).await? == 1 {
                     self.log_step(&tx, leased.lease, "cancel", "requested", "").await?;
@@ -68,7 +74,14 @@ impl OrderStore {
             State::Succeeded => match &leased.order.assignment {
                 Some(assignment) if assignment.release.is_none() => {
                     let assignment = assignment.clone();
-                    let next = self.reopen_for_refund(&tx, &leased, &assignment).await?;
+                    let left = refunds::read_left(&tx, id).await?;
+                    if fee
+                        .is_some_and(|fee| fee.minor_units() > left || fee.currency() != leased.order.amount.currency())
+                    {
+                        return Ok(Cancelled::FeeTooLarge(left));
+                    }
+                    let fee_minor = fee.map_or(0, |fee| fee.minor_units());
+                    let next = self.reopen_for_refund(&tx, &leased, &assignment, fee_minor).await?;
                     tx.commit().await?;
                     Ok(Cancelled::Refunding(Box::new(next)))
                 }
@@ -83,6 +96,7 @@ impl OrderStore {
         tx: &Transaction<'_>,
         leased: &LeasedOrder,
         assignment: &Assignment,
+        fee_minor: i64,
     ) -> Result<LeasedOrder, StoreError> {
         let id = leased.order.id;
         let now = leased.confirmed.database;
@@ -116,13 +130,13 @@ impl OrderStore {
                 fence: row.try_get(0)?,
             },
             // One that was requested before may have been sent.
-            unsent: leased.open_refund.is_none(),
+            unsent: leased.open_refund.is_none() && !leased.work().capture_open,
             cancel_requested: true,
             ..leased.clone()
         };
         self.log_step(tx, next.lease, "cancel", "succeeded", assignment.driver.as_str())
             .await?;
-        self.intend_compensation(tx, &next).await?;
+        self.compensate(tx, &mut next, fee_minor).await?;
         next.open_refund = refunds::read_open(tx, id).await?;
         Ok(next)
     }

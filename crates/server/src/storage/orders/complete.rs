@@ -1,65 +1,183 @@
-//! Completion: the service was rendered, and the driver is released.
+//! Completion: the service was rendered, and the driver is released. What it cost is captured of a hold; of what was paid
+//! already, the rest is refunded.
 
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
 use waybill_domain::id::{DriverId, OrderId};
+use waybill_domain::money::Money;
 use waybill_domain::order::{Order, ReleaseReason};
+use waybill_domain::payment::Operation;
 
-use super::OrderStore;
 use super::lease::lock;
+use super::refunds::{self, RefundOrigin};
 use super::release::{release, released};
+use super::{Lease, LeasedOrder, OrderStore};
+use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
+/// Why a part of the price is refunded at the completion: a refund's reason.
+const FINAL_AMOUNT: &str = "the final amount is less";
+
 /// The outcome of a completion.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Completed {
     /// The driver is free; now, or since an earlier completion.
     Done(Box<Order>),
+    /// The same; and money is to be captured or refunded. The saga is the caller's to resume.
+    Unpaid(Box<LeasedOrder>),
     /// No such order.
     NotFound,
     /// The order has no driver to release.
     NotCompletable,
     /// Another driver serves it.
     NotAssigned,
+    /// The final amount is more than what was paid or held, less what was refunded; in minor units.
+    TooMuch(i64),
+    /// The capture is in progress: how much is to be refunded cannot be decided before it is confirmed.
+    Capturing,
 }
 
 statements! {
     TOUCH = "update order_sagas set updated_at = now() where order_id = $1";
+    /// From whichever worker has it: that one's request is repeated under its key.
+    TAKE_UP = "update order_sagas
+                  set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
+                      attempts = 0, finished_at = null, reopened_at = now(), next_run_at = now(), updated_at = now()
+                where order_id = $1
+               returning fence";
 }
 
 impl OrderStore {
-    /// Releases the driver of an order: the service was rendered; by `driver`, if one is named.
-    pub async fn complete(&self, id: OrderId, driver: Option<&DriverId>) -> Result<Completed, StoreError> {
-        self.postgres.call(self.commit_completion(id, driver)).await
+    /// Releases the driver of an order: the service was rendered; by `driver`, if one is named. `amount` is what it cost, at
+    /// most the order's amount; `None`: all of it.
+    pub async fn complete(
+        &self,
+        id: OrderId,
+        driver: Option<&DriverId>,
+        amount: Option<Money>,
+    ) -> Result<Completed, StoreError> {
+        self.postgres.call(self.commit_completion(id, driver, amount)).await
     }
 
-    async fn commit_completion(&self, id: OrderId, driver: Option<&DriverId>) -> Result<Completed, StoreError> {
+    async fn commit_completion(
+        &self,
+        id: OrderId,
+        driver: Option<&DriverId>,
+        amount: Option<Money>,
+    ) -> Result<Completed, StoreError> {
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
         let Some(leased) = lock(&tx, id).await? else {
             return Ok(Completed::NotFound);
         };
-        let Some(assignment) = &leased.order.assignment else {
+        let Some(assignment) = leased.order.assignment.clone() else {
             return Ok(Completed::NotCompletable);
         };
         if driver.is_some_and(|driver| *driver != assignment.driver) {
             return Ok(Completed::NotAssigned);
         }
         match &assignment.release {
-            Some(release) if release.reason == ReleaseReason::Completed => Ok(Completed::Done(Box::new(leased.order))),
-            Some(_) => Ok(Completed::NotCompletable),
-            None => {
-                let detail = assignment.driver.as_str();
-                release(&tx, id, assignment, ReleaseReason::Completed).await?;
+            Some(release) if release.reason == ReleaseReason::Completed => {
+                return Ok(Completed::Done(Box::new(leased.order)));
+            }
+            Some(_) => return Ok(Completed::NotCompletable),
+            None => {}
+        }
+        let left = refunds::read_left(&tx, id).await?;
+        let due = match due(&leased.order, amount, left) {
+            Ok(Due::Refund(_)) if leased.work().capture_open => return Ok(Completed::Capturing),
+            Ok(due) => due,
+            Err(left) => return Ok(Completed::TooMuch(left)),
+        };
+        let now = leased.confirmed.database;
+        release(&tx, id, &assignment, ReleaseReason::Completed).await?;
+        let completed = match due {
+            Due::Nothing => {
                 TOUCH.execute(&tx, &[&id.uuid()]).await?;
-                self.log_step(&tx, leased.lease, "complete", "succeeded", detail)
+                self.log_step(&tx, leased.lease, "complete", "succeeded", assignment.driver.as_str())
                     .await?;
-                tx.commit().await?;
-                let now = leased.confirmed.database;
-                Ok(Completed::Done(Box::new(released(
-                    leased.order,
-                    ReleaseReason::Completed,
-                    now,
-                ))))
+                let order = released(leased.order, ReleaseReason::Completed, now);
+                Completed::Done(Box::new(order))
+            }
+            due => {
+                let leased = LeasedOrder {
+                    order: released(leased.order.clone(), ReleaseReason::Completed, now),
+                    ..leased
+                };
+                Completed::Unpaid(Box::new(self.settle(&tx, leased, due, now).await?))
+            }
+        };
+        tx.commit().await?;
+        crash_point!("capture_intended", if matches!(completed, Completed::Unpaid(_)));
+        Ok(completed)
+    }
+
+    /// Takes the order up, for what is to be captured or refunded.
+    async fn settle(
+        &self,
+        tx: &Transaction<'_>,
+        leased: LeasedOrder,
+        due: Due,
+        now: Timestamp,
+    ) -> Result<LeasedOrder, StoreError> {
+        let id = leased.order.id;
+        let parameters: [&(dyn ToSql + Sync); 3] = [&id.uuid(), &self.settings.instance, &self.settings.lease_secs];
+        let fence = TAKE_UP.query_one(tx, &parameters).await?.try_get(0)?;
+        let is_first = !leased.work().capture_open && leased.open_refund.is_none();
+        let mut next = LeasedOrder {
+            lease: Lease { order: id, fence },
+            unsent: is_first,
+            order: Order {
+                updated_at: now,
+                ..leased.order
+            },
+            ..leased
+        };
+        let driver = next
+            .order
+            .assignment
+            .as_ref()
+            .map(|assignment| assignment.driver.to_string());
+        let driver = driver.unwrap_or_default();
+        self.log_step(tx, next.lease, "complete", "succeeded", &driver).await?;
+        match due {
+            Due::Nothing => {}
+            Due::Capture(minor_units) => self.decide_capture(tx, &mut next, minor_units, 0).await?,
+            Due::Refund(amount) => {
+                let number = refunds::open(tx, id, amount, RefundOrigin::Request, None, FINAL_AMOUNT).await?;
+                self.intend(tx, next.lease, &next.payment_key, Operation::Refund(number), amount)
+                    .await?;
+                next.open_refund = refunds::read_open(tx, id).await?;
             }
         }
+        Ok(next)
     }
+}
+
+/// What a completion leaves to be done.
+enum Due {
+    Nothing,
+    /// So much of the hold is captured, in minor units.
+    Capture(i64),
+    /// So much of what was paid is refunded.
+    Refund(Money),
+}
+
+/// What is due for a service that cost `amount`; `Err`: it cannot have cost more than this, in minor units, which is what is
+/// `left` of the payment.
+fn due(order: &Order, amount: Option<Money>, left: i64) -> Result<Due, i64> {
+    let Some(payment) = &order.payment else {
+        return Ok(Due::Nothing);
+    };
+    let currency = order.amount.currency();
+    let most = left;
+    let cost = amount.map_or(most, |amount| amount.minor_units());
+    if cost > most || amount.is_some_and(|amount| amount.currency() != currency) {
+        return Err(most);
+    }
+    if payment.is_held() {
+        return Ok(Due::Capture(cost));
+    }
+    Ok(Money::new(currency, most - cost).map_or(Due::Nothing, Due::Refund))
 }

@@ -11,8 +11,7 @@ use waybill_domain::id::OrderId;
 use waybill_domain::payment::Operation;
 
 use super::ledger::{self, Attempt, attempt};
-use super::refunds::first_open;
-use super::row::{leased_order, leased_order_columns, order_tables};
+use super::row::{first_open, leased_order, leased_order_columns, order_tables};
 use super::{Confirmed, Lease, LeasedOrder, OrderStore};
 use crate::storage::StoreError;
 

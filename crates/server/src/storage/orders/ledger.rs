@@ -39,7 +39,9 @@ statements! {
     /// Only of a request whose sender knew that none before it was executed: then no other has set the state meanwhile.
     MARK_NOT_EXECUTED = "update payment_attempts set state = 'not_executed'
                           where order_id = $1 and operation = $2 and number = $3 and state = 'intent'";
-    INSERT_PAYMENT = "insert into payments (order_id, amount, currency, provider_charge_id) values ($1, $2, $3, $4)";
+    /// What is not held is captured.
+    INSERT_PAYMENT = "insert into payments (order_id, amount, currency, provider_charge_id, captured_amount, captured_at)
+                      values ($1, $2::bigint, $3, $4, case when not $5 then $2::bigint end, case when not $5 then now() end)";
 }
 
 /// A request to the provider that may have been sent.
@@ -148,6 +150,17 @@ pub(super) async fn record_revoked(tx: &Transaction<'_>, order: OrderId, why: &s
     mark_definite(tx, order, Operation::Charge, "revoked", None, Some(why)).await
 }
 
+/// What became of the request of a capture or a void: `succeeded` or `failed`.
+pub(super) async fn record_capture_end(
+    tx: &Transaction<'_>,
+    order: OrderId,
+    operation: Operation,
+    state: &str,
+    why: Option<&str>,
+) -> Result<(), StoreError> {
+    mark_definite(tx, order, operation, state, None, why).await
+}
+
 /// What became of the request of a refund: `succeeded`, `failed`, or `revoked`, which is not sent any more.
 pub(super) async fn record_refund_end(
     tx: &Transaction<'_>,
@@ -218,16 +231,17 @@ pub(super) async fn record_unknown(
         .map(drop)
 }
 
-/// Enters a confirmed charge.
+/// Enters a confirmed charge, or a confirmed hold.
 pub(super) async fn enter_charge(
     tx: &Transaction<'_>,
     order: OrderId,
     amount: Money,
     provider_id: &str,
+    is_held: bool,
 ) -> Result<(), StoreError> {
     let (minor_units, currency) = (amount.minor_units(), amount.currency().code());
     INSERT_PAYMENT
-        .execute(tx, &[&order.uuid(), &minor_units, &currency, &provider_id])
+        .execute(tx, &[&order.uuid(), &minor_units, &currency, &provider_id, &is_held])
         .await
         .map(drop)
 }

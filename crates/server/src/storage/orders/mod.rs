@@ -1,13 +1,14 @@
 //! Orders in Postgres. Each file owns one kind of change, each method one whole transaction:
 //!
 //! * [`accept`]: the claim of the key and the intent to charge;
-//! * [`advance`]: the outcome of a step, under the fence;
+//! * [`outcome`]: what a step came to; [`advance`]: its commit, under the fence;
 //! * [`assign`]: the driver;
 //! * [`reassign`]: a driver is unassigned and the search begins again;
 //! * [`complete`], [`cancel`], [`refund_request`]: what callers do to orders;
 //! * [`release`]: the end of an assignment, within these transactions;
 //! * [`lease`]: which worker holds an order, and until when;
 //! * [`step_log`]: the append-only log of an order;
+//! * [`captures`]: what becomes of a hold, within the others' transactions;
 //! * [`refunds`]: the refunds of a payment, within the others' transactions;
 //! * [`reconciled`]: what a comparison with the provider's record says, likewise;
 //! * [`ledger`]: what was asked of the provider and what it confirmed, within the others' transactions;
@@ -26,11 +27,13 @@ pub(super) mod advance;
 mod answer;
 pub(super) mod assign;
 pub(super) mod cancel;
+pub(super) mod captures;
 pub(super) mod complete;
 pub(super) mod driver_liveness;
 pub(super) mod lease;
 pub(super) mod ledger;
 pub(super) mod operator;
+mod outcome;
 pub(super) mod provider_events;
 pub(super) mod read;
 pub(super) mod reassign;
@@ -49,14 +52,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use waybill_domain::id::{OrderId, PaymentMethod, ProviderCustomer};
-use waybill_domain::order::{Order, Work};
+use waybill_domain::order::{OpenRefund, Order, Payment, Work};
 use waybill_domain::payment::PaymentKey;
 
 pub use self::accept::{Accepted, ExistingOrder};
-pub use self::advance::StepOutcome;
 pub use self::answer::StoredAnswer;
 pub use self::assign::{Assigned, Candidate};
 pub use self::cancel::Cancelled;
+pub use self::captures::capture_operation;
 pub use self::complete::Completed;
 pub use self::driver_liveness::ServingDriver;
 pub use self::lease::{Deferral, Renewal};
@@ -65,13 +68,14 @@ pub use self::operator::{
     ConfirmedPayment, DriverAssignment, LeaseHolder, OrderDetails, PaymentDispute, PaymentEvent, PaymentRefund,
     ProviderAttempt, Retried, UnfinishedOrder, UnfinishedOrders,
 };
+pub use self::outcome::StepOutcome;
 pub use self::provider_events::{Object, ProviderEvent, Recorded};
 pub use self::read::ListFilter;
 pub use self::reassign::Unassigned;
 pub use self::reconciled::{Dispute, REFUND_FAILED, Reconciliation, Standing};
 pub use self::refund_again::RefundedAgain;
 pub use self::refund_request::{RefundRequested, RequestedRefund};
-pub use self::refunds::{OpenRefund, RefundOrigin};
+pub use self::refunds::RefundOrigin;
 pub use self::resolve::{Resolution, Resolved};
 pub use self::retention::Expirable;
 pub use self::step_log::LogLine;
@@ -162,6 +166,7 @@ impl LeasedOrder {
     pub fn work(&self) -> Work {
         Work {
             cancel_requested: self.cancel_requested,
+            capture_open: self.order.payment.as_ref().is_some_and(Payment::capture_is_open),
             refund_open: self.open_refund.is_some(),
             reconcile_requested: self.reconcile_requested,
         }

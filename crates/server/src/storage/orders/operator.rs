@@ -147,6 +147,12 @@ pub struct ConfirmedPayment {
     pub charged_at: Timestamp,
     /// The provider's id of the charge.
     pub provider_charge_id: String,
+    /// What was taken, in minor units; `None` while it is held.
+    pub captured_amount_minor: Option<i64>,
+    /// What is decided to be captured of a hold, in minor units.
+    pub to_capture_minor: Option<i64>,
+    /// What is kept as a cancellation fee, in minor units.
+    pub kept_amount_minor: i64,
     /// In minor units, all refunds together.
     pub refund_amount_minor: Option<i64>,
     /// When the last refund was confirmed.
@@ -259,7 +265,8 @@ statements! {
     READ_ATTEMPTS = "select operation, number, state, provider_key, sends, first_sent_at, last_sent_at, provider_id, last_error,
                             server_errors
                        from payment_attempts where order_id = $1 order by operation, number";
-    READ_PAYMENT = "select amount, currency, charged_at, provider_charge_id, refund_amount, refunded_at
+    READ_PAYMENT = "select amount, currency, charged_at, provider_charge_id, captured_amount, to_capture, kept_amount,
+                           refund_amount, refunded_at
                       from payments where order_id = $1";
     READ_REFUNDS = "select number, amount, currency, origin, state, provider_refund_id, reason, failure, created_at,
                            settled_at
@@ -423,6 +430,9 @@ fn confirmed(row: &Row) -> Result<ConfirmedPayment, StoreError> {
         currency: get(row, "currency")?,
         charged_at: get(row, "charged_at")?,
         provider_charge_id: get(row, "provider_charge_id")?,
+        captured_amount_minor: get(row, "captured_amount")?,
+        to_capture_minor: get(row, "to_capture")?,
+        kept_amount_minor: get(row, "kept_amount")?,
         refund_amount_minor: get(row, "refund_amount")?,
         refunded_at: get(row, "refunded_at")?,
     })

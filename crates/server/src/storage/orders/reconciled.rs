@@ -37,9 +37,9 @@ pub enum Standing {
     /// It is not decided.
     Open,
     /// Decided for us, or closed without a loss.
-    Won,
+    Kept,
     /// The customer has the money back.
-    Lost,
+    ChargedBack,
 }
 
 /// What a payment and the provider's record of it came to.
@@ -211,8 +211,8 @@ impl OrderStore {
         if is_news {
             let result = match standing {
                 Standing::Open => "started",
-                Standing::Won => "succeeded",
-                Standing::Lost => "failed",
+                Standing::Kept => "succeeded",
+                Standing::ChargedBack => "failed",
             };
             let detail = format!("{provider_id}: {reason}, {status}");
             self.log_step(tx, lease, "dispute", result, &detail).await?;

@@ -10,7 +10,7 @@ use waybill_domain::payment::Operation;
 
 use super::lease::lock;
 use super::refunds::{self, RefundOrigin};
-use super::row::{get, unknown};
+use super::row::{get, money, unknown};
 use super::{Lease, LeasedOrder, OrderStore};
 use crate::storage::StoreError;
 
@@ -53,9 +53,6 @@ statements! {
                      from refunds where order_id = $1 and idempotency_key = $2";
     READ_REQUESTED = "select number, amount, currency, state, reason, created_at, settled_at
                         from refunds where order_id = $1 order by number";
-    READ_LEFT = "select p.amount - coalesce(sum(r.amount) filter (where r.state in ('open', 'succeeded')), 0)::bigint
-                   from payments p left join refunds r on r.order_id = p.order_id
-                  where p.order_id = $1 group by p.order_id, p.amount";
     /// From whichever worker has it: that one's request is repeated under its key.
     TAKE_UP = "update order_sagas
                   set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
@@ -94,7 +91,16 @@ impl OrderStore {
         if leased.order.state != State::Succeeded {
             return Ok(RefundRequested::NotRefundable(leased.order.state));
         }
-        let left: i64 = READ_LEFT.query_one(&tx, &[&id.uuid()]).await?.try_get(0)?;
+        let is_captured = leased
+            .order
+            .payment
+            .as_ref()
+            .is_some_and(|payment| payment.captured_minor.is_some());
+        let left = if is_captured {
+            refunds::read_left(&tx, *id).await?
+        } else {
+            0
+        };
         if amount.currency() != leased.order.amount.currency() || amount.minor_units() > left {
             return Ok(RefundRequested::TooMuch(left));
         }
@@ -140,7 +146,7 @@ fn requested(row: &Row) -> Result<RequestedRefund, StoreError> {
     let (state, currency): (&str, &str) = (get(row, "state")?, get(row, "currency")?);
     Ok(RequestedRefund {
         number: get(row, "number")?,
-        amount: refunds::money(currency, get(row, "amount")?)?,
+        amount: money(currency, get(row, "amount")?)?,
         state: RefundState::ALL
             .into_iter()
             .find(|one| one.as_str() == state)

@@ -5,10 +5,10 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
-use waybill_domain::order::{LedgerRefund, RefundState};
+use waybill_domain::order::{LedgerRefund, OpenRefund, RefundState};
 
 use super::OrderStore;
-use super::row::{get, unknown};
+use super::row::{first_open, get, money, open_refund, unknown};
 use crate::storage::StoreError;
 
 /// Who decided a refund.
@@ -28,39 +28,19 @@ pub enum RefundOrigin {
     Unverified,
 }
 
-/// A refund that is decided and not confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OpenRefund {
-    /// Its number within the order.
-    pub number: i32,
-    /// How much.
-    pub amount: Money,
-    /// Whether a call or an operator asked for exactly this amount; else it is what is left to compensate the order.
-    pub is_requested: bool,
-}
-
-/// The order's first open refund, in the form that [`open_refund`] reads.
-macro_rules! first_open {
-    () => {
-        "left join lateral (
-             select number as open_number, amount as open_amount, origin <> 'compensation' as open_is_requested
-               from refunds where order_id = s.order_id and state = 'open' order by number limit 1) o on true"
-    };
-}
-
-pub(super) use first_open;
-
 statements! {
     /// What is left, if anything is.
     INSERT_COMPENSATION = "insert into refunds (order_id, number, amount, currency, origin)
                            select p.order_id, coalesce(max(r.number), 0) + 1,
-                                  p.amount - coalesce(sum(r.amount) filter (where r.state in ('open', 'succeeded')), 0),
+                                  p.captured_amount - p.kept_amount
+                                      - coalesce(sum(r.amount) filter (where r.state in ('open', 'succeeded')), 0),
                                   p.currency, 'compensation'
                              from payments p
                              left join refunds r on r.order_id = p.order_id
                             where p.order_id = $1
-                            group by p.order_id, p.amount, p.currency
-                           having p.amount > coalesce(sum(r.amount) filter (where r.state in ('open', 'succeeded')), 0)
+                            group by p.order_id
+                           having p.captured_amount - p.kept_amount
+                                      > coalesce(sum(r.amount) filter (where r.state in ('open', 'succeeded')), 0)
                            returning number, amount";
     INSERT_OPEN = "insert into refunds (order_id, number, amount, currency, origin, idempotency_key, reason)
                    select $1, coalesce(max(number), 0) + 1, $2, $3, $4, $5, $6 from refunds where order_id = $1
@@ -80,6 +60,13 @@ statements! {
                where order_id = $1";
     READ_OPEN = concat!(
         "select s.currency, o.* from order_sagas s ", first_open!(), " where s.order_id = $1");
+    /// What was paid or is held, less what is or will be refunded.
+    READ_LEFT = "select coalesce(p.captured_amount, p.to_capture, p.amount)
+                        - coalesce(sum(r.amount) filter (where r.state in ('open', 'succeeded')), 0)::bigint
+                   from payments p
+                   left join refunds r on r.order_id = p.order_id
+                  where p.order_id = $1
+                  group by p.order_id";
     READ_DISPUTES = "select provider_dispute_id, status from disputes where order_id = $1";
     READ_REFUNDS = "select number, amount, state, origin, provider_refund_id from refunds where order_id = $1 order by number";
 }
@@ -113,21 +100,15 @@ impl OrderStore {
     }
 }
 
-/// The first open refund in the columns of [`first_open!`] and `currency`.
-pub(super) fn open_refund(row: &Row) -> Result<Option<OpenRefund>, StoreError> {
-    let Some(number) = get(row, "open_number")? else {
-        return Ok(None);
-    };
-    Ok(Some(OpenRefund {
-        number,
-        amount: money(get(row, "currency")?, get(row, "open_amount")?)?,
-        is_requested: get(row, "open_is_requested")?,
-    }))
-}
-
 /// The first open refund of the order, as it is in this transaction.
 pub(super) async fn read_open(tx: &Transaction<'_>, order: OrderId) -> Result<Option<OpenRefund>, StoreError> {
     open_refund(&READ_OPEN.query_one(tx, &[&order.uuid()]).await?)
+}
+
+/// What is left of the payment, in minor units: what was paid or is held, less what is or will be refunded.
+pub(super) async fn read_left(tx: &Transaction<'_>, order: OrderId) -> Result<i64, StoreError> {
+    let row = READ_LEFT.query_opt(tx, &[&order.uuid()]).await?;
+    row.map_or(Ok(0), |row| Ok(row.try_get(0)?))
 }
 
 /// Opens a refund of all that is left of the payment; `None`: nothing is.
@@ -215,12 +196,4 @@ fn ledger_refund(row: &Row) -> Result<LedgerRefund, StoreError> {
         is_requested: origin != RefundOrigin::Compensation.as_str(),
         provider_id: get(row, "provider_refund_id")?,
     })
-}
-
-/// A stored amount.
-pub(super) fn money(currency: &str, minor_units: i64) -> Result<Money, StoreError> {
-    let corrupt =
-        |why: &dyn std::fmt::Display| StoreError::unexpected(format!("a stored refund cannot be read: {why}"));
-    let currency = currency.parse().map_err(|error| corrupt(&error))?;
-    Money::new(currency, minor_units).map_err(|error| corrupt(&error))
 }

@@ -7,7 +7,7 @@ use deadpool_postgres::Transaction;
 use uuid::Uuid;
 use waybill_domain::id::OrderId;
 use waybill_domain::operator::{Assertion, Operator, UNVERIFIED};
-use waybill_domain::order::{Order, State};
+use waybill_domain::order::{Order, Payment, State};
 use waybill_domain::payment::KEY_AGE_MAX;
 use waybill_domain::text::Reason;
 
@@ -126,6 +126,7 @@ impl OrderStore {
             REQUEST_CANCEL.execute(&tx, &[&id.uuid()]).await?;
         }
         let is_open = refunds::read_open(&tx, id).await?.is_some();
+        let is_open = is_open || next.payment.as_ref().is_some_and(Payment::capture_is_open);
         let is_done = next.state.is_terminal() && !is_open;
         self.set_status(&tx, &leased, &next, is_done, None).await?;
         RETURN_LEASE.execute(&tx, &[&id.uuid(), &leased.lease.fence]).await?;

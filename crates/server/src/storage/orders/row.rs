@@ -7,11 +7,12 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::money::Money;
-use waybill_domain::order::{Assignment, FailureReason, Order, Payment, Refund, Release, ReleaseReason, State};
+use waybill_domain::order::{
+    Assignment, FailureReason, OpenRefund, Order, Payment, PaymentMode, Refund, Release, ReleaseReason, State,
+};
 use waybill_domain::payment::PaymentKey;
 use waybill_domain::position::Position;
 
-use super::refunds::open_refund;
 use super::{Confirmed, Lease, LeasedOrder};
 use crate::storage::StoreError;
 
@@ -20,7 +21,8 @@ macro_rules! order_columns {
     () => {
         "s.order_id, s.user_id, s.amount, s.currency, s.status, s.failure_reason,
          s.pickup_lat, s.pickup_long, s.drop_off_lat, s.drop_off_long, s.created_at, s.updated_at,
-         p.charged_at, p.provider_charge_id, p.refund_amount, p.refunded_at,
+         s.payment_mode, p.charged_at, p.provider_charge_id, p.to_capture, p.captured_amount, p.kept_amount,
+         p.refund_amount, p.refunded_at,
          a.driver_id, a.assigned_at, a.released_at, a.release_reason"
     };
 }
@@ -47,7 +49,16 @@ macro_rules! leased_order_columns {
     };
 }
 
-pub(super) use {leased_order_columns, order_columns, order_tables};
+/// The order's first open refund, in the form that [`open_refund`] reads.
+macro_rules! first_open {
+    () => {
+        "left join lateral (
+             select number as open_number, amount as open_amount, origin <> 'compensation' as open_is_requested
+               from refunds where order_id = s.order_id and state = 'open' order by number limit 1) o on true"
+    };
+}
+
+pub(super) use {first_open, leased_order_columns, order_columns, order_tables};
 
 /// The order in a row of `order_columns`.
 pub(super) fn order(row: &Row) -> Result<Order, StoreError> {
@@ -57,6 +68,7 @@ pub(super) fn order(row: &Row) -> Result<Order, StoreError> {
         id: OrderId::new(get::<Uuid>(row, "order_id")?),
         user: parse(row, "user_id")?,
         amount: money(get(row, "amount")?)?,
+        payment_mode: payment_mode(get(row, "payment_mode")?)?,
         pickup: position(get(row, "pickup_lat")?, get(row, "pickup_long")?)?,
         drop_off: match (get(row, "drop_off_lat")?, get(row, "drop_off_long")?) {
             (Some(lat), Some(long)) => Some(position(lat, long)?),
@@ -80,6 +92,9 @@ pub(super) fn order(row: &Row) -> Result<Order, StoreError> {
                 Some(Payment {
                     charged_at,
                     provider_charge_id,
+                    to_capture_minor: get(row, "to_capture")?,
+                    captured_minor: get(row, "captured_amount")?,
+                    kept_minor: get(row, "kept_amount")?,
                     refund,
                 })
             }
@@ -126,6 +141,26 @@ pub(super) fn leased_order(row: &Row, asked_at: Timestamp) -> Result<LeasedOrder
     })
 }
 
+/// The first open refund in the columns of [`first_open!`] and `currency`.
+pub(super) fn open_refund(row: &Row) -> Result<Option<OpenRefund>, StoreError> {
+    let Some(number) = get(row, "open_number")? else {
+        return Ok(None);
+    };
+    Ok(Some(OpenRefund {
+        number,
+        amount: money(get(row, "currency")?, get(row, "open_amount")?)?,
+        is_requested: get(row, "open_is_requested")?,
+    }))
+}
+
+/// A stored amount.
+pub(super) fn money(currency: &str, minor_units: i64) -> Result<Money, StoreError> {
+    let corrupt =
+        |why: &dyn std::fmt::Display| StoreError::unexpected(format!("a stored refund cannot be read: {why}"));
+    let currency = currency.parse().map_err(|error| corrupt(&error))?;
+    Money::new(currency, minor_units).map_err(|error| corrupt(&error))
+}
+
 /// The value of a column; a missing column or another type is an error, not a panic.
 pub(super) fn get<'r, T: tokio_postgres::types::FromSql<'r>>(row: &'r Row, column: &str) -> Result<T, StoreError> {
     Ok(row.try_get(column)?)
@@ -143,6 +178,14 @@ pub(super) fn state(name: &str) -> Result<State, StoreError> {
         .into_iter()
         .find(|state| state.as_str() == name)
         .ok_or_else(|| unknown("status", name))
+}
+
+/// The mode of that name.
+fn payment_mode(name: &str) -> Result<PaymentMode, StoreError> {
+    PaymentMode::ALL
+        .into_iter()
+        .find(|mode| mode.as_str() == name)
+        .ok_or_else(|| unknown("payment_mode", name))
 }
 
 /// The reason of that name.

@@ -59,7 +59,7 @@ delete from refunds | REFUNDED refund not~in~the~ledger
 insert into refunds (order_id, number, amount, currency, origin, state, provider_refund_id, settled_at)
     select order_id, 1, amount, currency, 'request', 'succeeded', 're_x', now() from payments where order_id = SERVED
     | SERVED refund not~at~the~provider
-update payments set amount = 2000 where order_id = SERVED | SERVED charge another~amount
+update payments set amount = 2000, captured_amount = 2000 where order_id = SERVED | SERVED charge another~amount
 update refunds set amount = 1 where order_id = REFUNDED | REFUNDED refund another~amount
 update payments set provider_charge_id = 'pi_x' where order_id = SERVED | SERVED charge another~id
 ";

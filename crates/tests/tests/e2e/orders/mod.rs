@@ -5,6 +5,7 @@ mod cancelled;
 mod commits;
 mod currencies;
 mod failover;
+mod holds;
 mod key_retention;
 mod leases;
 mod payment_methods;

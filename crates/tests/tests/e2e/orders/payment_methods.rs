@@ -88,6 +88,7 @@ async fn the_customer_is_a_part_of_the_request_that_a_key_stands_for() {
     assert_eq!(rig.place(request.clone()).await, placed);
     let another = CreateOrderRequest {
         provider_customer_id: String::new(),
+        payment_mode: 0,
         ..request.clone()
     };
     assert!(rig.orders().create_order(another).await.is_err());

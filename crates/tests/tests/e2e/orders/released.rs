@@ -83,6 +83,7 @@ async fn an_unassigned_driver_does_not_end_the_service_of_the_next() {
     let by = |driver: &str| CompleteOrderRequest {
         order_id: order.order_id.clone(),
         driver_id: driver.to_owned(),
+        final_amount: None,
     };
     let refused = rig.orders().complete_order(by("cab-1")).await.unwrap_err();
     assert_refused(&refused, Code::FailedPrecondition, "DRIVER_NOT_ASSIGNED");

@@ -24,6 +24,8 @@ pub(super) const REFUND_NUMBER: &str = "refund_number";
 pub(super) struct Expected {
     pub operation: Operation,
     pub amount: Money,
+    /// Of a charge: whether the amount is held and captured later.
+    pub is_held: bool,
 }
 
 /// What an HTTP answer means, or what has to be read first.
@@ -48,6 +50,9 @@ pub(super) struct Object {
     /// In the provider's unit of the currency, which is not always that of ISO 4217: see [`Object::amount`].
     #[serde(rename = "amount")]
     units: i64,
+    /// What was taken, in the provider's unit; a payment has it, a refund has not.
+    #[serde(default)]
+    amount_received: Option<i64>,
     /// In lower case.
     currency: String,
     #[serde(default)]
@@ -97,6 +102,7 @@ pub(super) fn judge_revocation(status: u16, body: &[u8], amount: Money) -> Answe
     let expected = Expected {
         operation: Operation::Charge,
         amount,
+        is_held: false,
     };
     if (200..=299).contains(&status) {
         let unconfirmed = serde_json::from_slice::<Object>(body).is_ok_and(|object| {
@@ -155,6 +161,15 @@ impl Object {
         self.amount().map_or(self.units, |amount| amount.minor_units())
     }
 
+    /// What was taken from the customer or given back, in minor units: of a hold, what was captured.
+    pub fn moved_minor(&self) -> i64 {
+        let received = self.amount_received.and_then(|units| {
+            let currency = self.currency().parse().ok()?;
+            Money::from_provider(currency, units)
+        });
+        received.map_or_else(|| self.amount_minor(), |amount| amount.minor_units())
+    }
+
     /// ISO 4217 code, upper case.
     pub fn currency(&self) -> String {
         self.currency.to_ascii_uppercase()
@@ -176,6 +191,10 @@ pub(super) fn judge_state(object: Object, expected: &Expected) -> Verdict {
     }
     Verdict::Answer(match (expected.operation, object.status()) {
         (_, "succeeded") => Answer::Done(Receipt {
+            provider_id: object.id,
+            amount: expected.amount,
+        }),
+        (Operation::Charge, "requires_capture") if expected.is_held => Answer::Done(Receipt {
             provider_id: object.id,
             amount: expected.amount,
         }),
@@ -223,7 +242,9 @@ fn judge_error(status: u16, body: &[u8], operation: Operation) -> Verdict {
         {
             Answer::Rejected(decline(UNKNOWN_METHOD))
         }
-        (400, "invalid_request_error") if operation == Operation::Charge && !code.is_some_and(is_about_the_payment) => {
+        (400, "invalid_request_error")
+            if !matches!(operation, Operation::Refund(_)) && !code.is_some_and(is_about_the_payment) =>
+        {
             Answer::Rejected(decline(code.unwrap_or("invalid_request")))
         }
         (400, "invalid_request_error") => Answer::Declined(decline(code.unwrap_or("invalid_request"))),

@@ -5,7 +5,11 @@ use proptest::prelude::*;
 
 fn expected(operation: Operation) -> Expected {
     let amount = Money::new("EUR".parse().unwrap(), 1250).unwrap();
-    Expected { operation, amount }
+    Expected {
+        operation,
+        amount,
+        is_held: false,
+    }
 }
 
 /// What is expected of a line of the table; `Declined` and the ambiguous ones by code.
@@ -121,6 +125,21 @@ fn every_answer_to_a_charge_means_what_the_table_says() {
     }
 }
 
+/// A hold is made where one was asked for, and is unfinished where the money was to be taken.
+#[test]
+fn a_hold_is_done_only_where_it_was_asked_for() {
+    let body = object("requires_capture");
+    assert_eq!(
+        meaning(200, &body, &expected(Operation::Charge)),
+        Ambiguous("unfinished")
+    );
+    let held = Expected {
+        is_held: true,
+        ..expected(Operation::Charge)
+    };
+    assert_eq!(meaning(200, &body, &held), Done);
+}
+
 #[test]
 fn every_answer_to_a_refund_means_what_the_table_says() {
     #[rustfmt::skip]
@@ -167,6 +186,7 @@ fn a_receipt_carries_the_providers_id_and_the_amount() {
 #[test]
 fn an_amount_is_compared_in_the_unit_of_the_provider() {
     let ariary = Expected {
+        is_held: false,
         operation: Operation::Charge,
         amount: Money::new("MGA".parse().unwrap(), 500_000).unwrap(),
     };
