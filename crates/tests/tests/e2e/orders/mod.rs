@@ -2,6 +2,7 @@
 
 mod answers;
 mod cancelled;
+mod charge_line;
 mod commits;
 mod currencies;
 mod failover;
