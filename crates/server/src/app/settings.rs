@@ -85,6 +85,7 @@ pub fn orders(config: &Config) -> OrderSettings {
         sweep_batch: settings.sweep_batch,
         key_retention: settings.key_retention.0,
         key_expiry_interval: settings.key_expiry_interval.0,
+        charge_wait_max: settings.charge_wait_max.0,
         in_flight_max: settings.in_flight_max,
         watchers_max: settings.watchers_max,
         payment_timeout: config.payments.total_timeout.0,

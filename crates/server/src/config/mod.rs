@@ -159,6 +159,7 @@ section! {
         driver_liveness_timeout: Span,
         key_retention: Span,
         key_expiry_interval: Span,
+        charge_wait_max: Span,
         in_flight_max: usize,
         watchers_max: usize,
     }

@@ -30,6 +30,7 @@ pub struct DependencyMetrics {
     egress_retries: Labelled<Counter, 1>,
     egress_retries_refused: Labelled<Counter, 1>,
     egress_in_flight: Labelled<Gauge, 1>,
+    egress_waiting: Labelled<Gauge, 1>,
     egress_shed: Labelled<Counter, 1>,
     egress_rate_limit_waits: Labelled<Counter, 1>,
     #[serde(rename = "egress_rate_limit_wait_ms")]
@@ -65,7 +66,9 @@ pub struct GuardMetrics {
 pub struct BulkheadMetrics {
     /// Calls in flight.
     pub in_flight: Gauge,
-    /// Calls that found no slot.
+    /// Calls that wait for a slot.
+    pub waiting: Gauge,
+    /// Calls that found no slot until their deadline.
     pub shed: Counter,
 }
 
@@ -147,10 +150,15 @@ impl DependencyMetrics {
                 "egress_in_flight",
                 "Calls to the dependency that hold a slot of the bulkhead",
             ),
+            egress_waiting: by_dependency(
+                registry,
+                "egress_waiting",
+                "Calls to the dependency that wait in the line for a slot of the bulkhead",
+            ),
             egress_shed: by_dependency(
                 registry,
                 "egress_shed",
-                "Calls that were shed, since the bulkhead had no free slot",
+                "Calls that left the line at their deadline, since the bulkhead had no free slot until then",
             ),
             egress_rate_limit_waits: by_dependency(
                 registry,
@@ -208,6 +216,7 @@ impl DependencyMetrics {
             breaker: self.breaker(dependency),
             bulkhead: BulkheadMetrics {
                 in_flight: self.egress_in_flight.get([dependency]),
+                waiting: self.egress_waiting.get([dependency]),
                 shed: self.egress_shed.get([dependency]),
             },
             rate_limit: WaitMetrics {

@@ -6,6 +6,7 @@
 //!
 //! A saga is a task of the process, never of a request: a client that hangs up changes nothing but who gets the answer.
 
+mod charge_admission;
 mod dispatch;
 mod in_flight;
 mod saga;
@@ -23,6 +24,7 @@ use tracing::Instrument as _;
 
 pub use self::dispatch::Dispatch;
 
+use self::charge_admission::ChargeAdmission;
 use self::in_flight::{InFlightOrders, Waiter};
 use self::watch::Watchers;
 use crate::egress::payments::PaymentClient;
@@ -47,6 +49,8 @@ pub struct OrderSettings {
     pub key_retention: Duration,
     /// How often keys are expired.
     pub key_expiry_interval: Duration,
+    /// How long the charge of a new order may wait for its place at the payment provider; orders above that are refused.
+    pub charge_wait_max: Duration,
     /// How many sagas this process runs at once; calls above that are refused.
     pub in_flight_max: usize,
     /// How many watchers this process serves at once; more are refused.
@@ -67,6 +71,7 @@ pub struct Context {
     pub(crate) settings: OrderSettings,
     in_flight: InFlightOrders,
     watchers: Watchers,
+    charge_admission: ChargeAdmission,
     capacity: Arc<Semaphore>,
     /// The sweeper's own, for when calls take all of the capacity: paid orders go before new ones.
     sweeper_capacity: Arc<Semaphore>,
@@ -88,6 +93,7 @@ impl Context {
         let capacity = Arc::new(Semaphore::new(settings.in_flight_max));
         let sweeper_capacity = Arc::new(Semaphore::new(settings.sweep_batch));
         let watchers = Watchers::new(settings.watchers_max);
+        let charge_admission = ChargeAdmission::new(settings.charge_wait_max);
         Arc::new(Context {
             callers: store.for_callers(),
             store,
@@ -97,6 +103,7 @@ impl Context {
             settings,
             in_flight: InFlightOrders::default(),
             watchers,
+            charge_admission,
             capacity,
             sweeper_capacity,
             tasks,

@@ -2,11 +2,13 @@
 //!
 //! [`drive`] asks the rulebook which step is pending, has [`step`] run it with no transaction open, and commits what it
 //! returns: the one place that does. [`charge`], [`refund`] and [`assign`] are the steps; [`progress`] is what a step
-//! returns, and [`recovery`] what charge and refund share: the recovery of a request whose outcome is not known.
+//! returns, and [`recovery`] what charge and refund share: the recovery of a request whose outcome is not known. In
+//! [`line`] a charge waits for its place at the payment provider.
 
 mod assign;
 mod charge;
 mod drive;
+mod line;
 mod progress;
 mod recovery;
 mod refund;
