@@ -722,6 +722,25 @@ async fn the_deadline_ends_an_attempt_and_a_call_after_it_is_not_sent() {
     );
 }
 
+/// As an order's step calls: its deadline is the time that a call may take, and an attempt may take all of it.
+#[tokio::test]
+async fn a_provider_that_never_answers_opens_the_breaker() {
+    let provider = Provider::start(|_, _| Reaction::Hang).await;
+    let mut settings = settings(&provider.url);
+    settings.attempt_timeout = Duration::from_millis(200);
+    settings.total_timeout = Duration::from_millis(200);
+    settings.breaker.consecutive_failures = 3;
+    let (client, metrics) = counted(&settings);
+    for _ in 0..3 {
+        assert_eq!(metrics.breaker.state.get(), CLOSED);
+        let answer = client
+            .charge(&a_charge(), Deadline::after(settings.total_timeout))
+            .await;
+        assert_eq!(answer, Answer::Ambiguous(Cause::TimedOut));
+    }
+    assert_eq!((metrics.breaker.state.get(), provider.seen().len()), (OPEN, 3));
+}
+
 #[tokio::test]
 async fn the_total_timeout_bounds_a_call_without_a_deadline() {
     let provider = Provider::start(|_, _| Reaction::Drip).await;
