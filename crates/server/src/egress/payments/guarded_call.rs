@@ -16,6 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use waybill_domain::retry;
 
+/// An attempt without an answer counts as a failure if it had this share of the time that one has at most. One that had less
+/// began late, behind another one or a query, and shows nothing.
+const TIME_ENOUGH: f64 = 0.9;
+
 /// The guards of one provider, shared by all calls.
 #[derive(Debug)]
 pub(super) struct Stack {
@@ -132,12 +136,13 @@ impl Stack {
             self.until_allowed(deadline).await.map_err(Fault::NotExecuted)?;
         }
         place.slot.used();
-        // Timeout of the attempt: innermost, so that it measures the provider alone and leaves time for another try.
+        // Timeout of the attempt: innermost, so that it measures the provider alone.
         self.metrics.attempts.inc();
-        let own = Deadline::after(self.attempt_timeout);
-        let sent = own.min(deadline).bound(self.wire.send(outgoing)).await;
+        let deadline = deadline.min(Deadline::after(self.attempt_timeout));
+        let was_hurried = deadline.remaining() < self.attempt_timeout.min(self.total_timeout).mul_f64(TIME_ENOUGH);
+        let sent = deadline.bound(self.wire.send(outgoing)).await;
         let result = sent.unwrap_or(Err(Fault::Ambiguous(Cause::TimedOut)));
-        permit.record(outcome(&result, deadline < own));
+        permit.record(outcome(&result, was_hurried));
         result
     }
 
@@ -176,7 +181,7 @@ fn deserves_another(result: &Result<Reply, Fault>) -> bool {
 }
 
 /// What an attempt shows about the health of the provider: an answer below 500 is a sign of life, also a decline or a
-/// 429. `was_hurried`: the caller's deadline was sooner than the timeout of the attempt.
+/// 429. `was_hurried`: the caller's deadline left less than the time that an attempt has.
 fn outcome(result: &Result<Reply, Fault>, was_hurried: bool) -> CallOutcome {
     match result {
         Ok(reply) if reply.status < 500 => CallOutcome::Success,
