@@ -11,6 +11,7 @@ mod leases;
 mod payment_methods;
 mod placed;
 mod provider_faults;
+mod provider_rate;
 mod queried;
 mod read;
 mod refused;
