@@ -124,6 +124,10 @@ const PARTS: &[Part] = &[
                 "waybill_egress_rate_limit_refusals_total",
                 &["dependencies.egress_rate_limit_refusals.*"],
             ),
+            (
+                "waybill_egress_rate_limit_alone_total",
+                &["dependencies.egress_rate_limit_alone.*"],
+            ),
             ("waybill_provider_answers_total", &["dependencies.provider_answers.*"]),
         ],
     ),

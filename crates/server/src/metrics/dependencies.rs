@@ -36,6 +36,7 @@ pub struct DependencyMetrics {
     #[serde(rename = "egress_rate_limit_wait_ms")]
     egress_rate_limit_wait_seconds: Labelled<SecondsCounter, 1>,
     egress_rate_limit_refusals: Labelled<Counter, 1>,
+    egress_rate_limit_alone: Labelled<Counter, 1>,
     provider_answers: Labelled<Counter, 1>,
 }
 
@@ -81,6 +82,8 @@ pub struct EgressMetrics {
     pub bulkhead: BulkheadMetrics,
     /// The rate limit.
     pub rate_limit: WaitMetrics,
+    /// Turns that were taken under this process's own rate limit, since the shared bucket did not answer.
+    pub rate_limit_alone: Counter,
     /// Requests sent, retries included.
     pub attempts: Counter,
     /// Retries.
@@ -175,6 +178,12 @@ impl DependencyMetrics {
                 "egress_rate_limit_refusals",
                 "Calls that our own rate limit would have held past their deadline",
             ),
+            egress_rate_limit_alone: by_dependency(
+                registry,
+                "egress_rate_limit_alone",
+                "Turns that calls took under this process's own rate limit, since the bucket that all processes share did \
+                 not answer",
+            ),
             provider_answers: registry.declare(
                 "provider_answers",
                 "Answers of the payment provider, by kind: succeeded, declined, not_executed, rejected, in_progress, unknown",
@@ -224,6 +233,7 @@ impl DependencyMetrics {
                 seconds: self.egress_rate_limit_wait_seconds.get([dependency]),
                 refusals: self.egress_rate_limit_refusals.get([dependency]),
             },
+            rate_limit_alone: self.egress_rate_limit_alone.get([dependency]),
             attempts: self.egress_attempts.get([dependency]),
             retries: self.egress_retries.get([dependency]),
             retries_refused: self.egress_retries_refused.get([dependency]),

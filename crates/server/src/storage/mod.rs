@@ -2,7 +2,7 @@
 //! type leaves this module, so no one can call a network inside one.
 //!
 //! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker. [`orders`] and [`history`] are
-//! Postgres; [`live`] is Redis; [`keys`] names every key of it. [`audit`] makes the checks of `waybill audit`,
+//! Postgres; [`live`] and [`payment_rate`] are Redis; [`keys`] names every key of it. [`audit`] makes the checks of `waybill audit`,
 //! [`reconcile`] those of `waybill reconcile`.
 
 #[macro_use]
@@ -14,11 +14,13 @@ pub mod keys;
 pub mod live;
 pub mod migrations;
 pub mod orders;
+mod payment_rate;
 pub mod postgres;
 pub mod reconcile;
 pub mod redis;
 
 pub use self::error::StoreError;
+pub use self::payment_rate::PaymentRate;
 pub use self::statement::Statement;
 
 /// Every SQL text of the program that can be prepared: all but the migrations and partitions, which are DDL.

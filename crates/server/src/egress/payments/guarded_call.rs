@@ -9,9 +9,10 @@ use super::settings::{PaymentSettings, SettingsError};
 use super::wire::{Fault, Outgoing, Reply, Wire};
 use crate::metrics::EgressMetrics;
 use crate::resilience::{
-    Bulkhead, CallOutcome, CircuitBreaker, Deadline, EgressLimit, ExpectedCall, RetryBudget, Slot, Turn, WaitsTooLong,
+    Bulkhead, CallOutcome, CircuitBreaker, Deadline, EgressLimit, ExpectedCall, RetryBudget, SharedBucket, Slot, Turn,
+    WaitsTooLong,
 };
-use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use waybill_domain::retry;
@@ -29,7 +30,6 @@ pub(super) struct Stack {
     budget: RetryBudget,
     pub breaker: CircuitBreaker,
     bulkhead: Bulkhead,
-    per_second: NonZeroU32,
     limit: EgressLimit,
     wire: Wire,
     metrics: EgressMetrics,
@@ -61,11 +61,15 @@ impl Stack {
             budget: RetryBudget::new(settings.retry_budget),
             breaker: CircuitBreaker::new(settings.breaker, metrics.breaker.clone()),
             bulkhead: Bulkhead::new(settings.in_flight_max, metrics.bulkhead.clone()),
-            per_second: settings.rate_per_second,
             limit: EgressLimit::new(settings.rate_per_second, metrics.rate_limit.clone()),
             wire: Wire::new(settings)?,
             metrics,
         })
+    }
+
+    /// Shares the rate limit with all who take from this bucket.
+    pub fn share_rate(&mut self, bucket: Arc<dyn SharedBucket>) {
+        self.limit.share(bucket, self.metrics.rate_limit_alone.clone());
     }
 
     /// Deadline: outermost, because every wait below is the caller's wait too. It is handed down, and not applied from
@@ -76,7 +80,7 @@ impl Stack {
 
     /// Whether one more charge would find a place soon enough: then it is counted as waiting, until it stands in the line.
     pub fn expect(&self, wait_max: Duration) -> Result<ExpectedCall, WaitsTooLong> {
-        self.bulkhead.expect(self.per_second, wait_max)
+        self.bulkhead.expect(self.limit.per_second(), wait_max)
     }
 
     /// Bulkhead, then rate limit: waits in the line for a place, at most until the deadline.

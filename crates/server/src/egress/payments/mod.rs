@@ -21,10 +21,11 @@ pub use guarded_call::Place;
 pub use settings::{PaymentSettings, SettingsError};
 
 use crate::metrics::DependencyMetrics;
-use crate::resilience::{Deadline, ExpectedCall, Turn, WaitsTooLong};
+use crate::resilience::{Deadline, ExpectedCall, SharedBucket, Turn, WaitsTooLong};
 use guarded_call::{Exchange, Stack};
 use jiff::Timestamp;
 use rejections::Rejections;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -130,6 +131,13 @@ impl PaymentClient {
             rejections: Rejections::default(),
             statement_descriptor_suffix: settings.statement_descriptor_suffix.clone(),
         })
+    }
+
+    /// The same, with its rate limit shared by all who take from this bucket.
+    #[must_use]
+    pub fn sharing_rate(mut self, bucket: Arc<dyn SharedBucket>) -> Self {
+        self.stack.share_rate(bucket);
+        self
     }
 
     /// Takes the money of an order.
