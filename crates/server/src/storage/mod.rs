@@ -3,11 +3,12 @@
 //!
 //! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker. [`orders`] and [`history`] are
 //! Postgres; [`live`] and [`payment_rate`] are Redis; [`keys`] names every key of it. [`audit`] makes the checks of `waybill audit`,
-//! [`reconcile`] those of `waybill reconcile`.
+//! [`reconcile`] those of `waybill reconcile`, and [`commit_durability`] one of `waybill doctor`.
 
 #[macro_use]
 mod statement;
 pub mod audit;
+pub mod commit_durability;
 mod error;
 pub mod history;
 pub mod keys;
@@ -44,6 +45,7 @@ pub fn all_statements() -> Vec<Statement> {
         orders::resolve::STATEMENTS,
         history::STATEMENTS,
         migrations::STATEMENTS,
+        commit_durability::STATEMENTS,
         audit::STATEMENTS,
         reconcile::STATEMENTS,
     ]

@@ -193,7 +193,15 @@ async fn the_doctor_finds_nothing_where_all_is_well() {
     let rig = Rig::builder().no_server().start().await;
     let ended = on_stores(&rig, &["doctor"]).await;
     assert_eq!(ended.status, Some(0), "{ended:?}");
-    for part in ["configuration", "postgres", "schema", "clock", "redis"] {
+    for part in [
+        "configuration",
+        "postgres",
+        "schema",
+        "commits",
+        "standbys",
+        "clock",
+        "redis",
+    ] {
         assert!(ended.stdout.contains(part), "{}", ended.stdout);
     }
     assert!(!ended.stdout.contains("CHANGE"), "{}", ended.stdout);
