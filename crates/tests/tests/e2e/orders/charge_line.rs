@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use testkit::wire::{PICKUP, a_ride, assert_refused_for_now, retry_after};
-use testkit::{Rig, until};
+use testkit::{Rig, until, until_eq};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use waybill_proto::order::v1::{CreateOrderRequest, Order, OrderStatus};
@@ -152,6 +152,37 @@ async fn refunds_go_before_the_charges_that_wait() {
         unrefunded += if movement.kind == MovementKind::Charge { 1 } else { -1 };
         assert!(unrefunded <= 2, "{:?}", rig.payments().ledger());
     }
+    rig.assert_clean().await;
+}
+
+/// The sweeper claims it when the others stand in the line already.
+#[tokio::test]
+async fn an_order_that_was_deferred_goes_before_the_younger_ones_that_wait() {
+    let rig = Rig::builder()
+        .with("payments.in_flight_max=1 orders.charge_wait_max=1m orders.sweep_interval=100ms")
+        .with("grpc.deadline_default=30s")
+        .start()
+        .await;
+    drivers(&rig).await;
+    let slow = Fault::always(FaultKind::Latency).delayed(Duration::from_millis(300));
+    // Both attempts of its first call.
+    let throttled = Fault::times(FaultKind::RateLimited, 2);
+    rig.payments()
+        .set_faults([throttled, slow].map(|fault| fault.on(FaultTarget::Charge)));
+    let mut calls = JoinSet::new();
+    place(&rig, &mut calls, a_ride());
+    let postponed = "select count(*) from order_saga_steps where step = 'charge' and status = 'postponed'";
+    until_eq("the first is deferred", 1, async || rig.count(postponed).await).await;
+    for _ in 0..12 {
+        place(&rig, &mut calls, a_ride());
+    }
+    for call in calls.join_all().await {
+        assert_eq!(call.unwrap().status(), OrderStatus::Succeeded);
+    }
+    let oldest = "select order_id::text from order_sagas order by created_at limit 1";
+    let oldest: String = rig.sql().await.query_one(oldest, &[]).await.unwrap().get(0);
+    let charges = rig.charges();
+    assert_ne!(charges.last().unwrap().order_id, Some(oldest), "{charges:?}");
     rig.assert_clean().await;
 }
 
