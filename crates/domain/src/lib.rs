@@ -5,6 +5,7 @@
 //! by its one fallible constructor; what holds a value need not check it again.
 
 pub mod breaker;
+pub mod charge_wait;
 pub mod fix;
 pub mod id;
 pub mod money;

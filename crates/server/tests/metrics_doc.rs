@@ -62,6 +62,7 @@ const PARTS: &[Part] = &[
         &[
             ("waybill_orders_finished_total", &["orders.finished.*"]),
             ("waybill_saga_steps_total", &["orders.steps.*.*"]),
+            ("waybill_orders_charge_refusals_total", &["orders.charge_refusals"]),
             ("waybill_sweeper_claims_total", &["orders.sweeper_claims"]),
             (
                 "waybill_driver_liveness_checks_total",
@@ -109,6 +110,7 @@ const PARTS: &[Part] = &[
                 &["dependencies.egress_retries_refused.*"],
             ),
             ("waybill_egress_in_flight", &["dependencies.egress_in_flight.*"]),
+            ("waybill_egress_waiting", &["dependencies.egress_waiting.*"]),
             ("waybill_egress_shed_total", &["dependencies.egress_shed.*"]),
             (
                 "waybill_egress_rate_limit_waits_total",
@@ -121,6 +123,10 @@ const PARTS: &[Part] = &[
             (
                 "waybill_egress_rate_limit_refusals_total",
                 &["dependencies.egress_rate_limit_refusals.*"],
+            ),
+            (
+                "waybill_egress_rate_limit_alone_total",
+                &["dependencies.egress_rate_limit_alone.*"],
             ),
             ("waybill_provider_answers_total", &["dependencies.provider_answers.*"]),
         ],

@@ -265,6 +265,7 @@ fn a_charge() -> ChargeRequest<'static> {
         amount: amount(),
         payment_method: "pm_card_visa",
         customer: None,
+        place: None,
     }
 }
 
@@ -631,7 +632,7 @@ async fn the_budget_ends_a_storm_of_retries() {
 }
 
 #[tokio::test]
-async fn the_bulkhead_sheds_what_is_too_much_and_cancelled_calls_leave_it() {
+async fn a_call_that_finds_no_slot_waits_in_the_line_until_its_deadline_and_cancelled_calls_leave_their_slots() {
     let provider = Provider::start(|_, _| Reaction::Hang).await;
     let mut settings = settings(&provider.url);
     settings.in_flight_max = 2;
@@ -646,8 +647,9 @@ async fn the_bulkhead_sheds_what_is_too_much_and_cancelled_calls_leave_it() {
         })
         .collect();
     provider.until_seen(2).await;
+    let soon = Deadline::after(Duration::from_millis(50));
     assert_eq!(
-        client.charge(&a_charge(), patient()).await,
+        client.charge(&a_charge(), soon).await,
         Answer::NotExecuted(Cause::BulkheadFull)
     );
     let bulkhead = metrics.bulkhead;
@@ -658,7 +660,29 @@ async fn the_bulkhead_sheds_what_is_too_much_and_cancelled_calls_leave_it() {
         call.abort();
         assert!(call.await.unwrap_err().is_cancelled());
     }
-    assert_eq!(bulkhead.in_flight.get(), 0);
+    assert_eq!((bulkhead.in_flight.get(), bulkhead.waiting.get()), (0, 0));
+}
+
+/// The place is for the whole step: with one place in all, a second wait for it would last until the deadline.
+#[tokio::test]
+async fn a_charge_that_brings_its_place_along_stands_in_no_line_and_keeps_the_place_for_its_reads() {
+    let provider = Provider::start(|n, _| match n {
+        0 => Reaction::Answer(200, object("pi_1", "processing")),
+        _ => succeeded(),
+    })
+    .await;
+    let mut settings = settings(&provider.url);
+    settings.in_flight_max = 1;
+    let (client, metrics) = counted(&settings);
+    let place = client.charge_place(jiff::Timestamp::now()).await.unwrap();
+    let request = ChargeRequest {
+        place: Some(&place),
+        ..a_charge()
+    };
+    assert_eq!(client.charge(&request, patient()).await, receipt("pi_1"));
+    assert_eq!((provider.seen().len(), metrics.bulkhead.in_flight.get()), (2, 1));
+    drop(place);
+    assert_eq!((metrics.bulkhead.in_flight.get(), metrics.bulkhead.shed.get()), (0, 0));
 }
 
 #[tokio::test]
@@ -698,6 +722,25 @@ async fn the_deadline_ends_an_attempt_and_a_call_after_it_is_not_sent() {
         (late, provider.seen().len()),
         (Answer::NotExecuted(Cause::DeadlinePassed), 1)
     );
+}
+
+/// As an order's step calls: its deadline is the time that a call may take, and an attempt may take all of it.
+#[tokio::test]
+async fn a_provider_that_never_answers_opens_the_breaker() {
+    let provider = Provider::start(|_, _| Reaction::Hang).await;
+    let mut settings = settings(&provider.url);
+    settings.attempt_timeout = Duration::from_millis(200);
+    settings.total_timeout = Duration::from_millis(200);
+    settings.breaker.consecutive_failures = 3;
+    let (client, metrics) = counted(&settings);
+    for _ in 0..3 {
+        assert_eq!(metrics.breaker.state.get(), CLOSED);
+        let answer = client
+            .charge(&a_charge(), Deadline::after(settings.total_timeout))
+            .await;
+        assert_eq!(answer, Answer::Ambiguous(Cause::TimedOut));
+    }
+    assert_eq!((metrics.breaker.state.get(), provider.seen().len()), (OPEN, 3));
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use waybill_server::app::Mark;
+
 use crate::Failure;
 use crate::cli::{StoreArgs, load};
 use crate::table::table;
@@ -14,14 +16,18 @@ pub async fn run(file: Option<&Path>, args: StoreArgs) -> Result<(), Failure> {
     for diagnosis in &found {
         table.add_row([
             diagnosis.part,
-            if diagnosis.ok { "ok" } else { "CHANGE" },
+            match diagnosis.mark {
+                Mark::Ok => "ok",
+                Mark::Warning => "WARNING",
+                Mark::Change => "CHANGE",
+            },
             &diagnosis.finding,
         ]);
     }
     println!("{table}");
-    if found.iter().all(|diagnosis| diagnosis.ok) {
-        Ok(())
-    } else {
+    if found.iter().any(|diagnosis| diagnosis.mark == Mark::Change) {
         Err(Failure::Found)
+    } else {
+        Ok(())
     }
 }

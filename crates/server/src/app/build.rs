@@ -26,6 +26,7 @@ use crate::orders::workers::driver_liveness::DriverLivenessMonitor;
 use crate::orders::workers::{hold_expiry, key_retention, sweeper};
 use crate::orders::{Context, Dispatch};
 use crate::payment_webhooks::PaymentWebhooks;
+use crate::storage::PaymentRate;
 use crate::storage::history::HistoryStore;
 use crate::storage::keys::Keys;
 use crate::storage::live::LiveStore;
@@ -46,7 +47,10 @@ pub(super) struct Parts {
 
 impl Parts {
     pub fn new(config: Config, stores: Stores, metrics: Arc<Metrics>) -> Result<Parts, StartError> {
-        let payments = PaymentClient::with_metrics(&settings::payments(&config), &metrics.dependencies)?;
+        let payment_settings = settings::payments(&config);
+        let rate = PaymentRate::new(stores.redis.clone(), payment_settings.rate_per_second);
+        let payments =
+            PaymentClient::with_metrics(&payment_settings, &metrics.dependencies)?.sharing_rate(Arc::new(rate));
         let instance = settings::instance_name();
         let keys = Keys::new(config.redis.shards);
         let live = LiveStore::new(stores.redis.clone(), keys, settings::live(&config));

@@ -4,57 +4,142 @@ use std::time::Duration;
 
 use super::Stores;
 use crate::config::Config;
-use crate::storage::StoreError;
+use crate::storage::commit_durability::CommitDurability;
 use crate::storage::migrations::{SchemaState, schema_state};
 use crate::storage::postgres::Postgres;
 use crate::storage::redis::Durability;
+use crate::storage::{StoreError, postgres, redis};
 
 /// One line of `waybill doctor`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
     /// What was checked.
     pub part: &'static str,
-    /// Whether it is as it should be.
-    pub ok: bool,
+    /// How it is.
+    pub mark: Mark,
     /// What was found, and what to do.
     pub finding: String,
 }
+
+/// How a part is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// As it should be.
+    Ok,
+    /// It works, and costs something that its operator should have chosen.
+    Warning,
+    /// To be changed.
+    Change,
+}
+
+/// What is lost with the last commits.
+const LOST: &str = "accepted orders and the record of charges that were made (M3)";
+/// What becomes of them.
+const REPEATED: &str = "who repeats such a request within a day gets a new order, which meets its first charge (M1)";
 
 /// Checks all that a server needs.
 pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
     let stores = match Stores::new(config) {
         Ok(stores) => stores,
-        Err(error) => return vec![problem("configuration", error)],
+        Err(error) => return vec![change("configuration", error)],
     };
     let mut found = vec![ok("configuration", "every value is known and in range")];
+    let address = postgres::address(&config.postgres.url);
     found.push(match stores.postgres.ping().await {
-        Ok(()) => ok("postgres", "answers"),
-        Err(error) => problem("postgres", format!("{error}; check postgres.url")),
+        Ok(()) => ok("postgres", format!("{address} answers")),
+        Err(error) => change("postgres", format!("{address}: {error}; check postgres.url")),
     });
     found.push(match schema_state(&stores.postgres).await {
         Ok(SchemaState::Current) => ok("schema", "is current"),
         Ok(SchemaState::Behind { pending }) => {
-            problem("schema", format!("{pending} migrations are to run: `waybill migrate`"))
+            change("schema", format!("{pending} migrations are to run: `waybill migrate`"))
         }
-        Ok(SchemaState::Foreign { why }) => problem("schema", why),
-        Err(error) => problem("schema", error),
+        Ok(SchemaState::Foreign { why }) => change("schema", why),
+        Err(error) => change("schema", error),
     });
+    match stores.postgres.commit_durability().await {
+        Ok(durability) => found.extend([commits(&durability), standbys(&durability)]),
+        Err(error) => found.push(change("commits", error)),
+    }
     found.push(match clock_difference(&stores.postgres).await {
         Ok(apart) if apart.abs() <= Duration::from_secs(1).as_secs_f64() => {
-            ok("clock", &format!("{apart:+.3} s from the database's"))
+            ok("clock", format!("{apart:+.3} s from the database's"))
         }
-        Ok(apart) => problem(
+        Ok(apart) => change(
             "clock",
             format!("{apart:+.1} s from the database's: the age of fixes would be wrong; set up NTP"),
         ),
-        Err(error) => problem("clock", error),
+        Err(error) => change("clock", error),
     });
+    let address = redis::address(&config.redis.url);
     found.push(match stores.redis.durability().await {
-        Ok(Durability::Full) => ok("redis", "answers, and keeps what it acknowledges"),
-        Ok(Durability::Less(why)) => problem("redis", why),
-        Err(error) => problem("redis", format!("{error}; check redis.url")),
+        Ok(Durability::Full) => ok("redis", format!("{address} answers, and keeps what it acknowledges")),
+        Ok(Durability::Less(why)) => change("redis", format!("{address}: {why}")),
+        Err(error) => change("redis", format!("{address}: {error}; check redis.url")),
     });
     found
+}
+
+/// What a crash of Postgres loses (<https://www.postgresql.org/docs/current/runtime-config-wal.html#GUC-SYNCHRONOUS-COMMIT>).
+fn commits(durability: &CommitDurability) -> Diagnosis {
+    match durability.synchronous_commit.as_str() {
+        "off" => change(
+            "commits",
+            format!(
+                "synchronous_commit is off: a crash of Postgres loses the last commits: {LOST}; {REPEATED}; set it to on"
+            ),
+        ),
+        level => ok(
+            "commits",
+            format!("synchronous_commit is {level}: what is committed survives a crash of Postgres"),
+        ),
+    }
+}
+
+/// What a failover to a standby loses.
+fn standbys(durability: &CommitDurability) -> Diagnosis {
+    let CommitDurability {
+        synchronous_commit: level,
+        synchronous_standby_names: names,
+        standbys,
+        synchronous,
+        hidden,
+    } = durability;
+    let replicate = match standbys {
+        0 => "no standby replicates".to_owned(),
+        1 => "1 standby replicates".to_owned(),
+        count => format!("{count} standbys replicate"),
+    };
+    let waits = !names.is_empty() && !matches!(level.as_str(), "off" | "local");
+    if waits && *synchronous > 0 {
+        let found =
+            format!("{replicate}, and commits wait for {synchronous} of them: a failover to one of those loses none");
+        return ok("standbys", found);
+    }
+    if waits && *hidden > 0 {
+        let found = format!(
+            "{replicate}; whether commits wait for them cannot be seen: grant pg_read_all_stats to the user of postgres.url"
+        );
+        return warning("standbys", found);
+    }
+    if waits {
+        let found = format!(
+            "{replicate}, and none of synchronous_standby_names ({names}): each commit waits until one of those is back"
+        );
+        return change("standbys", found);
+    }
+    if *standbys == 0 {
+        let found = format!("{replicate}: what is committed is lost with the disk of this Postgres");
+        return ok("standbys", found);
+    }
+    let remedy = if names.is_empty() {
+        "to lose none, name a standby in synchronous_standby_names".to_owned()
+    } else {
+        format!("synchronous_commit is {level}, so synchronous_standby_names has no effect")
+    };
+    let found =
+        format!("{replicate} asynchronously: a failover may lose the last commits: {LOST}; {REPEATED}; {remedy}");
+    warning("standbys", found)
 }
 
 async fn clock_difference(postgres: &Postgres) -> Result<f64, StoreError> {
@@ -62,18 +147,76 @@ async fn clock_difference(postgres: &Postgres) -> Result<f64, StoreError> {
     Ok(jiff::Timestamp::now().duration_since(theirs).as_secs_f64())
 }
 
-fn ok(part: &'static str, finding: &str) -> Diagnosis {
+fn ok(part: &'static str, finding: impl std::fmt::Display) -> Diagnosis {
+    diagnosis(part, Mark::Ok, finding)
+}
+
+fn warning(part: &'static str, finding: impl std::fmt::Display) -> Diagnosis {
+    diagnosis(part, Mark::Warning, finding)
+}
+
+fn change(part: &'static str, finding: impl std::fmt::Display) -> Diagnosis {
+    diagnosis(part, Mark::Change, finding)
+}
+
+fn diagnosis(part: &'static str, mark: Mark, finding: impl std::fmt::Display) -> Diagnosis {
     Diagnosis {
         part,
-        ok: true,
-        finding: finding.to_owned(),
+        mark,
+        finding: finding.to_string(),
     }
 }
 
-fn problem(part: &'static str, finding: impl std::fmt::Display) -> Diagnosis {
-    Diagnosis {
-        part,
-        ok: false,
-        finding: finding.to_string(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn durability(level: &str, names: &str, standbys: i64, synchronous: i64) -> CommitDurability {
+        CommitDurability {
+            synchronous_commit: level.to_owned(),
+            synchronous_standby_names: names.to_owned(),
+            standbys,
+            synchronous,
+            hidden: 0,
+        }
+    }
+
+    #[test]
+    fn a_failover_loses_nothing_only_where_commits_wait_for_a_standby() {
+        let cases = [
+            (durability("on", "", 0, 0), Mark::Ok, "no standby replicates"),
+            (
+                durability("on", "", 2, 0),
+                Mark::Warning,
+                "2 standbys replicate asynchronously",
+            ),
+            (durability("on", "*", 2, 1), Mark::Ok, "commits wait for 1 of them"),
+            (
+                durability("remote_apply", "a", 1, 1),
+                Mark::Ok,
+                "commits wait for 1 of them",
+            ),
+            (durability("on", "a", 0, 0), Mark::Change, "each commit waits"),
+            (durability("local", "a", 1, 1), Mark::Warning, "has no effect"),
+            (durability("off", "a", 1, 1), Mark::Warning, "has no effect"),
+        ];
+        for (durability, mark, said) in cases {
+            let found = standbys(&durability);
+            assert_eq!(found.mark, mark, "{found:?}");
+            assert!(found.finding.contains(said), "{found:?}");
+        }
+        let hidden = CommitDurability {
+            hidden: 1,
+            ..durability("on", "*", 1, 0)
+        };
+        assert!(standbys(&hidden).finding.contains("pg_read_all_stats"));
+    }
+
+    #[test]
+    fn only_a_commit_that_does_not_wait_for_the_disk_is_to_be_changed() {
+        for level in ["on", "local", "remote_write", "remote_apply"] {
+            assert_eq!(commits(&durability(level, "", 0, 0)).mark, Mark::Ok);
+        }
+        assert_eq!(commits(&durability("off", "", 0, 0)).mark, Mark::Change);
     }
 }

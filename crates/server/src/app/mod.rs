@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::task::AbortHandle;
 
 pub use self::audit::{AuditError, Report, Sources, run_audit};
-pub use self::doctor::{Diagnosis, doctor};
+pub use self::doctor::{Diagnosis, Mark, doctor};
 pub use self::lifecycle::Drained;
 pub use self::operator::{OperatorUnavailable, open_operator_service};
 pub use self::reconcile::{Reconciled, run_reconcile};

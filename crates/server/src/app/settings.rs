@@ -91,6 +91,7 @@ pub fn orders(config: &Config) -> OrderSettings {
             HoldExpiryName::Capture => HoldExpiry::Capture,
             HoldExpiryName::Release => HoldExpiry::Release,
         },
+        charge_wait_max: settings.charge_wait_max.0,
         in_flight_max: settings.in_flight_max,
         watchers_max: settings.watchers_max,
         payment_timeout: config.payments.total_timeout.0,

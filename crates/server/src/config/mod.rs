@@ -161,6 +161,7 @@ section! {
         key_expiry_interval: Span,
         hold_max: Span,
         hold_expiry: HoldExpiryName,
+        charge_wait_max: Span,
         in_flight_max: usize,
         watchers_max: usize,
     }

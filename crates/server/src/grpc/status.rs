@@ -32,14 +32,7 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 impl From<RateLimited> for Status {
     fn from(limited: RateLimited) -> Status {
-        let retry_after_ms = u64::try_from(limited.retry_after.as_millis())
-            .unwrap_or(u64::MAX)
-            .saturating_add(1);
-        let details = ErrorDetails::with_retry_info(Some(limited.retry_after));
-        // Clients obey the pushback by themselves.
-        let mut metadata = MetadataMap::new();
-        metadata.insert(PUSHBACK, MetadataValue::from(retry_after_ms));
-        Status::with_error_details_and_metadata(Code::ResourceExhausted, limited.to_string(), details, metadata)
+        pushed_back(limited.to_string(), limited.retry_after)
     }
 }
 
@@ -58,6 +51,7 @@ impl From<PlaceError> for Status {
             }
             PlaceError::TooLate => Status::deadline_exceeded(text),
             PlaceError::Overloaded => retry(Code::ResourceExhausted, text, STORE_RETRY),
+            PlaceError::ChargesWait { retry_after } => pushed_back(text, retry_after.max(STORE_RETRY)),
             PlaceError::NotReady(_) => retry(Code::Unavailable, text, STORE_RETRY),
             PlaceError::Store(error) => error.into(),
         }
@@ -193,6 +187,17 @@ impl From<IngestError> for Status {
 /// The order's status, for machines.
 fn status_metadata(status: &str) -> HashMap<String, String> {
     HashMap::from([("status".to_owned(), status.to_owned())])
+}
+
+/// RESOURCE_EXHAUSTED until then. Clients obey the pushback by themselves.
+fn pushed_back(text: String, retry_after: Duration) -> Status {
+    let retry_after_ms = u64::try_from(retry_after.as_millis())
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    let details = ErrorDetails::with_retry_info(Some(retry_after));
+    let mut metadata = MetadataMap::new();
+    metadata.insert(PUSHBACK, MetadataValue::from(retry_after_ms));
+    Status::with_error_details_and_metadata(Code::ResourceExhausted, text, details, metadata)
 }
 
 fn retry(code: Code, text: String, after: Duration) -> Status {

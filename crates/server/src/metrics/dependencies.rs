@@ -30,11 +30,13 @@ pub struct DependencyMetrics {
     egress_retries: Labelled<Counter, 1>,
     egress_retries_refused: Labelled<Counter, 1>,
     egress_in_flight: Labelled<Gauge, 1>,
+    egress_waiting: Labelled<Gauge, 1>,
     egress_shed: Labelled<Counter, 1>,
     egress_rate_limit_waits: Labelled<Counter, 1>,
     #[serde(rename = "egress_rate_limit_wait_ms")]
     egress_rate_limit_wait_seconds: Labelled<SecondsCounter, 1>,
     egress_rate_limit_refusals: Labelled<Counter, 1>,
+    egress_rate_limit_alone: Labelled<Counter, 1>,
     provider_answers: Labelled<Counter, 1>,
 }
 
@@ -65,7 +67,9 @@ pub struct GuardMetrics {
 pub struct BulkheadMetrics {
     /// Calls in flight.
     pub in_flight: Gauge,
-    /// Calls that found no slot.
+    /// Calls that wait for a slot.
+    pub waiting: Gauge,
+    /// Calls that found no slot until their deadline.
     pub shed: Counter,
 }
 
@@ -78,6 +82,8 @@ pub struct EgressMetrics {
     pub bulkhead: BulkheadMetrics,
     /// The rate limit.
     pub rate_limit: WaitMetrics,
+    /// Turns that were taken under this process's own rate limit, since the shared bucket did not answer.
+    pub rate_limit_alone: Counter,
     /// Requests sent, retries included.
     pub attempts: Counter,
     /// Retries.
@@ -147,10 +153,15 @@ impl DependencyMetrics {
                 "egress_in_flight",
                 "Calls to the dependency that hold a slot of the bulkhead",
             ),
+            egress_waiting: by_dependency(
+                registry,
+                "egress_waiting",
+                "Calls to the dependency that wait in the line for a slot of the bulkhead",
+            ),
             egress_shed: by_dependency(
                 registry,
                 "egress_shed",
-                "Calls that were shed, since the bulkhead had no free slot",
+                "Calls that left the line at their deadline, since the bulkhead had no free slot until then",
             ),
             egress_rate_limit_waits: by_dependency(
                 registry,
@@ -166,6 +177,12 @@ impl DependencyMetrics {
                 registry,
                 "egress_rate_limit_refusals",
                 "Calls that our own rate limit would have held past their deadline",
+            ),
+            egress_rate_limit_alone: by_dependency(
+                registry,
+                "egress_rate_limit_alone",
+                "Turns that calls took under this process's own rate limit, since the bucket that all processes share did \
+                 not answer",
             ),
             provider_answers: registry.declare(
                 "provider_answers",
@@ -208,6 +225,7 @@ impl DependencyMetrics {
             breaker: self.breaker(dependency),
             bulkhead: BulkheadMetrics {
                 in_flight: self.egress_in_flight.get([dependency]),
+                waiting: self.egress_waiting.get([dependency]),
                 shed: self.egress_shed.get([dependency]),
             },
             rate_limit: WaitMetrics {
@@ -215,6 +233,7 @@ impl DependencyMetrics {
                 seconds: self.egress_rate_limit_wait_seconds.get([dependency]),
                 refusals: self.egress_rate_limit_refusals.get([dependency]),
             },
+            rate_limit_alone: self.egress_rate_limit_alone.get([dependency]),
             attempts: self.egress_attempts.get([dependency]),
             retries: self.egress_retries.get([dependency]),
             retries_refused: self.egress_retries_refused.get([dependency]),

@@ -14,6 +14,8 @@ pub struct OrderMetrics {
     finished: Labelled<Counter, 1>,
     steps: Labelled<Counter, 2>,
     #[serde(serialize_with = "count")]
+    charge_refusals: Counter,
+    #[serde(serialize_with = "count")]
     sweeper_claims: Counter,
     #[serde(serialize_with = "count")]
     driver_liveness_checks: Counter,
@@ -41,6 +43,12 @@ impl OrderMetrics {
                 "saga_steps",
                 "Steps of sagas that this process ran, by step and outcome",
                 Labelled::new(["step", "outcome"]),
+            ),
+            charge_refusals: registry.declare(
+                "orders_charge_refusals",
+                "New orders that this process refused, since their charge would have waited for longer than \
+                 orders.charge_wait_max",
+                Counter::default(),
             ),
             sweeper_claims: registry.declare(
                 "sweeper_claims",
@@ -89,6 +97,11 @@ impl OrderMetrics {
     /// A step came to this outcome, each time that it was tried. The step log has a line only for what was committed.
     pub fn step(&self, step: &'static str, outcome: &'static str) {
         self.steps.get([step, outcome]).inc();
+    }
+
+    /// A new order was refused, since its charge would have waited for too long.
+    pub fn charge_refused(&self) {
+        self.charge_refusals.inc();
     }
 
     /// So many orders are unfinished, and so many of them need attention.

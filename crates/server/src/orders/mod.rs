@@ -7,6 +7,7 @@
 //!
 //! A saga is a task of the process, never of a request: a client that hangs up changes nothing but who gets the answer.
 
+mod charge_admission;
 mod dispatch;
 mod in_flight;
 pub mod payment_record;
@@ -25,6 +26,7 @@ use tracing::Instrument as _;
 
 pub use self::dispatch::Dispatch;
 
+use self::charge_admission::ChargeAdmission;
 use self::in_flight::{InFlightOrders, Waiter};
 use self::watch::Watchers;
 use self::workers::hold_expiry::HoldExpiry;
@@ -54,6 +56,8 @@ pub struct OrderSettings {
     pub hold_max: Duration,
     /// What is done about one that is older.
     pub hold_expiry: HoldExpiry,
+    /// How long the charge of a new order may wait for its place at the payment provider; orders above that are refused.
+    pub charge_wait_max: Duration,
     /// How many sagas this process runs at once; calls above that are refused.
     pub in_flight_max: usize,
     /// How many watchers this process serves at once; more are refused.
@@ -74,6 +78,7 @@ pub struct Context {
     pub(crate) settings: OrderSettings,
     in_flight: InFlightOrders,
     watchers: Watchers,
+    charge_admission: ChargeAdmission,
     capacity: Arc<Semaphore>,
     /// The sweeper's own, for when calls take all of the capacity: paid orders go before new ones.
     sweeper_capacity: Arc<Semaphore>,
@@ -95,6 +100,7 @@ impl Context {
         let capacity = Arc::new(Semaphore::new(settings.in_flight_max));
         let sweeper_capacity = Arc::new(Semaphore::new(settings.sweep_batch));
         let watchers = Watchers::new(settings.watchers_max);
+        let charge_admission = ChargeAdmission::new(settings.charge_wait_max);
         Arc::new(Context {
             callers: store.for_callers(),
             store,
@@ -104,6 +110,7 @@ impl Context {
             settings,
             in_flight: InFlightOrders::default(),
             watchers,
+            charge_admission,
             capacity,
             sweeper_capacity,
             tasks,

@@ -14,7 +14,7 @@ use waybill_domain::text::Reason;
 
 use super::Context;
 use super::in_flight::Waiter;
-use crate::resilience::Deadline;
+use crate::resilience::{Deadline, ExpectedCall};
 use crate::storage::StoreError;
 use crate::storage::orders::{
     Accepted, Cancelled, Completed, ExistingOrder, ListFilter, LogLine, RefundRequested, RequestedRefund, StoredAnswer,
@@ -53,6 +53,12 @@ pub enum PlaceError {
     /// This process runs as many sagas as it may.
     #[error("too many orders are in progress")]
     Overloaded,
+    /// As many charges wait for the payment provider as can be made soon.
+    #[error("too many charges wait for the payment provider")]
+    ChargesWait {
+        /// When there are fewer of them.
+        retry_after: Duration,
+    },
     /// Nothing was begun: something that an order needs is not available.
     #[error("{0}")]
     NotReady(&'static str),
@@ -113,6 +119,14 @@ enum Admission {
     Duplicate(ExistingOrder),
 }
 
+/// The room that a new order takes.
+struct Room {
+    /// For its saga.
+    permit: OwnedSemaphorePermit,
+    /// In the line at the payment provider, until its saga stands there.
+    charge: ExpectedCall,
+}
+
 /// The calls on orders.
 #[derive(Clone)]
 pub struct OrderService {
@@ -128,7 +142,7 @@ impl OrderService {
     /// Places an order, or answers as the first call with its key was answered.
     pub async fn place(&self, request: &OrderRequest, deadline: Deadline) -> Result<Placed, PlaceError> {
         let existing = match self.preflight(deadline).await {
-            Ok(permit) => match self.begin(request.clone(), permit).await? {
+            Ok(room) => match self.begin(request.clone(), room).await? {
                 Admission::Started(id, waiter) => {
                     let answer = self.settle(id, waiter, request, deadline).await?;
                     return Ok(Placed {
@@ -139,7 +153,10 @@ impl OrderService {
                 Admission::Duplicate(existing) => existing,
             },
             // Replays need none of what a new order needs.
-            Err(refusal) => self.context.callers.find_by_key(request).await?.ok_or(refusal)?,
+            Err(refusal) => {
+                let existing = self.context.callers.find_by_key(request).await?;
+                existing.ok_or_else(|| self.refused(refusal))?
+            }
         };
         let answer = match existing.answer {
             _ if existing.hash != request.hash() => return Err(PlaceError::KeyReused),
@@ -151,14 +168,17 @@ impl OrderService {
 
     /// Accepts the order and starts its saga, in a task of its own: a caller that hangs up in between leaves no accepted
     /// order without its saga.
-    async fn begin(&self, request: OrderRequest, permit: OwnedSemaphorePermit) -> Result<Admission, StoreError> {
+    async fn begin(&self, request: OrderRequest, room: Room) -> Result<Admission, StoreError> {
         let context = Arc::clone(&self.context);
         self.detached(async move {
             match context.callers.accept(OrderId::new(Uuid::now_v7()), &request).await? {
                 Accepted::Duplicate(existing) => Ok(Admission::Duplicate(existing)),
                 Accepted::New(order) => {
                     let id = order.order.id;
-                    Ok(Admission::Started(id, context.spawn(*order, permit)))
+                    let waiter = context.spawn(*order, room.permit);
+                    // From here on its saga stands in the line.
+                    drop(room.charge);
+                    Ok(Admission::Started(id, waiter))
                 }
             }
         })
@@ -299,8 +319,8 @@ impl OrderService {
         }
     }
 
-    /// Checks what must be available before an order is begun, and takes a place for its saga.
-    async fn preflight(&self, deadline: Deadline) -> Result<OwnedSemaphorePermit, PlaceError> {
+    /// Checks what must be available before an order is begun, and takes the room for it.
+    async fn preflight(&self, deadline: Deadline) -> Result<Room, PlaceError> {
         let context = &self.context;
         if deadline.remaining() < ACCEPT_TIME_MIN {
             return Err(PlaceError::TooLate);
@@ -320,9 +340,22 @@ impl OrderService {
         if context.dispatch.check().await.is_err() {
             return Err(PlaceError::NotReady("the drivers' positions are not available"));
         }
-        Arc::clone(&context.capacity)
+        let permit = Arc::clone(&context.capacity)
             .try_acquire_owned()
-            .map_err(|_| PlaceError::Overloaded)
+            .map_err(|_| PlaceError::Overloaded)?;
+        let charge = context
+            .charge_admission
+            .admit(&context.payments)
+            .map_err(|retry_after| PlaceError::ChargesWait { retry_after })?;
+        Ok(Room { permit, charge })
+    }
+
+    /// Counts a refusal of a new order where no other part does.
+    fn refused(&self, refusal: PlaceError) -> PlaceError {
+        if let PlaceError::ChargesWait { .. } = refusal {
+            self.context.metrics.orders.charge_refused();
+        }
+        refusal
     }
 
     /// Waits for the order that this call began.

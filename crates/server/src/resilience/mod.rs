@@ -16,8 +16,8 @@ mod rate_limit;
 
 pub use breaker::{CallPermit, CircuitBreaker};
 pub use budget::{BudgetPolicy, RetryBudget};
-pub use bulkhead::{Bulkhead, BulkheadFull, Slot};
+pub use bulkhead::{Bulkhead, ExpectedCall, Head, Slot, Turn, WaitsTooLong};
 pub use deadline::{Deadline, Elapsed};
 pub use guard::{Guard, GuardError};
-pub use rate_limit::{EgressLimit, TooLate};
+pub use rate_limit::{CallRate, EgressLimit, SharedBucket, Taken, TooLate};
 pub use waybill_domain::breaker::{CallOutcome, Open, Policy as BreakerPolicy, State as BreakerState};

@@ -6,10 +6,11 @@
 //! | `location_events` | stream | one entry a fix, with the same four fields, in order of arrival; read by the history writer, trimmed behind its cursor |
 //! | `drivers:geo` | geo index | the latest position of every fresh driver, for the nearest-driver search |
 //! | `drivers:seen` | sorted set | the time (Unix µs) of that fix: a member of a geo index cannot expire, so its freshness is read here, and stale-driver eviction removes it from both |
+//! | `payments:rate` | string | the time (Unix µs) at which the bucket of calls to the payment provider is full again; written by each process that sends such calls, and neither appended to the file nor replicated |
 //!
-//! The last three belong together and are written by one script, so on a cluster they must share a slot: with more
-//! than one shard they take a `:{n}` suffix, n the driver's shard. `driver:<id>` stays as it is and is written by a
-//! script of its own.
+//! The three before the last belong together and are written by one script, so on a cluster they must share a slot: with more
+//! than one shard they take a `:{n}` suffix, n the driver's shard. `driver:<id>` and `payments:rate` stay as they are, each
+//! with a script of its own.
 
 use waybill_domain::id::DriverId;
 
@@ -31,6 +32,9 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// The bucket of calls to the payment provider.
+    pub const PAYMENT_RATE: &'static str = "payments:rate";
+
     /// The keys of `shards` shards; 0 is taken for 1.
     pub fn new(shards: u16) -> Keys {
         let suffix = |n: u16| if shards > 1 { format!(":{{{n}}}") } else { String::new() };

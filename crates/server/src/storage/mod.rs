@@ -2,23 +2,26 @@
 //! type leaves this module, so no one can call a network inside one.
 //!
 //! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker. [`orders`] and [`history`] are
-//! Postgres; [`live`] is Redis; [`keys`] names every key of it. [`audit`] makes the checks of `waybill audit`,
-//! [`reconcile`] those of `waybill reconcile`.
+//! Postgres; [`live`] and [`payment_rate`] are Redis; [`keys`] names every key of it. [`audit`] makes the checks of `waybill audit`,
+//! [`reconcile`] those of `waybill reconcile`, and [`commit_durability`] one of `waybill doctor`.
 
 #[macro_use]
 mod statement;
 pub mod audit;
+pub mod commit_durability;
 mod error;
 pub mod history;
 pub mod keys;
 pub mod live;
 pub mod migrations;
 pub mod orders;
+mod payment_rate;
 pub mod postgres;
 pub mod reconcile;
 pub mod redis;
 
 pub use self::error::StoreError;
+pub use self::payment_rate::PaymentRate;
 pub use self::statement::Statement;
 
 /// Every SQL text of the program that can be prepared: all but the migrations and partitions, which are DDL.
@@ -47,6 +50,7 @@ pub fn all_statements() -> Vec<Statement> {
         orders::refund_request::STATEMENTS,
         history::STATEMENTS,
         migrations::STATEMENTS,
+        commit_durability::STATEMENTS,
         audit::STATEMENTS,
         reconcile::STATEMENTS,
     ]

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
+use tokio_postgres::config::Host;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
 
@@ -48,6 +49,26 @@ pub(crate) fn parse_url(url: &SecretString) -> Result<tokio_postgres::Config, &'
     let parsed = url.expose_secret().parse();
     // The parser's text may quote the URL, and with it the password.
     parsed.map_err(|_| "is not a Postgres URL: postgres://user:password@host:port/database")
+}
+
+/// The addresses and the database of the URL, as they are tried; nothing of its password.
+pub(crate) fn address(url: &SecretString) -> String {
+    let Ok(config) = parse_url(url) else {
+        return "no address".to_owned();
+    };
+    let ports = config.get_ports();
+    let hosts = config.get_hosts().iter().enumerate().map(|(n, host)| {
+        // One port for all hosts, or one for each; without any, the default.
+        let port = ports.get(n).or(ports.first()).unwrap_or(&5432);
+        match host {
+            Host::Tcp(name) => format!("{name}:{port}"),
+            #[cfg(unix)]
+            Host::Unix(folder) => format!("{}:{port}", folder.display()),
+        }
+    });
+    let hosts: Vec<String> = hosts.collect();
+    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    format!("{}/{database}", hosts.join(","))
 }
 
 /// Postgres, behind its pool and its breaker. Clones share both.
@@ -276,6 +297,18 @@ mod tests {
         let guard = Guard::new("postgres", settings.call_timeout(), BreakerPolicy::default());
         let postgres = Postgres::with_metrics(&settings, Arc::new(guard), &metrics).unwrap();
         (postgres, metrics)
+    }
+
+    #[test]
+    fn an_address_has_the_hosts_and_the_database_and_no_password() {
+        let address = |url: &str| address(&SecretString::from(url));
+        assert_eq!(
+            address("postgres://me:secret@db.example/waybill"),
+            "db.example:5432/waybill"
+        );
+        assert_eq!(address("postgres://me:secret@a:1,b:2/waybill"), "a:1,b:2/waybill");
+        assert_eq!(address("host=/run/pg user=me password=secret"), "/run/pg:5432/me");
+        assert_eq!(address("secret"), "no address");
     }
 
     #[tokio::test]

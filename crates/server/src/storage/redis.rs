@@ -40,6 +40,14 @@ pub(crate) fn parse_url(url: &SecretString) -> Result<redis::Client, &'static st
     client.map_err(|_| "is not a Redis URL: redis://user:password@host:port/database")
 }
 
+/// The address of the URL, as it is tried; nothing of its password.
+pub(crate) fn address(url: &SecretString) -> String {
+    parse_url(url).map_or_else(
+        |_| "no address".to_owned(),
+        |client| client.get_connection_info().addr().to_string(),
+    )
+}
+
 /// Redis, behind its breaker. Clones share the connection.
 #[derive(Clone)]
 pub struct Redis {

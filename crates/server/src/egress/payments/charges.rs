@@ -53,7 +53,8 @@ impl PaymentClient {
             ("created[gte]", since.to_string()),
         ];
         let outgoing = Outgoing::list(CHARGES_PATH, query);
-        let body = self.read(&outgoing, self.stack.bounded(deadline)).await?;
+        let deadline = self.stack.bounded(deadline);
+        let body = self.read(&outgoing, request.place, deadline).await?;
         let page: Page = serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)?;
         Ok(judge_group(page.data, request.amount))
     }

@@ -40,7 +40,7 @@ impl PaymentClient {
             ("payment_intent", payment_intent.to_owned()),
         ];
         let outgoing = Outgoing::list(DISPUTES_PATH, query);
-        let body = self.read(&outgoing, self.stack.bounded(deadline)).await?;
+        let body = self.read(&outgoing, None, self.stack.bounded(deadline)).await?;
         let page: Page = serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)?;
         page.data.into_iter().map(dispute).collect()
     }

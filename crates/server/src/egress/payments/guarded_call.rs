@@ -1,13 +1,25 @@
 //! The guards around a call to the provider, outermost first:
-//! deadline, retry, breaker, bulkhead, rate limit, timeout of the attempt, client.
+//! deadline, retry, breaker, bulkhead with its line, rate limit, timeout of the attempt, client.
+//!
+//! A charge stands in the line before its call begins, and brings its [`Place`] along: there it waits for longer than a call
+//! may take. All other calls stand in it within their deadline.
 
 use super::answer::Cause;
 use super::settings::{PaymentSettings, SettingsError};
 use super::wire::{Fault, Outgoing, Reply, Wire};
 use crate::metrics::EgressMetrics;
-use crate::resilience::{Bulkhead, CallOutcome, CircuitBreaker, Deadline, EgressLimit, RetryBudget};
+use crate::resilience::{
+    Bulkhead, CallOutcome, CircuitBreaker, Deadline, EgressLimit, ExpectedCall, RetryBudget, SharedBucket, Slot, Turn,
+    WaitsTooLong,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use waybill_domain::retry;
+
+/// An attempt without an answer counts as a failure if it had this share of the time that one has at most. One that had less
+/// began late, behind another one or a query, and shows nothing.
+const TIME_ENOUGH: f64 = 0.9;
 
 /// The guards of one provider, shared by all calls.
 #[derive(Debug)]
@@ -21,6 +33,14 @@ pub(super) struct Stack {
     limit: EgressLimit,
     wire: Wire,
     metrics: EgressMetrics,
+}
+
+/// A place at the provider: a slot of the bulkhead, and the right to send one request. Held for all requests of one step.
+#[derive(Debug)]
+#[must_use = "the next in the line has the place as soon as it is dropped"]
+pub struct Place {
+    slot: Slot,
+    may_send: AtomicBool,
 }
 
 /// How a call ended.
@@ -47,19 +67,46 @@ impl Stack {
         })
     }
 
+    /// Shares the rate limit with all who take from this bucket.
+    pub fn share_rate(&mut self, bucket: Arc<dyn SharedBucket>) {
+        self.limit.share(bucket, self.metrics.rate_limit_alone.clone());
+    }
+
     /// Deadline: outermost, because every wait below is the caller's wait too. It is handed down, and not applied from
     /// outside: of a future that is dropped no one knows whether its request was sent.
     pub fn bounded(&self, deadline: Deadline) -> Deadline {
         deadline.min(Deadline::after(self.total_timeout))
     }
 
+    /// Whether one more charge would find a place soon enough: then it is counted as waiting, until it stands in the line.
+    pub fn expect(&self, wait_max: Duration) -> Result<ExpectedCall, WaitsTooLong> {
+        self.bulkhead.expect(self.limit.per_second(), wait_max)
+    }
+
+    /// Bulkhead, then rate limit: waits in the line for a place, at most until the deadline.
+    pub async fn place(&self, turn: Turn, deadline: Deadline) -> Result<Place, Cause> {
+        let head = deadline.bound(self.bulkhead.head(turn)).await.map_err(|_| {
+            self.metrics.bulkhead.shed.inc();
+            Cause::BulkheadFull
+        })?;
+        // While the breaker is open no request is sent: the line is served quickly, so that its orders are deferred.
+        let may_send = self.breaker.retry_after().is_none();
+        if may_send {
+            self.until_allowed(deadline).await?;
+        }
+        Ok(Place {
+            slot: head.enter(),
+            may_send: AtomicBool::new(may_send),
+        })
+    }
+
     /// Retry: outside the breaker, so that each attempt is counted there and an open one ends them.
-    pub async fn call(&self, outgoing: &Outgoing, deadline: Deadline) -> Exchange {
+    pub async fn call(&self, outgoing: &Outgoing, place: Option<&Place>, deadline: Deadline) -> Exchange {
         self.budget.deposit();
         let mut in_doubt = None;
         let mut attempts = 1;
         loop {
-            let result = self.attempt(outgoing, deadline).await;
+            let result = self.attempt(outgoing, place, deadline).await;
             let Some(wait) = self.wait_before_retry(&result, attempts, deadline) else {
                 return Exchange { result, in_doubt };
             };
@@ -71,7 +118,7 @@ impl Stack {
         }
     }
 
-    async fn attempt(&self, outgoing: &Outgoing, deadline: Deadline) -> Result<Reply, Fault> {
+    async fn attempt(&self, outgoing: &Outgoing, place: Option<&Place>, deadline: Deadline) -> Result<Reply, Fault> {
         if deadline.is_past() {
             return Err(Fault::NotExecuted(Cause::DeadlinePassed));
         }
@@ -81,24 +128,31 @@ impl Stack {
             let retry_after = open.retry_after;
             Fault::NotExecuted(Cause::BreakerOpen { retry_after })
         })?;
-        // Bulkhead: outside all that takes time, including the wait for the rate limit. It never waits itself.
-        let _slot = self
-            .bulkhead
-            .try_enter()
-            .map_err(|_| Fault::NotExecuted(Cause::BulkheadFull))?;
-        // Rate limit: inside the bulkhead, which bounds the number of waits; outside the timeout, because our own wait is
-        // not the provider's slowness.
-        self.limit
-            .until_ready(deadline)
-            .await
-            .map_err(|_| Fault::NotExecuted(Cause::RateLimited))?;
-        // Timeout of the attempt: innermost, so that it measures the provider alone and leaves time for another try.
+        let own;
+        let place = if let Some(place) = place {
+            place
+        } else {
+            own = self.place(Turn::First, deadline).await.map_err(Fault::NotExecuted)?;
+            &own
+        };
+        // The first request of a place had its turn under the rate limit at the head of the line.
+        if !place.may_send.swap(false, Ordering::Relaxed) {
+            self.until_allowed(deadline).await.map_err(Fault::NotExecuted)?;
+        }
+        place.slot.used();
+        // Timeout of the attempt: innermost, so that it measures the provider alone.
         self.metrics.attempts.inc();
-        let own = Deadline::after(self.attempt_timeout);
-        let sent = own.min(deadline).bound(self.wire.send(outgoing)).await;
+        let deadline = deadline.min(Deadline::after(self.attempt_timeout));
+        let was_hurried = deadline.remaining() < self.attempt_timeout.min(self.total_timeout).mul_f64(TIME_ENOUGH);
+        let sent = deadline.bound(self.wire.send(outgoing)).await;
         let result = sent.unwrap_or(Err(Fault::Ambiguous(Cause::TimedOut)));
-        permit.record(outcome(&result, deadline < own));
+        permit.record(outcome(&result, was_hurried));
         result
+    }
+
+    /// Rate limit: outside the timeout of the attempt, because our own wait is not the provider's slowness.
+    async fn until_allowed(&self, deadline: Deadline) -> Result<(), Cause> {
+        self.limit.until_ready(deadline).await.map_err(|_| Cause::RateLimited)
     }
 
     /// How long to wait before the next attempt; `None` if there is to be none.
@@ -131,7 +185,7 @@ fn deserves_another(result: &Result<Reply, Fault>) -> bool {
 }
 
 /// What an attempt shows about the health of the provider: an answer below 500 is a sign of life, also a decline or a
-/// 429. `was_hurried`: the caller's deadline was sooner than the timeout of the attempt.
+/// 429. `was_hurried`: the caller's deadline left less than the time that an attempt has.
 fn outcome(result: &Result<Reply, Fault>, was_hurried: bool) -> CallOutcome {
     match result {
         Ok(reply) if reply.status < 500 => CallOutcome::Success,

@@ -67,7 +67,7 @@ impl PaymentClient {
             Ok(outgoing) => outgoing,
             Err(cause) => return Answer::NotExecuted(cause),
         };
-        let exchange = self.stack.call(&outgoing, self.stack.bounded(deadline)).await;
+        let exchange = self.stack.call(&outgoing, None, self.stack.bounded(deadline)).await;
         let answer = match exchange.result {
             Ok(reply) => judge_end(reply.status, &reply.body, request),
             Err(Fault::NotExecuted(cause)) => Answer::NotExecuted(cause),
@@ -85,7 +85,7 @@ impl PaymentClient {
     /// Reads what became of a hold. `None`: it is there, or the payment cannot be read.
     pub async fn query_hold(&self, request: &CaptureRequest<'_>, deadline: Deadline) -> Option<Answer<Ended>> {
         let outgoing = Outgoing::get(PAYMENTS_PATH, request.payment_intent).ok()?;
-        let body = self.read(&outgoing, self.stack.bounded(deadline)).await.ok()?;
+        let body = self.read(&outgoing, None, self.stack.bounded(deadline)).await.ok()?;
         let intent: Intent = serde_json::from_slice(&body).ok()?;
         Some(ended(&intent, request)).filter(|answer| matches!(answer, Answer::Done(_) | Answer::Failed { .. }))
     }

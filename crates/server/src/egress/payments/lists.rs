@@ -3,7 +3,7 @@
 use super::answer::{Answer, Cause, Movement, PaymentIntent, ProviderRefund, Receipt};
 use super::verdict::{Expected, Object, Page, Verdict, decline, judge_state};
 use super::wire::{Fault, Outgoing, Reply};
-use super::{ChargeRequest, PAYMENTS_PATH, PaymentClient, REFUNDS_PATH};
+use super::{ChargeRequest, PAYMENTS_PATH, PaymentClient, Place, REFUNDS_PATH};
 use crate::resilience::Deadline;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -29,7 +29,9 @@ impl PaymentClient {
 
     /// Every refund of this payment, the newest first, whatever became of it.
     pub async fn find_refunds(&self, payment_intent: &str, deadline: Deadline) -> Result<Vec<ProviderRefund>, Cause> {
-        let objects = self.list(REFUNDS_PATH, of_payment(payment_intent), deadline).await?;
+        let objects = self
+            .list(REFUNDS_PATH, of_payment(payment_intent), None, deadline)
+            .await?;
         Ok(objects.into_iter().map(refund_object).collect())
     }
 
@@ -40,19 +42,19 @@ impl PaymentClient {
         since: Timestamp,
         deadline: Deadline,
     ) -> Result<Vec<PaymentIntent>, Cause> {
-        let objects = self.list(PAYMENTS_PATH, made_since(since), deadline).await?;
+        let objects = self.list(PAYMENTS_PATH, made_since(since), None, deadline).await?;
         let of_order = objects.into_iter().filter(|object| object.order_id() == Some(order_id));
         Ok(of_order.map(intent).collect())
     }
 
     /// Every payment that succeeded, the newest first.
     pub async fn list_charges(&self, deadline: Deadline) -> Result<Vec<Movement>, Cause> {
-        Ok(movements(self.list(PAYMENTS_PATH, vec![], deadline).await?))
+        Ok(movements(self.list(PAYMENTS_PATH, vec![], None, deadline).await?))
     }
 
     /// Every refund that succeeded, the newest first.
     pub async fn list_refunds(&self, deadline: Deadline) -> Result<Vec<Movement>, Cause> {
-        Ok(movements(self.list(REFUNDS_PATH, vec![], deadline).await?))
+        Ok(movements(self.list(REFUNDS_PATH, vec![], None, deadline).await?))
     }
 
     /// Queries the provider for the charge of this order, which was first sent at `since`, when its key gives no answer any
@@ -69,12 +71,19 @@ impl PaymentClient {
         let _permit = self.queries.try_acquire().map_err(|_| Cause::BulkheadFull)?;
         let (filter, expected) = (made_since(since), request.expected());
         let answer = self
-            .find(PAYMENTS_PATH, filter, request.order_id, &expected, deadline)
+            .find(
+                PAYMENTS_PATH,
+                filter,
+                request.order_id,
+                &expected,
+                request.place,
+                deadline,
+            )
             .await?;
         // A payment that was refunded by hand is still `succeeded`.
         if let Some(Answer::Done(receipt)) = &answer {
             let filter = of_payment(&receipt.provider_id);
-            let refunds = self.list(REFUNDS_PATH, filter, deadline).await?;
+            let refunds = self.list(REFUNDS_PATH, filter, request.place, deadline).await?;
             let is_refund = |refund: &Object| !matches!(refund.status(), "failed" | "canceled");
             if refunds.iter().any(is_refund) {
                 return Ok(Some(Answer::Ambiguous(Cause::RefundedElsewhere)));
@@ -91,9 +100,10 @@ impl PaymentClient {
         filter: Vec<(&'static str, String)>,
         order_id: Uuid,
         expected: &Expected,
+        place: Option<&Place>,
         deadline: Deadline,
     ) -> Result<Option<Answer<Receipt>>, Cause> {
-        let objects = self.list(path, filter, deadline).await?;
+        let objects = self.list(path, filter, place, deadline).await?;
         let ours = objects.into_iter().filter(|object| object.order_id() == Some(order_id));
         let answers = ours.map(|object| judge_listed(object, expected));
         Ok(answers.min_by_key(|answer| match answer {
@@ -107,7 +117,7 @@ impl PaymentClient {
     /// Reads the object with this id.
     async fn object(&self, path: &str, id: &str, deadline: Deadline) -> Result<Object, Cause> {
         let outgoing = Outgoing::get(path, id)?;
-        let body = self.read(&outgoing, self.stack.bounded(deadline)).await?;
+        let body = self.read(&outgoing, None, self.stack.bounded(deadline)).await?;
         serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)
     }
 
@@ -116,6 +126,7 @@ impl PaymentClient {
         &self,
         path: &str,
         filter: Vec<(&'static str, String)>,
+        place: Option<&Place>,
         deadline: Deadline,
     ) -> Result<Vec<Object>, Cause> {
         let mut objects: Vec<Object> = Vec::new();
@@ -124,9 +135,8 @@ impl PaymentClient {
             query.extend(filter.iter().cloned());
             query.extend(objects.last().map(|last| ("starting_after", last.id.clone())));
             // Each page has the time of one call; the whole list has the time of its caller.
-            let body = self
-                .read(&Outgoing::list(path, query), self.stack.bounded(deadline))
-                .await?;
+            let deadline = self.stack.bounded(deadline);
+            let body = self.read(&Outgoing::list(path, query), place, deadline).await?;
             let page: Page = serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)?;
             // An empty page with more after it would be read again for ever.
             let is_last = !page.has_more || page.data.is_empty();
@@ -139,8 +149,13 @@ impl PaymentClient {
     }
 
     /// Sends a request that moves no money. Returns the body of a success, or why there is none.
-    pub(super) async fn read(&self, outgoing: &Outgoing, deadline: Deadline) -> Result<Vec<u8>, Cause> {
-        match self.stack.call(outgoing, deadline).await.result {
+    pub(super) async fn read(
+        &self,
+        outgoing: &Outgoing,
+        place: Option<&Place>,
+        deadline: Deadline,
+    ) -> Result<Vec<u8>, Cause> {
+        match self.stack.call(outgoing, place, deadline).await.result {
             Ok(Reply {
                 status: 200..=299,
                 body,

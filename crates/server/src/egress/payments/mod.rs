@@ -19,14 +19,16 @@ mod verdict;
 mod wire;
 
 pub use answer::{Answer, Cause, DeclineReason, Movement, PaymentIntent, ProviderDispute, ProviderRefund, Receipt};
+pub use guarded_call::Place;
 pub use holds::{CaptureRequest, Ended};
 pub use settings::{PaymentSettings, SettingsError};
 
 use crate::metrics::DependencyMetrics;
-use crate::resilience::Deadline;
+use crate::resilience::{Deadline, ExpectedCall, SharedBucket, Turn, WaitsTooLong};
 use guarded_call::{Exchange, Stack};
 use jiff::Timestamp;
 use rejections::Rejections;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -60,6 +62,8 @@ pub struct ChargeRequest<'a> {
     pub customer: Option<&'a str>,
     /// Whether the amount is held, and captured later.
     pub is_held: bool,
+    /// Its place at the provider, for all requests about it. Without one each of them waits in the line within its deadline.
+    pub place: Option<&'a Place>,
 }
 
 /// A refund of a payment.
@@ -139,6 +143,13 @@ impl PaymentClient {
         })
     }
 
+    /// The same, with its rate limit shared by all who take from this bucket.
+    #[must_use]
+    pub fn sharing_rate(mut self, bucket: Arc<dyn SharedBucket>) -> Self {
+        self.stack.share_rate(bucket);
+        self
+    }
+
     /// Takes the money of an order, or holds it.
     pub async fn charge(&self, request: &ChargeRequest<'_>, deadline: Deadline) -> Answer<Receipt> {
         let expected = request.expected();
@@ -171,11 +182,16 @@ impl PaymentClient {
             form.push(("statement_descriptor_suffix", suffix.clone()));
         }
         let deadline = self.stack.bounded(deadline);
-        let Posted { verdict, is_replay } = self.post(PAYMENTS_PATH, request.key, form, &expected, deadline).await;
+        let Posted { verdict, is_replay } = self
+            .post(PAYMENTS_PATH, request.key, form, &expected, request.place, deadline)
+            .await;
         let answer = match verdict {
             Verdict::Answer(Answer::Done(receipt)) if is_replay => self.read_whole(request, receipt, deadline).await,
             Verdict::Answer(answer) => answer,
-            Verdict::Pending { id } => self.read_pending(PAYMENTS_PATH, &id, &expected, deadline).await,
+            Verdict::Pending { id } => {
+                self.read_pending(PAYMENTS_PATH, &id, &expected, request.place, deadline)
+                    .await
+            }
             Verdict::AlreadyRefunded => Answer::Ambiguous(Cause::Unreadable),
         };
         self.rejections.judge(request.order_id, answer)
@@ -199,7 +215,8 @@ impl PaymentClient {
             Ok(outgoing) => outgoing,
             Err(cause) => return Answer::NotExecuted(cause),
         };
-        match self.stack.call(&outgoing, self.stack.bounded(deadline)).await.result {
+        let deadline = self.stack.bounded(deadline);
+        match self.stack.call(&outgoing, request.place, deadline).await.result {
             Ok(reply) => match judge_revocation(reply.status, &reply.body, amount) {
                 Answer::Ambiguous(Cause::KeyReused) => Answer::Ambiguous(Cause::KeyReused),
                 // Whatever is replayed, a server error too, was the answer to an earlier revocation: the key is taken.
@@ -227,14 +244,30 @@ impl PaymentClient {
             form.push(("metadata[refund_number]", request.number.to_string()));
         }
         let deadline = self.stack.bounded(deadline);
-        let Posted { verdict, is_replay } = self.post(REFUNDS_PATH, request.key, form, &expected, deadline).await;
+        let Posted { verdict, is_replay } = self
+            .post(REFUNDS_PATH, request.key, form, &expected, None, deadline)
+            .await;
         match verdict {
             Verdict::Answer(Answer::Declined(reason)) => Answer::Declined(DeclineReason { is_replay, ..reason }),
             Verdict::Answer(answer) => answer,
-            Verdict::Pending { id } => self.read_pending(REFUNDS_PATH, &id, &expected, deadline).await,
+            Verdict::Pending { id } => self.read_pending(REFUNDS_PATH, &id, &expected, None, deadline).await,
             // By this refund or by others: the provider's list says.
             Verdict::AlreadyRefunded => Answer::Ambiguous(Cause::RefundedElsewhere),
         }
+    }
+
+    /// Waits in the line for a place at the provider: the charge of the oldest order goes first, behind all that ends what was
+    /// begun (refunds, reads). There is no deadline: the caller may leave the line.
+    pub async fn charge_place(&self, accepted_at: Timestamp) -> Result<Place, Cause> {
+        self.stack
+            .place(Turn::Since(accepted_at), Deadline::after(Duration::MAX))
+            .await
+    }
+
+    /// Whether the charge of a new order would wait in the line for at most `wait_max`. Then it is counted there until this is
+    /// dropped: by then it stands in it.
+    pub fn expect_charge(&self, wait_max: Duration) -> Result<ExpectedCall, WaitsTooLong> {
+        self.stack.expect(wait_max)
     }
 
     /// How long the breaker will refuse calls; `None` if one would pass now. Asked before an order is accepted
@@ -256,13 +289,14 @@ impl PaymentClient {
         key: &str,
         form: Vec<(&'static str, String)>,
         expected: &Expected,
+        place: Option<&Place>,
         deadline: Deadline,
     ) -> Posted {
         let outgoing = match Outgoing::post(path, key, form) {
             Ok(outgoing) => outgoing,
             Err(cause) => return Posted::first(Verdict::Answer(Answer::NotExecuted(cause))),
         };
-        let Exchange { result, in_doubt } = self.stack.call(&outgoing, deadline).await;
+        let Exchange { result, in_doubt } = self.stack.call(&outgoing, place, deadline).await;
         let Posted { verdict, is_replay } = match result {
             Ok(reply) => Posted {
                 verdict: judge(reply.status, &reply.body, expected),
@@ -296,11 +330,18 @@ impl PaymentClient {
     }
 
     /// What became of an object that was pending. Only its own state counts: without an answer it is still in progress.
-    async fn read_pending(&self, path: &str, id: &str, expected: &Expected, deadline: Deadline) -> Answer<Receipt> {
+    async fn read_pending(
+        &self,
+        path: &str,
+        id: &str,
+        expected: &Expected,
+        place: Option<&Place>,
+        deadline: Deadline,
+    ) -> Answer<Receipt> {
         let Ok(outgoing) = Outgoing::get(path, id) else {
             return Answer::InProgress;
         };
-        let Ok(body) = self.read(&outgoing, deadline).await else {
+        let Ok(body) = self.read(&outgoing, place, deadline).await else {
             return Answer::InProgress;
         };
         match judge(200, &body, expected) {

@@ -17,7 +17,8 @@ pub struct PaymentSettings {
     pub statement_descriptor_suffix: Option<String>,
     /// How long making a connection may take, TLS included.
     pub connect_timeout: Duration,
-    /// How long one attempt may take, from the connection to the last byte.
+    /// How long one attempt may take, from the connection to the last byte. If it is shorter than a call, a second attempt may
+    /// follow; but what is confirmed later than that counts as a failure.
     pub attempt_timeout: Duration,
     /// How long a call may take with its retries and reads, if its deadline is not sooner. Shorter than the lease
     /// of an order (15 s) by what two statements may take, so that a lease does not run out during a call.
@@ -42,7 +43,7 @@ impl PaymentSettings {
             secret,
             statement_descriptor_suffix: None,
             connect_timeout: Duration::from_secs(1),
-            attempt_timeout: Duration::from_secs(5),
+            attempt_timeout: Duration::from_secs(10),
             total_timeout: Duration::from_secs(10),
             in_flight_max: 32,
             rate_per_second: NonZeroU32::new(100).unwrap_or(NonZeroU32::MIN),

@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use tracing::warn;
 use waybill_domain::id::ProviderCustomer;
 use waybill_domain::order::FailureReason;
 use waybill_domain::payment::{KEY_AGE_MAX, Operation, ProviderKey, Recovery};
 
+use super::line::{self, Wait, unwanted};
 use super::progress::{Progress, delay_of};
 use super::recovery::{
     Prior, QUERY_EVERY, count_answer, count_query, deadline, flag, not_executed, prior_attempt, record_send, rejected,
-    retry_later, unknown_outcome,
+    retry_later, sent_nothing, unknown_outcome,
 };
 use crate::crash_points::crash_point;
 use crate::egress::payments::{Answer, Cause, ChargeRequest, Receipt};
@@ -33,11 +33,22 @@ pub(super) async fn charge(context: &Context, order: &LeasedOrder) -> Result<Pro
         payment_method: order.payment_method.as_str(),
         customer: order.provider_customer.as_ref().map(ProviderCustomer::as_str),
         is_held: order.order.payment_mode.holds(),
+        place: None,
     };
     let prior = prior_attempt(context, order, Operation::Charge).await?;
     if let Some(reason) = unwanted(context, order, &prior) {
         return Ok(revoke(context, order, &request, &prior, reason).await);
     }
+    let (place, prior) = match line::place(context, order, prior).await? {
+        Wait::Place(place, prior) => (place, prior),
+        Wait::Unwanted(reason, prior) => return Ok(revoke(context, order, &request, &prior, reason).await),
+        Wait::Left(cause) => return Ok(not_executed(order, Operation::Charge, cause, &prior)),
+        Wait::Draining => return Ok(Progress::Defer(Duration::ZERO, sent_nothing(Operation::Charge, &prior))),
+    };
+    let request = ChargeRequest {
+        place: Some(&place),
+        ..request
+    };
     let recovery = prior.recovery();
     if recovery != Recovery::Retry {
         let is_retried = recovery == Recovery::QueryThenRetry;
@@ -62,19 +73,6 @@ pub(super) async fn charge(context: &Context, order: &LeasedOrder) -> Result<Pro
         answer => answer,
     };
     Ok(after_charge(order, answer, &prior))
-}
-
-/// Why the order is not to be charged any more, if it is not.
-fn unwanted(context: &Context, order: &LeasedOrder, prior: &Prior) -> Option<FailureReason> {
-    let waits = prior.now.duration_since(order.order.created_at);
-    let settle_within = SignedDuration::try_from(context.settings.settle_within).unwrap_or(SignedDuration::MAX);
-    if prior.cancel_requested {
-        Some(FailureReason::Cancelled)
-    } else if waits > settle_within {
-        Some(FailureReason::PaymentTimedOut)
-    } else {
-        None
-    }
 }
 
 /// Makes certain that the charge is not made any more, or finds that it was: then the order goes on, and is refunded.

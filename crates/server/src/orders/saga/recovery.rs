@@ -101,11 +101,18 @@ pub(super) fn not_executed(order: &LeasedOrder, operation: Operation, cause: Cau
     };
     let why = Deferral {
         step: Some((operation.as_str(), cause.to_string())),
+        ..sent_nothing(operation, prior)
+    };
+    Progress::Defer(delay, why)
+}
+
+/// This try sent nothing.
+pub(super) fn sent_nothing(operation: Operation, prior: &Prior) -> Deferral {
+    Deferral {
         sent_nothing: true,
         unexecuted: prior.is_unexecuted().then_some(operation),
         ..Deferral::default()
-    };
-    Progress::Defer(delay, why)
+    }
 }
 
 /// The provider rejects the request for a reason that is ours: once that is corrected, the same request is accepted.

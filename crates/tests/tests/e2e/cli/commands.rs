@@ -193,7 +193,15 @@ async fn the_doctor_finds_nothing_where_all_is_well() {
     let rig = Rig::builder().no_server().start().await;
     let ended = on_stores(&rig, &["doctor"]).await;
     assert_eq!(ended.status, Some(0), "{ended:?}");
-    for part in ["configuration", "postgres", "schema", "clock", "redis"] {
+    for part in [
+        "configuration",
+        "postgres",
+        "schema",
+        "commits",
+        "standbys",
+        "clock",
+        "redis",
+    ] {
         assert!(ended.stdout.contains(part), "{}", ended.stdout);
     }
     assert!(!ended.stdout.contains("CHANGE"), "{}", ended.stdout);
@@ -202,14 +210,17 @@ async fn the_doctor_finds_nothing_where_all_is_well() {
 #[tokio::test]
 async fn the_doctor_says_what_to_change() {
     let rig = empty_database().await;
-    let ended = on_stores(&rig, &["doctor", "--redis-url", &format!("redis://{}", no_server())]).await;
+    let nowhere = no_server();
+    let url = format!("redis://:a-password@{nowhere}");
+    let ended = on_stores(&rig, &["doctor", "--redis-url", &url]).await;
     assert_eq!(ended.status, Some(1), "{ended:?}");
     let lines: Vec<&str> = ended.stdout.lines().filter(|line| line.contains("CHANGE")).collect();
     assert_eq!(lines.len(), 2, "{}", ended.stdout);
     assert!(lines[0].contains("schema") && lines[1].contains("redis"), "{lines:?}");
-    for change in ["waybill migrate", "redis.url"] {
+    for change in ["waybill migrate", "redis.url", &nowhere] {
         assert!(ended.stdout.contains(change), "{}", ended.stdout);
     }
+    assert!(!ended.stdout.contains("a-password"), "{}", ended.stdout);
 }
 
 #[tokio::test]

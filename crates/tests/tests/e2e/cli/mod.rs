@@ -1,6 +1,7 @@
 //! The program as a person at a terminal meets it.
 
 mod commands;
+mod doctor;
 mod load;
 mod load_fixes;
 mod load_refused;

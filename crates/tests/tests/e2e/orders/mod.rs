@@ -2,6 +2,7 @@
 
 mod answers;
 mod cancelled;
+mod charge_line;
 mod commits;
 mod currencies;
 mod failover;
@@ -11,6 +12,7 @@ mod leases;
 mod payment_methods;
 mod placed;
 mod provider_faults;
+mod provider_rate;
 mod queried;
 mod read;
 mod refunds_by_hand;

@@ -102,6 +102,31 @@ async fn a_slow_provider_holds_no_connection_to_the_database() {
     rig.assert_clean().await;
 }
 
+/// As the settings of production have it: a confirmation that comes late is one.
+#[tokio::test]
+async fn ten_charges_that_take_six_seconds_each_leave_the_breaker_closed_and_are_served() {
+    let rig = Rig::with("grpc.deadline_default=30s").await;
+    let slow = Fault::always(FaultKind::Latency).delayed(Duration::from_secs(6));
+    rig.payments().set_fault(slow.on(FaultTarget::Charge));
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..10 {
+        rig.driver_at(&format!("cab-{n}"), PICKUP.0, PICKUP.1).await;
+        let mut orders = rig.orders();
+        calls.spawn(async move { orders.create_order(a_ride()).await });
+    }
+    for order in calls.join_all().await {
+        let order = order.unwrap().into_inner().order.unwrap();
+        assert_eq!(order.status(), OrderStatus::Succeeded);
+    }
+    let metrics = rig.metrics().await;
+    assert_eq!(metrics["dependencies"]["breakers"]["payments"], "closed", "{metrics}");
+    assert_eq!(
+        metrics["dependencies"]["provider_answers"]["unknown"],
+        serde_json::Value::Null
+    );
+    rig.assert_clean().await;
+}
+
 #[tokio::test]
 async fn while_the_provider_is_down_new_orders_are_refused_and_those_begun_settle_when_it_is_back() {
     let rig = Rig::builder()

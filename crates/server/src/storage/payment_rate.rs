@@ -1,0 +1,62 @@
+//! The rate of calls to the payment provider, as one bucket of tokens for all instances.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ::redis::Script;
+use futures_util::future::BoxFuture;
+use tracing::debug;
+
+use super::StoreError;
+use super::keys::Keys;
+use super::redis::Redis;
+use crate::resilience::{CallRate, SharedBucket, Taken};
+
+/// The bucket.
+pub struct PaymentRate {
+    redis: Redis,
+    script: Script,
+    rate: CallRate,
+}
+
+impl PaymentRate {
+    /// The bucket in this Redis. Who takes from it has to name the same rate.
+    pub fn new(redis: Redis, per_second: NonZeroU32) -> PaymentRate {
+        PaymentRate {
+            redis,
+            script: Script::new(include_str!("payment_rate.lua")),
+            rate: CallRate { per_second },
+        }
+    }
+
+    async fn take_now(&self, tokens: u32) -> Result<Taken, StoreError> {
+        let interval_us = 1e6 / f64::from(self.rate.per_second.get());
+        let mut connection = self.redis.connection();
+        let mut call = self.script.key(Keys::PAYMENT_RATE);
+        call.arg(interval_us).arg(self.rate.burst().get()).arg(tokens);
+        let work = async { call.invoke_async(&mut connection).await };
+        let (taken, wait_us): (u32, u64) = self.redis.call(work).await?;
+        Ok(NonZeroU32::new(taken).map_or(Taken::NoneFor(Duration::from_micros(wait_us)), Taken::Tokens))
+    }
+}
+
+impl SharedBucket for PaymentRate {
+    fn take(&self, tokens: u32) -> BoxFuture<'_, Option<Taken>> {
+        Box::pin(async move {
+            // Counted where it is handled, and a Redis that is away is in the log already.
+            let taken = self.take_now(tokens).await;
+            taken
+                .inspect_err(|error| debug!(%error, "the bucket of the payment rate does not answer"))
+                .ok()
+        })
+    }
+}
+
+impl fmt::Debug for PaymentRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PaymentRate")
+            .field("rate", &self.rate)
+            .finish_non_exhaustive()
+    }
+}
