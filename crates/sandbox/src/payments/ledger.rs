@@ -6,6 +6,7 @@
 //! already in the file; the file is restored by the same call.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 
 use axum::http::StatusCode;
@@ -17,6 +18,7 @@ use super::api_error::ApiError;
 use super::currencies;
 use super::journal::{Effect, Journal, Record, SavedAnswer};
 use super::objects::{CardOutcome, PaymentIntent, Refund, new_id};
+use super::past::{PastCharge, PastRefund};
 use super::payment_methods::{PaymentMethod, Wallet};
 use super::reply::Reply;
 use super::request::{Action, ChargeRequest, Page, PaymentRequest, RefundRequest};
@@ -176,10 +178,22 @@ impl Ledger {
         Ok(reply)
     }
 
+    pub(super) fn add_past_charge(&mut self, charge: PastCharge) -> io::Result<()> {
+        self.write(Effect::Intent(charge.into()))
+    }
+
+    pub(super) fn add_past_refund(&mut self, refund: PastRefund) -> io::Result<()> {
+        self.write(Effect::Refund(refund.into()))
+    }
+
     fn enter(&mut self, effect: Effect) -> Result<(), ApiError> {
+        self.write(effect).map_err(|_| ApiError::server_error())
+    }
+
+    fn write(&mut self, effect: Effect) -> io::Result<()> {
         let record = Record { effect, answer: None };
-        let journal = self.journal.as_mut().ok_or_else(ApiError::server_error)?;
-        journal.append(&record).map_err(|_| ApiError::server_error())?;
+        let stopped = || io::Error::other("the provider is stopped");
+        self.journal.as_mut().ok_or_else(stopped)?.append(&record)?;
         self.entries.apply(record);
         Ok(())
     }

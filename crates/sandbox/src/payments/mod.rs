@@ -21,6 +21,7 @@ mod faults;
 mod journal;
 mod ledger;
 mod objects;
+mod past;
 mod payment_methods;
 mod reply;
 mod request;
@@ -29,6 +30,7 @@ mod state;
 mod stripe_api;
 mod webhooks;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,6 +46,7 @@ use crate::Error;
 
 pub use self::faults::{Fault, FaultKind, FaultTarget};
 pub use self::ledger::{Movement, MovementKind};
+pub use self::past::{PastCharge, PastRefund};
 pub use self::webhooks::{Delivery, InvalidWebhooks, WebhookBehaviour, WebhookEndpoint, webhook_signature};
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -86,6 +89,23 @@ impl Provider {
     /// Every movement of money so far, the oldest first.
     pub fn ledger(&self) -> Vec<Movement> {
         self.state.ledger().movements()
+    }
+
+    /// Enters charges that were made before, the oldest first. One that is older than the newest charge of the account gets
+    /// its time: lists are in the order of time.
+    pub fn add_past_charges(&self, charges: impl IntoIterator<Item = PastCharge>) -> io::Result<()> {
+        let mut ledger = self.state.ledger();
+        charges
+            .into_iter()
+            .try_for_each(|charge| ledger.add_past_charge(charge))
+    }
+
+    /// The same for refunds of charges that are there.
+    pub fn add_past_refunds(&self, refunds: impl IntoIterator<Item = PastRefund>) -> io::Result<()> {
+        let mut ledger = self.state.ledger();
+        refunds
+            .into_iter()
+            .try_for_each(|refund| ledger.add_past_refund(refund))
     }
 
     /// How many requests under `/v1` it has received, refused ones too.

@@ -4,6 +4,7 @@ mod charges;
 mod faults;
 mod keys;
 mod ledger_file;
+mod lists;
 mod refunds;
 mod webhooks;
 
