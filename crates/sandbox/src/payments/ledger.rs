@@ -11,12 +11,14 @@ use std::path::Path;
 
 use axum::http::StatusCode;
 use indexmap::IndexMap;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::api_error::ApiError;
 use super::currencies;
 use super::journal::{Effect, Journal, Record, SavedAnswer};
+use super::listing::{self, list, next_time};
 use super::objects::{CardOutcome, PaymentIntent, Refund, new_id};
 use super::past::{PastCharge, PastRefund};
 use super::payment_methods::{PaymentMethod, Wallet};
@@ -179,11 +181,13 @@ impl Ledger {
     }
 
     pub(super) fn add_past_charge(&mut self, charge: PastCharge) -> io::Result<()> {
-        self.write(Effect::Intent(charge.into()))
+        let created = next_time(&self.entries.intents, charge.created);
+        self.write(Effect::Intent(PastCharge { created, ..charge }.into()))
     }
 
     pub(super) fn add_past_refund(&mut self, refund: PastRefund) -> io::Result<()> {
-        self.write(Effect::Refund(refund.into()))
+        let created = next_time(&self.entries.refunds, refund.created);
+        self.write(Effect::Refund(PastRefund { created, ..refund }.into()))
     }
 
     fn enter(&mut self, effect: Effect) -> Result<(), ApiError> {
@@ -209,36 +213,49 @@ impl Ledger {
     }
 
     pub(super) fn list_intents(&self, page: &Page) -> Result<Reply, ApiError> {
-        let older = older_than(&self.entries.intents, page, "payment_intent")?;
-        let wanted = older.filter(|intent| page.is_new_enough(intent.created));
+        let intents = &self.entries.intents;
+        let wanted = listing::of_time(intents, page, start(intents, page, "payment_intent")?);
         Ok(list("/v1/payment_intents", page, wanted.map(PaymentIntent::to_json)))
     }
 
     pub(super) fn list_charges(&self, page: &Page) -> Result<Reply, ApiError> {
+        let Entries { intents, places, .. } = &self.entries;
         let end = match &page.starting_after {
-            None => self.entries.intents.len(),
-            Some(id) => self
-                .entries
-                .intents
-                .values()
-                .position(|intent| intent.charge_id == *id)
-                .ok_or_else(|| ApiError::missing_charge(id))?,
+            None => intents.len(),
+            Some(id) => *places.charges.get(id).ok_or_else(|| ApiError::missing_charge(id))?,
         };
-        let is_wanted = |intent: &&PaymentIntent| {
-            page.is_new_enough(intent.created)
-                && page.payment_intent.as_ref().is_none_or(|id| *id == intent.id)
-                && (page.transfer_group.is_none() || page.transfer_group == intent.transfer_group)
+        let of_payment: Vec<usize> = page
+            .payment_intent
+            .iter()
+            .filter_map(|id| intents.get_index_of(id))
+            .collect();
+        let chosen = match (&page.payment_intent, &page.transfer_group) {
+            (None, None) => None,
+            (Some(_), _) => Some(of_payment.as_slice()),
+            (None, Some(group)) => Some(places_of(&places.groups, group)),
         };
-        let older = self.entries.intents.values().take(end).rev().filter(is_wanted);
-        Ok(list("/v1/charges", page, older.filter_map(PaymentIntent::charge_json)))
+        let url = "/v1/charges";
+        let Some(chosen) = chosen else {
+            let wanted = listing::of_time(intents, page, end);
+            return Ok(list(url, page, wanted.filter_map(PaymentIntent::charge_json)));
+        };
+        let is_of_group =
+            |intent: &&PaymentIntent| page.transfer_group.is_none() || page.transfer_group == intent.transfer_group;
+        let wanted = listing::of_places(intents, chosen, page, end).filter(is_of_group);
+        Ok(list(url, page, wanted.filter_map(PaymentIntent::charge_json)))
     }
 
     pub(super) fn list_refunds(&self, page: &Page) -> Result<Reply, ApiError> {
-        let older = older_than(&self.entries.refunds, page, "refund")?;
-        let wanted = older.filter(|refund| {
-            page.is_new_enough(refund.created) && page.payment_intent.as_ref().is_none_or(|id| *id == refund.intent_id)
-        });
-        Ok(list("/v1/refunds", page, wanted.map(Refund::to_json)))
+        let Entries { refunds, places, .. } = &self.entries;
+        let end = start(refunds, page, "refund")?;
+        let url = "/v1/refunds";
+        let Some(payment) = &page.payment_intent else {
+            let wanted = listing::of_time(refunds, page, end);
+            return Ok(list(url, page, wanted.map(Refund::to_json)));
+        };
+        let of_payment = places_of(&places.refunds, payment);
+        let wanted = listing::of_places(refunds, of_payment, page, end);
+        Ok(list(url, page, wanted.map(Refund::to_json)))
     }
 
     pub(super) fn movements(&self) -> Vec<Movement> {
@@ -251,10 +268,27 @@ impl Ledger {
 struct Entries {
     intents: IndexMap<String, PaymentIntent>,
     refunds: IndexMap<String, Refund>,
+    places: Places,
     /// By API key and idempotency key: two accounts may use the same key.
     answers: HashMap<(String, String), Answer>,
     movements: Vec<Movement>,
     wallet: Wallet,
+}
+
+/// Where objects are in their lists, by what they are asked for.
+#[derive(Debug, Default)]
+struct Places {
+    /// An intent by the id of its charge.
+    charges: HashMap<String, usize>,
+    /// Intents by their group.
+    groups: HashMap<String, Vec<usize>>,
+    /// Refunds by their payment.
+    refunds: HashMap<String, Vec<usize>>,
+}
+
+/// The places of this key, the oldest first.
+fn places_of<'a>(places: &'a HashMap<String, Vec<usize>>, key: &str) -> &'a [usize] {
+    places.get(key).map_or(&[], Vec::as_slice)
 }
 
 #[derive(Debug)]
@@ -282,7 +316,8 @@ impl Entries {
         } else {
             CardOutcome::Unconfirmed
         };
-        Ok(charge_card(charge, card, execution))
+        let created = next_time(&self.intents, Timestamp::now().as_second());
+        Ok(charge_card(charge, card, execution, created))
     }
 
     fn refund(&self, request: &RefundRequest) -> Result<(Effect, Reply), ApiError> {
@@ -302,7 +337,8 @@ impl Entries {
             let message = format!("Refund amount ({amount}) is greater than unrefunded amount on charge ({left}).");
             return Err(ApiError::parameter("amount_too_large", "amount", &message));
         }
-        let refund = request.to_refund(intent, amount);
+        let created = next_time(&self.refunds, Timestamp::now().as_second());
+        let refund = request.to_refund(intent, amount, created);
         let reply = Reply::ok(&refund.to_json());
         Ok((Effect::Refund(refund), reply))
     }
@@ -341,6 +377,11 @@ impl Entries {
                 created: intent.created,
             });
         }
+        let place = self.intents.len();
+        self.places.charges.insert(intent.charge_id.clone(), place);
+        if let Some(group) = &intent.transfer_group {
+            self.places.groups.entry(group.clone()).or_default().push(place);
+        }
         self.intents.insert(intent.id.clone(), intent);
     }
 
@@ -358,16 +399,18 @@ impl Entries {
             currency: refund.currency.clone(),
             created: refund.created,
         });
+        let of_payment = self.places.refunds.entry(refund.intent_id.clone()).or_default();
+        of_payment.push(self.refunds.len());
         self.refunds.insert(refund.id.clone(), refund);
     }
 }
 
-fn charge_card(charge: ChargeRequest, card: CardOutcome, execution: Execution) -> (Effect, Reply) {
+fn charge_card(charge: ChargeRequest, card: CardOutcome, execution: Execution, created: i64) -> (Effect, Reply) {
     let outcome = match (card, execution) {
         (CardOutcome::Paid, Execution::Decline) => CardOutcome::Declined,
         (card, _) => card,
     };
-    let intent = charge.into_intent(outcome);
+    let intent = charge.into_intent(outcome, created);
     let reply = match intent.outcome {
         CardOutcome::Paid | CardOutcome::Unconfirmed => Reply::ok(&intent.to_json()),
         CardOutcome::Declined | CardOutcome::InsufficientFunds => ApiError::declined(&intent).into(),
@@ -393,23 +436,13 @@ fn find<'a, T>(objects: &'a IndexMap<String, T>, id: &str, kind: &str, param: &s
     objects.get(id).ok_or_else(|| ApiError::not_found(kind, param, id))
 }
 
-/// The objects before the one that the page starts after, the newest first.
-fn older_than<'a, T>(
-    objects: &'a IndexMap<String, T>,
-    page: &Page,
-    kind: &str,
-) -> Result<impl Iterator<Item = &'a T>, ApiError> {
-    let end = match &page.starting_after {
-        None => objects.len(),
-        Some(id) => objects.get_index_of(id).ok_or_else(|| {
-            let message = format!("No such {kind}: '{id}'");
-            ApiError::parameter("resource_missing", "starting_after", &message)
-        })?,
+/// The place in the list before which the page begins.
+fn start<T>(objects: &IndexMap<String, T>, page: &Page, kind: &str) -> Result<usize, ApiError> {
+    let Some(id) = &page.starting_after else {
+        return Ok(objects.len());
     };
-    Ok(objects.values().take(end).rev())
-}
-
-fn list(url: &str, page: &Page, mut objects: impl Iterator<Item = Value>) -> Reply {
-    let data: Vec<Value> = objects.by_ref().take(page.limit).collect();
-    Reply::ok(&json!({ "object": "list", "url": url, "has_more": objects.next().is_some(), "data": data }))
+    objects.get_index_of(id).ok_or_else(|| {
+        let message = format!("No such {kind}: '{id}'");
+        ApiError::parameter("resource_missing", "starting_after", &message)
+    })
 }

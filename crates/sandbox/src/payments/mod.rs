@@ -20,6 +20,7 @@ mod currencies;
 mod faults;
 mod journal;
 mod ledger;
+mod listing;
 mod objects;
 mod past;
 mod payment_methods;
