@@ -4,5 +4,6 @@
 mod cli;
 mod in_doubt;
 mod reconcile;
+mod reconcile_windows;
 mod resolve;
 mod stuck;
