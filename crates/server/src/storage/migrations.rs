@@ -37,6 +37,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0010_settlement_time",
     "0011_provider_customer",
     "0012_payment_keys",
+    "0017_movements_by_time",
 ];
 
 impl Migration {

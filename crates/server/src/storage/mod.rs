@@ -3,10 +3,12 @@
 //!
 //! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker. [`orders`] and [`history`] are
 //! Postgres; [`live`] is Redis; [`keys`] names every key of it. [`audit`] makes the checks of `waybill audit`,
-//! [`reconcile`] those of `waybill reconcile`.
+//! [`reconcile`] those of `waybill reconcile`, both beside the provider's [`movements`].
 
 #[macro_use]
 mod statement;
+#[macro_use]
+mod movements;
 pub mod audit;
 mod error;
 pub mod history;
@@ -19,6 +21,7 @@ pub mod reconcile;
 pub mod redis;
 
 pub use self::error::StoreError;
+pub use self::movements::Movement;
 pub use self::statement::Statement;
 
 /// Every SQL text of the program that can be prepared: all but the migrations and partitions, which are DDL.
@@ -42,6 +45,7 @@ pub fn all_statements() -> Vec<Statement> {
         orders::resolve::STATEMENTS,
         history::STATEMENTS,
         migrations::STATEMENTS,
+        movements::STATEMENTS,
         audit::STATEMENTS,
         reconcile::STATEMENTS,
     ]

@@ -17,6 +17,7 @@ mod verdict;
 mod wire;
 
 pub use answer::{Answer, Cause, DeclineReason, Movement, PaymentIntent, ProviderRefund, Receipt};
+pub use lists::Period;
 pub use settings::{PaymentSettings, SettingsError};
 
 use crate::metrics::DependencyMetrics;
