@@ -3,7 +3,7 @@
 use super::answer::{Answer, Cause, Movement, PaymentIntent, ProviderRefund, Receipt};
 use super::verdict::{Expected, Object, Page, Verdict, decline, judge_state};
 use super::wire::{Fault, Outgoing, Reply};
-use super::{ChargeRequest, PAYMENTS_PATH, PaymentClient, REFUNDS_PATH, RefundRequest};
+use super::{CHARGES_PATH, ChargeRequest, PAYMENTS_PATH, PaymentClient, REFUNDS_PATH, RefundRequest};
 use crate::resilience::Deadline;
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
@@ -44,14 +44,21 @@ impl PaymentClient {
         Ok(objects.into_iter().map(refund_object).collect())
     }
 
-    /// Every payment that carries this order, the newest first, whatever became of it. Reads the list since `since`.
+    /// Every payment of this order, the newest first, whatever became of it. By the group that it carries: one call, however
+    /// large the account is. Without one: what carries the order, of all that was made in `sent`.
     pub async fn find_charges(
         &self,
         order_id: Uuid,
-        since: Timestamp,
+        transfer_group: Option<&str>,
+        sent: Period,
         deadline: Deadline,
     ) -> Result<Vec<PaymentIntent>, Cause> {
-        let objects = self.list(PAYMENTS_PATH, made_since(since), deadline).await?;
+        if let Some(group) = transfer_group {
+            let filter = vec![("transfer_group", group.to_owned())];
+            let charges = self.list(CHARGES_PATH, filter, deadline).await?;
+            return Ok(charges.into_iter().map(payment_of_charge).collect());
+        }
+        let objects = self.list(PAYMENTS_PATH, with_skew(sent).filter(), deadline).await?;
         let of_order = objects.into_iter().filter(|object| object.order_id() == Some(order_id));
         Ok(of_order.map(intent).collect())
     }
@@ -303,6 +310,14 @@ impl Period {
         let until = self.until.map(|until| ("created[lt]", until.as_second().to_string()));
         [from].into_iter().chain(until).collect()
     }
+}
+
+/// The payment whose charge this is. Its state is that of the charge.
+fn payment_of_charge(mut charge: Object) -> PaymentIntent {
+    if let Some(payment) = charge.payment_intent.take() {
+        charge.id = payment;
+    }
+    intent(charge)
 }
 
 /// The money that moved, if it did.
