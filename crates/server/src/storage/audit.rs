@@ -364,15 +364,17 @@ async fn make(session: &Client, check: &Check, evidence: &Evidence) -> Result<Fi
             count: 0,
         });
     }
-    let rows = session.query(check.statement.sql, &[]).await?;
-    let shown = rows.iter().take(usize::try_from(SHOWN_MAX).unwrap_or(0));
-    let violations = shown
-        .map(|row| Ok(row.try_get(0)?))
-        .collect::<Result<_, StoreError>>()?;
+    // The count with each row: a table in which every row is a violation must not come as a whole.
+    let counted = format!(
+        "select violations.*, count(*) over () from ({}) violations limit {SHOWN_MAX}",
+        check.statement.sql
+    );
+    let rows = session.query(&counted, &[]).await?;
+    let violations = rows.iter().map(|row| Ok(row.try_get(0)?));
     Ok(Finding {
         check: *check,
-        violations: Some(violations),
-        count: i64::try_from(rows.len()).unwrap_or(i64::MAX),
+        violations: Some(violations.collect::<Result<_, StoreError>>()?),
+        count: rows.first().map_or(Ok(0), |row| row.try_get(1))?,
     })
 }
 
@@ -385,8 +387,11 @@ pub async fn count_fixes(postgres: &Postgres) -> Result<i64, StoreError> {
 /// A session of its own, out of the pool, with the tables of the evidence in it, empty.
 pub(super) async fn begin_session(postgres: &Postgres) -> Result<ClientWrapper, StoreError> {
     let session = Object::take(postgres.client().await?);
-    // Whole tables are read here: the limits of ordinary statements are not for it.
-    session.batch_execute("set statement_timeout = 0").await?;
+    // Whole tables are read here: the limits of ordinary statements are not for it. To compile a statement takes longer than to
+    // run it for a window.
+    session
+        .batch_execute("set statement_timeout = 0; set jit = off")
+        .await?;
     session.batch_execute(CREATE_EVIDENCE_TABLES).await?;
     Ok(session)
 }

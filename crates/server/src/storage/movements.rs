@@ -7,13 +7,14 @@ use super::StoreError;
 
 /// Every movement of the ledger: `order_id`, `kind`, `provider_id`, `amount`, `currency`, and `at`, when the ledger got it.
 /// An order has one charge, and may have refunds. What was refunded past the provider (`unverified:`) is not among them:
-/// it is not expected there.
+/// it is not expected there. The types of both parts are the same to the letter: else Postgres does not look a movement up by an
+/// index.
 macro_rules! ledger_movements {
     () => {
-        "select order_id, 'charge' as kind, provider_charge_id as provider_id, amount, currency, charged_at as at
+        "select order_id, 'charge'::text as kind, provider_charge_id as provider_id, amount, currency, charged_at as at
            from payments
           union all
-         select order_id, 'refund', provider_refund_id, refund_amount, currency, refunded_at
+         select order_id, 'refund'::text, provider_refund_id, refund_amount, currency, refunded_at
            from payments
           where refunded_at is not null and provider_refund_id not like 'unverified:%'"
     };
