@@ -3,6 +3,7 @@
 
 mod cli;
 mod in_doubt;
+mod large_account;
 mod reconcile;
 mod reconcile_windows;
 mod resolve;

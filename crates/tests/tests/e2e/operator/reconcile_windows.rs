@@ -3,10 +3,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use testkit::process::Ended;
+use testkit::process::{Ended, launch, program, read};
 use testkit::rig::account::PastPayment;
 use testkit::{Rig, until};
 use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
+use waybill_sandbox::process::Signal;
 
 use crate::cli::on_stores;
 
@@ -221,6 +222,34 @@ async fn an_interrupted_run_says_where_to_go_on_and_the_rest_is_found_from_there
     assert_eq!(differences(&rest), [format!("{} charge another amount", changed[1])]);
     let charges = |report: &Value| report["charges"].as_u64().unwrap();
     assert_eq!(charges(&report) + charges(&rest), 30);
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_run_with_what_was_found_and_where_to_go_on() {
+    let (rig, payments) = thirty_hours().await;
+    let planted = format!("delete from payments where order_id = '{}'", payments[0].order);
+    plant(&rig, &planted).await;
+    let (log, before) = (rig.folder().join("reconcile.log"), rig.payments().requests());
+    let keys = ["postgres.url", "payments.url", "payments.secret_key"];
+    let settings = keys.map(|key| (key, rig.flags()[key].as_str()));
+    // So slowly that it is not at its end when it is stopped.
+    let settings = settings.into_iter().chain([("payments.rate_per_second", "20")]);
+    let mut process = launch(&program(), &["reconcile", "--window", "1m"], settings, &log);
+    until("some windows are compared", async || {
+        rig.payments().requests() > before + 60
+    })
+    .await;
+    process.signal(Signal::SIGINT).unwrap();
+    assert_eq!(process.wait().await.unwrap().code(), Some(130));
+    let printed = read(&log);
+    let hint = printed.lines().last().unwrap();
+    assert!(hint.contains("stopped; compared until 2026-03-0"), "{printed}");
+    assert!(hint.contains("waybill reconcile --from 2026-03-0"), "{printed}");
+    assert!(
+        printed.contains("charges, 0 refunds, 1 differences, compared until 2026-03-0"),
+        "{printed}"
+    );
+    assert!(printed.contains(&payments[0].order.to_string()), "{printed}");
 }
 
 #[tokio::test]

@@ -91,6 +91,21 @@ async fn an_assertion_is_verified_with_a_few_calls_however_large_the_account_is(
     assert_eq!(rig.payments().requests() - before, 1 + 3);
 }
 
+/// The charge of an order of an earlier version carries no group.
+#[tokio::test]
+async fn without_a_group_only_the_time_in_which_the_charge_was_sent_is_looked_through() {
+    let rig = with_operator().start().await;
+    let order = charge_in_doubt(&rig, FaultKind::ErrorAfterEffectSaved).await;
+    let id = rig.charges()[0].provider_id.clone();
+    rig.execute("update order_sagas set payment_key = null; update payment_attempts set last_sent_at = now()")
+        .await;
+    let later = Timestamp::now() + SignedDuration::from_hours(1);
+    rig.add_to_provider(&PastPayment::series(5_000, later, SignedDuration::ZERO));
+    let before = rig.payments().requests();
+    is_contradicted(&rig, assertion(&order, Outcome::NotCharged, ""), &[&id]).await;
+    assert_eq!(rig.payments().requests() - before, 1);
+}
+
 #[tokio::test]
 async fn a_payment_that_does_not_say_whose_it_is_settles_nothing() {
     let rig = with_operator().start().await;
