@@ -138,6 +138,29 @@ async fn a_second_charge_in_another_window_is_a_charge_too_many() {
     }
 }
 
+#[tokio::test]
+async fn a_payment_that_the_provider_has_for_another_order_is_a_difference() {
+    let (rig, payments) = thirty_hours().await;
+    let [one, other] = [payments[10], payments[20]];
+    let swap = [
+        (one, "pi_kept".to_owned()),
+        (other, one.charge_id()),
+        (one, other.charge_id()),
+    ];
+    for (payment, id) in swap {
+        let order = payment.order;
+        plant(
+            &rig,
+            &format!("update payments set provider_charge_id = '{id}' where order_id = '{order}'"),
+        )
+        .await;
+    }
+    let report = json(&reconcile(&rig, &["--json"]).await);
+    let mut expected = [one, other].map(|payment| format!("{} charge another order", payment.order));
+    expected.sort();
+    assert_eq!(differences(&report), expected);
+}
+
 /// The ledger has the time of the answer, and the provider that of the request: seconds lie between them, or days if the
 /// outcome was unknown.
 #[tokio::test]
