@@ -7,6 +7,7 @@
     reason = "the whole file is a test; clippy.toml excuses only the functions marked as such"
 )]
 
+use jiff::Timestamp;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use secrecy::SecretString;
@@ -25,7 +26,7 @@ use uuid::Uuid;
 use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
 use waybill_server::egress::payments::{
-    Answer, Cause, ChargeRequest, PaymentClient, PaymentSettings, Receipt, RefundRequest, SettingsError,
+    Answer, Cause, ChargeRequest, PaymentClient, PaymentSettings, Period, Receipt, RefundRequest, SettingsError,
 };
 use waybill_server::metrics::{DependencyMetrics, EgressMetrics, Metrics};
 use waybill_server::resilience::{BreakerPolicy, BudgetPolicy, Deadline};
@@ -33,6 +34,15 @@ use waybill_server::telemetry::saga_span;
 
 const SECRET: &str = "sk_test_never_to_be_seen";
 const ORDER: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
+
+/// March 2026.
+fn march() -> Period {
+    let time = |second| Timestamp::from_second(second).unwrap();
+    Period {
+        from: time(1_772_323_200),
+        until: Some(time(1_775_001_600)),
+    }
+}
 
 /// The states of the breaker, as the metrics show them.
 const CLOSED: i64 = 0;
@@ -823,7 +833,7 @@ async fn lists_are_paged_to_their_end_and_hold_only_what_succeeded() {
         )
     })
     .await;
-    let movements = client(&provider).list_charges(patient()).await.unwrap();
+    let movements = client(&provider).list_charges(march(), 100).await.unwrap().unwrap();
     let ids: Vec<&str> = movements.iter().map(|movement| movement.provider_id.as_str()).collect();
     assert_eq!(ids, ["pi_3", "pi_1"]);
     assert_eq!(movements[0].order_id, Some(ORDER));
@@ -832,11 +842,9 @@ async fn lists_are_paged_to_their_end_and_hold_only_what_succeeded() {
         (1250, "EUR")
     );
     let lines: Vec<String> = provider.seen().into_iter().map(|seen| seen.line).collect();
-    assert_eq!(lines[0], "GET /v1/payment_intents?limit=100 HTTP/1.1");
-    assert_eq!(
-        lines[1],
-        "GET /v1/payment_intents?limit=100&starting_after=pi_2 HTTP/1.1"
-    );
+    let asked = "GET /v1/payment_intents?limit=100&created%5Bgte%5D=1772323200&created%5Blt%5D=1775001600";
+    assert_eq!(lines[0], format!("{asked} HTTP/1.1"));
+    assert_eq!(lines[1], format!("{asked}&starting_after=pi_2 HTTP/1.1"));
 }
 
 #[tokio::test]
@@ -849,7 +857,51 @@ async fn a_list_that_cannot_be_read_to_its_end_is_no_list() {
         _ => Reaction::Answer(500, "{}".into()),
     })
     .await;
-    assert_eq!(client(&provider).list_refunds(patient()).await, Err(Cause::Status(500)));
+    let refunds = client(&provider).list_refunds(march(), 100).await;
+    assert_eq!(refunds, Err(Cause::Status(500)));
+}
+
+#[tokio::test]
+async fn a_list_that_is_longer_than_wanted_is_not_read_to_its_end() {
+    let provider = Provider::start(|n, _| {
+        let page = format!(
+            r#"{{"has_more":true,"data":[{}]}}"#,
+            object(&format!("re_{n}"), "succeeded")
+        );
+        Reaction::Answer(200, page)
+    })
+    .await;
+    assert_eq!(client(&provider).list_refunds(march(), 3).await, Ok(None));
+    assert_eq!(provider.seen().len(), 4);
+}
+
+#[tokio::test]
+async fn the_oldest_payment_of_an_account_is_found_to_the_day_without_its_list() {
+    const OLDEST: i64 = 1_700_000_000;
+    let provider = Provider::start(|_, seen| {
+        let before: i64 = seen
+            .line
+            .split("%5D=")
+            .nth(1)
+            .unwrap()
+            .trim_end_matches(" HTTP/1.1")
+            .parse()
+            .unwrap();
+        let data = if before > OLDEST {
+            object("pi_1", "succeeded")
+        } else {
+            String::new()
+        };
+        Reaction::Answer(200, format!(r#"{{"has_more":false,"data":[{data}]}}"#))
+    })
+    .await;
+    let until = Timestamp::from_second(1_772_323_200).unwrap();
+    let found = client(&provider).oldest_payment(until).await.unwrap().unwrap();
+    let earlier = OLDEST - found.as_second();
+    assert!((0..=24 * 3_600).contains(&earlier), "{earlier} s before it");
+    assert!(provider.seen().len() < 20, "{} calls", provider.seen().len());
+    let before_all = Timestamp::from_second(OLDEST).unwrap();
+    assert_eq!(client(&provider).oldest_payment(before_all).await, Ok(None));
 }
 
 #[tokio::test]

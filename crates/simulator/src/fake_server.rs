@@ -287,6 +287,13 @@ impl OrderService for Script {
         Err(Status::unimplemented("not part of this server"))
     }
 
+    async fn refund_order(
+        &self,
+        _: Request<order::RefundOrderRequest>,
+    ) -> Result<Response<order::RefundOrderResponse>, Status> {
+        Err(Status::unimplemented("not part of this server"))
+    }
+
     async fn release_driver(
         &self,
         _: Request<order::ReleaseDriverRequest>,

@@ -1,12 +1,14 @@
 //! `waybill audit`: every guarantee that the database, the provider's list and the stream can show.
 
 use std::path::Path;
+use std::time::Instant;
 
 use comfy_table::Table;
 use serde_json::json;
-use waybill_server::app::{Report, Sources, run_audit};
+use waybill_server::app::{AuditProgress, Report, Sources, run_audit_with_progress};
 
 use crate::cli::{AuditArgs, load};
+use crate::screen::{Screen, View};
 use crate::{Failure, table};
 
 #[allow(clippy::print_stdout, reason = "the command's answer")]
@@ -17,7 +19,11 @@ pub async fn run(file: Option<&Path>, args: AuditArgs) -> Result<(), Failure> {
         stream: args.stores.redis_url.is_some(),
         ..Sources::default()
     };
-    let report = run_audit(&config, sources).await.map_err(Failure::unavailable)?;
+    let progress = AuditProgress::default();
+    let screen = screen(&progress, sources.provider);
+    let report = run_audit_with_progress(&config, sources, &progress).await;
+    screen.end().await;
+    let report = report.map_err(Failure::unavailable)?;
     if args.json {
         println!("{}", to_json(&report));
     } else {
@@ -29,6 +35,23 @@ pub async fn run(file: Option<&Path>, args: AuditArgs) -> Result<(), Failure> {
     } else {
         Err(Failure::Found)
     }
+}
+
+/// How much of the provider's list was read. The checks come after that.
+fn screen(progress: &AuditProgress, reads_list: bool) -> Screen {
+    let (progress, begun) = (progress.clone(), Instant::now());
+    Screen::showing("audit".to_owned(), move || {
+        let (elapsed, list) = (begun.elapsed(), progress.read());
+        View {
+            elapsed,
+            expected: (list.share > 0.0).then(|| elapsed.div_f64(list.share)),
+            note: if reads_list && list.share < 1.0 { "" } else { "checking" },
+            rows: reads_list
+                .then(|| format!("{:>10} movements of the provider read", list.movements))
+                .into_iter()
+                .collect(),
+        }
+    })
 }
 
 /// The findings as a table, each violation named.

@@ -32,6 +32,8 @@ mod status {
     pub const USAGE: u8 = 64;
     /// A store, a server or a program that is needed is not there.
     pub const UNAVAILABLE: u8 = 69;
+    /// Ended by Ctrl-C: 128 + SIGINT, as a shell would report it.
+    pub const INTERRUPTED: u8 = 130;
 }
 
 /// Why a command ended.
@@ -44,22 +46,28 @@ enum Failure {
     Found,
     /// What was asked for was refused, for this reason.
     Refused(String),
+    /// The user ended it before its end.
+    Interrupted(String),
 }
 
 impl Failure {
-    /// The causes on one line: what a person reads first. One that the error above it includes already is left out.
     fn unavailable(error: impl Into<anyhow::Error>) -> Failure {
-        let causes = error.into();
-        let mut line = String::new();
-        for cause in causes.chain().map(ToString::to_string) {
-            if line.is_empty() {
-                line = cause;
-            } else if !line.ends_with(&cause) {
-                line = format!("{line}: {cause}");
-            }
-        }
-        Failure::Unavailable(line)
+        Failure::Unavailable(causes(error))
     }
+}
+
+/// The causes on one line: what a person reads first. One that the error above it includes already is left out.
+fn causes(error: impl Into<anyhow::Error>) -> String {
+    let causes = error.into();
+    let mut line = String::new();
+    for cause in causes.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 impl From<waybill_server::config::ConfigError> for Failure {
@@ -93,6 +101,7 @@ pub fn main() -> ExitCode {
         Err(Failure::Refused(line)) => fail(&line, status::REFUSED),
         Err(Failure::Usage(line)) => fail(&line, status::USAGE),
         Err(Failure::Unavailable(line)) => fail(&line, status::UNAVAILABLE),
+        Err(Failure::Interrupted(line)) => fail(&line, status::INTERRUPTED),
     }
 }
 
@@ -108,7 +117,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Migrate(args) => migrate::run(config, args).await,
         Command::Audit(args) => audit::run(config, args).await,
         Command::Orders(args) => orders::run(config, args).await,
-        Command::Reconcile(args) => reconcile::run(config, args).await,
+        Command::Reconcile(args) => Box::pin(reconcile::run(config, args)).await,
         Command::Doctor(args) => doctor::run(config, args).await,
     }
 }

@@ -5,12 +5,13 @@ use super::change::{Change, Execution};
 use super::objects::CardOutcome;
 use super::request::ChargeRequest;
 
-pub(super) fn charge(request: ChargeRequest, card: CardOutcome, execution: Execution) -> Change {
+/// `created`: when, in seconds since the Unix epoch.
+pub(super) fn charge(request: ChargeRequest, card: CardOutcome, execution: Execution, created: i64) -> Change {
     let outcome = match (card, execution) {
         (CardOutcome::Paid, Execution::Decline) => CardOutcome::Declined,
         (card, _) => card,
     };
-    let intent = request.into_intent(outcome);
+    let intent = request.into_intent(outcome, created);
     match outcome {
         CardOutcome::Paid if intent.is_held() => Change::payment(intent, &["payment_intent.amount_capturable_updated"]),
         CardOutcome::Paid => Change::payment(intent, &["payment_intent.succeeded"]),

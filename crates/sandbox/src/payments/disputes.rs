@@ -93,7 +93,7 @@ pub(super) fn list(disputes: &IndexMap<String, Dispute>, page: &Page, charge: Op
         })?,
     };
     let is_wanted = |dispute: &&Dispute| {
-        page.is_new_enough(dispute.created)
+        page.has_time(dispute.created)
             && page.payment_intent.as_ref().is_none_or(|id| *id == dispute.intent_id)
             && charge.is_none_or(|id| id == dispute.charge_id)
     };

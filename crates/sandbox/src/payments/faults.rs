@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A way for a request that moves money to go wrong. Reads never go wrong.
+/// A way for a request to go wrong. Of reads only lists go wrong, and only before anything is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
@@ -69,6 +69,10 @@ impl FaultKind {
         FaultKind::Latency,
     ];
 
+    fn may_hit_lists(self) -> bool {
+        matches!(self, FaultKind::RateLimited | FaultKind::ErrorBeforeEffect)
+    }
+
     fn waits(self) -> bool {
         matches!(self, FaultKind::LateSuccess | FaultKind::Latency)
     }
@@ -98,6 +102,8 @@ pub enum FaultTarget {
     Refund,
     /// All of them.
     Any,
+    /// A page of any list. Only [`FaultKind::RateLimited`] and [`FaultKind::ErrorBeforeEffect`].
+    List,
 }
 
 /// One fault.
@@ -162,6 +168,9 @@ impl Fault {
     }
 
     fn fits(&self, operation: FaultTarget) -> bool {
+        if operation == FaultTarget::List || self.operation == FaultTarget::List {
+            return operation == self.operation && self.kind.may_hit_lists();
+        }
         let targeted = self.operation == FaultTarget::Any || self.operation == operation;
         targeted && self.kind.only().is_none_or(|only| only == operation)
     }
@@ -209,7 +218,7 @@ fn parse_fault(fields: &Map<String, Value>, at: &str) -> Result<Fault, InvalidFa
         .ok_or_else(kinds)?;
     let mut fault = Fault::always(kind);
     if let Some(value) = get("operation") {
-        let operations = |_| invalid("operation", "must be charge, capture, cancel, refund or any");
+        let operations = |_| invalid("operation", "must be charge, capture, cancel, refund, any or list");
         fault.operation = FaultTarget::deserialize(value).map_err(operations)?;
     }
     if kind
@@ -219,6 +228,12 @@ fn parse_fault(fields: &Map<String, Value>, at: &str) -> Result<Fault, InvalidFa
         return Err(invalid(
             "operation",
             "must be any or charge for decline, any or refund for refund_pending",
+        ));
+    }
+    if fault.operation == FaultTarget::List && !kind.may_hit_lists() {
+        return Err(invalid(
+            "operation",
+            "can be list only for rate_limited and error_before_effect",
         ));
     }
     if let Some(value) = get("times") {
@@ -387,6 +402,7 @@ mod tests {
             (json!({"kind": "explode"}), "kind"),
             (json!({"kind": "decline", "operation": "refunds"}), "operation"),
             (json!({"kind": "decline", "operation": "refund"}), "operation"),
+            (json!({"kind": "hang", "operation": "list"}), "operation"),
             (json!({"kind": "decline", "times": -1}), "times"),
             (json!({"kind": "decline", "times": 0}), "times"),
             (json!({"kind": "decline", "probability": 1.5}), "probability"),

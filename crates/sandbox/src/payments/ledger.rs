@@ -10,13 +10,16 @@ use std::path::Path;
 
 use axum::http::StatusCode;
 use indexmap::IndexMap;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::api_error::ApiError;
 use super::change::{Change, Execution};
 use super::journal::{Effect, Journal, Record, SavedAnswer};
+use super::listing::{self, list, next_time};
 use super::movements::{Movement, MovementKind};
 use super::objects::{CardOutcome, Closing, Dispute, PaymentIntent, Refund, RefundState, new_id};
+use super::past::{PastCharge, PastRefund};
 use super::payment_methods::{PaymentMethod, Wallet};
 use super::reply::Reply;
 use super::request::{Action, ChargeRequest, Page, PaymentRequest};
@@ -156,6 +159,16 @@ impl Ledger {
         Ok(reply)
     }
 
+    pub(super) fn add_past_charge(&mut self, charge: PastCharge) -> Result<(), ApiError> {
+        let created = next_time(&self.entries.intents, charge.created);
+        self.enter(Effect::Intent(PastCharge { created, ..charge }.into()))
+    }
+
+    pub(super) fn add_past_refund(&mut self, refund: PastRefund) -> Result<(), ApiError> {
+        let created = next_time(&self.entries.refunds, refund.created);
+        self.enter(Effect::Refund(PastRefund { created, ..refund }.into()))
+    }
+
     pub(super) fn enter(&mut self, effect: Effect) -> Result<(), ApiError> {
         self.write(Record { effect, answer: None })
     }
@@ -184,36 +197,49 @@ impl Ledger {
     }
 
     pub(super) fn list_intents(&self, page: &Page) -> Result<Reply, ApiError> {
-        let older = older_than(&self.entries.intents, page, "payment_intent")?;
-        let wanted = older.filter(|intent| page.is_new_enough(intent.created));
+        let intents = &self.entries.intents;
+        let wanted = listing::of_time(intents, page, start(intents, page, "payment_intent")?);
         Ok(list("/v1/payment_intents", page, wanted.map(PaymentIntent::to_json)))
     }
 
     pub(super) fn list_charges(&self, page: &Page) -> Result<Reply, ApiError> {
+        let Entries { intents, places, .. } = &self.entries;
         let end = match &page.starting_after {
-            None => self.entries.intents.len(),
-            Some(id) => self
-                .entries
-                .intents
-                .values()
-                .position(|intent| intent.charge_id == *id)
-                .ok_or_else(|| ApiError::missing_charge(id))?,
+            None => intents.len(),
+            Some(id) => *places.charges.get(id).ok_or_else(|| ApiError::missing_charge(id))?,
         };
-        let is_wanted = |intent: &&PaymentIntent| {
-            page.is_new_enough(intent.created)
-                && page.payment_intent.as_ref().is_none_or(|id| *id == intent.id)
-                && (page.transfer_group.is_none() || page.transfer_group == intent.transfer_group)
+        let of_payment: Vec<usize> = page
+            .payment_intent
+            .iter()
+            .filter_map(|id| intents.get_index_of(id))
+            .collect();
+        let chosen = match (&page.payment_intent, &page.transfer_group) {
+            (None, None) => None,
+            (Some(_), _) => Some(of_payment.as_slice()),
+            (None, Some(group)) => Some(places_of(&places.groups, group)),
         };
-        let older = self.entries.intents.values().take(end).rev().filter(is_wanted);
-        Ok(list("/v1/charges", page, older.filter_map(PaymentIntent::charge_json)))
+        let url = "/v1/charges";
+        let Some(chosen) = chosen else {
+            let wanted = listing::of_time(intents, page, end);
+            return Ok(list(url, page, wanted.filter_map(PaymentIntent::charge_json)));
+        };
+        let is_of_group =
+            |intent: &&PaymentIntent| page.transfer_group.is_none() || page.transfer_group == intent.transfer_group;
+        let wanted = listing::of_places(intents, chosen, page, end).filter(is_of_group);
+        Ok(list(url, page, wanted.filter_map(PaymentIntent::charge_json)))
     }
 
     pub(super) fn list_refunds(&self, page: &Page) -> Result<Reply, ApiError> {
-        let older = older_than(&self.entries.refunds, page, "refund")?;
-        let wanted = older.filter(|refund| {
-            page.is_new_enough(refund.created) && page.payment_intent.as_ref().is_none_or(|id| *id == refund.intent_id)
-        });
-        Ok(list("/v1/refunds", page, wanted.map(Refund::to_json)))
+        let Entries { refunds, places, .. } = &self.entries;
+        let end = start(refunds, page, "refund")?;
+        let url = "/v1/refunds";
+        let Some(payment) = &page.payment_intent else {
+            let wanted = listing::of_time(refunds, page, end);
+            return Ok(list(url, page, wanted.map(Refund::to_json)));
+        };
+        let of_payment = places_of(&places.refunds, payment);
+        let wanted = listing::of_places(refunds, of_payment, page, end);
+        Ok(list(url, page, wanted.map(Refund::to_json)))
     }
 
     pub(super) fn list_disputes(&self, page: &Page, charge: Option<&str>) -> Result<Reply, ApiError> {
@@ -231,10 +257,27 @@ pub(super) struct Entries {
     intents: IndexMap<String, PaymentIntent>,
     refunds: IndexMap<String, Refund>,
     disputes: IndexMap<String, Dispute>,
+    places: Places,
     /// By API key and idempotency key: two accounts may use the same key.
     answers: HashMap<(String, String), Answer>,
     movements: Vec<Movement>,
     wallet: Wallet,
+}
+
+/// Where objects are in their lists, by what they are asked for.
+#[derive(Debug, Default)]
+struct Places {
+    /// An intent by the id of its charge.
+    charges: HashMap<String, usize>,
+    /// Intents by their group.
+    groups: HashMap<String, Vec<usize>>,
+    /// Refunds by their payment.
+    refunds: HashMap<String, Vec<usize>>,
+}
+
+/// The places of this key, the oldest first.
+fn places_of<'a>(places: &'a HashMap<String, Vec<usize>>, key: &str) -> &'a [usize] {
+    places.get(key).map_or(&[], Vec::as_slice)
 }
 
 #[derive(Debug)]
@@ -262,7 +305,7 @@ impl Entries {
             Action::Cancel(cancel) => holds::cancel(self.intent(&cancel.payment_intent, "intent")?, cancel),
             Action::Refund(refund) => {
                 let intent = self.intent(&refund.payment_intent, "payment_intent")?;
-                refunds::refund(intent, self.dispute_of(intent), refund, execution)
+                refunds::refund(intent, self.dispute_of(intent), refund, execution, self.refund_time())
             }
         }
     }
@@ -274,7 +317,8 @@ impl Entries {
         } else {
             CardOutcome::Unconfirmed
         };
-        Ok(charges::charge(charge, card, execution))
+        let created = next_time(&self.intents, Timestamp::now().as_second());
+        Ok(charges::charge(charge, card, execution, created))
     }
 
     pub(super) fn intent(&self, id: &str, param: &str) -> Result<&PaymentIntent, ApiError> {
@@ -283,6 +327,11 @@ impl Entries {
 
     pub(super) fn refund(&self, id: &str) -> Result<&Refund, ApiError> {
         find(&self.refunds, id, "refund", "refund")
+    }
+
+    /// The time of a refund that is made now.
+    fn refund_time(&self) -> i64 {
+        next_time(&self.refunds, Timestamp::now().as_second())
     }
 
     pub(super) fn dispute(&self, id: &str) -> Result<&Dispute, ApiError> {
@@ -333,6 +382,13 @@ impl Entries {
                 created: intent.received_at(),
             });
         }
+        if !self.intents.contains_key(&intent.id) {
+            let place = self.intents.len();
+            self.places.charges.insert(intent.charge_id.clone(), place);
+            if let Some(group) = &intent.transfer_group {
+                self.places.groups.entry(group.clone()).or_default().push(place);
+            }
+        }
         self.intents.insert(intent.id.clone(), intent);
     }
 
@@ -360,6 +416,10 @@ impl Entries {
             currency: refund.currency.clone(),
             created,
         }));
+        if kind == Some(MovementKind::Refund) {
+            let of_payment = self.places.refunds.entry(refund.intent_id.clone()).or_default();
+            of_payment.push(self.refunds.len());
+        }
         self.refunds.insert(refund.id.clone(), refund);
     }
 
@@ -406,23 +466,13 @@ fn find<'a, T>(objects: &'a IndexMap<String, T>, id: &str, kind: &str, param: &s
     objects.get(id).ok_or_else(|| ApiError::not_found(kind, param, id))
 }
 
-/// The objects before the one that the page starts after, the newest first.
-fn older_than<'a, T>(
-    objects: &'a IndexMap<String, T>,
-    page: &Page,
-    kind: &str,
-) -> Result<impl Iterator<Item = &'a T>, ApiError> {
-    let end = match &page.starting_after {
-        None => objects.len(),
-        Some(id) => objects.get_index_of(id).ok_or_else(|| {
-            let message = format!("No such {kind}: '{id}'");
-            ApiError::parameter("resource_missing", "starting_after", &message)
-        })?,
+/// The place in the list before which the page begins.
+fn start<T>(objects: &IndexMap<String, T>, page: &Page, kind: &str) -> Result<usize, ApiError> {
+    let Some(id) = &page.starting_after else {
+        return Ok(objects.len());
     };
-    Ok(objects.values().take(end).rev())
-}
-
-fn list(url: &str, page: &Page, mut objects: impl Iterator<Item = Value>) -> Reply {
-    let data: Vec<Value> = objects.by_ref().take(page.limit).collect();
-    Reply::ok(&json!({ "object": "list", "url": url, "has_more": objects.next().is_some(), "data": data }))
+    objects.get_index_of(id).ok_or_else(|| {
+        let message = format!("No such {kind}: '{id}'");
+        ApiError::parameter("resource_missing", "starting_after", &message)
+    })
 }

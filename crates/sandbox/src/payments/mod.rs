@@ -32,10 +32,12 @@ mod faults;
 mod holds;
 mod journal;
 mod ledger;
+mod listing;
 mod movements;
 mod network;
 mod network_api;
 mod objects;
+mod past;
 mod payment_methods;
 mod refunds;
 mod reply;
@@ -61,6 +63,7 @@ use crate::Error;
 pub use self::faults::{Fault, FaultKind, FaultTarget};
 pub use self::movements::{Movement, MovementKind};
 pub use self::network::Refused;
+pub use self::past::{PastCharge, PastRefund};
 pub use self::webhooks::{Delivery, InvalidWebhooks, WebhookBehaviour, WebhookEndpoint, webhook_signature};
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -103,6 +106,23 @@ impl Provider {
     /// Every movement of money so far, the oldest first.
     pub fn ledger(&self) -> Vec<Movement> {
         self.state.ledger().movements()
+    }
+
+    /// Enters charges that were made before, the oldest first. One that is older than the newest charge of the account gets
+    /// its time: lists are in the order of time.
+    pub fn add_past_charges(&self, charges: impl IntoIterator<Item = PastCharge>) -> Result<(), Refused> {
+        let mut ledger = self.state.ledger();
+        charges
+            .into_iter()
+            .try_for_each(|charge| ledger.add_past_charge(charge).map_err(Refused::from))
+    }
+
+    /// The same for refunds of charges that are there.
+    pub fn add_past_refunds(&self, refunds: impl IntoIterator<Item = PastRefund>) -> Result<(), Refused> {
+        let mut ledger = self.state.ledger();
+        refunds
+            .into_iter()
+            .try_for_each(|refund| ledger.add_past_refund(refund).map_err(Refused::from))
     }
 
     /// How many requests under `/v1` it has received, refused ones too.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// The name under which a client puts its own order id into the metadata.
-const ORDER_ID: &str = "order_id";
+pub(super) const ORDER_ID: &str = "order_id";
 
 /// What a test card does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

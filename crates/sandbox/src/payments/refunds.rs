@@ -27,6 +27,7 @@ pub(super) fn refund(
     dispute: Option<&Dispute>,
     request: &RefundRequest,
     execution: Execution,
+    created: i64,
 ) -> Result<Change, ApiError> {
     let left = intent.amount_received() - intent.amount_refunded;
     check_refundable(intent, dispute, left)?;
@@ -39,7 +40,10 @@ pub(super) fn refund(
         Execution::Pending => RefundState::Pending,
         _ => RefundState::Succeeded,
     };
-    Ok(change(request.to_refund(intent, amount, state), &["refund.created"]))
+    Ok(change(
+        request.to_refund(intent, amount, state, created),
+        &["refund.created"],
+    ))
 }
 
 /// The bank takes a refund that was pending.

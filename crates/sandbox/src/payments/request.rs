@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
-use jiff::Timestamp;
 
 use super::api_error::ApiError;
 use super::currencies;
@@ -175,7 +174,7 @@ impl ChargeRequest {
         })
     }
 
-    pub(super) fn into_intent(self, outcome: CardOutcome) -> PaymentIntent {
+    pub(super) fn into_intent(self, outcome: CardOutcome, created: i64) -> PaymentIntent {
         PaymentIntent {
             id: new_id("pi"),
             charge_id: new_id("ch"),
@@ -187,7 +186,7 @@ impl ChargeRequest {
             transfer_group: self.transfer_group,
             description: self.description,
             metadata: self.metadata,
-            created: Timestamp::now().as_second(),
+            created,
             outcome,
             is_manual: self.is_manual,
             capture: None,
@@ -247,7 +246,7 @@ impl RefundRequest {
         })
     }
 
-    pub(super) fn to_refund(&self, intent: &PaymentIntent, amount: i64, state: RefundState) -> Refund {
+    pub(super) fn to_refund(&self, intent: &PaymentIntent, amount: i64, state: RefundState, created: i64) -> Refund {
         Refund {
             id: new_id("re"),
             intent_id: intent.id.clone(),
@@ -256,7 +255,7 @@ impl RefundRequest {
             currency: intent.currency.clone(),
             reason: self.reason.clone(),
             metadata: self.metadata.clone(),
-            created: Timestamp::now().as_second(),
+            created,
             state,
         }
     }
@@ -275,32 +274,39 @@ pub(super) struct Page {
     pub transfer_group: Option<String>,
     /// Only objects that were created at this Unix second or later.
     pub created_from: Option<i64>,
+    /// Only objects that were created before this Unix second.
+    pub created_before: Option<i64>,
 }
 
 impl Page {
     pub(super) fn parse(query: &Form, filters: &[&str]) -> Result<Page, ApiError> {
-        refuse_unknown(query, &[&["limit", "starting_after", "created[gte]"], filters].concat())?;
+        let known = ["limit", "starting_after", "created[gte]", "created[lt]"];
+        refuse_unknown(query, &[&known, filters].concat())?;
         let invalid = |param, message| ApiError::parameter("parameter_invalid_integer", param, message);
         let limit = match get(query, "limit").map(str::parse) {
             None => PAGE_DEFAULT,
             Some(Ok(limit @ 1..=PAGE_MAX)) => limit,
             Some(_) => return Err(invalid("limit", "It must be 1 to 100.")),
         };
-        let created_from = get(query, "created[gte]").map(str::parse).transpose();
-        let created_from = created_from.map_err(|_| invalid("created[gte]", "It must be a Unix time in seconds."))?;
+        let time = |name| {
+            let time = get(query, name).map(str::parse).transpose();
+            time.map_err(|_| invalid(name, "It must be a Unix time in seconds."))
+        };
         let text = |name| get(query, name).map(str::to_owned);
         Ok(Page {
             limit,
             starting_after: text("starting_after"),
             payment_intent: text("payment_intent"),
             transfer_group: text("transfer_group"),
-            created_from,
+            created_from: time("created[gte]")?,
+            created_before: time("created[lt]")?,
         })
     }
 
     /// Whether an object that was created at this Unix second is asked for.
-    pub(super) fn is_new_enough(&self, created: i64) -> bool {
+    pub(super) fn has_time(&self, created: i64) -> bool {
         self.created_from.is_none_or(|from| created >= from)
+            && self.created_before.is_none_or(|before| created < before)
     }
 }
 

@@ -270,16 +270,28 @@ async fn read_refund(State(provider): Provider, Path(id): Path<String>) -> Resul
     provider.ledger().refund(&id)
 }
 
+/// The fault that hits a page of a list.
+fn check_list_faults(provider: &ProviderState) -> Result<(), ApiError> {
+    match provider.faults().decide(FaultTarget::List).fault {
+        None => Ok(()),
+        Some((FaultKind::RateLimited, _)) => Err(ApiError::rate_limited()),
+        Some(_) => Err(ApiError::server_error()),
+    }
+}
+
 async fn list_intents(State(provider): Provider, query: QueryResult) -> Result<Reply, ApiError> {
+    check_list_faults(&provider)?;
     provider.ledger().list_intents(&page_of(query, &[])?)
 }
 
 async fn list_charges(State(provider): Provider, query: QueryResult) -> Result<Reply, ApiError> {
+    check_list_faults(&provider)?;
     let filters = ["payment_intent", "transfer_group"];
     provider.ledger().list_charges(&page_of(query, &filters)?)
 }
 
 async fn list_refunds(State(provider): Provider, query: QueryResult) -> Result<Reply, ApiError> {
+    check_list_faults(&provider)?;
     provider.ledger().list_refunds(&page_of(query, &["payment_intent"])?)
 }
 

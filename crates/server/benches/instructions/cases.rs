@@ -10,7 +10,7 @@ use prost::Message as _;
 use waybill_domain::fix::{Fix, TimeWindow};
 use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
-use waybill_domain::order::{Assignment, Event, Order, Payment, State};
+use waybill_domain::order::{Assignment, Event, Order, Payment, PaymentMode, State, Work};
 use waybill_domain::position::Position;
 use waybill_proto::Encoded;
 use waybill_proto::location::v1 as pb;
@@ -158,7 +158,7 @@ const LIFE: [Event; 9] = [
 /// Every step of that way decided, and every event followed.
 fn live(events: &[Event; 9]) -> State {
     events.iter().fold(State::Started, |state, &event| {
-        black_box(black_box(state).pending_step(black_box(false)));
+        black_box(black_box(state).pending_step(black_box(Work::default())));
         state.next(black_box(event)).expect("the way is a legal one")
     })
 }
@@ -170,6 +170,7 @@ fn order() -> Order {
         id: OrderId::new(uuid::Uuid::from_u128(0x0197_0000_0000_7000_8000_0000_0000_0001)),
         user: "user-000042".parse().expect("it is a name"),
         amount: Money::new("USD".parse().expect("it is a currency"), 2_350).expect("it is a price"),
+        payment_mode: PaymentMode::ChargeFirst,
         pickup: place(37.774_929, -122.419_416),
         drop_off: Some(place(37.804_363, -122.271_111)),
         state: State::Succeeded,
@@ -179,6 +180,9 @@ fn order() -> Order {
         payment: Some(Payment {
             charged_at: now(),
             provider_charge_id: "pi_3PqWbJ2eZvKYlo2C1gQ8hXyZ".to_owned(),
+            to_capture_minor: None,
+            captured_minor: Some(2_350),
+            kept_minor: 0,
             refund: None,
         }),
         assignment: Some(Assignment {

@@ -1,23 +1,21 @@
 //! `waybill audit`: gathers the evidence and has the storage make its checks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use super::windows::{Window, Windows, share};
 use super::{Stores, settings};
 use crate::config::{Config, Span};
-use crate::egress::payments::{Cause, Movement as ProviderMovement, PaymentClient};
-use crate::resilience::Deadline;
+use crate::egress::payments::{Cause, PaymentClient};
 use crate::storage::StoreError;
-use crate::storage::audit::{self, Evidence, Finding, Movement};
+use crate::storage::audit::{self, AuditSession, Evidence, Finding};
 use crate::storage::history::HistoryStore;
 use crate::storage::keys::Keys;
 use crate::storage::live::LiveStore;
 
-/// How long all pages of the provider's list may take.
-const LIST_MAX: Duration = Duration::from_mins(10);
 /// Stream entries read at once.
 const PAGE: usize = 1_000;
 /// How long Redis may take for a page: an audit is not in a hurry.
@@ -74,48 +72,84 @@ pub enum AuditError {
     Provider(#[from] Cause),
 }
 
+/// How much of the provider's list an audit has read. Shared between the audit and who shows it.
+#[derive(Debug, Clone, Default)]
+pub struct AuditProgress(Arc<Mutex<ListProgress>>);
+
+/// How much of the provider's list was read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ListProgress {
+    /// Charges and refunds.
+    pub movements: usize,
+    /// Which share of the time, 0 to 1.
+    pub share: f64,
+}
+
+impl AuditProgress {
+    /// How much that is now.
+    pub fn read(&self) -> ListProgress {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, from: Timestamp, window: &Window, until: Timestamp) {
+        let mut progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.movements += window.movements.len();
+        progress.share = share(from, window.until, until);
+    }
+}
+
 /// Checks every guarantee that SQL can check.
 pub async fn run_audit(config: &Config, sources: Sources) -> Result<Report, AuditError> {
+    run_audit_with_progress(config, sources, &AuditProgress::default()).await
+}
+
+/// The same, and shows how far it is.
+pub async fn run_audit_with_progress(
+    config: &Config,
+    sources: Sources,
+    progress: &AuditProgress,
+) -> Result<Report, AuditError> {
     let mut patient = config.clone();
     patient.redis.command_timeout = Span(PAGE_MAX);
     let stores = Stores::new(&patient)?;
-    let movements = if sources.provider {
-        Some(movements(config).await?)
-    } else {
-        None
-    };
+    let session = AuditSession::begin(&stores.postgres).await?;
+    if sources.provider {
+        add_movements(config, &stores, &session, progress).await?;
+    }
     let passed_fixes = if sources.stream {
         Some(passed_fixes(config, &stores).await?)
     } else {
         None
     };
     let evidence = Evidence {
-        movements,
+        has_movements: sources.provider,
         answered_orders: sources.answered_orders,
         acknowledged_fixes: sources.acknowledged_fixes,
         passed_fixes,
     };
-    let findings = audit::audit(&stores.postgres, &evidence).await?;
+    let findings = session.audit(&evidence).await?;
     let stored_fixes = audit::count_fixes(&stores.postgres).await?;
     Ok(Report { findings, stored_fixes })
 }
 
-/// The provider's list of movements.
-pub(super) async fn movements(config: &Config) -> Result<Vec<Movement>, AuditError> {
+/// Adds the provider's movements to the evidence, a window after another: one of them is in memory.
+async fn add_movements(
+    config: &Config,
+    stores: &Stores,
+    session: &AuditSession,
+    progress: &AuditProgress,
+) -> Result<(), AuditError> {
     let client = Arc::new(PaymentClient::new(&settings::payments(config))?);
-    let deadline = Deadline::after(LIST_MAX);
-    let charges = client.list_charges(deadline).await?;
-    let refunds = client.list_refunds(deadline).await?;
-    let entry = |kind: &'static str, movement: ProviderMovement| Movement {
-        kind,
-        order: movement.order_id,
-        provider_id: movement.provider_id,
-        amount: movement.amount_minor,
-        currency: movement.currency,
-    };
-    let charges = charges.into_iter().map(|movement| entry("charge", movement));
-    let refunds = refunds.into_iter().map(|movement| entry("refund", movement));
-    Ok(charges.chain(refunds).collect())
+    let now = stores.postgres.now().await?;
+    // All that may ever have been: what the provider made before the ledger's first order is evidence, too.
+    let first = client.oldest_payment(now + SignedDuration::from_hours(24)).await?;
+    let mut windows = Windows::new(client, first.unwrap_or(now), None, now, None);
+    let from = windows.position();
+    while let Some(window) = windows.read_next().await? {
+        session.add_movements(&window.movements).await?;
+        progress.add(from, &window, windows.until());
+    }
+    Ok(())
 }
 
 /// The fixes that are still in the stream and that the history's cursor has passed.

@@ -3,7 +3,8 @@
 //!
 //! [`build`] makes the parts and the services of a server, [`serve`] puts them on their listeners, [`lifecycle`] ends them
 //! in order; [`health_monitor`] runs beside. [`settings`] turns the configuration into each part's own settings. The other
-//! files are commands that need no server: [`audit`], [`reconcile`], [`doctor`], [`operator`].
+//! files are commands that need no server: [`audit`], [`reconcile`], [`doctor`], [`operator`]. The first two read the
+//! provider's list in [`windows`].
 
 mod audit;
 mod build;
@@ -14,6 +15,7 @@ mod operator;
 mod reconcile;
 mod serve;
 mod settings;
+mod windows;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,14 +23,14 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::task::AbortHandle;
 
-pub use self::audit::{AuditError, Report, Sources, run_audit};
+pub use self::audit::{AuditError, AuditProgress, ListProgress, Report, Sources, run_audit, run_audit_with_progress};
 pub use self::doctor::{Diagnosis, Mark, doctor};
 pub use self::lifecycle::Drained;
 pub use self::operator::{OperatorUnavailable, open_operator_service};
-pub use self::reconcile::{Reconciled, run_reconcile};
+pub use self::reconcile::{Difference, ReconcileRange, Reconciled, Reconciliation};
 pub use crate::operator::{Contradiction, OperatorError, OperatorService};
 pub use crate::storage::orders::{LeaseHolder, OrderDetails, Resolution, UnfinishedOrders};
-pub use crate::storage::reconcile::{Difference, Entry, Reconciliation};
+pub use crate::storage::reconcile::Entry;
 
 use self::health_monitor::HealthMonitor;
 use self::lifecycle::Lifecycle;

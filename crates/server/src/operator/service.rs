@@ -12,11 +12,11 @@ use tracing::info;
 use waybill_domain::id::OrderId;
 use waybill_domain::operator::{Assertion, Operator, Reference, UNVERIFIED};
 use waybill_domain::order::{ListedRefund, ListedState, Maker, Order, Payment, RefundState, State};
-use waybill_domain::payment::KEY_AGE_MAX;
+use waybill_domain::payment::{KEY_AGE_MAX, Operation};
 use waybill_domain::text::Reason;
 
 use super::verify::{self, Contradiction};
-use crate::egress::payments::{Cause, PaymentClient, PaymentIntent};
+use crate::egress::payments::{Cause, PaymentClient, PaymentIntent, Period};
 use crate::orders::payment_record::{self, Compared};
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
@@ -205,7 +205,7 @@ impl OperatorService {
                 verify::charge(&seen.order, &existing("payment", id, payment)?)?;
                 let refunds = self.payments.find_refunds(id.as_str(), deadline).await?;
                 // The order's own charge may have been made, too: then this one is the second.
-                let all = self.find_charges(&seen.order, deadline).await?;
+                let all = self.find_charges(seen, deadline).await?;
                 let others: Vec<_> = all
                     .into_iter()
                     .filter(|payment| payment.provider_id != id.as_str())
@@ -215,7 +215,7 @@ impl OperatorService {
                 Ok((StepOutcome::Charged { provider_id }, verify::is_refunded(&refunds)))
             }
             Assertion::NotCharged => {
-                verify::no_charge(&self.find_charges(&seen.order, deadline).await?)?;
+                verify::no_charge(&self.find_charges(seen, deadline).await?)?;
                 let code = NOT_CHARGED.to_owned();
                 Ok((StepOutcome::Declined { code }, false))
             }
@@ -261,10 +261,27 @@ impl OperatorService {
         Ok(compared?)
     }
 
-    async fn find_charges(&self, order: &Order, deadline: Deadline) -> Result<Vec<PaymentIntent>, Cause> {
-        self.payments
-            .find_charges(order.id.uuid(), order.created_at, deadline)
-            .await
+    /// By the group that the order's charge carries. The charge of an order of an earlier version carries none: it is looked for
+    /// in the time in which it was sent.
+    async fn find_charges(&self, seen: &LeasedOrder, deadline: Deadline) -> Result<Vec<PaymentIntent>, OperatorError> {
+        let (order, group) = (&seen.order, seen.transfer_group.as_deref());
+        let mut sent = Period {
+            from: order.created_at,
+            until: None,
+        };
+        if group.is_none() {
+            let details = self
+                .store
+                .read_details(order.id)
+                .await?
+                .ok_or(OperatorError::NotFound)?;
+            let mut attempts = details.provider_attempts.iter();
+            if let Some(charge) = attempts.find(|attempt| attempt.operation == Operation::Charge.as_str()) {
+                sent.until = charge.last_sent_at;
+            }
+        }
+        let found = self.payments.find_charges(order.id.uuid(), group, sent, deadline);
+        Ok(found.await?)
     }
 }
 

@@ -136,10 +136,15 @@ pub(super) fn amount_elsewhere(
     })
 }
 
-/// That no charge was made. A declined or cancelled payment moved nothing and will not; every other one did, or still may.
+/// That no charge was made. A declined (`failed`, as a charge) or cancelled payment moved nothing and will not; every other one
+/// did, or still may.
 pub(super) fn no_charge(payments: &[PaymentIntent]) -> Result<(), Contradiction> {
-    let is_alive =
-        |payment: &&PaymentIntent| !matches!(payment.status.as_str(), "requires_payment_method" | "canceled");
+    let is_alive = |payment: &&PaymentIntent| {
+        !matches!(
+            payment.status.as_str(),
+            "requires_payment_method" | "failed" | "canceled"
+        )
+    };
     match payments.iter().find(is_alive) {
         None => Ok(()),
         Some(payment) => Err(Contradiction::ChargeFound {

@@ -3,33 +3,20 @@
 //! The ledger is in the tables. Other evidence is loaded beside it where it is given: the provider's list of movements, the
 //! answers that clients received, and the fixes that were acknowledged.
 
+use deadpool_postgres::{ClientWrapper, Object};
 use jiff::Timestamp;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::StoreError;
+use super::movements::{Movement, find_orders, load_movements};
 use super::postgres::Postgres;
-
-/// Money that the provider moved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Movement {
-    /// `charge` or `refund`.
-    pub kind: &'static str,
-    /// For which order, as the provider has it; `None` for one that carries no order. The ledger may still have it, by
-    /// its id: an operator resolves orders with such movements.
-    pub order: Option<Uuid>,
-    /// The provider's id of it.
-    pub provider_id: String,
-    /// How much, in minor units.
-    pub amount: i64,
-    /// ISO 4217 code, upper case.
-    pub currency: String,
-}
 
 /// The evidence beside the ledger. `None`: the source was not given, and its checks are not made.
 #[derive(Debug, Default)]
 pub struct Evidence {
-    /// The provider's movements, all of them.
-    pub movements: Option<Vec<Movement>>,
+    /// Whether the provider's movements were added to the session, all of them.
+    pub has_movements: bool,
     /// Orders whose settled answer a client received, with the status in it.
     pub answered_orders: Option<Vec<(Uuid, String)>>,
     /// Fixes whose acknowledgement a client received.
@@ -88,26 +75,35 @@ enum EvidenceSource {
     PassedFixes,
 }
 
-/// The tables of the evidence. They live as long as the audit's transaction.
+/// The tables of the evidence. They live as long as their session.
 pub const CREATE_EVIDENCE_TABLES: &str = "
-    create temporary table provider_movements (kind text, order_id uuid, provider_id text, amount bigint, currency text)
-        on commit drop;
-    create temporary table answered_orders (order_id uuid, status text) on commit drop;
-    create temporary table acknowledged_fixes (driver_id text, recorded_at timestamptz) on commit drop;
-    create temporary table passed_fixes (driver_id text, recorded_at timestamptz) on commit drop";
+    create temporary table provider_movements (kind text, order_id uuid, provider_id text, amount bigint, currency text);
+    create temporary table answered_orders (order_id uuid, status text);
+    create temporary table acknowledged_fixes (driver_id text, recorded_at timestamptz);
+    create temporary table passed_fixes (driver_id text, recorded_at timestamptz)";
+
+/// The settled orders whose sums of this kind of movement are not equal on both sides.
+macro_rules! ledger_differs {
+    ($kind:literal) => {
+        concat!(
+            "select coalesce(o.order_id, m.order_id)::text
+               from (select order_id, sum(amount) as amount from (",
+            ledger_movements!(),
+            ") l where kind = '",
+            $kind,
+            "' group by order_id) o
+               full join (select order_id, sum(amount) as amount from provider_movements
+                           where kind = '",
+            $kind,
+            "' group by order_id) m
+                 on m.order_id = o.order_id
+               left join order_sagas s on s.order_id = coalesce(o.order_id, m.order_id)
+              where s.finished_at is not null and o.amount is distinct from m.amount"
+        )
+    };
+}
 
 statements! {
-    LOAD_MOVEMENTS = "insert into provider_movements
-                      select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[])";
-    /// A movement that carries no order, or one that a failover lost, is an order's if the ledger has its id.
-    FIND_ORDERS = "update provider_movements m
-                      set order_id = p.order_id
-                     from (select order_id, 'charge' as kind, provider_charge_id as provider_id from payments
-                            union all
-                           select order_id, 'refund', provider_refund_id from refunds) p
-                    where p.kind = m.kind and p.provider_id = m.provider_id
-                      and (m.order_id is null
-                           or not exists (select from order_sagas s where s.order_id = m.order_id))";
     LOAD_ANSWERED = "insert into answered_orders select * from unnest($1::uuid[], $2::text[])";
     LOAD_ACKNOWLEDGED = "insert into acknowledged_fixes select * from unnest($1::text[], $2::timestamptz[])";
     LOAD_PASSED = "insert into passed_fixes select * from unnest($1::text[], $2::timestamptz[])";
@@ -194,34 +190,16 @@ statements! {
                                          and (t.step in ('refund', 'void', 'capture') and t.status = 'succeeded'
                                               or t.step = 'capture' and t.status = 'failed'))";
 
-    LEDGER_DIFFERS_ON_CHARGE = "select coalesce(p.order_id, m.order_id)::text
-                                from (select * from payments where captured_amount > 0) p
-                                full join (select order_id, sum(amount) as amount
-                                             from provider_movements where kind = 'charge' group by order_id) m
-                                  on m.order_id = p.order_id
-                                left join order_sagas s on s.order_id = coalesce(p.order_id, m.order_id)
-                               where s.finished_at is not null and p.captured_amount is distinct from m.amount";
-    /// What was not refunded by the provider is not expected there: by an operator past it, by a lost dispute.
-    LEDGER_DIFFERS_ON_REFUND = "select coalesce(p.order_id, m.order_id)::text
-                                from (select order_id, sum(amount) as refund_amount from refunds
-                                       where state = 'succeeded' and origin not in ('unverified', 'dispute')
-                                       group by order_id) p
-                                full join (select order_id, sum(amount) as amount
-                                             from provider_movements where kind = 'refund' group by order_id) m
-                                  on m.order_id = p.order_id
-                                left join order_sagas s on s.order_id = coalesce(p.order_id, m.order_id)
-                               where s.finished_at is not null and p.refund_amount is distinct from m.amount";
+    LEDGER_DIFFERS_ON_CHARGE = ledger_differs!("charge");
+    LEDGER_DIFFERS_ON_REFUND = ledger_differs!("refund");
 
     /// By the provider's own ids: equal sums may be of different movements.
-    NOT_AT_PROVIDER = "select b.order_id::text || ': ' || b.provider_id
-                         from (select order_id, currency, captured_amount as amount, provider_charge_id as provider_id
-                                 from payments where captured_amount > 0
-                               union all
-                               select order_id, currency, amount, provider_refund_id from refunds
-                                where state = 'succeeded' and origin not in ('unverified', 'dispute')) b
-                         left join provider_movements m
-                           on m.provider_id = b.provider_id and m.amount = b.amount and m.currency = b.currency
-                        where m.provider_id is null";
+    NOT_AT_PROVIDER = concat!(
+        "select o.order_id::text || ': ' || o.provider_id
+           from (", ledger_movements!(), ") o
+           left join provider_movements m
+             on m.provider_id = o.provider_id and m.amount = o.amount and m.currency = o.currency
+          where m.provider_id is null");
 
     DRIVER_TWICE = "select driver_id from order_assignments
                      where released_at is null group by driver_id having count(*) > 1";
@@ -383,42 +361,66 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-/// Makes every check whose evidence is given.
-pub async fn audit(postgres: &Postgres, evidence: &Evidence) -> Result<Vec<Finding>, StoreError> {
-    let mut client = postgres.client().await?;
-    let tx = begin(&mut client).await?;
-    load(&tx, evidence).await?;
+/// A session in which evidence is gathered beside the ledger, a part after another, and then judged. No transaction is open
+/// in between: the provider may be asked for the next part. Its tables end with it.
+pub struct AuditSession {
+    session: ClientWrapper,
+}
 
-    let mut findings = Vec::with_capacity(CHECKS.len());
-    for check in CHECKS {
-        let given = match check.needs {
-            EvidenceSource::Ledger => true,
-            EvidenceSource::Movements => evidence.movements.is_some(),
-            EvidenceSource::AnsweredOrders => evidence.answered_orders.is_some(),
-            EvidenceSource::AcknowledgedFixes => evidence.acknowledged_fixes.is_some(),
-            EvidenceSource::PassedFixes => evidence.passed_fixes.is_some(),
-        };
-        if !given {
-            findings.push(Finding {
-                check: *check,
-                violations: None,
-                count: 0,
-            });
-            continue;
+impl AuditSession {
+    /// Begins one, with no evidence yet.
+    pub async fn begin(postgres: &Postgres) -> Result<AuditSession, StoreError> {
+        let session = begin_session(postgres).await?;
+        Ok(AuditSession { session })
+    }
+
+    /// Adds movements of the provider.
+    pub async fn add_movements(&self, movements: &[Movement]) -> Result<(), StoreError> {
+        load_movements(&*self.session, movements).await
+    }
+
+    /// Makes every check whose evidence is given.
+    pub async fn audit(self, evidence: &Evidence) -> Result<Vec<Finding>, StoreError> {
+        let session = &*self.session;
+        if evidence.has_movements {
+            find_orders(session).await?;
         }
-        let rows = tx.query(check.statement.sql, &[]).await?;
-        let shown = rows.iter().take(usize::try_from(SHOWN_MAX).unwrap_or(0));
-        let violations = shown
-            .map(|row| Ok(row.try_get(0)?))
-            .collect::<Result<_, StoreError>>()?;
-        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        findings.push(Finding {
+        load(session, evidence).await?;
+        let mut findings = Vec::with_capacity(CHECKS.len());
+        for check in CHECKS {
+            findings.push(make(session, check, evidence).await?);
+        }
+        Ok(findings)
+    }
+}
+
+async fn make(session: &Client, check: &Check, evidence: &Evidence) -> Result<Finding, StoreError> {
+    let given = match check.needs {
+        EvidenceSource::Ledger => true,
+        EvidenceSource::Movements => evidence.has_movements,
+        EvidenceSource::AnsweredOrders => evidence.answered_orders.is_some(),
+        EvidenceSource::AcknowledgedFixes => evidence.acknowledged_fixes.is_some(),
+        EvidenceSource::PassedFixes => evidence.passed_fixes.is_some(),
+    };
+    if !given {
+        return Ok(Finding {
             check: *check,
-            violations: Some(violations),
-            count,
+            violations: None,
+            count: 0,
         });
     }
-    Ok(findings)
+    // The count with each row: a table in which every row is a violation must not come as a whole.
+    let counted = format!(
+        "select violations.*, count(*) over () from ({}) violations limit {SHOWN_MAX}",
+        check.statement.sql
+    );
+    let rows = session.query(&counted, &[]).await?;
+    let violations = rows.iter().map(|row| Ok(row.try_get(0)?));
+    Ok(Finding {
+        check: *check,
+        violations: Some(violations.collect::<Result<_, StoreError>>()?),
+        count: rows.first().map_or(Ok(0), |row| row.try_get(1))?,
+    })
 }
 
 /// How many fixes the history holds.
@@ -427,60 +429,37 @@ pub async fn count_fixes(postgres: &Postgres) -> Result<i64, StoreError> {
     Ok(client.query_one(COUNT_FIXES.sql, &[]).await?.try_get(0)?)
 }
 
-/// A transaction with the provider's movements in it, each with its order if it has one.
-pub(super) async fn begin_with_movements<'c>(
-    client: &'c mut deadpool_postgres::Client,
-    movements: &[Movement],
-) -> Result<deadpool_postgres::Transaction<'c>, StoreError> {
-    let tx = begin(client).await?;
-    load_movements(&tx, movements).await?;
-    tx.batch_execute("analyze provider_movements").await?;
-    Ok(tx)
-}
-
-/// A transaction with the tables of the evidence in it, empty.
-async fn begin(client: &mut deadpool_postgres::Client) -> Result<deadpool_postgres::Transaction<'_>, StoreError> {
-    let tx = client.transaction().await?;
-    // Whole tables are read here: the limits of ordinary statements are not for it.
-    tx.batch_execute("set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0")
+/// A session of its own, out of the pool, with the tables of the evidence in it, empty.
+pub(super) async fn begin_session(postgres: &Postgres) -> Result<ClientWrapper, StoreError> {
+    let session = Object::take(postgres.client().await?);
+    // Whole tables are read here: the limits of ordinary statements are not for it. To compile a statement takes longer than to
+    // run it for a window.
+    session
+        .batch_execute("set statement_timeout = 0; set jit = off")
         .await?;
-    tx.batch_execute(CREATE_EVIDENCE_TABLES).await?;
-    Ok(tx)
+    session.batch_execute(CREATE_EVIDENCE_TABLES).await?;
+    Ok(session)
 }
 
-async fn load_movements(tx: &deadpool_postgres::Transaction<'_>, movements: &[Movement]) -> Result<(), StoreError> {
-    let kinds: Vec<&str> = movements.iter().map(|movement| movement.kind).collect();
-    let orders: Vec<Option<Uuid>> = movements.iter().map(|movement| movement.order).collect();
-    let ids: Vec<&str> = movements.iter().map(|movement| movement.provider_id.as_str()).collect();
-    let amounts: Vec<i64> = movements.iter().map(|movement| movement.amount).collect();
-    let currencies: Vec<&str> = movements.iter().map(|movement| movement.currency.as_str()).collect();
-    tx.execute(LOAD_MOVEMENTS.sql, &[&kinds, &orders, &ids, &amounts, &currencies])
-        .await?;
-    tx.execute(FIND_ORDERS.sql, &[]).await?;
-    Ok(())
-}
-
-async fn load(tx: &deadpool_postgres::Transaction<'_>, evidence: &Evidence) -> Result<(), StoreError> {
-    if let Some(movements) = &evidence.movements {
-        load_movements(tx, movements).await?;
-    }
+async fn load(session: &Client, evidence: &Evidence) -> Result<(), StoreError> {
     if let Some(answered) = &evidence.answered_orders {
         let (orders, statuses): (Vec<Uuid>, Vec<&str>) =
             answered.iter().map(|(order, status)| (*order, status.as_str())).unzip();
-        tx.execute(LOAD_ANSWERED.sql, &[&orders, &statuses]).await?;
+        session.execute(LOAD_ANSWERED.sql, &[&orders, &statuses]).await?;
     }
-    load_fixes(tx, LOAD_ACKNOWLEDGED, evidence.acknowledged_fixes.as_deref()).await?;
-    load_fixes(tx, LOAD_PASSED, evidence.passed_fixes.as_deref()).await?;
+    load_fixes(session, LOAD_ACKNOWLEDGED, evidence.acknowledged_fixes.as_deref()).await?;
+    load_fixes(session, LOAD_PASSED, evidence.passed_fixes.as_deref()).await?;
     // The planner has no statistics of a table that was just filled, and would loop over it.
-    tx.batch_execute(
-        "analyze provider_movements; analyze answered_orders; analyze acknowledged_fixes; analyze passed_fixes",
-    )
-    .await?;
+    session
+        .batch_execute(
+            "analyze provider_movements; analyze answered_orders; analyze acknowledged_fixes; analyze passed_fixes",
+        )
+        .await?;
     Ok(())
 }
 
 async fn load_fixes(
-    tx: &deadpool_postgres::Transaction<'_>,
+    session: &Client,
     statement: super::Statement,
     fixes: Option<&[(String, Timestamp)]>,
 ) -> Result<(), StoreError> {
@@ -488,7 +467,7 @@ async fn load_fixes(
     for part in fixes.unwrap_or_default().chunks(50_000) {
         let (drivers, times): (Vec<&str>, Vec<Timestamp>) =
             part.iter().map(|(driver, at)| (driver.as_str(), *at)).unzip();
-        tx.execute(statement.sql, &[&drivers, &times]).await?;
+        session.execute(statement.sql, &[&drivers, &times]).await?;
     }
     Ok(())
 }

@@ -39,6 +39,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0012_payment_keys",
     "0013_refunds",
     "0014_holds",
+    "0015_movements_by_time",
 ];
 
 impl Migration {

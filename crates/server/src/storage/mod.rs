@@ -2,11 +2,14 @@
 //! type leaves this module, so no one can call a network inside one.
 //!
 //! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker. [`orders`] and [`history`] are
-//! Postgres; [`live`] and [`payment_rate`] are Redis; [`keys`] names every key of it. [`audit`] makes the checks of `waybill audit`,
-//! [`reconcile`] those of `waybill reconcile`, and [`commit_durability`] one of `waybill doctor`.
+//! Postgres; [`live`] and [`payment_rate`] are Redis; [`keys`] names every key of it. [`audit`] makes the checks of
+//! `waybill audit`, [`reconcile`] those of `waybill reconcile`, both beside the provider's [`movements`], and
+//! [`commit_durability`] one of `waybill doctor`.
 
 #[macro_use]
 mod statement;
+#[macro_use]
+mod movements;
 pub mod audit;
 pub mod commit_durability;
 mod error;
@@ -21,6 +24,7 @@ pub mod reconcile;
 pub mod redis;
 
 pub use self::error::StoreError;
+pub use self::movements::Movement;
 pub use self::payment_rate::PaymentRate;
 pub use self::statement::Statement;
 
@@ -51,6 +55,7 @@ pub fn all_statements() -> Vec<Statement> {
         history::STATEMENTS,
         migrations::STATEMENTS,
         commit_durability::STATEMENTS,
+        movements::STATEMENTS,
         audit::STATEMENTS,
         reconcile::STATEMENTS,
     ]

@@ -1,31 +1,40 @@
-//! `waybill reconcile`: each movement of the provider's list beside its entry in the ledger.
+//! `waybill reconcile`: the provider's movements of a window of time beside those of the ledger.
+//!
+//! A movement is known by the provider's id. What the ledger has under that id, at whatever time, is compared with it. What
+//! the ledger lacks, and what the ledger has of that time and the window lacks, may differ. The second may also be at the
+//! provider under another time: who compares asks the provider for it by its id.
 
+use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::audit::{Movement, begin_with_movements};
+use super::audit::begin_session;
+use super::movements::{Movement, load_movements};
 use super::postgres::Postgres;
 
-/// How many differences are shown; all are counted.
-pub const SHOWN_MAX: i64 = 1_000;
+/// How many candidates of a window are returned; all are counted.
+const CANDIDATES_MAX: i64 = 1_000;
 
-/// One movement of an order that differs between the provider's list and the ledger.
+/// One movement of an order that may differ between the provider's list and the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
+pub struct Candidate {
     /// The order.
     pub order: Uuid,
     /// The order's status, by its name in the database; `None` if there is no such order.
     pub order_status: Option<String>,
     /// `charge` or `refund`.
     pub kind: String,
-    /// What differs.
-    pub difference: String,
-    /// Whether the order changed so recently that the two sides may only have been read at different moments. Not counted.
+    /// Whether the order changed so recently that the two sides may only have been read at different moments.
     pub in_flight: bool,
     /// The ledger's entry.
     pub ours: Option<Entry>,
+    /// Whether the ledger's entry is there and not among the window's movements. The provider may have it at another time.
+    pub ours_is_elsewhere: bool,
+    /// Whether the provider's entry names another order of this database than the ledger's.
+    pub is_of_another: bool,
     /// The provider's entries: more than one where it has the movement more than once.
     pub theirs: Vec<Entry>,
 }
@@ -41,89 +50,155 @@ pub struct Entry {
     pub currency: String,
 }
 
-/// The result of the comparison.
+/// The result of one window.
 #[derive(Debug, Clone, Default)]
-pub struct Reconciliation {
-    /// Those in flight and the others, by order; at most [`SHOWN_MAX`].
-    pub shown: Vec<Difference>,
-    /// How many differ.
-    pub differences: i64,
-    /// How many more differ, of orders that changed recently.
-    pub in_flight: i64,
+pub struct Compared {
+    /// What may differ, by order; at most a thousand.
+    pub candidates: Vec<Candidate>,
+    /// How many more there are.
+    pub more: i64,
+    /// How many more there are of orders that changed recently.
+    pub more_in_flight: i64,
     /// Movements at the provider that carry no order and are not in the ledger.
     pub without_order: i64,
 }
 
 statements! {
-    COUNT_WITHOUT_ORDER = "select count(*) from provider_movements where order_id is null";
-    /// What was refunded past the provider (`unverified:`) is not expected there.
-    COMPARE = "with ours as (
-                   select order_id, 'charge' as kind, provider_charge_id as provider_id, captured_amount as amount, currency
-                     from payments where captured_amount > 0
-                    union all
-                   select order_id, 'refund', provider_refund_id, amount, currency from refunds
-                    where state = 'succeeded' and origin not in ('unverified', 'dispute')),
-               theirs as (
-                   select order_id, kind, array_agg(provider_id order by provider_id) as ids,
-                          array_agg(amount order by provider_id) as amounts,
-                          array_agg(currency order by provider_id) as currencies
-                     from provider_movements
-                    where order_id is not null
-                    group by order_id, kind),
-               compared as (
-                   select order_id, kind, o.provider_id, o.amount, o.currency, t.ids, t.amounts, t.currencies,
-                          case when cardinality(t.ids) > 1
-                               then 'at the provider ' || cardinality(t.ids)::text || ' times'
-                               when o.order_id is null then 'not in the ledger'
-                               when t.order_id is null then 'not at the provider'
-                               when o.currency <> t.currencies[1] then 'another currency'
-                               when o.amount <> t.amounts[1] then 'another amount'
-                               when o.provider_id <> t.ids[1] then 'another id' end as difference
-                     from ours o full join theirs t using (order_id, kind))
-               select c.*, s.status, coalesce(s.updated_at >= $1, false) as in_flight,
-                      count(*) over () as total,
-                      count(*) filter (where s.updated_at >= $1) over () as total_in_flight
-                 from compared c
-                 left join order_sagas s using (order_id)
-                where c.difference is not null
-                order by order_id, kind
-                limit $2";
+    COUNT_WITHOUT_ORDER = concat!(
+        "select count(*)
+           from provider_movements m
+          where m.order_id is null
+            and not exists (select from (", ledger_movements!(), ") o
+                             where o.kind = m.kind and o.provider_id = m.provider_id)");
+    /// `matched`: the limit of 1 makes it a search by an index for each movement of the window. Else Postgres joins the window with
+    /// the whole ledger, for each window again.
+    ///
+    /// `extra`: what is at the provider, and not in the ledger under its id. An order is charged once, so its charges belong
+    /// together; each refund stands for itself.
+    COMPARE = concat!(
+        "with ours as not materialized (", ledger_movements!(), "),
+         matched as (
+             select m.kind, m.order_id as named, m.provider_id, m.amount, m.currency,
+                    o.order_id, o.amount as our_amount, o.currency as our_currency
+               from provider_movements m
+               left join lateral (select * from ours where kind = m.kind and provider_id = m.provider_id limit 1) o
+                 on true),
+         extra as (
+             select named as order_id, kind, case kind when 'refund' then provider_id end as refund,
+                    array_agg(provider_id order by provider_id) as ids,
+                    array_agg(amount order by provider_id) as amounts,
+                    array_agg(currency order by provider_id) as currencies
+               from matched
+              where order_id is null and named is not null
+              group by 1, 2, 3),
+         compared as (
+             select order_id, kind, provider_id, our_amount as amount, our_currency as currency,
+                    array[provider_id] as ids, array[amount] as amounts, array[currency] as currencies,
+                    false as elsewhere, is_of_another
+               from matched, lateral (
+                    select named <> order_id and exists (select from order_sagas s where s.order_id = named)
+                    ) another (is_of_another)
+              where order_id is not null and (amount <> our_amount or currency <> our_currency or is_of_another)
+             union all
+             select e.order_id, e.kind, o.provider_id, o.amount, o.currency,
+                    case when m.provider_id is null then e.ids else e.ids || m.provider_id end,
+                    case when m.provider_id is null then e.amounts else e.amounts || m.amount end,
+                    case when m.provider_id is null then e.currencies else e.currencies || m.currency end,
+                    o.provider_id is not null and m.provider_id is null, false
+               from extra e
+               left join ours o on e.kind = 'charge' and o.kind = 'charge' and o.order_id = e.order_id
+               left join provider_movements m on m.kind = 'charge' and m.provider_id = o.provider_id
+             union all
+             select o.order_id, o.kind, o.provider_id, o.amount, o.currency,
+                    array[]::text[], array[]::bigint[], array[]::text[], true, false
+               from ours o
+              where o.at >= $2 and o.at < $3
+                and not exists (select from provider_movements m
+                                 where m.kind = o.kind and m.provider_id = o.provider_id)
+                and not exists (select from extra e
+                                 where e.kind = 'charge' and o.kind = 'charge' and e.order_id = o.order_id))
+         select c.*, s.status, coalesce(s.updated_at >= $1, false) as in_flight,
+                count(*) over () as total,
+                count(*) filter (where s.updated_at >= $1) over () as total_in_flight
+           from compared c
+           left join order_sagas s using (order_id)
+          order by order_id, kind, ids
+          limit $4");
+    FIRST_CHARGE = "select min(charged_at) from payments";
 }
 
-/// Compares. `settled_before`: an order that changed since then may be in flight.
-pub async fn reconcile(
-    postgres: &Postgres,
-    movements: &[Movement],
-    settled_before: Timestamp,
-) -> Result<Reconciliation, StoreError> {
-    let mut client = postgres.client().await?;
-    let tx = begin_with_movements(&mut client, movements).await?;
-    let without_order = tx.query_one(COUNT_WITHOUT_ORDER.sql, &[]).await?.try_get(0)?;
-    let rows = tx.query(COMPARE.sql, &[&settled_before, &SHOWN_MAX]).await?;
-    let (total, in_flight): (i64, i64) = match rows.first() {
-        Some(row) => (row.try_get("total")?, row.try_get("total_in_flight")?),
-        None => (0, 0),
-    };
-    Ok(Reconciliation {
-        shown: rows.iter().map(difference).collect::<Result<_, _>>()?,
-        differences: total - in_flight,
-        in_flight,
-        without_order,
-    })
+/// A session that compares one window after another. No transaction is open in between.
+pub struct ReconcileSession {
+    session: ClientWrapper,
 }
 
-fn difference(row: &Row) -> Result<Difference, StoreError> {
-    let ids: Option<Vec<String>> = row.try_get("ids")?;
-    let amounts: Option<Vec<i64>> = row.try_get("amounts")?;
-    let currencies: Option<Vec<String>> = row.try_get("currencies")?;
-    let theirs = ids.into_iter().flatten().zip(amounts.into_iter().flatten());
-    let theirs = theirs.zip(currencies.into_iter().flatten());
+/// A window of the ledger's time.
+#[derive(Debug, Clone, Copy)]
+pub struct LedgerWindow {
+    /// From this time on.
+    pub from: Timestamp,
+    /// Until before this time.
+    pub until: Timestamp,
+    /// An order that changed since then may be in flight.
+    pub settled_before: Timestamp,
+}
+
+impl ReconcileSession {
+    /// Begins one.
+    pub async fn begin(postgres: &Postgres) -> Result<ReconcileSession, StoreError> {
+        let session = begin_session(postgres).await?;
+        Ok(ReconcileSession { session })
+    }
+
+    /// The database's clock.
+    pub async fn now(&self) -> Result<Timestamp, StoreError> {
+        Ok(self.session.query_one("select now()", &[]).await?.try_get(0)?)
+    }
+
+    /// When the ledger got its first movement.
+    pub async fn first_charge(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.session.query_one(FIRST_CHARGE.sql, &[]).await?.try_get(0)?)
+    }
+
+    /// Compares the provider's movements of a window with the ledger.
+    pub async fn compare(&self, movements: &[Movement], window: LedgerWindow) -> Result<Compared, StoreError> {
+        let session = &*self.session;
+        session.batch_execute("truncate provider_movements").await?;
+        load_movements(session, movements).await?;
+        session.batch_execute("analyze provider_movements").await?;
+        let without_order = session.query_one(COUNT_WITHOUT_ORDER.sql, &[]).await?.try_get(0)?;
+        let parameters: [&(dyn ToSql + Sync); 4] =
+            [&window.settled_before, &window.from, &window.until, &CANDIDATES_MAX];
+        let rows = session.query(COMPARE.sql, &parameters).await?;
+        let (total, in_flight): (i64, i64) = match rows.first() {
+            Some(row) => (row.try_get("total")?, row.try_get("total_in_flight")?),
+            None => (0, 0),
+        };
+        let candidates: Vec<Candidate> = rows.iter().map(candidate).collect::<Result<_, _>>()?;
+        let returned = |only_in_flight: bool| {
+            let returned = candidates.iter().filter(|one| one.in_flight || !only_in_flight);
+            i64::try_from(returned.count()).unwrap_or(i64::MAX)
+        };
+        let more_in_flight = in_flight - returned(true);
+        Ok(Compared {
+            more: total - returned(false) - more_in_flight,
+            more_in_flight,
+            without_order,
+            candidates,
+        })
+    }
+}
+
+fn candidate(row: &Row) -> Result<Candidate, StoreError> {
+    let ids: Vec<String> = row.try_get("ids")?;
+    let amounts: Vec<i64> = row.try_get("amounts")?;
+    let currencies: Vec<String> = row.try_get("currencies")?;
+    let theirs = ids.into_iter().zip(amounts).zip(currencies);
     let ours: Option<String> = row.try_get("provider_id")?;
-    Ok(Difference {
+    Ok(Candidate {
         order: row.try_get("order_id")?,
         order_status: row.try_get("status")?,
         kind: row.try_get("kind")?,
-        difference: row.try_get("difference")?,
         in_flight: row.try_get("in_flight")?,
         ours: match ours {
             Some(provider_id) => Some(Entry {
@@ -133,6 +208,8 @@ fn difference(row: &Row) -> Result<Difference, StoreError> {
             }),
             None => None,
         },
+        ours_is_elsewhere: row.try_get("elsewhere")?,
+        is_of_another: row.try_get::<_, Option<bool>>("is_of_another")?.unwrap_or(false),
         theirs: theirs
             .map(|((provider_id, amount_minor), currency)| Entry {
                 provider_id,

@@ -4,6 +4,7 @@
 //! a test waits with [`crate::until()`], which asks for a condition until it holds and reports the last state when it
 //! does not.
 
+pub mod account;
 mod builder;
 mod clients;
 pub mod history;

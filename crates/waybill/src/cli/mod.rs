@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use waybill_domain::id::OrderId;
 use waybill_domain::operator::{AssertedOutcome, Operator};
 use waybill_domain::text::Reason;
@@ -48,7 +49,7 @@ pub enum Command {
     /// List, show, retry and resolve orders that are not settled by themselves
     Orders(OrdersArgs),
     /// Compare the payment provider's list with the ledger
-    Reconcile(AuditArgs),
+    Reconcile(ReconcileArgs),
     /// Check all that a server needs, and print what to change
     Doctor(StoreArgs),
 }
@@ -171,6 +172,31 @@ pub struct RecordedCityFlags {
 pub struct AuditArgs {
     #[command(flatten)]
     pub stores: StoreArgs,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What scripts need to know of a comparison.
+const RECONCILE_STATUSES: &str = "\
+Exit status: 0 when nothing differs; 1 when something does; 64 for a flag that cannot be used; 69 when the provider or a store \
+failed, and 130 after Ctrl-C: then what was found so far is printed, and on standard error up to where the two sides were \
+compared and the command that goes on from there.";
+
+#[derive(Debug, Args)]
+#[command(after_help = RECONCILE_STATUSES)]
+pub struct ReconcileArgs {
+    #[command(flatten)]
+    pub stores: StoreArgs,
+    /// Compare what was moved from this time on, such as `2026-03-01T00:00:00Z` [default: from the first movement]
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<Timestamp>,
+    /// Compare what was moved before this time [default: until now]
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<Timestamp>,
+    /// How much time is compared at once, in memory [default: as much as has some thousand movements]
+    #[arg(long, value_name = "TIME", value_parser = duration(A_YEAR))]
+    pub window: Option<Duration>,
     /// Print one JSON object instead of the table
     #[arg(long)]
     pub json: bool,

@@ -187,3 +187,17 @@ async fn faults_are_set_read_and_cleared_over_http() {
     assert_eq!(test.sandbox(Method::DELETE, "faults", "").await.status, 204);
     assert!(test.provider.faults().is_empty());
 }
+
+#[tokio::test]
+async fn a_page_of_a_list_can_be_refused_and_nothing_else_is() {
+    let test = TestProvider::start().await;
+    let fault = |kind| Fault::times(kind, 1).on(FaultTarget::List);
+    test.provider
+        .set_faults([fault(FaultKind::ErrorBeforeEffect), fault(FaultKind::RateLimited)]);
+    assert_eq!(test.charge("k1", "500").await.status, 200);
+    let mut statuses = Vec::new();
+    for list in [INTENTS, "/v1/refunds", "/v1/charges"] {
+        statuses.push(test.get(list).await.status);
+    }
+    assert_eq!(statuses, [500, 429, 200]);
+}

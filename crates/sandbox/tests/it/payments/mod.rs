@@ -7,6 +7,7 @@ mod hold_faults;
 mod holds;
 mod keys;
 mod ledger_file;
+mod lists;
 mod refund_failures;
 mod refunds;
 mod webhooks;

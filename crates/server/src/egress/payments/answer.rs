@@ -98,6 +98,9 @@ pub enum Cause {
     /// A success that cannot be read, or is too large.
     #[error("the payment provider's answer cannot be read")]
     Unreadable,
+    /// A list with so many pages that it is not read to its end.
+    #[error("the payment provider's list is too long to look through")]
+    ListTooLong,
     /// A success about another amount or currency.
     #[error("the payment provider's answer is about another amount or currency")]
     Mismatch,
@@ -132,6 +135,7 @@ impl Cause {
             Cause::ConnectionLost => "connection_lost",
             Cause::Status(_) => "status",
             Cause::Unreadable => "unreadable",
+            Cause::ListTooLong => "list_too_long",
             Cause::Mismatch => "mismatch",
             Cause::KeyReused => "key_reused",
             Cause::Unfinished => "unfinished",

@@ -3,18 +3,29 @@
 use super::answer::{Answer, Cause, Movement, PaymentIntent, ProviderRefund, Receipt};
 use super::verdict::{Expected, Object, Page, Verdict, decline, judge_state};
 use super::wire::{Fault, Outgoing, Reply};
-use super::{ChargeRequest, PAYMENTS_PATH, PaymentClient, Place, REFUNDS_PATH};
+use super::{CHARGES_PATH, ChargeRequest, PAYMENTS_PATH, PaymentClient, Place, REFUNDS_PATH};
 use crate::resilience::Deadline;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
 use uuid::Uuid;
 use waybill_domain::payment::Operation;
 
 /// The most that Stripe gives in a page.
 const PAGE_LEN: usize = 100;
-/// A list ends here even if the provider goes on: a million entries are more than an audit can hold.
-const PAGES_MAX: usize = 10_000;
+/// A list that is looked through for one order ends here, even if the provider goes on.
+const PAGES_MAX: usize = 1_000;
 /// How far the provider's clock may be from ours when payments are queried by time.
 const CLOCK_SKEW_MAX_SECS: i64 = 600;
+const DAY_SECS: i64 = 24 * 3_600;
+
+/// A span of the provider's time, in whole seconds as the provider counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period {
+    /// From this second on.
+    pub from: Timestamp,
+    /// Until before this second; `None`: without an end.
+    pub until: Option<Timestamp>,
+}
 
 impl PaymentClient {
     /// Reads one payment.
@@ -35,26 +46,68 @@ impl PaymentClient {
         Ok(objects.into_iter().map(refund_object).collect())
     }
 
-    /// Every payment that carries this order, the newest first, whatever became of it. Reads the list since `since`.
+    /// Every payment of this order, the newest first, whatever became of it. By the group that it carries: one call, however
+    /// large the account is. Without one: what carries the order, of all that was made in `sent`.
     pub async fn find_charges(
         &self,
         order_id: Uuid,
-        since: Timestamp,
+        transfer_group: Option<&str>,
+        sent: Period,
         deadline: Deadline,
     ) -> Result<Vec<PaymentIntent>, Cause> {
-        let objects = self.list(PAYMENTS_PATH, made_since(since), None, deadline).await?;
+        if let Some(group) = transfer_group {
+            let filter = vec![("transfer_group", group.to_owned())];
+            let charges = self.list(CHARGES_PATH, filter, None, deadline).await?;
+            return Ok(charges.into_iter().map(payment_of_charge).collect());
+        }
+        let objects = self
+            .list(PAYMENTS_PATH, with_skew(sent).filter(), None, deadline)
+            .await?;
         let of_order = objects.into_iter().filter(|object| object.order_id() == Some(order_id));
         Ok(of_order.map(intent).collect())
     }
 
-    /// Every payment that succeeded, the newest first.
-    pub async fn list_charges(&self, deadline: Deadline) -> Result<Vec<Movement>, Cause> {
-        Ok(movements(self.list(PAYMENTS_PATH, vec![], None, deadline).await?))
+    /// Every payment of this time that succeeded, the newest first. `None` if there are more than `max`. Each call of the
+    /// provider has its own time limit, and all of them together have none.
+    pub async fn list_charges(&self, period: Period, max: usize) -> Result<Option<Vec<Movement>>, Cause> {
+        self.list_movements(PAYMENTS_PATH, period, max).await
     }
 
-    /// Every refund that succeeded, the newest first.
-    pub async fn list_refunds(&self, deadline: Deadline) -> Result<Vec<Movement>, Cause> {
-        Ok(movements(self.list(REFUNDS_PATH, vec![], None, deadline).await?))
+    /// The same for refunds.
+    pub async fn list_refunds(&self, period: Period, max: usize) -> Result<Option<Vec<Movement>>, Cause> {
+        self.list_movements(REFUNDS_PATH, period, max).await
+    }
+
+    /// About when the first payment of the account was made: at most a day before it. `None` if none was made before
+    /// `until`. A refund is never older than its payment.
+    pub async fn oldest_payment(&self, until: Timestamp) -> Result<Option<Timestamp>, Cause> {
+        let (mut none_before, mut some_before) = (0, until.as_second());
+        if !self.has_payment_before(some_before).await? {
+            return Ok(None);
+        }
+        while some_before - none_before > DAY_SECS {
+            let middle = none_before.midpoint(some_before);
+            if self.has_payment_before(middle).await? {
+                some_before = middle;
+            } else {
+                none_before = middle;
+            }
+        }
+        Ok(Timestamp::from_second(none_before).ok())
+    }
+
+    async fn has_payment_before(&self, second: i64) -> Result<bool, Cause> {
+        let query = vec![("limit", "1".to_owned()), ("created[lt]", second.to_string())];
+        Ok(!self.page(PAYMENTS_PATH, query, None, patient()).await?.data.is_empty())
+    }
+
+    async fn list_movements(&self, path: &str, period: Period, max: usize) -> Result<Option<Vec<Movement>>, Cause> {
+        let (filter, mut movements) = (period.filter(), Vec::new());
+        let all = self.read_pages(path, &filter, None, patient(), |objects| {
+            movements.extend(objects.into_iter().filter_map(movement));
+            movements.len() <= max
+        });
+        Ok(all.await?.then_some(movements))
     }
 
     /// Queries the provider for the charge of this order, which was first sent at `since`, when its key gives no answer any
@@ -121,7 +174,7 @@ impl PaymentClient {
         serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)
     }
 
-    /// Pages through a list, or the part of it that the filter names.
+    /// The part of a list that the filter names.
     async fn list(
         &self,
         path: &str,
@@ -129,23 +182,55 @@ impl PaymentClient {
         place: Option<&Place>,
         deadline: Deadline,
     ) -> Result<Vec<Object>, Cause> {
-        let mut objects: Vec<Object> = Vec::new();
-        for _ in 0..PAGES_MAX {
+        let (mut objects, mut pages) = (Vec::new(), 0);
+        let all = self.read_pages(path, &filter, place, deadline, |page| {
+            pages += 1;
+            objects.extend(page);
+            pages < PAGES_MAX
+        });
+        if all.await? {
+            Ok(objects)
+        } else {
+            Err(Cause::ListTooLong)
+        }
+    }
+
+    /// Gives each page of a list to `take`, until it does not want another one: then `false`, unless it was the last.
+    async fn read_pages(
+        &self,
+        path: &str,
+        filter: &[(&'static str, String)],
+        place: Option<&Place>,
+        deadline: Deadline,
+        mut take: impl FnMut(Vec<Object>) -> bool,
+    ) -> Result<bool, Cause> {
+        let mut after: Option<String> = None;
+        loop {
             let mut query = vec![("limit", PAGE_LEN.to_string())];
             query.extend(filter.iter().cloned());
-            query.extend(objects.last().map(|last| ("starting_after", last.id.clone())));
-            // Each page has the time of one call; the whole list has the time of its caller.
-            let deadline = self.stack.bounded(deadline);
-            let body = self.read(&Outgoing::list(path, query), place, deadline).await?;
-            let page: Page = serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)?;
+            query.extend(after.map(|last| ("starting_after", last)));
+            let page = self.page(path, query, place, deadline).await?;
+            after = page.data.last().map(|last| last.id.clone());
             // An empty page with more after it would be read again for ever.
-            let is_last = !page.has_more || page.data.is_empty();
-            objects.extend(page.data);
-            if is_last {
-                return Ok(objects);
+            let is_last = !page.has_more || after.is_none();
+            let wants_more = take(page.data);
+            if is_last || !wants_more {
+                return Ok(is_last);
             }
         }
-        Err(Cause::Unreadable)
+    }
+
+    /// A page has the time of one call; the whole list has the time of its caller.
+    async fn page(
+        &self,
+        path: &str,
+        query: Vec<(&'static str, String)>,
+        place: Option<&Place>,
+        deadline: Deadline,
+    ) -> Result<Page, Cause> {
+        let outgoing = Outgoing::list(path, query);
+        let body = self.read(&outgoing, place, self.stack.bounded(deadline)).await?;
+        serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)
     }
 
     /// Sends a request that moves no money. Returns the body of a success, or why there is none.
@@ -210,16 +295,51 @@ fn of_payment(payment_intent: &str) -> Vec<(&'static str, String)> {
 
 /// The part of a list that was made at this time or later. The provider's clock need not be ours.
 fn made_since(since: Timestamp) -> Vec<(&'static str, String)> {
-    vec![("created[gte]", (since.as_second() - CLOCK_SKEW_MAX_SECS).to_string())]
+    with_skew(Period {
+        from: since,
+        until: None,
+    })
+    .filter()
 }
 
-fn movements(objects: Vec<Object>) -> Vec<Movement> {
-    let succeeded = objects.into_iter().filter(|object| object.status() == "succeeded");
-    let movement = |object: Object| Movement {
+/// The span of the provider's clock in which this span of ours is.
+fn with_skew(period: Period) -> Period {
+    let skew = SignedDuration::from_secs(CLOCK_SKEW_MAX_SECS);
+    Period {
+        from: period.from - skew,
+        until: period.until.map(|until| until + skew),
+    }
+}
+
+/// A list has as much time as it takes, and each of its pages that of a call.
+fn patient() -> Deadline {
+    Deadline::after(Duration::MAX)
+}
+
+impl Period {
+    /// As <https://docs.stripe.com/api/payment_intents/list> and <https://docs.stripe.com/api/refunds/list> have it: `gte` is
+    /// inclusive, and `lt` is exclusive.
+    fn filter(self) -> Vec<(&'static str, String)> {
+        let from = ("created[gte]", self.from.as_second().to_string());
+        let until = self.until.map(|until| ("created[lt]", until.as_second().to_string()));
+        [from].into_iter().chain(until).collect()
+    }
+}
+
+/// The payment whose charge this is. Its state is that of the charge.
+fn payment_of_charge(mut charge: Object) -> PaymentIntent {
+    if let Some(payment) = charge.payment_intent.take() {
+        charge.id = payment;
+    }
+    intent(charge)
+}
+
+/// The money that moved, if it did.
+fn movement(object: Object) -> Option<Movement> {
+    (object.status() == "succeeded").then(|| Movement {
         order_id: object.order_id(),
         amount_minor: object.moved_minor(),
         currency: object.currency(),
         provider_id: object.id,
-    };
-    succeeded.map(movement).collect()
+    })
 }

@@ -21,6 +21,7 @@ mod wire;
 pub use answer::{Answer, Cause, DeclineReason, Movement, PaymentIntent, ProviderDispute, ProviderRefund, Receipt};
 pub use guarded_call::Place;
 pub use holds::{CaptureRequest, Ended};
+pub use lists::Period;
 pub use settings::{PaymentSettings, SettingsError};
 
 use crate::metrics::DependencyMetrics;

@@ -3,6 +3,8 @@
 
 mod cli;
 pub mod in_doubt;
+mod large_account;
 mod reconcile;
+mod reconcile_windows;
 mod resolve;
 mod stuck;

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+use testkit::rig::account::PastPayment;
 use testkit::wire::{PICKUP, a_ride, assert_refused, channel, refusal_reason};
 use testkit::{Builder, Rig, ServerProcess, until};
 use tonic::Code;
@@ -70,6 +72,38 @@ async fn a_charge_that_the_provider_confirms_is_resolved_and_the_order_gets_its_
     assert_eq!(line("charge", "succeeded").fence, fence + 1, "the saga's line");
     assert_eq!(rig.charges().len(), 1);
     rig.assert_clean().await;
+}
+
+/// An account has thousands of payments since the order; its own is found by its group.
+#[tokio::test]
+async fn an_assertion_is_verified_with_a_few_calls_however_large_the_account_is() {
+    let rig = with_operator().start().await;
+    let order = charge_in_doubt(&rig, FaultKind::ErrorAfterEffectSaved).await;
+    let id = rig.charges()[0].provider_id.clone();
+    rig.add_to_provider(&PastPayment::series(5_000, Timestamp::now(), SignedDuration::ZERO));
+
+    let before = rig.payments().requests();
+    is_contradicted(&rig, assertion(&order, Outcome::NotCharged, ""), &[&id]).await;
+    let calls = rig.payments().requests() - before;
+    assert_eq!(calls, 1, "to know that it was charged");
+    resolve(&rig, assertion(&order, Outcome::Charged, &id)).await.unwrap();
+    // The payment, its refunds, and the charges of the order.
+    assert_eq!(rig.payments().requests() - before, 1 + 3);
+}
+
+/// The charge of an order of an earlier version carries no group.
+#[tokio::test]
+async fn without_a_group_only_the_time_in_which_the_charge_was_sent_is_looked_through() {
+    let rig = with_operator().start().await;
+    let order = charge_in_doubt(&rig, FaultKind::ErrorAfterEffectSaved).await;
+    let id = rig.charges()[0].provider_id.clone();
+    rig.execute("update order_sagas set payment_key = null; update payment_attempts set last_sent_at = now()")
+        .await;
+    let later = Timestamp::now() + SignedDuration::from_hours(1);
+    rig.add_to_provider(&PastPayment::series(5_000, later, SignedDuration::ZERO));
+    let before = rig.payments().requests();
+    is_contradicted(&rig, assertion(&order, Outcome::NotCharged, ""), &[&id]).await;
+    assert_eq!(rig.payments().requests() - before, 1);
 }
 
 #[tokio::test]
