@@ -169,7 +169,10 @@ statements! {
                     where s.order_id is null
                        or s.status is distinct from h.status
                           and not (h.status = 'succeeded' and s.status in ('charged', 'refunding', 'refunded')
-                                   and (s.cancel_requested_at is not null or s.reassignments > 0))";
+                                   and (s.cancel_requested_at is not null or s.reassignments > 0))
+                          and not (h.status = 'refunded' and s.status = 'refunding'
+                                   and exists (select from order_saga_steps t
+                                                where t.order_id = s.order_id and t.step = 'refund' and t.status = 'failed'))";
     LOG_GAP = "select s.order_id::text || ' is ' || s.status
                  from order_sagas s
                 where not (

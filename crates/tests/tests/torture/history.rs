@@ -17,6 +17,9 @@ use waybill_proto::order::v1::{CreateOrderRequest, CreateOrderResponse, OrderSta
 use crate::findings::{Findings, lock};
 use crate::wire::Outcome;
 
+/// A currency without decimals, which the provider counts in hundredths.
+pub const OTHER_UNIT: &str = "UGX";
+
 /// Whose key: keys are a user's own.
 pub type Key = (String, String);
 
@@ -132,6 +135,17 @@ impl History {
         let keys = lock(&self.keys);
         let answers = keys.values().filter_map(|asked| asked.answer.as_ref());
         answers.map(|answer| (answer.order, answer.status.to_owned())).collect()
+    }
+
+    /// The most that may be taken for each order that was answered, in the provider's unit.
+    pub fn prices(&self) -> HashMap<String, i64> {
+        let keys = lock(&self.keys);
+        let prices = keys.values().filter_map(|asked| {
+            let (order, amount) = (asked.answer.as_ref()?.order, asked.request.amount.as_ref()?);
+            let units = if amount.currency_code == OTHER_UNIT { 100 } else { 1 };
+            Some((order.to_string(), amount.minor_units * units))
+        });
+        prices.collect()
     }
 
     /// Every fix that was acknowledged.

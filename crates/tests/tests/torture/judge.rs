@@ -29,6 +29,8 @@ const SHOWN_FROM_SECS: f64 = 30.0;
 /// The promise of D3, in seconds.
 const OWNER_REPLACED_WITHIN_SECS: f64 = 20.0;
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// So many refunds fail days later.
+const FAILED_REFUNDS: usize = 5;
 const POLL: Duration = Duration::from_millis(100);
 const ASKED_AT_ONCE: usize = 16;
 
@@ -59,7 +61,7 @@ pub fn check_ledger(ledger: &[Movement], findings: &Findings) {
         }
     }
     for (order, (charges, refunds, balance)) in orders {
-        if charges > 1 || refunds > 1 || balance < 0 {
+        if charges > 1 || balance < 0 {
             let what = format!("order {order}: {charges} charges, {refunds} refunds, {balance} left");
             findings.add("M1", &what);
         }
@@ -104,14 +106,21 @@ impl Judge<'_> {
             }
         }
         let until = began + SETTLED_WITHIN + self.plan.assignment_window;
+        let failed = self.world.provider.fail_refunds(FAILED_REFUNDS).await;
+        println!("torture: {failed} refunds failed after they were made");
         loop {
             let open = ledger_view::unsettled(sql).await.expect("Postgres answers");
-            if open.is_empty() {
+            let failed_unseen = self.failed_unseen(sql).await;
+            if open.is_empty() && failed_unseen.is_empty() {
                 break;
             }
             if Instant::now() > until {
                 for order in open {
                     self.findings.add("M2", &format!("order {order} is not settled"));
+                }
+                for refund in failed_unseen {
+                    let what = format!("refund {refund} failed at the provider, and the ledger has it as made");
+                    self.findings.add("M9", &what);
                 }
                 break;
             }
@@ -126,6 +135,18 @@ impl Judge<'_> {
             println!("torture: the last order settled {secs:.1} s after all was well:\n{story}");
         }
         last.map_or(0.0, |(_, secs)| secs)
+    }
+
+    /// Refunds that failed at the provider, and that the ledger has as made.
+    async fn failed_unseen(&self, sql: &Client) -> Vec<String> {
+        let ledger = self.world.provider.ledger().unwrap_or_default();
+        let failed = ledger
+            .into_iter()
+            .filter(|movement| movement.kind == MovementKind::FailedRefund);
+        let failed: Vec<String> = failed.map(|movement| movement.provider_id).collect();
+        ledger_view::made_by_the_ledger(sql, &failed)
+            .await
+            .expect("Postgres answers")
     }
 
     /// The audit, with what the clients know as evidence.
@@ -151,7 +172,27 @@ impl Judge<'_> {
         }
         let ledger = self.world.provider.ledger().expect("the provider runs");
         check_ledger(&ledger, self.findings);
+        self.check_amounts(&ledger);
         check_ledger_view(sql, self.findings).await.expect("Postgres answers");
+    }
+
+    /// What was taken is what was asked for, or less: and of an order that is charged first it is all of it.
+    fn check_amounts(&self, ledger: &[Movement]) {
+        let prices = self.history.prices();
+        let charges = ledger.iter().filter(|movement| movement.kind == MovementKind::Charge);
+        for charge in charges {
+            let Some(price) = charge.order_id.as_ref().and_then(|order| prices.get(order)) else {
+                continue;
+            };
+            // A fee is a fifth, a ride at least half of the price: a hundredth is another unit.
+            if charge.amount_minor > *price || charge.amount_minor * 20 < *price {
+                let what = format!(
+                    "{} of {price} {} taken: {charge:?}",
+                    charge.amount_minor, charge.currency
+                );
+                self.findings.add("M11", &what);
+            }
+        }
     }
 
     /// Asks once more for every order that there is, at any of the servers: the same bytes as ever. And for some with

@@ -43,9 +43,19 @@ pub async fn hurry(sql: &Client) -> Result<u64, Error> {
     sql.execute(update, &[]).await
 }
 
-/// The orders that are not settled. A flag is no excuse: nothing here needs a person once all is well.
+/// The orders that are not settled. A flag is no excuse but for a refund that failed for good, which waits for a person.
 pub async fn unsettled(sql: &Client) -> Result<Vec<Uuid>, Error> {
-    column(sql, "select order_id from order_sagas where finished_at is null", &[]).await
+    let query = "select order_id from order_sagas s
+                  where finished_at is null
+                    and not (needs_attention is not null and status = 'refunding' and lease_owner is null
+                             and exists (select from refunds r where r.order_id = s.order_id and r.state = 'failed'))";
+    column(sql, query, &[]).await
+}
+
+/// Those of the provider's refunds that the ledger has as made.
+pub async fn made_by_the_ledger(sql: &Client, refunds: &[String]) -> Result<Vec<String>, Error> {
+    let query = "select provider_refund_id from refunds where state = 'succeeded' and provider_refund_id = any($1)";
+    column(sql, query, &[&refunds]).await
 }
 
 /// The database's clock, in seconds since 1970.
@@ -136,7 +146,7 @@ pub async fn story(sql: &Client, order: Uuid) -> Result<String, Error> {
 /// Orders with a key, whose user may ask for them again.
 pub async fn users_with_orders(sql: &Client) -> Result<Vec<(String, String)>, Error> {
     let query = "select user_id, idempotency_key from order_sagas
-                  where finished_at is not null and idempotency_key is not null";
+                  where response_code is not null and idempotency_key is not null";
     let rows = sql.query(query, &[]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

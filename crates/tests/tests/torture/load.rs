@@ -15,10 +15,12 @@ use uuid::Uuid;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::location::v1::{Fix, ReportLocationsRequest};
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
-use waybill_proto::order::v1::{CreateOrderRequest, ListOrdersRequest, ReleaseDriverRequest};
+use waybill_proto::order::v1::{
+    CreateOrderRequest, ListOrdersRequest, Money, PaymentMode, RefundOrderRequest, ReleaseDriverRequest,
+};
 
 use crate::findings::Tally;
-use crate::history::{Answered, History};
+use crate::history::{Answered, History, OTHER_UNIT};
 use crate::wire::{Outcome, bounded, create};
 
 const CITY: (f64, f64) = (37.7749, -122.4194);
@@ -29,6 +31,13 @@ const FIX_EVERY: Duration = Duration::from_millis(900);
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// So many drivers of a hundred decline an order that they were given.
 const DECLINES_PERCENT: u64 = 10;
+/// So many of a hundred rides cost less than was agreed, so many cancellations cost a fee, and so many customers get a part of
+/// what they paid back.
+const CHEAPER_PERCENT: u64 = 30;
+const FEE_PERCENT: u64 = 40;
+const REFUNDS_PERCENT: u64 = 15;
+/// So many of a hundred pay in a currency that the provider counts in another unit than ISO 4217.
+const OTHER_UNIT_PERCENT: u64 = 10;
 /// So often a customer without a driver asks whether the ride is over.
 const COMPLETE_TRIES: u32 = 8;
 /// A key in so many is one that another user has as well.
@@ -87,7 +96,7 @@ impl Load {
         };
         let cancel = async {
             if changes_mind {
-                self.cancel(&request.user_id, chance.of(3)).await;
+                self.cancel(&request, chance.of(3)).await;
             }
         };
         let (answered, also_answered, ()) = tokio::join!(first, again, cancel);
@@ -99,7 +108,11 @@ impl Load {
             if chance.percent(DECLINES_PERCENT) {
                 self.decline(&order, chance.of(5)).await;
             }
-            self.complete(&order.order.to_string(), chance.of(4)).await;
+            let order = order.order.to_string();
+            let price = request.amount.clone().unwrap_or_default();
+            if self.complete(&order, &price, chance.of(4)).await && chance.percent(REFUNDS_PERCENT) {
+                self.refund(&order, &price, chance.of(6)).await;
+            }
         }
     }
 
@@ -129,7 +142,8 @@ impl Load {
     }
 
     /// Finds out which order it is, and cancels it; at a random moment of its life.
-    async fn cancel(&self, user: &str, mut chance: Chance) {
+    async fn cancel(&self, request: &CreateOrderRequest, mut chance: Chance) {
+        let user = request.user_id.as_str();
         pass(chance.millis(0, 3_000)).await;
         let order = loop {
             let (_, channel) = self.gate(&mut chance);
@@ -149,12 +163,35 @@ impl Load {
             }
             pass(chance.millis(200, 1_000)).await;
         };
-        // Refused: it has failed, or was completed, and stays so.
-        let call = |mut orders: Orders| {
-            let request = cancel(&order);
-            async move { orders.cancel_order(request).await.map(drop) }
+        // Refused with a fee: there is no driver. Refused without one: it has failed, or was completed, and stays so.
+        let fee = chance.percent(FEE_PERCENT).then(|| part(request.amount.as_ref(), 5));
+        for fee in [fee, None] {
+            let call = |mut orders: Orders| {
+                let mut request = cancel(&order);
+                request.cancellation_fee.clone_from(&fee);
+                async move { orders.cancel_order(request).await.map(drop) }
+            };
+            if let Outcome::Ok(()) = self.until_definite("cancel", &order, &mut chance, call).await {
+                return;
+            }
+        }
+    }
+
+    /// A part of what was paid is refunded, and asked for twice.
+    async fn refund(&self, order: &str, price: &Money, mut chance: Chance) {
+        let request = RefundOrderRequest {
+            order_id: order.to_owned(),
+            idempotency_key: Uuid::now_v7().to_string(),
+            amount: Some(part(Some(price), 10)),
+            reason: "late".to_owned(),
         };
-        self.until_definite("cancel", &order, &mut chance, call).await;
+        for _ in 0..2 {
+            let call = |mut orders: Orders| {
+                let request = request.clone();
+                async move { orders.refund_order(request).await.map(drop) }
+            };
+            self.until_definite("refund", order, &mut chance, call).await;
+        }
     }
 
     /// The driver does not serve the order after all.
@@ -173,19 +210,22 @@ impl Load {
         self.until_definite("release", &order, &mut chance, call).await;
     }
 
-    /// The ride is over; or, while the order looks for another driver, a little later.
-    async fn complete(&self, order: &str, mut chance: Chance) {
+    /// The ride is over; or, while the order looks for another driver, a little later. Whether it was completed.
+    async fn complete(&self, order: &str, price: &Money, mut chance: Chance) -> bool {
+        let cost = chance.percent(CHEAPER_PERCENT).then(|| part(Some(price), 2));
         for _ in 0..=COMPLETE_TRIES {
             let call = |mut orders: Orders| {
-                let request = complete(order);
+                let mut request = complete(order);
+                request.final_amount.clone_from(&cost);
                 async move { orders.complete_order(request).await.map(drop) }
             };
             let answer = self.until_definite("complete", order, &mut chance, call).await;
             if let Outcome::Ok(()) = answer {
-                return;
+                return true;
             }
             pass(chance.millis(100, 1_000)).await;
         }
+        false
     }
 
     /// Makes a call about an order, at any of the gates, until it is answered or refused.
@@ -255,10 +295,28 @@ fn an_order(number: u64, chance: &mut Chance) -> CreateOrderRequest {
     };
     if let Some(amount) = &mut request.amount {
         amount.minor_units = 500 + i64::try_from(chance.below(5_000)).unwrap_or(0);
+        if chance.percent(OTHER_UNIT_PERCENT) {
+            OTHER_UNIT.clone_into(&mut amount.currency_code);
+        }
     }
+    request.payment_mode = chance
+        .pick(&[
+            PaymentMode::ChargeFirst,
+            PaymentMode::CaptureAtAssignment,
+            PaymentMode::CaptureAtCompletion,
+        ])
+        .to_owned()
+        .into();
     let (lat, lon) = (lat + 0.02 * (chance.unit() - 0.5), lon + 0.02 * (chance.unit() - 0.5));
     request.pickup = Some(position((lat, lon)));
     request
+}
+
+/// The price, divided; at least one unit.
+fn part(price: Option<&Money>, by: i64) -> Money {
+    let mut money = price.cloned().unwrap_or_default();
+    money.minor_units = (money.minor_units / by).max(50);
+    money
 }
 
 fn cab_name(cab: usize) -> String {

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use testkit::chance::pass;
 use tokio::time::Instant;
-use waybill_sandbox::payments::{Fault, FaultKind, Movement, Provider, WebhookBehaviour, WebhookEndpoint};
+use waybill_sandbox::payments::{
+    Fault, FaultKind, Movement, MovementKind, Provider, WebhookBehaviour, WebhookEndpoint,
+};
 use waybill_sandbox::port;
 
 use crate::findings::lock;
@@ -112,6 +114,29 @@ impl PaymentProvider {
     /// It makes no mistakes, and takes so long for each answer.
     pub fn set_slow(&self, answer: Duration) {
         self.set_faults(vec![Fault::always(FaultKind::Latency).delayed(answer)]);
+    }
+
+    /// The banks give so many refunds back that were made, days later: how many.
+    pub async fn fail_refunds(&self, count: usize) -> usize {
+        let ledger = self.ledger().unwrap_or_default();
+        let refunds: Vec<String> = ledger
+            .into_iter()
+            .filter(|movement| movement.kind == MovementKind::Refund)
+            .map(|movement| movement.provider_id)
+            .take(count)
+            .collect();
+        let provider = lock(&self.provider).take();
+        if let Some(provider) = &provider {
+            provider.set_webhook_behaviour(WebhookBehaviour::default());
+            for refund in &refunds {
+                provider
+                    .fail_refund(refund, "lost_or_stolen_card")
+                    .await
+                    .expect("a refund");
+            }
+        }
+        *lock(&self.provider) = provider;
+        refunds.len()
     }
 
     /// Every movement of money; `None` while it is down.

@@ -53,10 +53,14 @@ async fn idle_transactions(sql: &Client, longer_than: Duration) -> Vec<String> {
     transactions.expect("Postgres answers")
 }
 
-/// Orders of this time that went to a second worker though every outcome was known and no one cancelled them.
+/// Orders of this time that went to a second worker though every outcome was known and no one cancelled them. A completion
+/// and a requested refund begin under a fence of their own.
 async fn left_by_their_servers(sql: &Client, since_secs: f64) -> Vec<Uuid> {
     let query = "select order_id from order_sagas s
-                  where created_at > to_timestamp($1) and fence > 1
+                  where created_at > to_timestamp($1)
+                    and (fence > 1 and reopened_at is null
+                         or exists (select 1 from order_saga_steps t
+                                     where t.order_id = s.order_id and t.step in ('charge', 'assign') and t.fence > 1))
                     and cancel_requested_at is null and reassignments = 0
                     and not exists (select 1 from order_saga_steps t
                                      where t.order_id = s.order_id and t.status in ('unknown', 'postponed'))";
