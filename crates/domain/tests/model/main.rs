@@ -17,6 +17,7 @@ mod flaws;
 mod moves;
 mod outside;
 mod promises;
+#[path = "../search/mod.rs"]
 mod search;
 mod steps;
 mod world;
@@ -28,13 +29,52 @@ use std::time::Instant;
 use waybill_domain::order::{Event, FailureReason, State};
 
 use flaws::Flaw;
-use promises::Promise;
-use search::{Found, search};
+use moves::{Move, Next, add_moves};
+use promises::{Promise, broken, needs_a_person};
+use search::{Found, Model, search};
+use world::World;
+
+/// One order, with the service as it is built or with a flaw.
+struct OneOrder(Option<Flaw>);
+
+impl Model for OneOrder {
+    type World = World;
+    type Key = u64;
+    type Move = Move;
+    type Promise = Promise;
+
+    const BEGINNING: World = World::BEGINNING;
+    const CAN_FINISH: Promise = Promise::CanFinish;
+
+    fn key(&self, world: &World) -> u64 {
+        world.packed()
+    }
+
+    fn add_moves(&self, world: &World, next: &mut Next) {
+        add_moves(world, self.0, next);
+    }
+
+    fn broken(&self, world: &World) -> Option<Promise> {
+        broken(world)
+    }
+
+    fn is_at_rest(&self, world: &World) -> bool {
+        world.is_at_rest()
+    }
+
+    fn needs_a_person(&self, world: &World) -> bool {
+        needs_a_person(world)
+    }
+
+    fn state(&self, world: &World) -> State {
+        world.row.state
+    }
+}
 
 /// The service as it is built, explored once for all tests that ask about it.
 static AS_BUILT: LazyLock<Found> = LazyLock::new(|| {
     let began = Instant::now();
-    let found = search(None).unwrap_or_else(|counterexample| panic!("{counterexample}"));
+    let found = search(OneOrder(None)).unwrap_or_else(|counterexample| panic!("{counterexample}"));
     println!(
         "model: {} states, depth {}, 0 violations ({} settled, {} wait for an operator; {:.1} s)",
         found.states,
@@ -168,7 +208,7 @@ fn an_order_that_begins_anew_without_its_driver_is_charged_again() {
 
 /// Fails unless the search sees that the flaw breaks the promise, and shows how in a few moves.
 fn breaks(flaw: Flaw, promise: Promise) {
-    let Err(counterexample) = search(Some(flaw)) else {
+    let Err(counterexample) = search(OneOrder(Some(flaw))) else {
         panic!("{flaw:?} breaks nothing");
     };
     println!("{flaw:?}: {counterexample}");

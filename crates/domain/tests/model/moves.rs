@@ -6,14 +6,13 @@ use waybill_domain::order::Event;
 
 use crate::flaws::Flaw;
 use crate::outside::outside;
+use crate::search;
 use crate::steps::steps;
 use crate::world::{Answer, Request, WORKERS, World};
 
 /// One thing that happens, in one world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Move {
-    /// The order is accepted.
-    Beginning,
     /// A worker does something.
     Worker(usize, Deed),
     /// The provider gets the request of a worker that waits; what it answers, if that comes through.
@@ -74,54 +73,20 @@ pub enum Outcome {
     Nothing,
 }
 
-/// Why something happens; what "can still finish" may build on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Progress: the service, the provider, the network.
-    Work,
-    /// Days go by, and a person looks.
-    Patience,
-    /// Something goes wrong, or someone outside wants something else.
-    Fault,
-}
-
 /// All that may happen next in one world.
-#[derive(Debug, Default)]
-pub struct Next {
-    /// Each thing, with the world after it.
-    pub moves: Vec<(Kind, Move, World)>,
-}
+pub type Next = search::Next<Move, World>;
 
-impl Next {
-    /// Finds all that may happen next in this world; what was in here before is dropped.
-    pub fn after(&mut self, world: &World, flaw: Option<Flaw>) {
-        self.moves.clear();
-        for who in 0..WORKERS {
-            steps(world, who, flaw, self);
-        }
-        outside(world, flaw, self);
+/// Adds all that may happen next in this world.
+pub fn add_moves(world: &World, flaw: Option<Flaw>, next: &mut Next) {
+    for who in 0..WORKERS {
+        steps(world, who, flaw, next);
     }
-
-    /// Progress.
-    pub fn work(&mut self, what: Move, world: World) {
-        self.moves.push((Kind::Work, what, world));
-    }
-
-    /// Days go by, or a person acts.
-    pub fn patience(&mut self, what: Move, world: World) {
-        self.moves.push((Kind::Patience, what, world));
-    }
-
-    /// Something goes wrong.
-    pub fn fault(&mut self, what: Move, world: World) {
-        self.moves.push((Kind::Fault, what, world));
-    }
+    outside(world, flaw, next);
 }
 
 impl fmt::Display for Move {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Move::Beginning => write!(f, "the order is accepted"),
             Move::Worker(who, deed) => write!(f, "worker {who} {deed}"),
             Move::Handled(who, request, Some(answer)) => {
                 write!(
