@@ -321,6 +321,19 @@ mod tests {
         );
     }
 
+    /// It was impossible, and its request was on its way: then what stood against it failed, and it was made.
+    #[test]
+    fn a_refund_that_was_closed_as_failed_and_made_after_all_counts_and_is_owed_no_more() {
+        let failed = ours(1, 1_000, RefundState::Failed);
+        let made = listed("re_late", Maker::Order(1), 1_000, ListedState::Succeeded);
+        let settlement = Settlement::of(CHARGED, &[failed.clone()], &[made.clone()]);
+        assert_eq!(settlement.found, [made.clone()]);
+        assert_eq!((settlement.refunded_minor, settlement.failed_minor), (1_000, 0));
+        assert_eq!(settlement.replaced, [1], "it is not paid again");
+        let pending = listed("re_late", Maker::Order(1), 1_000, ListedState::Pending);
+        assert!(Settlement::of(CHARGED, &[failed], &[pending]).is_pending);
+    }
+
     #[test]
     fn what_is_pending_at_the_provider_decides_nothing() {
         for maker in [Maker::Person, Maker::Order(1)] {
