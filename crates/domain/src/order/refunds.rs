@@ -105,7 +105,8 @@ pub struct Settlement {
     pub failed: Vec<i32>,
     /// Refunds that the ledger does not have.
     pub found: Vec<ListedRefund>,
-    /// Open refunds that are not made any more, since more was refunded than was known when they were decided.
+    /// Open refunds that are not made any more, since more was refunded than was known when they were decided; and failed
+    /// ones that were made after all, which are among those found.
     pub replaced: Vec<i32>,
     /// Requested refunds for which too little is left.
     pub impossible: Vec<i32>,
@@ -162,8 +163,15 @@ impl Settlement {
             (Some(ours), ListedState::Succeeded) if ours.state == RefundState::Open => {
                 self.succeeded.push((ours.number, refund.provider_id.clone()));
             }
+            // It was closed, and its request arrived later. What it was to refund is refunded: it is not paid again.
+            (Some(ours), ListedState::Succeeded) if ours.is_failed_unmade() => {
+                self.replaced.push(ours.number);
+                self.found.push(refund.clone());
+            }
             (Some(ours), ListedState::Failed) if ours.state != RefundState::Failed => self.failed.push(ours.number),
-            (Some(ours), ListedState::Pending) if ours.state == RefundState::Open => self.is_pending = true,
+            (Some(ours), ListedState::Pending) if ours.state == RefundState::Open || ours.is_failed_unmade() => {
+                self.is_pending = true;
+            }
             (Some(_), _) | (None, ListedState::Failed) => {}
             (None, ListedState::Succeeded) => self.found.push(refund.clone()),
             (None, ListedState::Pending) => self.is_pending = true,
@@ -183,12 +191,15 @@ impl Settlement {
             .sum();
         let by_hand: i64 = self.found.iter().map(|refund| refund.amount_minor).sum();
         self.refunded_minor = by_us + by_hand;
-        let is_failed = |ours: &LedgerRefund| ours.state == RefundState::Failed || self.failed.contains(&ours.number);
+        let is_failed = |ours: &LedgerRefund| {
+            (ours.state == RefundState::Failed && !self.replaced.contains(&ours.number))
+                || self.failed.contains(&ours.number)
+        };
         let failed = ledger.iter().filter(|ours| is_failed(ours));
         self.failed_minor = failed.map(|ours| ours.amount_minor).sum();
         for ours in ledger {
-            let is_open = ours.state == RefundState::Open && !is_failed(ours) && !has(&self.succeeded, ours.number);
-            if !is_open {
+            let has_ended = self.failed.contains(&ours.number) || has(&self.succeeded, ours.number);
+            if ours.state != RefundState::Open || has_ended {
                 continue;
             }
             if self.refunded_minor + self.open_minor + ours.amount_minor <= charged_minor {
@@ -200,6 +211,13 @@ impl Settlement {
                 self.replaced.push(ours.number);
             }
         }
+    }
+}
+
+impl LedgerRefund {
+    /// Whether it was closed as failed, and the provider had not made it.
+    fn is_failed_unmade(&self) -> bool {
+        self.state == RefundState::Failed && self.provider_id.is_none()
     }
 }
 
