@@ -243,6 +243,8 @@ impl RefundState {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     const CHARGED: i64 = 1_999;
@@ -269,7 +271,7 @@ mod tests {
     #[test]
     fn a_part_that_was_refunded_by_hand_replaces_the_refund_of_all() {
         let by_hand = listed("re_hand", Maker::Person, 500, ListedState::Succeeded);
-        let settlement = Settlement::of(CHARGED, &[ours(1, 1_999, RefundState::Open)], &[by_hand.clone()]);
+        let settlement = Settlement::of(CHARGED, &[ours(1, 1_999, RefundState::Open)], from_ref(&by_hand));
         assert_eq!(settlement.found, [by_hand]);
         assert_eq!(
             (settlement.replaced.as_slice(), settlement.left_minor(CHARGED)),
@@ -280,7 +282,7 @@ mod tests {
     #[test]
     fn our_own_refund_is_recognized_and_counted_once() {
         let own = listed("re_1", Maker::Order(1), 1_999, ListedState::Succeeded);
-        let open = Settlement::of(CHARGED, &[ours(1, 1_999, RefundState::Open)], &[own.clone()]);
+        let open = Settlement::of(CHARGED, &[ours(1, 1_999, RefundState::Open)], from_ref(&own));
         assert_eq!(open.succeeded, [(1, "re_1".to_owned())]);
         assert_eq!((open.found.len(), open.left_minor(CHARGED)), (0, 0));
         let known = Settlement::of(CHARGED, &[ours(1, 1_999, RefundState::Succeeded)], &[own]);
@@ -331,7 +333,7 @@ mod tests {
     fn a_replaced_refund_that_was_made_after_all_counts_like_one_by_hand() {
         let replaced = ours(1, 1_999, RefundState::Replaced);
         let made = listed("re_late", Maker::Order(1), 1_999, ListedState::Succeeded);
-        let settlement = Settlement::of(CHARGED, &[replaced, ours(2, 1_499, RefundState::Open)], &[made.clone()]);
+        let settlement = Settlement::of(CHARGED, &[replaced, ours(2, 1_499, RefundState::Open)], from_ref(&made));
         assert_eq!(settlement.found, [made]);
         assert_eq!(
             (settlement.replaced.as_slice(), settlement.left_minor(CHARGED)),
@@ -344,8 +346,8 @@ mod tests {
     fn a_refund_that_was_closed_as_failed_and_made_after_all_counts_and_is_owed_no_more() {
         let failed = ours(1, 1_000, RefundState::Failed);
         let made = listed("re_late", Maker::Order(1), 1_000, ListedState::Succeeded);
-        let settlement = Settlement::of(CHARGED, &[failed.clone()], &[made.clone()]);
-        assert_eq!(settlement.found, [made.clone()]);
+        let settlement = Settlement::of(CHARGED, from_ref(&failed), from_ref(&made));
+        assert_eq!(settlement.found, from_ref(&made));
         assert_eq!((settlement.refunded_minor, settlement.failed_minor), (1_000, 0));
         assert_eq!(settlement.replaced, [1], "it is not paid again");
         let pending = listed("re_late", Maker::Order(1), 1_000, ListedState::Pending);

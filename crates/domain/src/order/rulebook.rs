@@ -73,6 +73,7 @@ impl Step {
 
 /// What is to be done for an order beside what its state says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Work {
     /// A cancellation was requested.
     pub cancel_requested: bool,

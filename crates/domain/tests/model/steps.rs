@@ -77,9 +77,9 @@ pub fn happen(world: &mut World, seen: State, event: Event) -> bool {
         | Event::NoDriver
         | Event::DriverUnassigned
         | Event::Cancelled
-        | Event::RefundUnknown => {}
+        | Event::RefundUnknown
         // Parts, refunds that fail and holds are other models'.
-        Event::CaptureUnknown
+        | Event::CaptureUnknown
         | Event::Captured
         | Event::CaptureFailed
         | Event::RefundedInPart

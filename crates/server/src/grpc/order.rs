@@ -212,13 +212,8 @@ fn parse_create(request: &pb::CreateOrderRequest) -> Result<OrderRequest, Status
         Some(given) => bad.position("drop_off", Some(given)).map(Some),
         None => Some(None),
     };
-    let payment_mode = match pb::PaymentMode::try_from(request.payment_mode) {
-        Ok(mode) => Some(render::payment_mode_of(mode)),
-        Err(_) => {
-            bad.add("payment_mode", "is not a known mode");
-            None
-        }
-    };
+    let payment_mode = pb::PaymentMode::try_from(request.payment_mode).map_err(|_| "is not a known mode");
+    let payment_mode = bad.check("payment_mode", payment_mode).map(render::payment_mode_of);
     let payment = payment_method.zip(provider_customer).zip(payment_mode);
     let places = pickup.zip(drop_off);
     match (key, user, amount, payment, places) {

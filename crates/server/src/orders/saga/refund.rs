@@ -47,11 +47,10 @@ pub(super) async fn refund(context: &Context, order: &LeasedOrder) -> Result<Pro
                 return Ok(Progress::Defer(delay_of(order), Deferral::default()));
             }
             Ok(_) if recovery == Recovery::Query => return Ok(too_old(order, refund, &prior)),
-            Ok(_) => {}
             Err(cause) if recovery == Recovery::Query => {
                 return Ok(Progress::Defer(QUERY_EVERY, unqueried(order, operation, cause)));
             }
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
     }
     record_send(context, order, operation, &prior).await?;

@@ -104,7 +104,8 @@ impl StepOutcome {
             // Nothing is taken, so nothing is to be given back.
             StepOutcome::CaptureFailed { .. } if order.state == State::Refunding => Event::Refunded,
             StepOutcome::CaptureFailed { .. } => Event::CaptureFailed,
-            StepOutcome::RefundUnknown(_) => Event::RefundUnknown,
+            // What replaces it is as unknown as it was.
+            StepOutcome::RefundUnknown(_) | StepOutcome::RefundReplaced { .. } => Event::RefundUnknown,
             StepOutcome::Refunded { refund, .. } => {
                 if refunded_minor(order) + refund.amount.minor_units() >= refundable_minor(order) {
                     Event::Refunded
@@ -113,7 +114,6 @@ impl StepOutcome {
                 }
             }
             StepOutcome::RefundFailed { .. } => Event::RefundFailed,
-            StepOutcome::RefundReplaced { .. } => Event::RefundUnknown,
             StepOutcome::Reconciled(found) => found.event(order.state, refundable_minor(order)),
         }
     }
@@ -121,7 +121,7 @@ impl StepOutcome {
     /// Why an operator should look at the order after it.
     pub(super) fn flag(&self) -> Option<String> {
         match self {
-            StepOutcome::RefundFailed { code, .. } => Some(format!("{} ({code})", REFUND_FAILED)),
+            StepOutcome::RefundFailed { code, .. } => Some(format!("{REFUND_FAILED} ({code})")),
             StepOutcome::Reconciled(found) => found.flag(),
             StepOutcome::CaptureFailed { code } => Some(format!(
                 "the hold was gone before it could be captured ({code}): the customer has not paid"

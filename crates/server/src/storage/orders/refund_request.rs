@@ -1,4 +1,4 @@
-//! RefundOrder: a part of a served order's payment is refunded, once for each idempotency key of the caller.
+//! `RefundOrder`: a part of a served order's payment is refunded, once for each idempotency key of the caller.
 
 use jiff::Timestamp;
 use tokio_postgres::Row;

@@ -16,7 +16,7 @@ use crate::storage::StoreError;
 pub enum RefundOrigin {
     /// The saga: all that is left of the payment of an order that is not served.
     Compensation,
-    /// A caller of RefundOrder.
+    /// A caller of `RefundOrder`.
     Request,
     /// An operator, in place of one that failed.
     Again,

@@ -23,6 +23,7 @@ fn ride(mode: PaymentMode) -> CreateOrderRequest {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "as the fields of requests have it")]
 fn usd(minor_units: i64) -> Option<Money> {
     Some(Money {
         currency_code: "USD".to_owned(),

@@ -1,4 +1,4 @@
-//! RefundOrder: a part of a served order is refunded, once for each key, and never more than was charged.
+//! `RefundOrder`: a part of a served order is refunded, once for each key, and never more than was charged.
 
 use std::time::Duration;
 
