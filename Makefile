@@ -24,7 +24,7 @@ count: ## instructions of the hottest pure paths, compared with the committed co
 torture: setup ## ten minutes of kill -9, pauses and cut connections; TORTURE_MINUTES, TORTURE_SEED to repeat a run
 	TORTURE_MINUTES=$${TORTURE_MINUTES:-10} $(CARGO) test --quiet --package waybill-tests --test torture
 
-mutants: setup ## twelve ways to break the program, each of which the torture test must find: twenty minutes or more
+mutants: setup ## twenty ways to break the program, each of which a test must find: three quarters of an hour or more
 	@scripts/mutants.sh
 
 race: setup ## twenty thousand assignments and releases of drivers by sixteen workers at once

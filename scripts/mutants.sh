@@ -9,6 +9,9 @@
 # A patch begins with a line for people, then `Breaks:` and the promises of which one must be found broken, and, where the
 # usual mix of faults would take long, `Settings:` and the rig's own settings. MUTANT_SECONDS (45) of torture a try,
 # MUTANT_TRIES (6) tries before a mutant counts as alive; the program as it is has to pass each such run twice.
+#
+# What takes minutes, or a person at the provider, is beyond the rig: such a patch has `Test:` instead, and the name of the
+# end-to-end test that has to fail. Of the program as it is the test has to pass.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -55,6 +58,18 @@ torture() {
         "$scratch/rig" >"$log" 2>&1
 }
 
+# Builds the end-to-end tests of the scratch tree; those of these names fail or pass.
+build_tests() {
+    (cd "$tree" && CARGO_TARGET_DIR=$scratch/build cargo test --quiet --package waybill-tests --test e2e --no-run)
+}
+
+run_tests() {
+    local log=$1
+    shift
+    (cd "$tree" && CARGO_TARGET_DIR=$scratch/build \
+        cargo test --quiet --package waybill-tests --test e2e -- --exact "$@") >"$log" 2>&1
+}
+
 patches=()
 for number in "${@:-}"; do
     for patch in mutants/"$number"*.patch; do
@@ -68,10 +83,24 @@ fresh_tree
 build_rig
 for patch in "${patches[@]}"; do
     git -C "$tree" apply --check "$root/$patch" || die "$patch does not apply any more: bring it up to date"
-    [ -n "$(header "$patch" Breaks)" ] || die "$patch does not say which promise it breaks"
+    [ -n "$(header "$patch" Breaks)$(header "$patch" Test)" ] || die "$patch does not say what it breaks"
 done
 build_program
-for patch in "${patches[@]}"; do header "$patch" Settings | grep . || echo; done | sort --unique >"$scratch/settings"
+: >"$scratch/settings"
+tests=()
+for patch in "${patches[@]}"; do
+    if [ -n "$(header "$patch" Test)" ]; then
+        tests+=("$(header "$patch" Test)")
+    else
+        header "$patch" Settings | grep . || echo
+    fi >>"$scratch/settings"
+done
+sort --unique --output="$scratch/settings" "$scratch/settings"
+if [ "${#tests[@]}" -gt 0 ]; then
+    build_tests || die "the tests do not build"
+    run_tests "$scratch/clean.log" "${tests[@]}" || die "the program as it is does not pass: see $scratch/clean.log"
+    printf 'passed   %-26s %s\n' 'the program as it is' "$(grep '^test result' "$scratch/clean.log")"
+fi
 while read -r -a settings <&3; do
     for try in 1 2; do
         torture "$scratch/clean.log" "${settings[@]}" || die "the program as it is does not pass: see $scratch/clean.log"
@@ -85,8 +114,23 @@ for patch in "${patches[@]}"; do
     breaks=$(header "$patch" Breaks | tr ' ' '|')
     read -r -a settings <<<"$(header "$patch" Settings)"
     git -C "$tree" apply "$root/$patch"
-    build_program || die "$name does not build"
     by=
+    test=$(header "$patch" Test)
+    if [ -n "$test" ]; then
+        log=$scratch/$name.log
+        build_tests || die "$name does not build"
+        run_tests "$log" "$test" || by=$(grep --max-count=1 "^test $test ... FAILED\|^    $test\$" "$log") ||
+            die "$name: the test did not run to its end: see $log"
+        git -C "$tree" apply --reverse "$root/$patch"
+        if [ -n "$by" ]; then
+            killed=$((killed + 1))
+            printf 'killed   %-26s by %.100s\n' "$name" "$test"
+        else
+            printf 'ALIVE    %-26s %s\n' "$name" "$(head -n 1 "$patch")"
+        fi
+        continue
+    fi
+    build_program || die "$name does not build"
     for try in $(seq "${MUTANT_TRIES:-6}"); do
         log=$scratch/$name.$try.log
         if torture "$log" "${settings[@]}"; then continue; fi
