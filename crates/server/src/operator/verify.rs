@@ -92,9 +92,12 @@ pub enum Contradiction {
     },
 }
 
-/// That this payment is the order's charge, and succeeded.
+/// That this payment is the order's charge, and succeeded; or its hold, and stands.
 pub(super) fn charge(order: &Order, payment: &PaymentIntent) -> Result<(), Contradiction> {
-    succeeded(&payment.provider_id, &payment.status)?;
+    let is_held = order.payment_mode.holds() && payment.status == "requires_capture";
+    if !is_held {
+        succeeded(&payment.provider_id, &payment.status)?;
+    }
     of_this_order(order, &payment.provider_id, payment.order_id)?;
     of_this_amount(
         order.amount,

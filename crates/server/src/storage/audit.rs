@@ -139,6 +139,13 @@ statements! {
                       from payments p
                       join order_sagas s using (order_id)
                      where p.to_capture is not null and p.captured_amount is null and s.finished_at is not null";
+    /// A person at the provider may give back more than is owed; the saga may not.
+    FEE_REFUNDED = "select p.order_id::text
+                      from payments p
+                      join refunds r using (order_id)
+                     where p.kept_amount > 0 and r.state = 'succeeded' and r.origin in ('compensation', 'again')
+                     group by p.order_id
+                    having sum(r.amount) > p.captured_amount - p.kept_amount";
     SUM_DIFFERS = "select p.order_id::text
                      from payments p
                      left join refunds r on r.order_id = p.order_id and r.state = 'succeeded'
@@ -259,6 +266,12 @@ pub const CHECKS: &[Check] = &[
         violation: "refunded more than charged",
         needs: EvidenceSource::Movements,
         statement: REFUNDED_TOO_MUCH,
+    },
+    Check {
+        promise: "M1",
+        violation: "refunded what was to be kept as a fee",
+        needs: EvidenceSource::Ledger,
+        statement: FEE_REFUNDED,
     },
     Check {
         promise: "M1",

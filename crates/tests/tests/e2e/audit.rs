@@ -41,6 +41,7 @@ a refund or a capture is open, and no worker is to make it | update payments
     set captured_amount = null, captured_at = null, to_capture = 1 where order_id = SERVED
 served but not paid | update payments set captured_amount = null, captured_at = null where order_id = SERVED;
     update order_sagas set payment_mode = 'capture_at_assignment' where order_id = SERVED
+refunded what was to be kept as a fee | update payments set kept_amount = 1 where order_id = REFUNDED
 a payment differs from the sum of its refunds | update payments set refund_amount = 1 where order_id = REFUNDED
 a refund or a capture is open, and no worker is to make it | insert into refunds (order_id, number, amount, currency, origin)
     select order_id, 1, 100, currency, 'request' from payments where order_id = SERVED

@@ -12,11 +12,14 @@ use crate::storage::orders::LeasedOrder;
 /// Drives one order until no step is pending, or until it has to wait for longer than a lease. Safe to run again after a
 /// crash at any line: the next worker sees what was committed, and repeats what was not under the same keys.
 pub(in crate::orders) async fn drive(context: &Context, order: LeasedOrder, notifier: &CompletionNotifier) {
-    let id = order.order.id;
+    let (id, began_as) = (order.order.id, order.order.state);
     match run_steps(context, order, notifier).await {
         Ok(End::Settled(order)) => {
             info!(order_id = %id, status = %order.order.state, "order settled");
-            context.metrics.orders.finished(order.order.state.as_str());
+            // A settled order is resumed for a capture or a part that is refunded, and counts once.
+            if order.order.state != began_as {
+                context.metrics.orders.finished(order.order.state.as_str());
+            }
             if let Some(answer) = order.answer {
                 notifier.settled(answer);
             }

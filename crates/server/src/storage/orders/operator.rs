@@ -250,7 +250,8 @@ statements! {
                          left join lateral (
                               select sum(sends)::integer as sends from payment_attempts
                                where order_id = s.order_id
-                                 and operation = case s.status when 'charging' then 'charge' else 'refund' end) a on true
+                                 and operation = any (case s.status when 'charging' then array['charge']
+                                                    else array['refund', 'capture', 'void'] end)) a on true
                         where (s.finished_at is null or s.needs_attention is not null)
                           and (not $1 or s.needs_attention is not null
                                or greatest(s.created_at, s.cancel_requested_at, s.search_from, s.reopened_at)

@@ -70,7 +70,7 @@ statements! {
                    set next_run_at = least(next_run_at, now()), due_requested = lease_owner is not null
                  where order_id = $1 and finished_at is null
                    and (next_run_at > now()
-                        or lease_owner is not null and not due_requested and status in ('charging', 'refunding'))";
+                        or lease_owner is not null and not due_requested and status in ('charging', 'refunding', 'succeeded'))";
 }
 
 impl OrderStore {

@@ -51,7 +51,9 @@ pub enum RefundRequested {
 statements! {
     FIND_BY_KEY = "select number, amount, currency, state, reason, created_at, settled_at
                      from refunds where order_id = $1 and idempotency_key = $2";
-    READ_REQUESTED = "select number, amount, currency, state, reason, created_at, settled_at
+    /// As customers see them: the reasons of operators are not for them.
+    READ_REQUESTED = "select number, amount, currency, state, created_at, settled_at,
+                             case when origin = 'request' then reason else '' end as reason
                         from refunds where order_id = $1 order by number";
     /// From whichever worker has it: that one's request is repeated under its key.
     TAKE_UP = "update order_sagas

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
 use waybill_proto::admin::v1::{OrderFile, Outcome, ResolveOrderRequest, RetryOrderRequest, ShowOrderRequest};
-use waybill_proto::order::v1::Order;
+use waybill_proto::order::v1::{CreateOrderRequest, Order, PaymentMode};
 use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 
 /// With the operator's service, and a deadline so short that an order in doubt is soon left to the sweeper.
@@ -22,18 +22,28 @@ pub fn with_operator() -> Builder {
 /// An order whose charge meets `fault`, deferred until tomorrow. The provider is well again when this returns.
 pub async fn charge_in_doubt(rig: &Rig, fault: FaultKind) -> String {
     rig.payments().set_fault(Fault::always(fault).on(FaultTarget::Charge));
-    begin(rig, "charging").await
+    begin(rig, a_ride(), "charging").await
+}
+
+/// The same of an order whose amount is held until its completion.
+pub async fn hold_in_doubt(rig: &Rig, fault: FaultKind) -> String {
+    rig.payments().set_fault(Fault::always(fault).on(FaultTarget::Charge));
+    let held = CreateOrderRequest {
+        payment_mode: PaymentMode::CaptureAtCompletion.into(),
+        ..a_ride()
+    };
+    begin(rig, held, "charging").await
 }
 
 /// A charged order whose refund is not made, deferred until tomorrow. For a rig without a window to assign drivers in.
 pub async fn refund_in_doubt(rig: &Rig) -> String {
     rig.payments()
         .set_fault(Fault::always(FaultKind::ErrorBeforeEffect).on(FaultTarget::Refund));
-    begin(rig, "refunding").await
+    begin(rig, a_ride(), "refunding").await
 }
 
-async fn begin(rig: &Rig, status: &str) -> String {
-    let refused = rig.orders().create_order(a_ride()).await.unwrap_err();
+async fn begin(rig: &Rig, request: CreateOrderRequest, status: &str) -> String {
+    let refused = rig.orders().create_order(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::Aborted, "{refused:?}");
     let order_id = refused.get_details_error_info().unwrap().metadata["order_id"].clone();
     let sql = rig.sql().await;

@@ -50,7 +50,7 @@ async fn a_large_account_is_compared_and_audited_with_the_memory_of_a_window() {
     let of_list: Vec<_> = findings
         .filter(|finding| ["M1", "M9"].contains(&finding["promise"].as_str().unwrap()))
         .collect();
-    assert_eq!(of_list.len(), 8);
+    assert_eq!(of_list.len(), 9);
     assert!(of_list.iter().all(|finding| finding["count"] == 0), "{of_list:?}");
 }
 

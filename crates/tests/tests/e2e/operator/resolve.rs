@@ -16,8 +16,8 @@ use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 use waybill_sandbox::proxy::Mode;
 
 use super::in_doubt::{
-    age_charges, assertion, charge_in_doubt, ledger_rows, operator, refund_in_doubt, resolve, retry, show,
-    with_operator,
+    age_charges, assertion, charge_in_doubt, hold_in_doubt, ledger_rows, operator, refund_in_doubt, resolve, retry,
+    show, with_operator,
 };
 
 /// Every order is charged, and looks for no driver: it is refunded.
@@ -104,6 +104,29 @@ async fn without_a_group_only_the_time_in_which_the_charge_was_sent_is_looked_th
     let before = rig.payments().requests();
     is_contradicted(&rig, assertion(&order, Outcome::NotCharged, ""), &[&id]).await;
     assert_eq!(rig.payments().requests() - before, 1);
+}
+
+/// A hold is no charge yet: it stands at the provider until it is captured.
+#[tokio::test]
+async fn a_hold_that_the_provider_confirms_is_resolved_and_captured_at_the_completion() {
+    let rig = with_operator().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let order = hold_in_doubt(&rig, FaultKind::ErrorAfterEffectSaved).await;
+    let payment = rig.at_provider_get("payment_intents").await["data"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let resolved = resolve(&rig, assertion(&order, Outcome::Charged, &payment))
+        .await
+        .unwrap();
+    assert_eq!(resolved.status(), OrderStatus::Charged);
+    let served = rig.until_settled(&order).await;
+    assert_eq!(served.status(), OrderStatus::Succeeded);
+    assert!(served.payment.unwrap().is_held);
+    rig.complete(&order).await.unwrap();
+    rig.until_settled(&order).await;
+    assert_eq!(rig.charges().len(), 1);
+    rig.assert_clean().await;
 }
 
 #[tokio::test]

@@ -165,6 +165,9 @@ async fn a_requested_refund_that_fails_later_flags_the_served_order_until_it_is_
     );
 
     refund_again(&rig, &order).await.unwrap();
+    let seen = rig.order(&order.order_id).await.payment.unwrap();
+    let reasons: Vec<&str> = seen.refunds.iter().map(|refund| refund.reason.as_str()).collect();
+    assert_eq!(reasons, ["late", ""], "what operators note is not for customers");
     let now = rig.until_settled(&order.order_id).await;
     assert_eq!(now.status(), OrderStatus::Succeeded);
     assert_eq!(now.payment.unwrap().refund_amount.unwrap().minor_units, 500);
