@@ -778,37 +778,44 @@ async fn a_pending_refund_is_in_progress_until_the_object_itself_is_settled() {
     let client = client(&provider);
     assert_eq!(client.refund(&a_refund(), patient()).await, Answer::InProgress);
     assert_eq!(client.refund(&a_refund(), patient()).await, Answer::InProgress);
+    let failed = client.refund(&a_refund(), patient()).await;
     assert!(
-        matches!(client.refund(&a_refund(), patient()).await, Answer::Declined(reason) if reason.code == "refund_failed")
+        matches!(&failed, Answer::Failed { provider_id, reason } if provider_id == "re_1" && reason.code == "refund_failed"),
+        "{failed:?}"
     );
     assert_eq!(client.refund(&a_refund(), patient()).await, receipt("re_1"));
     assert_eq!(provider.seen()[1].line, "GET /v1/refunds/re_1 HTTP/1.1");
 }
 
+/// By whom, the list of the payment's refunds says: which are an order's, and which of its refunds each is.
 #[tokio::test]
-async fn already_refunded_is_done_only_if_the_refund_is_ours() {
-    let other = object("re_1", "succeeded").replace(&ORDER.to_string(), &Uuid::nil().to_string());
-    let less = object("re_2", "succeeded").replace("1250", "1000");
-    let by_hand = object("re_3", "succeeded").replace("order_id", "note");
-    let failed = object("re_4", "failed");
-    let strangers = format!("{other},{less},{by_hand},{failed}");
-    let ours = format!("{strangers},{}", object("re_5", "succeeded"));
-    let pending = format!("{strangers},{}", object("re_6", "pending"));
-    for (data, expected) in [
-        (ours, receipt("re_5")),
-        (pending, Answer::InProgress),
-        (strangers, Answer::Ambiguous(Cause::RefundedElsewhere)),
-        (String::new(), Answer::Ambiguous(Cause::RefundedElsewhere)),
+async fn what_is_refunded_already_decides_nothing_and_the_list_says_whose_each_refund_is() {
+    let by_hand = object("re_1", "succeeded").replace("order_id", "note");
+    let first = object("re_2", "succeeded");
+    let second = object("re_3", "failed").replace(r#""order_id""#, r#""refund_number":"2","order_id""#);
+    let list = format!(r#"{{"object":"list","has_more":false,"data":[{by_hand},{first},{second}]}}"#);
+    for (code, param) in [
+        ("charge_already_refunded", ""),
+        ("amount_too_large", ""),
+        ("", "amount"),
     ] {
-        let list = format!(r#"{{"object":"list","has_more":false,"data":[{data}]}}"#);
+        let list = list.clone();
         let provider = Provider::start(move |_, seen| {
             if seen.line.starts_with("POST") {
-                return refusal(400, "invalid_request_error", "charge_already_refunded");
+                let error = format!(
+                    r#"{{"error":{{"type":"invalid_request_error","code":"{code}","param":"{param}","message":""}}}}"#
+                );
+                return Reaction::Answer(400, error);
             }
             Reaction::Answer(200, list.clone())
         })
         .await;
-        assert_eq!(client(&provider).refund(&a_refund(), patient()).await, expected);
+        let client = client(&provider);
+        let refused = client.refund(&a_refund(), patient()).await;
+        assert_eq!(refused, Answer::Ambiguous(Cause::RefundedElsewhere), "{code}");
+        let found = client.find_refunds("pi_1", patient()).await.unwrap();
+        let found: Vec<_> = found.iter().map(|one| (one.provider_id.as_str(), one.number)).collect();
+        assert_eq!(found, [("re_1", None), ("re_2", Some(1)), ("re_3", Some(2))]);
         assert_eq!(
             provider.seen()[1].line,
             "GET /v1/refunds?limit=100&payment_intent=pi_1 HTTP/1.1"
