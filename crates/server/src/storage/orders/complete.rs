@@ -170,6 +170,10 @@ fn due(order: &Order, amount: Option<Money>, left: i64) -> Result<Due, i64> {
     let Some(payment) = &order.payment else {
         return Ok(Due::Nothing);
     };
+    // Nothing is left of it: whatever the service cost, there is nothing to capture or to refund.
+    if left <= 0 {
+        return Ok(Due::Nothing);
+    }
     let currency = order.amount.currency();
     let most = left;
     let cost = amount.map_or(most, |amount| amount.minor_units());

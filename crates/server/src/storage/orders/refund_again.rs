@@ -86,6 +86,12 @@ impl OrderStore {
         self.set_status(&tx, &leased, &next, false, None).await?;
         refunds::replace_failed(&tx, id).await?;
         for amount in failed {
+            // A part may have been refunded by hand since.
+            let left =
+                refunds::read_left(&tx, id).await? - next.payment.as_ref().map_or(0, |payment| payment.kept_minor);
+            let Ok(amount) = Money::new(amount.currency(), amount.minor_units().min(left)) else {
+                continue;
+            };
             let number = refunds::open(&tx, id, amount, RefundOrigin::Again, None, reason.as_str()).await?;
             let operation = Operation::Refund(number);
             self.intend(&tx, leased.lease, &leased.payment_key, operation, amount)

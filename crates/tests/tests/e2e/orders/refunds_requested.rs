@@ -69,6 +69,22 @@ async fn a_part_is_refunded_once_for_each_key_and_the_order_stays_served() {
     rig.assert_clean().await;
 }
 
+/// There is nothing left to refund, and the driver is free.
+#[tokio::test]
+async fn an_order_that_is_refunded_in_full_is_completed_whatever_it_cost() {
+    let rig = rig().start().await;
+    let order = served(&rig).await;
+    refund(&rig, request(&order, "a", 1_999)).await.unwrap();
+    let complete = waybill_proto::order::v1::CompleteOrderRequest {
+        order_id: order.order_id.clone(),
+        final_amount: request(&order, "b", 1_000).amount,
+        ..Default::default()
+    };
+    rig.orders().complete_order(complete).await.unwrap();
+    assert_eq!(amounts(&rig), [1_999]);
+    rig.assert_clean().await;
+}
+
 #[tokio::test]
 async fn fifty_calls_at_once_with_one_key_are_one_refund() {
     let rig = rig().start().await;

@@ -102,6 +102,28 @@ async fn a_refund_that_fails_days_later_is_owed_again_and_paid_again_by_an_opera
     rig.assert_clean().await;
 }
 
+/// A person refunds a part by hand before the operator has it refunded again: only the rest of it is.
+#[tokio::test]
+async fn what_is_refunded_again_is_at_most_what_is_left() {
+    let rig = start(rig().set("orders.assignment_window", "0s")).await;
+    let order = refunded(&rig).await;
+    rig.payments()
+        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
+        .await
+        .unwrap();
+    until_flagged(&rig, &order, "failed").await;
+    rig.refund_by_hand(&rig.charges()[0].provider_id, 500, None).await;
+    until("it is refunded again", async || {
+        refund_again(&rig, &order).await.map(drop)
+    })
+    .await;
+    let now = rig.until_settled(&order.order_id).await;
+    assert_eq!(now.status(), OrderStatus::Refunded);
+    let amounts: Vec<i64> = rig.refunds().iter().map(|refund| refund.amount_minor).collect();
+    assert_eq!(amounts, [1_999, 500, 1_499], "the first of them failed");
+    rig.assert_clean().await;
+}
+
 /// A day later the key of the first refund is a new request at the provider. A person has paid by bank.
 #[tokio::test]
 async fn a_failed_refund_that_was_paid_by_bank_is_never_sent_under_its_old_key() {
