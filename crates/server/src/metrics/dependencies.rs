@@ -186,7 +186,8 @@ impl DependencyMetrics {
             ),
             provider_answers: registry.declare(
                 "provider_answers",
-                "Answers of the payment provider, by kind: succeeded, declined, not_executed, rejected, in_progress, unknown",
+                "Answers of the payment provider, by kind: succeeded, declined, failed, not_executed, rejected, in_progress, \
+                 unknown",
                 Labelled::new(["kind"]),
             ),
         }

@@ -78,7 +78,7 @@ impl OrderMetrics {
             ),
             needs_attention: registry.declare(
                 "orders_needing_attention",
-                "Those of the unfinished orders that an operator should look at; they are still retried",
+                "Orders that an operator should look at: unfinished ones, and settled ones whose payment is disputed or unpaid",
                 Gauge::default(),
             ),
             watches: registry.declare(

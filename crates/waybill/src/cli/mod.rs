@@ -210,7 +210,7 @@ pub struct OrdersArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum OrdersCommand {
-    /// List the orders that are not settled, the oldest first
+    /// List the orders that are not settled or are flagged for an operator, the oldest first
     List(ListArgs),
     /// Show all that is known of one order
     Show(ShowArgs),

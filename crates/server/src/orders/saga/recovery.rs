@@ -1,4 +1,4 @@
-//! What charge and refund share: a request to the provider that may have been sent before, and what may be done about an
+//! What charge, capture and refund share: a request to the provider that may have been sent before, and what may be done about an
 //! outcome that is not known.
 
 use std::time::Duration;
