@@ -34,7 +34,10 @@ statements! {
                       attempts = 0, needs_attention = null, finished_at = null, reopened_at = now()
                 where order_id = $1
                returning fence";
-    RETURN_LEASE = "update order_sagas set lease_owner = null, lease_until = null, next_run_at = now() where order_id = $1";
+    /// The comparison settles the order where nothing was left to refund again.
+    RETURN_LEASE = "update order_sagas
+                       set lease_owner = null, lease_until = null, next_run_at = now(), reconcile_requested = true
+                     where order_id = $1";
     READ_FAILED = "select amount from refunds where order_id = $1 and state = 'failed' order by number";
 }
 

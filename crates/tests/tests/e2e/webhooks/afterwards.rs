@@ -124,6 +124,35 @@ async fn what_is_refunded_again_is_at_most_what_is_left() {
     rig.assert_clean().await;
 }
 
+/// A person refunded all of it by hand: nothing is left to refund again, and the order is settled without its flag.
+#[tokio::test]
+async fn an_order_of_which_nothing_is_left_is_settled_after_it_was_to_be_refunded_again() {
+    let rig = start(rig()).await;
+    let order = served(&rig).await;
+    let request = RefundOrderRequest {
+        order_id: order.order_id.clone(),
+        idempotency_key: "a-key-of-sixteen-bytes".to_owned(),
+        amount: Some(Money {
+            currency_code: "USD".to_owned(),
+            minor_units: 500,
+        }),
+        reason: "late".to_owned(),
+    };
+    rig.orders().refund_order(request).await.unwrap();
+    let refund = rig.refunds()[0].provider_id.clone();
+    rig.payments().fail_refund(&refund, "unknown").await.unwrap();
+    until_flagged(&rig, &order, "failed").await;
+    rig.refund_by_hand(&rig.charges()[0].provider_id, 1_999, None).await;
+    until("it is refunded again", async || {
+        refund_again(&rig, &order).await.map(drop)
+    })
+    .await;
+    rig.until_settled(&order.order_id).await;
+    assert_eq!(show(&rig, &order.order_id).await.unwrap().needs_attention, "");
+    assert_eq!(rig.refunds().len(), 2);
+    rig.assert_clean().await;
+}
+
 /// A day later the key of the first refund is a new request at the provider. A person has paid by bank.
 #[tokio::test]
 async fn a_failed_refund_that_was_paid_by_bank_is_never_sent_under_its_old_key() {
