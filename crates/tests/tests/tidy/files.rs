@@ -2,11 +2,6 @@
 
 use super::source::{File, refuse, root, rust};
 
-/// Files that are longer than a file should be, and why.
-const LONG: &[(&str, &str)] = &[(
-    "crates/server/tests/payments_client.rs",
-    "one client against one scripted provider",
-)];
 const LINES_MAX: usize = 500;
 /// Where the style of modules is checked.
 const CHECKED: &[&str] = &["crates"];
@@ -31,16 +26,11 @@ fn no_file_is_longer_than_a_reader_likes() {
     let mut offences = Vec::new();
     for file in rust(&["crates"]) {
         let lines = file.text.lines().count();
-        if lines > LINES_MAX && !LONG.iter().any(|(path, _)| file.path == *path) {
+        if lines > LINES_MAX {
             offences.push(format!("{}: {lines} lines", file.path));
         }
     }
-    let gone = LONG.iter().filter(|(path, _)| !root().join(path).is_file());
-    offences.extend(gone.map(|(path, _)| format!("{path}: is gone, and so is the exception")));
-    refuse(
-        &offences,
-        "split it by idea, at most 500 lines a file; or name it in LONG with the reason",
-    );
+    refuse(&offences, "split it by idea, at most 500 lines a file");
 }
 
 #[test]

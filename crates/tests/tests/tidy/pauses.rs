@@ -12,7 +12,7 @@ const PAUSES: &[(&str, &str)] = &[
     ("crates/sandbox/tests/it/rig.rs", "the poll of a condition"),
     ("crates/server/tests/edge/rig.rs", "the poll of a condition"),
     (
-        "crates/server/tests/payments_client.rs",
+        "crates/server/tests/payments_client/guards.rs",
         "the breaker says itself when it will let a probe through",
     ),
 ];
