@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use tokio::try_join;
 use uuid::Uuid;
 use waybill_domain::id::{DriverId, OrderId};
-use waybill_domain::order::PaymentMode;
-use waybill_domain::order::{Assignment, Event, Order, Payment};
+use waybill_domain::order::{Assignment, Event, Order, Payment, PaymentMode};
 
 use super::advance::lock_and_check_fence;
 use super::row::driver;

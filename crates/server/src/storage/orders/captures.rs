@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
@@ -12,7 +11,7 @@ use waybill_domain::order::{Order, Payment, State};
 use waybill_domain::payment::Operation;
 
 use super::lease::lock;
-use super::{Lease, LeasedOrder, OrderStore};
+use super::{LeasedOrder, OrderStore};
 use crate::storage::StoreError;
 
 statements! {
@@ -31,11 +30,6 @@ statements! {
                    and p.charged_at < now() - make_interval(secs => $1) and s.status = 'succeeded'
                  order by p.charged_at
                  limit 100";
-    TAKE_UP = "update order_sagas
-                  set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
-                      attempts = 0, finished_at = null, reopened_at = now(), next_run_at = now()
-                where order_id = $1
-               returning fence";
 }
 
 /// The request that a decision about a hold leads to.
@@ -69,14 +63,9 @@ impl OrderStore {
         if leased.order.state != State::Succeeded || !is_held {
             return Ok(None);
         }
-        let parameters: [&(dyn ToSql + Sync); 3] = [&id.uuid(), &self.settings.instance, &self.settings.lease_secs];
-        let fence = TAKE_UP.query_one(&tx, &parameters).await?.try_get(0)?;
-        let all = leased.order.amount.minor_units();
-        let mut next = LeasedOrder {
-            lease: Lease { order: id, fence },
-            unsent: leased.open_refund.is_none(),
-            ..leased
-        };
+        let mut next = self.reopen(&tx, leased).await?;
+        next.unsent = next.open_refund.is_none();
+        let all = next.order.amount.minor_units();
         self.decide_capture(&tx, &mut next, all, 0).await?;
         tx.commit().await?;
         Ok(Some(Box::new(next)))

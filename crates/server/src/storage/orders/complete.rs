@@ -3,7 +3,6 @@
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use tokio_postgres::types::ToSql;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::money::Money;
 use waybill_domain::order::{Order, ReleaseReason};
@@ -12,7 +11,7 @@ use waybill_domain::payment::Operation;
 use super::lease::lock;
 use super::refunds::{self, RefundOrigin};
 use super::release::{release, released};
-use super::{Lease, LeasedOrder, OrderStore};
+use super::{LeasedOrder, OrderStore};
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
@@ -40,12 +39,6 @@ pub enum Completed {
 
 statements! {
     TOUCH = "update order_sagas set updated_at = now() where order_id = $1";
-    /// From whichever worker has it: that one's request is repeated under its key.
-    TAKE_UP = "update order_sagas
-                  set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
-                      attempts = 0, finished_at = null, reopened_at = now(), next_run_at = now(), updated_at = now()
-                where order_id = $1
-               returning fence";
 }
 
 impl OrderStore {
@@ -113,7 +106,7 @@ impl OrderStore {
         Ok(completed)
     }
 
-    /// Takes the order up, for what is to be captured or refunded.
+    /// Reopens the order for what is to be captured or refunded.
     async fn settle(
         &self,
         tx: &Transaction<'_>,
@@ -122,18 +115,9 @@ impl OrderStore {
         now: Timestamp,
     ) -> Result<LeasedOrder, StoreError> {
         let id = leased.order.id;
-        let parameters: [&(dyn ToSql + Sync); 3] = [&id.uuid(), &self.settings.instance, &self.settings.lease_secs];
-        let fence = TAKE_UP.query_one(tx, &parameters).await?.try_get(0)?;
-        let is_first = !leased.work().capture_open && leased.open_refund.is_none();
-        let mut next = LeasedOrder {
-            lease: Lease { order: id, fence },
-            unsent: is_first,
-            order: Order {
-                updated_at: now,
-                ..leased.order
-            },
-            ..leased
-        };
+        let mut next = self.reopen(tx, leased).await?;
+        next.unsent = !next.work().capture_open && next.open_refund.is_none();
+        next.order.updated_at = now;
         let driver = next
             .order
             .assignment

@@ -59,6 +59,14 @@ statements! {
                        a.first_sent_at, extract(epoch from now() - a.first_sent_at)::float8 as age,
                        extract(epoch from now() - a.last_sent_at)::float8 as last_sent_age,
                        a.sends, coalesce(a.state = 'not_executed', false) as unexecuted, a.server_errors";
+    /// From whichever worker has it, finished or not: that one's request is repeated under its key. The attempts so far were
+    /// for what is done already, and are counted anew.
+    REOPEN = "update order_sagas
+                 set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
+                     attempts = 0, finished_at = null, reopened_at = now(), next_run_at = now(), updated_at = now(),
+                     needs_attention = case when $4 then null else needs_attention end
+               where order_id = $1
+              returning fence";
     /// A retry that was requested meanwhile is not deferred by this worker's delay.
     DEFER = "update order_sagas
                 set lease_owner = null, lease_until = null,
@@ -119,6 +127,38 @@ impl OrderStore {
             }
         }
         Ok(due)
+    }
+
+    /// Leases the (locked) order, for there is something to do for it.
+    pub(super) async fn reopen(&self, tx: &Transaction<'_>, leased: LeasedOrder) -> Result<LeasedOrder, StoreError> {
+        self.lease_again(tx, leased, false).await
+    }
+
+    /// The same, by an operator's decision: why the order was flagged is dealt with.
+    pub(super) async fn reopen_for_operator(
+        &self,
+        tx: &Transaction<'_>,
+        leased: LeasedOrder,
+    ) -> Result<LeasedOrder, StoreError> {
+        self.lease_again(tx, leased, true).await
+    }
+
+    async fn lease_again(
+        &self,
+        tx: &Transaction<'_>,
+        leased: LeasedOrder,
+        is_dealt_with: bool,
+    ) -> Result<LeasedOrder, StoreError> {
+        let order = leased.lease.order;
+        let (instance, lease_secs) = (&self.settings.instance, self.settings.lease_secs);
+        let row = REOPEN
+            .query_one(tx, &[&order.uuid(), instance, &lease_secs, &is_dealt_with])
+            .await?;
+        let lease = Lease {
+            order,
+            fence: row.try_get(0)?,
+        };
+        Ok(LeasedOrder { lease, ..leased })
     }
 
     /// Sets an order aside that cannot be read.

@@ -2,7 +2,6 @@
 //! with a new key at the provider.
 
 use deadpool_postgres::Transaction;
-use tokio_postgres::types::ToSql;
 use waybill_domain::money::Money;
 use waybill_domain::operator::Operator;
 use waybill_domain::order::Order;
@@ -28,12 +27,6 @@ pub enum RefundedAgain {
 }
 
 statements! {
-    /// From whichever worker has it: that one changes nothing more.
-    TAKE_UP = "update order_sagas
-                  set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
-                      attempts = 0, needs_attention = null, finished_at = null, reopened_at = now()
-                where order_id = $1
-               returning fence";
     /// The comparison settles the order where nothing was left to refund again.
     RETURN_LEASE = "update order_sagas
                        set lease_owner = null, lease_until = null, next_run_at = now(), reconcile_requested = true
@@ -72,12 +65,7 @@ impl OrderStore {
         if leased.lease != seen {
             return Ok(RefundedAgain::Changed);
         }
-        let parameters: [&(dyn ToSql + Sync); 3] = [&id.uuid(), &self.settings.instance, &self.settings.lease_secs];
-        let fence = TAKE_UP.query_one(&tx, &parameters).await?.try_get(0)?;
-        let leased = LeasedOrder {
-            lease: Lease { order: id, fence },
-            ..leased
-        };
+        let leased = self.reopen_for_operator(&tx, leased).await?;
         let outcome = StepOutcome::Reconciled(Box::new(found));
         let next = after(&leased.order, &outcome, leased.confirmed.database)?;
         self.record(&tx, &leased, &outcome, next.state).await?;

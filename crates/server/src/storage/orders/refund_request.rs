@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 use waybill_domain::id::{IdempotencyKey, OrderId};
 use waybill_domain::money::Money;
 use waybill_domain::order::{RefundRequest, RefundState, State};
@@ -11,7 +10,7 @@ use waybill_domain::payment::Operation;
 use super::lease::lock;
 use super::refunds::{self, RefundOrigin};
 use super::row::{get, money, unknown};
-use super::{Lease, LeasedOrder, OrderStore};
+use super::{LeasedOrder, OrderStore};
 use crate::storage::StoreError;
 
 /// A refund that a caller requested, as it stands.
@@ -55,12 +54,6 @@ statements! {
     READ_REQUESTED = "select number, amount, currency, state, created_at, settled_at,
                              case when origin = 'request' then reason else '' end as reason
                         from refunds where order_id = $1 order by number";
-    /// From whichever worker has it: that one's request is repeated under its key.
-    TAKE_UP = "update order_sagas
-                  set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
-                      attempts = 0, finished_at = null, reopened_at = now(), next_run_at = now()
-                where order_id = $1
-               returning fence";
 }
 
 impl OrderStore {
@@ -106,17 +99,20 @@ impl OrderStore {
         if amount.currency() != leased.order.amount.currency() || amount.minor_units() > left {
             return Ok(RefundRequested::TooMuch(left));
         }
-        let parameters: [&(dyn ToSql + Sync); 3] = [&id.uuid(), &self.settings.instance, &self.settings.lease_secs];
-        let fence = TAKE_UP.query_one(&tx, &parameters).await?.try_get(0)?;
-        let lease = Lease { order: *id, fence };
+        let leased = self.reopen(&tx, leased).await?;
         let key = Some(key.as_str());
         let number = refunds::open(&tx, *id, *amount, RefundOrigin::Request, key, reason.as_str()).await?;
-        self.intend(&tx, lease, &leased.payment_key, Operation::Refund(number), *amount)
-            .await?;
+        self.intend(
+            &tx,
+            leased.lease,
+            &leased.payment_key,
+            Operation::Refund(number),
+            *amount,
+        )
+        .await?;
         let open_refund = refunds::read_open(&tx, *id).await?;
         tx.commit().await?;
         Ok(RefundRequested::New(Box::new(LeasedOrder {
-            lease,
             // Another one that was open before may have been sent.
             unsent: leased.open_refund.is_none(),
             open_refund,

@@ -16,7 +16,7 @@ use super::lease::lock;
 use super::refunds;
 use super::row::get;
 use super::step_log::log_request;
-use super::{Lease, LeasedOrder, OrderStore, StepOutcome};
+use super::{Lease, OrderStore, StepOutcome};
 use crate::storage::StoreError;
 
 /// How long after its last send a request may still be on its way to the provider, or in progress there.
@@ -70,14 +70,6 @@ statements! {
     REQUEST_CANCEL = "update order_sagas
                          set cancel_requested_at = coalesce(cancel_requested_at, now()), reconcile_requested = true
                        where order_id = $1";
-    /// The attempts so far were for what is decided now. They are counted anew, or the order would be flagged again at
-    /// once.
-    CLAIM_FOR_OPERATOR = "update order_sagas
-                             set fence = fence + 1, attempts = 0, needs_attention = null, finished_at = null,
-                                 reopened_at = now(),
-                                 lease_owner = $2, lease_until = now() + make_interval(secs => $3)
-                           where order_id = $1 and fence = $4
-                          returning fence";
     /// A sweeper that is just reading must not claim it yet: its snapshot has the order without what is written here.
     RETURN_LEASE = "update order_sagas
                     set lease_owner = null, lease_until = null, next_run_at = clock_timestamp() + interval '1 second'
@@ -118,7 +110,7 @@ impl OrderStore {
             return Ok(Resolved::AlreadyInLedger(order));
         }
 
-        let leased = self.claim_for_operator(&tx, leased).await?;
+        let leased = self.reopen_for_operator(&tx, leased).await?;
         let next = after(&leased.order, outcome, leased.confirmed.database)?;
         log_request(&tx, id, "resolve", by, &format!("{assertion}: {reason}")).await?;
         self.record(&tx, &leased, outcome, next.state).await?;
@@ -132,27 +124,6 @@ impl OrderStore {
         RETURN_LEASE.execute(&tx, &[&id.uuid(), &leased.lease.fence]).await?;
         tx.commit().await?;
         Ok(Resolved::Done(Box::new(next)))
-    }
-
-    /// Claims the (locked) order, from whichever worker has it.
-    async fn claim_for_operator(&self, tx: &Transaction<'_>, leased: LeasedOrder) -> Result<LeasedOrder, StoreError> {
-        let order = leased.lease.order;
-        let row = CLAIM_FOR_OPERATOR
-            .query_one(
-                tx,
-                &[
-                    &order.uuid(),
-                    &self.settings.instance,
-                    &self.settings.lease_secs,
-                    &leased.lease.fence,
-                ],
-            )
-            .await?;
-        let lease = Lease {
-            order,
-            fence: get(&row, "fence")?,
-        };
-        Ok(LeasedOrder { lease, ..leased })
     }
 }
 
