@@ -55,6 +55,12 @@ async fn cancel(rig: &Rig, order: &Order, cancellation_fee: Option<Money>) -> Re
     Ok(rig.orders().cancel_order(request).await?.into_inner().order.unwrap())
 }
 
+/// The provider's id of the newest payment, which is held.
+async fn newest_hold(rig: &Rig) -> String {
+    let list = rig.at_provider_get("payment_intents").await;
+    list["data"][0]["id"].as_str().unwrap().to_owned()
+}
+
 /// What was taken, kept as a fee and refunded.
 fn money(order: &Order) -> (Option<i64>, Option<i64>, Option<i64>) {
     let payment = order.payment.as_ref().expect("a payment");
@@ -265,10 +271,7 @@ async fn each_fault_of_the_provider_ends_in_one_capture_or_in_one_void() {
 async fn a_hold_that_is_gone_before_its_capture_flags_the_order_and_is_not_charged_anew() {
     let rig = rig().start().await;
     let order = served(&rig, AT_COMPLETION).await;
-    let payment = rig.at_provider_get("payment_intents").await["data"][0]["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let payment = newest_hold(&rig).await;
     rig.payments().expire_hold(&payment).await.unwrap();
     complete(&rig, &order, None).await.unwrap();
     let now = rig.until_settled(&order.order_id).await;
@@ -280,10 +283,7 @@ async fn a_hold_that_is_gone_before_its_capture_flags_the_order_and_is_not_charg
 
     // A cancellation of such an order has nothing to release.
     let other = served(&rig, AT_COMPLETION).await;
-    let payment = rig.at_provider_get("payment_intents").await["data"][0]["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let payment = newest_hold(&rig).await;
     rig.payments().expire_hold(&payment).await.unwrap();
     cancel(&rig, &other, usd(300)).await.unwrap();
     let now = rig.until_settled(&other.order_id).await;
@@ -295,10 +295,7 @@ async fn a_hold_that_is_gone_before_its_capture_flags_the_order_and_is_not_charg
 async fn a_hold_that_a_person_captured_is_taken_over_with_what_was_captured() {
     let rig = rig().start().await;
     let order = served(&rig, AT_COMPLETION).await;
-    let payment = rig.at_provider_get("payment_intents").await["data"][0]["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let payment = newest_hold(&rig).await;
     rig.at_provider(&format!("payment_intents/{payment}/capture"), &[])
         .await;
     // Cancelled: what the person took is refunded.
@@ -309,6 +306,23 @@ async fn a_hold_that_a_person_captured_is_taken_over_with_what_was_captured() {
         (OrderStatus::Refunded, (Some(1_999), None, Some(1_999)))
     );
     assert_eq!((captured(&rig), refunded(&rig)), (vec![1_999], vec![1_999]));
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn what_a_person_captured_beyond_the_final_amount_is_refunded() {
+    let rig = rig().start().await;
+    let order = served(&rig, AT_COMPLETION).await;
+    let payment = newest_hold(&rig).await;
+    rig.at_provider(&format!("payment_intents/{payment}/capture"), &[])
+        .await;
+    complete(&rig, &order, usd(1_200)).await.unwrap();
+    let now = rig.until_settled(&order.order_id).await;
+    assert_eq!(
+        (now.status(), money(&now)),
+        (OrderStatus::Succeeded, (Some(1_999), None, Some(799)))
+    );
+    assert_eq!((captured(&rig), refunded(&rig)), (vec![1_999], vec![799]));
     rig.assert_clean().await;
 }
 

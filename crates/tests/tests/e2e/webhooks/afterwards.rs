@@ -55,6 +55,20 @@ fn states(file: &OrderFile) -> Vec<(&str, &str)> {
     states.collect()
 }
 
+/// A call refunds 5 of the order's dollars, which the provider confirms.
+async fn request_refund(rig: &Rig, order: &Order) {
+    let request = RefundOrderRequest {
+        order_id: order.order_id.clone(),
+        idempotency_key: "a-key-of-sixteen-bytes".to_owned(),
+        amount: Some(Money {
+            currency_code: "USD".to_owned(),
+            minor_units: 500,
+        }),
+        reason: "late".to_owned(),
+    };
+    rig.orders().refund_order(request).await.unwrap();
+}
+
 async fn refund_again(rig: &Rig, order: &Order) -> Result<Order, tonic::Status> {
     let request = RefundAgainRequest {
         order_id: order.order_id.clone(),
@@ -129,16 +143,7 @@ async fn what_is_refunded_again_is_at_most_what_is_left() {
 async fn an_order_of_which_nothing_is_left_is_settled_after_it_was_to_be_refunded_again() {
     let rig = start(rig()).await;
     let order = served(&rig).await;
-    let request = RefundOrderRequest {
-        order_id: order.order_id.clone(),
-        idempotency_key: "a-key-of-sixteen-bytes".to_owned(),
-        amount: Some(Money {
-            currency_code: "USD".to_owned(),
-            minor_units: 500,
-        }),
-        reason: "late".to_owned(),
-    };
-    rig.orders().refund_order(request).await.unwrap();
+    request_refund(&rig, &order).await;
     let refund = rig.refunds()[0].provider_id.clone();
     rig.payments().fail_refund(&refund, "unknown").await.unwrap();
     until_flagged(&rig, &order, "failed").await;
@@ -190,16 +195,7 @@ async fn a_failed_refund_that_was_paid_by_bank_is_never_sent_under_its_old_key()
 async fn a_requested_refund_that_fails_later_flags_the_served_order_until_it_is_paid_again() {
     let rig = start(rig()).await;
     let order = served(&rig).await;
-    let request = RefundOrderRequest {
-        order_id: order.order_id.clone(),
-        idempotency_key: "a-key-of-sixteen-bytes".to_owned(),
-        amount: Some(Money {
-            currency_code: "USD".to_owned(),
-            minor_units: 500,
-        }),
-        reason: "late".to_owned(),
-    };
-    rig.orders().refund_order(request).await.unwrap();
+    request_refund(&rig, &order).await;
     rig.payments()
         .fail_refund(&rig.refunds()[0].provider_id, "expired_or_canceled_card")
         .await
@@ -242,6 +238,60 @@ async fn a_refund_by_hand_of_a_served_order_is_taken_over_into_its_ledger() {
         states(&show(&rig, &order.order_id).await.unwrap()),
         [("provider", "succeeded")]
     );
+    rig.assert_clean().await;
+}
+
+/// The second refund is made when the worker has read the provider's list, and has not written yet what it learned.
+#[tokio::test]
+async fn a_refund_by_hand_that_is_reported_during_a_comparison_is_taken_over_by_the_next() {
+    let rig = start(rig()).await;
+    let order = served(&rig).await;
+    let charge = rig.charges()[0].provider_id.clone();
+    let sql = rig.sql().await;
+    // Read after the provider's list.
+    sql.batch_execute("begin; lock table disputes in access exclusive mode")
+        .await
+        .unwrap();
+    rig.refund_by_hand(&charge, 500, None).await;
+    let waits = "select count(*) from pg_locks where relation = 'disputes'::regclass and not granted";
+    until("the comparison waits", async || rig.count(waits).await > 0).await;
+    let events = "select count(*) from payment_events where type like '%refund%'";
+    let reported = rig.count(events).await;
+    rig.refund_by_hand(&charge, 300, None).await;
+    until("the second is reported", async || rig.count(events).await > reported).await;
+    sql.batch_execute("commit").await.unwrap();
+    until("the ledger has both", async || {
+        let refund = rig.order(&order.order_id).await.payment.unwrap().refund_amount;
+        match refund {
+            Some(amount) if amount.minor_units == 800 => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    rig.until_settled(&order.order_id).await;
+    rig.assert_clean().await;
+}
+
+/// What failed needs no second try once all of it is back in another way.
+#[tokio::test]
+async fn an_order_that_was_refunded_in_full_by_hand_can_be_cancelled_though_a_refund_failed() {
+    let rig = start(rig().set("grpc.deadline_default", "1s")).await;
+    let order = served(&rig).await;
+    request_refund(&rig, &order).await;
+    let refund = rig.refunds()[0].provider_id.clone();
+    rig.payments().fail_refund(&refund, "unknown").await.unwrap();
+    until_flagged(&rig, &order, "failed").await;
+    rig.refund_by_hand(&rig.charges()[0].provider_id, 1_999, None).await;
+    until("the ledger has it", async || {
+        let payment = rig.order(&order.order_id).await.payment.unwrap();
+        payment.refund_amount.is_some_and(|amount| amount.minor_units == 1_999)
+    })
+    .await;
+    let _ = rig.cancel(&order.order_id).await;
+    let now = rig.until_settled(&order.order_id).await;
+    assert_eq!(now.status(), OrderStatus::Refunded);
+    assert_eq!(show(&rig, &order.order_id).await.unwrap().needs_attention, "");
+    assert_eq!(rig.refunds().len(), 2);
     rig.assert_clean().await;
 }
 
