@@ -119,8 +119,8 @@ create table disputes (
 create index disputes_by_order on disputes (order_id);
 
 alter table order_sagas
-    -- The provider's record of the payment changed, or may have: the payment is compared with it.
-    add column reconcile_requested boolean not null default false,
+    -- When it was last said that the provider's record of the payment changed, or may have: the payment is compared with it.
+    add column reconcile_requested_at timestamptz,
     -- Since when an order that was settled is worked on again.
     add column reopened_at timestamptz,
     -- A settled order is taken up again in its state: for a refund, or to be compared with the provider.

@@ -116,7 +116,7 @@ pub struct Settlement {
     pub refunded_minor: i64,
     /// What the refunds that are still open will refund.
     pub open_minor: i64,
-    /// What refunds failed to refund, now or before, and was not replaced.
+    /// What refunds failed to refund, now or before, and was not replaced: at most what is left.
     pub failed_minor: i64,
 }
 
@@ -211,6 +211,8 @@ impl Settlement {
                 self.replaced.push(ours.number);
             }
         }
+        // What is back in another way needs no second try.
+        self.failed_minor = self.failed_minor.min(self.left_minor(charged_minor).max(0));
     }
 }
 
@@ -313,6 +315,14 @@ mod tests {
         );
         assert!(!settlement.is_news(), "{settlement:?}");
         assert_eq!(settlement.left_minor(CHARGED), 0);
+    }
+
+    #[test]
+    fn a_refund_that_failed_is_not_owed_once_all_is_back_in_another_way() {
+        let failed = ours(1, 500, RefundState::Failed);
+        let by_hand = |amount| listed("re_hand", Maker::Person, amount, ListedState::Succeeded);
+        let owed = |amount| Settlement::of(CHARGED, from_ref(&failed), &[by_hand(amount)]).failed_minor;
+        assert_eq!([owed(1_000), owed(1_600), owed(CHARGED)], [500, 399, 0]);
     }
 
     #[test]

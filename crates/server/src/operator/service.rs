@@ -180,7 +180,7 @@ impl OperatorService {
             return Err(OperatorError::NothingFailed);
         }
         // A person may have refunded by hand meanwhile.
-        let compared = self.compare(&seen.order, None, deadline).await?;
+        let compared = self.compare(&seen, None, deadline).await?;
         match self.store.refund_again(seen.lease, compared.found, by, reason).await? {
             RefundedAgain::Open(order) => {
                 info!(order_id = %id, "operator refunds again");
@@ -222,11 +222,11 @@ impl OperatorService {
             Assertion::Refunded(id) => {
                 let refund = self.payments.retrieve_refund(id.as_str(), deadline).await;
                 verify::refund(&seen.order, &existing("refund", id, refund)?)?;
-                let compared = self.compare(&seen.order, None, deadline).await?;
+                let compared = self.compare(seen, None, deadline).await?;
                 Ok((StepOutcome::Reconciled(Box::new(compared.found)), false))
             }
             Assertion::RefundedElsewhere(reference, amount) => {
-                let known = self.compare(&seen.order, None, deadline).await?.found.settlement;
+                let known = self.compare(seen, None, deadline).await?.found.settlement;
                 let refundable = seen.order.payment.as_ref().map_or(0, Payment::refundable_minor);
                 let left = refundable - known.refunded_minor;
                 let owed = match seen.order.state {
@@ -240,7 +240,7 @@ impl OperatorService {
                     amount_minor: verify::amount_elsewhere(*amount, owed, left, seen.order.amount.currency())?,
                     state: ListedState::Succeeded,
                 };
-                let compared = self.compare(&seen.order, Some(elsewhere), deadline).await?;
+                let compared = self.compare(seen, Some(elsewhere), deadline).await?;
                 Ok((StepOutcome::Reconciled(Box::new(compared.found)), false))
             }
         }
@@ -253,11 +253,11 @@ impl OperatorService {
 
     async fn compare(
         &self,
-        order: &Order,
+        seen: &LeasedOrder,
         elsewhere: Option<ListedRefund>,
         deadline: Deadline,
     ) -> Result<Compared, OperatorError> {
-        let compared = payment_record::compare(&self.store, &self.payments, order, elsewhere, deadline).await?;
+        let compared = payment_record::compare(&self.store, &self.payments, seen, elsewhere, deadline).await?;
         Ok(compared?)
     }
 

@@ -6,7 +6,7 @@ use waybill_domain::order::{ListedRefund, ListedState, Maker, Order, Payment, Se
 use crate::egress::payments::{Cause, PaymentClient, ProviderDispute, ProviderRefund};
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
-use crate::storage::orders::{Dispute, OrderStore, Reconciliation, Standing};
+use crate::storage::orders::{Dispute, LeasedOrder, OrderStore, Reconciliation, Standing};
 
 /// A comparison of the two.
 #[derive(Debug, Clone)]
@@ -22,10 +22,11 @@ pub struct Compared {
 pub async fn compare(
     store: &OrderStore,
     payments: &PaymentClient,
-    order: &Order,
+    leased: &LeasedOrder,
     elsewhere: Option<ListedRefund>,
     deadline: Deadline,
 ) -> Result<Result<Compared, Cause>, StoreError> {
+    let order = &leased.order;
     let Some(payment) = &order.payment else {
         let why = format!("order {} is to be reconciled, and has no payment", order.id);
         return Err(StoreError::Unexpected(why));
@@ -47,7 +48,11 @@ pub async fn compare(
     let is_known = |dispute: &Dispute| known.contains(&(dispute.provider_id.clone(), dispute.status.clone()));
     Ok(Ok(Compared {
         is_news: settlement.is_news() || !disputes.iter().all(is_known),
-        found: Reconciliation { settlement, disputes },
+        found: Reconciliation {
+            settlement,
+            disputes,
+            requested_at: leased.reconcile_requested_at,
+        },
     }))
 }
 

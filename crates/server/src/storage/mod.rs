@@ -57,6 +57,7 @@ pub fn all_statements() -> Vec<Statement> {
         commit_durability::STATEMENTS,
         movements::STATEMENTS,
         audit::STATEMENTS,
+        audit::checks::STATEMENTS,
         reconcile::STATEMENTS,
     ]
     .concat()

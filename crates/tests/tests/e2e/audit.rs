@@ -33,6 +33,7 @@ not settled after 60 s, and not flagged | update order_sagas
 paid, neither served nor refunded | delete from order_assignments
 paid, neither served nor refunded | update order_assignments
     set released_at = now(), released_seq = 9, release_reason = 'cancelled'
+captured more than was decided, and not refunded | update payments set to_capture = 1000 where order_id = SERVED
 served but not paid | delete from payments where order_id = SERVED
 served but not paid | insert into refunds
     (order_id, number, amount, currency, origin, state, provider_refund_id, settled_at)

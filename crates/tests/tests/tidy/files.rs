@@ -1,6 +1,6 @@
 //! What each file is: how it begins, how long it is, and where its parts are.
 
-use super::source::{File, refuse, root, rust};
+use super::source::{File, refuse, rust};
 
 const LINES_MAX: usize = 500;
 /// Where the style of modules is checked.

@@ -31,7 +31,7 @@ pub(super) async fn reconcile(context: &Context, order: &LeasedOrder) -> Result<
 
 /// Compares the ledger with the provider's record.
 pub(super) async fn compare(context: &Context, order: &LeasedOrder) -> Result<Result<Compared, Cause>, StoreError> {
-    payment_record::compare(&context.store, &context.payments, &order.order, None, deadline(context)).await
+    payment_record::compare(&context.store, &context.payments, order, None, deadline(context)).await
 }
 
 pub(super) fn reconciled(compared: Compared) -> Progress {

@@ -178,7 +178,7 @@ impl OrderStore {
             needs_attention: None,
             reassignments: 0,
             search_from: None,
-            reconcile_requested: false,
+            reconcile_requested_at: None,
             open_refund: None,
             answer: None,
         })))

@@ -18,7 +18,7 @@ use crate::storage::StoreError;
 
 statements! {
     /// No row: another worker has the order. The row stays locked until the commit.
-    LOCK_AND_CHECK_FENCE = "select now(), cancel_requested_at, reconcile_requested
+    LOCK_AND_CHECK_FENCE = "select now(), cancel_requested_at, reconcile_requested_at
                               from order_sagas
                              where order_id = $1 and fence = $2 and status = $3
                                for update";
@@ -58,7 +58,10 @@ impl OrderStore {
         let locked = lock_and_check_fence(&tx, leased).await?;
 
         let order = after(&leased.order, outcome, locked.now)?;
-        let is_done = order.state.is_terminal() && !locked.reconcile_requested;
+        let reconcile_requested_at = locked
+            .reconcile_requested_at
+            .filter(|requested_at| !outcome.answers_request(*requested_at));
+        let is_done = order.state.is_terminal() && reconcile_requested_at.is_none();
         let (answer, open_refund) = if order.payment.is_none() || matches!(outcome, StepOutcome::Charged { .. }) {
             let ((), answer) = try_join!(
                 self.record(&tx, leased, outcome, order.state),
@@ -68,11 +71,8 @@ impl OrderStore {
         } else {
             self.record(&tx, leased, outcome, order.state).await?;
             let open_refund = refunds::read_open(&tx, order.id).await?;
-            let is_reconciled = matches!(outcome, StepOutcome::Reconciled(_));
-            let is_done = order.state.is_terminal()
-                && open_refund.is_none()
-                && !order.payment.as_ref().is_some_and(Payment::capture_is_open)
-                && (is_reconciled || !locked.reconcile_requested);
+            let is_done =
+                is_done && open_refund.is_none() && !order.payment.as_ref().is_some_and(Payment::capture_is_open);
             let answer = self.set_status(&tx, leased, &order, is_done, outcome.flag()).await?;
             (answer, open_refund)
         };
@@ -88,7 +88,7 @@ impl OrderStore {
             // One that was open before may have been sent.
             unsent: outcome.records_intent() && leased.open_refund.is_none() && !leased.work().capture_open,
             cancel_requested: locked.cancel_requested,
-            reconcile_requested: locked.reconcile_requested && !matches!(outcome, StepOutcome::Reconciled(_)),
+            reconcile_requested_at,
             open_refund,
             answer,
             ..leased.clone()
@@ -197,10 +197,10 @@ impl OrderStore {
                     ledger::record_capture_end(tx, id, *operation, "succeeded", None),
                     captures::enter_capture(tx, leased, *captured_minor),
                 )?;
-                if next == State::Refunding {
-                    self.intend_compensation(tx, leased).await?;
+                match next {
+                    State::Refunding => self.intend_compensation(tx, leased).await,
+                    _ => self.refund_excess(tx, leased).await,
                 }
-                Ok(())
             }
             StepOutcome::CaptureUnknown(operation, unknown) => {
                 self.record_unknown(tx, lease, *operation, unknown).await
@@ -312,8 +312,8 @@ pub(super) struct Locked {
     pub(super) now: Timestamp,
     /// Whether a cancellation was requested.
     pub(super) cancel_requested: bool,
-    /// Whether the payment is to be compared with the provider's record.
-    pub(super) reconcile_requested: bool,
+    /// When a comparison of the payment with the provider's record was last requested.
+    pub(super) reconcile_requested_at: Option<Timestamp>,
 }
 
 /// Locks the order if this worker still has it.
@@ -333,7 +333,7 @@ pub(super) async fn lock_and_check_fence(tx: &Transaction<'_>, leased: &LeasedOr
     Ok(Locked {
         now: row.try_get(0)?,
         cancel_requested: cancel_requested_at.is_some(),
-        reconcile_requested: row.try_get(2)?,
+        reconcile_requested_at: row.try_get(2)?,
     })
 }
 

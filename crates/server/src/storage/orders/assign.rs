@@ -126,7 +126,7 @@ impl OrderStore {
         let mut assigned = LeasedOrder {
             order: next,
             confirmed: Confirmed::new(now, begun_at),
-            reconcile_requested: locked.reconcile_requested,
+            reconcile_requested_at: locked.reconcile_requested_at,
             ..leased.clone()
         };
         self.intend_capture(&tx, &mut assigned).await?;

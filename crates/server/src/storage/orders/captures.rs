@@ -11,6 +11,7 @@ use waybill_domain::order::{Order, Payment, State};
 use waybill_domain::payment::Operation;
 
 use super::lease::lock;
+use super::refunds::{self, FINAL_AMOUNT, RefundOrigin};
 use super::{LeasedOrder, OrderStore};
 use crate::storage::StoreError;
 
@@ -97,6 +98,23 @@ impl OrderStore {
             Err(_) => leased.order.amount,
         };
         self.intend(tx, leased.lease, &leased.payment_key, operation, amount)
+            .await
+    }
+
+    /// A person at the provider captured more of a served order's hold than it cost: the rest is refunded.
+    pub(super) async fn refund_excess(&self, tx: &Transaction<'_>, leased: &LeasedOrder) -> Result<(), StoreError> {
+        let id = leased.order.id;
+        let cost = leased
+            .order
+            .payment
+            .as_ref()
+            .and_then(|payment| payment.to_capture_minor);
+        let excess = refunds::read_left(tx, id).await? - cost.unwrap_or(0);
+        let Ok(excess) = Money::new(leased.order.amount.currency(), excess) else {
+            return Ok(());
+        };
+        let number = refunds::open(tx, id, excess, RefundOrigin::Request, None, FINAL_AMOUNT).await?;
+        self.intend(tx, leased.lease, &leased.payment_key, Operation::Refund(number), excess)
             .await
     }
 

@@ -9,14 +9,11 @@ use waybill_domain::order::{Order, ReleaseReason};
 use waybill_domain::payment::Operation;
 
 use super::lease::lock;
-use super::refunds::{self, RefundOrigin};
+use super::refunds::{self, FINAL_AMOUNT, RefundOrigin};
 use super::release::{release, released};
 use super::{LeasedOrder, OrderStore};
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
-
-/// Why a part of the price is refunded at the completion: a refund's reason.
-const FINAL_AMOUNT: &str = "the final amount is less";
 
 /// The outcome of a completion.
 #[derive(Debug, Clone)]

@@ -153,8 +153,8 @@ pub struct LeasedOrder {
     pub reassignments: i32,
     /// When the search for another driver began, once one was unassigned. The first search begins with the charge.
     pub search_from: Option<Timestamp>,
-    /// Whether the payment is to be compared with the provider's record.
-    pub reconcile_requested: bool,
+    /// When a comparison of the payment with the provider's record was last requested, if none has answered that.
+    pub reconcile_requested_at: Option<Timestamp>,
     /// The first refund that is decided and not confirmed.
     pub open_refund: Option<OpenRefund>,
     /// The answer to the call that made the order, once this worker settled it.
@@ -168,7 +168,7 @@ impl LeasedOrder {
             cancel_requested: self.cancel_requested,
             capture_open: self.order.payment.as_ref().is_some_and(Payment::capture_is_open),
             refund_open: self.open_refund.is_some(),
-            reconcile_requested: self.reconcile_requested,
+            reconcile_requested: self.reconcile_requested_at.is_some(),
         }
     }
 }

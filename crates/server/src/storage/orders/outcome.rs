@@ -1,5 +1,6 @@
 //! The outcome of a step of the saga, and what it means by the rulebook.
 
+use jiff::Timestamp;
 use waybill_domain::order::{Event, FailureReason, OpenRefund, Order, Payment, State};
 use waybill_domain::payment::Operation;
 
@@ -128,6 +129,11 @@ impl StepOutcome {
             )),
             _ => None,
         }
+    }
+
+    /// Whether it is the comparison with the provider's record that was requested at this time.
+    pub(super) fn answers_request(&self, requested_at: Timestamp) -> bool {
+        matches!(self, StepOutcome::Reconciled(found) if found.requested_at == Some(requested_at))
     }
 
     /// Whether it records the intent to move money, of which nothing is sent yet.

@@ -54,7 +54,7 @@ statements! {
     /// A refund that failed, was made by hand or is not known otherwise, and a dispute: the order's payment is compared with
     /// the provider's record, also if the order was settled long ago.
     REQUEST_RECONCILE = "update order_sagas s
-                            set reconcile_requested = true,
+                            set reconcile_requested_at = clock_timestamp(),
                                 reopened_at = case when finished_at is null then reopened_at else now() end,
                                 next_run_at = case when finished_at is null then next_run_at else now() end,
                                 attempts = case when finished_at is null then attempts else 0 end,

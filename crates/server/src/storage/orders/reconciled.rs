@@ -49,6 +49,8 @@ pub struct Reconciliation {
     pub settlement: Settlement,
     /// Every dispute that the provider has of the payment.
     pub disputes: Vec<Dispute>,
+    /// When it was requested, if it was: the last time before the provider's record was read.
+    pub requested_at: Option<Timestamp>,
 }
 
 statements! {
@@ -60,7 +62,9 @@ statements! {
                              changed_at = now()
                        where (disputes.amount, disputes.status) is distinct from (excluded.amount, excluded.status)
                       returning 1";
-    RECONCILE_DONE = "update order_sagas set reconcile_requested = false where order_id = $1";
+    /// One that was requested after the provider's record was read is still to be made.
+    RECONCILE_DONE = "update order_sagas set reconcile_requested_at = null
+                       where order_id = $1 and reconcile_requested_at = $2";
 }
 
 impl Reconciliation {
@@ -116,13 +120,13 @@ impl OrderStore {
     ) -> Result<(), StoreError> {
         let lease = leased.lease;
         let id = leased.order.id;
-        RECONCILE_DONE.execute(tx, &[&id.uuid()]).await?;
+        RECONCILE_DONE.execute(tx, &[&id.uuid(), &found.requested_at]).await?;
         self.record_settlement(tx, lease, &found.settlement, leased).await?;
         for dispute in &found.disputes {
             self.record_dispute(tx, lease, dispute).await?;
         }
         let is_by_operator = |made: &ListedRefund| made.maker == Maker::Operator;
-        if next == State::Refunded || found.settlement.found.iter().any(is_by_operator) {
+        if found.settlement.failed_minor == 0 || found.settlement.found.iter().any(is_by_operator) {
             refunds::replace_failed(tx, id).await?;
         }
         refunds::sum_up(tx, id).await?;

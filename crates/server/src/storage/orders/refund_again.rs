@@ -29,7 +29,8 @@ pub enum RefundedAgain {
 statements! {
     /// The comparison settles the order where nothing was left to refund again.
     RETURN_LEASE = "update order_sagas
-                       set lease_owner = null, lease_until = null, next_run_at = now(), reconcile_requested = true
+                       set lease_owner = null, lease_until = null, next_run_at = now(),
+                           reconcile_requested_at = clock_timestamp()
                      where order_id = $1";
     READ_FAILED = "select amount from refunds where order_id = $1 and state = 'failed' order by number";
 }

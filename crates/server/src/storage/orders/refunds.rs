@@ -11,6 +11,9 @@ use super::OrderStore;
 use super::row::{first_open, get, money, open_refund, unknown};
 use crate::storage::StoreError;
 
+/// Why a part of the price is refunded after the completion: a refund's reason.
+pub(super) const FINAL_AMOUNT: &str = "the final amount is less";
+
 /// Who decided a refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefundOrigin {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
+use jiff::Timestamp;
 use uuid::Uuid;
 use waybill_domain::id::OrderId;
 use waybill_domain::operator::{Assertion, Operator, UNVERIFIED};
@@ -68,7 +69,8 @@ statements! {
                       select order_id from refunds where provider_refund_id = $1
                       limit 1";
     REQUEST_CANCEL = "update order_sagas
-                         set cancel_requested_at = coalesce(cancel_requested_at, now()), reconcile_requested = true
+                         set cancel_requested_at = coalesce(cancel_requested_at, now()),
+                             reconcile_requested_at = clock_timestamp()
                        where order_id = $1";
     /// A sweeper that is just reading must not claim it yet: its snapshot has the order without what is written here.
     RETURN_LEASE = "update order_sagas
@@ -119,7 +121,9 @@ impl OrderStore {
         }
         let is_open = refunds::read_open(&tx, id).await?.is_some();
         let is_open = is_open || next.payment.as_ref().is_some_and(Payment::capture_is_open);
-        let is_done = next.state.is_terminal() && !is_open;
+        let is_requested = |requested_at: &Timestamp| !outcome.answers_request(*requested_at);
+        let is_done =
+            next.state.is_terminal() && !is_open && !leased.reconcile_requested_at.as_ref().is_some_and(is_requested);
         self.set_status(&tx, &leased, &next, is_done, None).await?;
         RETURN_LEASE.execute(&tx, &[&id.uuid(), &leased.lease.fence]).await?;
         tx.commit().await?;

@@ -43,7 +43,7 @@ macro_rules! leased_order_columns {
         concat!(
             $crate::storage::orders::row::order_columns!(),
             ", s.fence, s.payment_key, s.payment_method, s.provider_customer, s.cancel_requested_at, s.attempts, s.needs_attention,
-             s.reassignments, s.search_from, s.reconcile_requested,
+             s.reassignments, s.search_from, s.reconcile_requested_at,
              o.open_number, o.open_amount, o.open_is_requested, now() as database_now"
         )
     };
@@ -134,7 +134,7 @@ pub(super) fn leased_order(row: &Row, asked_at: Timestamp) -> Result<LeasedOrder
         needs_attention: get(row, "needs_attention")?,
         reassignments: get(row, "reassignments")?,
         search_from: get(row, "search_from")?,
-        reconcile_requested: get(row, "reconcile_requested")?,
+        reconcile_requested_at: get(row, "reconcile_requested_at")?,
         open_refund: open_refund(row)?,
         answer: None,
         order,
