@@ -1,7 +1,7 @@
 //! Orders in doubt, and what an operator asks about them.
 
 use testkit::sql::one;
-use testkit::wire::{a_ride, channel};
+use testkit::wire::{a_ride, assert_refused, channel};
 use testkit::{Builder, Rig, until};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -17,6 +17,11 @@ pub fn with_operator() -> Builder {
         "grpc.services=order,location,fleet,operator grpc.deadline_default=1s \
          payments.attempt_timeout=500ms payments.total_timeout=600ms orders.sweep_interval=100ms",
     )
+}
+
+/// Every order is charged, and looks for no driver: it is refunded.
+pub fn refunding() -> Builder {
+    with_operator().set("orders.assignment_window", "0s")
 }
 
 /// An order whose charge meets `fault`, deferred until tomorrow. The provider is well again when this returns.
@@ -106,6 +111,32 @@ pub async fn age_charges(rig: &Rig) {
             set first_sent_at = now() - interval '13 hours', last_sent_at = now() - interval '1 hour'",
     )
     .await;
+}
+
+/// As if no refund had been sent for half a day: none is on its way any more.
+pub async fn age_refunds(rig: &Rig) {
+    rig.execute(
+        "update payment_attempts
+            set first_sent_at = now() - interval '25 hours', last_sent_at = now() - interval '13 hours'
+          where operation = 'refund'",
+    )
+    .await;
+}
+
+/// Refused with this reason, naming these, with nothing changed.
+pub async fn is_refused(rig: &Rig, request: ResolveOrderRequest, code: Code, reason: &str, named: &[&str]) {
+    let before = ledger_rows(rig).await;
+    let refused = resolve(rig, request).await.unwrap_err();
+    assert_refused(&refused, code, reason);
+    for name in named {
+        assert!(refused.message().contains(name), "{name:?} in {:?}", refused.message());
+    }
+    assert_eq!(ledger_rows(rig).await, before, "{reason}");
+}
+
+/// Refused because the provider says otherwise.
+pub async fn is_contradicted(rig: &Rig, request: ResolveOrderRequest, named: &[&str]) {
+    is_refused(rig, request, Code::FailedPrecondition, "PROVIDER_DISAGREES", named).await;
 }
 
 /// All that a refused call must leave as it was.

@@ -4,6 +4,7 @@
 mod cli;
 pub mod in_doubt;
 mod large_account;
+mod past_provider;
 mod reconcile;
 mod reconcile_windows;
 mod resolve;

@@ -6,40 +6,19 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use testkit::rig::account::PastPayment;
 use testkit::wire::{PICKUP, a_ride, assert_refused, channel, refusal_reason};
-use testkit::{Builder, Rig, ServerProcess, until};
+use testkit::{ServerProcess, until};
 use tonic::Code;
 use uuid::Uuid;
+use waybill_proto::admin::v1::Outcome;
 use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
-use waybill_proto::admin::v1::{Outcome, ResolveOrderRequest};
 use waybill_proto::order::v1::{FailureReason, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 use waybill_sandbox::proxy::Mode;
 
 use super::in_doubt::{
-    age_charges, assertion, charge_in_doubt, hold_in_doubt, ledger_rows, operator, refund_in_doubt, resolve, retry,
-    show, with_operator,
+    age_charges, assertion, charge_in_doubt, hold_in_doubt, is_contradicted, is_refused, ledger_rows, operator,
+    refund_in_doubt, refunding, resolve, retry, show, with_operator,
 };
-
-/// Every order is charged, and looks for no driver: it is refunded.
-fn refunding() -> Builder {
-    with_operator().set("orders.assignment_window", "0s")
-}
-
-/// Refused with this reason, naming these, with nothing changed.
-async fn is_refused(rig: &Rig, request: ResolveOrderRequest, code: Code, reason: &str, named: &[&str]) {
-    let before = ledger_rows(rig).await;
-    let refused = resolve(rig, request).await.unwrap_err();
-    assert_refused(&refused, code, reason);
-    for name in named {
-        assert!(refused.message().contains(name), "{name:?} in {:?}", refused.message());
-    }
-    assert_eq!(ledger_rows(rig).await, before, "{reason}");
-}
-
-/// Refused because the provider says otherwise.
-async fn is_contradicted(rig: &Rig, request: ResolveOrderRequest, named: &[&str]) {
-    is_refused(rig, request, Code::FailedPrecondition, "PROVIDER_DISAGREES", named).await;
-}
 
 #[tokio::test]
 async fn a_charge_that_the_provider_confirms_is_resolved_and_the_order_gets_its_driver() {
@@ -147,25 +126,6 @@ async fn a_second_payment_for_the_order_is_not_believed_to_be_the_only_one() {
     is_contradicted(&rig, assertion(&order, Outcome::Charged, &by_hand), &[&own]).await;
 }
 
-#[tokio::test]
-async fn money_refunded_past_the_provider_is_not_believed_beyond_what_is_left_there() {
-    let rig = refunding().start().await;
-    let order = refund_in_doubt(&rig).await;
-    let mut request = assertion(&order, Outcome::Refunded, "bank transfer 17");
-    request.unverified = true;
-    request.amount_minor_units = 2_000;
-    is_contradicted(&rig, request.clone(), &["2000", "1999"]).await;
-    rig.refund_by_hand(&rig.charges()[0].provider_id, 1_500, None).await;
-    request.amount_minor_units = 500;
-    is_contradicted(&rig, request.clone(), &["500", "499"]).await;
-    // The rest of it is believed, and the order is settled by the two together.
-    request.amount_minor_units = 499;
-    let resolved = resolve(&rig, request).await.unwrap();
-    assert_eq!(resolved.status(), OrderStatus::Refunded);
-    assert_eq!(rig.refunds().len(), 1);
-    rig.assert_clean().await;
-}
-
 /// Sums decide: what a person refunded in parts at the provider is taken over, and the rest is refunded by the saga.
 #[tokio::test]
 async fn a_part_that_was_refunded_by_hand_resolves_that_part_and_the_rest_is_refunded() {
@@ -231,23 +191,6 @@ async fn a_refund_made_by_hand_at_the_provider_is_resolved() {
     let provider_ids: Vec<&str> = shown.refunds.iter().map(|refund| refund.provider_id.as_str()).collect();
     assert_eq!(provider_ids, ["", &id], "the order's own was replaced");
     assert_eq!(rig.refunds().len(), 1);
-    rig.assert_clean().await;
-}
-
-#[tokio::test]
-async fn money_given_back_past_the_provider_closes_the_order_and_is_marked_as_unverified() {
-    let rig = refunding().start().await;
-    let order = refund_in_doubt(&rig).await;
-    let mut request = assertion(&order, Outcome::Refunded, "bank transfer 17");
-    request.unverified = true;
-    let resolved = resolve(&rig, request).await.unwrap();
-    assert_eq!(resolved.status(), OrderStatus::Refunded);
-    let shown = show(&rig, &order).await.unwrap();
-    assert_eq!(shown.refunds[1].provider_id, "unverified:bank transfer 17");
-    assert_eq!(shown.refunds[1].origin, "unverified");
-    let asked = shown.steps.iter().find(|line| line.step == "resolve").unwrap();
-    assert!(asked.detail.contains("unverified"), "{asked:?}");
-    assert_eq!(rig.refunds(), []);
     rig.assert_clean().await;
 }
 
