@@ -98,14 +98,6 @@ impl Assertion {
         }
     }
 
-    /// The kind of operation that it is about, by its name in the database.
-    pub fn operation(&self) -> &'static str {
-        match self {
-            Assertion::Charged(_) | Assertion::NotCharged => "charge",
-            Assertion::Refunded(_) | Assertion::RefundedElsewhere(..) => "refund",
-        }
-    }
-
     /// The states that an order may be in: only there an answer of the provider is expected, or a refund can be missing.
     pub fn expected_states(&self) -> &'static [State] {
         match self {

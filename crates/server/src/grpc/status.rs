@@ -137,6 +137,12 @@ impl From<OperatorError> for Status {
             OperatorError::StillRetried => {
                 with_reason(Code::FailedPrecondition, text, "CHARGE_STILL_SENT", HashMap::new())
             }
+            OperatorError::RefundPending => {
+                with_reason(Code::FailedPrecondition, text, "REFUND_PENDING", HashMap::new())
+            }
+            OperatorError::RefundMayBeMade => {
+                with_reason(Code::FailedPrecondition, text, "REFUND_MAY_BE_MADE", HashMap::new())
+            }
             OperatorError::NothingFailed => {
                 with_reason(Code::FailedPrecondition, text, "NO_FAILED_REFUND", HashMap::new())
             }

@@ -61,6 +61,16 @@ pub enum OperatorError {
         /// The states that it may be in.
         expected: &'static [State],
     },
+    /// The provider has a refund that is not decided.
+    #[error("a refund is pending at the provider: wait until it has succeeded or failed, or cancel it there")]
+    RefundPending,
+    /// A refund may still be sent, by a worker that slept, or what was sent may be late.
+    #[error(
+        "a refund that was sent has no answer, and may still be made: name the provider's refund if it was, or try again \
+         {} h after it was last sent",
+        KEY_AGE_MAX.as_secs() / 3_600
+    )]
+    RefundMayBeMade,
     /// No refund of the order failed.
     #[error("no refund of the order failed at the provider")]
     NothingFailed,
@@ -154,6 +164,7 @@ impl OperatorService {
             Resolved::NotExpected(state) => Err(not_resolvable(state)),
             Resolved::InFlight => Err(OperatorError::InFlight),
             Resolved::StillRetried => Err(OperatorError::StillRetried),
+            Resolved::RefundMayBeMade => Err(OperatorError::RefundMayBeMade),
             Resolved::AlreadyInLedger(order) => Err(Contradiction::AlreadyInLedger {
                 id: match assertion {
                     Assertion::Charged(id) | Assertion::Refunded(id) | Assertion::RefundedElsewhere(id, _) => {
@@ -181,12 +192,16 @@ impl OperatorService {
         }
         // A person may have refunded by hand meanwhile.
         let compared = self.compare(&seen, None, deadline).await?;
+        if compared.found.settlement.is_pending {
+            return Err(OperatorError::RefundPending);
+        }
         match self.store.refund_again(seen.lease, compared.found, by, reason).await? {
             RefundedAgain::Open(order) => {
                 info!(order_id = %id, "operator refunds again");
                 Ok(*order)
             }
             RefundedAgain::NothingFailed => Err(OperatorError::NothingFailed),
+            RefundedAgain::MayBeMade => Err(OperatorError::RefundMayBeMade),
             RefundedAgain::Changed => Err(OperatorError::InFlight),
         }
     }
@@ -227,6 +242,9 @@ impl OperatorService {
             }
             Assertion::RefundedElsewhere(reference, amount) => {
                 let known = self.compare(seen, None, deadline).await?.found.settlement;
+                if known.is_pending {
+                    return Err(OperatorError::RefundPending);
+                }
                 let refundable = seen.order.payment.as_ref().map_or(0, Payment::refundable_minor);
                 let left = refundable - known.refunded_minor;
                 let owed = match seen.order.state {

@@ -120,6 +120,8 @@ impl From<OperatorError> for Failure {
             | OperatorError::Settled { .. }
             | OperatorError::NotResolvable { .. }
             | OperatorError::NothingFailed
+            | OperatorError::RefundPending
+            | OperatorError::RefundMayBeMade
             | OperatorError::InFlight
             | OperatorError::StillRetried
             | OperatorError::Contradicted(_) => Failure::Refused(error.to_string()),

@@ -93,7 +93,8 @@ fn after_refusal(
                 "the provider refuses the refund of a payment that is disputed: {}",
                 reason.code
             );
-            Progress::Defer(QUERY_EVERY, flag(order, Operation::Refund(refund.number), why))
+            let why = refused(order, Operation::Refund(refund.number), why, reason.is_replay, prior);
+            Progress::Defer(QUERY_EVERY, why)
         }
         // Only another key gets another answer.
         Answer::Declined(reason) if reason.is_replay && !refund.is_requested => {
@@ -130,7 +131,7 @@ fn after_refund(order: &LeasedOrder, refund: OpenRefund, answer: Answer<Receipt>
             } else {
                 QUERY_EVERY
             };
-            Progress::Defer(delay, flag(order, operation, why))
+            Progress::Defer(delay, refused(order, operation, why, reason.is_replay, prior))
         }
         Answer::Rejected(reason) => rejected(order, operation, &reason, prior),
         Answer::NotExecuted(cause) => not_executed(order, operation, cause, prior),
@@ -140,6 +141,15 @@ fn after_refund(order: &LeasedOrder, refund: OpenRefund, answer: Answer<Receipt>
             let (delay, why) = retry_later(cause, prior);
             Progress::CommitAndDefer(StepOutcome::RefundUnknown(unknown_outcome(cause)), delay, why)
         }
+    }
+}
+
+/// The provider refuses the refund. A refusal that it repeats is saved under the key: nothing that was sent with it is made.
+fn refused(order: &LeasedOrder, operation: Operation, why: String, is_replay: bool, prior: &Prior) -> Deferral {
+    let is_unexecuted = is_replay || prior.is_unexecuted();
+    Deferral {
+        unexecuted: is_unexecuted.then_some(operation),
+        ..flag(order, operation, why)
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
-use waybill_domain::payment::{Operation, ProviderKey};
+use waybill_domain::payment::{KEY_AGE_MAX, Operation, ProviderKey};
 
 use super::row::get;
 use super::{Lease, OrderStore};
@@ -36,9 +36,13 @@ statements! {
                           sends = a.sends + 1, last_sent_at = now()
                      from s
                     where a.order_id = s.order_id and a.operation = $4 and a.number = $5";
-    /// Only of a request whose sender knew that none before it was executed: then no other has set the state meanwhile.
+    /// Only of a request whose sender knew that none before it was executed, or that none of them ever will be.
     MARK_NOT_EXECUTED = "update payment_attempts set state = 'not_executed'
-                          where order_id = $1 and operation = $2 and number = $3 and state = 'intent'";
+                          where order_id = $1 and operation = $2 and number = $3 and state in ('intent', 'unknown')";
+    /// What was sent a while ago and has no answer stays as it is: it may still arrive.
+    MARK_NOT_SENT_AGAIN = "update payment_attempts set state = 'revoked'
+                            where order_id = $1 and operation = 'refund' and number = $2
+                              and (state = 'not_executed' or last_sent_at < now() - make_interval(secs => $3))";
     /// What is not held is captured.
     INSERT_PAYMENT = "insert into payments (order_id, amount, currency, provider_charge_id, captured_amount, captured_at)
                       values ($1, $2::bigint, $3, $4, case when not $5 then $2::bigint end, case when not $5 then now() end)";
@@ -173,7 +177,15 @@ pub(super) async fn record_refund_end(
     mark_definite(tx, order, Operation::Refund(number), state, provider_id, why).await
 }
 
-/// No send of the request so far was executed.
+/// The refund is not sent any more, since the ledger has learned what makes it needless or impossible.
+pub(super) async fn record_not_sent_again(tx: &Transaction<'_>, order: OrderId, number: i32) -> Result<(), StoreError> {
+    MARK_NOT_SENT_AGAIN
+        .execute(tx, &[&order.uuid(), &number, &KEY_AGE_MAX.as_secs_f64()])
+        .await
+        .map(drop)
+}
+
+/// No send of the request so far was executed, or none ever will be.
 pub(super) async fn record_not_executed(
     tx: &Transaction<'_>,
     order: OrderId,

@@ -148,11 +148,11 @@ impl OrderStore {
         // What is not made any more first: the sum of all never exceeds the charge.
         for number in &settlement.replaced {
             refunds::close(tx, id, *number, RefundState::Replaced, None, None).await?;
-            ledger::record_refund_end(tx, id, *number, "revoked", None, None).await?;
+            ledger::record_not_sent_again(tx, id, *number).await?;
         }
         for number in &settlement.impossible {
             refunds::close(tx, id, *number, RefundState::Failed, None, Some(NOTHING_LEFT)).await?;
-            ledger::record_refund_end(tx, id, *number, "revoked", None, None).await?;
+            ledger::record_not_sent_again(tx, id, *number).await?;
             self.log_step(tx, lease, "refund", "failed", NOTHING_LEFT).await?;
         }
         for number in &settlement.failed {

@@ -22,6 +22,8 @@ pub enum RefundedAgain {
     Open(Box<Order>),
     /// No refund failed, or what failed was paid in another way.
     NothingFailed,
+    /// What failed has no answer of the provider yet, and may be made after all.
+    MayBeMade,
     /// The order changed since the provider was asked.
     Changed,
 }
@@ -73,6 +75,9 @@ impl OrderStore {
         let failed = failed(&tx, &leased).await?;
         if failed.is_empty() {
             return Ok(RefundedAgain::NothingFailed);
+        }
+        if refunds::may_be_made(&tx, id, false).await? {
+            return Ok(RefundedAgain::MayBeMade);
         }
         log_request(&tx, id, "refund", by, reason.as_str()).await?;
         self.set_status(&tx, &leased, &next, false, None).await?;

@@ -3,9 +3,11 @@
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
 use waybill_domain::order::{LedgerRefund, OpenRefund, RefundState};
+use waybill_domain::payment::KEY_AGE_MAX;
 
 use super::OrderStore;
 use super::row::{first_open, get, money, open_refund, unknown};
@@ -70,6 +72,13 @@ statements! {
                    left join refunds r on r.order_id = p.order_id
                   where p.order_id = $1
                   group by p.order_id";
+    /// One that was sent and has no answer. What was sent longer ago has arrived, or never will.
+    MAY_BE_MADE = "select 1 from payment_attempts a
+                     join refunds r using (order_id, number)
+                    where order_id = $1 and a.operation = 'refund' and a.state in ('intent', 'unknown')
+                      and a.last_sent_at > now() - make_interval(secs => $2)
+                      and (r.state <> 'open' or $3)
+                    limit 1";
     READ_DISPUTES = "select provider_dispute_id, status from disputes where order_id = $1";
     READ_REFUNDS = "select number, amount, state, origin, provider_refund_id from refunds where order_id = $1 order by number";
 }
@@ -112,6 +121,12 @@ pub(super) async fn read_open(tx: &Transaction<'_>, order: OrderId) -> Result<Op
 pub(super) async fn read_left(tx: &Transaction<'_>, order: OrderId) -> Result<i64, StoreError> {
     let row = READ_LEFT.query_opt(tx, &[&order.uuid()]).await?;
     row.map_or(Ok(0), |row| Ok(row.try_get(0)?))
+}
+
+/// Whether a refund that was sent has no answer, and may be made after all: one that is not open any more, or `also_open`.
+pub(super) async fn may_be_made(tx: &Transaction<'_>, order: OrderId, also_open: bool) -> Result<bool, StoreError> {
+    let parameters: [&(dyn ToSql + Sync); 3] = [&order.uuid(), &KEY_AGE_MAX.as_secs_f64(), &also_open];
+    Ok(MAY_BE_MADE.query_opt(tx, &parameters).await?.is_some())
 }
 
 /// Opens a refund of all that is left of the payment; `None`: nothing is.

@@ -22,6 +22,7 @@ use crate::storage::StoreError;
 
 /// How long after its last send a request may still be on its way to the provider, or in progress there.
 const IN_FLIGHT_MAX: Duration = Duration::from_secs(30);
+
 /// What is to be written.
 #[derive(Debug, Clone, Copy)]
 pub struct Resolution<'a> {
@@ -48,18 +49,19 @@ pub enum Resolved {
     InFlight,
     /// The charge is young enough to be retried, and then may be made after all.
     StillRetried,
+    /// A refund that was sent has no answer, and may be made after all.
+    RefundMayBeMade,
     /// The ledger has this movement already, for this order.
     AlreadyInLedger(Uuid),
 }
 
 statements! {
-    /// Whether a request of this operation may be in flight. The order is locked, so no worker claims it meanwhile.
+    /// Whether a worker may send something, or the charge may be in flight. The order is locked, so no worker claims it
+    /// meanwhile.
     IS_IN_FLIGHT = "select coalesce(s.lease_until > now(), false)
-                        or coalesce(a.last_sent_at > now() - make_interval(secs => $3), false)
+                        or s.status = 'charging' and coalesce(a.last_sent_at > now() - make_interval(secs => $2), false)
                       from order_sagas s
-                      left join lateral (
-                           select max(last_sent_at) as last_sent_at from payment_attempts
-                            where order_id = s.order_id and operation = $2) a on true
+                      left join payment_attempts a on a.order_id = s.order_id and a.operation = 'charge'
                      where s.order_id = $1";
     /// Whether a worker would still send the charge; one that slept since it read the charge's age may, too.
     IS_STILL_RETRIED = "select first_sent_at > now() - make_interval(secs => $2)
@@ -102,8 +104,11 @@ impl OrderStore {
         if !assertion.expected_states().contains(&leased.order.state) {
             return Ok(Resolved::NotExpected(leased.order.state));
         }
-        if leased.lease != seen || (assertion.needs_no_request_in_flight() && is_in_flight(&tx, id, assertion).await?) {
+        if leased.lease != seen || (assertion.needs_no_request_in_flight() && is_in_flight(&tx, id).await?) {
             return Ok(Resolved::InFlight);
+        }
+        if matches!(assertion, Assertion::RefundedElsewhere(..)) && refunds::may_be_made(&tx, id, true).await? {
+            return Ok(Resolved::RefundMayBeMade);
         }
         if *assertion == Assertion::NotCharged && is_still_retried(&tx, id).await? {
             return Ok(Resolved::StillRetried);
@@ -131,9 +136,9 @@ impl OrderStore {
     }
 }
 
-async fn is_in_flight(tx: &Transaction<'_>, id: OrderId, assertion: &Assertion) -> Result<bool, StoreError> {
+async fn is_in_flight(tx: &Transaction<'_>, id: OrderId) -> Result<bool, StoreError> {
     let row = IS_IN_FLIGHT
-        .query_one(tx, &[&id.uuid(), &assertion.operation(), &IN_FLIGHT_MAX.as_secs_f64()])
+        .query_one(tx, &[&id.uuid(), &IN_FLIGHT_MAX.as_secs_f64()])
         .await?;
     Ok(row.try_get(0)?)
 }

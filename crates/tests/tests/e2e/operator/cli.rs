@@ -8,7 +8,7 @@ use testkit::{Rig, ServerProcess};
 use uuid::Uuid;
 use waybill_sandbox::payments::FaultKind;
 
-use super::in_doubt::{age_charges, charge_in_doubt, refund_in_doubt, with_operator};
+use super::in_doubt::{age_charges, age_refunds, charge_in_doubt, refund_in_doubt, with_operator};
 use crate::cli::on_stores;
 
 /// `waybill orders ARGS`; `~` within a word is a space.
@@ -113,6 +113,7 @@ async fn refunds_are_resolved_with_and_without_the_providers_word() {
     let mut rig = with_operator().set("orders.assignment_window", "0s").start().await;
     let by_hand = refund_in_doubt(&rig).await;
     let elsewhere = refund_in_doubt(&rig).await;
+    age_refunds(&rig).await;
     rig.stop_servers().await;
     let id = rig.refund_by_hand(&rig.charges()[0].provider_id, 1_999, None).await;
     for args in [

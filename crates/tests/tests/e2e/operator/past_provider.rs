@@ -145,18 +145,11 @@ async fn money_is_not_paid_past_the_provider_while_a_refund_is_pending_there() {
 /// A refusal is an answer: nothing is on its way. It is sent every half a minute, and could never be resolved otherwise.
 #[tokio::test]
 async fn what_the_provider_refuses_to_refund_can_be_paid_past_it_at_once() {
-    let rig = refunding().set("orders.assignment_window", "2s").start().await;
-    let order = tokio::spawn({
-        let mut orders = rig.orders();
-        async move { orders.create_order(a_ride()).await }
-    });
-    until("it is paid", async || !rig.charges().is_empty()).await;
+    let rig = with_operator().start().await;
+    let order_id = served(&rig).await.order_id;
     let charge = rig.charges()[0].provider_id.clone();
     rig.payments().open_dispute(&charge, None, "fraudulent").await.unwrap();
-    let _ = order.await.unwrap();
-    let order_id = testkit::sql::one::<String>(&rig.sql().await, "select order_id::text from order_sagas", &[])
-        .await
-        .unwrap();
+    let _ = rig.cancel(&order_id).await;
     until("the refusal is flagged", async || {
         let flag = show(&rig, &order_id).await.unwrap().needs_attention;
         if flag.contains("charge_disputed") {
