@@ -171,6 +171,17 @@ impl ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "api_error", message)
     }
 
+    /// The card's network refuses the capture of a hold that stands: 402.
+    pub(super) fn capture_declined() -> ApiError {
+        let declined = ApiError::new(StatusCode::PAYMENT_REQUIRED, "card_error", "Your card was declined.");
+        ApiError {
+            is_saved: true,
+            ..declined
+                .with("code", "card_declined")
+                .with("decline_code", "generic_decline")
+        }
+    }
+
     /// The card was declined: 402, with the intent that records it.
     pub(super) fn declined(intent: &PaymentIntent) -> ApiError {
         let error = intent.decline_json();

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
-    /// 402, the card is declined: a definite answer, saved under its key. Charges only.
+    /// 402, the card is declined: a definite answer, saved under its key. Charges, and captures if they are named.
     Decline,
     /// The refund is made, and is pending until the sandbox settles it or lets it fail. Refunds only.
     RefundPending,
@@ -77,13 +77,14 @@ impl FaultKind {
         matches!(self, FaultKind::LateSuccess | FaultKind::Latency)
     }
 
-    /// The one operation that it can hit; `None` if it can hit each.
-    fn only(self) -> Option<FaultTarget> {
+    /// Whether it can hit this operation, of a fault that is for `named`.
+    fn may_hit(self, operation: FaultTarget, named: FaultTarget) -> bool {
         match self {
-            // For the other operations the money is there.
-            FaultKind::Decline => Some(FaultTarget::Charge),
-            FaultKind::RefundPending => Some(FaultTarget::Refund),
-            _ => None,
+            // For the other operations the money is there, and a capture is rarely declined.
+            FaultKind::Decline if named == FaultTarget::Capture => operation == FaultTarget::Capture,
+            FaultKind::Decline => operation == FaultTarget::Charge,
+            FaultKind::RefundPending => operation == FaultTarget::Refund,
+            _ => true,
         }
     }
 }
@@ -172,7 +173,7 @@ impl Fault {
             return operation == self.operation && self.kind.may_hit_lists();
         }
         let targeted = self.operation == FaultTarget::Any || self.operation == operation;
-        targeted && self.kind.only().is_none_or(|only| only == operation)
+        targeted && self.kind.may_hit(operation, self.operation)
     }
 }
 
@@ -221,13 +222,10 @@ fn parse_fault(fields: &Map<String, Value>, at: &str) -> Result<Fault, InvalidFa
         let operations = |_| invalid("operation", "must be charge, capture, cancel, refund, any or list");
         fault.operation = FaultTarget::deserialize(value).map_err(operations)?;
     }
-    if kind
-        .only()
-        .is_some_and(|only| ![only, FaultTarget::Any].contains(&fault.operation))
-    {
+    if fault.operation != FaultTarget::Any && !kind.may_hit(fault.operation, fault.operation) {
         return Err(invalid(
             "operation",
-            "must be any or charge for decline, any or refund for refund_pending",
+            "must be any, charge or capture for decline, any or refund for refund_pending",
         ));
     }
     if fault.operation == FaultTarget::List && !kind.may_hit_lists() {

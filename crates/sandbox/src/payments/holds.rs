@@ -9,12 +9,16 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::api_error::ApiError;
-use super::change::Change;
+use super::change::{Change, Execution};
 use super::currencies;
 use super::objects::{Cancellation, Capture, PaymentIntent};
 use super::request::{CancelRequest, CaptureRequest};
 
-pub(super) fn capture(intent: &PaymentIntent, request: &CaptureRequest) -> Result<Change, ApiError> {
+pub(super) fn capture(
+    intent: &PaymentIntent,
+    request: &CaptureRequest,
+    execution: Execution,
+) -> Result<Change, ApiError> {
     if !intent.is_held() {
         return Err(not_capturable(intent));
     }
@@ -24,6 +28,9 @@ pub(super) fn capture(intent: &PaymentIntent, request: &CaptureRequest) -> Resul
     }
     // A capture below the minimum of a charge is refused: <https://github.com/Automattic/woocommerce-payments/pull/10112>.
     currencies::check_charge(amount, &intent.currency)?;
+    if execution == Execution::Decline {
+        return Err(ApiError::capture_declined());
+    }
     let capture = Capture {
         amount,
         metadata: request.metadata.clone(),

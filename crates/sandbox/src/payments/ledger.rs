@@ -301,7 +301,10 @@ impl Entries {
     fn decide(&self, action: &Action, execution: Execution) -> Result<Change, ApiError> {
         match action {
             Action::Charge(charge) => self.charge(charge.clone(), execution),
-            Action::Capture(capture) => holds::capture(self.intent(&capture.payment_intent, "intent")?, capture),
+            Action::Capture(capture) => {
+                let intent = self.intent(&capture.payment_intent, "intent")?;
+                holds::capture(intent, capture, execution)
+            }
             Action::Cancel(cancel) => holds::cancel(self.intent(&cancel.payment_intent, "intent")?, cancel),
             Action::Refund(refund) => {
                 let intent = self.intent(&refund.payment_intent, "payment_intent")?;

@@ -1,11 +1,11 @@
 //! The operator's service over gRPC: what is stuck, what is known of it, and how it is retried.
 
-use testkit::wire::{PICKUP, a_ride, assert_refused, refusal_fields};
+use testkit::wire::{PICKUP, a_declined_ride, a_ride, assert_refused, refusal_fields};
 use testkit::{Rig, until};
 use tonic::Code;
 use uuid::Uuid;
 use waybill_proto::admin::v1::{ListStuckOrdersRequest, OrderFile, Outcome, ResolveOrderRequest};
-use waybill_proto::order::v1::OrderStatus;
+use waybill_proto::order::v1::{CreateOrderRequest, OrderStatus, PaymentMode};
 use waybill_sandbox::payments::{Fault, FaultKind};
 
 use crate::webhooks::events;
@@ -199,14 +199,65 @@ const WRONG: [Wrong; 11] = [
     (|request| request.set_outcome(Outcome::NotCharged), &["provider_id"]),
 ];
 
+/// Where no webhook came, an operator asks: a refund by hand is taken over, and the flag of what was dealt with goes.
+#[tokio::test]
+async fn the_retry_of_a_settled_order_compares_its_payment_with_the_provider() {
+    let rig = with_operator().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let order = rig.place(a_ride()).await.order_id;
+    rig.refund_by_hand(&rig.charges()[0].provider_id, 500, None).await;
+    retry(&rig, &order).await.unwrap();
+    until("the ledger has it", async || {
+        let payment = rig.order(&order).await.payment.unwrap();
+        payment.refund_amount.is_some_and(|amount| amount.minor_units == 500)
+    })
+    .await;
+    rig.until_settled(&order).await;
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn the_flag_of_a_hold_that_was_gone_goes_when_an_operator_has_dealt_with_it() {
+    let rig = with_operator().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let held = CreateOrderRequest {
+        payment_mode: PaymentMode::CaptureAtCompletion.into(),
+        ..a_ride()
+    };
+    let order = rig.place(held).await.order_id;
+    let list = rig.at_provider_get("payment_intents").await;
+    rig.payments()
+        .expire_hold(list["data"][0]["id"].as_str().unwrap())
+        .await
+        .unwrap();
+    rig.complete(&order).await.unwrap();
+    rig.until_settled(&order).await;
+    assert!(
+        show(&rig, &order)
+            .await
+            .unwrap()
+            .needs_attention
+            .contains("hold was gone")
+    );
+    retry(&rig, &order).await.unwrap();
+    rig.until_settled(&order).await;
+    let shown = show(&rig, &order).await.unwrap();
+    assert_eq!(
+        (shown.needs_attention.as_str(), shown.status.as_str()),
+        ("", "succeeded")
+    );
+    rig.assert_clean().await;
+}
+
 #[tokio::test]
 async fn what_an_operator_asks_in_vain_has_its_named_status_and_changes_nothing() {
     let rig = with_operator().start().await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     let settled = rig.place(a_ride()).await.order_id;
+    let declined = rig.place(a_declined_ride()).await.order_id;
     let before = ledger_rows(&rig).await;
 
-    let refused = retry(&rig, &settled).await.unwrap_err();
+    let refused = retry(&rig, &declined).await.unwrap_err();
     assert_refused(&refused, Code::FailedPrecondition, "ORDER_AT_REST");
     for outcome in [Outcome::Charged, Outcome::Refunded] {
         let refused = resolve(&rig, assertion(&settled, outcome, "pi_1")).await.unwrap_err();

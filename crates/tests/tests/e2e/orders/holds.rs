@@ -184,18 +184,18 @@ async fn a_cancellation_after_the_assignment_may_keep_a_fee() {
 async fn what_cannot_be_captured_or_kept_is_refused_by_name_and_changes_nothing() {
     let rig = rig().start().await;
     let order = served(&rig, AT_COMPLETION).await;
-    for amount in [
-        usd(2_000),
-        Some(Money {
-            currency_code: "EUR".to_owned(),
-            minor_units: 100,
-        }),
-    ] {
-        let refused = complete(&rig, &order, amount.clone()).await.unwrap_err();
-        assert_refused(&refused, Code::FailedPrecondition, "AMOUNT_TOO_LARGE");
-        let refused = cancel(&rig, &order, amount).await.unwrap_err();
-        assert_refused(&refused, Code::FailedPrecondition, "AMOUNT_TOO_LARGE");
-    }
+    let refused = complete(&rig, &order, usd(2_000)).await.unwrap_err();
+    assert_refused(&refused, Code::FailedPrecondition, "AMOUNT_TOO_LARGE");
+    let refused = cancel(&rig, &order, usd(2_000)).await.unwrap_err();
+    assert_refused(&refused, Code::FailedPrecondition, "AMOUNT_TOO_LARGE");
+    let euros = Some(Money {
+        currency_code: "EUR".to_owned(),
+        minor_units: 100,
+    });
+    let refused = complete(&rig, &order, euros.clone()).await.unwrap_err();
+    assert_eq!(refusal_fields(&refused), ["final_amount.currency_code"]);
+    let refused = cancel(&rig, &order, euros).await.unwrap_err();
+    assert_eq!(refusal_fields(&refused), ["cancellation_fee.currency_code"]);
     let refused = complete(&rig, &order, usd(0)).await.unwrap_err();
     assert_eq!(refusal_fields(&refused), ["final_amount.minor_units"]);
     let refused = cancel(&rig, &order, usd(-1)).await.unwrap_err();
@@ -288,6 +288,24 @@ async fn a_hold_that_is_gone_before_its_capture_flags_the_order_and_is_not_charg
     cancel(&rig, &other, usd(300)).await.unwrap();
     let now = rig.until_settled(&other.order_id).await;
     assert_eq!((now.status(), money(&now)), (OrderStatus::Refunded, (None, None, None)));
+    rig.assert_clean().await;
+}
+
+/// The provider saves its refusal under the key, and would repeat it for a day.
+#[tokio::test]
+async fn a_capture_that_was_refused_is_made_once_its_reason_is_gone() {
+    let rig = rig().start().await;
+    let order = served(&rig, AT_COMPLETION).await;
+    rig.payments()
+        .set_fault(Fault::times(FaultKind::Decline, 1).on(FaultTarget::Capture));
+    complete(&rig, &order, usd(1_500)).await.unwrap();
+    let refused = "select count(*) from order_saga_steps where detail like '%refuses the capture%'";
+    until("it is refused", async || rig.count(refused).await == 1).await;
+    let now = rig.until_settled(&order.order_id).await;
+    assert_eq!(money(&now), (Some(1_500), None, None));
+    assert_eq!(captured(&rig), [1_500]);
+    let flagged = "select count(*) from order_sagas where needs_attention is not null";
+    assert_eq!(rig.count(flagged).await, 0);
     rig.assert_clean().await;
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use testkit::wire::{PICKUP, a_ride, assert_refused, refusal_fields};
 use testkit::{Builder, Rig, until};
 use tonic::{Code, Status};
-use waybill_proto::order::v1::{Money, Order, OrderStatus, Refund, RefundOrderRequest, RefundStatus};
+use waybill_proto::order::v1::{
+    CompleteOrderRequest, Money, Order, OrderStatus, Refund, RefundOrderRequest, RefundStatus,
+};
 use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 
 fn rig() -> Builder {
@@ -75,13 +77,36 @@ async fn an_order_that_is_refunded_in_full_is_completed_whatever_it_cost() {
     let rig = rig().start().await;
     let order = served(&rig).await;
     refund(&rig, request(&order, "a", 1_999)).await.unwrap();
-    let complete = waybill_proto::order::v1::CompleteOrderRequest {
+    let complete = CompleteOrderRequest {
         order_id: order.order_id.clone(),
         final_amount: request(&order, "b", 1_000).amount,
         ..Default::default()
     };
     rig.orders().complete_order(complete).await.unwrap();
     assert_eq!(amounts(&rig), [1_999]);
+    rig.assert_clean().await;
+}
+
+/// What was refunded meanwhile is not taken off the price. So much of it need not be refunded again.
+#[tokio::test]
+async fn an_order_of_which_a_part_was_refunded_is_completed_at_its_price_or_below() {
+    let rig = rig().start().await;
+    for (price, refunds) in [(1_999, vec![500]), (1_700, vec![500]), (1_000, vec![500, 499])] {
+        let order = served(&rig).await;
+        let before = amounts(&rig).len();
+        refund(&rig, request(&order, "a", 500)).await.unwrap();
+        let complete = |minor_units| CompleteOrderRequest {
+            order_id: order.order_id.clone(),
+            final_amount: request(&order, "b", minor_units).amount,
+            ..Default::default()
+        };
+        let refused = rig.orders().complete_order(complete(2_000)).await.unwrap_err();
+        assert_refused(&refused, Code::FailedPrecondition, "AMOUNT_TOO_LARGE");
+        assert!(refused.message().contains("1999"), "{refused:?}");
+        rig.orders().complete_order(complete(price)).await.unwrap();
+        rig.until_settled(&order.order_id).await;
+        assert_eq!(amounts(&rig)[before..], refunds, "{price}");
+    }
     rig.assert_clean().await;
 }
 

@@ -340,6 +340,43 @@ async fn a_dispute_is_recorded_and_flagged_until_it_is_decided_and_stands_in_the
     }
 }
 
+/// While it is disputed nothing can be refunded, and what the bank took back is not there to be refunded.
+#[tokio::test]
+async fn of_a_disputed_payment_nothing_is_refunded_by_request_before_the_dispute_is_won() {
+    for won in [true, false] {
+        let rig = start(rig()).await;
+        let order = served(&rig).await;
+        let charge = rig.charges()[0].provider_id.clone();
+        let dispute = rig.payments().open_dispute(&charge, None, "fraudulent").await.unwrap();
+        until_flagged(&rig, &order, &dispute).await;
+        let request = RefundOrderRequest {
+            order_id: order.order_id.clone(),
+            idempotency_key: "a-key-of-sixteen-bytes".to_owned(),
+            amount: order.amount.clone(),
+            reason: "late".to_owned(),
+        };
+        let refused = rig.orders().refund_order(request.clone()).await.unwrap_err();
+        assert_refused(&refused, Code::FailedPrecondition, "PAYMENT_DISPUTED");
+        rig.payments().close_dispute(&dispute, won).await.unwrap();
+        until("it is decided", async || {
+            !show(&rig, &order.order_id).await.unwrap().disputes[0].is_open
+        })
+        .await;
+        let refunded = rig.orders().refund_order(request).await;
+        if won {
+            assert_eq!(
+                refunded.unwrap().into_inner().refund.unwrap().status(),
+                RefundStatus::Succeeded
+            );
+        } else {
+            assert_refused(&refunded.unwrap_err(), Code::FailedPrecondition, "REFUND_TOO_LARGE");
+            rig.complete(&order.order_id).await.unwrap();
+        }
+        rig.until_settled(&order.order_id).await;
+        rig.assert_clean().await;
+    }
+}
+
 /// The provider refuses to refund what is disputed. A dispute that is lost has given the money back; one that is won has
 /// not, and the refund is made.
 #[tokio::test]
