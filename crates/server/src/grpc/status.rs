@@ -83,6 +83,11 @@ impl From<OrderError> for Status {
                 let metadata = HashMap::from([("left".to_owned(), left_minor.to_string())]);
                 with_reason(Code::FailedPrecondition, text, "AMOUNT_TOO_LARGE", metadata)
             }
+            OrderError::WrongCurrency { field, .. } => {
+                let details = ErrorDetails::with_bad_request_violation(field, text.as_str());
+                Status::with_error_details(Code::InvalidArgument, text, details)
+            }
+            OrderError::Disputed => with_reason(Code::FailedPrecondition, text, "PAYMENT_DISPUTED", HashMap::new()),
             OrderError::NoFee => with_reason(Code::FailedPrecondition, text, "NO_CANCELLATION_FEE", HashMap::new()),
             OrderError::Capturing => {
                 let mut details = ErrorDetails::with_error_info("PAYMENT_BEING_CAPTURED", DOMAIN, HashMap::new());

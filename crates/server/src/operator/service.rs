@@ -111,7 +111,8 @@ impl OperatorService {
         self.store.read_details(id).await?.ok_or(OperatorError::NotFound)
     }
 
-    /// Makes a deferred order due now; the holder of its lease, if there is one, finishes first.
+    /// Makes a deferred order due now; the holder of its lease, if there is one, finishes first. The payment of a settled
+    /// order is compared with the provider's record.
     pub async fn retry(
         &self,
         id: OrderId,

@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use uuid::Uuid;
 use waybill_domain::id::{DriverId, OrderId};
-use waybill_domain::money::Money;
+use waybill_domain::money::{Currency, Money};
 use waybill_domain::order::{Order, OrderRequest, RefundRequest, RefundState, ReleaseReason, State};
 use waybill_domain::text::Reason;
 
@@ -80,17 +80,28 @@ pub enum OrderError {
     #[error("the order is {0}: only a served order is refunded in part")]
     NotRefundable(State),
     /// The amount.
-    #[error("amount is more than what is left of the payment, or in another currency")]
+    #[error("amount must be at most {left_minor}, in minor units: no more is left of the payment")]
     RefundTooLarge {
         /// What is left, in minor units.
         left_minor: i64,
     },
     /// A final amount, or a fee.
-    #[error("amount is more than what was paid or is held and not refunded, or in another currency")]
+    #[error("amount must be at most {left_minor}, in minor units: the payment covers no more")]
     AmountTooLarge {
-        /// What is left, in minor units.
+        /// What was paid or is held; of a fee what is left of that, in minor units.
         left_minor: i64,
     },
+    /// An amount in another currency than the order's.
+    #[error("{field} must be {}, as of the order", expected.code())]
+    WrongCurrency {
+        /// The field of the request.
+        field: &'static str,
+        /// The order's currency.
+        expected: Currency,
+    },
+    /// A dispute of the payment is open.
+    #[error("the customer's bank disputes the payment: it cannot be refunded before that is decided")]
+    Disputed,
     /// A fee, and no driver is assigned.
     #[error("a cancellation costs nothing before a driver is assigned")]
     NoFee,
@@ -215,6 +226,11 @@ impl OrderService {
             None | Some(RefundRequested::New(_) | RefundRequested::Duplicate) => {}
             Some(RefundRequested::NotFound) => return Err(OrderError::NotFound),
             Some(RefundRequested::NotRefundable(state)) => return Err(OrderError::NotRefundable(state)),
+            Some(RefundRequested::WrongCurrency(expected)) => {
+                let field = "amount.currency_code";
+                return Err(OrderError::WrongCurrency { field, expected });
+            }
+            Some(RefundRequested::Disputed) => return Err(OrderError::Disputed),
             Some(RefundRequested::TooMuch(left_minor)) => return Err(OrderError::RefundTooLarge { left_minor }),
             Some(RefundRequested::KeyReused) => return Err(OrderError::KeyReused),
         }
@@ -237,8 +253,7 @@ impl OrderService {
         Ok(self.context.callers.list(filter, limit).await?)
     }
 
-    /// Releases the order's driver: the service was rendered.
-    /// `amount` is what it cost, if not all of the order's amount.
+    /// Releases the order's driver: the service was rendered. `amount` is what it cost, if not all of the order's amount.
     pub async fn complete(
         &self,
         id: OrderId,
@@ -260,6 +275,10 @@ impl OrderService {
         match completed.await? {
             Completed::Unpaid(order) => Ok(order.order),
             Completed::TooMuch(left_minor) => Err(OrderError::AmountTooLarge { left_minor }),
+            Completed::WrongCurrency(expected) => {
+                let field = "final_amount.currency_code";
+                Err(OrderError::WrongCurrency { field, expected })
+            }
             Completed::Capturing => Err(OrderError::Capturing),
             Completed::Done(order) => {
                 self.context.metrics.orders.step("complete", "succeeded");
@@ -287,6 +306,10 @@ impl OrderService {
             Cancelled::NotFound => Err(OrderError::NotFound),
             Cancelled::NotCancellable => Err(OrderError::NotCancellable),
             Cancelled::NoFee => Err(OrderError::NoFee),
+            Cancelled::WrongCurrency(expected) => {
+                let field = "cancellation_fee.currency_code";
+                Err(OrderError::WrongCurrency { field, expected })
+            }
             Cancelled::FeeTooLarge(left_minor) => Err(OrderError::AmountTooLarge { left_minor }),
             Cancelled::Requested | Cancelled::Compensated | Cancelled::Refunding(_) => {
                 self.context.metrics.orders.step("cancel", "requested");

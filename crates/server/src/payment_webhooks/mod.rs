@@ -1,7 +1,8 @@
 //! The events that the payment provider sends. An event makes its order due now, and one about a refund or a dispute
 //! has the payment of a settled order compared with the provider's record. It changes nothing else: the saga asks the
 //! provider what happened, as if no event had come. So an event that is untrue, comes twice, late or out of order does no
-//! harm, and one that is lost costs only time. [`signature`] verifies that an event is the provider's.
+//! harm. One that is lost costs time; of a settled order, what it reported is seen only by `waybill reconcile`, and a dispute
+//! not even there. [`signature`] verifies that an event is the provider's.
 
 pub mod signature;
 

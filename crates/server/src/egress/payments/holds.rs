@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use waybill_domain::money::{Currency, Money};
 
-use super::answer::{Answer, Cause};
+use super::answer::{Answer, Cause, DeclineReason};
 use super::verdict::{Expected, Verdict, decline, judge};
 use super::wire::{Fault, Outgoing};
 use super::{PAYMENTS_PATH, PaymentClient};
@@ -69,7 +69,13 @@ impl PaymentClient {
         };
         let exchange = self.stack.call(&outgoing, None, self.stack.bounded(deadline)).await;
         let answer = match exchange.result {
-            Ok(reply) => judge_end(reply.status, &reply.body, request),
+            Ok(reply) => match judge_end(reply.status, &reply.body, request) {
+                Answer::Declined(reason) => Answer::Declined(DeclineReason {
+                    is_replay: reply.is_replay,
+                    ..reason
+                }),
+                answer => answer,
+            },
             Err(Fault::NotExecuted(cause)) => Answer::NotExecuted(cause),
             Err(Fault::Ambiguous(cause)) => Answer::Ambiguous(cause),
         };

@@ -12,7 +12,7 @@ use super::recovery::{
     unknown_outcome,
 };
 use crate::crash_points::crash_point;
-use crate::egress::payments::{Answer, CaptureRequest, Ended};
+use crate::egress::payments::{Answer, CaptureRequest, DeclineReason, Ended};
 use crate::orders::Context;
 use crate::storage::StoreError;
 use crate::storage::orders::{Deferral, LeasedOrder, StepOutcome, capture_operation};
@@ -44,7 +44,16 @@ pub(super) async fn capture(context: &Context, order: &LeasedOrder) -> Result<Pr
         return Ok(after_capture(order, operation, answer, &prior));
     }
     record_send(context, order, operation, &prior).await?;
-    let answer = context.payments.end_hold(&request, deadline(context)).await;
+    let mut answer = context.payments.end_hold(&request, deadline(context)).await;
+    if let Answer::Declined(DeclineReason { is_replay: true, .. }) = answer {
+        // The provider repeats the refusal that it saved under the key, also once its reason is gone.
+        let sends = prior.attempt.map_or(1, |attempt| attempt.sends);
+        let key = format!("{key}-{sends}");
+        answer = context
+            .payments
+            .end_hold(&CaptureRequest { key: &key, ..request }, deadline(context))
+            .await;
+    }
     crash_point!("capture_answered");
     count_answer(context, operation.as_str(), &answer);
     Ok(after_capture(order, operation, answer, &prior))
@@ -69,7 +78,10 @@ fn after_capture(order: &LeasedOrder, operation: Operation, answer: Answer<Ended
         }
         Answer::Declined(reason) => {
             let why = format!("the provider refuses the {}: {}", operation.as_str(), reason.code);
-            Progress::Defer(QUERY_EVERY, flag(order, operation, why))
+            // The first may be a moment's; one that was refused again waits for an operator.
+            let is_first = prior.attempt.is_none_or(|attempt| attempt.sends <= 1);
+            let delay = if is_first { delay_of(order) } else { QUERY_EVERY };
+            Progress::Defer(delay, flag(order, operation, why))
         }
         Answer::Rejected(reason) => rejected(order, operation, &reason, prior),
         Answer::NotExecuted(cause) => not_executed(order, operation, cause, prior),

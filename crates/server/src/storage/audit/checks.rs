@@ -101,6 +101,7 @@ statements! {
                      join order_sagas s using (order_id)
                     where s.status = 'succeeded' and s.finished_at is not null and s.needs_attention is null
                       and coalesce(p.refund_amount, 0) < p.captured_amount - p.to_capture";
+    /// Of an order whose hold was gone, the flag goes with the word of an operator.
     SERVED_UNPAID = "select a.order_id::text
                        from order_assignments a
                        join order_sagas s on s.order_id = a.order_id
@@ -109,6 +110,7 @@ statements! {
                          or coalesce(p.captured_amount, 0) = 0
                             and s.status = 'succeeded' and s.finished_at is not null and s.needs_attention is null
                             and (a.release_reason = 'completed' or s.payment_mode = 'capture_at_assignment')
+                            and not exists (select from order_saga_steps t where t.order_id = s.order_id and t.step = 'retry')
                          or a.release_reason is distinct from 'cancelled'
                             and exists (select from refunds r where r.order_id = a.order_id
                                            and r.origin = 'compensation' and r.state = 'succeeded')";

@@ -2,7 +2,7 @@
 
 use deadpool_postgres::Transaction;
 use waybill_domain::id::OrderId;
-use waybill_domain::money::Money;
+use waybill_domain::money::{Currency, Money};
 use waybill_domain::order::{Assignment, Event, FailureReason, Order, ReleaseReason, State};
 
 use super::lease::lock;
@@ -28,6 +28,8 @@ pub enum Cancelled {
     NoFee,
     /// The fee is more than what was paid or held, less what was refunded; in minor units.
     FeeTooLarge(i64),
+    /// The fee is in another currency than the order's.
+    WrongCurrency(Currency),
 }
 
 statements! {
@@ -74,10 +76,12 @@ impl OrderStore {
             State::Succeeded => match &leased.order.assignment {
                 Some(assignment) if assignment.release.is_none() => {
                     let assignment = assignment.clone();
+                    let currency = leased.order.amount.currency();
+                    if fee.is_some_and(|fee| fee.currency() != currency) {
+                        return Ok(Cancelled::WrongCurrency(currency));
+                    }
                     let left = refunds::read_left(&tx, id).await?;
-                    if fee
-                        .is_some_and(|fee| fee.minor_units() > left || fee.currency() != leased.order.amount.currency())
-                    {
+                    if fee.is_some_and(|fee| fee.minor_units() > left) {
                         return Ok(Cancelled::FeeTooLarge(left));
                     }
                     let fee_minor = fee.map_or(0, |fee| fee.minor_units());

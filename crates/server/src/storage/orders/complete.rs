@@ -4,7 +4,7 @@
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use waybill_domain::id::{DriverId, OrderId};
-use waybill_domain::money::Money;
+use waybill_domain::money::{Currency, Money};
 use waybill_domain::order::{Order, ReleaseReason};
 use waybill_domain::payment::Operation;
 
@@ -28,8 +28,10 @@ pub enum Completed {
     NotCompletable,
     /// Another driver serves it.
     NotAssigned,
-    /// The final amount is more than what was paid or held, less what was refunded; in minor units.
+    /// The final amount is more than what was paid or held; in minor units.
     TooMuch(i64),
+    /// The final amount is in another currency than the order's.
+    WrongCurrency(Currency),
     /// The capture is in progress: how much is to be refunded cannot be decided before it is confirmed.
     Capturing,
 }
@@ -74,11 +76,15 @@ impl OrderStore {
             Some(_) => return Ok(Completed::NotCompletable),
             None => {}
         }
+        let currency = leased.order.amount.currency();
+        if amount.is_some_and(|amount| amount.currency() != currency) {
+            return Ok(Completed::WrongCurrency(currency));
+        }
         let left = refunds::read_left(&tx, id).await?;
         let due = match due(&leased.order, amount, left) {
             Ok(Due::Refund(_)) if leased.work().capture_open => return Ok(Completed::Capturing),
             Ok(due) => due,
-            Err(left) => return Ok(Completed::TooMuch(left)),
+            Err(most) => return Ok(Completed::TooMuch(most)),
         };
         let now = leased.confirmed.database;
         release(&tx, id, &assignment, ReleaseReason::Completed).await?;
@@ -145,8 +151,8 @@ enum Due {
     Refund(Money),
 }
 
-/// What is due for a service that cost `amount`; `Err`: it cannot have cost more than this, in minor units, which is what is
-/// `left` of the payment.
+/// What is due for a service that cost `amount`, where so much is `left` of the payment; `Err`: it cannot have cost more than
+/// this, in minor units.
 fn due(order: &Order, amount: Option<Money>, left: i64) -> Result<Due, i64> {
     let Some(payment) = &order.payment else {
         return Ok(Due::Nothing);
@@ -155,14 +161,15 @@ fn due(order: &Order, amount: Option<Money>, left: i64) -> Result<Due, i64> {
     if left <= 0 {
         return Ok(Due::Nothing);
     }
-    let currency = order.amount.currency();
-    let most = left;
-    let cost = amount.map_or(most, |amount| amount.minor_units());
-    if cost > most || amount.is_some_and(|amount| amount.currency() != currency) {
-        return Err(most);
+    let price = order.amount.minor_units();
+    let paid = payment.captured_minor.or(payment.to_capture_minor).unwrap_or(price);
+    let cost = amount.map_or(paid, |amount| amount.minor_units());
+    if cost > paid {
+        return Err(paid);
     }
     if payment.is_held() {
         return Ok(Due::Capture(cost));
     }
-    Ok(Money::new(currency, most - cost).map_or(Due::Nothing, Due::Refund))
+    // What was refunded meanwhile may be more than that.
+    Ok(Money::new(order.amount.currency(), left - cost).map_or(Due::Nothing, Due::Refund))
 }

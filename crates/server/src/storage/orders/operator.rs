@@ -236,7 +236,7 @@ pub enum Retried {
     Due(Option<LeaseHolder>),
     /// No such order.
     NotFound,
-    /// The order is settled: its status.
+    /// The order is settled, and has no payment to be compared: its status.
     Settled(String),
 }
 
@@ -287,6 +287,12 @@ statements! {
     /// Where a worker holds the order, it is due as soon as that worker defers it.
     SET_DUE = "update order_sagas set next_run_at = now(), due_requested = lease_owner is not null
                 where order_id = $1 and finished_at is null";
+    /// A settled order whose payment is compared with the provider's record. Why it was flagged is dealt with, unless that
+    /// flags it again.
+    REOPEN_TO_COMPARE = "update order_sagas
+                            set reconcile_requested_at = clock_timestamp(), reopened_at = now(), next_run_at = now(),
+                                attempts = 0, finished_at = null, needs_attention = null
+                          where order_id = $1 and exists (select from payments p where p.order_id = $1)";
 }
 
 impl OrderStore {
@@ -325,7 +331,8 @@ impl OrderStore {
             .await
     }
 
-    /// Makes the order due now; a sweeper claims it as soon as its lease is over.
+    /// Makes the order due now; a sweeper claims it as soon as its lease is over. The payment of a settled order is compared
+    /// with the provider's record.
     pub async fn retry(&self, id: OrderId, by: &Operator, reason: Option<&Reason>) -> Result<Retried, StoreError> {
         self.postgres
             .call(async {
@@ -334,10 +341,11 @@ impl OrderStore {
                 let Some(row) = LOCK_UNFINISHED.query_opt(&tx, &[&id.uuid()]).await? else {
                     return Ok(Retried::NotFound);
                 };
-                if get(&row, "settled")? {
+                if !get::<bool>(&row, "settled")? {
+                    SET_DUE.execute(&tx, &[&id.uuid()]).await?;
+                } else if REOPEN_TO_COMPARE.execute(&tx, &[&id.uuid()]).await? == 0 {
                     return Ok(Retried::Settled(get(&row, "status")?));
                 }
-                SET_DUE.execute(&tx, &[&id.uuid()]).await?;
                 log_request(&tx, id, "retry", by, reason.map_or("", Reason::as_str)).await?;
                 let leased: Option<bool> = get(&row, "leased")?;
                 let lease = holder(&row)?.filter(|_| leased == Some(true));

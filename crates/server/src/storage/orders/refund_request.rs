@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use waybill_domain::id::{IdempotencyKey, OrderId};
-use waybill_domain::money::Money;
+use waybill_domain::money::{Currency, Money};
 use waybill_domain::order::{RefundRequest, RefundState, State};
 use waybill_domain::payment::Operation;
 
@@ -43,6 +43,10 @@ pub enum RefundRequested {
     NotRefundable(State),
     /// More than what is left of the payment, in minor units.
     TooMuch(i64),
+    /// In another currency than the order's.
+    WrongCurrency(Currency),
+    /// A dispute of the payment is open: the provider refuses to refund it.
+    Disputed,
     /// The key requested another refund before.
     KeyReused,
 }
@@ -86,6 +90,13 @@ impl OrderStore {
         if leased.order.state != State::Succeeded {
             return Ok(RefundRequested::NotRefundable(leased.order.state));
         }
+        let currency = leased.order.amount.currency();
+        if amount.currency() != currency {
+            return Ok(RefundRequested::WrongCurrency(currency));
+        }
+        if refunds::is_disputed(&tx, *id).await? {
+            return Ok(RefundRequested::Disputed);
+        }
         let is_captured = leased
             .order
             .payment
@@ -96,7 +107,7 @@ impl OrderStore {
         } else {
             0
         };
-        if amount.currency() != leased.order.amount.currency() || amount.minor_units() > left {
+        if amount.minor_units() > left {
             return Ok(RefundRequested::TooMuch(left));
         }
         let leased = self.reopen(&tx, leased).await?;

@@ -65,13 +65,18 @@ statements! {
                where order_id = $1";
     READ_OPEN = concat!(
         "select s.currency, o.* from order_sagas s ", first_open!(), " where s.order_id = $1");
-    /// What was paid or is held, less what is or will be refunded.
+    /// What was paid or is held, less what is or will be refunded, and less what the customer's bank took back: where that is
+    /// no refund, for the order was served.
     READ_LEFT = "select coalesce(p.captured_amount, p.to_capture, p.amount)
-                        - coalesce(sum(r.amount) filter (where r.state in ('open', 'succeeded')), 0)::bigint
+                        - (select coalesce(sum(r.amount), 0) from refunds r
+                            where r.order_id = p.order_id and r.state in ('open', 'succeeded'))::bigint
+                        - (select coalesce(sum(d.amount), 0) from disputes d
+                            where d.order_id = p.order_id and d.status = 'lost'
+                              and not exists (select from refunds r where r.provider_refund_id = d.provider_dispute_id)
+                          )::bigint
                    from payments p
-                   left join refunds r on r.order_id = p.order_id
-                  where p.order_id = $1
-                  group by p.order_id";
+                  where p.order_id = $1";
+    IS_DISPUTED = "select 1 from disputes where order_id = $1 and is_open limit 1";
     /// One that was sent and has no answer. What was sent longer ago has arrived, or never will.
     MAY_BE_MADE = "select 1 from payment_attempts a
                      join refunds r using (order_id, number)
@@ -117,10 +122,17 @@ pub(super) async fn read_open(tx: &Transaction<'_>, order: OrderId) -> Result<Op
     open_refund(&READ_OPEN.query_one(tx, &[&order.uuid()]).await?)
 }
 
-/// What is left of the payment, in minor units: what was paid or is held, less what is or will be refunded.
+/// What is left of the payment, in minor units: what was paid or is held, less what is or will be refunded, or was taken back
+/// by the customer's bank.
 pub(super) async fn read_left(tx: &Transaction<'_>, order: OrderId) -> Result<i64, StoreError> {
     let row = READ_LEFT.query_opt(tx, &[&order.uuid()]).await?;
-    row.map_or(Ok(0), |row| Ok(row.try_get(0)?))
+    let left: Option<i64> = row.map(|row| row.try_get(0)).transpose()?;
+    Ok(left.map_or(0, |left| left.max(0)))
+}
+
+/// Whether a dispute of the payment is open.
+pub(super) async fn is_disputed(tx: &Transaction<'_>, order: OrderId) -> Result<bool, StoreError> {
+    Ok(IS_DISPUTED.query_opt(tx, &[&order.uuid()]).await?.is_some())
 }
 
 /// Whether a refund that was sent has no answer, and may be made after all: one that is not open any more, or `also_open`.

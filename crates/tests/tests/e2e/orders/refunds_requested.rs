@@ -173,7 +173,7 @@ async fn what_cannot_be_refunded_is_refused_by_name_and_changes_nothing() {
     let mut in_euro = request(&order, "b", 100);
     in_euro.amount.as_mut().unwrap().currency_code = "EUR".to_owned();
     let refused = refund(&rig, in_euro).await.unwrap_err();
-    assert_refused(&refused, Code::FailedPrecondition, "REFUND_TOO_LARGE");
+    assert_eq!(refusal_fields(&refused), ["amount.currency_code"]);
     // There is no second driver: it is refunded as a whole.
     let refunded = rig.place(a_ride()).await;
     assert_eq!(refunded.status(), OrderStatus::Refunded);
