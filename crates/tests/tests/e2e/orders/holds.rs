@@ -344,6 +344,49 @@ async fn what_a_person_captured_beyond_the_final_amount_is_refunded() {
     rig.assert_clean().await;
 }
 
+/// The person who captured it may have refunded of it, too: the customer pays what was decided, and no less.
+#[tokio::test]
+async fn what_a_person_captured_and_refunded_of_a_hold_is_counted_before_the_rest_is_refunded() {
+    let rig = rig().start().await;
+    for (fee, by_hand, by_us) in [(None, 700, 99), (usd(1_200), 700, 99), (usd(300), 100, 1_599)] {
+        let before = refunded(&rig).len();
+        let order = served(&rig, AT_COMPLETION).await;
+        let payment = newest_hold(&rig).await;
+        rig.at_provider(&format!("payment_intents/{payment}/capture"), &[])
+            .await;
+        rig.refund_by_hand(&payment, by_hand, None).await;
+        if fee.is_some() {
+            cancel(&rig, &order, fee.clone()).await.unwrap();
+        } else {
+            complete(&rig, &order, usd(1_200)).await.unwrap();
+        }
+        let now = rig.until_settled(&order.order_id).await;
+        let minor = |money: &Option<Money>| money.as_ref().map(|money| money.minor_units);
+        assert_eq!(money(&now), (Some(1_999), minor(&fee), Some(by_hand + by_us)));
+        assert_eq!(refunded(&rig)[before..], [by_hand, by_us], "{fee:?}");
+        rig.assert_clean().await;
+    }
+}
+
+#[tokio::test]
+async fn a_hold_of_which_a_person_captured_less_than_was_decided_flags_the_order() {
+    let rig = rig().start().await;
+    let order = served(&rig, AT_COMPLETION).await;
+    let payment = newest_hold(&rig).await;
+    let part = [("amount_to_capture", "700".to_owned())];
+    rig.at_provider(&format!("payment_intents/{payment}/capture"), &part)
+        .await;
+    complete(&rig, &order, None).await.unwrap();
+    let now = rig.until_settled(&order.order_id).await;
+    assert_eq!(
+        (now.status(), money(&now)),
+        (OrderStatus::Succeeded, (Some(700), None, None))
+    );
+    let flagged = "select count(*) from order_sagas where needs_attention like '%only 700 of 1999%'";
+    assert_eq!(rig.count(flagged).await, 1);
+    rig.assert_clean().await;
+}
+
 #[tokio::test]
 async fn a_part_of_what_was_captured_can_be_refunded_and_nothing_of_what_is_held() {
     let rig = rig().start().await;

@@ -1,20 +1,22 @@
-//! What happens to a payment after its order was settled: a refund that fails, a refund by hand, a dispute. The provider
-//! reports it, and the order's payment is compared with the provider's record.
+//! What happens to a payment after its order was settled: a refund that fails, a refund by hand. The provider reports it, and
+//! the order's payment is compared with the provider's record.
 
 use testkit::wire::{PICKUP, a_ride, assert_refused, refusal_reason};
 use testkit::{Builder, Rig, until};
 use tonic::Code;
 use waybill_proto::admin::v1::{OrderFile, Outcome, RefundAgainRequest};
-use waybill_proto::order::v1::{Money, Order, OrderStatus, RefundOrderRequest, RefundStatus};
+use waybill_proto::order::v1::{
+    CreateOrderRequest, Money, Order, OrderStatus, PaymentMode, RefundOrderRequest, RefundStatus, ReleaseDriverRequest,
+};
 
 use super::events::{endpoint, listening};
 use crate::operator::in_doubt::{assertion, operator, resolve, show};
 
-fn rig() -> Builder {
+pub(super) fn rig() -> Builder {
     listening().with("grpc.services=order,location,fleet,operator")
 }
 
-async fn start(builder: Builder) -> Rig {
+pub(super) async fn start(builder: Builder) -> Rig {
     let rig = builder.start().await;
     rig.payments().set_webhooks(Some(endpoint(&rig)));
     rig
@@ -27,14 +29,14 @@ async fn refunded(rig: &Rig) -> Order {
     order
 }
 
-async fn served(rig: &Rig) -> Order {
+pub(super) async fn served(rig: &Rig) -> Order {
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     let order = rig.place(a_ride()).await;
     assert_eq!(order.status(), OrderStatus::Succeeded);
     order
 }
 
-async fn until_flagged(rig: &Rig, order: &Order, with: &str) -> OrderFile {
+pub(super) async fn until_flagged(rig: &Rig, order: &Order, with: &str) -> OrderFile {
     until("the order is flagged", async || {
         let file = show(rig, &order.order_id).await.unwrap();
         if file.needs_attention.contains(with) {
@@ -245,6 +247,87 @@ async fn a_refund_by_hand_of_a_served_order_is_taken_over_into_its_ledger() {
     rig.assert_clean().await;
 }
 
+/// To the ledger the amount is held until the order is completed. What was refunded of it is taken over then.
+#[tokio::test]
+async fn a_refund_by_hand_of_what_a_person_captured_of_a_hold_is_taken_over_with_the_capture() {
+    let rig = start(rig()).await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let held = CreateOrderRequest {
+        payment_mode: PaymentMode::CaptureAtCompletion.into(),
+        ..a_ride()
+    };
+    let order = rig.place(held).await;
+    let list = rig.at_provider_get("payment_intents").await;
+    let payment = list["data"][0]["id"].as_str().unwrap().to_owned();
+    rig.at_provider(&format!("payment_intents/{payment}/capture"), &[])
+        .await;
+    rig.refund_by_hand(&payment, 500, None).await;
+    let reported = "select count(*) from payment_events where type like '%refund%'";
+    until("it is reported", async || rig.count(reported).await > 0).await;
+    rig.until_settled(&order.order_id).await;
+    rig.complete(&order.order_id).await.unwrap();
+    let now = rig.until_settled(&order.order_id).await;
+    let payment = now.payment.unwrap();
+    let minor = |money: Option<Money>| money.map(|money| money.minor_units);
+    assert_eq!(
+        (minor(payment.captured_amount), minor(payment.refund_amount)),
+        (Some(1_999), Some(500))
+    );
+    rig.assert_clean().await;
+}
+
+/// A person refunds by hand what failed, and the operator says that it was this.
+#[tokio::test]
+async fn a_failed_refund_of_a_served_order_is_closed_by_the_refund_by_hand_that_an_operator_names() {
+    let rig = start(rig()).await;
+    let order = served(&rig).await;
+    request_refund(&rig, &order).await;
+    rig.payments()
+        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
+        .await
+        .unwrap();
+    until_flagged(&rig, &order, "failed").await;
+    let by_hand = rig.refund_by_hand(&rig.charges()[0].provider_id, 500, None).await;
+    let is_taken_over = |file: &OrderFile| file.refunds.iter().any(|refund| refund.provider_id == by_hand);
+    until("it is taken over", async || {
+        is_taken_over(&show(&rig, &order.order_id).await.unwrap())
+    })
+    .await;
+    until("it is resolved", async || {
+        resolve(&rig, assertion(&order.order_id, Outcome::Refunded, &by_hand))
+            .await
+            .map(drop)
+    })
+    .await;
+    rig.until_settled(&order.order_id).await;
+    let file = show(&rig, &order.order_id).await.unwrap();
+    assert_eq!(file.needs_attention, "");
+    assert_eq!(states(&file), [("request", "replaced"), ("provider", "succeeded")]);
+    let refused = refund_again(&rig, &order).await.unwrap_err();
+    assert_refused(&refused, Code::FailedPrecondition, "NO_FAILED_REFUND");
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn what_failed_is_not_refunded_again_while_another_driver_is_looked_for() {
+    let rig = start(rig().set("orders.assignment_window", "1m")).await;
+    let order = served(&rig).await;
+    request_refund(&rig, &order).await;
+    rig.payments()
+        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
+        .await
+        .unwrap();
+    until_flagged(&rig, &order, "failed").await;
+    let release = ReleaseDriverRequest {
+        order_id: order.order_id.clone(),
+        driver_id: "cab-1".to_owned(),
+        reason: "declined".to_owned(),
+    };
+    rig.orders().release_driver(release).await.unwrap();
+    let refused = refund_again(&rig, &order).await.unwrap_err();
+    assert_refused(&refused, Code::FailedPrecondition, "ORDER_NOT_RESOLVABLE");
+}
+
 /// The second refund is made when the worker has read the provider's list, and has not written yet what it learned.
 #[tokio::test]
 async fn a_refund_by_hand_that_is_reported_during_a_comparison_is_taken_over_by_the_next() {
@@ -297,103 +380,4 @@ async fn an_order_that_was_refunded_in_full_by_hand_can_be_cancelled_though_a_re
     assert_eq!(show(&rig, &order.order_id).await.unwrap().needs_attention, "");
     assert_eq!(rig.refunds().len(), 2);
     rig.assert_clean().await;
-}
-
-#[tokio::test]
-async fn a_dispute_is_recorded_and_flagged_until_it_is_decided_and_stands_in_the_timeline() {
-    for (won, status, line) in [(true, "won", "succeeded"), (false, "lost", "failed")] {
-        let rig = start(rig()).await;
-        let order = served(&rig).await;
-        let charge = rig.charges()[0].provider_id.clone();
-        let dispute = rig.payments().open_dispute(&charge, None, "fraudulent").await.unwrap();
-        let file = until_flagged(&rig, &order, &dispute).await;
-        assert_eq!(file.status, "succeeded");
-        let found = &file.disputes[0];
-        assert_eq!(
-            (found.provider_id.as_str(), found.is_open, found.reason.as_str()),
-            (&*dispute, true, "fraudulent")
-        );
-        assert_eq!(
-            rig.count("select count(*) from order_sagas where finished_at is null")
-                .await,
-            0
-        );
-
-        rig.payments().close_dispute(&dispute, won).await.unwrap();
-        until("it is decided", async || {
-            let file = show(&rig, &order.order_id).await.unwrap();
-            (file.needs_attention.is_empty() && !file.disputes[0].is_open)
-                .then_some(())
-                .ok_or(file.needs_attention)
-        })
-        .await;
-        let file = show(&rig, &order.order_id).await.unwrap();
-        assert_eq!(file.disputes[0].status, status);
-        let lines: Vec<_> = file
-            .steps
-            .iter()
-            .filter(|one| one.step == "dispute")
-            .map(|one| one.status.as_str())
-            .collect();
-        assert_eq!(lines, ["started", line]);
-        rig.assert_clean().await;
-    }
-}
-
-/// While it is disputed nothing can be refunded, and what the bank took back is not there to be refunded.
-#[tokio::test]
-async fn of_a_disputed_payment_nothing_is_refunded_by_request_before_the_dispute_is_won() {
-    for won in [true, false] {
-        let rig = start(rig()).await;
-        let order = served(&rig).await;
-        let charge = rig.charges()[0].provider_id.clone();
-        let dispute = rig.payments().open_dispute(&charge, None, "fraudulent").await.unwrap();
-        until_flagged(&rig, &order, &dispute).await;
-        let request = RefundOrderRequest {
-            order_id: order.order_id.clone(),
-            idempotency_key: "a-key-of-sixteen-bytes".to_owned(),
-            amount: order.amount.clone(),
-            reason: "late".to_owned(),
-        };
-        let refused = rig.orders().refund_order(request.clone()).await.unwrap_err();
-        assert_refused(&refused, Code::FailedPrecondition, "PAYMENT_DISPUTED");
-        rig.payments().close_dispute(&dispute, won).await.unwrap();
-        until("it is decided", async || {
-            !show(&rig, &order.order_id).await.unwrap().disputes[0].is_open
-        })
-        .await;
-        let refunded = rig.orders().refund_order(request).await;
-        if won {
-            assert_eq!(
-                refunded.unwrap().into_inner().refund.unwrap().status(),
-                RefundStatus::Succeeded
-            );
-        } else {
-            assert_refused(&refunded.unwrap_err(), Code::FailedPrecondition, "REFUND_TOO_LARGE");
-            rig.complete(&order.order_id).await.unwrap();
-        }
-        rig.until_settled(&order.order_id).await;
-        rig.assert_clean().await;
-    }
-}
-
-/// The provider refuses to refund what is disputed. A dispute that is lost has given the money back; one that is won has
-/// not, and the refund is made.
-#[tokio::test]
-async fn a_cancelled_order_whose_payment_is_disputed_is_refunded_once_by_the_bank_or_by_the_refund() {
-    for (won, refunds) in [(true, 1), (false, 0)] {
-        let rig = start(rig().set("grpc.deadline_default", "1s")).await;
-        let order = served(&rig).await;
-        let charge = rig.charges()[0].provider_id.clone();
-        let dispute = rig.payments().open_dispute(&charge, None, "fraudulent").await.unwrap();
-        until_flagged(&rig, &order, &dispute).await;
-        let _ = rig.cancel(&order.order_id).await;
-        until_flagged(&rig, &order, "charge_disputed").await;
-        rig.payments().close_dispute(&dispute, won).await.unwrap();
-        let now = rig.until_settled(&order.order_id).await;
-        assert_eq!(now.status(), OrderStatus::Refunded, "won: {won}");
-        assert_eq!(rig.refunds().len(), refunds, "won: {won}");
-        assert_eq!(now.payment.unwrap().refund_amount.unwrap().minor_units, 1_999);
-        rig.assert_clean().await;
-    }
 }

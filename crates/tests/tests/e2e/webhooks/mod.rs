@@ -2,5 +2,6 @@
 
 mod accepted;
 mod afterwards;
+mod disputes;
 pub mod events;
 mod refused;
