@@ -77,6 +77,11 @@ impl Payment {
         self.to_capture_minor.is_none() && self.captured_minor.is_none()
     }
 
+    /// Whether the money was taken, or the hold ended in another way: then there is something to compare with the provider.
+    pub fn is_captured(&self) -> bool {
+        self.captured_minor.is_some()
+    }
+
     /// What the order is to give back of it, in minor units: what was captured, less what is kept.
     pub fn refundable_minor(&self) -> i64 {
         self.captured_minor.unwrap_or(0) - self.kept_minor

@@ -31,6 +31,9 @@ pub const IN_FLIGHT_RETRY: Duration = Duration::from_secs(30);
 /// The code of a charge that was never made, by an operator's assertion.
 const NOT_CHARGED: &str = "resolved_by_operator";
 
+/// The states in which a refund can have failed.
+const REFUNDED_AGAIN: &[State] = &[State::Refunding, State::Succeeded, State::Refunded];
+
 /// The calls of operators.
 #[derive(Clone)]
 pub struct OperatorService {
@@ -190,6 +193,13 @@ impl OperatorService {
         let seen = self.store.read_leased(id).await?.ok_or(OperatorError::NotFound)?;
         if seen.order.payment.is_none() {
             return Err(OperatorError::NothingFailed);
+        }
+        // While another driver is looked for, nothing is refunded.
+        if !REFUNDED_AGAIN.contains(&seen.order.state) {
+            return Err(OperatorError::NotResolvable {
+                state: seen.order.state,
+                expected: REFUNDED_AGAIN,
+            });
         }
         // A person may have refunded by hand meanwhile.
         let compared = self.compare(&seen, None, deadline).await?;

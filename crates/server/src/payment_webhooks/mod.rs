@@ -115,6 +115,8 @@ fn parse(body: &[u8]) -> Option<ProviderEvent> {
         "refund" | "dispute" => Option::zip(name("/data/object/id"), name("/data/object/status")),
         _ => None,
     };
+    // What is still to be decided says nothing yet.
+    let is_decided = |(_, status): &(String, String)| !matches!(status.as_str(), "pending" | "requires_action");
     Some(ProviderEvent {
         id: name("/id")?,
         kind: name("/type")?,
@@ -123,11 +125,7 @@ fn parse(body: &[u8]) -> Option<ProviderEvent> {
             "payment_intent" => name("/data/object/id"),
             _ => name("/data/object/payment_intent"),
         },
-        reconciles: reconciles.map(|(id, status)| Object {
-            is_news: order.is_none() || matches!(status.as_str(), "failed" | "canceled"),
-            id,
-            status,
-        }),
+        reconciles: reconciles.filter(is_decided).map(|(id, status)| Object { id, status }),
     })
 }
 
@@ -160,16 +158,16 @@ mod tests {
         let body = format!(r#"{{"id":"evt_1","type":"charge.dispute.created","data":{{"object":{object}}}}}"#);
         let event = parse(&body).unwrap();
         assert_eq!((event.order, event.payment.as_deref()), (None, Some("pi_1")));
-        let reconciles = event.reconciles.unwrap();
-        assert_eq!((reconciles.id.as_str(), reconciles.is_news), ("du_1", true));
+        assert_eq!(event.reconciles.unwrap().id, "du_1");
     }
 
     #[test]
-    fn the_own_refund_of_an_order_is_news_only_if_it_failed() {
+    fn a_refund_is_news_once_it_is_decided() {
         let order = "01a20315-5e19-7147-aacf-821719f49b3a";
         for (status, is_news) in [
-            ("succeeded", false),
+            ("succeeded", true),
             ("pending", false),
+            ("requires_action", false),
             ("failed", true),
             ("canceled", true),
         ] {
@@ -178,7 +176,7 @@ mod tests {
             let event = parse(&format!(
                 r#"{{"id":"evt_1","type":"refund.updated","data":{{"object":{object}}}}}"#
             ));
-            assert_eq!(event.unwrap().reconciles.unwrap().is_news, is_news, "{status}");
+            assert_eq!(event.unwrap().reconciles.is_some(), is_news, "{status}");
         }
     }
 

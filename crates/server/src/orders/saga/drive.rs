@@ -46,7 +46,7 @@ async fn run_steps(
     mut order: LeasedOrder,
     notifier: &CompletionNotifier,
 ) -> Result<End, StoreError> {
-    while let Some(step) = order.order.state.pending_step(order.work()) {
+    while let Some(step) = order.pending_step() {
         let span = info_span!("step", step = step.as_str());
         match step::run(context, step, &order).instrument(span).await? {
             Progress::Commit(outcome) => order = context.store.advance(&order, &outcome).await?,

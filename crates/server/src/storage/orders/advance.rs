@@ -10,9 +10,9 @@ use waybill_domain::payment::{Operation, PaymentKey, ProviderKey};
 use super::answer::answer;
 use super::captures::{self, payment_of};
 use super::ledger::{self, UnknownOutcome};
-use super::outcome::{StepOutcome, refunded_minor};
-use super::refunds;
+use super::outcome::{StepOutcome, is_excess, refunded_minor};
 use super::{Confirmed, Lease, LeasedOrder, OrderStore, StoredAnswer};
+use super::{reconciled, refunds};
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
@@ -57,42 +57,37 @@ impl OrderStore {
         let tx = client.transaction().await?;
         let locked = lock_and_check_fence(&tx, leased).await?;
 
-        let order = after(&leased.order, outcome, locked.now)?;
-        let reconcile_requested_at = locked
-            .reconcile_requested_at
-            .filter(|requested_at| !outcome.answers_request(*requested_at));
-        let is_done = order.state.is_terminal() && reconcile_requested_at.is_none();
-        let (answer, open_refund) = if order.payment.is_none() || matches!(outcome, StepOutcome::Charged { .. }) {
-            let ((), answer) = try_join!(
-                self.record(&tx, leased, outcome, order.state),
-                self.set_status(&tx, leased, &order, is_done, None)
-            )?;
-            (answer, None)
-        } else {
-            self.record(&tx, leased, outcome, order.state).await?;
-            let open_refund = refunds::read_open(&tx, order.id).await?;
-            let is_done =
-                is_done && open_refund.is_none() && !order.payment.as_ref().is_some_and(Payment::capture_is_open);
-            let answer = self.set_status(&tx, leased, &order, is_done, outcome.flag()).await?;
-            (answer, open_refund)
+        let mut next = LeasedOrder {
+            order: after(&leased.order, outcome, locked.now)?,
+            confirmed: Confirmed::new(locked.now, begun_at),
+            // One that was open before may have been sent.
+            unsent: outcome.records_intent() && leased.open_refund.is_none() && !leased.work().capture_open,
+            cancel_requested: locked.cancel_requested,
+            reconcile_requested_at: outcome.next_comparison(&leased.order, locked.reconcile_requested_at, locked.now),
+            open_refund: None,
+            answer: None,
+            ..leased.clone()
         };
+        let state = next.order.state;
+        if next.order.payment.is_none() || matches!(outcome, StepOutcome::Charged { .. }) {
+            let is_done = next.pending_step().is_none();
+            ((), next.answer) = try_join!(
+                self.record(&tx, leased, outcome, state),
+                self.set_status(&tx, leased, &next.order, is_done, None)
+            )?;
+        } else {
+            self.record(&tx, leased, outcome, state).await?;
+            next.open_refund = refunds::read_open(&tx, next.order.id).await?;
+            let (is_done, flag) = (next.pending_step().is_none(), outcome.flag(&leased.order));
+            next.answer = self.set_status(&tx, leased, &next.order, is_done, flag).await?;
+        }
         tx.commit().await?;
         crash_point!("charge_committed", if matches!(outcome, StepOutcome::Charged { .. }));
         crash_point!("refund_intended",
             if matches!(outcome, StepOutcome::NoDriver { .. } | StepOutcome::ChargedTooLate | StepOutcome::Cancelled));
         crash_point!("capture_committed", if matches!(outcome, StepOutcome::Captured { .. }));
         crash_point!("refund_committed", if matches!(outcome, StepOutcome::Refunded { .. }));
-        Ok(LeasedOrder {
-            order,
-            confirmed: Confirmed::new(locked.now, begun_at),
-            // One that was open before may have been sent.
-            unsent: outcome.records_intent() && leased.open_refund.is_none() && !leased.work().capture_open,
-            cancel_requested: locked.cancel_requested,
-            reconcile_requested_at,
-            open_refund,
-            answer,
-            ..leased.clone()
-        })
+        Ok(next)
     }
 
     /// Writes the order's new status, and with the end of the saga its answer: the one to give, which is what is stored.
@@ -198,8 +193,9 @@ impl OrderStore {
                     captures::enter_capture(tx, leased, *captured_minor),
                 )?;
                 match next {
+                    _ if is_excess(&leased.order, *captured_minor) => reconciled::request_now(tx, id).await,
                     State::Refunding => self.intend_compensation(tx, leased).await,
-                    _ => self.refund_excess(tx, leased).await,
+                    _ => Ok(()),
                 }
             }
             StepOutcome::CaptureUnknown(operation, unknown) => {

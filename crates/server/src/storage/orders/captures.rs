@@ -101,15 +101,15 @@ impl OrderStore {
             .await
     }
 
-    /// A person at the provider captured more of a served order's hold than it cost: the rest is refunded.
+    /// A person at the provider captured more of a served order's hold than it cost: the rest is refunded, as far as it was not
+    /// refunded before.
     pub(super) async fn refund_excess(&self, tx: &Transaction<'_>, leased: &LeasedOrder) -> Result<(), StoreError> {
         let id = leased.order.id;
-        let cost = leased
-            .order
-            .payment
-            .as_ref()
-            .and_then(|payment| payment.to_capture_minor);
-        let excess = refunds::read_left(tx, id).await? - cost.unwrap_or(0);
+        let payment = leased.order.payment.as_ref();
+        let Some(cost) = payment.and_then(|payment| payment.to_capture_minor) else {
+            return Ok(());
+        };
+        let excess = refunds::read_left(tx, id).await? - cost;
         let Ok(excess) = Money::new(leased.order.amount.currency(), excess) else {
             return Ok(());
         };

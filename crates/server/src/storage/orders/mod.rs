@@ -52,7 +52,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use waybill_domain::id::{OrderId, PaymentMethod, ProviderCustomer};
-use waybill_domain::order::{OpenRefund, Order, Payment, Work};
+use waybill_domain::order::{OpenRefund, Order, Payment, Step, Work};
 use waybill_domain::payment::PaymentKey;
 
 pub use self::accept::{Accepted, ExistingOrder};
@@ -168,8 +168,15 @@ impl LeasedOrder {
             cancel_requested: self.cancel_requested,
             capture_open: self.order.payment.as_ref().is_some_and(Payment::capture_is_open),
             refund_open: self.open_refund.is_some(),
-            reconcile_requested: self.reconcile_requested_at.is_some(),
+            // To the ledger nothing can be refunded of what is only held: the comparison waits for its end.
+            reconcile_requested: self.reconcile_requested_at.is_some()
+                && self.order.payment.as_ref().is_some_and(Payment::is_captured),
         }
+    }
+
+    /// The step to run now; `None`: the order is settled, and nothing is to be done for it.
+    pub fn pending_step(&self) -> Option<Step> {
+        self.order.state.pending_step(self.work())
     }
 }
 

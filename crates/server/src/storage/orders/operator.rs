@@ -11,6 +11,7 @@ use waybill_domain::operator::Operator;
 use waybill_domain::text::Reason;
 
 use super::OrderStore;
+use super::reconciled;
 use super::row::get;
 use super::step_log::{self, LogLine, log_request};
 use crate::storage::StoreError;
@@ -287,12 +288,8 @@ statements! {
     /// Where a worker holds the order, it is due as soon as that worker defers it.
     SET_DUE = "update order_sagas set next_run_at = now(), due_requested = lease_owner is not null
                 where order_id = $1 and finished_at is null";
-    /// A settled order whose payment is compared with the provider's record. Why it was flagged is dealt with, unless that
-    /// flags it again.
-    REOPEN_TO_COMPARE = "update order_sagas
-                            set reconcile_requested_at = clock_timestamp(), reopened_at = now(), next_run_at = now(),
-                                attempts = 0, finished_at = null, needs_attention = null
-                          where order_id = $1 and exists (select from payments p where p.order_id = $1)";
+    /// Why a settled order was flagged is dealt with, unless the comparison flags it again.
+    CLEAR_FLAG = "update order_sagas set needs_attention = null where order_id = $1";
 }
 
 impl OrderStore {
@@ -343,7 +340,9 @@ impl OrderStore {
                 };
                 if !get::<bool>(&row, "settled")? {
                     SET_DUE.execute(&tx, &[&id.uuid()]).await?;
-                } else if REOPEN_TO_COMPARE.execute(&tx, &[&id.uuid()]).await? == 0 {
+                } else if reconciled::request(&tx, id).await? {
+                    CLEAR_FLAG.execute(&tx, &[&id.uuid()]).await?;
+                } else {
                     return Ok(Retried::Settled(get(&row, "status")?));
                 }
                 log_request(&tx, id, "retry", by, reason.map_or("", Reason::as_str)).await?;

@@ -120,8 +120,14 @@ impl StepOutcome {
     }
 
     /// Why an operator should look at the order after it.
-    pub(super) fn flag(&self) -> Option<String> {
+    pub(super) fn flag(&self, order: &Order) -> Option<String> {
         match self {
+            StepOutcome::Captured { captured_minor, .. } if order.state == State::Succeeded => {
+                let decided = order.payment.as_ref().and_then(|payment| payment.to_capture_minor)?;
+                (*captured_minor < decided).then(|| {
+                    format!("only {captured_minor} of {decided}, in minor units, could be captured: someone else captured the hold")
+                })
+            }
             StepOutcome::RefundFailed { code, .. } => Some(format!("{REFUND_FAILED} ({code})")),
             StepOutcome::Reconciled(found) => found.flag(),
             StepOutcome::CaptureFailed { code } => Some(format!(
@@ -131,9 +137,21 @@ impl StepOutcome {
         }
     }
 
-    /// Whether it is the comparison with the provider's record that was requested at this time.
-    pub(super) fn answers_request(&self, requested_at: Timestamp) -> bool {
-        matches!(self, StepOutcome::Reconciled(found) if found.requested_at == Some(requested_at))
+    /// When the comparison with the provider's record was requested that is to be made after it: the one of `requested_at`,
+    /// unless it is that one; or one that it asks for itself, at `now`.
+    pub(super) fn next_comparison(
+        &self,
+        order: &Order,
+        requested_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        match self {
+            StepOutcome::Reconciled(found) => requested_at.filter(|_| found.requested_at != requested_at),
+            StepOutcome::Captured { captured_minor, .. } if is_excess(order, *captured_minor) => {
+                requested_at.or(Some(now))
+            }
+            _ => requested_at,
+        }
     }
 
     /// Whether it records the intent to move money, of which nothing is sent yet.
@@ -146,6 +164,12 @@ impl StepOutcome {
                 | StepOutcome::Cancelled
         )
     }
+}
+
+/// Whether more was captured than was decided, by someone else: who may have refunded of it, too.
+pub(super) fn is_excess(order: &Order, captured_minor: i64) -> bool {
+    let decided = order.payment.as_ref().and_then(|payment| payment.to_capture_minor);
+    decided.is_some_and(|decided| captured_minor > decided)
 }
 
 /// What was refunded so far, in minor units.

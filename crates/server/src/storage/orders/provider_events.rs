@@ -3,7 +3,7 @@
 use uuid::Uuid;
 use waybill_domain::id::OrderId;
 
-use super::OrderStore;
+use super::{OrderStore, reconciled};
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
@@ -29,8 +29,6 @@ pub struct Object {
     pub id: String,
     /// The provider's name of its state.
     pub status: String,
-    /// Whether it is news to an order that is worked on, too: made by others, or failed. The order's own refund is not.
-    pub is_news: bool,
 }
 
 /// The outcome of recording an event.
@@ -51,19 +49,9 @@ statements! {
               values ($1, $2, coalesce((select order_id from payments where provider_charge_id = $4), $3))
               on conflict do nothing
               returning order_id";
-    /// A refund that failed, was made by hand or is not known otherwise, and a dispute: the order's payment is compared with
-    /// the provider's record, also if the order was settled long ago.
-    REQUEST_RECONCILE = "update order_sagas s
-                            set reconcile_requested_at = clock_timestamp(),
-                                reopened_at = case when finished_at is null then reopened_at else now() end,
-                                next_run_at = case when finished_at is null then next_run_at else now() end,
-                                attempts = case when finished_at is null then attempts else 0 end,
-                                finished_at = null
-                          where order_id = $1
-                            and (finished_at is not null or $4)
-                            and exists (select from payments p where p.order_id = $1)
-                            and not exists (select from refunds r
-                                             where r.order_id = $1 and r.provider_refund_id = $2 and r.state = $3)";
+    /// The order is locked, so that the request is of the order as it then is.
+    LOCK = "select order_id from order_sagas where order_id = $1 for update";
+    IS_KNOWN = "select 1 from refunds where order_id = $1 and provider_refund_id = $2 and state = $3";
     /// One that is due already keeps its place in the queue. The holder of its lease is not disturbed: if it waits for the
     /// provider, the order is due as soon as it is deferred.
     MAKE_DUE = "update order_sagas
@@ -93,8 +81,13 @@ impl OrderStore {
         let mut made_due = false;
         if let Some(order) = order {
             made_due = MAKE_DUE.execute(&tx, &[&order]).await? == 1;
-            if let Some(Object { id, status, is_news }) = &event.reconciles {
-                made_due |= REQUEST_RECONCILE.execute(&tx, &[&order, id, status, is_news]).await? == 1;
+            // A refund that was made, or failed, by whomever, and a dispute: the order's payment is compared with the provider's
+            // record, also if the order was settled long ago.
+            if let Some(Object { id, status }) = &event.reconciles
+                && LOCK.query_opt(&tx, &[&order]).await?.is_some()
+                && IS_KNOWN.query_opt(&tx, &[&order, id, status]).await?.is_none()
+            {
+                made_due |= reconciled::request(&tx, OrderId::new(order)).await?;
             }
         }
         tx.commit().await?;

@@ -3,6 +3,7 @@
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use waybill_domain::id::OrderId;
 use waybill_domain::order::{Event, ListedRefund, Maker, RefundState, Settlement, State};
 use waybill_domain::payment::Operation;
 
@@ -62,9 +63,31 @@ statements! {
                              changed_at = now()
                        where (disputes.amount, disputes.status) is distinct from (excluded.amount, excluded.status)
                       returning 1";
+    /// A settled order is worked on again for it. While the amount is held, it waits for the end of the hold.
+    REQUEST = "update order_sagas s
+                  set reconcile_requested_at = clock_timestamp(),
+                      reopened_at = case when s.finished_at is null or p.captured_amount is null then s.reopened_at else now() end,
+                      next_run_at = case when s.finished_at is null or p.captured_amount is null then s.next_run_at else now() end,
+                      attempts = case when s.finished_at is null or p.captured_amount is null then s.attempts else 0 end,
+                      finished_at = case when p.captured_amount is null then s.finished_at end
+                 from payments p
+                where s.order_id = $1 and p.order_id = s.order_id";
+    /// Of an order that is worked on.
+    REQUEST_NOW = "update order_sagas set reconcile_requested_at = coalesce(reconcile_requested_at, now())
+                    where order_id = $1";
     /// One that was requested after the provider's record was read is still to be made.
     RECONCILE_DONE = "update order_sagas set reconcile_requested_at = null
                        where order_id = $1 and reconcile_requested_at = $2";
+}
+
+/// Requests that the payment of a (locked) order is compared with the provider's record. `false`: it has none.
+pub(super) async fn request(tx: &Transaction<'_>, order: OrderId) -> Result<bool, StoreError> {
+    Ok(REQUEST.execute(tx, &[&order.uuid()]).await? == 1)
+}
+
+/// The same, of the order that this transaction moves on, and at its time.
+pub(super) async fn request_now(tx: &Transaction<'_>, order: OrderId) -> Result<(), StoreError> {
+    REQUEST_NOW.execute(tx, &[&order.uuid()]).await.map(drop)
 }
 
 impl Reconciliation {
@@ -130,10 +153,12 @@ impl OrderStore {
             refunds::replace_failed(tx, id).await?;
         }
         refunds::sum_up(tx, id).await?;
-        if next == State::Refunding && found.settlement.failed_minor == 0 {
-            self.intend_compensation(tx, leased).await?;
+        match next {
+            _ if found.settlement.failed_minor > 0 => Ok(()),
+            State::Refunding => self.intend_compensation(tx, leased).await,
+            State::Succeeded => self.refund_excess(tx, leased).await,
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     async fn record_settlement(

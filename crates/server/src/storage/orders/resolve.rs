@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
-use jiff::Timestamp;
 use uuid::Uuid;
 use waybill_domain::id::OrderId;
 use waybill_domain::operator::{Assertion, Operator, UNVERIFIED};
-use waybill_domain::order::{Order, Payment, State};
+use waybill_domain::order::{Order, State};
 use waybill_domain::payment::KEY_AGE_MAX;
 use waybill_domain::text::Reason;
 
@@ -17,7 +16,7 @@ use super::lease::lock;
 use super::refunds;
 use super::row::get;
 use super::step_log::log_request;
-use super::{Lease, OrderStore, StepOutcome};
+use super::{Lease, LeasedOrder, OrderStore, StepOutcome};
 use crate::storage::StoreError;
 
 /// How long after its last send a request may still be on its way to the provider, or in progress there.
@@ -66,9 +65,9 @@ statements! {
     /// Whether a worker would still send the charge; one that slept since it read the charge's age may, too.
     IS_STILL_RETRIED = "select first_sent_at > now() - make_interval(secs => $2)
                        from payment_attempts where order_id = $1 and operation = 'charge'";
-    FIND_IN_LEDGER = "select order_id from payments where provider_charge_id = $1
+    FIND_IN_LEDGER = "select order_id, false as by_hand from payments where provider_charge_id = $1
                       union all
-                      select order_id from refunds where provider_refund_id = $1
+                      select order_id, origin = 'provider' from refunds where provider_refund_id = $1
                       limit 1";
     REQUEST_CANCEL = "update order_sagas
                          set cancel_requested_at = coalesce(cancel_requested_at, now()),
@@ -113,26 +112,33 @@ impl OrderStore {
         if *assertion == Assertion::NotCharged && is_still_retried(&tx, id).await? {
             return Ok(Resolved::StillRetried);
         }
-        if let Some(order) = find_in_ledger(&tx, assertion).await? {
+        if let Some(order) = find_in_ledger(&tx, assertion, &leased).await? {
             return Ok(Resolved::AlreadyInLedger(order));
         }
 
         let leased = self.reopen_for_operator(&tx, leased).await?;
-        let next = after(&leased.order, outcome, leased.confirmed.database)?;
+        let now = leased.confirmed.database;
+        let next = after(&leased.order, outcome, now)?;
         log_request(&tx, id, "resolve", by, &format!("{assertion}: {reason}")).await?;
         self.record(&tx, &leased, outcome, next.state).await?;
         if is_refunded {
             REQUEST_CANCEL.execute(&tx, &[&id.uuid()]).await?;
         }
-        let is_open = refunds::read_open(&tx, id).await?.is_some();
-        let is_open = is_open || next.payment.as_ref().is_some_and(Payment::capture_is_open);
-        let is_requested = |requested_at: &Timestamp| !outcome.answers_request(*requested_at);
-        let is_done =
-            next.state.is_terminal() && !is_open && !leased.reconcile_requested_at.as_ref().is_some_and(is_requested);
-        self.set_status(&tx, &leased, &next, is_done, None).await?;
+        // What failed of a served order was paid again by hand, the operator says.
+        if next.state == State::Succeeded && matches!(assertion, Assertion::Refunded(_)) {
+            refunds::replace_failed(&tx, id).await?;
+        }
+        let next = LeasedOrder {
+            order: next,
+            open_refund: refunds::read_open(&tx, id).await?,
+            reconcile_requested_at: outcome.next_comparison(&leased.order, leased.reconcile_requested_at, now),
+            ..leased.clone()
+        };
+        let is_done = next.pending_step().is_none();
+        self.set_status(&tx, &leased, &next.order, is_done, None).await?;
         RETURN_LEASE.execute(&tx, &[&id.uuid(), &leased.lease.fence]).await?;
         tx.commit().await?;
-        Ok(Resolved::Done(Box::new(next)))
+        Ok(Resolved::Done(Box::new(next.order)))
     }
 }
 
@@ -150,13 +156,22 @@ async fn is_still_retried(tx: &Transaction<'_>, id: OrderId) -> Result<bool, Sto
     row.map_or(Ok(false), |row| Ok(row.try_get(0)?))
 }
 
-/// The order whose payment or refund this movement is already.
-async fn find_in_ledger(tx: &Transaction<'_>, assertion: &Assertion) -> Result<Option<Uuid>, StoreError> {
+/// The order whose payment or refund this movement is already. A refund by hand of a served order that was taken over may
+/// have been made for one that failed.
+async fn find_in_ledger(
+    tx: &Transaction<'_>,
+    assertion: &Assertion,
+    leased: &LeasedOrder,
+) -> Result<Option<Uuid>, StoreError> {
     let provider_id = match assertion {
         Assertion::NotCharged => return Ok(None),
         Assertion::Charged(id) | Assertion::Refunded(id) => id.to_string(),
         Assertion::RefundedElsewhere(reference, _) => format!("{UNVERIFIED}{reference}"),
     };
-    let row = FIND_IN_LEDGER.query_opt(tx, &[&provider_id]).await?;
-    row.as_ref().map(|row| get(row, "order_id")).transpose()
+    let Some(row) = FIND_IN_LEDGER.query_opt(tx, &[&provider_id]).await? else {
+        return Ok(None);
+    };
+    let (order, by_hand): (Uuid, bool) = (get(&row, "order_id")?, get(&row, "by_hand")?);
+    let is_own = order == leased.order.id.uuid() && leased.order.state == State::Succeeded;
+    Ok((!(is_own && by_hand)).then_some(order))
 }

@@ -23,11 +23,14 @@ async fn begin(rig: &Rig) -> String {
     refused.get_details_error_info().unwrap().metadata["order_id"].clone()
 }
 
-/// As if the order had been accepted ten minutes ago.
+/// As if the order had been accepted ten minutes ago. A worker that holds it has read the time before.
 async fn let_ten_minutes_pass(rig: &Rig, order: &str) {
-    rig.execute(&format!(
-        "update order_sagas set created_at = created_at - interval '10 minutes' where order_id = '{order}'"
-    ))
+    let sql = rig.sql().await;
+    let earlier = "update order_sagas set created_at = created_at - interval '10 minutes'
+                    where order_id::text = $1 and lease_until is null";
+    until("no worker holds it", async || {
+        sql.execute(earlier, &[&order]).await.unwrap() == 1
+    })
     .await;
 }
 
