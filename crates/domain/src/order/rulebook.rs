@@ -110,7 +110,7 @@ pub enum Event {
     Cancelled,
     /// A capture or a void was sent and its outcome is unknown.
     CaptureUnknown,
-    /// The provider confirmed a capture, and nothing is to be given back, or more than that is.
+    /// The provider confirmed a capture: of an order that is served, or of more than is kept of one that is not.
     Captured,
     /// The hold was gone before it could be captured.
     CaptureFailed,

@@ -157,8 +157,8 @@ pub(super) fn no_charge(payments: &[PaymentIntent]) -> Result<(), Contradiction>
     }
 }
 
-/// That this refund is of the order's charge, and succeeded: of all of it or of a part, sums decide. A refund made by hand carries no order id; then its payment
-/// decides, where the provider shows it.
+/// That this refund is of the order's charge, and succeeded: of all of it or of a part, sums decide. A refund made by hand
+/// carries no order id; then its payment decides, where the provider shows it.
 pub(super) fn refund(order: &Order, refund: &ProviderRefund) -> Result<(), Contradiction> {
     succeeded(&refund.provider_id, &refund.status)?;
     of_this_order(order, &refund.provider_id, refund.order_id)?;

@@ -264,21 +264,25 @@ fn payment(order: &OrderDetails) -> Table {
         table.add_row([
             "charge".to_owned(),
             amount(payment.amount_minor, &payment.currency),
-            if payment.captured_amount_minor.is_some() {
-                "succeeded".to_owned()
-            } else {
-                "held".to_owned()
+            // What was captured of a hold is in a row of its own.
+            match (payment.captured_amount_minor, payment.to_capture_minor) {
+                (Some(_), None) => "succeeded".to_owned(),
+                _ => "held".to_owned(),
             },
             time(payment.charged_at),
             payment.provider_charge_id.clone(),
             String::new(),
         ]);
         if let Some(decided) = payment.to_capture_minor {
-            let is_confirmed = payment.captured_amount_minor.is_some();
+            let state = match payment.captured_amount_minor {
+                None => "open",
+                Some(0) if decided > 0 => "failed",
+                Some(_) => "succeeded",
+            };
             table.add_row([
                 if decided == 0 { "void" } else { "capture" }.to_owned(),
                 amount(payment.captured_amount_minor.unwrap_or(decided), &payment.currency),
-                if is_confirmed { "succeeded" } else { "open" }.to_owned(),
+                state.to_owned(),
                 String::new(),
                 String::new(),
                 String::new(),

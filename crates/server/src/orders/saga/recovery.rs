@@ -1,5 +1,5 @@
-//! What charge, capture and refund share: a request to the provider that may have been sent before, and what may be done about an
-//! outcome that is not known.
+//! What charge, capture and refund share: a request to the provider that may have been sent before, and what may be done
+//! about an outcome that is not known.
 
 use std::time::Duration;
 
@@ -210,8 +210,7 @@ pub(super) mod tests {
     use uuid::Uuid;
     use waybill_domain::id::OrderId;
     use waybill_domain::money::Money;
-    use waybill_domain::order::PaymentMode;
-    use waybill_domain::order::{Order, State};
+    use waybill_domain::order::{Order, PaymentMode, State};
     use waybill_domain::payment::PaymentKey;
     use waybill_domain::position::Position;
 

@@ -9,7 +9,7 @@ use waybill_domain::payment::Operation;
 
 use super::lease::lock;
 use super::refunds::{self, RefundOrigin};
-use super::row::{get, money, unknown};
+use super::row::{get, money, refund_state};
 use super::{LeasedOrder, OrderStore};
 use crate::storage::StoreError;
 
@@ -156,10 +156,7 @@ fn requested(row: &Row) -> Result<RequestedRefund, StoreError> {
     Ok(RequestedRefund {
         number: get(row, "number")?,
         amount: money(currency, get(row, "amount")?)?,
-        state: RefundState::ALL
-            .into_iter()
-            .find(|one| one.as_str() == state)
-            .ok_or_else(|| unknown("refund", state))?,
+        state: refund_state(state)?,
         reason: get(row, "reason")?,
         created_at: get(row, "created_at")?,
         settled_at: get(row, "settled_at")?,

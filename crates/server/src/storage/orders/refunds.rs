@@ -10,7 +10,7 @@ use waybill_domain::order::{LedgerRefund, OpenRefund, RefundState};
 use waybill_domain::payment::KEY_AGE_MAX;
 
 use super::OrderStore;
-use super::row::{first_open, get, money, open_refund, unknown};
+use super::row::{first_open, get, money, open_refund, refund_state};
 use crate::storage::StoreError;
 
 /// Why a part of the price is refunded after the completion: a refund's reason.
@@ -219,10 +219,7 @@ fn ledger_refund(row: &Row) -> Result<LedgerRefund, StoreError> {
     Ok(LedgerRefund {
         number: get(row, "number")?,
         amount_minor: get(row, "amount")?,
-        state: RefundState::ALL
-            .into_iter()
-            .find(|one| one.as_str() == state)
-            .ok_or_else(|| unknown("refund", state))?,
+        state: refund_state(state)?,
         is_requested: origin != RefundOrigin::Compensation.as_str(),
         provider_id: get(row, "provider_refund_id")?,
     })

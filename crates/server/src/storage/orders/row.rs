@@ -8,7 +8,8 @@ use uuid::Uuid;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::money::Money;
 use waybill_domain::order::{
-    Assignment, FailureReason, OpenRefund, Order, Payment, PaymentMode, Refund, Release, ReleaseReason, State,
+    Assignment, FailureReason, OpenRefund, Order, Payment, PaymentMode, Refund, RefundState, Release, ReleaseReason,
+    State,
 };
 use waybill_domain::payment::PaymentKey;
 use waybill_domain::position::Position;
@@ -156,7 +157,7 @@ pub(super) fn open_refund(row: &Row) -> Result<Option<OpenRefund>, StoreError> {
 /// A stored amount.
 pub(super) fn money(currency: &str, minor_units: i64) -> Result<Money, StoreError> {
     let corrupt =
-        |why: &dyn std::fmt::Display| StoreError::unexpected(format!("a stored refund cannot be read: {why}"));
+        |why: &dyn std::fmt::Display| StoreError::unexpected(format!("a stored amount cannot be read: {why}"));
     let currency = currency.parse().map_err(|error| corrupt(&error))?;
     Money::new(currency, minor_units).map_err(|error| corrupt(&error))
 }
@@ -208,6 +209,14 @@ pub(super) fn release(at: Option<Timestamp>, reason: Option<&str>) -> Result<Opt
     Ok(Some(Release { released_at, reason }))
 }
 
+/// The state of a refund of this name.
+pub(super) fn refund_state(name: &str) -> Result<RefundState, StoreError> {
+    RefundState::ALL
+        .into_iter()
+        .find(|state| state.as_str() == name)
+        .ok_or_else(|| unknown("refund", name))
+}
+
 fn position(lat: f64, long: f64) -> Result<Position, StoreError> {
     Position::new(lat, long).map_err(|error| corrupt("a position", &error))
 }
@@ -223,7 +232,7 @@ fn corrupt(column: &str, why: &dyn std::fmt::Display) -> StoreError {
 }
 
 /// A name in this column that this version does not have.
-pub(super) fn unknown(column: &str, name: &str) -> StoreError {
+fn unknown(column: &str, name: &str) -> StoreError {
     StoreError::unexpected(format!(
         "a stored order cannot be read: {column} {name:?} is unknown to this version"
     ))
