@@ -139,7 +139,19 @@ async fn a_fault_of_a_capture_hits_no_other_request() {
     let charged = test.charge("", "500").await;
     assert_eq!(test.refund("", &[("payment_intent", charged.id())]).await.status, 200);
     assert_eq!(test.capture(held.id(), "", &[]).await.status, 500);
-    let decline = json!({ "kind": "decline", "operation": "capture" });
+    let decline = json!({ "kind": "decline", "operation": "cancel" });
     let refused = test.sandbox(Method::PUT, "faults", &decline.to_string()).await;
     assert_eq!((refused.status, &refused.error()["param"]), (400, &json!("operation")));
+}
+
+#[tokio::test]
+async fn a_capture_that_is_declined_is_declined_again_under_its_key_and_made_under_another() {
+    let test = TestProvider::start().await;
+    let held = test.hold("", "500").await;
+    test.fail_next("decline", "capture", Duration::ZERO).await;
+    for (key, status) in [("key-1", 402), ("key-1", 402), ("key-2", 200)] {
+        let answer = test.capture(held.id(), key, &[]).await;
+        assert_eq!(answer.status, status, "{key}");
+    }
+    assert_eq!(test.status_of(held.id()).await, "succeeded");
 }
