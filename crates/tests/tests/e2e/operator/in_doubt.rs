@@ -42,9 +42,14 @@ pub async fn hold_in_doubt(rig: &Rig, fault: FaultKind) -> String {
 
 /// A charged order whose refund is not made, deferred until tomorrow. For a rig without a window to assign drivers in.
 pub async fn refund_in_doubt(rig: &Rig) -> String {
+    refund_in_doubt_of(rig, a_ride()).await
+}
+
+/// The same of this order.
+pub async fn refund_in_doubt_of(rig: &Rig, request: CreateOrderRequest) -> String {
     rig.payments()
         .set_fault(Fault::always(FaultKind::ErrorBeforeEffect).on(FaultTarget::Refund));
-    begin(rig, a_ride(), "refunding").await
+    begin(rig, request, "refunding").await
 }
 
 async fn begin(rig: &Rig, request: CreateOrderRequest, status: &str) -> String {

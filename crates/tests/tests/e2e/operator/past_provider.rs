@@ -4,12 +4,12 @@ use testkit::wire::{PICKUP, a_ride, assert_refused, refusal_reason};
 use testkit::{Rig, until};
 use tonic::{Code, Status};
 use waybill_proto::admin::v1::{Outcome, RefundAgainRequest, ResolveOrderRequest};
-use waybill_proto::order::v1::{Money, Order, OrderStatus, RefundOrderRequest};
+use waybill_proto::order::v1::{CreateOrderRequest, Money, Order, OrderStatus, RefundOrderRequest};
 use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 
 use super::in_doubt::{
-    age_refunds, assertion, is_contradicted, is_refused, operator, refund_in_doubt, refunding, resolve, show,
-    with_operator,
+    age_refunds, assertion, is_contradicted, is_refused, operator, refund_in_doubt, refund_in_doubt_of, refunding,
+    resolve, show, with_operator,
 };
 
 /// All that is owed was paid by bank.
@@ -139,6 +139,30 @@ async fn money_is_not_paid_past_the_provider_while_a_refund_is_pending_there() {
     rig.payments().fail_refund(&by_hand, "unknown").await.unwrap();
     let resolved = resolve(&rig, paid_by_bank(&order)).await.unwrap();
     assert_eq!(resolved.status(), OrderStatus::Refunded);
+    rig.assert_clean().await;
+}
+
+/// The provider counts some currencies in steps: of what is left nothing could be refunded.
+#[tokio::test]
+async fn an_amount_past_the_provider_is_one_that_the_provider_could_refund() {
+    let rig = refunding().start().await;
+    let ride = CreateOrderRequest {
+        amount: Some(Money {
+            currency_code: "KWD".to_owned(),
+            minor_units: 10_000,
+        }),
+        ..a_ride()
+    };
+    let order = refund_in_doubt_of(&rig, ride).await;
+    age_refunds(&rig).await;
+    let mut request = paid_by_bank(&order);
+    request.amount_minor_units = 3_333;
+    is_contradicted(&rig, request.clone(), &["3333", "KWD"]).await;
+    request.amount_minor_units = 3_330;
+    resolve(&rig, request).await.unwrap();
+    assert_eq!(rig.until_settled(&order).await.status(), OrderStatus::Refunded);
+    let amounts: Vec<i64> = rig.refunds().iter().map(|refund| refund.amount_minor).collect();
+    assert_eq!(amounts, [6_670]);
     rig.assert_clean().await;
 }
 

@@ -239,6 +239,15 @@ async fn the_flag_of_a_hold_that_was_gone_goes_when_an_operator_has_dealt_with_i
             .needs_attention
             .contains("hold was gone")
     );
+    // What happens in between does not clear it.
+    rig.execute(
+        "update order_sagas set needs_attention = 'tried 10 times', reconcile_requested_at = now(), next_run_at = now(),
+                                finished_at = null",
+    )
+    .await;
+    rig.until_settled(&order).await;
+    let flag = show(&rig, &order).await.unwrap().needs_attention;
+    assert!(flag.contains("hold was gone"), "{flag:?}");
     retry(&rig, &order).await.unwrap();
     rig.until_settled(&order).await;
     let shown = show(&rig, &order).await.unwrap();

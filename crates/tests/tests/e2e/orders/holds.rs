@@ -368,6 +368,21 @@ async fn what_a_person_captured_and_refunded_of_a_hold_is_counted_before_the_res
     }
 }
 
+/// Also where that person captured as much as was decided: the fee is kept.
+#[tokio::test]
+async fn what_a_person_refunded_of_a_fee_that_was_captured_by_hand_is_taken_over() {
+    let rig = rig().start().await;
+    let order = served(&rig, AT_COMPLETION).await;
+    let payment = newest_hold(&rig).await;
+    rig.at_provider(&format!("payment_intents/{payment}/capture"), &[])
+        .await;
+    rig.refund_by_hand(&payment, 300, None).await;
+    complete(&rig, &order, None).await.unwrap();
+    let now = rig.until_settled(&order.order_id).await;
+    assert_eq!(money(&now), (Some(1_999), None, Some(300)));
+    rig.assert_clean().await;
+}
+
 #[tokio::test]
 async fn a_hold_of_which_a_person_captured_less_than_was_decided_flags_the_order() {
     let rig = rig().start().await;

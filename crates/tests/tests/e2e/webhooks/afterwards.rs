@@ -6,7 +6,8 @@ use testkit::{Builder, Rig, until};
 use tonic::Code;
 use waybill_proto::admin::v1::{OrderFile, Outcome, RefundAgainRequest};
 use waybill_proto::order::v1::{
-    CreateOrderRequest, Money, Order, OrderStatus, PaymentMode, RefundOrderRequest, RefundStatus, ReleaseDriverRequest,
+    CompleteOrderRequest, CreateOrderRequest, Money, Order, OrderStatus, PaymentMode, RefundOrderRequest, RefundStatus,
+    ReleaseDriverRequest,
 };
 
 use super::events::{endpoint, listening};
@@ -305,6 +306,89 @@ async fn a_failed_refund_of_a_served_order_is_closed_by_the_refund_by_hand_that_
     assert_eq!(states(&file), [("request", "replaced"), ("provider", "succeeded")]);
     let refused = refund_again(&rig, &order).await.unwrap_err();
     assert_refused(&refused, Code::FailedPrecondition, "NO_FAILED_REFUND");
+    rig.assert_clean().await;
+}
+
+/// It closes no more than it covers.
+#[tokio::test]
+async fn a_refund_by_hand_that_is_less_than_what_failed_closes_nothing() {
+    let rig = start(rig()).await;
+    let order = served(&rig).await;
+    request_refund(&rig, &order).await;
+    rig.payments()
+        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
+        .await
+        .unwrap();
+    until_flagged(&rig, &order, "failed").await;
+    let by_hand = rig.refund_by_hand(&rig.charges()[0].provider_id, 499, None).await;
+    until("it is refused", async || {
+        match resolve(&rig, assertion(&order.order_id, Outcome::Refunded, &by_hand)).await {
+            Err(status) if refusal_reason(&status) == "PROVIDER_DISAGREES" => Ok(status.message().to_owned()),
+            other => Err(other),
+        }
+    })
+    .await;
+    rig.until_settled(&order.order_id).await;
+    until_flagged(&rig, &order, "failed").await;
+}
+
+/// What failed is still owed: it is no part of what the completion has to refund.
+#[tokio::test]
+async fn a_completion_counts_a_refund_that_failed_and_will_be_made_again() {
+    let rig = start(rig()).await;
+    let order = served(&rig).await;
+    request_refund(&rig, &order).await;
+    rig.payments()
+        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
+        .await
+        .unwrap();
+    until_flagged(&rig, &order, "failed").await;
+    let complete = CompleteOrderRequest {
+        order_id: order.order_id.clone(),
+        final_amount: Some(Money {
+            currency_code: "USD".to_owned(),
+            minor_units: 1_400,
+        }),
+        ..CompleteOrderRequest::default()
+    };
+    rig.orders().complete_order(complete).await.unwrap();
+    rig.until_settled(&order.order_id).await;
+    until("it is refunded again", async || {
+        refund_again(&rig, &order).await.map(drop)
+    })
+    .await;
+    let now = rig.until_settled(&order.order_id).await;
+    assert_eq!(now.payment.unwrap().refund_amount.unwrap().minor_units, 599);
+    rig.assert_clean().await;
+}
+
+/// The refusal of the first is an answer: it can not be made any more.
+#[tokio::test]
+async fn a_refund_that_was_refused_since_another_was_made_keeps_no_one_from_paying_in_another_way() {
+    let rig = start(
+        rig()
+            .set("orders.assignment_window", "1m")
+            .set("grpc.deadline_default", "1s"),
+    )
+    .await;
+    let order = served(&rig).await;
+    // Not reported: it is found when the refund of all of it is refused.
+    rig.payments().set_webhooks(None);
+    rig.refund_by_hand(&rig.charges()[0].provider_id, 500, None).await;
+    let _ = rig.cancel(&order.order_id).await;
+    rig.until_settled(&order.order_id).await;
+    assert_eq!(rig.refunds().len(), 2);
+    rig.payments().set_webhooks(Some(endpoint(&rig)));
+    rig.payments()
+        .fail_refund(&rig.refunds()[1].provider_id, "unknown")
+        .await
+        .unwrap();
+    until_flagged(&rig, &order, "failed").await;
+    until("no worker holds it", async || {
+        refund_again(&rig, &order).await.map(drop)
+    })
+    .await;
+    rig.until_settled(&order.order_id).await;
     rig.assert_clean().await;
 }
 

@@ -3,10 +3,11 @@
 use testkit::until;
 use testkit::wire::assert_refused;
 use tonic::Code;
+use waybill_proto::admin::v1::Outcome;
 use waybill_proto::order::v1::{OrderStatus, RefundOrderRequest, RefundStatus};
 
 use super::afterwards::{rig, served, start, until_flagged};
-use crate::operator::in_doubt::show;
+use crate::operator::in_doubt::{assertion, resolve, show};
 
 #[tokio::test]
 async fn a_dispute_is_recorded_and_flagged_until_it_is_decided_and_stands_in_the_timeline() {
@@ -84,6 +85,48 @@ async fn of_a_disputed_payment_nothing_is_refunded_by_request_before_the_dispute
         rig.until_settled(&order.order_id).await;
         rig.assert_clean().await;
     }
+}
+
+/// Until the bank takes the money it only asks, and a refund is an answer (<https://docs.stripe.com/disputes/how-disputes-work>).
+#[tokio::test]
+async fn during_an_inquiry_of_the_bank_a_refund_can_be_requested() {
+    let rig = start(rig()).await;
+    let order = served(&rig).await;
+    rig.execute(
+        "insert into disputes (provider_dispute_id, order_id, amount, currency, reason, status, is_open, opened_at)
+         select 'du_1', order_id, amount, currency, 'general', 'warning_needs_response', true, now() from payments",
+    )
+    .await;
+    let request = RefundOrderRequest {
+        order_id: order.order_id.clone(),
+        idempotency_key: "a-key-of-sixteen-bytes".to_owned(),
+        amount: order.amount.clone(),
+        reason: "late".to_owned(),
+    };
+    let refund = rig.orders().refund_order(request).await.unwrap().into_inner().refund;
+    assert_eq!(refund.unwrap().status(), RefundStatus::Succeeded);
+    rig.assert_clean().await;
+}
+
+/// An operator settles the money in another way. The dispute is still to be answered.
+#[tokio::test]
+async fn an_order_that_an_operator_resolved_stays_flagged_while_its_payment_is_disputed() {
+    let rig = start(rig().set("grpc.deadline_default", "1s")).await;
+    let order = served(&rig).await;
+    let charge = rig.charges()[0].provider_id.clone();
+    let dispute = rig.payments().open_dispute(&charge, None, "fraudulent").await.unwrap();
+    until_flagged(&rig, &order, &dispute).await;
+    let _ = rig.cancel(&order.order_id).await;
+    until_flagged(&rig, &order, "charge_disputed").await;
+    let mut paid = assertion(&order.order_id, Outcome::Refunded, "bank transfer 17");
+    paid.unverified = true;
+    until("no worker holds it", async || {
+        resolve(&rig, paid.clone()).await.map(drop)
+    })
+    .await;
+    rig.until_settled(&order.order_id).await;
+    let flag = show(&rig, &order.order_id).await.unwrap().needs_attention;
+    assert!(flag.contains(&dispute), "{flag:?}");
 }
 
 /// The provider refuses to refund what is disputed. A dispute that is lost has given the money back; one that is won has
