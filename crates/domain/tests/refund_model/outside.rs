@@ -28,12 +28,12 @@ pub fn outside(world: &World, flaw: Option<Flaw>, next: &mut Next) {
     pay_elsewhere(world, flaw, next);
 }
 
-/// `REQUEST_RECONCILE`: to an order that is worked on, its own success is no news.
+/// The order's payment is compared then, also if an order that is worked on knows of it a moment later.
 fn webhook(world: &World, next: &mut Next) {
     if !world.own_event && !world.news_event {
         return;
     }
-    let own = world.own_event && world.is_finished() && world.rows().any(|(_, refund)| refund.is_unknown());
+    let own = world.own_event && world.rows().any(|(_, refund)| refund.is_unknown());
     let mut after = *world;
     after.own_event = false;
     after.news_event = false;

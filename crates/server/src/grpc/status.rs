@@ -142,6 +142,7 @@ impl From<OperatorError> for Status {
             OperatorError::StillRetried => {
                 with_reason(Code::FailedPrecondition, text, "CHARGE_STILL_SENT", HashMap::new())
             }
+            OperatorError::Held => with_reason(Code::FailedPrecondition, text, "PAYMENT_HELD", HashMap::new()),
             OperatorError::RefundPending => {
                 with_reason(Code::FailedPrecondition, text, "REFUND_PENDING", HashMap::new())
             }

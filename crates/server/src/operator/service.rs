@@ -41,6 +41,16 @@ pub struct OperatorService {
     payments: Arc<PaymentClient>,
 }
 
+/// What the provider's record says of an assertion.
+struct Asked {
+    /// What the saga would write if the provider had answered so.
+    outcome: StepOutcome,
+    /// Whether the payment was refunded by hand.
+    is_refunded: bool,
+    /// How much the refund refunded that is named, in minor units.
+    refunded_minor: i64,
+}
+
 /// Why a call of an operator was refused. Nothing was changed.
 #[derive(Debug, Error)]
 pub enum OperatorError {
@@ -64,6 +74,9 @@ pub enum OperatorError {
         /// The states that it may be in.
         expected: &'static [State],
     },
+    /// Nothing can be refunded of what is only held.
+    #[error("the amount is held, and the hold has not ended: retry the order, and its payment is known then")]
+    Held,
     /// The provider has a refund that is not decided.
     #[error("a refund is pending at the provider: wait until it has succeeded or failed, or cancel it there")]
     RefundPending,
@@ -150,17 +163,30 @@ impl OperatorService {
             return Err(not_resolvable(seen.order.state));
         }
         if seen.order.state == State::Succeeded && !self.has_failed_refund(id).await? {
-            return Err(not_resolvable(seen.order.state));
+            return Err(OperatorError::NothingFailed);
         }
-        let (outcome, is_refunded) = self.ask_provider(assertion, &seen, deadline).await?;
+        if seen
+            .order
+            .payment
+            .as_ref()
+            .is_some_and(|payment| !payment.is_captured())
+        {
+            return Err(OperatorError::Held);
+        }
+        let Asked {
+            outcome,
+            is_refunded,
+            refunded_minor,
+        } = self.ask_provider(assertion, &seen, deadline).await?;
         let resolution = Resolution {
             assertion,
             outcome: &outcome,
             is_refunded,
+            refunded_minor,
             by,
             reason,
         };
-        match self.store.resolve(seen.lease, resolution).await? {
+        match self.store.resolve(&seen, resolution).await? {
             Resolved::Done(order) => {
                 info!(order_id = %id, status = %order.state, "operator resolved the order");
                 Ok(*order)
@@ -169,6 +195,11 @@ impl OperatorService {
             Resolved::InFlight => Err(OperatorError::InFlight),
             Resolved::StillRetried => Err(OperatorError::StillRetried),
             Resolved::RefundMayBeMade => Err(OperatorError::RefundMayBeMade),
+            Resolved::CoversNothing(amount_minor) => Err(Contradiction::CoversNothing {
+                amount_minor,
+                currency: seen.order.amount.currency().code(),
+            }
+            .into()),
             Resolved::AlreadyInLedger(order) => Err(Contradiction::AlreadyInLedger {
                 id: match assertion {
                     Assertion::Charged(id) | Assertion::Refunded(id) | Assertion::RefundedElsewhere(id, _) => {
@@ -191,7 +222,7 @@ impl OperatorService {
         deadline: Deadline,
     ) -> Result<Order, OperatorError> {
         let seen = self.store.read_leased(id).await?.ok_or(OperatorError::NotFound)?;
-        if seen.order.payment.is_none() {
+        if !seen.order.payment.as_ref().is_some_and(Payment::is_captured) {
             return Err(OperatorError::NothingFailed);
         }
         // While another driver is looked for, nothing is refunded.
@@ -206,7 +237,7 @@ impl OperatorService {
         if compared.found.settlement.is_pending {
             return Err(OperatorError::RefundPending);
         }
-        match self.store.refund_again(seen.lease, compared.found, by, reason).await? {
+        match self.store.refund_again(&seen, compared.found, by, reason).await? {
             RefundedAgain::Open(order) => {
                 info!(order_id = %id, "operator refunds again");
                 Ok(*order)
@@ -217,14 +248,18 @@ impl OperatorService {
         }
     }
 
-    /// Compares the assertion with what the provider has, as far as the provider can know: what the saga would write if
-    /// the provider had answered so, and whether the payment was refunded by hand.
+    /// Compares the assertion with what the provider has, as far as the provider can know.
     async fn ask_provider(
         &self,
         assertion: &Assertion,
         seen: &LeasedOrder,
         deadline: Deadline,
-    ) -> Result<(StepOutcome, bool), OperatorError> {
+    ) -> Result<Asked, OperatorError> {
+        let asked = |outcome| Asked {
+            outcome,
+            is_refunded: false,
+            refunded_minor: 0,
+        };
         match assertion {
             Assertion::Charged(id) => {
                 let payment = self.payments.retrieve(id.as_str(), deadline).await;
@@ -238,18 +273,25 @@ impl OperatorService {
                     .collect();
                 verify::no_charge(&others)?;
                 let provider_id = id.to_string();
-                Ok((StepOutcome::Charged { provider_id }, verify::is_refunded(&refunds)))
+                Ok(Asked {
+                    is_refunded: verify::is_refunded(&refunds),
+                    ..asked(StepOutcome::Charged { provider_id })
+                })
             }
             Assertion::NotCharged => {
                 verify::no_charge(&self.find_charges(seen, deadline).await?)?;
                 let code = NOT_CHARGED.to_owned();
-                Ok((StepOutcome::Declined { code }, false))
+                Ok(asked(StepOutcome::Declined { code }))
             }
             Assertion::Refunded(id) => {
                 let refund = self.payments.retrieve_refund(id.as_str(), deadline).await;
-                verify::refund(&seen.order, &existing("refund", id, refund)?)?;
+                let refund = existing("refund", id, refund)?;
+                verify::refund(&seen.order, &refund)?;
                 let compared = self.compare(seen, None, deadline).await?;
-                Ok((StepOutcome::Reconciled(Box::new(compared.found)), false))
+                Ok(Asked {
+                    refunded_minor: refund.amount_minor,
+                    ..asked(StepOutcome::Reconciled(Box::new(compared.found)))
+                })
             }
             Assertion::RefundedElsewhere(reference, amount) => {
                 let known = self.compare(seen, None, deadline).await?.found.settlement;
@@ -270,7 +312,7 @@ impl OperatorService {
                     state: ListedState::Succeeded,
                 };
                 let compared = self.compare(seen, Some(elsewhere), deadline).await?;
-                Ok((StepOutcome::Reconciled(Box::new(compared.found)), false))
+                Ok(asked(StepOutcome::Reconciled(Box::new(compared.found))))
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 use uuid::Uuid;
-use waybill_domain::money::{Currency, Money};
+use waybill_domain::money::{Currency, Money, MoneyError};
 use waybill_domain::order::Order;
 
 use crate::egress::payments::{PaymentIntent, ProviderRefund};
@@ -74,6 +74,24 @@ pub enum Contradiction {
         /// The order's currency.
         currency: &'static str,
     },
+    /// Not an amount that the provider could refund.
+    #[error("{amount_minor} {currency} in minor units {error}")]
+    NotRefundable {
+        /// The amount, in minor units.
+        amount_minor: i64,
+        /// The order's currency.
+        currency: &'static str,
+        /// Why not.
+        error: MoneyError,
+    },
+    /// Less than each refund that failed.
+    #[error("{amount_minor} {currency} in minor units are less than any refund that failed")]
+    CoversNothing {
+        /// What the refund refunded that is named, in minor units.
+        amount_minor: i64,
+        /// The order's currency.
+        currency: &'static str,
+    },
     /// There is a charge where there should be none.
     #[error("the provider has payment {id} for this order: it is {status}")]
     ChargeFound {
@@ -129,14 +147,22 @@ pub(super) fn amount_elsewhere(
     currency: Currency,
 ) -> Result<i64, Contradiction> {
     let amount_minor = said.unwrap_or(owed);
-    if (1..=left).contains(&amount_minor) {
-        return Ok(amount_minor);
+    if !(1..=left).contains(&amount_minor) {
+        return Err(Contradiction::MoreThanLeft {
+            amount_minor,
+            left_minor: left,
+            currency: currency.code(),
+        });
     }
-    Err(Contradiction::MoreThanLeft {
-        amount_minor,
-        left_minor: left,
-        currency: currency.code(),
-    })
+    // The rest of it is to be refunded by the provider.
+    match Money::refundable(currency, amount_minor) {
+        Ok(_) => Ok(amount_minor),
+        Err(error) => Err(Contradiction::NotRefundable {
+            amount_minor,
+            currency: currency.code(),
+            error,
+        }),
+    }
 }
 
 /// That no charge was made. A declined (`failed`, as a charge) or cancelled payment moved nothing and will not; every other one

@@ -52,6 +52,7 @@ pub async fn compare(
             settlement,
             disputes,
             requested_at: leased.reconcile_requested_at,
+            unexecuted: None,
         },
     }))
 }

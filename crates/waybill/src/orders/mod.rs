@@ -120,6 +120,7 @@ impl From<OperatorError> for Failure {
             | OperatorError::Settled { .. }
             | OperatorError::NotResolvable { .. }
             | OperatorError::NothingFailed
+            | OperatorError::Held
             | OperatorError::RefundPending
             | OperatorError::RefundMayBeMade
             | OperatorError::InFlight

@@ -29,6 +29,8 @@ pub struct CaptureRequest<'a> {
 pub struct Ended {
     /// What was captured; `None`: nothing.
     pub captured: Option<Money>,
+    /// Whether it had ended before this request: by an earlier one, or by others.
+    pub was_ended: bool,
 }
 
 /// A payment, with what says how its hold ended.
@@ -74,6 +76,10 @@ impl PaymentClient {
                     is_replay: reply.is_replay,
                     ..reason
                 }),
+                Answer::Done(ended) if reply.is_replay => Answer::Done(Ended {
+                    was_ended: true,
+                    ..ended
+                }),
                 answer => answer,
             },
             Err(Fault::NotExecuted(cause)) => Answer::NotExecuted(cause),
@@ -93,7 +99,7 @@ impl PaymentClient {
         let outgoing = Outgoing::get(PAYMENTS_PATH, request.payment_intent).ok()?;
         let body = self.read(&outgoing, None, self.stack.bounded(deadline)).await.ok()?;
         let intent: Intent = serde_json::from_slice(&body).ok()?;
-        Some(ended(&intent, request)).filter(|answer| matches!(answer, Answer::Done(_) | Answer::Failed { .. }))
+        Some(ended(&intent, request, true)).filter(|answer| matches!(answer, Answer::Done(_) | Answer::Failed { .. }))
     }
 }
 
@@ -101,7 +107,7 @@ impl PaymentClient {
 fn judge_end(status: u16, body: &[u8], request: &CaptureRequest<'_>) -> Answer<Ended> {
     if (200..=299).contains(&status) {
         return match serde_json::from_slice::<Intent>(body) {
-            Ok(intent) => ended(&intent, request),
+            Ok(intent) => ended(&intent, request, false),
             Err(_) => Answer::Ambiguous(Cause::Unreadable),
         };
     }
@@ -110,7 +116,7 @@ fn judge_end(status: u16, body: &[u8], request: &CaptureRequest<'_>) -> Answer<E
         && error.code.as_deref() == Some("payment_intent_unexpected_state")
         && let Some(intent) = error.payment_intent
     {
-        return ended(&intent, request);
+        return ended(&intent, request, true);
     }
     // All other answers mean what they mean of any request about a payment.
     let expected = Expected {
@@ -131,7 +137,7 @@ fn judge_end(status: u16, body: &[u8], request: &CaptureRequest<'_>) -> Answer<E
 }
 
 /// How the hold ended, by the payment's own state.
-fn ended(intent: &Intent, request: &CaptureRequest<'_>) -> Answer<Ended> {
+fn ended(intent: &Intent, request: &CaptureRequest<'_>, was_ended: bool) -> Answer<Ended> {
     match intent.status.as_str() {
         "succeeded" => {
             let currency = intent.currency.to_ascii_uppercase().parse::<Currency>();
@@ -144,11 +150,15 @@ fn ended(intent: &Intent, request: &CaptureRequest<'_>) -> Answer<Ended> {
             match captured.filter(is_plausible) {
                 Some(captured) => Answer::Done(Ended {
                     captured: Some(captured),
+                    was_ended,
                 }),
                 None => Answer::Ambiguous(Cause::Mismatch),
             }
         }
-        "canceled" if request.amount.is_none() => Answer::Done(Ended { captured: None }),
+        "canceled" if request.amount.is_none() => Answer::Done(Ended {
+            captured: None,
+            was_ended,
+        }),
         "canceled" => Answer::Failed {
             provider_id: request.payment_intent.to_owned(),
             reason: decline("hold_canceled"),
@@ -188,31 +198,32 @@ mod tests {
 
     #[test]
     fn what_became_of_the_payment_is_the_answer() {
-        let done = |captured: Option<i64>| {
+        let done = |captured: Option<i64>, was_ended| {
             Answer::Done(Ended {
                 captured: captured.map(usd),
+                was_ended,
             })
         };
         let capture = request(Some(1_500));
         assert_eq!(
             judge_end(200, intent("succeeded", 1_500).as_bytes(), &capture),
-            done(Some(1_500))
+            done(Some(1_500), false)
         );
         // A person captured it before, and all of it.
         assert_eq!(
             judge_end(400, unexpected("succeeded", 1_999).as_bytes(), &capture),
-            done(Some(1_999))
+            done(Some(1_999), true)
         );
         let gone = judge_end(400, unexpected("canceled", 0).as_bytes(), &capture);
         assert!(matches!(gone, Answer::Failed { .. }), "{gone:?}");
         let void = request(None);
-        for body in [intent("canceled", 0), unexpected("canceled", 0)] {
-            let status = if body.contains("error") { 400 } else { 200 };
-            assert_eq!(judge_end(status, body.as_bytes(), &void), done(None), "{body}");
+        for (status, body) in [(200, intent("canceled", 0)), (400, unexpected("canceled", 0))] {
+            let expected = done(None, status == 400);
+            assert_eq!(judge_end(status, body.as_bytes(), &void), expected, "{body}");
         }
         assert_eq!(
             judge_end(400, unexpected("succeeded", 700).as_bytes(), &void),
-            done(Some(700))
+            done(Some(700), true)
         );
     }
 

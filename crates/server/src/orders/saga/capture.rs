@@ -27,12 +27,14 @@ pub(super) async fn capture(context: &Context, order: &LeasedOrder) -> Result<Pr
     };
     let operation = capture_operation(payment);
     let prior = prior_attempt(context, order, operation).await?;
+    // No two requests of one operation have it.
+    let send = prior.attempt.map_or(1, |attempt| attempt.sends + 1);
     let mut key = ProviderKey::new(&order.payment_key, operation).to_string();
     let is_retried = prior.recovery() == Recovery::Retry;
-    if let Some(attempt) = prior.attempt.filter(|_| !is_retried) {
+    if !is_retried {
         // The key repeats a saved server error, or may have expired. Another key is as safe, since the payment's own state
         // lets the hold end once.
-        key = format!("{key}-{}", attempt.sends);
+        key = format!("{key}-{send}");
     }
     let request = CaptureRequest {
         key: &key,
@@ -44,14 +46,14 @@ pub(super) async fn capture(context: &Context, order: &LeasedOrder) -> Result<Pr
         return Ok(after_capture(order, operation, answer, &prior));
     }
     record_send(context, order, operation, &prior).await?;
-    let mut answer = context.payments.end_hold(&request, deadline(context)).await;
+    let deadline = deadline(context);
+    let mut answer = context.payments.end_hold(&request, deadline).await;
     if let Answer::Declined(DeclineReason { is_replay: true, .. }) = answer {
         // The provider repeats the refusal that it saved under the key, also once its reason is gone.
-        let sends = prior.attempt.map_or(1, |attempt| attempt.sends);
-        let key = format!("{key}-{sends}");
+        let key = format!("{key}-{send}");
         answer = context
             .payments
-            .end_hold(&CaptureRequest { key: &key, ..request }, deadline(context))
+            .end_hold(&CaptureRequest { key: &key, ..request }, deadline)
             .await;
     }
     crash_point!("capture_answered");
@@ -68,9 +70,10 @@ fn amount(order: &LeasedOrder, payment: &Payment) -> Option<Money> {
 /// What the provider's answer means for the order.
 fn after_capture(order: &LeasedOrder, operation: Operation, answer: Answer<Ended>, prior: &Prior) -> Progress {
     match answer {
-        Answer::Done(Ended { captured }) => Progress::Commit(StepOutcome::Captured {
+        Answer::Done(Ended { captured, was_ended }) => Progress::Commit(StepOutcome::Captured {
             operation,
             captured_minor: captured.map_or(0, |amount| amount.minor_units()),
+            was_ended,
         }),
         Answer::Failed { reason, .. } => {
             warn!(order_id = %order.order.id, code = %reason.code, "hold cannot be captured any more");

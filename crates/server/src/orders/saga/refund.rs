@@ -63,7 +63,10 @@ pub(super) async fn refund(context: &Context, order: &LeasedOrder) -> Result<Pro
     ) {
         // More was refunded than the ledger knows, so that nothing, or not so much, is left; or the payment is disputed.
         match compare(context, order).await? {
-            Ok(compared) if compared.is_news => return Ok(reconciled(compared)),
+            Ok(mut compared) if compared.is_news => {
+                compared.found.unexecuted = is_refusal(&answer, &prior).then_some(operation);
+                return Ok(reconciled(compared));
+            }
             Ok(compared) => {
                 return Ok(after_refusal(
                     order,
@@ -87,13 +90,18 @@ fn after_refusal(
     prior: &Prior,
     is_disputed: bool,
 ) -> Progress {
+    let operation = Operation::Refund(refund.number);
+    let unexecuted = is_refusal(&answer, prior);
     match answer {
         Answer::Declined(reason) if is_disputed => {
             let why = format!(
                 "the provider refuses the refund of a payment that is disputed: {}",
                 reason.code
             );
-            let why = refused(order, Operation::Refund(refund.number), why, reason.is_replay, prior);
+            let why = Deferral {
+                unexecuted: unexecuted.then_some(operation),
+                ..flag(order, operation, why)
+            };
             Progress::Defer(QUERY_EVERY, why)
         }
         // Only another key gets another answer.
@@ -113,6 +121,7 @@ fn after_refusal(
 /// What the provider's answer means for the order.
 fn after_refund(order: &LeasedOrder, refund: OpenRefund, answer: Answer<Receipt>, prior: &Prior) -> Progress {
     let operation = Operation::Refund(refund.number);
+    let unexecuted = is_refusal(&answer, prior);
     match answer {
         Answer::Done(Receipt { provider_id, .. }) => Progress::Commit(StepOutcome::Refunded { refund, provider_id }),
         Answer::Failed { provider_id, reason } => {
@@ -131,7 +140,11 @@ fn after_refund(order: &LeasedOrder, refund: OpenRefund, answer: Answer<Receipt>
             } else {
                 QUERY_EVERY
             };
-            Progress::Defer(delay, refused(order, operation, why, reason.is_replay, prior))
+            let why = Deferral {
+                unexecuted: unexecuted.then_some(operation),
+                ..flag(order, operation, why)
+            };
+            Progress::Defer(delay, why)
         }
         Answer::Rejected(reason) => rejected(order, operation, &reason, prior),
         Answer::NotExecuted(cause) => not_executed(order, operation, cause, prior),
@@ -144,12 +157,13 @@ fn after_refund(order: &LeasedOrder, refund: OpenRefund, answer: Answer<Receipt>
     }
 }
 
-/// The provider refuses the refund. A refusal that it repeats is saved under the key: nothing that was sent with it is made.
-fn refused(order: &LeasedOrder, operation: Operation, why: String, is_replay: bool, prior: &Prior) -> Deferral {
-    let is_unexecuted = is_replay || prior.is_unexecuted();
-    Deferral {
-        unexecuted: is_unexecuted.then_some(operation),
-        ..flag(order, operation, why)
+/// Whether the provider refuses the refund, and nothing that was sent for it is or will be made: a refusal that it repeats is
+/// saved under the key.
+fn is_refusal(answer: &Answer<Receipt>, prior: &Prior) -> bool {
+    match answer {
+        Answer::Declined(reason) => reason.is_replay || prior.is_unexecuted(),
+        Answer::Ambiguous(Cause::RefundedElsewhere) => prior.is_unexecuted(),
+        _ => false,
     }
 }
 

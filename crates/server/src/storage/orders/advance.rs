@@ -10,9 +10,9 @@ use waybill_domain::payment::{Operation, PaymentKey, ProviderKey};
 use super::answer::answer;
 use super::captures::{self, payment_of};
 use super::ledger::{self, UnknownOutcome};
-use super::outcome::{StepOutcome, is_excess, refunded_minor};
+use super::outcome::{StepOutcome, refunded_minor};
 use super::{Confirmed, Lease, LeasedOrder, OrderStore, StoredAnswer};
-use super::{reconciled, refunds};
+use super::{looked_at_since_capture, reconciled, refunds};
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
@@ -22,10 +22,10 @@ statements! {
                               from order_sagas
                              where order_id = $1 and fence = $2 and status = $3
                                for update";
-    /// Moves the order on. With the saga end the lease and the need for attention, unless the payment is disputed or a refund
-    /// failed. The answer is that of the first time that the order was settled; an order whose key expired keeps none, for no
+    /// Moves the order on. With the saga end the lease and the need for attention, unless the payment is disputed, a refund
+    /// failed, or less was captured of a hold than was decided and no operator has looked at that. The answer is that of the first time that the order was settled; an order whose key expired keeps none, for no
     /// one can ask for it.
-    SET_STATUS = "update order_sagas
+    SET_STATUS = concat!("update order_sagas
                      set status = $4, failure_reason = $5, updated_at = now(),
                          finished_at = case when $6 then now() end,
                          lease_owner = case when $6 then null else lease_owner end,
@@ -34,15 +34,23 @@ statements! {
                          response_message = case when idempotency_key is not null then coalesce(response_message, $9) end,
                          response_details = case when idempotency_key is not null then coalesce(response_details, $10) end,
                          response_body = case when idempotency_key is not null then coalesce(response_body, $11) end,
-                         needs_attention = case
-                             when needs_attention is null or not $6 then coalesce($12, needs_attention)
-                             when exists (select from disputes d where d.order_id = $1 and d.is_open)
-                               or exists (select from refunds r where r.order_id = $1 and r.state = 'failed')
-                               or exists (select from payments p
-                                           where p.order_id = $1 and p.captured_amount < p.to_capture and $4 = 'succeeded')
-                             then coalesce($12, needs_attention) end
+                         needs_attention = coalesce(
+                             $12,
+                             case when needs_attention is not null
+                                       and (not $6
+                                            or exists (select from disputes d where d.order_id = $1 and d.is_open)
+                                            or exists (select from refunds r where r.order_id = $1 and r.state = 'failed'))
+                                  then needs_attention end,
+                             case when $6 and $13 then (
+                                 select case p.captured_amount when 0
+                                        then 'the hold was gone before it could be captured: the customer has not paid'
+                                        else 'only ' || p.captured_amount || ' of ' || p.to_capture || ', in minor units, could be '
+                                             || 'captured: someone else captured the hold' end
+                                   from payments p
+                                  where p.order_id = $1 and p.captured_amount < p.to_capture
+                                    and not ", looked_at_since_capture!(), ") end)
                    where order_id = $1 and fence = $2 and status = $3
-                  returning response_code, response_message, response_details, response_body";
+                  returning response_code, response_message, response_details, response_body");
 }
 
 impl OrderStore {
@@ -63,7 +71,7 @@ impl OrderStore {
             // One that was open before may have been sent.
             unsent: outcome.records_intent() && leased.open_refund.is_none() && !leased.work().capture_open,
             cancel_requested: locked.cancel_requested,
-            reconcile_requested_at: outcome.next_comparison(&leased.order, locked.reconcile_requested_at, locked.now),
+            reconcile_requested_at: outcome.next_comparison(locked.reconcile_requested_at, locked.now),
             open_refund: None,
             answer: None,
             ..leased.clone()
@@ -78,7 +86,7 @@ impl OrderStore {
         } else {
             self.record(&tx, leased, outcome, state).await?;
             next.open_refund = refunds::read_open(&tx, next.order.id).await?;
-            let (is_done, flag) = (next.pending_step().is_none(), outcome.flag(&leased.order));
+            let (is_done, flag) = (next.pending_step().is_none(), outcome.flag());
             next.answer = self.set_status(&tx, leased, &next.order, is_done, flag).await?;
         }
         tx.commit().await?;
@@ -119,6 +127,7 @@ impl OrderStore {
                     &new.map(|answer| answer.details.as_slice()),
                     &new.map(|answer| answer.body.as_slice()),
                     &flag,
+                    &leased.order.payment_mode.holds(),
                 ],
             )
             .await?
@@ -185,6 +194,7 @@ impl OrderStore {
             StepOutcome::Captured {
                 operation,
                 captured_minor,
+                ..
             } => {
                 let detail = captured_minor.to_string();
                 try_join!(
@@ -193,7 +203,7 @@ impl OrderStore {
                     captures::enter_capture(tx, leased, *captured_minor),
                 )?;
                 match next {
-                    _ if is_excess(&leased.order, *captured_minor) => reconciled::request_now(tx, id).await,
+                    _ if outcome.asks_for_comparison() => reconciled::request_now(tx, id).await,
                     State::Refunding => self.intend_compensation(tx, leased).await,
                     _ => Ok(()),
                 }

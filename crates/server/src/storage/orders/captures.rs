@@ -109,6 +109,10 @@ impl OrderStore {
         let Some(cost) = payment.and_then(|payment| payment.to_capture_minor) else {
             return Ok(());
         };
+        // Once: what became of that refund is between the operator and the customer.
+        if refunds::has_final_amount(tx, id).await? {
+            return Ok(());
+        }
         let excess = refunds::read_left(tx, id).await? - cost;
         let Ok(excess) = Money::new(leased.order.amount.currency(), excess) else {
             return Ok(());

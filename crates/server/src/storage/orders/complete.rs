@@ -80,7 +80,13 @@ impl OrderStore {
         if amount.is_some_and(|amount| amount.currency() != currency) {
             return Ok(Completed::WrongCurrency(currency));
         }
-        let left = refunds::read_left(&tx, id).await?;
+        // What failed to be refunded is still owed, and is no part of what is due now.
+        let owed: i64 = refunds::read_failed(&tx, id)
+            .await?
+            .iter()
+            .map(|(_, minor)| minor)
+            .sum();
+        let left = refunds::read_left(&tx, id).await? - owed;
         let due = match due(&leased.order, amount, left) {
             Ok(Due::Refund(_)) if leased.work().capture_open => return Ok(Completed::Capturing),
             Ok(due) => due,
@@ -157,12 +163,12 @@ fn due(order: &Order, amount: Option<Money>, left: i64) -> Result<Due, i64> {
     let Some(payment) = &order.payment else {
         return Ok(Due::Nothing);
     };
-    // Nothing is left of it: whatever the service cost, there is nothing to capture or to refund.
-    if left <= 0 {
-        return Ok(Due::Nothing);
-    }
     let price = order.amount.minor_units();
     let paid = payment.captured_minor.or(payment.to_capture_minor).unwrap_or(price);
+    // The hold was gone: whatever the service cost, there is nothing to capture or to refund.
+    if paid == 0 {
+        return Ok(Due::Nothing);
+    }
     let cost = amount.map_or(paid, |amount| amount.minor_units());
     if cost > paid {
         return Err(paid);

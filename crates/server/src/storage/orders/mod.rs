@@ -46,6 +46,7 @@ pub(super) mod resolve;
 pub(super) mod retention;
 mod row;
 pub(super) mod step_log;
+pub(super) use step_log::looked_at_since_capture;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,6 +173,11 @@ impl LeasedOrder {
             reconcile_requested: self.reconcile_requested_at.is_some()
                 && self.order.payment.as_ref().is_some_and(Payment::is_captured),
         }
+    }
+
+    /// Whether no worker moved it on since it was read as `seen`, nor claimed it.
+    pub(super) fn is_as(&self, seen: &LeasedOrder) -> bool {
+        self.lease == seen.lease && self.order.updated_at == seen.order.updated_at
     }
 
     /// The step to run now; `None`: the order is settled, and nothing is to be done for it.

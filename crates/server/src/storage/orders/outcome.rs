@@ -44,6 +44,8 @@ pub enum StepOutcome {
         operation: Operation,
         /// How much.
         captured_minor: i64,
+        /// Whether the hold had ended before this request: by an earlier one, or by others.
+        was_ended: bool,
     },
     /// It is not known whether the capture or the void happened.
     CaptureUnknown(Operation, UnknownOutcome),
@@ -120,38 +122,28 @@ impl StepOutcome {
     }
 
     /// Why an operator should look at the order after it.
-    pub(super) fn flag(&self, order: &Order) -> Option<String> {
+    pub(super) fn flag(&self) -> Option<String> {
         match self {
-            StepOutcome::Captured { captured_minor, .. } if order.state == State::Succeeded => {
-                let decided = order.payment.as_ref().and_then(|payment| payment.to_capture_minor)?;
-                (*captured_minor < decided).then(|| {
-                    format!("only {captured_minor} of {decided}, in minor units, could be captured: someone else captured the hold")
-                })
-            }
             StepOutcome::RefundFailed { code, .. } => Some(format!("{REFUND_FAILED} ({code})")),
             StepOutcome::Reconciled(found) => found.flag(),
-            StepOutcome::CaptureFailed { code } => Some(format!(
-                "the hold was gone before it could be captured ({code}): the customer has not paid"
-            )),
             _ => None,
         }
     }
 
     /// When the comparison with the provider's record was requested that is to be made after it: the one of `requested_at`,
     /// unless it is that one; or one that it asks for itself, at `now`.
-    pub(super) fn next_comparison(
-        &self,
-        order: &Order,
-        requested_at: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
+    pub(super) fn next_comparison(&self, requested_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
         match self {
             StepOutcome::Reconciled(found) => requested_at.filter(|_| found.requested_at != requested_at),
-            StepOutcome::Captured { captured_minor, .. } if is_excess(order, *captured_minor) => {
-                requested_at.or(Some(now))
-            }
+            _ if self.asks_for_comparison() => requested_at.or(Some(now)),
             _ => requested_at,
         }
+    }
+
+    /// Whether the payment is to be compared before anything else of it is refunded: who captured its hold may have refunded
+    /// of it, too.
+    pub(super) fn asks_for_comparison(&self) -> bool {
+        matches!(self, StepOutcome::Captured { captured_minor, was_ended: true, .. } if *captured_minor > 0)
     }
 
     /// Whether it records the intent to move money, of which nothing is sent yet.
@@ -164,12 +156,6 @@ impl StepOutcome {
                 | StepOutcome::Cancelled
         )
     }
-}
-
-/// Whether more was captured than was decided, by someone else: who may have refunded of it, too.
-pub(super) fn is_excess(order: &Order, captured_minor: i64) -> bool {
-    let decided = order.payment.as_ref().and_then(|payment| payment.to_capture_minor);
-    decided.is_some_and(|decided| captured_minor > decided)
 }
 
 /// What was refunded so far, in minor units.

@@ -52,6 +52,8 @@ pub struct Reconciliation {
     pub disputes: Vec<Dispute>,
     /// When it was requested, if it was: the last time before the provider's record was read.
     pub requested_at: Option<Timestamp>,
+    /// The refund that the provider refused before it, and of which no send was or will be executed.
+    pub unexecuted: Option<Operation>,
 }
 
 statements! {
@@ -115,16 +117,22 @@ impl Reconciliation {
 
     /// Why an operator should look, if one should.
     pub fn flag(&self) -> Option<String> {
-        let open = self.disputes.iter().find(|dispute| dispute.standing == Standing::Open);
-        if let Some(Dispute {
+        let failed = || (self.settlement.failed_minor > 0).then(|| REFUND_FAILED.to_owned());
+        self.dispute_flag().or_else(failed)
+    }
+
+    /// The same, for a dispute alone.
+    pub fn dispute_flag(&self) -> Option<String> {
+        let open = self
+            .disputes
+            .iter()
+            .find(|dispute| dispute.standing == Standing::Open)?;
+        let Dispute {
             provider_id, reason, ..
-        }) = open
-        {
-            return Some(format!(
-                "the customer's bank disputes the payment ({reason}): answer dispute {provider_id} at the provider"
-            ));
-        }
-        (self.settlement.failed_minor > 0).then(|| REFUND_FAILED.to_owned())
+        } = open;
+        Some(format!(
+            "the customer's bank disputes the payment ({reason}): answer dispute {provider_id} at the provider"
+        ))
     }
 }
 
@@ -144,6 +152,9 @@ impl OrderStore {
         let lease = leased.lease;
         let id = leased.order.id;
         RECONCILE_DONE.execute(tx, &[&id.uuid(), &found.requested_at]).await?;
+        if let Some(operation) = found.unexecuted {
+            ledger::record_not_executed(tx, id, operation).await?;
+        }
         self.record_settlement(tx, lease, &found.settlement, leased).await?;
         for dispute in &found.disputes {
             self.record_dispute(tx, lease, dispute).await?;

@@ -1,7 +1,6 @@
 //! What failed is refunded again, by an operator's decision: each failed refund is replaced by one with a new number, and so
 //! with a new key at the provider.
 
-use deadpool_postgres::Transaction;
 use waybill_domain::money::Money;
 use waybill_domain::operator::Operator;
 use waybill_domain::order::Order;
@@ -12,7 +11,7 @@ use super::advance::after;
 use super::lease::lock;
 use super::refunds::{self, RefundOrigin};
 use super::step_log::log_request;
-use super::{Lease, LeasedOrder, OrderStore, Reconciliation, StepOutcome};
+use super::{LeasedOrder, OrderStore, Reconciliation, StepOutcome};
 use crate::storage::StoreError;
 
 /// The outcome of the operator's decision.
@@ -34,7 +33,6 @@ statements! {
                        set lease_owner = null, lease_until = null, next_run_at = now(),
                            reconcile_requested_at = clock_timestamp()
                      where order_id = $1";
-    READ_FAILED = "select amount from refunds where order_id = $1 and state = 'failed' order by number";
 }
 
 impl OrderStore {
@@ -42,7 +40,7 @@ impl OrderStore {
     /// (`found`) holds for that order alone, and is written first.
     pub async fn refund_again(
         &self,
-        seen: Lease,
+        seen: &LeasedOrder,
         found: Reconciliation,
         by: &Operator,
         reason: &Reason,
@@ -54,25 +52,25 @@ impl OrderStore {
 
     async fn commit_refund_again(
         &self,
-        seen: Lease,
+        seen: &LeasedOrder,
         found: Reconciliation,
         by: &Operator,
         reason: &Reason,
     ) -> Result<RefundedAgain, StoreError> {
-        let id = seen.order;
+        let id = seen.lease.order;
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
         let Some(leased) = lock(&tx, id).await? else {
             return Err(StoreError::unexpected(format!("order {id} is gone")));
         };
-        if leased.lease != seen {
+        if !leased.is_as(seen) {
             return Ok(RefundedAgain::Changed);
         }
         let leased = self.reopen_for_operator(&tx, leased).await?;
         let outcome = StepOutcome::Reconciled(Box::new(found));
         let next = after(&leased.order, &outcome, leased.confirmed.database)?;
         self.record(&tx, &leased, &outcome, next.state).await?;
-        let failed = failed(&tx, &leased).await?;
+        let failed = refunds::read_failed(&tx, id).await?;
         if failed.is_empty() {
             return Ok(RefundedAgain::NothingFailed);
         }
@@ -82,11 +80,12 @@ impl OrderStore {
         log_request(&tx, id, "refund", by, reason.as_str()).await?;
         self.set_status(&tx, &leased, &next, false, None).await?;
         refunds::replace_failed(&tx, id).await?;
-        for amount in failed {
+        let currency = leased.order.amount.currency();
+        for (_, amount_minor) in failed {
             // A part may have been refunded by hand since.
             let left =
                 refunds::read_left(&tx, id).await? - next.payment.as_ref().map_or(0, |payment| payment.kept_minor);
-            let Ok(amount) = Money::new(amount.currency(), amount.minor_units().min(left)) else {
+            let Ok(amount) = Money::new(currency, amount_minor.min(left)) else {
                 continue;
             };
             let number = refunds::open(&tx, id, amount, RefundOrigin::Again, None, reason.as_str()).await?;
@@ -98,15 +97,4 @@ impl OrderStore {
         tx.commit().await?;
         Ok(RefundedAgain::Open(Box::new(next)))
     }
-}
-
-/// What each failed refund was to refund.
-async fn failed(tx: &Transaction<'_>, leased: &LeasedOrder) -> Result<Vec<Money>, StoreError> {
-    let currency = leased.order.amount.currency();
-    let rows = READ_FAILED.query(tx, &[&leased.order.id.uuid()]).await?;
-    let amounts = rows.iter().map(|row| {
-        let minor: i64 = row.try_get(0)?;
-        Money::new(currency, minor).map_err(|error| StoreError::unexpected(format!("a stored refund {error}")))
-    });
-    amounts.collect()
 }

@@ -10,7 +10,7 @@ use waybill_domain::payment::Operation;
 use super::lease::lock;
 use super::refunds::{self, RefundOrigin};
 use super::row::{get, money, refund_state};
-use super::{LeasedOrder, OrderStore};
+use super::{LeasedOrder, OrderStore, reconciled};
 use crate::storage::StoreError;
 
 /// A refund that a caller requested, as it stands.
@@ -95,6 +95,9 @@ impl OrderStore {
             return Ok(RefundRequested::WrongCurrency(currency));
         }
         if refunds::is_disputed(&tx, *id).await? {
+            // It may be decided, and the report of that lost: a later call knows.
+            reconciled::request(&tx, *id).await?;
+            tx.commit().await?;
             return Ok(RefundRequested::Disputed);
         }
         let is_captured = leased

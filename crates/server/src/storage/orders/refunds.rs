@@ -76,7 +76,11 @@ statements! {
                           )::bigint
                    from payments p
                   where p.order_id = $1";
-    IS_DISPUTED = "select 1 from disputes where order_id = $1 and is_open limit 1";
+    /// During an inquiry (`warning_...`) the bank has not taken the money, and a refund is an answer to it.
+    IS_DISPUTED = "select 1 from disputes where order_id = $1 and is_open and not starts_with(status, 'warning') limit 1";
+    READ_FAILED = "select number, amount from refunds where order_id = $1 and state = 'failed' order by number";
+    REPLACE = "update refunds set state = 'replaced' where order_id = $1 and number = any($2)";
+    HAS_FINAL_AMOUNT = "select 1 from refunds where order_id = $1 and reason = $2 and idempotency_key is null limit 1";
     /// One that was sent and has no answer. What was sent longer ago has arrived, or never will.
     MAY_BE_MADE = "select 1 from payment_attempts a
                      join refunds r using (order_id, number)
@@ -130,7 +134,38 @@ pub(super) async fn read_left(tx: &Transaction<'_>, order: OrderId) -> Result<i6
     Ok(left.map_or(0, |left| left.max(0)))
 }
 
-/// Whether a dispute of the payment is open.
+/// The refunds that failed and are still owed: their numbers and amounts in minor units.
+pub(super) async fn read_failed(tx: &Transaction<'_>, order: OrderId) -> Result<Vec<(i32, i64)>, StoreError> {
+    let rows = READ_FAILED.query(tx, &[&order.uuid()]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Those that failed and were paid by another refund, of `amount_minor`: as many as it covers, the first ones first. `false`: it
+/// covers none.
+pub(super) async fn replace_covered(
+    tx: &Transaction<'_>,
+    order: OrderId,
+    amount_minor: i64,
+) -> Result<bool, StoreError> {
+    let mut left = amount_minor;
+    let mut covered = Vec::new();
+    for (number, amount_minor) in read_failed(tx, order).await? {
+        if amount_minor <= left {
+            left -= amount_minor;
+            covered.push(number);
+        }
+    }
+    REPLACE.execute(tx, &[&order.uuid(), &covered]).await?;
+    Ok(!covered.is_empty())
+}
+
+/// Whether what was captured beyond the final amount was decided to be refunded, whatever became of that.
+pub(super) async fn has_final_amount(tx: &Transaction<'_>, order: OrderId) -> Result<bool, StoreError> {
+    let found = HAS_FINAL_AMOUNT.query_opt(tx, &[&order.uuid(), &FINAL_AMOUNT]).await?;
+    Ok(found.is_some())
+}
+
+/// Whether a dispute of the payment is open, for which the provider refuses to refund it.
 pub(super) async fn is_disputed(tx: &Transaction<'_>, order: OrderId) -> Result<bool, StoreError> {
     Ok(IS_DISPUTED.query_opt(tx, &[&order.uuid()]).await?.is_some())
 }

@@ -16,7 +16,7 @@ use super::lease::lock;
 use super::refunds;
 use super::row::get;
 use super::step_log::log_request;
-use super::{Lease, LeasedOrder, OrderStore, StepOutcome};
+use super::{LeasedOrder, OrderStore, StepOutcome};
 use crate::storage::StoreError;
 
 /// How long after its last send a request may still be on its way to the provider, or in progress there.
@@ -31,6 +31,8 @@ pub struct Resolution<'a> {
     pub outcome: &'a StepOutcome,
     /// Whether the payment was refunded by hand, at least in part: then the order is not served any more.
     pub is_refunded: bool,
+    /// How much the refund refunded that is named, in minor units.
+    pub refunded_minor: i64,
     /// The operator.
     pub by: &'a Operator,
     /// How the operator knows.
@@ -50,6 +52,8 @@ pub enum Resolved {
     StillRetried,
     /// A refund that was sent has no answer, and may be made after all.
     RefundMayBeMade,
+    /// The refund that is named is of less than any that failed, in minor units.
+    CoversNothing(i64),
     /// The ledger has this movement already, for this order.
     AlreadyInLedger(Uuid),
 }
@@ -82,19 +86,20 @@ statements! {
 impl OrderStore {
     /// Writes what became of the order's money, if the order still is as it was `seen`: what the provider answered
     /// meanwhile holds for that order alone.
-    pub async fn resolve(&self, seen: Lease, resolution: Resolution<'_>) -> Result<Resolved, StoreError> {
+    pub async fn resolve(&self, seen: &LeasedOrder, resolution: Resolution<'_>) -> Result<Resolved, StoreError> {
         self.postgres.call(self.commit_resolution(seen, resolution)).await
     }
 
-    async fn commit_resolution(&self, seen: Lease, resolution: Resolution<'_>) -> Result<Resolved, StoreError> {
+    async fn commit_resolution(&self, seen: &LeasedOrder, resolution: Resolution<'_>) -> Result<Resolved, StoreError> {
         let Resolution {
             assertion,
             outcome,
             is_refunded,
+            refunded_minor,
             by,
             reason,
         } = resolution;
-        let id = seen.order;
+        let id = seen.lease.order;
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
         let Some(leased) = lock(&tx, id).await? else {
@@ -103,7 +108,7 @@ impl OrderStore {
         if !assertion.expected_states().contains(&leased.order.state) {
             return Ok(Resolved::NotExpected(leased.order.state));
         }
-        if leased.lease != seen || (assertion.needs_no_request_in_flight() && is_in_flight(&tx, id).await?) {
+        if !leased.is_as(seen) || (assertion.needs_no_request_in_flight() && is_in_flight(&tx, id).await?) {
             return Ok(Resolved::InFlight);
         }
         if matches!(assertion, Assertion::RefundedElsewhere(..)) && refunds::may_be_made(&tx, id, true).await? {
@@ -126,16 +131,23 @@ impl OrderStore {
         }
         // What failed of a served order was paid again by hand, the operator says.
         if next.state == State::Succeeded && matches!(assertion, Assertion::Refunded(_)) {
-            refunds::replace_failed(&tx, id).await?;
+            let has_failed = !refunds::read_failed(&tx, id).await?.is_empty();
+            if has_failed && !refunds::replace_covered(&tx, id, refunded_minor).await? {
+                return Ok(Resolved::CoversNothing(refunded_minor));
+            }
         }
         let next = LeasedOrder {
             order: next,
             open_refund: refunds::read_open(&tx, id).await?,
-            reconcile_requested_at: outcome.next_comparison(&leased.order, leased.reconcile_requested_at, now),
+            reconcile_requested_at: outcome.next_comparison(leased.reconcile_requested_at, now),
             ..leased.clone()
         };
         let is_done = next.pending_step().is_none();
-        self.set_status(&tx, &leased, &next.order, is_done, None).await?;
+        let flag = match outcome {
+            StepOutcome::Reconciled(found) => found.dispute_flag(),
+            _ => None,
+        };
+        self.set_status(&tx, &leased, &next.order, is_done, flag).await?;
         RETURN_LEASE.execute(&tx, &[&id.uuid(), &leased.lease.fence]).await?;
         tx.commit().await?;
         Ok(Resolved::Done(Box::new(next.order)))
