@@ -197,6 +197,23 @@ mod tests {
                 "commits wait for 1 of them",
             ),
             (durability("on", "a", 0, 0), Mark::Change, "each commit waits"),
+            (
+                durability("on", "FIRST 2 (a, b)", 2, 2),
+                Mark::Ok,
+                "commits wait for 2 of them",
+            ),
+            (durability("on", "2 (a, b)", 2, 1), Mark::Change, "each commit waits"),
+            (durability("on", "ANY 1 (a, b, c)", 3, 3), Mark::Warning, "any 1 of 3"),
+            (
+                durability("on", "any 3 (a, b, c)", 3, 3),
+                Mark::Ok,
+                "commits wait for 3 of them",
+            ),
+            (
+                durability("on", "first, any1", 2, 1),
+                Mark::Ok,
+                "commits wait for 1 of them",
+            ),
             (durability("local", "a", 1, 1), Mark::Warning, "has no effect"),
             (durability("off", "a", 1, 1), Mark::Warning, "has no effect"),
         ];

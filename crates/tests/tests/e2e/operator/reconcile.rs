@@ -2,12 +2,13 @@
 
 use std::net::TcpListener;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use testkit::Rig;
 use testkit::process::Ended;
 use testkit::table::rows;
 use testkit::wire::{PICKUP, a_ride};
+use waybill_proto::order::v1::{CompleteOrderRequest, CreateOrderRequest, Money, PaymentMode};
 
 use crate::cli::on_stores;
 
@@ -162,4 +163,36 @@ async fn a_wrong_key_is_reported_once_with_the_setting() {
     assert_eq!(ended.status, Some(69), "{ended:?}");
     assert_eq!(ended.stderr.matches("credentials").count(), 1, "{ended:?}");
     assert!(ended.stderr.contains("payments.secret_key"), "{ended:?}");
+}
+
+/// It is looked up by its id where the provider has it at another time.
+#[tokio::test]
+async fn a_hold_that_was_captured_in_part_is_as_much_as_was_captured_at_whatever_time_it_is_found() {
+    let rig = Rig::builder().impatient().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let held = CreateOrderRequest {
+        payment_mode: PaymentMode::CaptureAtCompletion.into(),
+        ..a_ride()
+    };
+    let order = rig.place(held).await;
+    let complete = CompleteOrderRequest {
+        order_id: order.order_id.clone(),
+        final_amount: Some(Money {
+            currency_code: "USD".to_owned(),
+            minor_units: 1_500,
+        }),
+        ..CompleteOrderRequest::default()
+    };
+    rig.orders().complete_order(complete).await.unwrap();
+    rig.until_settled(&order.order_id).await;
+    rig.execute(
+        "update payments set charged_at = charged_at - interval '2 hours';
+         set session_replication_role = replica;
+         update order_sagas set updated_at = updated_at - interval '2 hours'",
+    )
+    .await;
+    let time = |hours| (Timestamp::now() - SignedDuration::from_hours(hours)).to_string();
+    let (from, until) = (time(3), time(1));
+    let ended = on_stores(&rig, &["reconcile", "--from", &from, "--until", &until]).await;
+    assert_ends(&ended, 0, "0 charges, 0 refunds, 0", &[]);
 }

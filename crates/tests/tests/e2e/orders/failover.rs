@@ -3,7 +3,7 @@
 
 use testkit::Rig;
 use testkit::wire::{PICKUP, a_declined_ride, a_ride};
-use waybill_proto::order::v1::{CreateOrderRequest, Order, OrderStatus};
+use waybill_proto::order::v1::{CreateOrderRequest, FailureReason, Order, OrderStatus, PaymentMode};
 
 /// As a snapshot from before the order: nothing of it is left.
 async fn restore_snapshot(rig: &Rig, order: &Order) {
@@ -61,6 +61,31 @@ async fn a_decline_that_was_lost_is_a_decline_again() {
     assert_eq!(
         (lost.status(), repeated.status()),
         (OrderStatus::Failed, OrderStatus::Failed)
+    );
+    assert_eq!(rig.charges(), []);
+    rig.assert_clean().await;
+}
+
+/// The hold of the first was voided, since there was no driver: nothing is held any more.
+#[tokio::test]
+async fn a_hold_that_was_voided_for_a_lost_order_is_no_payment_of_the_next() {
+    let rig = Rig::builder()
+        .impatient()
+        .set("orders.assignment_window", "0s")
+        .start()
+        .await;
+    let held = CreateOrderRequest {
+        payment_mode: PaymentMode::CaptureAtCompletion.into(),
+        ..a_ride()
+    };
+    let lost = rig.place(held.clone()).await;
+    assert_eq!(rig.until_settled(&lost.order_id).await.status(), OrderStatus::Refunded);
+    restore_snapshot(&rig, &lost).await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let repeated = rig.place(held).await;
+    assert_eq!(
+        (repeated.status(), repeated.failure_reason()),
+        (OrderStatus::Failed, FailureReason::PaymentDeclined)
     );
     assert_eq!(rig.charges(), []);
     rig.assert_clean().await;

@@ -196,6 +196,11 @@ async fn what_cannot_be_captured_or_kept_is_refused_by_name_and_changes_nothing(
     assert_eq!(refusal_fields(&refused), ["final_amount.currency_code"]);
     let refused = cancel(&rig, &order, euros).await.unwrap_err();
     assert_eq!(refusal_fields(&refused), ["cancellation_fee.currency_code"]);
+    // The provider captures no less than it charges.
+    let refused = complete(&rig, &order, usd(20)).await.unwrap_err();
+    assert_eq!(refusal_fields(&refused), ["final_amount.minor_units"]);
+    let refused = cancel(&rig, &order, usd(20)).await.unwrap_err();
+    assert_eq!(refusal_fields(&refused), ["cancellation_fee.minor_units"]);
     let refused = complete(&rig, &order, usd(0)).await.unwrap_err();
     assert_eq!(refusal_fields(&refused), ["final_amount.minor_units"]);
     let refused = cancel(&rig, &order, usd(-1)).await.unwrap_err();

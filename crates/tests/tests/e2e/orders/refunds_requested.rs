@@ -6,7 +6,7 @@ use testkit::wire::{PICKUP, a_ride, assert_refused, refusal_fields};
 use testkit::{Builder, Rig, until};
 use tonic::{Code, Status};
 use waybill_proto::order::v1::{
-    CompleteOrderRequest, Money, Order, OrderStatus, Refund, RefundOrderRequest, RefundStatus,
+    CancelOrderRequest, CompleteOrderRequest, Money, Order, OrderStatus, Refund, RefundOrderRequest, RefundStatus,
 };
 use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 
@@ -84,6 +84,29 @@ async fn an_order_that_is_refunded_in_full_is_completed_whatever_it_cost() {
     };
     rig.orders().complete_order(complete).await.unwrap();
     assert_eq!(amounts(&rig), [1_999]);
+    rig.assert_clean().await;
+}
+
+/// The least that the provider charges is no limit of what was charged already.
+#[tokio::test]
+async fn a_final_amount_and_a_fee_may_be_small_where_nothing_is_charged_for_them() {
+    let rig = rig().start().await;
+    let order = served(&rig).await;
+    let complete = CompleteOrderRequest {
+        order_id: order.order_id.clone(),
+        final_amount: request(&order, "a", 20).amount,
+        ..Default::default()
+    };
+    rig.orders().complete_order(complete).await.unwrap();
+    rig.until_settled(&order.order_id).await;
+    let order = served(&rig).await;
+    let cancel = CancelOrderRequest {
+        order_id: order.order_id.clone(),
+        cancellation_fee: request(&order, "a", 20).amount,
+    };
+    rig.orders().cancel_order(cancel).await.unwrap();
+    rig.until_settled(&order.order_id).await;
+    assert_eq!(amounts(&rig), [1_979, 1_979]);
     rig.assert_clean().await;
 }
 

@@ -93,7 +93,7 @@ fn every_answer_to_a_charge_means_what_the_table_says() {
         (400, error("card_error", r#","code":"expired_card""#), declined("expired_card")),
         (400, error("invalid_request_error", r#","code":"payment_method_unexpected_state""#), declined("payment_method_unexpected_state")),
         (400, error("invalid_request_error", r#","code":"payment_intent_incompatible_payment_method""#), declined("payment_intent_incompatible_payment_method")),
-        (400, error("invalid_request_error", r#","code":"amount_too_small""#), rejected("amount_too_small")),
+        (400, error("invalid_request_error", r#","code":"amount_too_small""#), declined("amount_too_small")),
         (400, error("invalid_request_error", r#","code":"resource_missing","param":"payment_method""#), rejected("payment_method_unknown")),
         (400, error("invalid_request_error", r#","code":"resource_missing","param":"customer""#), rejected("payment_method_unknown")),
         (400, error("invalid_request_error", r#","code":"resource_missing","param":"on_behalf_of""#), rejected("resource_missing")),
