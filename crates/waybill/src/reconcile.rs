@@ -117,6 +117,9 @@ fn how_to_go_on(reconciled: &Reconciled, args: &ReconcileArgs) -> String {
 /// As it is written on the command line.
 fn span(time: std::time::Duration) -> String {
     let seconds = time.as_secs();
+    if time.subsec_millis() > 0 {
+        return format!("{}ms", time.as_millis());
+    }
     match (seconds % 3_600, seconds % 60) {
         (0, _) => format!("{}h", seconds / 3_600),
         (_, 0) => format!("{}m", seconds / 60),

@@ -2,10 +2,10 @@
 //!
 //! The contract and the database count in ISO 4217 minor units. Stripe counts most currencies in the same unit, and some
 //! in another one: an amount that is not converted is wrong by a factor of a hundred. The rules are those of Stripe,
-//! "Supported currencies" (<https://docs.stripe.com/currencies>): the
-//! presentment currencies, "Zero-decimal currencies", "Three-decimal currencies", "Special cases" and "Minimum and
-//! maximum charge amounts". A currency without a minimum in that table has one that depends on the exchange rate of the
-//! day; only the provider knows it.
+//! "Supported currencies" (<https://docs.stripe.com/currencies>), in the edition for API version 2025-04-30: the
+//! presentment currencies, "Zero-decimal currencies", "Three-decimal currencies", "Special cases" and "Minimum and maximum
+//! charge amounts". A currency without a minimum in that table has one that depends on the exchange rate of the day; only
+//! the provider knows it.
 
 use super::Currency;
 

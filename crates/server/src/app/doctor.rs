@@ -111,7 +111,15 @@ fn standbys(durability: &CommitDurability) -> Diagnosis {
         count => format!("{count} standbys replicate"),
     };
     let waits = !names.is_empty() && !matches!(level.as_str(), "off" | "local");
-    if waits && *synchronous > 0 {
+    let (is_quorum, required) = required_standbys(names);
+    if waits && *synchronous >= required && is_quorum && *synchronous > required {
+        let found = format!(
+            "{replicate}, and each commit waits for any {required} of {synchronous}: a failover to one that it did not wait for \
+             may lose the last commits: {LOST}; {REPEATED}"
+        );
+        return warning("standbys", found);
+    }
+    if waits && *synchronous >= required {
         let found =
             format!("{replicate}, and commits wait for {synchronous} of them: a failover to one of those loses none");
         return ok("standbys", found);
@@ -124,7 +132,8 @@ fn standbys(durability: &CommitDurability) -> Diagnosis {
     }
     if waits {
         let found = format!(
-            "{replicate}, and none of synchronous_standby_names ({names}): each commit waits until one of those is back"
+            "{replicate}, and {synchronous} of the {required} that synchronous_standby_names ({names}) asks for: each commit waits \
+             until they are back"
         );
         return change("standbys", found);
     }
@@ -140,6 +149,21 @@ fn standbys(durability: &CommitDurability) -> Diagnosis {
     let found =
         format!("{replicate} asynchronously: a failover may lose the last commits: {LOST}; {REPEATED}; {remedy}");
     warning("standbys", found)
+}
+
+/// Whether a commit waits for any of the standbys, not for the first ones, and for how many
+/// (<https://www.postgresql.org/docs/current/runtime-config-replication.html#GUC-SYNCHRONOUS-STANDBY-NAMES>).
+fn required_standbys(names: &str) -> (bool, i64) {
+    let Some((before, _)) = names.split_once('(') else {
+        return (false, 1);
+    };
+    let mut words = before.split_whitespace();
+    let (method, number) = match (words.next(), words.next()) {
+        (Some(method), Some(number)) => (method, number),
+        (Some(number), None) => ("first", number),
+        _ => ("first", "1"),
+    };
+    (method.eq_ignore_ascii_case("any"), number.parse().unwrap_or(1))
 }
 
 async fn clock_difference(postgres: &Postgres) -> Result<f64, StoreError> {

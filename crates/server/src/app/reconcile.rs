@@ -187,7 +187,7 @@ impl Reconciliation {
             match self.client.retrieve(id, deadline).await {
                 Ok(payment) => (
                     payment.status,
-                    entry(payment.provider_id, payment.amount_minor, payment.currency),
+                    entry(payment.provider_id, payment.moved_minor, payment.currency),
                 ),
                 Err(cause) => return missing(cause),
             }

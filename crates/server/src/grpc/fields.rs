@@ -63,7 +63,7 @@ impl Violations {
         self.amount(field, given, Money::payable)
     }
 
-    /// A sum to refund, which must be given.
+    /// A sum to refund, or to keep of what was charged, which must be given.
     pub fn refund(&mut self, field: &str, given: Option<&pb::Money>) -> Option<Money> {
         self.amount(field, given, Money::refundable)
     }

@@ -241,7 +241,7 @@ fn parse_cancel(request: &pb::CancelOrderRequest) -> Result<(OrderId, Option<Mon
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
     let fee = match &request.cancellation_fee {
-        Some(fee) => bad.money("cancellation_fee", Some(fee)).map(Some),
+        Some(fee) => bad.refund("cancellation_fee", Some(fee)).map(Some),
         None => Some(None),
     };
     match (id, fee) {
@@ -260,7 +260,7 @@ fn parse_complete(request: &pb::CompleteOrderRequest) -> Result<Completion, Stat
         driver => bad.parse("driver_id", driver).map(Some),
     };
     let amount = match &request.final_amount {
-        Some(amount) => bad.money("final_amount", Some(amount)).map(Some),
+        Some(amount) => bad.refund("final_amount", Some(amount)).map(Some),
         None => Some(None),
     };
     match (id, driver, amount) {

@@ -83,7 +83,7 @@ impl From<OrderError> for Status {
                 let metadata = HashMap::from([("left".to_owned(), left_minor.to_string())]);
                 with_reason(Code::FailedPrecondition, text, "AMOUNT_TOO_LARGE", metadata)
             }
-            OrderError::WrongCurrency { field, .. } => {
+            OrderError::WrongCurrency { field, .. } | OrderError::NotPayable { field, .. } => {
                 let details = ErrorDetails::with_bad_request_violation(field, text.as_str());
                 Status::with_error_details(Code::InvalidArgument, text, details)
             }

@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use uuid::Uuid;
 use waybill_domain::id::{DriverId, OrderId};
-use waybill_domain::money::{Currency, Money};
+use waybill_domain::money::{Currency, Money, MoneyError};
 use waybill_domain::order::{Order, OrderRequest, RefundRequest, RefundState, ReleaseReason, State};
 use waybill_domain::text::Reason;
 
@@ -98,6 +98,14 @@ pub enum OrderError {
         field: &'static str,
         /// The order's currency.
         expected: Currency,
+    },
+    /// An amount that is to be captured, and that the provider does not charge.
+    #[error("{field} {error}")]
+    NotPayable {
+        /// The field of the request.
+        field: &'static str,
+        /// Why not.
+        error: MoneyError,
     },
     /// A dispute of the payment is open.
     #[error("the customer's bank disputes the payment: it cannot be refunded before that is decided")]
@@ -279,6 +287,10 @@ impl OrderService {
                 let field = "final_amount.currency_code";
                 Err(OrderError::WrongCurrency { field, expected })
             }
+            Completed::NotPayable(error) => {
+                let field = "final_amount.minor_units";
+                Err(OrderError::NotPayable { field, error })
+            }
             Completed::Capturing => Err(OrderError::Capturing),
             Completed::Done(order) => {
                 self.context.metrics.orders.step("complete", "succeeded");
@@ -309,6 +321,10 @@ impl OrderService {
             Cancelled::WrongCurrency(expected) => {
                 let field = "cancellation_fee.currency_code";
                 Err(OrderError::WrongCurrency { field, expected })
+            }
+            Cancelled::NotPayable(error) => {
+                let field = "cancellation_fee.minor_units";
+                Err(OrderError::NotPayable { field, error })
             }
             Cancelled::FeeTooLarge(left_minor) => Err(OrderError::AmountTooLarge { left_minor }),
             Cancelled::Requested | Cancelled::Compensated | Cancelled::Refunding(_) => {

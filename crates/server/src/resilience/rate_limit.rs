@@ -197,7 +197,7 @@ impl SharedState {
         match taken {
             // One of them is for the call that asked.
             Some(Taken::Tokens(tokens)) => {
-                self.tokens = tokens.get() - 1;
+                self.tokens += tokens.get() - 1;
                 self.usable_until = Some(now + BLOCK_AGE_MAX);
             }
             Some(Taken::NoneFor(_)) => {}

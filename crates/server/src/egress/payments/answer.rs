@@ -152,8 +152,10 @@ pub struct PaymentIntent {
     pub provider_id: String,
     /// The provider's name of its state, as `succeeded` or `canceled`.
     pub status: String,
-    /// In minor units of ISO 4217, converted from the provider's unit.
+    /// In minor units of ISO 4217, converted from the provider's unit, as the one below.
     pub amount_minor: i64,
+    /// How much was taken of it: of a hold that was captured in part, less.
+    pub moved_minor: i64,
     /// ISO 4217 code, upper case.
     pub currency: String,
     /// From the metadata; `None` for a payment that is not one of ours.

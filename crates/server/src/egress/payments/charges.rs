@@ -8,7 +8,7 @@ use waybill_domain::money::Money;
 use super::answer::{Answer, Cause, Receipt};
 use super::verdict::decline;
 use super::wire::Outgoing;
-use super::{CHARGES_PATH, ChargeRequest, PaymentClient};
+use super::{CHARGES_PATH, ChargeRequest, PAYMENTS_PATH, PaymentClient};
 use crate::resilience::Deadline;
 
 /// A group has the charge of one request, and what was declined of it.
@@ -20,6 +20,11 @@ const MADE_BEFORE_MAX_SECS: i64 = 24 * 3600;
 #[derive(Debug, Deserialize)]
 struct Page {
     data: Vec<Charge>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Intent {
+    status: String,
 }
 
 /// An attempt on a card, with the fields that decide something.
@@ -56,7 +61,29 @@ impl PaymentClient {
         let deadline = self.stack.bounded(deadline);
         let body = self.read(&outgoing, request.place, deadline).await?;
         let page: Page = serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)?;
-        Ok(judge_group(page.data, request.amount))
+        match judge_group(page.data, request.amount) {
+            Some(Answer::Done(receipt)) if request.is_held => {
+                self.query_held(request, receipt, deadline).await.map(Some)
+            }
+            answer => Ok(answer),
+        }
+    }
+
+    /// A charge that was held stays `succeeded` when its hold is voided or expires; only the payment says that it is gone
+    /// (<https://docs.stripe.com/changelog/basil/2025-03-31/remove-refund-from-partial-capture-and-payment-cancellation-flow>).
+    async fn query_held(
+        &self,
+        request: &ChargeRequest<'_>,
+        receipt: Receipt,
+        deadline: Deadline,
+    ) -> Result<Answer<Receipt>, Cause> {
+        let outgoing = Outgoing::get(PAYMENTS_PATH, &receipt.provider_id)?;
+        let body = self.read(&outgoing, request.place, deadline).await?;
+        let intent: Intent = serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)?;
+        Ok(match intent.status.as_str() {
+            "canceled" => Answer::Declined(decline("hold_canceled")),
+            _ => Answer::Done(receipt),
+        })
     }
 }
 

@@ -258,6 +258,7 @@ fn intent(object: Object) -> PaymentIntent {
     PaymentIntent {
         order_id: object.order_id(),
         amount_minor: object.amount_minor(),
+        moved_minor: object.moved_minor(),
         currency: object.currency(),
         provider_id: object.id,
         status: object.status.unwrap_or_default(),

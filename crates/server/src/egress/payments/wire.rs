@@ -21,7 +21,7 @@ const IDEMPOTENCY_KEY_NAME: HeaderName = HeaderName::from_static("idempotency-ke
 /// One object or one error is a few KiB.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// A page has up to 100 objects.
-const PAGE_BYTES_MAX: usize = 1024 * 1024;
+const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A request that can be sent any number of times.
 #[derive(Debug)]

@@ -169,7 +169,8 @@ impl Shared {
     /// `Ok`: this call has the head. Else where it stands in the line.
     fn line_up(&self, turn: Turn) -> Result<(), (Waiting<'_>, oneshot::Receiver<Head>)> {
         let mut state = self.lock();
-        if !state.has_head && state.in_flight < self.slots {
+        // Not past those that wait: between a slot that is given back and the next that it is for.
+        if !state.has_head && state.line.is_empty() && state.in_flight < self.slots {
             state.has_head = true;
             return Ok(());
         }

@@ -2,8 +2,8 @@
 
 use deadpool_postgres::Transaction;
 use waybill_domain::id::OrderId;
-use waybill_domain::money::{Currency, Money};
-use waybill_domain::order::{Assignment, Event, FailureReason, Order, ReleaseReason, State};
+use waybill_domain::money::{Currency, Money, MoneyError};
+use waybill_domain::order::{Assignment, Event, FailureReason, Order, Payment, ReleaseReason, State};
 
 use super::lease::lock;
 use super::refunds;
@@ -30,6 +30,8 @@ pub enum Cancelled {
     FeeTooLarge(i64),
     /// The fee is in another currency than the order's.
     WrongCurrency(Currency),
+    /// The fee is to be captured, and the provider does not charge it.
+    NotPayable(MoneyError),
 }
 
 statements! {
@@ -83,6 +85,12 @@ impl OrderStore {
                     let left = refunds::read_left(&tx, id).await?;
                     if fee.is_some_and(|fee| fee.minor_units() > left) {
                         return Ok(Cancelled::FeeTooLarge(left));
+                    }
+                    let is_held = leased.order.payment.as_ref().is_some_and(Payment::is_held);
+                    if let (true, Some(fee)) = (is_held, fee)
+                        && let Err(error) = Money::payable(currency, fee.minor_units())
+                    {
+                        return Ok(Cancelled::NotPayable(error));
                     }
                     let fee_minor = fee.map_or(0, |fee| fee.minor_units());
                     let next = self.reopen_for_refund(&tx, &leased, &assignment, fee_minor).await?;

@@ -4,7 +4,7 @@
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use waybill_domain::id::{DriverId, OrderId};
-use waybill_domain::money::{Currency, Money};
+use waybill_domain::money::{Currency, Money, MoneyError};
 use waybill_domain::order::{Order, ReleaseReason};
 use waybill_domain::payment::Operation;
 
@@ -32,6 +32,8 @@ pub enum Completed {
     TooMuch(i64),
     /// The final amount is in another currency than the order's.
     WrongCurrency(Currency),
+    /// The final amount is to be captured, and the provider does not charge it.
+    NotPayable(MoneyError),
     /// The capture is in progress: how much is to be refunded cannot be decided before it is confirmed.
     Capturing,
 }
@@ -89,6 +91,9 @@ impl OrderStore {
         let left = refunds::read_left(&tx, id).await? - owed;
         let due = match due(&leased.order, amount, left) {
             Ok(Due::Refund(_)) if leased.work().capture_open => return Ok(Completed::Capturing),
+            Ok(Due::Capture(cost)) if let Err(error) = Money::payable(currency, cost) => {
+                return Ok(Completed::NotPayable(error));
+            }
             Ok(due) => due,
             Err(most) => return Ok(Completed::TooMuch(most)),
         };

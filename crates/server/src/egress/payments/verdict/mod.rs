@@ -254,11 +254,14 @@ fn judge_error(status: u16, body: &[u8], operation: Operation) -> Verdict {
 
 /// Whether a 400 with this code is about this payment and its means, so that no other request under the key can succeed
 /// (<https://docs.stripe.com/error-codes>). All others are about the request or the account: a kind of payment method that
-/// is not activated, a parameter that this version of the API does not know.
+/// is not activated, a parameter that this version of the API does not know. An amount is too small for the currency in which the
+/// account settles, which only the provider knows: it is the customer's, who could stop all payments otherwise.
 fn is_about_the_payment(code: &str) -> bool {
     matches!(
         code,
-        "card_declined"
+        "amount_too_large"
+            | "amount_too_small"
+            | "card_declined"
             | "expired_card"
             | "incorrect_cvc"
             | "incorrect_number"
