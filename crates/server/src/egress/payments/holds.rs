@@ -233,6 +233,9 @@ mod tests {
         for (status, body) in [
             (200, intent("succeeded", 2_000)),
             (200, intent("succeeded", 0)),
+            // Our own request captures what it asks for.
+            (200, intent("succeeded", 1_501)),
+            (200, intent("canceled", 0)),
             (200, intent("succeeded", 1_500).replace("usd", "eur")),
             (200, intent("requires_capture", 0)),
             (200, "<html>".to_owned()),

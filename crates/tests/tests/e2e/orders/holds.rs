@@ -271,6 +271,24 @@ async fn each_fault_of_the_provider_ends_in_one_capture_or_in_one_void() {
     }
 }
 
+/// Nothing is owed of it any more.
+#[tokio::test]
+async fn a_hold_that_was_gone_flags_no_order_that_is_given_back_in_full() {
+    let rig = rig().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    rig.payments()
+        .set_fault(Fault::always(FaultKind::ErrorBeforeEffect).on(FaultTarget::Capture));
+    let order = rig.place(ride(AT_ASSIGNMENT)).await;
+    rig.payments().expire_hold(&newest_hold(&rig).await).await.unwrap();
+    let _ = cancel(&rig, &order, None).await;
+    rig.payments().clear_faults();
+    let now = rig.until_settled(&order.order_id).await;
+    assert_eq!(now.status(), OrderStatus::Refunded);
+    let flagged = "select count(*) from order_sagas where needs_attention is not null";
+    assert_eq!(rig.count(flagged).await, 0);
+    rig.assert_clean().await;
+}
+
 /// The network, or a person at the provider, ended the hold while the driver was on the way.
 #[tokio::test]
 async fn a_hold_that_is_gone_before_its_capture_flags_the_order_and_is_not_charged_anew() {

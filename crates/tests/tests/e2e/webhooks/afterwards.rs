@@ -4,14 +4,11 @@
 use testkit::wire::{PICKUP, a_ride, assert_refused, refusal_reason};
 use testkit::{Builder, Rig, until};
 use tonic::Code;
-use waybill_proto::admin::v1::{OrderFile, Outcome, RefundAgainRequest};
-use waybill_proto::order::v1::{
-    CompleteOrderRequest, CreateOrderRequest, Money, Order, OrderStatus, PaymentMode, RefundOrderRequest, RefundStatus,
-    ReleaseDriverRequest,
-};
+use waybill_proto::admin::v1::{OrderFile, RefundAgainRequest};
+use waybill_proto::order::v1::{CreateOrderRequest, Money, Order, OrderStatus, PaymentMode, RefundOrderRequest};
 
 use super::events::{endpoint, listening};
-use crate::operator::in_doubt::{assertion, operator, resolve, show};
+use crate::operator::in_doubt::{operator, show};
 
 pub(super) fn rig() -> Builder {
     listening().with("grpc.services=order,location,fleet,operator")
@@ -24,7 +21,7 @@ pub(super) async fn start(builder: Builder) -> Rig {
 }
 
 /// An order without a driver: charged and refunded.
-async fn refunded(rig: &Rig) -> Order {
+pub(super) async fn refunded(rig: &Rig) -> Order {
     let order = rig.place(a_ride()).await;
     assert_eq!(order.status(), OrderStatus::Refunded);
     order
@@ -50,7 +47,7 @@ pub(super) async fn until_flagged(rig: &Rig, order: &Order, with: &str) -> Order
     show(rig, &order.order_id).await.unwrap()
 }
 
-fn states(file: &OrderFile) -> Vec<(&str, &str)> {
+pub(super) fn states(file: &OrderFile) -> Vec<(&str, &str)> {
     let states = file
         .refunds
         .iter()
@@ -59,10 +56,15 @@ fn states(file: &OrderFile) -> Vec<(&str, &str)> {
 }
 
 /// A call refunds 5 of the order's dollars, which the provider confirms.
-async fn request_refund(rig: &Rig, order: &Order) {
+pub(super) async fn request_refund(rig: &Rig, order: &Order) {
+    request_refund_as(rig, order, "a").await;
+}
+
+/// The same, under a key of this name.
+pub(super) async fn request_refund_as(rig: &Rig, order: &Order, key: &str) {
     let request = RefundOrderRequest {
         order_id: order.order_id.clone(),
-        idempotency_key: "a-key-of-sixteen-bytes".to_owned(),
+        idempotency_key: format!("{key}-key-of-sixteen-bytes"),
         amount: Some(Money {
             currency_code: "USD".to_owned(),
             minor_units: 500,
@@ -72,7 +74,7 @@ async fn request_refund(rig: &Rig, order: &Order) {
     rig.orders().refund_order(request).await.unwrap();
 }
 
-async fn refund_again(rig: &Rig, order: &Order) -> Result<Order, tonic::Status> {
+pub(super) async fn refund_again(rig: &Rig, order: &Order) -> Result<Order, tonic::Status> {
     let request = RefundAgainRequest {
         order_id: order.order_id.clone(),
         operator: "mara".to_owned(),
@@ -165,70 +167,6 @@ async fn an_order_of_which_nothing_is_left_is_settled_after_it_was_to_be_refunde
     rig.assert_clean().await;
 }
 
-/// A day later the key of the first refund is a new request at the provider. A person has paid by bank.
-#[tokio::test]
-async fn a_failed_refund_that_was_paid_by_bank_is_never_sent_under_its_old_key() {
-    let rig = start(rig().set("orders.assignment_window", "0s")).await;
-    let order = refunded(&rig).await;
-    rig.payments()
-        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
-        .await
-        .unwrap();
-    until_flagged(&rig, &order, "failed").await;
-    rig.payments().expire_keys().unwrap();
-    rig.execute(
-        "update payment_attempts set first_sent_at = now() - interval '25 hours', last_sent_at = now() - interval '25 hours';
-         update order_sagas set next_run_at = now()",
-    )
-    .await;
-    let mut request = assertion(&order.order_id, Outcome::Refunded, "bank transfer 17");
-    request.unverified = true;
-    until("no worker holds it", async || {
-        resolve(&rig, request.clone()).await.map(drop)
-    })
-    .await;
-    let now = rig.until_settled(&order.order_id).await;
-    assert_eq!(now.status(), OrderStatus::Refunded);
-    let file = show(&rig, &order.order_id).await.unwrap();
-    assert_eq!(
-        states(&file),
-        [("compensation", "replaced"), ("unverified", "succeeded")]
-    );
-    assert_eq!(rig.refunds().len(), 1);
-    rig.assert_clean().await;
-}
-
-#[tokio::test]
-async fn a_requested_refund_that_fails_later_flags_the_served_order_until_it_is_paid_again() {
-    let rig = start(rig()).await;
-    let order = served(&rig).await;
-    request_refund(&rig, &order).await;
-    rig.payments()
-        .fail_refund(&rig.refunds()[0].provider_id, "expired_or_canceled_card")
-        .await
-        .unwrap();
-    let file = until_flagged(&rig, &order, "failed").await;
-    assert_eq!(
-        (file.status.as_str(), states(&file)),
-        ("succeeded", vec![("request", "failed")])
-    );
-    let seen = rig.order(&order.order_id).await.payment.unwrap();
-    assert_eq!(
-        (seen.refund_amount, seen.refunds[0].status()),
-        (None, RefundStatus::Failed)
-    );
-
-    refund_again(&rig, &order).await.unwrap();
-    let seen = rig.order(&order.order_id).await.payment.unwrap();
-    let reasons: Vec<&str> = seen.refunds.iter().map(|refund| refund.reason.as_str()).collect();
-    assert_eq!(reasons, ["late", ""], "what operators note is not for customers");
-    let now = rig.until_settled(&order.order_id).await;
-    assert_eq!(now.status(), OrderStatus::Succeeded);
-    assert_eq!(now.payment.unwrap().refund_amount.unwrap().minor_units, 500);
-    assert_eq!(show(&rig, &order.order_id).await.unwrap().needs_attention, "");
-    rig.assert_clean().await;
-}
-
 #[tokio::test]
 async fn a_refund_by_hand_of_a_served_order_is_taken_over_into_its_ledger() {
     let rig = start(rig()).await;
@@ -275,141 +213,6 @@ async fn a_refund_by_hand_of_what_a_person_captured_of_a_hold_is_taken_over_with
         (Some(1_999), Some(500))
     );
     rig.assert_clean().await;
-}
-
-/// A person refunds by hand what failed, and the operator says that it was this.
-#[tokio::test]
-async fn a_failed_refund_of_a_served_order_is_closed_by_the_refund_by_hand_that_an_operator_names() {
-    let rig = start(rig()).await;
-    let order = served(&rig).await;
-    request_refund(&rig, &order).await;
-    rig.payments()
-        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
-        .await
-        .unwrap();
-    until_flagged(&rig, &order, "failed").await;
-    let by_hand = rig.refund_by_hand(&rig.charges()[0].provider_id, 500, None).await;
-    let is_taken_over = |file: &OrderFile| file.refunds.iter().any(|refund| refund.provider_id == by_hand);
-    until("it is taken over", async || {
-        is_taken_over(&show(&rig, &order.order_id).await.unwrap())
-    })
-    .await;
-    until("it is resolved", async || {
-        resolve(&rig, assertion(&order.order_id, Outcome::Refunded, &by_hand))
-            .await
-            .map(drop)
-    })
-    .await;
-    rig.until_settled(&order.order_id).await;
-    let file = show(&rig, &order.order_id).await.unwrap();
-    assert_eq!(file.needs_attention, "");
-    assert_eq!(states(&file), [("request", "replaced"), ("provider", "succeeded")]);
-    let refused = refund_again(&rig, &order).await.unwrap_err();
-    assert_refused(&refused, Code::FailedPrecondition, "NO_FAILED_REFUND");
-    rig.assert_clean().await;
-}
-
-/// It closes no more than it covers.
-#[tokio::test]
-async fn a_refund_by_hand_that_is_less_than_what_failed_closes_nothing() {
-    let rig = start(rig()).await;
-    let order = served(&rig).await;
-    request_refund(&rig, &order).await;
-    rig.payments()
-        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
-        .await
-        .unwrap();
-    until_flagged(&rig, &order, "failed").await;
-    let by_hand = rig.refund_by_hand(&rig.charges()[0].provider_id, 499, None).await;
-    until("it is refused", async || {
-        match resolve(&rig, assertion(&order.order_id, Outcome::Refunded, &by_hand)).await {
-            Err(status) if refusal_reason(&status) == "PROVIDER_DISAGREES" => Ok(status.message().to_owned()),
-            other => Err(other),
-        }
-    })
-    .await;
-    rig.until_settled(&order.order_id).await;
-    until_flagged(&rig, &order, "failed").await;
-}
-
-/// What failed is still owed: it is no part of what the completion has to refund.
-#[tokio::test]
-async fn a_completion_counts_a_refund_that_failed_and_will_be_made_again() {
-    let rig = start(rig()).await;
-    let order = served(&rig).await;
-    request_refund(&rig, &order).await;
-    rig.payments()
-        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
-        .await
-        .unwrap();
-    until_flagged(&rig, &order, "failed").await;
-    let complete = CompleteOrderRequest {
-        order_id: order.order_id.clone(),
-        final_amount: Some(Money {
-            currency_code: "USD".to_owned(),
-            minor_units: 1_400,
-        }),
-        ..CompleteOrderRequest::default()
-    };
-    rig.orders().complete_order(complete).await.unwrap();
-    rig.until_settled(&order.order_id).await;
-    until("it is refunded again", async || {
-        refund_again(&rig, &order).await.map(drop)
-    })
-    .await;
-    let now = rig.until_settled(&order.order_id).await;
-    assert_eq!(now.payment.unwrap().refund_amount.unwrap().minor_units, 599);
-    rig.assert_clean().await;
-}
-
-/// The refusal of the first is an answer: it can not be made any more.
-#[tokio::test]
-async fn a_refund_that_was_refused_since_another_was_made_keeps_no_one_from_paying_in_another_way() {
-    let rig = start(
-        rig()
-            .set("orders.assignment_window", "1m")
-            .set("grpc.deadline_default", "1s"),
-    )
-    .await;
-    let order = served(&rig).await;
-    // Not reported: it is found when the refund of all of it is refused.
-    rig.payments().set_webhooks(None);
-    rig.refund_by_hand(&rig.charges()[0].provider_id, 500, None).await;
-    let _ = rig.cancel(&order.order_id).await;
-    rig.until_settled(&order.order_id).await;
-    assert_eq!(rig.refunds().len(), 2);
-    rig.payments().set_webhooks(Some(endpoint(&rig)));
-    rig.payments()
-        .fail_refund(&rig.refunds()[1].provider_id, "unknown")
-        .await
-        .unwrap();
-    until_flagged(&rig, &order, "failed").await;
-    until("no worker holds it", async || {
-        refund_again(&rig, &order).await.map(drop)
-    })
-    .await;
-    rig.until_settled(&order.order_id).await;
-    rig.assert_clean().await;
-}
-
-#[tokio::test]
-async fn what_failed_is_not_refunded_again_while_another_driver_is_looked_for() {
-    let rig = start(rig().set("orders.assignment_window", "1m")).await;
-    let order = served(&rig).await;
-    request_refund(&rig, &order).await;
-    rig.payments()
-        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
-        .await
-        .unwrap();
-    until_flagged(&rig, &order, "failed").await;
-    let release = ReleaseDriverRequest {
-        order_id: order.order_id.clone(),
-        driver_id: "cab-1".to_owned(),
-        reason: "declined".to_owned(),
-    };
-    rig.orders().release_driver(release).await.unwrap();
-    let refused = refund_again(&rig, &order).await.unwrap_err();
-    assert_refused(&refused, Code::FailedPrecondition, "ORDER_NOT_RESOLVABLE");
 }
 
 /// The second refund is made when the worker has read the provider's list, and has not written yet what it learned.

@@ -4,4 +4,5 @@ mod accepted;
 mod afterwards;
 mod disputes;
 pub mod events;
+mod failed_refunds;
 mod refused;
