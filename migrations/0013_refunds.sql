@@ -20,6 +20,9 @@ create table refunds (
     -- Why it was requested, and why it failed: for people.
     reason             text not null default '',
     failure            text,
+    -- Of a refund that a person made at the provider: an operator has named it as made for what failed. Of one that is
+    -- replaced: that was in its place.
+    is_named           boolean not null default false,
     created_at         timestamptz not null default now(),
     settled_at         timestamptz,
     primary key (order_id, number),

@@ -12,6 +12,8 @@ alter table payments
     -- What was taken from the customer. Null while the amount is held.
     add column captured_amount bigint,
     add column captured_at     timestamptz,
+    -- When an operator looked at an order of which less was captured than was decided.
+    add column shortfall_seen_at timestamptz,
     -- What a cancellation costs: kept of what was captured.
     add column kept_amount     bigint not null default 0;
 update payments set captured_amount = amount, captured_at = charged_at;

@@ -47,8 +47,6 @@ struct Asked {
     outcome: StepOutcome,
     /// Whether the payment was refunded by hand.
     is_refunded: bool,
-    /// How much the refund refunded that is named, in minor units.
-    refunded_minor: i64,
 }
 
 /// Why a call of an operator was refused. Nothing was changed.
@@ -173,16 +171,11 @@ impl OperatorService {
         {
             return Err(OperatorError::Held);
         }
-        let Asked {
-            outcome,
-            is_refunded,
-            refunded_minor,
-        } = self.ask_provider(assertion, &seen, deadline).await?;
+        let Asked { outcome, is_refunded } = self.ask_provider(assertion, &seen, deadline).await?;
         let resolution = Resolution {
             assertion,
             outcome: &outcome,
             is_refunded,
-            refunded_minor,
             by,
             reason,
         };
@@ -195,11 +188,6 @@ impl OperatorService {
             Resolved::InFlight => Err(OperatorError::InFlight),
             Resolved::StillRetried => Err(OperatorError::StillRetried),
             Resolved::RefundMayBeMade => Err(OperatorError::RefundMayBeMade),
-            Resolved::CoversNothing(amount_minor) => Err(Contradiction::CoversNothing {
-                amount_minor,
-                currency: seen.order.amount.currency().code(),
-            }
-            .into()),
             Resolved::AlreadyInLedger(order) => Err(Contradiction::AlreadyInLedger {
                 id: match assertion {
                     Assertion::Charged(id) | Assertion::Refunded(id) | Assertion::RefundedElsewhere(id, _) => {
@@ -258,7 +246,6 @@ impl OperatorService {
         let asked = |outcome| Asked {
             outcome,
             is_refunded: false,
-            refunded_minor: 0,
         };
         match assertion {
             Assertion::Charged(id) => {
@@ -288,10 +275,7 @@ impl OperatorService {
                 let refund = existing("refund", id, refund)?;
                 verify::refund(&seen.order, &refund)?;
                 let compared = self.compare(seen, None, deadline).await?;
-                Ok(Asked {
-                    refunded_minor: refund.amount_minor,
-                    ..asked(StepOutcome::Reconciled(Box::new(compared.found)))
-                })
+                Ok(asked(StepOutcome::Reconciled(Box::new(compared.found))))
             }
             Assertion::RefundedElsewhere(reference, amount) => {
                 let known = self.compare(seen, None, deadline).await?.found.settlement;
@@ -308,7 +292,7 @@ impl OperatorService {
                     // Marked, so that it is not expected at the provider.
                     provider_id: format!("{UNVERIFIED}{reference}"),
                     maker: Maker::Operator,
-                    amount_minor: verify::amount_elsewhere(*amount, owed, left, seen.order.amount.currency())?,
+                    amount_minor: verify::amount_elsewhere(*amount, owed, left, &seen.order)?,
                     state: ListedState::Succeeded,
                 };
                 let compared = self.compare(seen, Some(elsewhere), deadline).await?;

@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 use uuid::Uuid;
-use waybill_domain::money::{Currency, Money, MoneyError};
-use waybill_domain::order::Order;
+use waybill_domain::money::{Money, MoneyError};
+use waybill_domain::order::{Order, State};
 
 use crate::egress::payments::{PaymentIntent, ProviderRefund};
 
@@ -74,23 +74,17 @@ pub enum Contradiction {
         /// The order's currency.
         currency: &'static str,
     },
-    /// Not an amount that the provider could refund.
-    #[error("{amount_minor} {currency} in minor units {error}")]
-    NotRefundable {
+    /// What is left beside it, the provider could not refund.
+    #[error("{amount_minor} {currency} in minor units leave {rest_minor} to the provider, which {error}")]
+    RestNotRefundable {
         /// The amount, in minor units.
         amount_minor: i64,
+        /// What is left beside it, in minor units.
+        rest_minor: i64,
         /// The order's currency.
         currency: &'static str,
         /// Why not.
         error: MoneyError,
-    },
-    /// Less than each refund that failed.
-    #[error("{amount_minor} {currency} in minor units are less than any refund that failed")]
-    CoversNothing {
-        /// What the refund refunded that is named, in minor units.
-        amount_minor: i64,
-        /// The order's currency.
-        currency: &'static str,
     },
     /// There is a charge where there should be none.
     #[error("the provider has payment {id} for this order: it is {status}")]
@@ -140,13 +134,8 @@ pub(super) fn is_refunded(refunds: &[ProviderRefund]) -> bool {
 }
 
 /// How much was refunded past the provider: what was said, else what is `owed`; at most what is `left` of the payment.
-pub(super) fn amount_elsewhere(
-    said: Option<i64>,
-    owed: i64,
-    left: i64,
-    currency: Currency,
-) -> Result<i64, Contradiction> {
-    let amount_minor = said.unwrap_or(owed);
+pub(super) fn amount_elsewhere(said: Option<i64>, owed: i64, left: i64, order: &Order) -> Result<i64, Contradiction> {
+    let (amount_minor, currency) = (said.unwrap_or(owed), order.amount.currency());
     if !(1..=left).contains(&amount_minor) {
         return Err(Contradiction::MoreThanLeft {
             amount_minor,
@@ -154,15 +143,19 @@ pub(super) fn amount_elsewhere(
             currency: currency.code(),
         });
     }
-    // The rest of it is to be refunded by the provider.
-    match Money::refundable(currency, amount_minor) {
-        Ok(_) => Ok(amount_minor),
-        Err(error) => Err(Contradiction::NotRefundable {
+    let rest_minor = left - amount_minor;
+    if order.state == State::Refunding
+        && rest_minor > 0
+        && let Err(error) = Money::refundable(currency, rest_minor)
+    {
+        return Err(Contradiction::RestNotRefundable {
             amount_minor,
+            rest_minor,
             currency: currency.code(),
             error,
-        }),
+        });
     }
+    Ok(amount_minor)
 }
 
 /// That no charge was made. A declined (`failed`, as a charge) or cancelled payment moved nothing and will not; every other one

@@ -107,7 +107,7 @@ impl PaymentClient {
 fn judge_end(status: u16, body: &[u8], request: &CaptureRequest<'_>) -> Answer<Ended> {
     if (200..=299).contains(&status) {
         return match serde_json::from_slice::<Intent>(body) {
-            Ok(intent) => ended(&intent, request, false),
+            Ok(intent) => as_asked(ended(&intent, request, false), request),
             Err(_) => Answer::Ambiguous(Cause::Unreadable),
         };
     }
@@ -133,6 +133,15 @@ fn judge_end(status: u16, body: &[u8], request: &CaptureRequest<'_>) -> Answer<E
         Verdict::Answer(Answer::Done(_) | Answer::Failed { .. })
         | Verdict::Pending { .. }
         | Verdict::AlreadyRefunded => Answer::Ambiguous(Cause::Unreadable),
+    }
+}
+
+/// A request that succeeds does what it asks for.
+fn as_asked(answer: Answer<Ended>, request: &CaptureRequest<'_>) -> Answer<Ended> {
+    match answer {
+        Answer::Done(Ended { captured, .. }) if captured != request.amount => Answer::Ambiguous(Cause::Mismatch),
+        Answer::Failed { .. } => Answer::Ambiguous(Cause::Mismatch),
+        answer => answer,
     }
 }
 

@@ -1,7 +1,6 @@
 //! The checks: each guarantee that SQL can check, as a statement whose rows are its violations.
 
 use super::super::Statement;
-use super::super::orders::looked_at_since_capture;
 
 /// One check of the audit.
 #[derive(Debug, Clone, Copy)]
@@ -101,10 +100,14 @@ statements! {
                      from payments p
                      join order_sagas s using (order_id)
                     where s.status = 'succeeded' and s.finished_at is not null and s.needs_attention is null
-                      and coalesce(p.refund_amount, 0) < p.captured_amount - p.to_capture
-                      and not exists (select from refunds r where r.order_id = p.order_id and r.state = 'replaced')";
+                      and coalesce(p.refund_amount, 0)
+                          + (select coalesce(sum(d.amount), 0) from disputes d where d.order_id = p.order_id and d.status = 'lost')
+                          < p.captured_amount - p.to_capture
+                      and not exists (select from refunds r
+                                       where r.order_id = p.order_id and r.state = 'replaced' and r.origin = 'request'
+                                         and r.idempotency_key is null)";
     /// Of an order whose hold was gone, the flag goes with the word of an operator.
-    SERVED_UNPAID = concat!("select a.order_id::text
+    SERVED_UNPAID = "select a.order_id::text
                        from order_assignments a
                        join order_sagas s on s.order_id = a.order_id
                        left join payments p on p.order_id = a.order_id
@@ -112,10 +115,10 @@ statements! {
                          or coalesce(p.captured_amount, 0) = 0
                             and s.status = 'succeeded' and s.finished_at is not null and s.needs_attention is null
                             and (a.release_reason = 'completed' or s.payment_mode = 'capture_at_assignment')
-                            and not ", looked_at_since_capture!(), "
+                            and p.shortfall_seen_at is null
                          or a.release_reason is distinct from 'cancelled'
                             and exists (select from refunds r where r.order_id = a.order_id
-                                           and r.origin = 'compensation' and r.state = 'succeeded')");
+                                           and r.origin = 'compensation' and r.state = 'succeeded')";
 
     ANSWER_LOST = "select h.order_id::text || ' was answered ' || h.status || ', is ' || coalesce(s.status, 'missing')
                      from answered_orders h

@@ -12,7 +12,7 @@ use super::captures::{self, payment_of};
 use super::ledger::{self, UnknownOutcome};
 use super::outcome::{StepOutcome, refunded_minor};
 use super::{Confirmed, Lease, LeasedOrder, OrderStore, StoredAnswer};
-use super::{looked_at_since_capture, reconciled, refunds};
+use super::{reconciled, refunds};
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
@@ -23,9 +23,9 @@ statements! {
                              where order_id = $1 and fence = $2 and status = $3
                                for update";
     /// Moves the order on. With the saga end the lease and the need for attention, unless the payment is disputed, a refund
-    /// failed, or less was captured of a hold than was decided and no operator has looked at that. The answer is that of the first time that the order was settled; an order whose key expired keeps none, for no
-    /// one can ask for it.
-    SET_STATUS = concat!("update order_sagas
+    /// failed, or less was captured of a hold than was decided and is owed, and no operator has looked at that. The answer is
+    /// that of the first time that the order was settled; an order whose key expired keeps none, for no one can ask for it.
+    SET_STATUS = "update order_sagas
                      set status = $4, failure_reason = $5, updated_at = now(),
                          finished_at = case when $6 then now() end,
                          lease_owner = case when $6 then null else lease_owner end,
@@ -41,16 +41,16 @@ statements! {
                                             or exists (select from disputes d where d.order_id = $1 and d.is_open)
                                             or exists (select from refunds r where r.order_id = $1 and r.state = 'failed'))
                                   then needs_attention end,
-                             case when $6 and $13 then (
+                             case when $13 then (
                                  select case p.captured_amount when 0
                                         then 'the hold was gone before it could be captured: the customer has not paid'
                                         else 'only ' || p.captured_amount || ' of ' || p.to_capture || ', in minor units, could be '
                                              || 'captured: someone else captured the hold' end
                                    from payments p
-                                  where p.order_id = $1 and p.captured_amount < p.to_capture
-                                    and not ", looked_at_since_capture!(), ") end)
+                                  where p.order_id = $1 and p.captured_amount < p.to_capture and p.shortfall_seen_at is null
+                                    and ($4 = 'succeeded' or p.to_capture < p.amount)) end)
                    where order_id = $1 and fence = $2 and status = $3
-                  returning response_code, response_message, response_details, response_body");
+                  returning response_code, response_message, response_details, response_body";
 }
 
 impl OrderStore {

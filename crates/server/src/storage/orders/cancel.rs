@@ -82,7 +82,7 @@ impl OrderStore {
                     if fee.is_some_and(|fee| fee.currency() != currency) {
                         return Ok(Cancelled::WrongCurrency(currency));
                     }
-                    let left = refunds::read_left(&tx, id).await?;
+                    let left = (refunds::read_left(&tx, id).await? - refunds::read_owed(&tx, id).await?).max(0);
                     if fee.is_some_and(|fee| fee.minor_units() > left) {
                         return Ok(Cancelled::FeeTooLarge(left));
                     }

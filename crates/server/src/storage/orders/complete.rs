@@ -83,14 +83,12 @@ impl OrderStore {
             return Ok(Completed::WrongCurrency(currency));
         }
         // What failed to be refunded is still owed, and is no part of what is due now.
-        let owed: i64 = refunds::read_failed(&tx, id)
-            .await?
-            .iter()
-            .map(|(_, minor)| minor)
-            .sum();
-        let left = refunds::read_left(&tx, id).await? - owed;
+        let left = refunds::read_left(&tx, id).await? - refunds::read_owed(&tx, id).await?;
+        // Who captured the hold may have refunded of it, too.
+        let is_capturing =
+            leased.work().capture_open || (leased.order.payment_mode.holds() && leased.work().reconcile_requested);
         let due = match due(&leased.order, amount, left) {
-            Ok(Due::Refund(_)) if leased.work().capture_open => return Ok(Completed::Capturing),
+            Ok(Due::Refund(_)) if is_capturing => return Ok(Completed::Capturing),
             Ok(Due::Capture(cost)) if let Err(error) = Money::payable(currency, cost) => {
                 return Ok(Completed::NotPayable(error));
             }

@@ -46,7 +46,6 @@ pub(super) mod resolve;
 pub(super) mod retention;
 mod row;
 pub(super) mod step_log;
-pub(super) use step_log::looked_at_since_capture;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -290,6 +290,11 @@ statements! {
                 where order_id = $1 and finished_at is null";
     /// Why a settled order was flagged is dealt with, unless the comparison flags it again.
     CLEAR_FLAG = "update order_sagas set needs_attention = null where order_id = $1";
+    /// It was flagged for that, unless for something else.
+    SHORTFALL_SEEN = "update payments p set shortfall_seen_at = now()
+                       where p.order_id = $1 and p.captured_amount < p.to_capture
+                         and not exists (select from disputes d where d.order_id = $1 and d.is_open)
+                         and not exists (select from refunds r where r.order_id = $1 and r.state = 'failed')";
 }
 
 impl OrderStore {
@@ -342,6 +347,7 @@ impl OrderStore {
                     SET_DUE.execute(&tx, &[&id.uuid()]).await?;
                 } else if reconciled::request(&tx, id).await? {
                     CLEAR_FLAG.execute(&tx, &[&id.uuid()]).await?;
+                    SHORTFALL_SEEN.execute(&tx, &[&id.uuid()]).await?;
                 } else {
                     return Ok(Retried::Settled(get(&row, "status")?));
                 }

@@ -8,12 +8,9 @@ use waybill_domain::order::{Event, ListedRefund, Maker, RefundState, Settlement,
 use waybill_domain::payment::Operation;
 
 use super::ledger;
-use super::refunds::{self, RefundOrigin};
+use super::refunds::{self, NOTHING_LEFT, RefundOrigin};
 use super::{Lease, LeasedOrder, OrderStore};
 use crate::storage::StoreError;
-
-/// The code of a requested refund for which too little is left.
-const NOTHING_LEFT: &str = "more than what is left of the payment";
 
 /// A dispute of a payment, as the provider has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,6 +15,8 @@ use crate::storage::StoreError;
 
 /// Why a part of the price is refunded after the completion: a refund's reason.
 pub(super) const FINAL_AMOUNT: &str = "the final amount is less";
+/// The code of a requested refund for which too little is left.
+pub(super) const NOTHING_LEFT: &str = "more than what is left of the payment";
 
 /// Who decided a refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +81,20 @@ statements! {
     /// During an inquiry (`warning_...`) the bank has not taken the money, and a refund is an answer to it.
     IS_DISPUTED = "select 1 from disputes where order_id = $1 and is_open and not starts_with(status, 'warning') limit 1";
     READ_FAILED = "select number, amount from refunds where order_id = $1 and state = 'failed' order by number";
-    REPLACE = "update refunds set state = 'replaced' where order_id = $1 and number = any($2)";
+    NAME = "update refunds set is_named = true
+             where order_id = $1 and provider_refund_id = $2 and origin = 'provider' and state = 'succeeded'";
+    READ_NAMED = "select (coalesce(sum(amount) filter (where origin = 'provider' and state = 'succeeded'), 0)
+                            - coalesce(sum(amount) filter (where state = 'replaced'), 0))::bigint
+                    from refunds where order_id = $1 and is_named";
+    REPLACE_NAMED = "update refunds set state = 'replaced', is_named = true where order_id = $1 and number = any($2)";
+    /// What was impossible is not made again by itself.
+    READ_OWED = "select greatest(0,
+                            coalesce(sum(amount) filter (where state = 'failed' and failure is distinct from $2), 0)
+                            - coalesce(sum(amount) filter (
+                                where origin = 'provider' and state = 'succeeded' and not is_named
+                                  and settled_at >= (select min(f.settled_at) from refunds f
+                                                      where f.order_id = $1 and f.state = 'failed')), 0))::bigint
+                   from refunds where order_id = $1";
     HAS_FINAL_AMOUNT = "select 1 from refunds where order_id = $1 and reason = $2 and idempotency_key is null limit 1";
     /// One that was sent and has no answer. What was sent longer ago has arrived, or never will.
     MAY_BE_MADE = "select 1 from payment_attempts a
@@ -140,23 +155,28 @@ pub(super) async fn read_failed(tx: &Transaction<'_>, order: OrderId) -> Result<
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// Those that failed and were paid by another refund, of `amount_minor`: as many as it covers, the first ones first. `false`: it
-/// covers none.
-pub(super) async fn replace_covered(
-    tx: &Transaction<'_>,
-    order: OrderId,
-    amount_minor: i64,
-) -> Result<bool, StoreError> {
-    let mut left = amount_minor;
-    let mut covered = Vec::new();
+/// An operator names a refund by hand as made for what failed. Closes as much of that as all those cover that were named so,
+/// the first ones first.
+pub(super) async fn name_for_failed(tx: &Transaction<'_>, order: OrderId, provider_id: &str) -> Result<(), StoreError> {
+    let id = order.uuid();
+    NAME.execute(tx, &[&id, &provider_id]).await?;
+    let mut covered: i64 = READ_NAMED.query_one(tx, &[&id]).await?.try_get(0)?;
+    let mut closed = Vec::new();
     for (number, amount_minor) in read_failed(tx, order).await? {
-        if amount_minor <= left {
-            left -= amount_minor;
-            covered.push(number);
+        if amount_minor <= covered {
+            covered -= amount_minor;
+            closed.push(number);
         }
     }
-    REPLACE.execute(tx, &[&order.uuid(), &covered]).await?;
-    Ok(!covered.is_empty())
+    REPLACE_NAMED.execute(tx, &[&id, &closed]).await.map(drop)
+}
+
+/// How much of what failed will still be refunded, in minor units: what was refunded by hand since may have been that.
+pub(super) async fn read_owed(tx: &Transaction<'_>, order: OrderId) -> Result<i64, StoreError> {
+    Ok(READ_OWED
+        .query_one(tx, &[&order.uuid(), &NOTHING_LEFT])
+        .await?
+        .try_get(0)?)
 }
 
 /// Whether what was captured beyond the final amount was decided to be refunded, whatever became of that.

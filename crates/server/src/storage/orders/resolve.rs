@@ -13,6 +13,7 @@ use waybill_domain::text::Reason;
 
 use super::advance::after;
 use super::lease::lock;
+use super::reconciled::REFUND_FAILED;
 use super::refunds;
 use super::row::get;
 use super::step_log::log_request;
@@ -31,8 +32,6 @@ pub struct Resolution<'a> {
     pub outcome: &'a StepOutcome,
     /// Whether the payment was refunded by hand, at least in part: then the order is not served any more.
     pub is_refunded: bool,
-    /// How much the refund refunded that is named, in minor units.
-    pub refunded_minor: i64,
     /// The operator.
     pub by: &'a Operator,
     /// How the operator knows.
@@ -52,8 +51,6 @@ pub enum Resolved {
     StillRetried,
     /// A refund that was sent has no answer, and may be made after all.
     RefundMayBeMade,
-    /// The refund that is named is of less than any that failed, in minor units.
-    CoversNothing(i64),
     /// The ledger has this movement already, for this order.
     AlreadyInLedger(Uuid),
 }
@@ -95,7 +92,6 @@ impl OrderStore {
             assertion,
             outcome,
             is_refunded,
-            refunded_minor,
             by,
             reason,
         } = resolution;
@@ -130,11 +126,8 @@ impl OrderStore {
             REQUEST_CANCEL.execute(&tx, &[&id.uuid()]).await?;
         }
         // What failed of a served order was paid again by hand, the operator says.
-        if next.state == State::Succeeded && matches!(assertion, Assertion::Refunded(_)) {
-            let has_failed = !refunds::read_failed(&tx, id).await?.is_empty();
-            if has_failed && !refunds::replace_covered(&tx, id, refunded_minor).await? {
-                return Ok(Resolved::CoversNothing(refunded_minor));
-            }
+        if let (State::Succeeded, Assertion::Refunded(refund)) = (next.state, assertion) {
+            refunds::name_for_failed(&tx, id, refund.as_str()).await?;
         }
         let next = LeasedOrder {
             order: next,
@@ -143,10 +136,12 @@ impl OrderStore {
             ..leased.clone()
         };
         let is_done = next.pending_step().is_none();
+        let has_failed = !refunds::read_failed(&tx, id).await?.is_empty();
         let flag = match outcome {
             StepOutcome::Reconciled(found) => found.dispute_flag(),
             _ => None,
         };
+        let flag = flag.or_else(|| has_failed.then(|| REFUND_FAILED.to_owned()));
         self.set_status(&tx, &leased, &next.order, is_done, flag).await?;
         RETURN_LEASE.execute(&tx, &[&id.uuid(), &leased.lease.fence]).await?;
         tx.commit().await?;

@@ -41,17 +41,6 @@ macro_rules! log_columns {
 }
 pub(super) use log_columns;
 
-/// Whether an operator has looked at the order of payment `p` since its hold was captured, or was gone.
-macro_rules! looked_at_since_capture {
-    () => {
-        "exists (select from order_saga_steps t
-                  where t.order_id = p.order_id and t.step = 'retry'
-                    and t.id > (select max(c.id) from order_saga_steps c
-                                 where c.order_id = p.order_id and c.step = 'capture'))"
-    };
-}
-pub(in crate::storage) use looked_at_since_capture;
-
 statements! {
     /// The round is that of the search under way: how many drivers were unassigned from the order.
     INSERT_STEP = "insert into order_saga_steps (order_id, step, status, detail, fence, actor, round)

@@ -157,7 +157,7 @@ async fn an_amount_past_the_provider_is_one_that_the_provider_could_refund() {
     age_refunds(&rig).await;
     let mut request = paid_by_bank(&order);
     request.amount_minor_units = 3_333;
-    is_contradicted(&rig, request.clone(), &["3333", "KWD"]).await;
+    is_contradicted(&rig, request.clone(), &["6667", "KWD"]).await;
     request.amount_minor_units = 3_330;
     resolve(&rig, request).await.unwrap();
     assert_eq!(rig.until_settled(&order).await.status(), OrderStatus::Refunded);
