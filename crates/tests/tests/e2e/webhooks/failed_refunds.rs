@@ -1,12 +1,12 @@
 //! What a refund that failed leaves to do: it is owed until an operator has it made again, names what was paid for it by hand,
 //! or asserts what was paid past the provider.
 
-use testkit::until;
 use testkit::wire::{assert_refused, refusal_reason};
+use testkit::{Rig, until};
 use tonic::Code;
 use waybill_proto::admin::v1::{OrderFile, Outcome};
 use waybill_proto::order::v1::{
-    CancelOrderRequest, CompleteOrderRequest, Money, OrderStatus, RefundStatus, ReleaseDriverRequest,
+    CancelOrderRequest, CompleteOrderRequest, Money, Order, OrderStatus, RefundStatus, ReleaseDriverRequest,
 };
 use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 
@@ -15,6 +15,18 @@ use super::afterwards::{
 };
 use super::events::endpoint;
 use crate::operator::in_doubt::{assertion, resolve, show};
+
+/// A served order of which a refund that a call requested failed later, as the provider reported.
+async fn served_and_flagged(rig: &Rig) -> Order {
+    let order = served(rig).await;
+    request_refund(rig, &order).await;
+    rig.payments()
+        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
+        .await
+        .unwrap();
+    until_flagged(rig, &order, "failed").await;
+    order
+}
 
 /// A day later the key of the first refund is a new request at the provider. A person has paid by bank.
 #[tokio::test]
@@ -84,13 +96,7 @@ async fn a_requested_refund_that_fails_later_flags_the_served_order_until_it_is_
 #[tokio::test]
 async fn a_failed_refund_of_a_served_order_is_closed_by_the_refund_by_hand_that_an_operator_names() {
     let rig = start(rig()).await;
-    let order = served(&rig).await;
-    request_refund(&rig, &order).await;
-    rig.payments()
-        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
-        .await
-        .unwrap();
-    until_flagged(&rig, &order, "failed").await;
+    let order = served_and_flagged(&rig).await;
     let by_hand = rig.refund_by_hand(&rig.charges()[0].provider_id, 500, None).await;
     let is_taken_over = |file: &OrderFile| file.refunds.iter().any(|refund| refund.provider_id == by_hand);
     until("it is taken over", async || {
@@ -150,13 +156,7 @@ async fn refunds_by_hand_that_an_operator_names_close_what_they_cover_together_a
 async fn an_own_refund_that_an_operator_names_closes_no_other_that_failed() {
     let rig =
         start(rig().with("grpc.deadline_default=1s payments.attempt_timeout=500ms payments.total_timeout=600ms")).await;
-    let order = served(&rig).await;
-    request_refund(&rig, &order).await;
-    rig.payments()
-        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
-        .await
-        .unwrap();
-    until_flagged(&rig, &order, "failed").await;
+    let order = served_and_flagged(&rig).await;
     rig.payments()
         .set_fault(Fault::always(FaultKind::ErrorAfterEffectSaved).on(FaultTarget::Refund));
     rig.payments().set_webhooks(None);
@@ -180,13 +180,7 @@ async fn an_own_refund_that_an_operator_names_closes_no_other_that_failed() {
 #[tokio::test]
 async fn a_completion_counts_a_refund_that_failed_and_will_be_made_again() {
     let rig = start(rig()).await;
-    let order = served(&rig).await;
-    request_refund(&rig, &order).await;
-    rig.payments()
-        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
-        .await
-        .unwrap();
-    until_flagged(&rig, &order, "failed").await;
+    let order = served_and_flagged(&rig).await;
     let complete = CompleteOrderRequest {
         order_id: order.order_id.clone(),
         final_amount: Some(Money {
@@ -210,13 +204,7 @@ async fn a_completion_counts_a_refund_that_failed_and_will_be_made_again() {
 #[tokio::test]
 async fn a_refund_that_failed_is_owed_until_it_was_paid_by_hand() {
     let rig = start(rig()).await;
-    let order = served(&rig).await;
-    request_refund(&rig, &order).await;
-    rig.payments()
-        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
-        .await
-        .unwrap();
-    until_flagged(&rig, &order, "failed").await;
+    let order = served_and_flagged(&rig).await;
     let cancel = CancelOrderRequest {
         order_id: order.order_id.clone(),
         cancellation_fee: order.amount.clone(),
@@ -275,13 +263,7 @@ async fn a_refund_that_was_refused_since_another_was_made_keeps_no_one_from_payi
 #[tokio::test]
 async fn what_failed_is_not_refunded_again_while_another_driver_is_looked_for() {
     let rig = start(rig().set("orders.assignment_window", "1m")).await;
-    let order = served(&rig).await;
-    request_refund(&rig, &order).await;
-    rig.payments()
-        .fail_refund(&rig.refunds()[0].provider_id, "unknown")
-        .await
-        .unwrap();
-    until_flagged(&rig, &order, "failed").await;
+    let order = served_and_flagged(&rig).await;
     let release = ReleaseDriverRequest {
         order_id: order.order_id.clone(),
         driver_id: "cab-1".to_owned(),
