@@ -243,10 +243,15 @@ impl OrderStore {
     }
 }
 
+/// Locks the order. `false`: no such order.
+pub(super) async fn lock_row(tx: &Transaction<'_>, id: OrderId) -> Result<bool, StoreError> {
+    Ok(LOCK_ORDER.query_opt(tx, &[&id.uuid()]).await?.is_some())
+}
+
 /// Locks the order, then reads it: what is read is newer than the lock. `None`: no such order.
 pub(super) async fn lock(tx: &Transaction<'_>, id: OrderId) -> Result<Option<LeasedOrder>, StoreError> {
     let asked_at = Timestamp::now();
-    if LOCK_ORDER.query_opt(tx, &[&id.uuid()]).await?.is_none() {
+    if !lock_row(tx, id).await? {
         return Ok(None);
     }
     let row = READ_LEASED.query_one(tx, &[&id.uuid()]).await?;

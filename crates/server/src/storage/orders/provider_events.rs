@@ -3,6 +3,7 @@
 use uuid::Uuid;
 use waybill_domain::id::OrderId;
 
+use super::lease::lock_row;
 use super::{OrderStore, reconciled};
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
@@ -49,8 +50,6 @@ statements! {
               values ($1, $2, coalesce((select order_id from payments where provider_charge_id = $4), $3))
               on conflict do nothing
               returning order_id";
-    /// The order is locked, so that the request is of the order as it then is.
-    LOCK = "select order_id from order_sagas where order_id = $1 for update";
     IS_KNOWN = "select 1 from refunds where order_id = $1 and provider_refund_id = $2 and state = $3";
     /// One that is due already keeps its place in the queue. The holder of its lease is not disturbed: if it waits for the
     /// provider, the order is due as soon as it is deferred.
@@ -84,7 +83,7 @@ impl OrderStore {
             // A refund that was made, or failed, by whomever, and a dispute: the order's payment is compared with the provider's
             // record, also if the order was settled long ago.
             if let Some(Object { id, status }) = &event.reconciles
-                && LOCK.query_opt(&tx, &[&order]).await?.is_some()
+                && lock_row(&tx, OrderId::new(order)).await?
                 && IS_KNOWN.query_opt(&tx, &[&order, id, status]).await?.is_none()
             {
                 made_due |= reconciled::request(&tx, OrderId::new(order)).await?;
