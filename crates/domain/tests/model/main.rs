@@ -24,14 +24,13 @@ mod world;
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
-use std::time::Instant;
 
 use waybill_domain::order::{Event, FailureReason, State};
 
 use flaws::Flaw;
 use moves::{Move, Next, add_moves};
 use promises::{Promise, broken, needs_a_person};
-use search::{Found, Model, search};
+use search::{Found, Model, assert_breaks, explore};
 use world::World;
 
 /// One order, with the service as it is built or with a flaw.
@@ -72,19 +71,7 @@ impl Model for OneOrder {
 }
 
 /// The service as it is built, explored once for all tests that ask about it.
-static AS_BUILT: LazyLock<Found> = LazyLock::new(|| {
-    let began = Instant::now();
-    let found = search(OneOrder(None)).unwrap_or_else(|counterexample| panic!("{counterexample}"));
-    println!(
-        "model: {} states, depth {}, 0 violations ({} settled, {} wait for an operator; {:.1} s)",
-        found.states,
-        found.depth,
-        found.at_rest,
-        found.need_a_person,
-        began.elapsed().as_secs_f64()
-    );
-    found
-});
+static AS_BUILT: LazyLock<Found> = LazyLock::new(|| explore("model", OneOrder(None)));
 
 #[test]
 fn no_promise_is_broken_whatever_happens() {
@@ -206,12 +193,6 @@ fn an_order_that_begins_anew_without_its_driver_is_charged_again() {
     breaks(Flaw::LostDriverChargedAgain, Promise::PaidIsNotChargedAgain);
 }
 
-/// Fails unless the search sees that the flaw breaks the promise, and shows how in a few moves.
 fn breaks(flaw: Flaw, promise: Promise) {
-    let Err(counterexample) = search(OneOrder(Some(flaw))) else {
-        panic!("{flaw:?} breaks nothing");
-    };
-    println!("{flaw:?}: {counterexample}");
-    assert_eq!(counterexample.promise, promise, "{counterexample}");
-    assert!(counterexample.path.len() <= 12, "{counterexample}");
+    assert_breaks(&flaw, OneOrder(Some(flaw)), promise);
 }

@@ -28,14 +28,13 @@ mod world;
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
-use std::time::Instant;
 
 use waybill_domain::order::State;
 
 use flaws::Flaw;
 use moves::{Move, Next, add_moves};
 use promises::{Promise, broken, needs_a_person};
-use search::{Found, Model, search};
+use search::{Found, Model, assert_breaks, explore};
 use world::World;
 
 /// The refunds of one payment, with the service as the model has it, or with a flaw.
@@ -76,19 +75,7 @@ impl Model for Refunds {
 }
 
 /// Explored once for all tests that ask about it.
-static WITHOUT_FLAW: LazyLock<Found> = LazyLock::new(|| {
-    let began = Instant::now();
-    let found = search(Refunds(None)).unwrap_or_else(|counterexample| panic!("{counterexample}"));
-    println!(
-        "refund model: {} states, depth {}, 0 violations ({} settled, {} wait for an operator or for a key to expire; {:.1} s)",
-        found.states,
-        found.depth,
-        found.at_rest,
-        found.need_a_person,
-        began.elapsed().as_secs_f64()
-    );
-    found
-});
+static WITHOUT_FLAW: LazyLock<Found> = LazyLock::new(|| explore("refund model", Refunds(None)));
 
 #[test]
 fn no_promise_is_broken_whatever_happens_to_the_refunds() {
@@ -166,12 +153,6 @@ fn news_that_comes_during_a_comparison_and_is_dropped_leaves_the_ledger_wrong() 
     breaks(Flaw::LaterNewsDropped, Promise::LedgerIsTrue);
 }
 
-/// Fails unless the search sees that the flaw breaks the promise, and shows how in a few moves.
 fn breaks(flaw: Flaw, promise: Promise) {
-    let Err(counterexample) = search(Refunds(Some(flaw))) else {
-        panic!("{flaw:?} breaks nothing");
-    };
-    println!("{flaw:?}: {counterexample}");
-    assert_eq!(counterexample.promise, promise, "{counterexample}");
-    assert!(counterexample.path.len() <= 12, "{counterexample}");
+    assert_breaks(&flaw, Refunds(Some(flaw)), promise);
 }

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::time::Instant;
 
 use waybill_domain::order::State;
 
@@ -16,7 +17,7 @@ pub trait Model {
     /// One thing that happens.
     type Move: Copy + fmt::Debug + fmt::Display;
     /// What must hold.
-    type Promise: Copy + fmt::Debug + fmt::Display;
+    type Promise: Copy + PartialEq + fmt::Debug + fmt::Display;
 
     /// Before anything happens.
     const BEGINNING: Self::World;
@@ -99,8 +100,34 @@ pub struct Counterexample<Move, Promise> {
 /// How a search of this model ends.
 pub type Searched<M> = Result<Found, Counterexample<<M as Model>::Move, <M as Model>::Promise>>;
 
+/// Explores all that can happen to the service as it is built, and prints what was found. Fails with the way to the first
+/// promise that is broken.
+pub fn explore<M: Model>(name: &str, as_built: M) -> Found {
+    let began = Instant::now();
+    let found = search(as_built).unwrap_or_else(|counterexample| panic!("{counterexample}"));
+    println!(
+        "{name}: {} states, depth {}, 0 violations ({} settled, {} wait for an operator or for a key to expire; {:.1} s)",
+        found.states,
+        found.depth,
+        found.at_rest,
+        found.need_a_person,
+        began.elapsed().as_secs_f64()
+    );
+    found
+}
+
+/// Fails unless the search sees that the flaw breaks the promise, and shows how in a few moves.
+pub fn assert_breaks<M: Model>(flaw: &dyn fmt::Debug, with_flaw: M, promise: M::Promise) {
+    let Err(counterexample) = search(with_flaw) else {
+        panic!("{flaw:?} breaks nothing");
+    };
+    println!("{flaw:?}: {counterexample}");
+    assert_eq!(counterexample.promise, promise, "{counterexample}");
+    assert!(counterexample.path.len() <= 13, "{counterexample}");
+}
+
 /// Explores all that can happen, or stops at the first broken promise.
-pub fn search<M: Model>(model: M) -> Searched<M> {
+fn search<M: Model>(model: M) -> Searched<M> {
     let mut search = Search::new(model);
     search.add(M::BEGINNING, None)?;
     let mut next = Next { moves: Vec::new() };

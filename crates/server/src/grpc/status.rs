@@ -79,7 +79,7 @@ impl From<OrderError> for Status {
                 let metadata = HashMap::from([("left".to_owned(), left_minor.to_string())]);
                 with_reason(Code::FailedPrecondition, text, "REFUND_TOO_LARGE", metadata)
             }
-            OrderError::AmountTooLarge { left_minor } => {
+            OrderError::AmountTooLarge { left_minor, .. } => {
                 let metadata = HashMap::from([("left".to_owned(), left_minor.to_string())]);
                 with_reason(Code::FailedPrecondition, text, "AMOUNT_TOO_LARGE", metadata)
             }

@@ -86,8 +86,10 @@ pub enum OrderError {
         left_minor: i64,
     },
     /// A final amount, or a fee.
-    #[error("amount must be at most {left_minor}, in minor units: the payment covers no more")]
+    #[error("{field} must be at most {left_minor}, in minor units: the payment covers no more")]
     AmountTooLarge {
+        /// The field of the request.
+        field: &'static str,
         /// What was paid or is held; of a fee what is left of that, in minor units.
         left_minor: i64,
     },
@@ -282,7 +284,10 @@ impl OrderService {
         });
         match completed.await? {
             Completed::Unpaid(order) => Ok(order.order),
-            Completed::TooMuch(left_minor) => Err(OrderError::AmountTooLarge { left_minor }),
+            Completed::TooMuch(left_minor) => {
+                let field = "final_amount";
+                Err(OrderError::AmountTooLarge { field, left_minor })
+            }
             Completed::WrongCurrency(expected) => {
                 let field = "final_amount.currency_code";
                 Err(OrderError::WrongCurrency { field, expected })
@@ -326,7 +331,10 @@ impl OrderService {
                 let field = "cancellation_fee.minor_units";
                 Err(OrderError::NotPayable { field, error })
             }
-            Cancelled::FeeTooLarge(left_minor) => Err(OrderError::AmountTooLarge { left_minor }),
+            Cancelled::FeeTooLarge(left_minor) => {
+                let field = "cancellation_fee";
+                Err(OrderError::AmountTooLarge { field, left_minor })
+            }
             Cancelled::Requested | Cancelled::Compensated | Cancelled::Refunding(_) => {
                 self.context.metrics.orders.step("cancel", "requested");
                 self.until_settled(id, deadline).await

@@ -98,11 +98,7 @@ fn after_refusal(
                 "the provider refuses the refund of a payment that is disputed: {}",
                 reason.code
             );
-            let why = Deferral {
-                unexecuted: unexecuted.then_some(operation),
-                ..flag(order, operation, why)
-            };
-            Progress::Defer(QUERY_EVERY, why)
+            Progress::Defer(QUERY_EVERY, refused(order, operation, why, unexecuted))
         }
         // Only another key gets another answer.
         Answer::Declined(reason) if reason.is_replay && !refund.is_requested => {
@@ -140,11 +136,7 @@ fn after_refund(order: &LeasedOrder, refund: OpenRefund, answer: Answer<Receipt>
             } else {
                 QUERY_EVERY
             };
-            let why = Deferral {
-                unexecuted: unexecuted.then_some(operation),
-                ..flag(order, operation, why)
-            };
-            Progress::Defer(delay, why)
+            Progress::Defer(delay, refused(order, operation, why, unexecuted))
         }
         Answer::Rejected(reason) => rejected(order, operation, &reason, prior),
         Answer::NotExecuted(cause) => not_executed(order, operation, cause, prior),
@@ -154,6 +146,14 @@ fn after_refund(order: &LeasedOrder, refund: OpenRefund, answer: Answer<Receipt>
             let (delay, why) = retry_later(cause, prior);
             Progress::CommitAndDefer(StepOutcome::RefundUnknown(unknown_outcome(cause)), delay, why)
         }
+    }
+}
+
+/// The flag of a refund that the provider refuses.
+fn refused(order: &LeasedOrder, operation: Operation, why: String, is_unexecuted: bool) -> Deferral {
+    Deferral {
+        unexecuted: is_unexecuted.then_some(operation),
+        ..flag(order, operation, why)
     }
 }
 

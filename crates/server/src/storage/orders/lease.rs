@@ -11,9 +11,18 @@ use waybill_domain::id::OrderId;
 use waybill_domain::payment::Operation;
 
 use super::ledger::{self, Attempt, attempt};
-use super::row::{first_open, leased_order, leased_order_columns, order_tables};
+use super::row::{first_open, get, leased_order, leased_order_columns, order_tables};
 use super::{Confirmed, Lease, LeasedOrder, OrderStore};
 use crate::storage::StoreError;
+
+/// The holder of an order's lease.
+#[derive(Debug, Clone)]
+pub struct LeaseHolder {
+    /// The instance.
+    pub owner: String,
+    /// Until when, by the database's clock.
+    pub until: Timestamp,
+}
 
 statements! {
     LOCK_ORDER = "select 1 from order_sagas where order_id = $1 for update";
@@ -256,4 +265,10 @@ pub(super) async fn lock(tx: &Transaction<'_>, id: OrderId) -> Result<Option<Lea
     }
     let row = READ_LEASED.query_one(tx, &[&id.uuid()]).await?;
     leased_order(&row, asked_at).map(Some)
+}
+
+/// The holder of the order of this row, if it has one.
+pub(super) fn holder(row: &Row) -> Result<Option<LeaseHolder>, StoreError> {
+    let (owner, until) = (get(row, "lease_owner")?, get(row, "lease_until")?);
+    Ok(Option::zip(owner, until).map(|(owner, until)| LeaseHolder { owner, until }))
 }

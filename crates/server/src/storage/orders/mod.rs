@@ -14,7 +14,7 @@
 //! * [`ledger`]: what was asked of the provider and what it confirmed, within the others' transactions;
 //! * [`answer`]: the first answer to a key;
 //! * [`read`]: orders as callers see them;
-//! * [`operator`]: orders as operators see them, and the retry;
+//! * [`unfinished`], [`details`]: orders as operators see them; [`retry`]: an operator makes one due;
 //! * [`resolve`]: an operator's assertion in place of the provider's answer;
 //! * [`refund_again`]: an operator's decision about a refund that failed;
 //! * [`retention`]: the expiry of keys and of the provider's events;
@@ -29,10 +29,10 @@ pub(super) mod assign;
 pub(super) mod cancel;
 pub(super) mod captures;
 pub(super) mod complete;
+pub(super) mod details;
 pub(super) mod driver_liveness;
 pub(super) mod lease;
 pub(super) mod ledger;
-pub(super) mod operator;
 mod outcome;
 pub(super) mod provider_events;
 pub(super) mod read;
@@ -44,8 +44,10 @@ pub(super) mod refunds;
 pub(super) mod release;
 pub(super) mod resolve;
 pub(super) mod retention;
+pub(super) mod retry;
 mod row;
 pub(super) mod step_log;
+pub(super) mod unfinished;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,13 +63,12 @@ pub use self::assign::{Assigned, Candidate};
 pub use self::cancel::Cancelled;
 pub use self::captures::capture_operation;
 pub use self::complete::Completed;
-pub use self::driver_liveness::ServingDriver;
-pub use self::lease::{Deferral, Renewal};
-pub use self::ledger::{Attempt, UnknownOutcome};
-pub use self::operator::{
-    ConfirmedPayment, DriverAssignment, LeaseHolder, OrderDetails, PaymentDispute, PaymentEvent, PaymentRefund,
-    ProviderAttempt, Retried, UnfinishedOrder, UnfinishedOrders,
+pub use self::details::{
+    ConfirmedPayment, DriverAssignment, OrderDetails, PaymentDispute, PaymentEvent, PaymentRefund, ProviderAttempt,
 };
+pub use self::driver_liveness::ServingDriver;
+pub use self::lease::{Deferral, LeaseHolder, Renewal};
+pub use self::ledger::{Attempt, UnknownOutcome};
 pub use self::outcome::StepOutcome;
 pub use self::provider_events::{Object, ProviderEvent, Recorded};
 pub use self::read::ListFilter;
@@ -78,7 +79,9 @@ pub use self::refund_request::{RefundRequested, RequestedRefund};
 pub use self::refunds::RefundOrigin;
 pub use self::resolve::{Resolution, Resolved};
 pub use self::retention::Expirable;
+pub use self::retry::Retried;
 pub use self::step_log::LogLine;
+pub use self::unfinished::{UnfinishedOrder, UnfinishedOrders};
 
 use super::StoreError;
 use super::postgres::Postgres;

@@ -1,61 +1,17 @@
-//! What operators read: the unfinished orders, and all details of one; and the one thing that they set directly, that an
-//! order is due. Rows are read as they are, without the rulebook: an order that this version cannot parse is one that an
-//! operator has to see.
+//! All details of one order, as operators see them. Rows are read as they are, without the rulebook: an order that this
+//! version cannot parse is one that an operator has to see.
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio_postgres::{IsolationLevel, Row};
 use uuid::Uuid;
 use waybill_domain::id::OrderId;
-use waybill_domain::operator::Operator;
-use waybill_domain::text::Reason;
 
 use super::OrderStore;
-use super::reconciled;
+use super::lease::{LeaseHolder, holder};
 use super::row::get;
-use super::step_log::{self, LogLine, log_request};
+use super::step_log::{self, LogLine};
 use crate::storage::StoreError;
-
-/// An unfinished order.
-#[derive(Debug, Clone)]
-pub struct UnfinishedOrder {
-    /// The order.
-    pub order: Uuid,
-    /// Its state, by its name in the database.
-    pub status: String,
-    /// When it was accepted, its cancellation was requested, or its driver was unassigned: the latest of these.
-    pub since: Timestamp,
-    /// How often a worker claimed it.
-    pub attempts: i32,
-    /// How often the request to the provider that it waits for may have been sent.
-    pub sends: i32,
-    /// Why a person should look.
-    pub needs_attention: Option<String>,
-    /// Which instance holds it, and until when.
-    pub lease: Option<LeaseHolder>,
-    /// When a sweeper may claim it, once its lease is over.
-    pub next_run_at: Timestamp,
-}
-
-/// The holder of an order's lease.
-#[derive(Debug, Clone)]
-pub struct LeaseHolder {
-    /// The instance.
-    pub owner: String,
-    /// Until when, by the database's clock.
-    pub until: Timestamp,
-}
-
-/// A list of unfinished orders.
-#[derive(Debug, Clone)]
-pub struct UnfinishedOrders {
-    /// The oldest first.
-    pub orders: Vec<UnfinishedOrder>,
-    /// How many there are beyond these.
-    pub more: i64,
-    /// The database's clock.
-    pub now: Timestamp,
-}
 
 /// All details of one order.
 #[derive(Debug, Clone)]
@@ -230,36 +186,7 @@ pub struct PaymentEvent {
     pub received_at: Timestamp,
 }
 
-/// The outcome of a retry.
-#[derive(Debug, Clone)]
-pub enum Retried {
-    /// The order is due; the holder of its lease, if there is one, finishes first.
-    Due(Option<LeaseHolder>),
-    /// No such order.
-    NotFound,
-    /// The order is settled, and has no payment to be compared: its status.
-    Settled(String),
-}
-
 statements! {
-    /// By the partial indexes of what is due and of what is flagged: other orders cost nothing here.
-    LIST_UNFINISHED = "select s.order_id, s.status,
-                              greatest(s.created_at, s.cancel_requested_at, s.search_from, s.reopened_at) as since,
-                              s.attempts, coalesce(a.sends, 0) as sends, s.needs_attention,
-                              s.lease_owner, s.lease_until, s.next_run_at, now() as now, count(*) over () as total
-                         from order_sagas s
-                         left join lateral (
-                              select sum(sends)::integer as sends from payment_attempts
-                               where order_id = s.order_id
-                                 and operation = any (case s.status when 'charging' then array['charge']
-                                                    else array['refund', 'capture', 'void'] end)) a on true
-                        where (s.finished_at is null or s.needs_attention is not null)
-                          and (not $1 or s.needs_attention is not null
-                               or greatest(s.created_at, s.cancel_requested_at, s.search_from, s.reopened_at)
-                                  < now() - interval '1 minute')
-                        order by since, s.order_id
-                        limit $2";
-    READ_CLOCK = "select now()";
     READ_HEADER = "select order_id, user_id, idempotency_key, amount, currency, status, failure_reason, created_at,
                           updated_at, finished_at, cancel_requested_at, fence, attempts, reassignments,
                           lease_owner, lease_until, next_run_at, needs_attention, now() as now
@@ -283,39 +210,9 @@ statements! {
                           from order_assignments where order_id = $1
                          order by present, assigned_at";
     READ_EVENTS = "select event_id, type, received_at from payment_events where order_id = $1 order by received_at";
-    LOCK_UNFINISHED = "select status, finished_at is not null as settled, lease_owner, lease_until, lease_until > now() as leased
-                         from order_sagas where order_id = $1 for update";
-    /// Where a worker holds the order, it is due as soon as that worker defers it.
-    SET_DUE = "update order_sagas set next_run_at = now(), due_requested = lease_owner is not null
-                where order_id = $1 and finished_at is null";
-    /// Why a settled order was flagged is dealt with, unless the comparison flags it again.
-    CLEAR_FLAG = "update order_sagas set needs_attention = null where order_id = $1";
-    /// It was flagged for that, unless for something else.
-    SHORTFALL_SEEN = "update payments p set shortfall_seen_at = now()
-                       where p.order_id = $1 and p.captured_amount < p.to_capture
-                         and not exists (select from disputes d where d.order_id = $1 and d.is_open)
-                         and not exists (select from refunds r where r.order_id = $1 and r.state = 'failed')";
 }
 
 impl OrderStore {
-    /// Up to `limit` unfinished orders, the oldest first; or only those that are older than a minute or flagged.
-    pub async fn list_unfinished(&self, only_stuck: bool, limit: i64) -> Result<UnfinishedOrders, StoreError> {
-        let rows = self.postgres.query(LIST_UNFINISHED, &[&only_stuck, &limit]).await?;
-        let Some(first) = rows.first() else {
-            return Ok(UnfinishedOrders {
-                orders: Vec::new(),
-                more: 0,
-                now: self.clock().await?,
-            });
-        };
-        let total: i64 = get(first, "total")?;
-        Ok(UnfinishedOrders {
-            more: total - i64::try_from(rows.len()).unwrap_or(total),
-            now: get(first, "now")?,
-            orders: rows.iter().map(unfinished).collect::<Result<_, _>>()?,
-        })
-    }
-
     /// All details of the order, at one moment.
     pub async fn read_details(&self, id: OrderId) -> Result<Option<OrderDetails>, StoreError> {
         self.postgres
@@ -332,57 +229,6 @@ impl OrderStore {
             })
             .await
     }
-
-    /// Makes the order due now; a sweeper claims it as soon as its lease is over. The payment of a settled order is compared
-    /// with the provider's record.
-    pub async fn retry(&self, id: OrderId, by: &Operator, reason: Option<&Reason>) -> Result<Retried, StoreError> {
-        self.postgres
-            .call(async {
-                let mut client = self.postgres.client().await?;
-                let tx = client.transaction().await?;
-                let Some(row) = LOCK_UNFINISHED.query_opt(&tx, &[&id.uuid()]).await? else {
-                    return Ok(Retried::NotFound);
-                };
-                if !get::<bool>(&row, "settled")? {
-                    SET_DUE.execute(&tx, &[&id.uuid()]).await?;
-                } else if reconciled::request(&tx, id).await? {
-                    CLEAR_FLAG.execute(&tx, &[&id.uuid()]).await?;
-                    SHORTFALL_SEEN.execute(&tx, &[&id.uuid()]).await?;
-                } else {
-                    return Ok(Retried::Settled(get(&row, "status")?));
-                }
-                log_request(&tx, id, "retry", by, reason.map_or("", Reason::as_str)).await?;
-                let leased: Option<bool> = get(&row, "leased")?;
-                let lease = holder(&row)?.filter(|_| leased == Some(true));
-                tx.commit().await?;
-                Ok(Retried::Due(lease))
-            })
-            .await
-    }
-
-    async fn clock(&self) -> Result<Timestamp, StoreError> {
-        let row = self.postgres.query_opt(READ_CLOCK, &[]).await?;
-        let row = row.ok_or_else(|| StoreError::unexpected("the database has no clock"))?;
-        Ok(row.try_get(0)?)
-    }
-}
-
-fn unfinished(row: &Row) -> Result<UnfinishedOrder, StoreError> {
-    Ok(UnfinishedOrder {
-        order: get(row, "order_id")?,
-        status: get(row, "status")?,
-        since: get(row, "since")?,
-        attempts: get(row, "attempts")?,
-        sends: get(row, "sends")?,
-        needs_attention: get(row, "needs_attention")?,
-        lease: holder(row)?,
-        next_run_at: get(row, "next_run_at")?,
-    })
-}
-
-fn holder(row: &Row) -> Result<Option<LeaseHolder>, StoreError> {
-    let (owner, until) = (get(row, "lease_owner")?, get(row, "lease_until")?);
-    Ok(Option::zip(owner, until).map(|(owner, until)| LeaseHolder { owner, until }))
 }
 
 async fn read_details(tx: &Transaction<'_>, id: OrderId) -> Result<Option<OrderDetails>, StoreError> {
