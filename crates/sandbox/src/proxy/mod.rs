@@ -127,8 +127,10 @@ async fn refuse_for_a_while(
     listener: TcpListener,
     mode: &mut ModeReceiver,
 ) -> io::Result<TcpListener> {
-    drop(listener);
+    // Bound before the listener goes: a process that is just being started has a copy of that socket until it becomes
+    // another program, and who comes in between would take the port.
     let bound = bind(addr)?;
+    drop(listener);
     // Linux lets two sockets share a port while neither listens and both allow it: ours does only when it must.
     bound.set_reuseaddr(false)?;
     // An error means that the proxy is gone, and then it does not matter what is returned.
@@ -139,8 +141,9 @@ async fn refuse_for_a_while(
 
 fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
-    // Connections that were closed a moment ago must not keep the port.
+    // Connections that were closed a moment ago must not keep the port, nor the proxy's own socket before this one.
     socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
     socket.bind(addr)?;
     Ok(socket)
 }

@@ -2,8 +2,9 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -179,6 +180,39 @@ async fn refusing_is_as_if_nothing_listened_and_ends_at_the_same_address() {
     let mut client = dial(&proxy).await;
     send(&mut client, "b").await;
     assert_eq!(receive(&mut client, 1).await, "b");
+}
+
+/// A process that is being started has this one's sockets until it becomes another program, and with them the port.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusing_ends_also_while_processes_are_started() {
+    let (_echo, proxy) = start().await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let starters: Vec<_> = (0..4)
+        .map(|_| {
+            let is_over = Arc::clone(&is_over);
+            std::thread::spawn(move || {
+                // With a user, as the servers of a test are started: by fork and exec.
+                let user = nix::unistd::getuid().as_raw();
+                while !is_over.load(Ordering::Relaxed) {
+                    let ended = std::process::Command::new("true").uid(user).status().unwrap();
+                    assert!(ended.success());
+                }
+            })
+        })
+        .collect();
+    for round in 0..300 {
+        proxy.set_mode(Mode::Refuse);
+        until("it refuses", async || TcpStream::connect(proxy.addr()).await.is_err()).await;
+        proxy.set_mode(Mode::Pass);
+        until(&format!("it serves again, round {round}"), async || {
+            TcpStream::connect(proxy.addr()).await.is_ok()
+        })
+        .await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for starter in starters {
+        starter.join().unwrap();
+    }
 }
 
 #[tokio::test]
