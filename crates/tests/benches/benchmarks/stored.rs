@@ -101,9 +101,9 @@ async fn multiply(world: &World, database: &str, order: &str, count: u64) {
                 .await
                 .unwrap();
             for (table, insert) in inserts.iter().filter(|(table, _)| tables.contains(table)) {
-                // What is truncated and filled in one transaction need not be logged. Others refer to the orders, which
-                // can only be deleted.
-                let empty = if *table == "order_sagas" {
+                // What is truncated and filled in one transaction need not be logged. Others refer to the orders and the
+                // payments, which can only be deleted.
+                let empty = if ["order_sagas", "payments"].contains(table) {
                     "delete from"
                 } else {
                     "truncate"
