@@ -173,7 +173,8 @@ fn value(name: &str, kind: &str) -> String {
         "idempotency_key" => "'key-' || id_of(-n)".to_owned(),
         // Ten orders a user; those of the load lie among them.
         "user_id" => "'load-' || lpad(to_hex(hashint8extended(n / 10, 2)), 16, '0')".to_owned(),
-        "provider_key" => "replace(t.provider_key, t.order_id::text, id_of(n)::text)".to_owned(),
+        "payment_key" => "'waybill-' || md5(id_of(n)::text)".to_owned(),
+        "provider_key" => "'waybill-' || md5(id_of(n)::text) || '-' || t.operation".to_owned(),
         "provider_id" | "provider_charge_id" => "'ch_' || to_hex(hashint8extended(n, 3)) || to_hex(n)".to_owned(),
         "driver_id" => format!("'driver-' || n % {DRIVERS}"),
         "assigned_seq" => format!("2 * (n / {DRIVERS}) + 1"),
