@@ -46,13 +46,15 @@ impl Recording {
         )
         .await;
 
-        let provider_id = "select provider_charge_id from payments where order_id::text = $1";
-        let provider_id = sql.query_one(provider_id, &[&order.order_id]).await.unwrap();
+        let ids = "select p.provider_charge_id, s.payment_key
+                     from payments p join order_sagas s using (order_id) where order_id::text = $1";
+        let ids = sql.query_one(ids, &[&order.order_id]).await.unwrap();
         let own = HashMap::from([
             (order.order_id.clone(), "order"),
             (request.idempotency_key, "key"),
             (request.user_id, "user"),
-            (provider_id.get(0), "charge"),
+            (ids.get(0), "charge"),
+            (ids.get(1), "payment"),
             (order.assignment.unwrap().driver_id, "driver"),
             ((SEQUENCE + 1).to_string(), "sequence"),
             ((SEQUENCE + 2).to_string(), "sequence"),

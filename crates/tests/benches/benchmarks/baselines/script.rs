@@ -17,6 +17,9 @@ pub const CONNECTIONS: usize = 16;
 /// The order's id of the turn.
 const ID: &str = "lpad(to_hex(:id::bigint), 32, '0')::uuid";
 
+/// The payment's key of the turn: a hash of the request, as ours is.
+const PAYMENT_KEY: &str = "('waybill-' || md5((:id::bigint)::text))";
+
 /// Whether later statements are given what this one answers.
 fn is_given_on(sql: &str) -> bool {
     sql.contains("returning assignment_seq") || sql.starts_with("select driver_id")
@@ -94,16 +97,17 @@ impl Script {
             Some(&"driver") => return ":driver_id".to_owned(),
             Some(&"sequence") => return ":assignment_seq".to_owned(),
             // Anywhere among the others, as those of the load. A hash takes Postgres about a microsecond.
+            Some(&"payment") => return PAYMENT_KEY.to_owned(),
             Some(&"user") => return "('user-of-the-bench-' || md5((:id::bigint)::text))".to_owned(),
             Some(name) => return format!("('{name}-of-the-bench-' || :id::bigint)"),
             None => {}
         }
-        if let Some((order, _)) = own
-            .iter()
-            .find(|(text, name)| **name == "order" && value.contains(*text))
-        {
-            let (before, after) = value.split_once(order.as_str()).unwrap();
-            return format!("('{before}' || {ID} || '{after}')");
+        // The provider's keys begin with the payment's.
+        for (name, expression) in [("order", ID), ("payment", PAYMENT_KEY)] {
+            let parted = own.iter().filter(|(_, own)| **own == name);
+            if let Some((before, after)) = parted.filter_map(|(text, _)| value.split_once(text.as_str())).next() {
+                return format!("('{before}' || {expression} || '{after}')");
+            }
         }
         let name = format!("constant{}", self.constants.len());
         let expression = if value.starts_with('{') && value.contains(DRIVERS_PREFIX) {
