@@ -4,6 +4,7 @@
 //! lets one rulebook serve the service, its tests and its model checker alike. Each type is parsed once, at the border,
 //! by its one fallible constructor; what holds a value need not check it again.
 
+pub mod access;
 pub mod breaker;
 pub mod charge_wait;
 pub mod fix;

@@ -1,0 +1,302 @@
+//! Who may call what, and on whose data: the one matrix of methods and roles.
+//!
+//! A caller has a [`Role`], and is about one user or driver. [`Method::reach`] says whether the role may call a method at
+//! all. What it then sees and changes is a [`Scope`], which every query of orders and drivers takes.
+
+use crate::id::{DriverId, OrderId, UserId};
+use crate::order::Order;
+
+/// What a caller is to the business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Places orders, and follows its own.
+    Customer,
+    /// Serves orders, and reports its own position.
+    Driver,
+    /// A person who watches over all orders and drivers.
+    Dispatcher,
+    /// A program of the business.
+    Service,
+    /// A person who settles what is stuck.
+    Operator,
+}
+
+/// Every method of the contract, by its name there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is documented in the contract, proto/waybill")]
+pub enum Method {
+    CreateOrder,
+    GetOrder,
+    ListOrders,
+    WatchOrder,
+    CompleteOrder,
+    CancelOrder,
+    RefundOrder,
+    ReleaseDriver,
+    StreamLocations,
+    ReportLocations,
+    GetDriver,
+    SearchDrivers,
+    ListStuckOrders,
+    ShowOrder,
+    RetryOrder,
+    ResolveOrder,
+    RefundAgain,
+}
+
+/// On whose data a role may call a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// On that of the user or driver whom the caller is about.
+    Own,
+    /// On anyone's.
+    All,
+}
+
+/// A caller whose word on who it is was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// A customer, who may be limited to one order.
+    Customer(UserId, Option<OrderId>),
+    /// A driver.
+    Driver(DriverId),
+    /// A dispatcher, by its name.
+    Dispatcher(String),
+    /// A program, by its name.
+    Service(String),
+    /// An operator, by its name.
+    Operator(String),
+}
+
+/// Whose data a call sees and changes. What lies outside is for the call as if it did not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Everyone's.
+    All,
+    /// The orders of this user, or one of them.
+    User(UserId, Option<OrderId>),
+    /// This driver, and the orders that it serves.
+    Driver(DriverId),
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Role; 5] = [
+        Role::Customer,
+        Role::Driver,
+        Role::Dispatcher,
+        Role::Service,
+        Role::Operator,
+    ];
+
+    /// By its name in tokens and keys.
+    pub fn parse(name: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.as_str() == name)
+    }
+
+    /// Its name in tokens and keys.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Customer => "customer",
+            Role::Driver => "driver",
+            Role::Dispatcher => "dispatcher",
+            Role::Service => "service",
+            Role::Operator => "operator",
+        }
+    }
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Method; 17] = [
+        Method::CreateOrder,
+        Method::GetOrder,
+        Method::ListOrders,
+        Method::WatchOrder,
+        Method::CompleteOrder,
+        Method::CancelOrder,
+        Method::RefundOrder,
+        Method::ReleaseDriver,
+        Method::StreamLocations,
+        Method::ReportLocations,
+        Method::GetDriver,
+        Method::SearchDrivers,
+        Method::ListStuckOrders,
+        Method::ShowOrder,
+        Method::RetryOrder,
+        Method::ResolveOrder,
+        Method::RefundAgain,
+    ];
+
+    /// On whose data this role may call the method; `None`: not at all.
+    #[expect(clippy::match_same_arms, reason = "a table, with a row for each method")]
+    pub fn reach(self, role: Role) -> Option<Reach> {
+        const OWN: Option<Reach> = Some(Reach::Own);
+        const ALL: Option<Reach> = Some(Reach::All);
+        const NO: Option<Reach> = None;
+        let [customer, driver, dispatcher, service, operator] = match self {
+            Method::CreateOrder => [OWN, NO, ALL, ALL, NO],
+            Method::GetOrder => [OWN, OWN, ALL, ALL, ALL],
+            Method::WatchOrder => [OWN, OWN, ALL, ALL, ALL],
+            Method::ListOrders => [OWN, NO, ALL, ALL, ALL],
+            Method::CompleteOrder => [NO, OWN, ALL, ALL, NO],
+            Method::CancelOrder => [OWN, NO, ALL, ALL, NO],
+            // Money that is given back beyond the saga is the business's to decide.
+            Method::RefundOrder => [NO, NO, NO, ALL, ALL],
+            Method::ReleaseDriver => [NO, OWN, ALL, ALL, NO],
+            Method::StreamLocations => [NO, OWN, NO, ALL, NO],
+            Method::ReportLocations => [NO, OWN, NO, ALL, NO],
+            // A customer sees the driver of its order.
+            Method::GetDriver => [OWN, OWN, ALL, ALL, ALL],
+            Method::SearchDrivers => [NO, NO, ALL, ALL, ALL],
+            Method::ListStuckOrders
+            | Method::ShowOrder
+            | Method::RetryOrder
+            | Method::ResolveOrder
+            | Method::RefundAgain => [NO, NO, NO, NO, ALL],
+        };
+        match role {
+            Role::Customer => customer,
+            Role::Driver => driver,
+            Role::Dispatcher => dispatcher,
+            Role::Service => service,
+            Role::Operator => operator,
+        }
+    }
+}
+
+impl Caller {
+    /// What it is to the business.
+    pub fn role(&self) -> Role {
+        match self {
+            Caller::Customer(..) => Role::Customer,
+            Caller::Driver(_) => Role::Driver,
+            Caller::Dispatcher(_) => Role::Dispatcher,
+            Caller::Service(_) => Role::Service,
+            Caller::Operator(_) => Role::Operator,
+        }
+    }
+
+    /// Whom it is about, or its name.
+    pub fn subject(&self) -> &str {
+        match self {
+            Caller::Customer(user, _) => user.as_str(),
+            Caller::Driver(driver) => driver.as_str(),
+            Caller::Dispatcher(name) | Caller::Service(name) | Caller::Operator(name) => name,
+        }
+    }
+
+    /// What it sees and changes with this method; `None`: it may not call it.
+    pub fn scope(&self, method: Method) -> Option<Scope> {
+        let reach = method.reach(self.role())?;
+        Some(match (reach, self) {
+            (Reach::All, _) => Scope::All,
+            (Reach::Own, Caller::Customer(user, order)) => Scope::User(user.clone(), *order),
+            (Reach::Own, Caller::Driver(driver)) => Scope::Driver(driver.clone()),
+            // They are about no user or driver, so that nothing is their own.
+            (Reach::Own, Caller::Dispatcher(_) | Caller::Service(_) | Caller::Operator(_)) => return None,
+        })
+    }
+}
+
+impl Scope {
+    /// Whether this order lies within it. A driver's are those that it was the last to serve.
+    pub fn covers(&self, order: &Order) -> bool {
+        match self {
+            Scope::All => true,
+            Scope::User(user, only) => order.user == *user && only.is_none_or(|only| order.id == only),
+            Scope::Driver(driver) => {
+                let assignment = order.assignment.as_ref();
+                assignment.is_some_and(|assignment| assignment.driver == *driver)
+            }
+        }
+    }
+
+    /// The user to whom it is limited.
+    pub fn user(&self) -> Option<&UserId> {
+        match self {
+            Scope::User(user, _) => Some(user),
+            Scope::All | Scope::Driver(_) => None,
+        }
+    }
+
+    /// The order to which it is limited.
+    pub fn order(&self) -> Option<OrderId> {
+        match self {
+            Scope::User(_, order) => *order,
+            Scope::All | Scope::Driver(_) => None,
+        }
+    }
+
+    /// The driver to whom it is limited.
+    pub fn driver(&self) -> Option<&DriverId> {
+        match self {
+            Scope::Driver(driver) => Some(driver),
+            Scope::All | Scope::User(..) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn callers() -> [Caller; 5] {
+        [
+            Caller::Customer("anna".parse().unwrap(), None),
+            Caller::Driver("cab-1".parse().unwrap()),
+            Caller::Dispatcher("dora".to_owned()),
+            Caller::Service("shop".to_owned()),
+            Caller::Operator("olga".to_owned()),
+        ]
+    }
+
+    /// Typed a second time, by hand: `.` own, `*` all, `-` refused; customer, driver, dispatcher, service, operator.
+    #[test]
+    fn each_role_may_call_what_the_table_says() {
+        let table = [
+            ("CreateOrder", ". - * * -"),
+            ("GetOrder", ". . * * *"),
+            ("ListOrders", ". - * * *"),
+            ("WatchOrder", ". . * * *"),
+            ("CompleteOrder", "- . * * -"),
+            ("CancelOrder", ". - * * -"),
+            ("RefundOrder", "- - - * *"),
+            ("ReleaseDriver", "- . * * -"),
+            ("StreamLocations", "- . - * -"),
+            ("ReportLocations", "- . - * -"),
+            ("GetDriver", ". . * * *"),
+            ("SearchDrivers", "- - * * *"),
+            ("ListStuckOrders", "- - - - *"),
+            ("ShowOrder", "- - - - *"),
+            ("RetryOrder", "- - - - *"),
+            ("ResolveOrder", "- - - - *"),
+            ("RefundAgain", "- - - - *"),
+        ];
+        let is: Vec<(String, String)> = Method::ALL
+            .iter()
+            .map(|method| {
+                let row = callers().map(|caller| match caller.scope(*method) {
+                    None => "-",
+                    Some(Scope::All) => "*",
+                    Some(Scope::User(user, None)) if user.as_str() == "anna" => ".",
+                    Some(Scope::Driver(driver)) if driver.as_str() == "cab-1" => ".",
+                    Some(_) => "?",
+                });
+                (format!("{method:?}"), row.join(" "))
+            })
+            .collect();
+        let expected: Vec<(String, String)> = table.map(|(method, row)| (method.to_owned(), row.to_owned())).into();
+        assert_eq!(is, expected);
+    }
+
+    #[test]
+    fn a_role_is_known_by_its_name_and_by_no_other() {
+        for role in Role::ALL {
+            assert_eq!(Role::parse(role.as_str()), Some(role));
+        }
+        for name in ["", "admin", "Customer", "customer "] {
+            assert_eq!(Role::parse(name), None, "{name:?}");
+        }
+    }
+}
