@@ -1,5 +1,6 @@
 //! What can go wrong while the sandbox is set up, each with what to do about it in one line.
 
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -145,9 +146,20 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+
+    /// A token or its key that cannot be made.
+    #[error("cannot make a token: {why}")]
+    Token {
+        /// Why not.
+        why: String,
+    },
 }
 
 impl Error {
+    pub(crate) fn token(why: impl Display) -> Error {
+        Error::Token { why: why.to_string() }
+    }
+
     /// For `map_err` after an operation on `path`.
     pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> Error {
         let path = path.to_owned();

@@ -5,7 +5,7 @@
 //! as child processes, which can be killed, paused and restarted. [`payments::Provider`] is a real HTTP server: it speaks
 //! the part of Stripe's API that Waybill uses, keeps a ledger of every movement of money, and fails on demand.
 //! [`proxy::FaultProxy`] stands between a client and any of them and breaks connections. [`process::Process`] is a child
-//! that ends with this process, however this process ends.
+//! that ends with this process, however this process ends. [`tokens::TokenSigner`] signs the tokens of callers.
 //!
 //! The crate depends on no other crate of Waybill: a bug of the server cannot hide itself here.
 
@@ -18,6 +18,7 @@ pub mod process;
 pub mod programs;
 pub mod proxy;
 mod servers;
+pub mod tokens;
 mod world;
 
 pub use error::Error;

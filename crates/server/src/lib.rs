@@ -4,7 +4,7 @@
 //! app -> { grpc, http } -> { orders, locations, operator, payment_webhooks } -> { storage, egress } -> resilience -> domain
 //! ```
 //!
-//! [`app`] puts a process together from a [`config`]. [`grpc`] and [`http`] are what it listens with. [`orders`],
+//! [`app`] puts a process together from a [`config`]. [`grpc`] and [`http`] are what it listens with, within [`tls`]. [`orders`],
 //! [`locations`], [`operator`] and [`payment_webhooks`] do the work; they decide with the rules of `waybill-domain` and act
 //! through [`storage`] (Postgres and Redis) and [`egress`] (the payment provider), each call behind the guards of
 //! [`resilience`]. [`metrics`] counts, [`telemetry`]
@@ -22,9 +22,13 @@ pub mod operator;
 pub mod orders;
 pub mod payment_webhooks;
 
+pub mod identity;
+
 pub mod egress;
 pub mod storage;
 
 pub mod metrics;
+pub mod reload;
 pub mod resilience;
 pub mod telemetry;
+pub mod tls;

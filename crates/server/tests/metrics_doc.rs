@@ -55,6 +55,12 @@ const PARTS: &[Part] = &[
                 &["ingress.connections_over_limit"],
             ),
             ("waybill_connections_abusive_total", &["ingress.connections_abusive"]),
+            ("waybill_tls_handshakes_total", &["tls.handshakes.*"]),
+            ("waybill_tls_certificates_total", &["tls.certificates.*"]),
+            (
+                "waybill_tls_certificate_not_after_seconds",
+                &["tls.certificate_not_after"],
+            ),
         ],
     ),
     (

@@ -113,7 +113,8 @@ pub fn assert_refused_for_now(status: &Status, code: Code) {
 /// The bad fields that a refusal names, sorted.
 #[track_caller]
 pub fn refusal_fields(status: &Status) -> Vec<String> {
-    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let names_fields = [Code::InvalidArgument, Code::PermissionDenied].contains(&status.code());
+    assert!(names_fields, "{status:?}");
     let details = status.get_details_bad_request().expect("BadRequest");
     let violations = details.field_violations.into_iter();
     let mut fields: Vec<String> = violations.map(|violation| violation.field).collect();

@@ -19,7 +19,9 @@ pub async fn run(file: Option<&Path>, args: ServeArgs) -> Result<(), Failure> {
     let stop = signals::stop_token()?;
 
     let app = App::start(config).await.map_err(|error| match error {
-        StartError::Payments(_) => Failure::Usage(error.to_string()),
+        StartError::Config(_) | StartError::Keys(_) | StartError::Tls(_) | StartError::Payments(_) => {
+            Failure::Usage(error.to_string())
+        }
         error => Failure::unavailable(error),
     })?;
     stop.cancelled().await;

@@ -109,7 +109,7 @@ fn message(fixes: u32) -> Bytes {
 /// From the bytes of a message to the fixes that are stored and whose limit each counts against.
 fn take(message: &Bytes) -> Batch {
     let message = pb::StreamLocationsRequest::decode(message.clone()).expect("it was encoded here");
-    let batch = Batch::parse(message.fixes, message.first_sequence, now(), WINDOW);
+    let batch = Batch::parse(message.fixes, message.first_sequence, now(), WINDOW, None);
     black_box(batch.by_driver());
     batch
 }

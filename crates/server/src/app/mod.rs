@@ -34,15 +34,17 @@ pub use crate::storage::reconcile::Entry;
 
 use self::health_monitor::HealthMonitor;
 use self::lifecycle::Lifecycle;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::egress::payments::SettingsError;
 use crate::http;
+use crate::identity::KeyFileError;
 use crate::metrics::DependencyMetrics;
 use crate::resilience::{BreakerPolicy, Guard};
 use crate::storage::StoreError;
 use crate::storage::migrations;
 use crate::storage::postgres::Postgres;
 use crate::storage::redis::Redis;
+use crate::tls::TlsError;
 
 /// Why a process cannot start. One line, with what to do.
 #[derive(Debug, Error)]
@@ -50,6 +52,15 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] http::BindError),
+    /// A setting of who may reach the server and how it knows them.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The file of `auth.keys` cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+    /// A file of `[tls]` cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The payment provider's settings cannot be used.
     #[error("[payments] {0}")]
     Payments(#[from] SettingsError),

@@ -10,18 +10,33 @@ use tonic::service::Routes;
 use tracing::{error, info};
 
 use super::build::{Parts, routes_with_health};
+use super::lifecycle::Lifecycle;
 use super::{Addresses, App, StartError, Stores, settings};
 use crate::config::Config;
 use crate::grpc::{METHODS, edge};
 use crate::http;
+use crate::identity::{Identity, TokenVerifier};
 use crate::metrics::Metrics;
+use crate::reload;
 use crate::storage::migrations::{self, SchemaState};
 use crate::storage::postgres::Postgres;
+use crate::tls::ServerTls;
 
 impl App {
     /// Starts a server. When this returns it answers calls.
     pub async fn start(config: Config) -> Result<App, StartError> {
+        config.check_serving()?;
         let metrics = Arc::new(Metrics::new(METHODS));
+        let tls = match settings::tls(&config) {
+            Some(files) => Some(ServerTls::load(files, metrics.tls.clone()).await?),
+            None => None,
+        };
+        let verifier = if config.auth.anonymous {
+            None
+        } else {
+            let rules = settings::token_rules(&config);
+            Some(TokenVerifier::load(rules, config.auth.keys.clone()).await?)
+        };
         let stores = Stores::with_metrics(&config, &metrics.dependencies).map_err(StartError::Store)?;
         check_schema(&stores.postgres).await?;
         let parts = Parts::new(config, stores, metrics)?;
@@ -46,11 +61,25 @@ impl App {
         let (mut routes, reporter) = routes_with_health();
         parts.start_services(&mut routes)?;
         let health_monitor = parts.start_health_monitor(reporter);
-        let cut_grpc = parts.serve_grpc(grpc, routes.routes());
+        let Lifecycle { workers, stopping, .. } = &parts.lifecycle;
+        if let Some(tls) = tls.clone() {
+            workers.spawn(reload::follow(tls, reload::READ_EVERY, stopping.clone()));
+        }
+        if let Some(verifier) = verifier.clone() {
+            workers.spawn(reload::follow(verifier, reload::READ_EVERY, stopping.clone()));
+        }
+        let identity = verifier.map_or(Identity::Anonymous, Identity::Tokens);
+        let cut_grpc = parts.serve_grpc(grpc, routes.routes(), identity, tls.clone());
         let readiness = http::ops::Readiness::new(parts.probes(&health_monitor), parts.lifecycle.unready.clone());
-        parts.serve_http(ops, http::ops::router(Arc::clone(&parts.metrics), Arc::new(readiness)));
+        let ops_router = http::ops::router(Arc::clone(&parts.metrics), Arc::new(readiness));
+        // Private, and for machines that expect no certificate.
+        parts.serve_http(ops, ops_router, None);
         if let Some((listener, webhooks)) = webhooks {
-            parts.serve_http(listener, http::webhooks::router(webhooks, Arc::clone(&parts.metrics)));
+            parts.serve_http(
+                listener,
+                http::webhooks::router(webhooks, Arc::clone(&parts.metrics)),
+                tls,
+            );
         }
         let webhooks = addresses.webhooks.map(tracing::field::display);
         info!(grpc = %addresses.grpc, http = %addresses.http, webhooks, "waybill serves");
@@ -66,11 +95,19 @@ impl App {
 }
 
 impl Parts {
-    fn serve_grpc(&self, listener: TcpListener, routes: Routes) -> AbortHandle {
-        let connections = edge::incoming(listener, settings::connections(&self.config), Arc::clone(&self.metrics));
+    fn serve_grpc(
+        &self,
+        listener: TcpListener,
+        routes: Routes,
+        identity: Identity,
+        tls: Option<ServerTls>,
+    ) -> AbortHandle {
+        let limits = settings::connections(&self.config);
+        let connections = edge::incoming(listener, limits, Arc::clone(&self.metrics), tls);
         let mut server = edge::server_builder(&settings::http2(&self.config)).layer(edge::layers(
             Arc::clone(&self.metrics),
             settings::deadlines(&self.config),
+            Arc::new(identity),
         ));
         let draining = self.lifecycle.draining.clone();
         let serving = self.lifecycle.grpc.spawn(async move {
@@ -84,8 +121,8 @@ impl Parts {
         serving.abort_handle()
     }
 
-    fn serve_http(&self, listener: TcpListener, router: Router) {
-        let served = http::serve(listener, router, self.lifecycle.stopping.clone().cancelled_owned());
+    fn serve_http(&self, listener: TcpListener, router: Router, tls: Option<ServerTls>) {
+        let served = http::serve(listener, router, tls, self.lifecycle.stopping.clone().cancelled_owned());
         self.lifecycle.http.spawn(async move {
             if let Err(error) = served.await {
                 error!(%error, "HTTP server ended");

@@ -1,6 +1,7 @@
 //! From the configuration to the settings of each part, so that no part knows the whole.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 
 use secrecy::SecretString;
 use uuid::Uuid;
@@ -9,6 +10,7 @@ use waybill_domain::fix::TimeWindow;
 use crate::config::{Bucket, Config, HoldExpiryName};
 use crate::egress::payments::PaymentSettings;
 use crate::grpc::{LocationLimits, STREAMS, edge};
+use crate::identity::TokenRules;
 use crate::locations::LocationSettings;
 use crate::orders::workers::driver_liveness::DriverLivenessSettings;
 use crate::orders::workers::hold_expiry::HoldExpiry;
@@ -17,6 +19,7 @@ use crate::storage::live::{LiveSettings, LiveStore};
 use crate::storage::orders::{OrderStore, OrderStoreSettings};
 use crate::storage::postgres::PostgresSettings;
 use crate::storage::redis::RedisSettings;
+use crate::tls::TlsFiles;
 
 /// A name for this process, in every step that it logs: unique, since two instances may share a host and a pid may
 /// come again.
@@ -151,6 +154,27 @@ pub fn connections(config: &Config) -> edge::ConnectionLimits {
         connections_max: config.grpc.connections_max,
         ..edge::ConnectionLimits::default()
     }
+}
+
+/// What the tokens of callers must say.
+pub fn token_rules(config: &Config) -> TokenRules {
+    let settings = &config.auth;
+    TokenRules {
+        issuer: settings.issuer.clone(),
+        audience: settings.audience.clone(),
+        age_max: settings.token_age_max.0,
+    }
+}
+
+/// `None`: the listeners speak no TLS.
+pub fn tls(config: &Config) -> Option<TlsFiles> {
+    let settings = &config.tls;
+    let is_set = |path: &PathBuf| !path.as_os_str().is_empty();
+    is_set(&settings.cert).then(|| TlsFiles {
+        cert: settings.cert.clone(),
+        key: settings.key.clone(),
+        client_ca: Some(settings.client_ca.clone()).filter(is_set),
+    })
 }
 
 pub fn http2(config: &Config) -> edge::Http2Limits {

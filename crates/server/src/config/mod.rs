@@ -1,17 +1,18 @@
 //! One documented file, `config/waybill.toml`, is the default. A user's file, the environment and the command line lie
-//! over it, in this order. An unknown key is refused: a misspelt limit must not be no limit.
+//! over it, in this order. An unknown key is refused: a misspelt limit must not be no limit. What no single value shows is
+//! in [`check`].
+
+mod check;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{File, FileFormat};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 use thiserror::Error;
-
-use crate::storage;
 
 /// The defaults, with a comment on each.
 pub const DEFAULTS: &str = include_str!("../../../../config/waybill.toml");
@@ -27,10 +28,6 @@ const NOT_SETTINGS: &[&str] = &[
     #[cfg(all(feature = "crash-points", debug_assertions))]
     crate::crash_points::VARIABLE,
 ];
-
-/// A client may repeat a request for a day, as with the payment provider's own keys: a repeat that comes after its key
-/// expired is a second order.
-const KEY_RETENTION_MIN: Duration = Duration::from_hours(24);
 
 /// Settings that are lists.
 const LISTS: [&str; 2] = ["grpc.services", "payments.webhook_secrets"];
@@ -73,6 +70,8 @@ section! {
         grpc: Grpc,
         http: Http,
         webhooks: Webhooks,
+        tls: Tls,
+        auth: Auth,
         postgres: Postgres,
         redis: Redis,
         payments: Payments,
@@ -108,6 +107,27 @@ section! {
 section! {
     /// The HTTP listener for the payment provider's webhooks.
     Webhooks { addr: SocketAddr, }
+}
+
+section! {
+    /// TLS of the gRPC listener and of the payment provider's webhooks.
+    Tls {
+        cert: PathBuf,
+        key: PathBuf,
+        client_ca: PathBuf,
+        plaintext: bool,
+    }
+}
+
+section! {
+    /// How callers are known.
+    Auth {
+        keys: PathBuf,
+        issuer: String,
+        audience: String,
+        token_age_max: Span,
+        anonymous: bool,
+    }
 }
 
 section! {
@@ -288,120 +308,6 @@ impl Config {
         config.check()?;
         Ok(config)
     }
-
-    /// The keys of counts that are 0 and must not be.
-    fn zeros(&self) -> impl Iterator<Item = &'static str> {
-        let counts: [(&'static str, usize); 10] = [
-            ("postgres.pool_max", self.postgres.pool_max),
-            ("payments.in_flight_max", self.payments.in_flight_max),
-            ("orders.candidates", self.orders.candidates),
-            ("orders.sweep_batch", self.orders.sweep_batch),
-            ("orders.in_flight_max", self.orders.in_flight_max),
-            ("orders.watchers_max", self.orders.watchers_max),
-            ("locations.batch_max", self.locations.batch_max),
-            ("locations.queue_max", self.locations.queue_max),
-            ("locations.history_batch_max", self.locations.history_batch_max),
-            ("grpc.connections_max", self.grpc.connections_max),
-        ];
-        counts.into_iter().filter(|(_, count)| *count == 0).map(|(key, _)| key)
-    }
-
-    /// What no single value shows.
-    fn check(&self) -> Result<(), ConfigError> {
-        let bad = |key, why: &str| {
-            Err(ConfigError::Value {
-                key,
-                why: why.to_owned(),
-            })
-        };
-        if let Some(key) = self.zeros().next() {
-            return bad(key, "must be at least 1");
-        }
-        if self.grpc.services.is_empty() {
-            return bad(
-                "grpc.services",
-                "must name at least one of order, location, fleet, operator",
-            );
-        }
-        let secrets = &self.payments.webhook_secrets;
-        if secrets.len() > 2 || secrets.iter().any(|secret| secret.expose_secret().is_empty()) {
-            return bad("payments.webhook_secrets", "must be at most two, none of them empty");
-        }
-        if !is_descriptor(&self.payments.statement_descriptor_suffix) {
-            return bad(
-                "payments.statement_descriptor_suffix",
-                "must be empty, or have a letter, at most 22 characters, and none of < > \\ ' \" *",
-            );
-        }
-        if let Err(why) = storage::postgres::parse_url(&self.postgres.url) {
-            return bad("postgres.url", why);
-        }
-        if let Err(why) = storage::redis::parse_url(&self.redis.url) {
-            return bad("redis.url", why);
-        }
-        if self.redis.shards == 0 {
-            return bad("redis.shards", "must be at least 1");
-        }
-        if !(self.orders.assignment_radius_m.is_finite() && self.orders.assignment_radius_m > 0.0) {
-            return bad(
-                "orders.assignment_radius_m",
-                "must be a number of metres greater than 0",
-            );
-        }
-        if self.payments.total_timeout.0 + 2 * self.postgres.statement_timeout.0 > self.orders.lease.0 {
-            return bad(
-                "orders.lease",
-                "must be at least payments.total_timeout and two statement timeouts long",
-            );
-        }
-        if self.orders.key_retention.0 < KEY_RETENTION_MIN {
-            return bad("orders.key_retention", "must be at least 24h");
-        }
-        if self.orders.settle_within.0.is_zero() {
-            return bad("orders.settle_within", "must be longer than nothing");
-        }
-        if self.orders.hold_max.0.is_zero() {
-            return bad("orders.hold_max", "must be longer than nothing");
-        }
-        if self.orders.sweep_interval.0.is_zero() {
-            return bad("orders.sweep_interval", "must be longer than nothing");
-        }
-        if self.orders.key_expiry_interval.0.is_zero() {
-            return bad("orders.key_expiry_interval", "must be longer than nothing");
-        }
-        if self.locations.retention_days < 2 {
-            return bad("locations.retention_days", "must be at least 2");
-        }
-        // The stream is trimmed by whole batches, and Redis drops whole nodes of 100 entries: what stays may be so much
-        // more than is to be kept, and a stream that is full of stored entries would never have room again.
-        let kept_max = self.locations.keep_stored + self.locations.history_batch_max as u64 + 100;
-        if self.locations.high_water < kept_max {
-            return bad(
-                "locations.high_water",
-                "must be at least locations.keep_stored, locations.history_batch_max and 100 together",
-            );
-        }
-        let otlp = &self.telemetry.otlp_endpoint;
-        if !otlp.is_empty() && !otlp.starts_with("http://") {
-            return bad("telemetry.otlp_endpoint", "must be empty or begin with http://");
-        }
-        if self.drain.unready.0 + self.drain.work.0 > self.drain.hard_stop.0 {
-            return bad(
-                "drain.hard_stop",
-                "must be at least drain.unready and drain.work together",
-            );
-        }
-        Ok(())
-    }
-}
-
-/// Whether the provider takes this as a part of a statement's line (<https://docs.stripe.com/get-started/account/statement-descriptors>).
-fn is_descriptor(suffix: &str) -> bool {
-    let is_plain = |letter: char| (' '..='~').contains(&letter) && !"<>\\'\"*".contains(letter);
-    suffix.is_empty()
-        || suffix.len() <= 22
-            && suffix.chars().all(is_plain)
-            && suffix.contains(|letter: char| letter.is_ascii_alphabetic())
 }
 
 /// The key that a variable sets; `None` for a variable that is not ours.

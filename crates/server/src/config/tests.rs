@@ -1,5 +1,7 @@
 //! What is read, from where, and what is refused.
 
+use secrecy::ExposeSecret as _;
+
 use super::*;
 
 fn load(environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -78,6 +80,72 @@ fn bad_settings_are_refused_by_name() {
     assert!(refusal(&[("WAYBILL_LOCATIONS__HIGH_WATER", "11099")]).contains("locations.high_water"));
     assert!(refusal(&[("WAYBILL_GRPC__ADDR", "nowhere")]).contains("grpc.addr"));
     assert!(refusal(&[("WAYBILL_TELEMETRY__OTLP_ENDPOINT", "127.0.0.1:4317")]).contains("telemetry.otlp_endpoint"));
+}
+
+#[test]
+fn whoever_listens_to_other_machines_speaks_tls_or_says_that_it_ends_before() {
+    let public = ("WAYBILL_GRPC__ADDR", "0.0.0.0:7200");
+    let (cert, key) = (("WAYBILL_TLS__CERT", "cert.pem"), ("WAYBILL_TLS__KEY", "key.pem"));
+    let client_ca = ("WAYBILL_TLS__CLIENT_CA", "ca.pem");
+    let plaintext = ("WAYBILL_TLS__PLAINTEXT", "true");
+    let webhooks = [
+        ("WAYBILL_WEBHOOKS__ADDR", "[::]:7203"),
+        ("WAYBILL_PAYMENTS__WEBHOOK_SECRETS", "whsec_test"),
+    ];
+    for (settings, refused) in [
+        (vec![], None),
+        (vec![public], Some("tls.cert")),
+        (vec![("WAYBILL_GRPC__ADDR", "[::1]:7200")], None),
+        (webhooks.to_vec(), Some("tls.cert")),
+        (vec![webhooks[0]], None),
+        (vec![public, plaintext], None),
+        (vec![public, cert, key], None),
+        (vec![public, cert, key, client_ca], None),
+        (vec![cert], Some("tls.key")),
+        (vec![key], Some("tls.cert")),
+        (vec![client_ca], Some("tls.cert")),
+        (vec![public, plaintext, client_ca], Some("tls.cert")),
+        (vec![cert, key, plaintext], Some("tls.plaintext")),
+    ] {
+        let checked = load(&settings).and_then(|config| config.check_tls());
+        let key = checked.err().map(|error| match error {
+            ConfigError::Value { key, .. } => key,
+            other => panic!("{other}"),
+        });
+        assert_eq!(key, refused, "{settings:?}");
+    }
+}
+
+#[test]
+fn a_server_knows_its_callers_or_serves_this_machine_alone() {
+    let anonymous = ("WAYBILL_AUTH__ANONYMOUS", "true");
+    let keys = ("WAYBILL_AUTH__KEYS", "keys.json");
+    let issuer = ("WAYBILL_AUTH__ISSUER", "https://id.example.com");
+    let (public, plaintext) = (
+        ("WAYBILL_GRPC__ADDR", "0.0.0.0:7200"),
+        ("WAYBILL_TLS__PLAINTEXT", "true"),
+    );
+    for (settings, refused) in [
+        (vec![], Some("auth.keys")),
+        (vec![anonymous], None),
+        (vec![anonymous, public, plaintext], Some("auth.anonymous")),
+        (vec![keys], Some("auth.issuer")),
+        (vec![keys, issuer], None),
+        (vec![keys, issuer, public, plaintext], None),
+        (vec![keys, issuer, public], Some("tls.cert")),
+        (
+            vec![keys, issuer, ("WAYBILL_AUTH__AUDIENCE", "")],
+            Some("auth.audience"),
+        ),
+        (vec![keys, issuer, anonymous], Some("auth.anonymous")),
+    ] {
+        // The commands that only read the stores ask for none of it.
+        let key = load(&settings).unwrap().check_serving().err().map(|error| match error {
+            ConfigError::Value { key, .. } => key,
+            other => panic!("{other}"),
+        });
+        assert_eq!(key, refused, "{settings:?}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::fmt::Display;
 
 use jiff::Timestamp;
 use waybill_domain::fix::{Fix, TimeError, TimeWindow};
+use waybill_domain::id::DriverId;
 use waybill_proto::location::v1 as pb;
 
 use super::fields;
@@ -21,13 +22,20 @@ pub struct Batch {
 
 impl Batch {
     /// Sorts `fixes`, which are numbered from `first_sequence` on, as of `now`. A time outside of `window` is bad.
-    pub fn parse(fixes: Vec<pb::Fix>, first_sequence: u64, now: Timestamp, window: TimeWindow) -> Batch {
+    /// So is one of another driver than `only`, where there is one.
+    pub fn parse(
+        fixes: Vec<pb::Fix>,
+        first_sequence: u64,
+        now: Timestamp,
+        window: TimeWindow,
+        only: Option<&DriverId>,
+    ) -> Batch {
         let mut batch = Batch {
             fixes: Vec::with_capacity(fixes.len()),
             rejections: Vec::new(),
         };
         for (sequence, fix) in (first_sequence..).zip(fixes) {
-            match parse_fix(&fix, now, window) {
+            match parse_fix(&fix, now, window, only) {
                 Ok(fix) => batch.fixes.push(fix),
                 Err(rejection) => batch.rejections.push(pb::Rejection { sequence, ..rejection }),
             }
@@ -46,12 +54,19 @@ impl Batch {
     }
 }
 
-fn parse_fix(fix: &pb::Fix, now: Timestamp, window: TimeWindow) -> Result<Fix, pb::Rejection> {
+fn parse_fix(fix: &pb::Fix, now: Timestamp, window: TimeWindow, only: Option<&DriverId>) -> Result<Fix, pb::Rejection> {
     use pb::RejectionReason as Reason;
-    let driver = fix
+    let driver: DriverId = fix
         .driver_id
         .parse()
         .map_err(|error| reject(Reason::DriverId, "driver_id", error))?;
+    if let Some(only) = only.filter(|only| **only != driver) {
+        return Err(reject(
+            Reason::NotPermitted,
+            "driver_id",
+            format_args!("must be {only}, the caller"),
+        ));
+    }
     let position = fields::position("position", fix.position.as_ref())
         .map_err(|bad| reject(Reason::Position, &bad.field, bad.message))?;
     let recorded_at = fields::timestamp("recorded_at", fix.recorded_at.as_ref())
@@ -112,7 +127,7 @@ mod tests {
         };
         let now = Timestamp::from_second(NOW_SECS).unwrap();
 
-        let batch = Batch::parse(fixes, 7, now, window);
+        let batch = Batch::parse(fixes, 7, now, window, None);
 
         let rejected = batch.rejections.iter().map(|one| (one.sequence, one.reason()));
         assert_eq!(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
+use waybill_domain::access::Scope;
 use waybill_domain::id::DriverId;
 use waybill_proto::fleet::v1 as pb;
 use waybill_proto::fleet::v1::fleet_service_server::FleetService as Api;
@@ -50,12 +51,27 @@ impl Api for FleetApi {
         let Some(driver) = bad.parse::<DriverId>("driver_id", &request.get_ref().driver_id) else {
             return Err(bad.into_status());
         };
-        self.limits
-            .admit_call(Class::Reads, &principal::driver(driver.as_str()), &request)
-            .await?;
+        let access = principal::access(&request)?;
+        let principal = principal::of(&access, || principal::driver(driver.as_str()));
+        self.limits.admit_call(Class::Reads, &principal, &request).await?;
         let now = Timestamp::now();
-        let (fix, active) = tokio::try_join!(self.live.latest(&driver, now), self.orders.active_order(&driver))?;
-        let fix = fix.ok_or_else(|| Status::not_found("there is no fresh fix of this driver"))?;
+        let unknown = || Status::not_found("there is no fresh fix of this driver");
+        let (fix, active) = match &access.scope {
+            Scope::All => tokio::try_join!(
+                self.live.latest(&driver, now),
+                self.orders.active_order(&Scope::All, &driver)
+            )?,
+            Scope::Driver(own) if *own != driver => return Err(unknown()),
+            // A customer follows the driver of its order, and no other: the order is asked first.
+            limited => {
+                let active = self.orders.active_order(limited, &driver).await?;
+                if active.is_none() && limited.driver().is_none() {
+                    return Err(unknown());
+                }
+                (self.live.latest(&driver, now).await?, active)
+            }
+        };
+        let fix = fix.ok_or_else(unknown)?;
         Ok(Response::new(pb::GetDriverResponse {
             driver: Some(render::driver(&fix, active, now)),
         }))
@@ -66,9 +82,9 @@ impl Api for FleetApi {
         request: Request<pb::SearchDriversRequest>,
     ) -> Result<Response<pb::SearchDriversResponse>, Status> {
         let (area, count) = parse_search(request.get_ref())?;
-        self.limits
-            .admit_call(Class::Reads, &principal::caller(&request), &request)
-            .await?;
+        let access = principal::access(&request)?;
+        let principal = principal::of(&access, || principal::address(&request));
+        self.limits.admit_call(Class::Reads, &principal, &request).await?;
         let near = self.dispatch.search(area, count).await?;
         let drivers: Vec<DriverId> = near.iter().map(|near| near.driver.clone()).collect();
         let now = Timestamp::now();

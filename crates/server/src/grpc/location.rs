@@ -1,5 +1,6 @@
 //! `waybill.location.v1.LocationService`: fixes in, acknowledgements out.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,15 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::debug;
 use waybill_domain::fix::TimeWindow;
+use waybill_domain::id::DriverId;
 use waybill_proto::location::v1 as pb;
 use waybill_proto::location::v1::location_service_server::LocationService as Api;
 
 use super::edge::{CallDeadline, Class, IngressLimits};
 use super::fields::Violations;
 use super::fixes::Batch;
+use super::principal;
+use crate::identity::{Access, AccessError};
 use crate::locations::ingest::Ingest;
 
 /// Fixes in one ReportLocations call.
@@ -82,9 +86,10 @@ impl Api for LocationApi {
     ) -> Result<Response<Self::StreamLocationsStream>, Status> {
         let (responses, receiver) = mpsc::channel(RESPONSES_MAX);
         let sessions = self.sessions.clone();
+        let access = principal::access(&request)?;
         let inbound = request.into_inner();
         self.tasks.spawn(async move {
-            let end = sessions.run(inbound, &responses).await;
+            let end = sessions.run(inbound, &responses, &access).await;
             if let Err(status) = end {
                 debug!(code = ?status.code(), message = status.message(), "stream ended");
                 // A client that is gone, or does not read, misses it.
@@ -99,6 +104,7 @@ impl Api for LocationApi {
         request: Request<pb::ReportLocationsRequest>,
     ) -> Result<Response<pb::ReportLocationsResponse>, Status> {
         let deadline = CallDeadline::of(&request);
+        let access = principal::access(&request)?;
         let fixes = request.into_inner().fixes;
         if fixes.is_empty() || fixes.len() > REPORT_MAX {
             let mut bad = Violations::default();
@@ -108,7 +114,7 @@ impl Api for LocationApi {
             );
             return Err(bad.into_status());
         }
-        let batch = self.sessions.parse(fixes, 0);
+        let batch = self.sessions.parse(fixes, 0, access.scope.driver());
         for driver in batch.by_driver().into_keys() {
             // One token for a whole batch: a phone that was offline must be able to send what it gathered.
             let admitted = self.sessions.limits.admit(Class::Fixes, driver, deadline).await;
@@ -133,12 +139,14 @@ impl Sessions {
         &self,
         mut inbound: Streaming<pb::StreamLocationsRequest>,
         responses: &mpsc::Sender<Result<pb::StreamLocationsResponse, Status>>,
+        access: &Access,
     ) -> Result<(), Status> {
         let mut next_sequence = 0;
+        let mut end = pin!(self.end(access));
         loop {
             let message = tokio::select! {
                 // Every stored message was acknowledged, so only the reason is left to send.
-                () = self.draining.cancelled() => return Err(drain_status()),
+                status = &mut end => return Err(status),
                 () = tokio::time::sleep(self.settings.idle_max) => {
                     let idle = self.settings.idle_max.as_secs();
                     return Err(Status::deadline_exceeded(format!("the stream was idle for {idle} s")));
@@ -146,13 +154,21 @@ impl Sessions {
                 message = inbound.message() => message?,
             };
             let Some(message) = message else { return Ok(()) };
-            let response = self.take(message, &mut next_sequence).await?;
+            let response = self.take(message, &mut next_sequence, access.scope.driver()).await?;
             tokio::select! {
                 // The acknowledgement first: it is sent whenever there is room.
                 biased;
                 sent = responses.send(Ok(response)) => if sent.is_err() { return Ok(()) },
-                () = self.draining.cancelled() => return Err(drain_status()),
+                status = &mut end => return Err(status),
             }
+        }
+    }
+
+    /// Waits until the stream has to end, whatever its client does: why.
+    async fn end(&self, access: &Access) -> Status {
+        tokio::select! {
+            () = self.draining.cancelled() => drain_status(),
+            () = access.expired() => AccessError::Expired.into(),
         }
     }
 
@@ -161,6 +177,7 @@ impl Sessions {
         &self,
         message: pb::StreamLocationsRequest,
         next_sequence: &mut u64,
+        only: Option<&DriverId>,
     ) -> Result<pb::StreamLocationsResponse, Status> {
         let first = message.first_sequence;
         let mut bad = Violations::default();
@@ -182,7 +199,7 @@ impl Sessions {
             bad.add("first_sequence", "is too large");
             return Err(bad.into_status());
         };
-        let batch = self.parse(message.fixes, first);
+        let batch = self.parse(message.fixes, first, only);
         for (driver, count) in batch.by_driver() {
             // Nothing of this message is stored yet: a server that ends does not wait for the driver's tokens.
             let paced = self.limits.pace(Class::Fixes, driver, count);
@@ -199,8 +216,8 @@ impl Sessions {
         })
     }
 
-    fn parse(&self, fixes: Vec<pb::Fix>, first_sequence: u64) -> Batch {
-        let batch = Batch::parse(fixes, first_sequence, Timestamp::now(), self.settings.window);
+    fn parse(&self, fixes: Vec<pb::Fix>, first_sequence: u64, only: Option<&DriverId>) -> Batch {
+        let batch = Batch::parse(fixes, first_sequence, Timestamp::now(), self.settings.window, only);
         for rejection in &batch.rejections {
             self.ingest.rejected(rejection.reason().as_str_name());
         }

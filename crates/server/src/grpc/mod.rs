@@ -22,6 +22,8 @@ pub use self::operator::OperatorApi;
 pub use self::order::OrderApi;
 pub use self::render::answer;
 
+use waybill_domain::access::Method;
+
 /// The full path of every method that the metrics count under its own name. A test compares it with the contract.
 pub const METHODS: &[&str] = &[
     "/waybill.order.v1.OrderService/CreateOrder",
@@ -45,6 +47,30 @@ pub const METHODS: &[&str] = &[
     "/grpc.health.v1.Health/Watch",
 ];
 
+/// The method of the contract that has this path.
+pub fn method(path: &str) -> Option<Method> {
+    Some(match path {
+        "/waybill.order.v1.OrderService/CreateOrder" => Method::CreateOrder,
+        "/waybill.order.v1.OrderService/GetOrder" => Method::GetOrder,
+        "/waybill.order.v1.OrderService/ListOrders" => Method::ListOrders,
+        "/waybill.order.v1.OrderService/WatchOrder" => Method::WatchOrder,
+        "/waybill.order.v1.OrderService/CompleteOrder" => Method::CompleteOrder,
+        "/waybill.order.v1.OrderService/CancelOrder" => Method::CancelOrder,
+        "/waybill.order.v1.OrderService/RefundOrder" => Method::RefundOrder,
+        "/waybill.order.v1.OrderService/ReleaseDriver" => Method::ReleaseDriver,
+        "/waybill.location.v1.LocationService/StreamLocations" => Method::StreamLocations,
+        "/waybill.location.v1.LocationService/ReportLocations" => Method::ReportLocations,
+        "/waybill.fleet.v1.FleetService/GetDriver" => Method::GetDriver,
+        "/waybill.fleet.v1.FleetService/SearchDrivers" => Method::SearchDrivers,
+        "/waybill.admin.v1.AdminService/ListStuckOrders" => Method::ListStuckOrders,
+        "/waybill.admin.v1.AdminService/ShowOrder" => Method::ShowOrder,
+        "/waybill.admin.v1.AdminService/RetryOrder" => Method::RetryOrder,
+        "/waybill.admin.v1.AdminService/ResolveOrder" => Method::ResolveOrder,
+        "/waybill.admin.v1.AdminService/RefundAgain" => Method::RefundAgain,
+        _ => return None,
+    })
+}
+
 /// The methods that stream, which have no deadline of their own.
 pub const STREAMS: &[&str] = &[
     "/waybill.order.v1.OrderService/WatchOrder",
@@ -61,7 +87,7 @@ mod tests {
     use prost::Message as _;
     use prost_types::FileDescriptorSet;
 
-    use super::{METHODS, STREAMS};
+    use super::{METHODS, STREAMS, method};
 
     /// The paths of the contract's methods and of the health service's, each with whether the server streams.
     fn described() -> Vec<(String, bool)> {
@@ -89,6 +115,17 @@ mod tests {
         let described = described();
         let paths: BTreeSet<&str> = described.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(paths, METHODS.iter().copied().collect());
+    }
+
+    #[test]
+    fn every_method_of_the_contract_has_its_place_in_the_matrix_of_access() {
+        for path in METHODS {
+            let name = method(path).map(|method| format!("{method:?}"));
+            let expected = path.rsplit_once('/').map(|(_, name)| name.to_owned());
+            let is_health = path.starts_with("/grpc.health.");
+            assert_eq!(name, expected.filter(|_| !is_health), "{path}");
+        }
+        assert_eq!(METHODS.len(), waybill_domain::access::Method::ALL.len() + 2);
     }
 
     #[test]

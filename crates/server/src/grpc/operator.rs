@@ -11,11 +11,12 @@ use waybill_proto::admin::v1 as pb;
 use waybill_proto::admin::v1::admin_service_server::AdminService as Api;
 use waybill_proto::order::v1::{Money, OrderStatus};
 
-use super::edge::{Class, IngressLimits, RateLimited};
+use super::edge::{Class, IngressLimits};
 use super::fields::Violations;
 use super::order::deadline;
 use super::principal;
 use super::render::{self, timestamp};
+use crate::identity::Access;
 use crate::operator::OperatorService;
 use crate::storage::orders::{LeaseHolder, OrderDetails, UnfinishedOrder};
 
@@ -34,10 +35,12 @@ impl OperatorApi {
         OperatorApi { operator, limits }
     }
 
-    /// By the caller's address: the order that a call is about does not identify the operator.
-    async fn admit<T>(&self, request: &Request<T>) -> Result<(), RateLimited> {
-        let principal = principal::caller(request);
-        self.limits.admit_call(Class::Reads, &principal, request).await
+    /// By the caller, or its address: the order that a call is about does not identify the operator.
+    async fn admit<T>(&self, request: &Request<T>) -> Result<Access, Status> {
+        let access = principal::access(request)?;
+        let principal = principal::of(&access, || principal::address(request));
+        self.limits.admit_call(Class::Reads, &principal, request).await?;
+        Ok(access)
     }
 }
 
@@ -77,7 +80,7 @@ impl Api for OperatorApi {
         request: Request<pb::RetryOrderRequest>,
     ) -> Result<Response<pb::RetryOrderResponse>, Status> {
         let (id, by, reason) = parse_retry(request.get_ref())?;
-        self.admit(&request).await?;
+        principal::check_operator(&self.admit(&request).await?, &by)?;
         let lease = self.operator.retry(id, &by, reason.as_ref()).await?;
         Ok(Response::new(pb::RetryOrderResponse {
             lease_until: lease.map(|lease| timestamp(lease.until)),
@@ -89,7 +92,7 @@ impl Api for OperatorApi {
         request: Request<pb::ResolveOrderRequest>,
     ) -> Result<Response<pb::ResolveOrderResponse>, Status> {
         let (id, assertion, by, reason) = parse_resolve(request.get_ref())?;
-        self.admit(&request).await?;
+        principal::check_operator(&self.admit(&request).await?, &by)?;
         let deadline = deadline(&request);
         let order = self.operator.resolve(id, &assertion, &by, &reason, deadline).await?;
         Ok(Response::new(pb::ResolveOrderResponse {
@@ -102,7 +105,7 @@ impl Api for OperatorApi {
         request: Request<pb::RefundAgainRequest>,
     ) -> Result<Response<pb::RefundAgainResponse>, Status> {
         let (id, by, reason) = parse_refund_again(request.get_ref())?;
-        self.admit(&request).await?;
+        principal::check_operator(&self.admit(&request).await?, &by)?;
         let order = self.operator.refund_again(id, &by, &reason, deadline(&request)).await?;
         Ok(Response::new(pb::RefundAgainResponse {
             order: Some(render::order(&order)),

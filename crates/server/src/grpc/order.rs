@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Extensions, Request, Response, Status};
+use waybill_domain::access::Scope;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::money::Money;
 use waybill_domain::order::{OrderRequest, RefundRequest};
@@ -17,6 +18,7 @@ use waybill_proto::order::v1::order_service_server::OrderService as Api;
 use super::edge::{CallDeadline, Class, DeadlineSettings, IngressLimits};
 use super::fields::{Violations, record_order};
 use super::{principal, render};
+use crate::identity::Access;
 use crate::orders::service::{OrderService, PlaceError, Placed};
 use crate::orders::watch::Change;
 use crate::resilience::Deadline;
@@ -36,15 +38,24 @@ impl OrderApi {
     pub fn new(orders: OrderService, limits: Arc<IngressLimits>) -> OrderApi {
         OrderApi { orders, limits }
     }
+
+    /// Within the limits of the caller, or of the order where callers are not known.
+    async fn admit<T>(&self, class: Class, id: OrderId, request: &Request<T>) -> Result<Access, Status> {
+        let access = principal::access(request)?;
+        let principal = principal::of(&access, || principal::order(id));
+        self.limits.admit_call(class, &principal, request).await?;
+        Ok(access)
+    }
 }
 
 #[tonic::async_trait]
 impl Api for OrderApi {
     async fn create_order(&self, request: Request<pb::CreateOrderRequest>) -> Result<Response<Encoded>, Status> {
         let order = parse_create(request.get_ref())?;
-        self.limits
-            .admit_call(Class::Orders, &principal::user(&order.user), &request)
-            .await?;
+        let access = principal::access(&request)?;
+        principal::check_user(&access, &order.user)?;
+        let principal = principal::of(&access, || principal::user(&order.user));
+        self.limits.admit_call(Class::Orders, &principal, &request).await?;
         let placed = self.orders.place(&order, deadline(&request)).await;
         if let Err(PlaceError::InProgress(id)) = placed {
             record_order(id);
@@ -54,13 +65,12 @@ impl Api for OrderApi {
 
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
         let id = parse_id(&request.get_ref().order_id)?;
-        self.limits
-            .admit_call(Class::Reads, &principal::order(id), &request)
-            .await?;
-        let (order, refunds, steps) = self.orders.get(id).await?;
+        let access = self.admit(Class::Reads, id, &request).await?;
+        let (order, refunds, steps) = self.orders.get(&access.scope, id).await?;
         let mut order = render::order_with_refunds(&order, refunds);
         order.steps = steps.into_iter().map(render::step).collect();
-        Ok(Response::new(pb::GetOrderResponse { order: Some(order) }))
+        let order = Some(render::for_scope(order, &access.scope));
+        Ok(Response::new(pb::GetOrderResponse { order }))
     }
 
     async fn list_orders(
@@ -68,13 +78,14 @@ impl Api for OrderApi {
         request: Request<pb::ListOrdersRequest>,
     ) -> Result<Response<pb::ListOrdersResponse>, Status> {
         let (filter, size) = parse_list(request.get_ref())?;
-        let principal = match &filter.user {
+        let access = principal::access(&request)?;
+        let principal = principal::of(&access, || match &filter.user {
             Some(user) => principal::user(user),
-            None => principal::caller(&request),
-        };
+            None => principal::address(&request),
+        });
         self.limits.admit_call(Class::Reads, &principal, &request).await?;
         // One more than the page: whether there is a next one.
-        let mut orders = self.orders.list(&filter, i64::from(size) + 1).await?;
+        let mut orders = self.orders.list(&access.scope, &filter, i64::from(size) + 1).await?;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let more = orders.len() > size;
         orders.truncate(size);
@@ -95,11 +106,11 @@ impl Api for OrderApi {
         request: Request<pb::WatchOrderRequest>,
     ) -> Result<Response<Self::WatchOrderStream>, Status> {
         let (id, after_step) = parse_watch(request.get_ref())?;
-        self.limits
-            .admit_call(Class::Reads, &principal::order(id), &request)
-            .await?;
-        let changes = self.orders.watch(id, after_step).await?;
-        Ok(Response::new(changes.map(|change| Ok(render_change(change?))).boxed()))
+        let access = self.admit(Class::Reads, id, &request).await?;
+        let scope = access.scope.clone();
+        let changes = self.orders.watch(scope.clone(), id, after_step).await?;
+        let rendered = changes.map(move |change| Ok(render_change(change?, &scope)));
+        Ok(Response::new(principal::until_expired(rendered, access).boxed()))
     }
 
     async fn complete_order(
@@ -107,12 +118,11 @@ impl Api for OrderApi {
         request: Request<pb::CompleteOrderRequest>,
     ) -> Result<Response<pb::CompleteOrderResponse>, Status> {
         let (id, driver, amount) = parse_complete(request.get_ref())?;
-        self.limits
-            .admit_call(Class::Orders, &principal::order(id), &request)
-            .await?;
-        let order = self.orders.complete(id, driver, amount).await?;
+        let access = self.admit(Class::Orders, id, &request).await?;
+        let driver = principal::check_driver(&access, driver)?;
+        let order = self.orders.complete(access.scope.clone(), id, driver, amount).await?;
         Ok(Response::new(pb::CompleteOrderResponse {
-            order: Some(render::order(&order)),
+            order: Some(render::for_scope(render::order(&order), &access.scope)),
         }))
     }
 
@@ -121,10 +131,8 @@ impl Api for OrderApi {
         request: Request<pb::CancelOrderRequest>,
     ) -> Result<Response<pb::CancelOrderResponse>, Status> {
         let (id, fee) = parse_cancel(request.get_ref())?;
-        self.limits
-            .admit_call(Class::Orders, &principal::order(id), &request)
-            .await?;
-        let order = self.orders.cancel(id, fee, deadline(&request)).await?;
+        let Access { scope, .. } = self.admit(Class::Orders, id, &request).await?;
+        let order = self.orders.cancel(scope, id, fee, deadline(&request)).await?;
         Ok(Response::new(pb::CancelOrderResponse {
             order: Some(render::order(&order)),
         }))
@@ -135,10 +143,8 @@ impl Api for OrderApi {
         request: Request<pb::RefundOrderRequest>,
     ) -> Result<Response<pb::RefundOrderResponse>, Status> {
         let refund = parse_refund(request.get_ref())?;
-        self.limits
-            .admit_call(Class::Orders, &principal::order(refund.order), &request)
-            .await?;
-        let (order, refunds, refund) = self.orders.refund(refund, deadline(&request)).await?;
+        let Access { scope, .. } = self.admit(Class::Orders, refund.order, &request).await?;
+        let (order, refunds, refund) = self.orders.refund(scope, refund, deadline(&request)).await?;
         Ok(Response::new(pb::RefundOrderResponse {
             order: Some(render::order_with_refunds(&order, refunds)),
             refund: Some(render::refund(refund)),
@@ -150,19 +156,19 @@ impl Api for OrderApi {
         request: Request<pb::ReleaseDriverRequest>,
     ) -> Result<Response<pb::ReleaseDriverResponse>, Status> {
         let (id, driver, reason) = parse_release(request.get_ref())?;
-        self.limits
-            .admit_call(Class::Orders, &principal::order(id), &request)
-            .await?;
-        let order = self.orders.release_driver(id, driver, reason).await?;
+        let access = self.admit(Class::Orders, id, &request).await?;
+        principal::check_driver(&access, Some(driver.clone()))?;
+        let scope = access.scope.clone();
+        let order = self.orders.release_driver(scope, id, driver, reason).await?;
         Ok(Response::new(pb::ReleaseDriverResponse {
-            order: Some(render::order(&order)),
+            order: Some(render::for_scope(render::order(&order), &access.scope)),
         }))
     }
 }
 
-fn render_change(change: Change) -> pb::WatchOrderResponse {
+fn render_change(change: Change, scope: &Scope) -> pb::WatchOrderResponse {
     pb::WatchOrderResponse {
-        order: Some(render::order(&change.order)),
+        order: Some(render::for_scope(render::order(&change.order), scope)),
         steps: change.steps.into_iter().map(render::step).collect(),
         last_step_id: change.last_step,
     }

@@ -1,9 +1,81 @@
-//! The principal whose rate limit a call counts against. Callers are not authenticated yet, so it is the user, driver
-//! or order that the call names, else the caller's address. Each kind has its own namespace: a driver may have the name
-//! of a user.
+//! Who makes a call: what the edge found out of its caller, and the name under which its rate limits count.
+//!
+//! Where callers are not known, that is the user, driver or order that the call names, else the caller's address. Each kind
+//! has its own namespace: a driver may have the name of a user.
 
-use tonic::Request;
-use waybill_domain::id::{OrderId, UserId};
+use futures_util::stream::{Stream, StreamExt as _, unfold};
+use tonic::{Request, Status};
+use waybill_domain::access::Scope;
+use waybill_domain::id::{DriverId, OrderId, UserId};
+use waybill_domain::operator::Operator;
+
+use super::status::not_permitted;
+use crate::identity::{Access, AccessError};
+
+/// What this call sees and changes. A call that did not pass the edge sees nothing.
+pub fn access<T>(request: &Request<T>) -> Result<Access, Status> {
+    let access = request.extensions().get::<Access>();
+    access
+        .cloned()
+        .ok_or_else(|| Status::permission_denied("the call was not admitted"))
+}
+
+/// The caller's name, or the one that is named in the call.
+pub fn of(access: &Access, named: impl FnOnce() -> String) -> String {
+    match &access.caller {
+        Some(caller) => format!("{} {}", caller.role().as_str(), caller.subject()),
+        None => named(),
+    }
+}
+
+/// Refuses an order in another user's name.
+pub fn check_user(access: &Access, user: &UserId) -> Result<(), Status> {
+    match &access.scope {
+        Scope::All => Ok(()),
+        // It is about an order that is there already.
+        Scope::User(_, Some(_)) => Err(not_permitted("user_id", "a token for one order places no other")),
+        Scope::User(own, None) if own == user => Ok(()),
+        Scope::User(own, None) => Err(not_permitted("user_id", &format!("must be {own}, the caller"))),
+        Scope::Driver(_) => Err(not_permitted("user_id", "a driver places no orders")),
+    }
+}
+
+/// Refuses what a driver does in another driver's name; the driver who does it, if the call names one or is one's.
+pub fn check_driver(access: &Access, named: Option<DriverId>) -> Result<Option<DriverId>, Status> {
+    match (access.scope.driver(), named) {
+        (Some(own), Some(named)) if *own != named => {
+            Err(not_permitted("driver_id", &format!("must be {own}, the caller")))
+        }
+        (own, named) => Ok(named.or_else(|| own.cloned())),
+    }
+}
+
+/// Refuses what an operator does in another one's name.
+pub fn check_operator(access: &Access, named: &Operator) -> Result<(), Status> {
+    match &access.caller {
+        Some(caller) if caller.subject() != named.as_str() => Err(not_permitted(
+            "operator",
+            &format!("must be {}, the caller", caller.subject()),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The stream, until the caller's token expires: then it ends with that reason.
+pub fn until_expired<T: Send>(
+    stream: impl Stream<Item = Result<T, Status>> + Send + Unpin,
+    access: Access,
+) -> impl Stream<Item = Result<T, Status>> + Send {
+    let expired = Box::pin(async move { access.expired().await });
+    unfold(Some((stream, expired)), |state| async {
+        let (mut stream, mut expired) = state?;
+        tokio::select! {
+            biased;
+            item = stream.next() => Some((item?, Some((stream, expired)))),
+            () = &mut expired => Some((Err(AccessError::Expired.into()), None)),
+        }
+    })
+}
 
 /// A call of this user.
 pub fn user(user: &UserId) -> String {
@@ -21,7 +93,7 @@ pub fn order(order: OrderId) -> String {
 }
 
 /// A call that names no user, driver or order.
-pub fn caller<T>(request: &Request<T>) -> String {
+pub fn address<T>(request: &Request<T>) -> String {
     request
         .remote_addr()
         .map_or_else(|| "caller".to_owned(), |address| format!("caller {}", address.ip()))

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use prost::Message as _;
+use waybill_domain::access::Scope;
 use waybill_domain::fix::Fix;
 use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
@@ -97,6 +98,14 @@ pub fn order_with_refunds(order: &Order, refunds: Vec<RequestedRefund>) -> pb::O
         payment.refunds = refunds.into_iter().map(refund).collect();
     }
     order
+}
+
+/// The order as who is limited to this scope may see it: what the customer pays is not for the driver.
+pub fn for_scope(order: pb::Order, scope: &Scope) -> pb::Order {
+    match scope {
+        Scope::All | Scope::User(..) => order,
+        Scope::Driver(_) => pb::Order { payment: None, ..order },
+    }
 }
 
 /// A refund, for customers.

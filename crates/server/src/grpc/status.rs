@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::{error, warn};
 
 use super::edge::RateLimited;
+use crate::identity::AccessError;
 use crate::locations::ingest::IngestError;
 use crate::operator::{IN_FLIGHT_RETRY, OperatorError};
 use crate::orders::service::{OrderError, PlaceError};
@@ -56,6 +57,38 @@ impl From<PlaceError> for Status {
             PlaceError::Store(error) => error.into(),
         }
     }
+}
+
+impl From<AccessError> for Status {
+    fn from(error: AccessError) -> Status {
+        let text = error.to_string();
+        let (code, reason, metadata) = match error {
+            AccessError::Missing => (Code::Unauthenticated, "TOKEN_MISSING", HashMap::new()),
+            AccessError::TooLong => (Code::Unauthenticated, "TOKEN_TOO_LONG", HashMap::new()),
+            AccessError::Expired => (Code::Unauthenticated, "TOKEN_EXPIRED", HashMap::new()),
+            AccessError::NotYetValid => (Code::Unauthenticated, "TOKEN_NOT_YET", HashMap::new()),
+            AccessError::Untrusted => (Code::Unauthenticated, "TOKEN_UNTRUSTED", HashMap::new()),
+            AccessError::Claim { claim, .. } => {
+                let metadata = HashMap::from([("claim".to_owned(), claim.to_owned())]);
+                (Code::Unauthenticated, "TOKEN_CLAIMS", metadata)
+            }
+            AccessError::NotAllowed { role, method } => {
+                let metadata = HashMap::from([
+                    ("role".to_owned(), role.as_str().to_owned()),
+                    ("method".to_owned(), format!("{method:?}")),
+                ]);
+                (Code::PermissionDenied, "ROLE_NOT_ALLOWED", metadata)
+            }
+        };
+        with_reason(code, text, reason, metadata)
+    }
+}
+
+/// What a call names is not the caller's to name.
+pub fn not_permitted(field: &str, why: &str) -> Status {
+    let mut details = ErrorDetails::with_bad_request_violation(field, why);
+    details.set_error_info("NOT_PERMITTED", DOMAIN, HashMap::new());
+    Status::with_error_details(Code::PermissionDenied, format!("{field} {why}"), details)
 }
 
 impl From<OrderError> for Status {

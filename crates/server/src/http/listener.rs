@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
+
+use crate::tls::{Protocol, ServerStream, ServerTls};
 
 /// A balancer, a scraper and some people need a handful. More wait in the accept queue of the system.
 const CONNECTIONS_MAX: usize = 64;
@@ -56,20 +58,22 @@ pub async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener
 pub(super) struct LimitedListener {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    tls: Option<ServerTls>,
 }
 
 /// A connection that fails once its time is over, whichever side is slow.
 pub(super) struct LimitedStream {
-    stream: TcpStream,
+    stream: ServerStream,
     time_limit: Pin<Box<Sleep>>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl LimitedListener {
-    pub fn new(listener: TcpListener) -> LimitedListener {
+    pub fn new(listener: TcpListener, tls: Option<ServerTls>) -> LimitedListener {
         LimitedListener {
             listener,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            tls,
         }
     }
 }
@@ -82,6 +86,10 @@ impl Listener for LimitedListener {
         // The semaphore is never closed, so there is always a permit in the end.
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
+        let stream = match &self.tls {
+            Some(tls) => tls.accept(stream, Protocol::Http1),
+            None => stream.into(),
+        };
         let time_limit = Box::pin(tokio::time::sleep(CONNECTION_TIME_MAX));
         (
             LimitedStream {
@@ -102,7 +110,7 @@ impl LimitedStream {
     fn poll_within_time<T>(
         &mut self,
         context: &mut Context<'_>,
-        poll: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        poll: impl FnOnce(Pin<&mut ServerStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if self.time_limit.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));

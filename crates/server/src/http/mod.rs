@@ -18,13 +18,16 @@ use tokio::net::TcpListener;
 
 pub use self::listener::{BindError, bind};
 
-/// Serves `router` on `listener` until `stop` completes; answers that are being sent then are finished.
+use crate::tls::ServerTls;
+
+/// Serves `router` on `listener`, with `tls` to peers that speak it, until `stop` completes; answers that are being sent then are finished.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    tls: Option<ServerTls>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let limited = listener::LimitedListener::new(listener);
+    let limited = listener::LimitedListener::new(listener, tls);
     axum::serve(limited, router.layer(middleware::map_response(close_after_answer)))
         .with_graceful_shutdown(stop)
         .await

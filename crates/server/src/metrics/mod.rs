@@ -16,6 +16,7 @@ mod labelled;
 mod latencies;
 mod locations;
 mod orders;
+mod tls;
 mod waits;
 mod webhooks;
 
@@ -31,6 +32,7 @@ pub use self::grpc::{Call, GrpcMetrics, MethodSnapshot, UNKNOWN_METHOD};
 pub use self::ingress::{IngressMetrics, IngressSnapshot};
 pub use self::locations::LocationMetrics;
 pub use self::orders::OrderMetrics;
+pub use self::tls::TlsMetrics;
 pub use self::waits::{Wait, WaitMetrics};
 pub use self::webhooks::WebhookMetrics;
 
@@ -41,6 +43,8 @@ pub struct Metrics {
     pub grpc: GrpcMetrics,
     /// Connections and rate limits.
     pub ingress: IngressMetrics,
+    /// TLS of the listeners.
+    pub tls: TlsMetrics,
     /// Orders and the steps of their sagas.
     pub orders: OrderMetrics,
     /// Positions, and their way into the history.
@@ -75,6 +79,8 @@ pub struct Snapshot {
     pub panics: u64,
     /// Connections and refusals.
     pub ingress: IngressSnapshot,
+    /// TLS of the listeners.
+    pub tls: TlsMetrics,
     /// Orders and the steps of their sagas.
     pub orders: OrderMetrics,
     /// Positions, and their way into the history.
@@ -92,6 +98,7 @@ impl Metrics {
         Metrics {
             grpc: GrpcMetrics::new(methods, &mut registry),
             ingress: IngressMetrics::new(&mut registry),
+            tls: TlsMetrics::new(&mut registry),
             orders: OrderMetrics::new(&mut registry),
             locations: LocationMetrics::new(&mut registry),
             webhooks: WebhookMetrics::new(&mut registry),
@@ -115,6 +122,7 @@ impl Metrics {
             methods,
             panics: self.grpc.panics(),
             ingress: self.ingress.snapshot(),
+            tls: self.tls.clone(),
             orders: self.orders.clone(),
             locations: self.locations.clone(),
             webhooks: self.webhooks.clone(),

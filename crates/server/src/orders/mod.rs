@@ -1,6 +1,6 @@
 //! Orders from the first call to their end.
 //!
-//! [`service`] takes the calls. [`saga`] brings one order to a terminal state. [`payment_record`] compares a payment with the
+//! [`service`] takes the calls, [`error`] says why one is refused. [`saga`] brings one order to a terminal state. [`payment_record`] compares a payment with the
 //! provider's record of it. [`dispatch`] finds drivers. [`in_flight`] is
 //! where calls and sagas of this process meet; [`watch`] is for those who follow an order. [`workers`] run beside: the
 //! sweeper resumes orders that a dead process left, the driver liveness monitor reassigns, key retention expires old keys.
@@ -9,6 +9,7 @@
 
 mod charge_admission;
 mod dispatch;
+mod error;
 mod in_flight;
 pub mod payment_record;
 mod saga;

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use uuid::Uuid;
+use waybill_domain::access::Scope;
 use waybill_domain::id::{DriverId, OrderId};
-use waybill_domain::money::{Currency, Money, MoneyError};
-use waybill_domain::order::{Order, OrderRequest, RefundRequest, RefundState, ReleaseReason, State};
+use waybill_domain::money::Money;
+use waybill_domain::order::{Order, OrderRequest, RefundRequest, RefundState, ReleaseReason};
 use waybill_domain::text::Reason;
 
 use super::Context;
+use super::error::ACCEPT_TIME_MIN;
+pub use super::error::{OrderError, PlaceError};
 use super::in_flight::Waiter;
 use crate::resilience::{Deadline, ExpectedCall};
 use crate::storage::StoreError;
@@ -21,8 +23,6 @@ use crate::storage::orders::{
     Unassigned,
 };
 
-/// The least time in which an order can be accepted and answered. With less left, nothing is begun.
-const ACCEPT_TIME_MIN: Duration = Duration::from_millis(500);
 /// How long before the caller's deadline the answer "in progress" leaves.
 const ANSWER_MARGIN: Duration = Duration::from_millis(50);
 /// How often another process's progress is polled: at first, and at most.
@@ -36,100 +36,6 @@ pub struct Placed {
     /// Whether another call made the order: before, or at the same time. A call whose own order is settled by a later
     /// worker gets its answer for the first time.
     pub replayed: bool,
-}
-
-/// Why an order was not placed, or not answered.
-#[derive(Debug, Error)]
-pub enum PlaceError {
-    /// The key made another order before.
-    #[error("the idempotency key was used for another request")]
-    KeyReused,
-    /// It runs on; the time to wait for it is up.
-    #[error("order {0} is still in progress")]
-    InProgress(OrderId),
-    /// So little time was left that nothing was begun.
-    #[error("less than {} ms are left, which is too little to begin an order", ACCEPT_TIME_MIN.as_millis())]
-    TooLate,
-    /// This process runs as many sagas as it may.
-    #[error("too many orders are in progress")]
-    Overloaded,
-    /// As many charges wait for the payment provider as can be made soon.
-    #[error("too many charges wait for the payment provider")]
-    ChargesWait {
-        /// When there are fewer of them.
-        retry_after: Duration,
-    },
-    /// Nothing was begun: something that an order needs is not available.
-    #[error("{0}")]
-    NotReady(&'static str),
-    /// A store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Why a call on an order was refused.
-#[derive(Debug, Error)]
-pub enum OrderError {
-    /// There is no such order.
-    #[error("there is no such order")]
-    NotFound,
-    /// It has no driver to release.
-    #[error("the order has no driver to release")]
-    NotCompletable,
-    /// It was not served, or its refund as a whole is decided; its state.
-    #[error("the order is {0}: only a served order is refunded in part")]
-    NotRefundable(State),
-    /// The amount.
-    #[error("amount must be at most {left_minor}, in minor units: no more is left of the payment")]
-    RefundTooLarge {
-        /// What is left, in minor units.
-        left_minor: i64,
-    },
-    /// A final amount, or a fee.
-    #[error("{field} must be at most {left_minor}, in minor units: the payment covers no more")]
-    AmountTooLarge {
-        /// The field of the request.
-        field: &'static str,
-        /// What was paid or is held; of a fee what is left of that, in minor units.
-        left_minor: i64,
-    },
-    /// An amount in another currency than the order's.
-    #[error("{field} must be {}, as of the order", expected.code())]
-    WrongCurrency {
-        /// The field of the request.
-        field: &'static str,
-        /// The order's currency.
-        expected: Currency,
-    },
-    /// An amount that is to be captured, and that the provider does not charge.
-    #[error("{field} {error}")]
-    NotPayable {
-        /// The field of the request.
-        field: &'static str,
-        /// Why not.
-        error: MoneyError,
-    },
-    /// A dispute of the payment is open.
-    #[error("the customer's bank disputes the payment: it cannot be refunded before that is decided")]
-    Disputed,
-    /// A fee, and no driver is assigned.
-    #[error("a cancellation costs nothing before a driver is assigned")]
-    NoFee,
-    /// A final amount, and the capture of the hold is not confirmed yet.
-    #[error("the payment is being captured: try again in a moment")]
-    Capturing,
-    /// The key requested another refund of this order before.
-    #[error("the idempotency key was used for another refund of this order")]
-    KeyReused,
-    /// It is completed or failed.
-    #[error("the order can no longer be cancelled")]
-    NotCancellable,
-    /// The driver does not serve it.
-    #[error("the driver does not serve this order now")]
-    DriverNotAssigned,
-    /// A store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// What a request was admitted as.
@@ -207,24 +113,33 @@ impl OrderService {
     }
 
     /// The order as it is now, with its refunds and its log.
-    pub async fn get(&self, id: OrderId) -> Result<(Order, Vec<RequestedRefund>, Vec<LogLine>), OrderError> {
+    pub async fn get(
+        &self,
+        scope: &Scope,
+        id: OrderId,
+    ) -> Result<(Order, Vec<RequestedRefund>, Vec<LogLine>), OrderError> {
         let callers = &self.context.callers;
-        let (order, refunds, steps) =
-            tokio::try_join!(callers.read(id), callers.requested_refunds(id), callers.read_log(id))?;
-        Ok((order.ok_or(OrderError::NotFound)?, refunds, steps))
+        let (found, refunds) = tokio::try_join!(
+            callers.read_after(scope, id, 0, usize::MAX),
+            callers.requested_refunds(scope, id)
+        )?;
+        let (order, steps) = found.ok_or(OrderError::NotFound)?;
+        Ok((order, refunds, steps))
     }
 
     /// Refunds a part of the order's payment, and waits until that succeeded or failed: the order, its refunds and this
     /// refund as they then are, or as they are when the time is up.
     pub async fn refund(
         &self,
+        scope: Scope,
         request: RefundRequest,
         deadline: Deadline,
     ) -> Result<(Order, Vec<RequestedRefund>, RequestedRefund), OrderError> {
         let (id, key) = (request.order, request.key.clone());
         let context = Arc::clone(&self.context);
+        let decides = scope.clone();
         let requested = self.detached(async move {
-            let requested = context.store.request_refund(&request).await?;
+            let requested = context.store.request_refund(&decides, &request).await?;
             if let RefundRequested::New(order) = requested {
                 context.metrics.orders.step("refund", "requested");
                 context.resume(*order);
@@ -250,7 +165,7 @@ impl OrderService {
             Ok(refund.filter(|refund| refund.state != RefundState::Open))
         });
         self.wait(deadline, settled).await.transpose()?;
-        let (order, refunds) = tokio::try_join!(callers.read(id), callers.requested_refunds(id))?;
+        let (order, refunds) = tokio::try_join!(callers.read(&scope, id), callers.requested_refunds(&scope, id))?;
         let refund = callers.find_refund(id, &key).await?;
         order
             .zip(refund)
@@ -259,13 +174,14 @@ impl OrderService {
     }
 
     /// Up to `limit` orders, the newest first.
-    pub async fn list(&self, filter: &ListFilter, limit: i64) -> Result<Vec<Order>, OrderError> {
-        Ok(self.context.callers.list(filter, limit).await?)
+    pub async fn list(&self, scope: &Scope, filter: &ListFilter, limit: i64) -> Result<Vec<Order>, OrderError> {
+        Ok(self.context.callers.list(scope, filter, limit).await?)
     }
 
     /// Releases the order's driver: the service was rendered. `amount` is what it cost, if not all of the order's amount.
     pub async fn complete(
         &self,
+        scope: Scope,
         id: OrderId,
         driver: Option<DriverId>,
         amount: Option<Money>,
@@ -274,7 +190,7 @@ impl OrderService {
         // sagas' partition of the pool: it releases a driver that an order may wait for.
         let context = Arc::clone(&self.context);
         let completed = self.detached(async move {
-            let completed = context.store.complete(id, driver.as_ref(), amount).await?;
+            let completed = context.store.complete(&scope, id, driver.as_ref(), amount).await?;
             if let Completed::Unpaid(order) = completed {
                 let settling = order.order.clone();
                 context.resume(*order);
@@ -309,10 +225,17 @@ impl OrderService {
 
     /// Cancels the order and waits for its end; the order as it then is, or as it is when the time is up.
     /// Of an order with a driver, `fee` is kept of the payment.
-    pub async fn cancel(&self, id: OrderId, fee: Option<Money>, deadline: Deadline) -> Result<Order, OrderError> {
+    pub async fn cancel(
+        &self,
+        scope: Scope,
+        id: OrderId,
+        fee: Option<Money>,
+        deadline: Deadline,
+    ) -> Result<Order, OrderError> {
         let context = Arc::clone(&self.context);
+        let cancels = scope.clone();
         let cancelled = self.detached(async move {
-            let cancelled = context.store.cancel(id, fee).await?;
+            let cancelled = context.store.cancel(&cancels, id, fee).await?;
             if let Cancelled::Refunding(order) = cancelled {
                 context.resume(*order);
                 return Ok(Cancelled::Requested);
@@ -337,20 +260,26 @@ impl OrderService {
             }
             Cancelled::Requested | Cancelled::Compensated | Cancelled::Refunding(_) => {
                 self.context.metrics.orders.step("cancel", "requested");
-                self.until_settled(id, deadline).await
+                self.until_settled(&scope, id, deadline).await
             }
         }
     }
 
     /// Unassigns the driver of an order because they will not serve it, and lets the order search for another. The order
     /// as it then is.
-    pub async fn release_driver(&self, id: OrderId, driver: DriverId, reason: Reason) -> Result<Order, OrderError> {
+    pub async fn release_driver(
+        &self,
+        scope: Scope,
+        id: OrderId,
+        driver: DriverId,
+        reason: Reason,
+    ) -> Result<Order, OrderError> {
         let context = Arc::clone(&self.context);
         let unassigned = self.detached(async move {
             let declined = ReleaseReason::Declined;
             let unassigned = context
                 .store
-                .unassign_driver(id, &driver, declined, reason.as_str())
+                .unassign_driver(&scope, id, &driver, declined, reason.as_str())
                 .await?;
             if let Unassigned::Searching(order) = &unassigned {
                 context.metrics.orders.step("release", declined.as_str());
@@ -438,14 +367,14 @@ impl OrderService {
         }
     }
 
-    async fn until_settled(&self, id: OrderId, deadline: Deadline) -> Result<Order, OrderError> {
+    async fn until_settled(&self, scope: &Scope, id: OrderId, deadline: Deadline) -> Result<Order, OrderError> {
         let settled = self.poll(id, || async {
-            let order = self.context.callers.read(id).await?;
+            let order = self.context.callers.read(scope, id).await?;
             Ok(order.filter(|order| order.state.is_terminal()))
         });
         match self.wait(deadline, settled).await.transpose()?.flatten() {
             Some(order) => Ok(order),
-            None => self.context.callers.read(id).await?.ok_or(OrderError::NotFound),
+            None => self.context.callers.read(scope, id).await?.ok_or(OrderError::NotFound),
         }
     }
 

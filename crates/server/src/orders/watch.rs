@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
+use waybill_domain::access::Scope;
 use waybill_domain::id::OrderId;
 use waybill_domain::order::Order;
 
@@ -85,6 +86,8 @@ struct Place {
 /// One watcher, and what it knows.
 struct Watcher {
     context: Arc<Context>,
+    /// Whose order it may be: a driver who is unassigned follows it no longer.
+    scope: Scope,
     id: OrderId,
     /// The last step that it knows.
     last_step: i64,
@@ -110,7 +113,7 @@ enum Next {
 impl OrderService {
     /// Follows an order: first as it is now, with its steps after `after_step`, then each change, until it is settled.
     /// Without `after_step` only steps from now on are sent.
-    pub async fn watch(&self, id: OrderId, after_step: Option<i64>) -> Result<Changes, WatchError> {
+    pub async fn watch(&self, scope: Scope, id: OrderId, after_step: Option<i64>) -> Result<Changes, WatchError> {
         let context = &self.context;
         if context.draining.is_cancelled() {
             return Err(WatchError::Draining);
@@ -118,10 +121,11 @@ impl OrderService {
         let place = context.watchers.place(&context.metrics)?;
         let last_step = match after_step {
             Some(step) => step,
-            None => context.callers.last_step(id).await?,
+            None => context.callers.last_step(&scope, id).await?,
         };
         let mut watcher = Watcher {
             context: Arc::clone(context),
+            scope,
             id,
             last_step,
             sent: None,
@@ -237,7 +241,11 @@ impl Watcher {
         let _turn = context.watchers.reads.acquire().await;
         // Before the read, so that what happens meanwhile wakes us for the next one.
         self.progress = context.in_flight.progress(self.id);
-        let found = context.callers.read_after(self.id, self.last_step, STEPS_MAX).await?;
+        let after = self.last_step;
+        let found = context
+            .callers
+            .read_after(&self.scope, self.id, after, STEPS_MAX)
+            .await?;
         let (order, steps) = found.ok_or(WatchError::NotFound)?;
         self.next = if steps.len() >= STEPS_MAX {
             Next::ReadAgain

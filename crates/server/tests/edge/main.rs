@@ -9,8 +9,10 @@
 )]
 
 mod calls;
+mod certificates;
 mod connections;
 mod ops;
 mod raw;
 mod rig;
 mod spans;
+mod tls;

@@ -259,7 +259,7 @@ impl OpsServer {
         let draining = CancellationToken::new();
         let readiness = Arc::new(Readiness::new(probes, draining.clone()));
         let router = ops::router(Arc::clone(&metrics), readiness);
-        TaskTracker::new().spawn(http::serve(listener, router, std::future::pending()));
+        TaskTracker::new().spawn(http::serve(listener, router, None, std::future::pending()));
         OpsServer {
             address,
             metrics,

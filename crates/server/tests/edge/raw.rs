@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -21,8 +21,8 @@ const END_HEADERS: u8 = 4;
 /// How long a test waits for the server before it fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub struct RawClient {
-    stream: TcpStream,
+pub struct RawClient<S = TcpStream> {
+    stream: S,
 }
 
 #[derive(Debug)]
@@ -44,7 +44,14 @@ impl RawClient {
 
     /// A connection after the preface and empty settings.
     pub async fn connect(server: SocketAddr) -> RawClient {
-        let mut client = RawClient::silent(server).await;
+        RawClient::begin(RawClient::silent(server).await.stream).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
+    /// The preface and empty settings on a stream.
+    pub async fn begin(stream: S) -> RawClient<S> {
+        let mut client = RawClient { stream };
         client
             .stream
             .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")

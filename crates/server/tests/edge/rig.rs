@@ -23,7 +23,9 @@ use waybill_server::grpc::edge::{
     self, CallDeadline, Class, ConnectionLimits, DeadlineSettings, Http2Limits, IngressLimits, IngressSettings,
     MESSAGE_SIZE_MAX,
 };
+use waybill_server::identity::Identity;
 use waybill_server::metrics::{MethodSnapshot, Metrics};
+use waybill_server::tls::ServerTls;
 
 pub const REPORT: &str = "/waybill.location.v1.LocationService/ReportLocations";
 pub const STREAM: &str = "/waybill.location.v1.LocationService/StreamLocations";
@@ -40,6 +42,7 @@ pub struct Settings {
     pub http2: Http2Limits,
     pub deadline: DeadlineSettings,
     pub ingress: IngressSettings,
+    pub tls: Option<ServerTls>,
 }
 
 pub struct Rig {
@@ -64,9 +67,13 @@ impl Rig {
             streams: &[STREAM],
             ..settings.deadline
         };
-        let connections = edge::incoming(listener, settings.connections, Arc::clone(&metrics));
+        let connections = edge::incoming(listener, settings.connections, Arc::clone(&metrics), settings.tls);
         let router = edge::server_builder(&settings.http2)
-            .layer(edge::layers(Arc::clone(&metrics), deadline))
+            .layer(edge::layers(
+                Arc::clone(&metrics),
+                deadline,
+                Arc::new(Identity::Anonymous),
+            ))
             .add_routes(Routes::new(service));
         let stop = CancellationToken::new();
         TaskTracker::new().spawn(

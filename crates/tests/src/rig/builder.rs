@@ -42,6 +42,7 @@ fn test_settings() -> Flags {
         ("http.addr", "127.0.0.1:0".to_owned()),
         ("webhooks.addr", "127.0.0.1:0".to_owned()),
         ("grpc.reflection", "false".to_owned()),
+        ("auth.anonymous", "true".to_owned()),
         ("payments.secret_key", SECRET_KEY.to_owned()),
         ("payments.rate_per_second", "10000".to_owned()),
         ("payments.connect_timeout", "5s".to_owned()),

@@ -17,6 +17,11 @@ use crate::wire::{cancel, complete, fix, get_json};
 use crate::{raw, sql};
 
 impl Rig {
+    /// A connection to the first server.
+    pub fn channel(&self) -> Channel {
+        self.servers[0].channel.clone()
+    }
+
     /// The order service of the first server.
     pub fn orders(&self) -> OrderServiceClient<Channel> {
         self.orders_of(0)

@@ -10,6 +10,7 @@
     reason = "the exception for tests in clippy.toml covers the test functions, not the functions that they share"
 )]
 
+mod access;
 mod cli;
 mod locations;
 mod operator;

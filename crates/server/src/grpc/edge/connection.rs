@@ -1,8 +1,9 @@
 //! Connections: how many, and which are closed for what their peer does.
 //!
-//! A [`Connection`] is a TCP stream that tonic serves HTTP/2 on. It reads along, and fails a read when the peer floods
-//! it with control frames or does not begin to speak HTTP/2; tonic then closes it and drops its calls. What a peer does
-//! within calls is limited elsewhere: in h2 by [`super::Http2Limits`], in handlers by [`super::IngressLimits`].
+//! A [`Connection`] is a stream that tonic serves HTTP/2 on: of TCP, or of TLS over it. It reads along, and fails a read
+//! when the peer floods it with control frames or does not begin to speak HTTP/2; tonic then closes it and drops its calls.
+//! What a peer does within calls is limited elsewhere: in h2 by [`super::Http2Limits`], in handlers by
+//! [`super::IngressLimits`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -19,6 +20,7 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::frames::{Frames, Traffic};
 use crate::metrics::Metrics;
+use crate::tls::{Protocol, ServerStream, ServerTls};
 
 /// The pause after the system had no file descriptor or memory for a connection. A tight loop would use up the
 /// processor, too.
@@ -29,7 +31,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub struct ConnectionLimits {
     /// Open connections; what comes beyond is closed at once. An idle one takes about 16 KiB.
     pub connections_max: usize,
-    /// From accept to the first frame. Afterwards, HTTP/2 keepalive finds dead peers.
+    /// From accept to the first frame, with TLS through its handshake. Afterwards, HTTP/2 keepalive finds dead peers.
     pub handshake_time_max: Duration,
     /// Frames that are not of a call (PING, SETTINGS, `WINDOW_UPDATE`...), in one window, beyond four for each frame of
     /// a call.
@@ -40,7 +42,8 @@ pub struct ConnectionLimits {
 
 /// One connection, for tonic to serve.
 pub struct Connection {
-    stream: TcpStream,
+    stream: ServerStream,
+    peer: TcpConnectInfo,
     limits: ConnectionLimits,
     inbound: Frames,
     outbound: Frames,
@@ -60,11 +63,12 @@ enum Abuse {
     Handshake,
 }
 
-/// Accepts connections for ever, never more at a time than `limits` says.
+/// Accepts connections for ever, never more at a time than `limits` says; with `tls`, of peers that speak it.
 pub fn incoming(
     listener: TcpListener,
     limits: ConnectionLimits,
     metrics: Arc<Metrics>,
+    tls: Option<ServerTls>,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
     let permits = Arc::new(Semaphore::new(limits.connections_max));
     let acceptor = Acceptor {
@@ -72,6 +76,7 @@ pub fn incoming(
         limits,
         permits,
         metrics,
+        tls,
     };
     unfold(acceptor, |acceptor| async {
         Some((Ok(acceptor.accept().await), acceptor))
@@ -83,6 +88,7 @@ struct Acceptor {
     limits: ConnectionLimits,
     permits: Arc<Semaphore>,
     metrics: Arc<Metrics>,
+    tls: Option<ServerTls>,
 }
 
 impl Default for ConnectionLimits {
@@ -122,7 +128,11 @@ impl Acceptor {
         let _ = stream.set_nodelay(true);
         self.metrics.ingress.connection_opened();
         Connection {
-            stream,
+            peer: stream.connect_info(),
+            stream: match &self.tls {
+                Some(tls) => tls.accept(stream, Protocol::Http2),
+                None => stream.into(),
+            },
             limits: self.limits.clone(),
             inbound: Frames::from_client(),
             outbound: Frames::from_server(),
@@ -150,6 +160,18 @@ impl Connection {
         io::Error::other(abuse)
     }
 
+    /// Fails once the first frame is late. Looked at wherever something waits for the peer: the server's settings are
+    /// written before anything is read, and within TLS they wait for its handshake.
+    fn poll_in_time(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(time) = &mut self.handshake
+            && time.as_mut().poll(context).is_ready()
+        {
+            self.handshake = None;
+            return Poll::Ready(Err(self.report_abuse(Abuse::Handshake)));
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn follow_sent(&mut self, bytes: &[u8]) {
         self.outbound.follow(bytes, |kind| self.traffic.count_sent(kind));
     }
@@ -165,7 +187,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.peer.clone()
     }
 }
 
@@ -176,12 +198,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(time) = &mut this.handshake
-            && time.as_mut().poll(context).is_ready()
-        {
-            return Poll::Ready(Err(this.report_abuse(Abuse::Handshake)));
-        }
-
+        ready!(this.poll_in_time(context))?;
         let filled = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
         let received = buffer.filled().get(filled..).unwrap_or_default();
@@ -199,6 +216,7 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_in_time(context))?;
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
         self.follow_sent(bytes.get(..written).unwrap_or(bytes));
         Poll::Ready(Ok(written))
@@ -209,6 +227,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_in_time(context))?;
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
         let mut left = written;
         for slice in slices {

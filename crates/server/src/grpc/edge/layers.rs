@@ -4,7 +4,8 @@
 //! 2. content type: refuses what is not gRPC before any work is done for it;
 //! 3. panics: around all code that works on the call, so that none of it can end the connection;
 //! 4. deadline: around the service, whose future it drops; a call without any time left does not reach the service;
-//! 5. message size: next to the service, since it corrects one of tonic's own answers.
+//! 5. access: before a message is decoded; what the caller may do is in the request from here on, as [`crate::identity::Access`];
+//! 6. message size: next to the service, since it corrects one of tonic's own answers.
 //!
 //! All but the second go on while the answer leaves: [`AnswerBody`].
 
@@ -17,6 +18,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response, StatusCode};
+use jiff::Timestamp;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -28,6 +30,7 @@ use tracing::{Instrument as _, info_span};
 use super::answer::AnswerBody;
 use super::deadline::{DeadlineSettings, Timer, or_deadline};
 use super::{message_size, panics};
+use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::telemetry;
 
@@ -37,18 +40,21 @@ pub struct LayeredRoutes {
     routes: Routes,
     metrics: Arc<Metrics>,
     deadline: DeadlineSettings,
+    identity: Arc<Identity>,
 }
 
-/// The layers, which count in `metrics` and give each call its deadline. Every path passes them: services, health,
+/// The layers, which count in `metrics`, give each call its deadline, and let in whom `identity` knows. Every path passes them: services, health,
 /// reflection, and what does not exist.
 pub fn layers(
     metrics: Arc<Metrics>,
     deadline: DeadlineSettings,
+    identity: Arc<Identity>,
 ) -> impl Layer<Routes, Service = LayeredRoutes> + Clone {
     layer_fn(move |routes| LayeredRoutes {
         routes,
         metrics: Arc::clone(&metrics),
         deadline: deadline.clone(),
+        identity: Arc::clone(&identity),
     })
 }
 
@@ -67,10 +73,20 @@ impl Service<Request<Body>> for LayeredRoutes {
         let span = info_span!("call", method = call.method(), order_id = Empty);
         telemetry::continue_trace(&span, request.headers());
         let admitted = self.admit(&mut request);
-        let handler = admitted.map(|timer| (timer, self.routes.call(request)));
+        // A clone of its own: the caller is known only once the call is worked on, and the routes are always ready.
+        let (mut routes, identity) = (self.routes.clone(), Arc::clone(&self.identity));
         async move {
-            let (response, timer) = match handler {
-                Ok((mut timer, handler)) => {
+            let (response, timer) = match admitted {
+                Ok(mut timer) => {
+                    let handler = async {
+                        match identity.admit(request.uri().path(), request.headers(), Timestamp::now()) {
+                            Ok(access) => {
+                                access.map(|access| request.extensions_mut().insert(access));
+                                routes.call(request).await
+                            }
+                            Err(refusal) => Ok(Status::from(refusal).into_http()),
+                        }
+                    };
                     let answer = answer(handler, timer.as_mut(), &metrics);
                     (answer.instrument(span.clone()).await, timer)
                 }

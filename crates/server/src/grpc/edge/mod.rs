@@ -6,11 +6,12 @@
 //! ```no_run
 //! # use std::sync::Arc;
 //! # use waybill_server::grpc::edge::{self, ConnectionLimits, DeadlineSettings, Http2Limits};
+//! # use waybill_server::identity::Identity;
 //! # use waybill_server::metrics::Metrics;
 //! # async fn serve(listener: tokio::net::TcpListener, metrics: Arc<Metrics>, routes: tonic::service::Routes) {
-//! let connections = edge::incoming(listener, ConnectionLimits::default(), Arc::clone(&metrics));
+//! let connections = edge::incoming(listener, ConnectionLimits::default(), Arc::clone(&metrics), None);
 //! edge::server_builder(&Http2Limits::default())
-//!     .layer(edge::layers(metrics, DeadlineSettings::default()))
+//!     .layer(edge::layers(metrics, DeadlineSettings::default(), Arc::new(Identity::Anonymous)))
 //!     .add_routes(routes)
 //!     .serve_with_incoming(connections)
 //!     .await;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tracing::{info, warn};
+use waybill_domain::access::Scope;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::ReleaseReason;
 
@@ -121,7 +122,7 @@ impl DriverLivenessMonitor {
         let unassigned = self
             .context
             .store
-            .unassign_driver(order, driver, reason, &detail)
+            .unassign_driver(&Scope::All, order, driver, reason, &detail)
             .await?;
         if let Unassigned::Searching(leased) = unassigned {
             info!(order_id = %order, %driver, "driver not seen, order is reassigned");

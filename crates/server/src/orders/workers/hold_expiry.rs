@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 use tracing::warn;
+use waybill_domain::access::Scope;
 use waybill_domain::id::OrderId;
 
 use crate::orders::Context;
@@ -50,7 +51,7 @@ pub async fn run(context: Arc<Context>) {
 async fn end(context: &Arc<Context>, order: OrderId) -> Result<(), StoreError> {
     let next = match context.settings.hold_expiry {
         HoldExpiry::Capture => context.store.capture_hold(order).await?,
-        HoldExpiry::Release => match context.store.cancel(order, None).await? {
+        HoldExpiry::Release => match context.store.cancel(&Scope::All, order, None).await? {
             Cancelled::Refunding(next) => Some(next),
             _ => None,
         },

@@ -6,12 +6,14 @@ use std::collections::HashSet;
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio::try_join;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
+use waybill_domain::access::Scope;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{Assignment, Event, Order, Payment, PaymentMode};
 
 use super::advance::lock_and_check_fence;
-use super::row::driver;
+use super::row::{driver, in_scope, scope_values};
 use super::{Confirmed, LeasedOrder, OrderStore};
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
@@ -47,9 +49,13 @@ statements! {
                    limit $2";
     /// Every driver that serves an order.
     BUSY = "select driver_id from drivers where active_order_id is not null";
-    /// Which orders these drivers serve.
-    ACTIVE_ORDERS = "select driver_id, active_order_id from drivers
-                      where driver_id = any($1) and active_order_id is not null";
+    /// Which order this driver serves.
+    ACTIVE_ORDER = concat!(
+        "select s.order_id
+           from order_sagas s
+           join order_assignments a on a.order_id = s.order_id
+           join drivers d on d.driver_id = a.driver_id and d.active_order_id = s.order_id
+          where d.driver_id = $1 and ", in_scope!("$2", "$3", "$4"));
     ENSURE_DRIVERS = "insert into drivers (driver_id) select unnest($1::text[]) on conflict (driver_id) do nothing";
     /// Locks the nearest free driver. One that another order is just taking is passed over, not waited for.
     LOCK_FREE = "select driver_id
@@ -78,10 +84,12 @@ impl OrderStore {
         rows.iter().map(|row| driver(row.try_get(0)?)).collect()
     }
 
-    /// The order that this driver serves, if it serves one.
-    pub async fn active_order(&self, of: &DriverId) -> Result<Option<OrderId>, StoreError> {
-        let row = self.postgres.query_opt(ACTIVE_ORDERS, &[&vec![of.as_str()]]).await?;
-        row.map(|row| Ok(OrderId::new(row.try_get::<_, Uuid>(1)?))).transpose()
+    /// The order that this driver serves, if it serves one within `scope`.
+    pub async fn active_order(&self, scope: &Scope, of: &DriverId) -> Result<Option<OrderId>, StoreError> {
+        let (user, only, driver) = scope_values(scope);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&of.as_str(), &user, &only, &driver];
+        let row = self.postgres.query_opt(ACTIVE_ORDER, &parameters).await?;
+        row.map(|row| Ok(OrderId::new(row.try_get::<_, Uuid>(0)?))).transpose()
     }
 
     /// Binds the nearest of the candidates that is still free, and settles the order.

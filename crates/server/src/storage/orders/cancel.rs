@@ -1,6 +1,7 @@
 //! Cancellation: of an order whose saga runs it is requested, and a served order is reopened for its refund.
 
 use deadpool_postgres::Transaction;
+use waybill_domain::access::Scope;
 use waybill_domain::id::OrderId;
 use waybill_domain::money::{Currency, Money, MoneyError};
 use waybill_domain::order::{Assignment, Event, FailureReason, Order, Payment, ReleaseReason, State};
@@ -20,7 +21,7 @@ pub enum Cancelled {
     Requested,
     /// The order is compensated already, or about to be.
     Compensated,
-    /// No such order.
+    /// No such order in this scope.
     NotFound,
     /// Completed, or failed for another reason.
     NotCancellable,
@@ -50,15 +51,20 @@ statements! {
 }
 
 impl OrderStore {
-    /// Cancels an order, or requests it of the order's worker. Of an order with a driver, `fee` is kept.
-    pub async fn cancel(&self, id: OrderId, fee: Option<Money>) -> Result<Cancelled, StoreError> {
-        self.postgres.call(self.commit_cancellation(id, fee)).await
+    /// Cancels an order within `scope`, or requests it of the order's worker. Of an order with a driver, `fee` is kept.
+    pub async fn cancel(&self, scope: &Scope, id: OrderId, fee: Option<Money>) -> Result<Cancelled, StoreError> {
+        self.postgres.call(self.commit_cancellation(scope, id, fee)).await
     }
 
-    async fn commit_cancellation(&self, id: OrderId, fee: Option<Money>) -> Result<Cancelled, StoreError> {
+    async fn commit_cancellation(
+        &self,
+        scope: &Scope,
+        id: OrderId,
+        fee: Option<Money>,
+    ) -> Result<Cancelled, StoreError> {
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let Some(leased) = lock(&tx, id).await? else {
+        let Some(leased) = lock(&tx, id, scope).await? else {
             return Ok(Cancelled::NotFound);
         };
         match leased.order.state {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
+use waybill_domain::access::Scope;
 use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
 use waybill_domain::order::{Order, Payment, State};
@@ -57,7 +58,7 @@ impl OrderStore {
     async fn commit_capture(&self, id: OrderId) -> Result<Option<Box<LeasedOrder>>, StoreError> {
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let Some(leased) = lock(&tx, id).await? else {
+        let Some(leased) = lock(&tx, id, &Scope::All).await? else {
             return Ok(None);
         };
         let is_held = leased.order.payment.as_ref().is_some_and(Payment::is_held);

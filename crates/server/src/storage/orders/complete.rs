@@ -3,6 +3,7 @@
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use waybill_domain::access::Scope;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::money::{Currency, Money, MoneyError};
 use waybill_domain::order::{Order, ReleaseReason};
@@ -22,7 +23,7 @@ pub enum Completed {
     Done(Box<Order>),
     /// The same; and money is to be captured or refunded. The saga is the caller's to resume.
     Unpaid(Box<LeasedOrder>),
-    /// No such order.
+    /// No such order in this scope.
     NotFound,
     /// The order has no driver to release.
     NotCompletable,
@@ -43,26 +44,30 @@ statements! {
 }
 
 impl OrderStore {
-    /// Releases the driver of an order: the service was rendered; by `driver`, if one is named. `amount` is what it cost, at
+    /// Releases the driver of an order within `scope`: the service was rendered; by `driver`, if one is named. `amount` is what it cost, at
     /// most the order's amount; `None`: all of it.
     pub async fn complete(
         &self,
+        scope: &Scope,
         id: OrderId,
         driver: Option<&DriverId>,
         amount: Option<Money>,
     ) -> Result<Completed, StoreError> {
-        self.postgres.call(self.commit_completion(id, driver, amount)).await
+        self.postgres
+            .call(self.commit_completion(scope, id, driver, amount))
+            .await
     }
 
     async fn commit_completion(
         &self,
+        scope: &Scope,
         id: OrderId,
         driver: Option<&DriverId>,
         amount: Option<Money>,
     ) -> Result<Completed, StoreError> {
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let Some(leased) = lock(&tx, id).await? else {
+        let Some(leased) = lock(&tx, id, scope).await? else {
             return Ok(Completed::NotFound);
         };
         let Some(assignment) = leased.order.assignment.clone() else {

@@ -5,13 +5,15 @@ use std::time::Duration;
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use tracing::error;
 use uuid::Uuid;
+use waybill_domain::access::Scope;
 use waybill_domain::id::OrderId;
 use waybill_domain::payment::Operation;
 
 use super::ledger::{self, Attempt, attempt};
-use super::row::{first_open, get, leased_order, leased_order_columns, order_tables};
+use super::row::{first_open, get, in_scope, leased_order, leased_order_columns, order_tables, scope_values};
 use super::{Confirmed, Lease, LeasedOrder, OrderStore};
 use crate::storage::StoreError;
 
@@ -26,6 +28,12 @@ pub struct LeaseHolder {
 
 statements! {
     LOCK_ORDER = "select 1 from order_sagas where order_id = $1 for update";
+    LOCK_IN_SCOPE = concat!(
+        "select 1
+           from order_sagas s
+           left join order_assignments a on a.order_id = s.order_id
+          where s.order_id = $1 and ", in_scope!("$2", "$3", "$4"), "
+            for update of s");
     READ_LEASED = concat!(
         "select ", leased_order_columns!(), "
            from ", order_tables!(), " ", first_open!(), "
@@ -257,14 +265,18 @@ pub(super) async fn lock_row(tx: &Transaction<'_>, id: OrderId) -> Result<bool, 
     Ok(LOCK_ORDER.query_opt(tx, &[&id.uuid()]).await?.is_some())
 }
 
-/// Locks the order, then reads it: what is read is newer than the lock. `None`: no such order.
-pub(super) async fn lock(tx: &Transaction<'_>, id: OrderId) -> Result<Option<LeasedOrder>, StoreError> {
+/// Locks the order, then reads it: what is read is newer than the lock. `None`: there is no such order in this scope.
+pub(super) async fn lock(tx: &Transaction<'_>, id: OrderId, scope: &Scope) -> Result<Option<LeasedOrder>, StoreError> {
     let asked_at = Timestamp::now();
-    if !lock_row(tx, id).await? {
+    let (user, order, driver) = scope_values(scope);
+    let parameters: [&(dyn ToSql + Sync); 4] = [&id.uuid(), &user, &order, &driver];
+    if LOCK_IN_SCOPE.query_opt(tx, &parameters).await?.is_none() {
         return Ok(None);
     }
     let row = READ_LEASED.query_one(tx, &[&id.uuid()]).await?;
-    leased_order(&row, asked_at).map(Some)
+    let leased = leased_order(&row, asked_at)?;
+    // While we waited for the lock, the order may have got another driver.
+    Ok(Some(leased).filter(|leased| scope.covers(&leased.order)))
 }
 
 /// The holder of the order of this row, if it has one.

@@ -1,11 +1,13 @@
 //! Orders as callers see them: one with its steps, or a page of many.
 
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
+use waybill_domain::access::Scope;
 use waybill_domain::id::{OrderId, UserId};
 use waybill_domain::order::{Order, State};
 
 use super::OrderStore;
-use super::row::{get, order, order_columns, order_tables};
+use super::row::{get, in_scope, order, order_columns, order_tables, scope_values};
 use super::step_log::{LogLine, line, log_columns};
 use crate::storage::StoreError;
 
@@ -21,7 +23,10 @@ pub struct ListFilter {
 }
 
 statements! {
-    READ_ORDER = concat!("select ", order_columns!(), " from ", order_tables!(), " where s.order_id = $1");
+    READ_ORDER = concat!(
+        "select ", order_columns!(), "
+           from ", order_tables!(), "
+          where s.order_id = $1 and ", in_scope!("$2", "$3", "$4"));
     /// The order, on a line for each of its steps after the one given; on one line without a step if there is none. One
     /// statement, so that order and steps are of one moment.
     ///
@@ -37,7 +42,7 @@ statements! {
                  where order_id = s.order_id and id > $2
                  order by id
                  limit $3) t on true
-          where s.order_id = $1
+          where s.order_id = $1 and ", in_scope!("$4", "$5", "$6"), "
           order by t.id");
     /// A UUIDv7 sorts by its time, so the id is the page key.
     LIST = concat!(
@@ -54,43 +59,55 @@ statements! {
           where s.user_id = $4
             and ($1::text is null or s.status = $1)
             and ($2::uuid is null or s.order_id < $2)
+            and ($5::uuid is null or s.order_id = $5)
           order by s.order_id desc
           limit $3");
 }
 
 impl OrderStore {
-    /// The order as it is now; `None` when there is none of this id.
-    pub async fn read(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
-        let row = self.postgres.query_opt(READ_ORDER, &[&id.uuid()]).await?;
+    /// The order as it is now; `None` when there is none of this id in this scope.
+    pub async fn read(&self, scope: &Scope, id: OrderId) -> Result<Option<Order>, StoreError> {
+        let (user, only, driver) = scope_values(scope);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&id.uuid(), &user, &only, &driver];
+        let row = self.postgres.query_opt(READ_ORDER, &parameters).await?;
         row.as_ref().map(order).transpose()
     }
 
     /// The order as it is now, and up to `limit` of its steps after the step `after`, the oldest first; `None` when there
-    /// is no order of this id.
+    /// is no order of this id in this scope.
     pub async fn read_after(
         &self,
+        scope: &Scope,
         id: OrderId,
         after: i64,
         limit: usize,
     ) -> Result<Option<(Order, Vec<LogLine>)>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.postgres.query(READ_AFTER, &[&id.uuid(), &after, &limit]).await?;
+        let (user, only, driver) = scope_values(scope);
+        let parameters: [&(dyn ToSql + Sync); 6] = [&id.uuid(), &after, &limit, &user, &only, &driver];
+        let rows = self.postgres.query(READ_AFTER, &parameters).await?;
         let Some(first) = rows.first() else { return Ok(None) };
         let has_line = get::<Option<i64>>(first, "line_id")?.is_some();
         let lines = rows.iter().filter(|_| has_line).map(line);
         Ok(Some((order(first)?, lines.collect::<Result<_, _>>()?)))
     }
 
-    /// Up to `limit` orders, the newest first.
-    pub async fn list(&self, filter: &ListFilter, limit: i64) -> Result<Vec<Order>, StoreError> {
+    /// Up to `limit` orders within `scope`, the newest first. A driver has none: who served what is not its list.
+    pub async fn list(&self, scope: &Scope, filter: &ListFilter, limit: i64) -> Result<Vec<Order>, StoreError> {
         let state = filter.state.map(State::as_str);
         let before: Option<Uuid> = filter.before.map(OrderId::uuid);
-        let rows = match &filter.user {
+        let only = scope.order().map(OrderId::uuid);
+        let user = match (scope, &filter.user) {
+            (Scope::All, user) => user.as_ref(),
+            (Scope::User(own, _), None) => Some(own),
+            (Scope::User(own, _), Some(user)) if user == own => Some(own),
+            (Scope::User(..) | Scope::Driver(_), _) => return Ok(Vec::new()),
+        };
+        let rows = match user {
             None => self.postgres.query(LIST, &[&state, &before, &limit]).await?,
             Some(user) => {
-                self.postgres
-                    .query(LIST_OF_USER, &[&state, &before, &limit, &user.as_str()])
-                    .await?
+                let parameters: [&(dyn ToSql + Sync); 5] = [&state, &before, &limit, &user.as_str(), &only];
+                self.postgres.query(LIST_OF_USER, &parameters).await?
             }
         };
         rows.iter().map(order).collect()

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use deadpool_postgres::Transaction;
+use waybill_domain::access::Scope;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{Assignment, Event, Order, ReleaseReason};
 
@@ -20,7 +21,7 @@ pub enum Unassigned {
     Searching(Box<LeasedOrder>),
     /// This driver was unassigned from this order before; the order as it is now.
     Earlier(Box<Order>),
-    /// No such order.
+    /// No such order in this scope.
     NotFound,
     /// The driver does not serve it now.
     NotAssigned,
@@ -47,16 +48,17 @@ statements! {
 }
 
 impl OrderStore {
-    /// Unassigns the driver of an order, who does not serve it, and lets the order search for another.
+    /// Unassigns the driver of an order within `scope`, who does not serve it, and lets the order search for another.
     pub async fn unassign_driver(
         &self,
+        scope: &Scope,
         order: OrderId,
         driver: &DriverId,
         reason: ReleaseReason,
         detail: &str,
     ) -> Result<Unassigned, StoreError> {
         self.postgres
-            .call(self.commit_unassignment(order, driver, reason, detail))
+            .call(self.commit_unassignment(scope, order, driver, reason, detail))
             .await
     }
 
@@ -68,6 +70,7 @@ impl OrderStore {
 
     async fn commit_unassignment(
         &self,
+        scope: &Scope,
         order: OrderId,
         driver: &DriverId,
         reason: ReleaseReason,
@@ -75,7 +78,7 @@ impl OrderStore {
     ) -> Result<Unassigned, StoreError> {
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let Some(leased) = lock(&tx, order).await? else {
+        let Some(leased) = lock(&tx, order, scope).await? else {
             return Ok(Unassigned::NotFound);
         };
         let serves = |assignment: &Assignment| assignment.driver == *driver && assignment.release.is_none();

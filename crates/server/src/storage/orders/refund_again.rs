@@ -1,6 +1,7 @@
 //! What failed is refunded again, by an operator's decision: each failed refund is replaced by one with a new number, and so
 //! with a new key at the provider.
 
+use waybill_domain::access::Scope;
 use waybill_domain::money::Money;
 use waybill_domain::operator::Operator;
 use waybill_domain::order::Order;
@@ -60,7 +61,7 @@ impl OrderStore {
         let id = seen.lease.order;
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let Some(leased) = lock(&tx, id).await? else {
+        let Some(leased) = lock(&tx, id, &Scope::All).await? else {
             return Err(StoreError::unexpected(format!("order {id} is gone")));
         };
         if !leased.is_as(seen) {

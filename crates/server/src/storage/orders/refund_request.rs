@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use waybill_domain::access::Scope;
 use waybill_domain::id::{IdempotencyKey, OrderId};
 use waybill_domain::money::{Currency, Money};
 use waybill_domain::order::{RefundRequest, RefundState, State};
@@ -9,7 +11,7 @@ use waybill_domain::payment::Operation;
 
 use super::lease::lock;
 use super::refunds::{self, RefundOrigin};
-use super::row::{get, money, refund_state};
+use super::row::{get, in_scope, money, refund_state, scope_values};
 use super::{LeasedOrder, OrderStore, reconciled};
 use crate::storage::StoreError;
 
@@ -37,7 +39,7 @@ pub enum RefundRequested {
     New(Box<LeasedOrder>),
     /// The key requested this refund before.
     Duplicate,
-    /// No such order.
+    /// No such order in this scope.
     NotFound,
     /// The order was not served, or its refund is decided already; its state.
     NotRefundable(State),
@@ -55,18 +57,27 @@ statements! {
     FIND_BY_KEY = "select number, amount, currency, state, reason, created_at, settled_at
                      from refunds where order_id = $1 and idempotency_key = $2";
     /// As customers see them: the reasons of operators are not for them.
-    READ_REQUESTED = "select number, amount, currency, state, created_at, settled_at,
-                             case when origin = 'request' then reason else '' end as reason
-                        from refunds where order_id = $1 order by number";
+    READ_REQUESTED = concat!(
+        "select r.number, r.amount, r.currency, r.state, r.created_at, r.settled_at,
+                case when r.origin = 'request' then r.reason else '' end as reason
+           from refunds r
+           join order_sagas s on s.order_id = r.order_id
+           left join order_assignments a on a.order_id = r.order_id
+          where r.order_id = $1 and ", in_scope!("$2", "$3", "$4"), "
+          order by r.number");
 }
 
 impl OrderStore {
-    /// Decides a refund of a part of the payment, or finds the one that the key decided before.
-    pub async fn request_refund(&self, request: &RefundRequest) -> Result<RefundRequested, StoreError> {
-        self.postgres.call(self.commit_refund_request(request)).await
+    /// Decides a refund of a part of the payment of an order within `scope`, or finds the one that the key decided before.
+    pub async fn request_refund(&self, scope: &Scope, request: &RefundRequest) -> Result<RefundRequested, StoreError> {
+        self.postgres.call(self.commit_refund_request(scope, request)).await
     }
 
-    async fn commit_refund_request(&self, request: &RefundRequest) -> Result<RefundRequested, StoreError> {
+    async fn commit_refund_request(
+        &self,
+        scope: &Scope,
+        request: &RefundRequest,
+    ) -> Result<RefundRequested, StoreError> {
         let RefundRequest {
             order: id,
             key,
@@ -75,7 +86,7 @@ impl OrderStore {
         } = request;
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let Some(leased) = lock(&tx, *id).await? else {
+        let Some(leased) = lock(&tx, *id, scope).await? else {
             return Ok(RefundRequested::NotFound);
         };
         if let Some(row) = FIND_BY_KEY.query_opt(&tx, &[&id.uuid(), &key.as_str()]).await? {
@@ -147,9 +158,11 @@ impl OrderStore {
         row.as_ref().map(requested).transpose()
     }
 
-    /// The refunds of an order as its customer sees them, by their numbers.
-    pub async fn requested_refunds(&self, order: OrderId) -> Result<Vec<RequestedRefund>, StoreError> {
-        let rows = self.postgres.query(READ_REQUESTED, &[&order.uuid()]).await?;
+    /// The refunds of an order within `scope` as its customer sees them, by their numbers.
+    pub async fn requested_refunds(&self, scope: &Scope, order: OrderId) -> Result<Vec<RequestedRefund>, StoreError> {
+        let (user, only, driver) = scope_values(scope);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&order.uuid(), &user, &only, &driver];
+        let rows = self.postgres.query(READ_REQUESTED, &parameters).await?;
         rows.iter().map(requested).collect()
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
+use waybill_domain::access::Scope;
 use waybill_domain::id::OrderId;
 use waybill_domain::operator::{Assertion, Operator, UNVERIFIED};
 use waybill_domain::order::{Order, State};
@@ -98,7 +99,7 @@ impl OrderStore {
         let id = seen.lease.order;
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let Some(leased) = lock(&tx, id).await? else {
+        let Some(leased) = lock(&tx, id, &Scope::All).await? else {
             return Err(StoreError::unexpected(format!("order {id} is gone")));
         };
         if !assertion.expected_states().contains(&leased.order.state) {

@@ -5,7 +5,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
-use waybill_domain::id::{DriverId, OrderId};
+use waybill_domain::access::Scope;
+use waybill_domain::id::{DriverId, OrderId, UserId};
 use waybill_domain::money::Money;
 use waybill_domain::order::{
     Assignment, FailureReason, OpenRefund, Order, Payment, PaymentMode, Refund, RefundState, Release, ReleaseReason,
@@ -37,6 +38,29 @@ macro_rules! order_tables {
     };
 }
 
+/// Whether an order of [`order_tables`] lies within a scope, which is in these three parameters: see [`scope_values`].
+macro_rules! in_scope {
+    ($user:literal, $order:literal, $driver:literal) => {
+        concat!(
+            "(",
+            $user,
+            "::text is null or s.user_id = ",
+            $user,
+            ")
+             and (",
+            $order,
+            "::uuid is null or s.order_id = ",
+            $order,
+            ")
+             and (",
+            $driver,
+            "::text is null or a.driver_id = ",
+            $driver,
+            ")"
+        )
+    };
+}
+
 /// The columns of [`order_columns`], and those of the order's lease: the form that [`leased_order`] reads. With the tables of
 /// `first_open!`.
 macro_rules! leased_order_columns {
@@ -59,7 +83,16 @@ macro_rules! first_open {
     };
 }
 
-pub(super) use {first_open, leased_order_columns, order_columns, order_tables};
+pub(super) use {first_open, in_scope, leased_order_columns, order_columns, order_tables};
+
+/// The parameters of `in_scope!`: the user, the order and the driver to whom the scope is limited.
+pub(super) fn scope_values(scope: &Scope) -> (Option<&str>, Option<Uuid>, Option<&str>) {
+    (
+        scope.user().map(UserId::as_str),
+        scope.order().map(OrderId::uuid),
+        scope.driver().map(DriverId::as_str),
+    )
+}
 
 /// The order in a row of `order_columns`.
 pub(super) fn order(row: &Row) -> Result<Order, StoreError> {

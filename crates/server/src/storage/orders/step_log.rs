@@ -4,10 +4,12 @@
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use waybill_domain::access::Scope;
 use waybill_domain::id::OrderId;
 use waybill_domain::operator::Operator;
 
-use super::row::get;
+use super::row::{get, in_scope, scope_values};
 use super::{Lease, OrderStore};
 use crate::storage::{Statement, StoreError};
 
@@ -58,19 +60,20 @@ statements! {
                       select order_id, $2, 'requested', $3, fence, 'operator ' || $4, reassignments
                         from order_sagas where order_id = $1";
     READ_LOG = concat!("select ", log_columns!(), " from order_saga_steps t where t.order_id = $1 order by t.id");
-    LAST_STEP = "select coalesce(max(id), 0) from order_saga_steps where order_id = $1";
+    LAST_STEP = concat!(
+        "select coalesce(max(t.id), 0)
+           from order_saga_steps t
+           join order_sagas s on s.order_id = t.order_id
+           left join order_assignments a on a.order_id = t.order_id
+          where t.order_id = $1 and ", in_scope!("$2", "$3", "$4"));
 }
 
 impl OrderStore {
-    /// The order's log, the oldest line first.
-    pub async fn read_log(&self, id: OrderId) -> Result<Vec<LogLine>, StoreError> {
-        let rows = self.postgres.query(READ_LOG, &[&id.uuid()]).await?;
-        rows.iter().map(line).collect()
-    }
-
-    /// The id of the order's last step so far; 0 when there is no such order.
-    pub async fn last_step(&self, id: OrderId) -> Result<i64, StoreError> {
-        let row = self.postgres.query_opt(LAST_STEP, &[&id.uuid()]).await?;
+    /// The id of the order's last step so far; 0 when there is no such order in this scope.
+    pub async fn last_step(&self, scope: &Scope, id: OrderId) -> Result<i64, StoreError> {
+        let (user, only, driver) = scope_values(scope);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&id.uuid(), &user, &only, &driver];
+        let row = self.postgres.query_opt(LAST_STEP, &parameters).await?;
         row.map_or(Ok(0), |row| Ok(row.try_get(0)?))
     }
 

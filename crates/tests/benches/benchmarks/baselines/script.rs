@@ -104,8 +104,8 @@ impl Script {
         }
         // The provider's keys begin with the payment's.
         for (name, expression) in [("order", ID), ("payment", PAYMENT_KEY)] {
-            let parted = own.iter().filter(|(_, own)| **own == name);
-            if let Some((before, after)) = parted.filter_map(|(text, _)| value.split_once(text.as_str())).next() {
+            let mut of_name = own.iter().filter(|(_, own)| **own == name);
+            if let Some((before, after)) = of_name.find_map(|(text, _)| value.split_once(text.as_str())) {
                 return format!("('{before}' || {expression} || '{after}')");
             }
         }

@@ -78,6 +78,9 @@ async fn a_bad_variable_is_named() {
         ("WAYBILL_LOG__FILTER", "waybill=[", "log.filter"),
         ("WAYBILL_POSTGRES__URL", "mysql://secret@host/db", "postgres.url"),
         ("WAYBILL_REDIS__URL", "http://secret@host", "redis.url"),
+        ("WAYBILL_GRPC__ADDR", "0.0.0.0:7200", "tls.cert"),
+        ("WAYBILL_TLS__KEY", "key.pem", "tls.cert"),
+        ("WAYBILL_AUTH__ISSUER", "https://id.example.com", "auth.keys"),
     ] {
         let ended = waybill(&["serve"], &[(variable, value)]).await;
         assert_names(&ended, USAGE, &[named]);
@@ -131,7 +134,8 @@ async fn an_address_that_is_taken_is_named_with_its_flag() {
 async fn a_database_that_is_not_there_is_reported_in_one_line() {
     let url = format!("postgres://waybill:hunter2@{}/waybill", no_server());
     for command in ["serve", "migrate", "audit"] {
-        let ended = waybill(&[command, "--database-url", &url], &[]).await;
+        let anonymous = ("WAYBILL_AUTH__ANONYMOUS", "true");
+        let ended = waybill(&[command, "--database-url", &url], &[anonymous]).await;
         assert_names(&ended, UNAVAILABLE, &["postgres"]);
         assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
     }

@@ -1,0 +1,194 @@
+//! What must hold of the settings together, or of one beyond its type.
+
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+
+use super::{Auth, Config, ConfigError, Service, Tls};
+use crate::storage;
+
+/// A client may repeat a request for a day, as with the payment provider's own keys: a repeat that comes after its key
+/// expired is a second order.
+const KEY_RETENTION_MIN: Duration = Duration::from_hours(24);
+
+impl Config {
+    /// The keys of counts that are 0 and must not be.
+    fn zeros(&self) -> impl Iterator<Item = &'static str> {
+        let counts: [(&'static str, usize); 10] = [
+            ("postgres.pool_max", self.postgres.pool_max),
+            ("payments.in_flight_max", self.payments.in_flight_max),
+            ("orders.candidates", self.orders.candidates),
+            ("orders.sweep_batch", self.orders.sweep_batch),
+            ("orders.in_flight_max", self.orders.in_flight_max),
+            ("orders.watchers_max", self.orders.watchers_max),
+            ("locations.batch_max", self.locations.batch_max),
+            ("locations.queue_max", self.locations.queue_max),
+            ("locations.history_batch_max", self.locations.history_batch_max),
+            ("grpc.connections_max", self.grpc.connections_max),
+        ];
+        counts.into_iter().filter(|(_, count)| *count == 0).map(|(key, _)| key)
+    }
+
+    /// Whether the gRPC services, or the webhooks, can be reached from other machines.
+    fn is_public(&self) -> bool {
+        let webhooks = !self.payments.webhook_secrets.is_empty() && self.grpc.services.contains(&Service::Order);
+        !self.grpc.addr.ip().is_loopback() || webhooks && !self.webhooks.addr.ip().is_loopback()
+    }
+
+    /// What must hold of a server, and not of the commands that only read its stores: who may reach it, and how it knows
+    /// them.
+    pub fn check_serving(&self) -> Result<(), ConfigError> {
+        self.check_tls()?;
+        let Auth {
+            keys,
+            issuer,
+            audience,
+            anonymous,
+            ..
+        } = &self.auth;
+        let has_keys = !keys.as_os_str().is_empty();
+        let (key, why) = match (has_keys, anonymous) {
+            (false, false) => (
+                "auth.keys",
+                "must name a file with the public keys (JWKS) of those who sign tokens; or say with auth.anonymous = true \
+                 that everyone may do everything",
+            ),
+            (false, true) if !self.grpc.addr.ip().is_loopback() => {
+                ("auth.anonymous", "must be false where grpc.addr is no loopback address")
+            }
+            (true, true) => ("auth.anonymous", "must be false where auth.keys is set"),
+            (true, false) if issuer.is_empty() => ("auth.issuer", "must be the iss of the tokens"),
+            (true, false) if audience.is_empty() => ("auth.audience", "must be the aud of the tokens"),
+            _ => return Ok(()),
+        };
+        Err(ConfigError::Value {
+            key,
+            why: why.to_owned(),
+        })
+    }
+
+    /// Whoever can be reached from other machines speaks TLS, or says that it ends before.
+    pub(super) fn check_tls(&self) -> Result<(), ConfigError> {
+        let Tls {
+            cert,
+            key,
+            client_ca,
+            plaintext,
+        } = &self.tls;
+        let is_set = |path: &Path| !path.as_os_str().is_empty();
+        let (key_name, why) = match (is_set(cert), is_set(key), is_set(client_ca)) {
+            (true, false, _) => ("tls.key", "must name the key of tls.cert"),
+            (false, true, _) => ("tls.cert", "must name the certificate of tls.key"),
+            (false, _, true) => ("tls.cert", "must be set where tls.client_ca is"),
+            (true, true, _) if *plaintext => ("tls.plaintext", "must be false where tls.cert is set"),
+            (false, false, false) if !plaintext && self.is_public() => (
+                "tls.cert",
+                "and tls.key must be set where grpc.addr or webhooks.addr is no loopback address; or say with \
+                 tls.plaintext = true that TLS ends before this server",
+            ),
+            _ => return Ok(()),
+        };
+        Err(ConfigError::Value {
+            key: key_name,
+            why: why.to_owned(),
+        })
+    }
+
+    /// What no single value shows.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let bad = |key, why: &str| {
+            Err(ConfigError::Value {
+                key,
+                why: why.to_owned(),
+            })
+        };
+        if let Some(key) = self.zeros().next() {
+            return bad(key, "must be at least 1");
+        }
+        if self.grpc.services.is_empty() {
+            return bad(
+                "grpc.services",
+                "must name at least one of order, location, fleet, operator",
+            );
+        }
+        let secrets = &self.payments.webhook_secrets;
+        if secrets.len() > 2 || secrets.iter().any(|secret| secret.expose_secret().is_empty()) {
+            return bad("payments.webhook_secrets", "must be at most two, none of them empty");
+        }
+        if !is_descriptor(&self.payments.statement_descriptor_suffix) {
+            return bad(
+                "payments.statement_descriptor_suffix",
+                "must be empty, or have a letter, at most 22 characters, and none of < > \\ ' \" *",
+            );
+        }
+        if let Err(why) = storage::postgres::parse_url(&self.postgres.url) {
+            return bad("postgres.url", why);
+        }
+        if let Err(why) = storage::redis::parse_url(&self.redis.url) {
+            return bad("redis.url", why);
+        }
+        if self.redis.shards == 0 {
+            return bad("redis.shards", "must be at least 1");
+        }
+        if !(self.orders.assignment_radius_m.is_finite() && self.orders.assignment_radius_m > 0.0) {
+            return bad(
+                "orders.assignment_radius_m",
+                "must be a number of metres greater than 0",
+            );
+        }
+        if self.payments.total_timeout.0 + 2 * self.postgres.statement_timeout.0 > self.orders.lease.0 {
+            return bad(
+                "orders.lease",
+                "must be at least payments.total_timeout and two statement timeouts long",
+            );
+        }
+        if self.orders.key_retention.0 < KEY_RETENTION_MIN {
+            return bad("orders.key_retention", "must be at least 24h");
+        }
+        if self.orders.settle_within.0.is_zero() {
+            return bad("orders.settle_within", "must be longer than nothing");
+        }
+        if self.orders.hold_max.0.is_zero() {
+            return bad("orders.hold_max", "must be longer than nothing");
+        }
+        if self.orders.sweep_interval.0.is_zero() {
+            return bad("orders.sweep_interval", "must be longer than nothing");
+        }
+        if self.orders.key_expiry_interval.0.is_zero() {
+            return bad("orders.key_expiry_interval", "must be longer than nothing");
+        }
+        if self.locations.retention_days < 2 {
+            return bad("locations.retention_days", "must be at least 2");
+        }
+        // The stream is trimmed by whole batches, and Redis drops whole nodes of 100 entries: what stays may be so much
+        // more than is to be kept, and a stream that is full of stored entries would never have room again.
+        let kept_max = self.locations.keep_stored + self.locations.history_batch_max as u64 + 100;
+        if self.locations.high_water < kept_max {
+            return bad(
+                "locations.high_water",
+                "must be at least locations.keep_stored, locations.history_batch_max and 100 together",
+            );
+        }
+        let otlp = &self.telemetry.otlp_endpoint;
+        if !otlp.is_empty() && !otlp.starts_with("http://") {
+            return bad("telemetry.otlp_endpoint", "must be empty or begin with http://");
+        }
+        if self.drain.unready.0 + self.drain.work.0 > self.drain.hard_stop.0 {
+            return bad(
+                "drain.hard_stop",
+                "must be at least drain.unready and drain.work together",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether the provider takes this as a part of a statement's line (<https://docs.stripe.com/get-started/account/statement-descriptors>).
+fn is_descriptor(suffix: &str) -> bool {
+    let is_plain = |letter: char| (' '..='~').contains(&letter) && !"<>\\'\"*".contains(letter);
+    suffix.is_empty()
+        || suffix.len() <= 22
+            && suffix.chars().all(is_plain)
+            && suffix.contains(|letter: char| letter.is_ascii_alphabetic())
+}

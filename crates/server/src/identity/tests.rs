@@ -1,0 +1,337 @@
+//! Which tokens are believed, and why the others are refused.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderValue};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256};
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+
+use super::*;
+use crate::reload::Reload as _;
+
+const NOW: i64 = 1_795_348_000;
+
+/// Who signs tokens.
+struct Signer {
+    key: EncodingKey,
+    public: Vec<u8>,
+    algorithm: Algorithm,
+    id: &'static str,
+}
+
+impl Signer {
+    fn new(algorithm: Algorithm, id: &'static str) -> Signer {
+        let made = match algorithm {
+            Algorithm::ES256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+            Algorithm::EdDSA => KeyPair::generate_for(&PKCS_ED25519),
+            _ => KeyPair::generate_for(&PKCS_RSA_SHA256),
+        };
+        let made = made.unwrap();
+        let pem = made.serialize_pem();
+        let key = match algorithm {
+            Algorithm::ES256 => EncodingKey::from_ec_pem(pem.as_bytes()),
+            Algorithm::EdDSA => EncodingKey::from_ed_pem(pem.as_bytes()),
+            _ => EncodingKey::from_rsa_pem(pem.as_bytes()),
+        };
+        Signer {
+            key: key.unwrap(),
+            public: made.public_key_raw().to_vec(),
+            algorithm,
+            id,
+        }
+    }
+
+    fn jwk(&self) -> Value {
+        if self.algorithm == Algorithm::EdDSA {
+            let x = BASE64_URL_SAFE_NO_PAD.encode(&self.public);
+            return json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": self.id });
+        }
+        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
+        jwk.common.key_id = Some(self.id.to_owned());
+        serde_json::to_value(jwk).unwrap()
+    }
+
+    fn sign(&self, claims: &Value) -> String {
+        let mut header = Header::new(self.algorithm);
+        header.kid = Some(self.id.to_owned());
+        encode(&header, claims, &self.key).unwrap()
+    }
+}
+
+fn key_set(signers: &[&Signer]) -> String {
+    let keys: Vec<Value> = signers.iter().map(|signer| signer.jwk()).collect();
+    json!({ "keys": keys }).to_string()
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(NOW).unwrap()
+}
+
+fn rules() -> TokenRules {
+    TokenRules {
+        issuer: "https://id.example.com".to_owned(),
+        audience: "waybill".to_owned(),
+        age_max: std::time::Duration::from_hours(1),
+    }
+}
+
+async fn trusting(text: &str) -> (TokenVerifier, NamedTempFile) {
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let verifier = TokenVerifier::load(rules(), file.path().to_owned()).await.unwrap();
+    (verifier, file)
+}
+
+/// The claims of Anna's token, a customer's, with some of them changed; `null` leaves one out.
+fn claims(changes: &Value) -> Value {
+    let mut claims = json!({
+        "iss": "https://id.example.com", "aud": "waybill", "sub": "anna", "iat": NOW - 60, "exp": NOW + 600,
+        "waybill": { "role": "customer" }
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(name);
+        } else {
+            claims[name] = value.clone();
+        }
+    }
+    claims
+}
+
+fn anna() -> Caller {
+    Caller::Customer("anna".parse().unwrap(), None)
+}
+
+#[tokio::test]
+async fn a_token_is_believed_whichever_algorithm_its_key_has() {
+    let signers = [Algorithm::ES256, Algorithm::EdDSA, Algorithm::RS256]
+        .into_iter()
+        .zip(["a", "b", "c"])
+        .map(|(algorithm, id)| Signer::new(algorithm, id))
+        .collect::<Vec<_>>();
+    let (verifier, _file) = trusting(&key_set(&signers.iter().collect::<Vec<_>>())).await;
+    for signer in &signers {
+        let token = signer.sign(&claims(&json!({})));
+        let expected = Verified {
+            caller: anna(),
+            expires_at: Timestamp::from_second(NOW + 600).unwrap(),
+        };
+        assert_eq!(verifier.verify(&token, now()), Ok(expected));
+    }
+}
+
+#[tokio::test]
+async fn the_role_and_the_subject_say_who_calls() {
+    let signer = Signer::new(Algorithm::ES256, "a");
+    let (verifier, _file) = trusting(&key_set(&[&signer])).await;
+    let order = "01a20315-5e19-7147-aacf-821719f49b3a";
+    for (ours, caller) in [
+        (
+            json!({ "role": "customer", "order_id": order }),
+            Caller::Customer("anna".parse().unwrap(), Some(order.parse().unwrap())),
+        ),
+        (json!({ "role": "driver" }), Caller::Driver("anna".parse().unwrap())),
+        (json!({ "role": "dispatcher" }), Caller::Dispatcher("anna".to_owned())),
+        (json!({ "role": "service" }), Caller::Service("anna".to_owned())),
+        (json!({ "role": "operator" }), Caller::Operator("anna".to_owned())),
+    ] {
+        let token = signer.sign(&claims(&json!({ "waybill": ours })));
+        assert_eq!(verifier.verify(&token, now()).unwrap().caller, caller);
+    }
+    // Several audiences, and times with fractions, are as good.
+    let token = signer.sign(&claims(&json!({ "aud": ["other", "waybill"], "exp": 1_795_348_060.5 })));
+    assert_eq!(verifier.verify(&token, now()).unwrap().caller, anna());
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_good_is_refused_with_its_reason() {
+    let (signer, stranger) = (Signer::new(Algorithm::ES256, "a"), Signer::new(Algorithm::ES256, "a"));
+    let (verifier, _file) = trusting(&key_set(&[&signer])).await;
+    let reason = |token: &str| match verifier.verify(token, now()).unwrap_err() {
+        AccessError::Expired => "expired".to_owned(),
+        AccessError::NotYetValid => "not yet".to_owned(),
+        AccessError::Untrusted => "untrusted".to_owned(),
+        AccessError::Claim { claim, .. } => format!("claim {claim}"),
+        other => panic!("{other}"),
+    };
+    for (changes, expected) in [
+        (json!({ "exp": NOW - 5 }), "expired"),
+        (json!({ "exp": NOW - 4_000, "iat": NOW - 5_000 }), "expired"),
+        (json!({ "nbf": NOW + 6 }), "not yet"),
+        (json!({ "iat": NOW + 6 }), "not yet"),
+        (json!({ "iss": "https://id.example.org" }), "untrusted"),
+        (json!({ "aud": "waybill2" }), "untrusted"),
+        (json!({ "aud": [] }), "untrusted"),
+        (json!({ "iss": null }), "claim iss"),
+        (json!({ "aud": null }), "claim aud"),
+        (json!({ "sub": null }), "claim sub, iat, exp or waybill"),
+        (json!({ "exp": null }), "claim sub, iat, exp or waybill"),
+        (json!({ "iat": null }), "claim sub, iat, exp or waybill"),
+        (json!({ "exp": "tomorrow" }), "claim sub, iat, exp or waybill"),
+        (json!({ "sub": 7 }), "claim sub, iat, exp or waybill"),
+        (json!({ "iat": -1 }), "claim iat"),
+        (json!({ "exp": 1e300 }), "claim exp"),
+        (json!({ "waybill": null }), "claim waybill"),
+        (json!({ "waybill": {} }), "claim waybill.role"),
+        (json!({ "waybill": { "role": "admin" } }), "claim waybill.role"),
+        (
+            json!({ "waybill": { "role": "driver", "order_id": "01a20315-5e19-7147-aacf-821719f49b3a" } }),
+            "claim waybill.order_id",
+        ),
+        (
+            json!({ "waybill": { "role": "customer", "order_id": "all" } }),
+            "claim waybill.order_id",
+        ),
+        (json!({ "sub": "anna/or/all" }), "claim sub"),
+        (json!({ "sub": "" }), "claim sub"),
+        (
+            json!({ "waybill": { "role": "operator" }, "sub": "two\nlines" }),
+            "claim sub",
+        ),
+        (json!({ "exp": NOW + 3_541 }), "claim exp"),
+    ] {
+        assert_eq!(reason(&signer.sign(&claims(&changes))), expected, "{changes}");
+    }
+    let good = signer.sign(&claims(&json!({})));
+    verifier.verify(&good, now()).unwrap();
+    let altered = |from: &str, to: &str| {
+        let (header, rest) = good.split_once('.').unwrap();
+        let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap();
+        let header = String::from_utf8(header).unwrap().replace(from, to);
+        format!("{}.{rest}", BASE64_URL_SAFE_NO_PAD.encode(header))
+    };
+    let (unsigned, _) = good.rsplit_once('.').unwrap();
+    for token in [
+        "",
+        "a.b.c",
+        "....",
+        unsigned,
+        &format!("{unsigned}."),
+        &altered("ES256", "none"),
+        &altered("ES256", "HS256"),
+        &altered("ES256", "ES384"),
+        &altered("\"a\"", "\"b\""),
+        &altered("{", "{\"crit\":[\"x\"],\"x\":1,"),
+        &stranger.sign(&claims(&json!({}))),
+        &good.replace('.', ".."),
+        &format!("{good}."),
+    ] {
+        assert_eq!(reason(token), "untrusted", "{token}");
+    }
+    // The public key is no secret: who has it signs nothing.
+    let public = key_set(&[&signer]);
+    let mut header = Header::new(Algorithm::HS256);
+    header.kid = Some("a".to_owned());
+    let secret = EncodingKey::from_secret(public.as_bytes());
+    assert_eq!(
+        reason(&encode(&header, &claims(&json!({})), &secret).unwrap()),
+        "untrusted"
+    );
+}
+
+/// A program may be trusted for longer than a telephone.
+#[tokio::test]
+async fn tokens_of_customers_and_drivers_live_for_an_hour_and_others_as_long_as_they_say() {
+    let signer = Signer::new(Algorithm::ES256, "a");
+    let (verifier, _file) = trusting(&key_set(&[&signer])).await;
+    for (role, is_limited) in [
+        ("customer", true),
+        ("driver", true),
+        ("service", false),
+        ("operator", false),
+    ] {
+        let token = signer.sign(&claims(&json!({ "exp": NOW + 86_400, "waybill": { "role": role } })));
+        assert_eq!(verifier.verify(&token, now()).is_err(), is_limited, "{role}");
+    }
+}
+
+#[tokio::test]
+async fn keys_are_replaced_with_their_file_and_never_by_a_bad_one() {
+    let (old, new) = (
+        Signer::new(Algorithm::ES256, "old"),
+        Signer::new(Algorithm::EdDSA, "new"),
+    );
+    let (verifier, file) = trusting(&key_set(&[&old])).await;
+    let is_trusted = |signer: &Signer| verifier.verify(&signer.sign(&claims(&json!({}))), now()).is_ok();
+    assert!(is_trusted(&old) && !is_trusted(&new));
+    for bad in [
+        "",
+        "{}",
+        "{\"keys\":[]}",
+        "{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"}]}",
+    ] {
+        std::fs::write(file.path(), bad).unwrap();
+        verifier.reload().await.unwrap_err();
+        assert!(is_trusted(&old), "{bad}");
+    }
+    std::fs::write(file.path(), key_set(&[&old, &new])).unwrap();
+    verifier.reload().await.unwrap();
+    assert!(is_trusted(&old) && is_trusted(&new));
+    std::fs::write(file.path(), key_set(&[&new])).unwrap();
+    verifier.reload().await.unwrap();
+    assert!(!is_trusted(&old) && is_trusted(&new));
+}
+
+#[test]
+fn a_set_without_a_key_that_can_be_used_or_with_two_of_one_name_is_refused() {
+    let (one, other) = (Signer::new(Algorithm::ES256, "a"), Signer::new(Algorithm::EdDSA, "a"));
+    assert_eq!(
+        KeySet::parse(&key_set(&[&one, &other])).unwrap_err(),
+        KeySetError::Ambiguous("a".to_owned())
+    );
+    assert!(matches!(KeySet::parse("[]"), Err(KeySetError::Malformed(_))));
+    // A secret that is shared, one for encryption, a short one: none of them is used.
+    let mut for_encryption = one.jwk();
+    for_encryption["use"] = json!("enc");
+    let short = json!({ "kty": "RSA", "n": BASE64_URL_SAFE_NO_PAD.encode([0xff; 128]), "e": "AQAB" });
+    let shared = json!({ "kty": "oct", "k": "c2VjcmV0" });
+    let text = json!({ "keys": [for_encryption, short, shared, 7, { "kty": "new" }] }).to_string();
+    assert_eq!(KeySet::parse(&text).unwrap_err(), KeySetError::Empty);
+}
+
+#[tokio::test]
+async fn a_call_needs_one_token_and_a_role_that_may_make_it() {
+    let signer = Signer::new(Algorithm::ES256, "a");
+    let (verifier, _file) = trusting(&key_set(&[&signer])).await;
+    let identity = Identity::Tokens(verifier);
+    let create = "/waybill.order.v1.OrderService/CreateOrder";
+    let customer = format!("Bearer {}", signer.sign(&claims(&json!({}))));
+    let admit = |path: &str, values: &[&str]| {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append("authorization", HeaderValue::from_str(value).unwrap());
+        }
+        identity.admit(path, &headers, now())
+    };
+    let access = admit(create, &[&customer]).unwrap().unwrap();
+    assert_eq!(
+        (access.caller, access.scope),
+        (Some(anna()), Scope::User("anna".parse().unwrap(), None))
+    );
+    admit(create, &[&customer.replace("Bearer", "bearer")]).unwrap();
+    for values in [
+        &[][..],
+        &[customer.as_str(), customer.as_str()],
+        &["Basic YW5uYQ=="],
+        &["Bearer"],
+        &["Bearer  "],
+        &[&customer["Bearer ".len()..]],
+    ] {
+        assert_eq!(admit(create, values).unwrap_err(), AccessError::Missing, "{values:?}");
+    }
+    let long = format!("Bearer {}", "a".repeat(TOKEN_LENGTH_MAX + 1));
+    assert_eq!(admit(create, &[&long]).unwrap_err(), AccessError::TooLong);
+    assert_eq!(
+        admit("/waybill.admin.v1.AdminService/ShowOrder", &[&customer]).unwrap_err(),
+        AccessError::NotAllowed {
+            role: Role::Customer,
+            method: Method::ShowOrder
+        }
+    );
+    // Nothing is asked of a health check, and what is no method is for the services to refuse.
+    assert!(admit("/grpc.health.v1.Health/Check", &[]).unwrap().is_none());
+    assert!(admit("/waybill.order.v1.OrderService/Nothing", &[]).unwrap().is_none());
+}

@@ -1,0 +1,247 @@
+//! A caller's token: a JSON Web Token (RFC 7519) that the business's own backend signs for a short while, with a role and
+//! the one thing that it is about.
+//!
+//! ```json
+//! { "iss": "https://id.example.com", "aud": "waybill", "sub": "anna", "iat": 1795348000, "exp": 1795351600,
+//!   "waybill": { "role": "customer", "order_id": "01a2..." } }
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Validation, decode, decode_header};
+use serde::Deserialize;
+use thiserror::Error;
+use tracing::{info, warn};
+use waybill_domain::access::{Caller, Role};
+use waybill_domain::id::IdError;
+use waybill_domain::operator::Operator;
+
+use super::AccessError;
+use super::key_set::{KeySet, KeySetError};
+use crate::reload::Reload;
+
+/// How far the clocks of signer and server may be apart.
+const LEEWAY: SignedDuration = SignedDuration::from_secs(5);
+
+/// What a token must say.
+#[derive(Debug, Clone)]
+pub struct TokenRules {
+    /// Its `iss`.
+    pub issuer: String,
+    /// Its `aud`, or one of several.
+    pub audience: String,
+    /// How long after its `iat` the `exp` of a customer's or a driver's may be: their devices get lost.
+    pub age_max: Duration,
+}
+
+/// Verifies tokens with the keys of a file.
+#[derive(Debug, Clone)]
+pub struct TokenVerifier {
+    rules: Arc<TokenRules>,
+    file: Arc<PathBuf>,
+    keys: Arc<RwLock<Arc<Keys>>>,
+}
+
+/// What the file said when it was last good.
+#[derive(Debug)]
+struct Keys {
+    text: String,
+    set: KeySet,
+}
+
+/// Why the file of keys cannot be used.
+#[derive(Debug, Error)]
+pub enum KeyFileError {
+    /// It cannot be read.
+    #[error("auth.keys cannot be read: {}: {error}", path.display())]
+    Read {
+        /// Where it is.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// It is no set of keys that verify tokens.
+    #[error("auth.keys {0}")]
+    Keys(#[from] KeySetError),
+}
+
+/// What a token says, of which all was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Who calls.
+    pub caller: Caller,
+    /// Until when the token is worth something.
+    pub expires_at: Timestamp,
+}
+
+/// Times are numbers that may have fractions (RFC 7519, section 2).
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    iat: f64,
+    exp: f64,
+    #[serde(default)]
+    nbf: Option<f64>,
+    waybill: Option<OurClaims>,
+}
+
+/// In a claim of our own, so that no other program's claims can be taken for ours.
+#[derive(Deserialize)]
+struct OurClaims {
+    role: Option<String>,
+    order_id: Option<String>,
+}
+
+impl TokenVerifier {
+    /// Trusts who has the private half of one of the keys in this file.
+    pub async fn load(rules: TokenRules, file: PathBuf) -> Result<TokenVerifier, KeyFileError> {
+        let text = read(&file).await?;
+        let set = KeySet::parse(&text)?;
+        Ok(TokenVerifier {
+            rules: Arc::new(rules),
+            file: Arc::new(file),
+            keys: Arc::new(RwLock::new(Arc::new(Keys { text, set }))),
+        })
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the token says. Its signature is checked first, then whom it is from and for, then its times, then ours.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Verified, AccessError> {
+        let header = decode_header(token).map_err(|_| AccessError::Untrusted)?;
+        // A header that asks to be understood (RFC 7515, section 4.1.11), by a program that does not.
+        if header.crit.is_some() {
+            return Err(AccessError::Untrusted);
+        }
+        let keys = self.keys();
+        let key = keys.set.find(header.kid.as_deref()).ok_or(AccessError::Untrusted)?;
+        let mut validation = Validation::new(key.algorithm);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        validation.set_issuer(&[&self.rules.issuer]);
+        validation.set_audience(&[&self.rules.audience]);
+        // By the clock that is handed in, below.
+        validation.validate_exp = false;
+        let claims: Claims = match decode(token, &key.public, &validation) {
+            Ok(data) => data.claims,
+            Err(error) => return Err(refusal(error.kind())),
+        };
+        self.judge(claims, now)
+    }
+
+    fn judge(&self, claims: Claims, now: Timestamp) -> Result<Verified, AccessError> {
+        let (issued_at, expires_at) = (time("iat", claims.iat)?, time("exp", claims.exp)?);
+        let not_before = claims.nbf.map(|nbf| time("nbf", nbf)).transpose()?;
+        if now.duration_since(expires_at) >= LEEWAY {
+            return Err(AccessError::Expired);
+        }
+        let is_ahead = |time: Timestamp| time.duration_since(now) > LEEWAY;
+        if is_ahead(issued_at) || not_before.is_some_and(is_ahead) {
+            return Err(AccessError::NotYetValid);
+        }
+        let ours = claims.waybill.ok_or_else(|| claim("waybill", "is missing"))?;
+        let role = ours.role.as_deref().and_then(Role::parse).ok_or_else(|| {
+            let roles = Role::ALL.map(Role::as_str).join(", ");
+            claim("waybill.role", &format!("must be one of {roles}"))
+        })?;
+        let age = expires_at.duration_since(issued_at);
+        let age_max = SignedDuration::try_from(self.rules.age_max).unwrap_or(SignedDuration::MAX);
+        if matches!(role, Role::Customer | Role::Driver) && age > age_max {
+            let most = self.rules.age_max.as_secs();
+            return Err(claim(
+                "exp",
+                &format!("must be at most {most} s after iat for a {}", role.as_str()),
+            ));
+        }
+        let order = ours
+            .order_id
+            .as_deref()
+            .map(|id| part("waybill.order_id", id))
+            .transpose()?;
+        let sub = claims.sub.as_str();
+        let caller = match (role, order) {
+            (Role::Customer, order) => Caller::Customer(part("sub", sub)?, order),
+            (_, Some(_)) => return Err(claim("waybill.order_id", "is for customers only")),
+            (Role::Driver, None) => Caller::Driver(part("sub", sub)?),
+            (Role::Dispatcher, None) => Caller::Dispatcher(name(sub)?),
+            (Role::Service, None) => Caller::Service(name(sub)?),
+            (Role::Operator, None) => Caller::Operator(name(sub)?),
+        };
+        Ok(Verified { caller, expires_at })
+    }
+}
+
+impl Reload for TokenVerifier {
+    type Error = KeyFileError;
+
+    async fn reload(&self) -> Result<(), KeyFileError> {
+        let text = read(&self.file).await?;
+        if self.keys().text == text {
+            return Ok(());
+        }
+        let set = KeySet::parse(&text)?;
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys { text, set });
+        info!("new keys of tokens are in use");
+        Ok(())
+    }
+
+    fn refused(&self, error: &KeyFileError) {
+        warn!(%error, "the keys of tokens changed and cannot be used; those in use are kept");
+    }
+}
+
+async fn read(file: &Path) -> Result<String, KeyFileError> {
+    let contents = tokio::fs::read_to_string(file).await;
+    contents.map_err(|error| KeyFileError::Read {
+        path: file.to_owned(),
+        error,
+    })
+}
+
+/// What is reported of a token that the library refuses: of one with a good signature, which claim is missing.
+fn refusal(kind: &ErrorKind) -> AccessError {
+    match kind {
+        ErrorKind::MissingRequiredClaim(missing) => {
+            let missing = ["exp", "iss", "aud", "sub"].into_iter().find(|claim| claim == missing);
+            claim(missing.unwrap_or("exp"), "is missing")
+        }
+        ErrorKind::Json(_) => claim("sub, iat, exp or waybill", "is missing or of another type"),
+        _ => AccessError::Untrusted,
+    }
+}
+
+fn claim(claim: &'static str, why: &str) -> AccessError {
+    AccessError::Claim {
+        claim,
+        why: why.to_owned(),
+    }
+}
+
+fn part<T: FromStr<Err = IdError>>(name: &'static str, text: &str) -> Result<T, AccessError> {
+    text.parse().map_err(|error: IdError| claim(name, &error.to_string()))
+}
+
+/// The name of a person or a program, by the rule for the names of operators: it stands in logs.
+fn name(text: &str) -> Result<String, AccessError> {
+    let name: Result<Operator, _> = text.parse();
+    name.map(|name| name.as_str().to_owned())
+        .map_err(|error| claim("sub", &error.to_string()))
+}
+
+fn time(name: &'static str, seconds: f64) -> Result<Timestamp, AccessError> {
+    // Also false for what is not a number.
+    let is_of_this_era = (0.0..=253_402_300_799.0).contains(&seconds);
+    let whole = SignedDuration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|_| is_of_this_era);
+    whole
+        .and_then(|since| Timestamp::UNIX_EPOCH.checked_add(since).ok())
+        .ok_or_else(|| claim(name, "must be a time in seconds"))
+}

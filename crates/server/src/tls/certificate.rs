@@ -1,0 +1,78 @@
+//! What a server's certificate says of itself, as a client would judge it.
+
+use jiff::Timestamp;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use webpki::{EndEntityCert, Error, KeyUsage};
+
+/// Why a client would refuse a certificate, whichever CA it trusts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// It is no X.509 certificate, version 3.
+    #[error("is no certificate that can be read")]
+    Unreadable,
+    /// It is marked as a CA's: clients refuse it as a server's. Debian's "snakeoil", and what `openssl req -x509` makes,
+    /// are.
+    #[error("is the certificate of a CA and not of a server: make a CA, and with it a certificate for the server")]
+    IsCa,
+    /// Clients refuse it since then.
+    #[error("expired at {0}")]
+    Expired(Timestamp),
+    /// Clients refuse it until then.
+    #[error("is not valid before {0}")]
+    NotYetValid(Timestamp),
+}
+
+/// From when to when a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// The first moment.
+    pub not_before: Timestamp,
+    /// The last moment.
+    pub not_after: Timestamp,
+}
+
+impl Validity {
+    /// What the certificate says, unless no client would take it at any time.
+    pub fn of(certificate: &CertificateDer<'_>) -> Result<Validity, CertificateError> {
+        let certificate = EndEntityCert::try_from(certificate).map_err(|_| CertificateError::Unreadable)?;
+        // The library shows the two times only in its refusals: at the beginning of time it is not valid yet, and at the
+        // end not any more.
+        let at = |seconds| judge(&certificate, seconds);
+        let (Error::CertNotValidYet { not_before, .. }, Error::CertExpired { not_after, .. }) =
+            (at(0), at(Timestamp::MAX.as_second().unsigned_abs()))
+        else {
+            return Err(CertificateError::Unreadable);
+        };
+        let validity = Validity {
+            not_before: timestamp(not_before),
+            not_after: timestamp(not_after),
+        };
+        match at(not_before.as_secs()) {
+            Error::CaUsedAsEndEntity => Err(CertificateError::IsCa),
+            _ => Ok(validity),
+        }
+    }
+
+    /// Whether clients take it at this time.
+    pub fn check(&self, now: Timestamp) -> Result<(), CertificateError> {
+        if now < self.not_before {
+            return Err(CertificateError::NotYetValid(self.not_before));
+        }
+        if now > self.not_after {
+            return Err(CertificateError::Expired(self.not_after));
+        }
+        Ok(())
+    }
+}
+
+/// Why a client that trusts no CA refuses the certificate at this time: what is wrong with itself comes before its issuer.
+fn judge(certificate: &EndEntityCert<'_>, seconds: u64) -> Error {
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    let judged = certificate.verify_for_usage(&[], &[], &[], at, KeyUsage::server_auth(), None, None);
+    judged.err().unwrap_or(Error::UnknownIssuer)
+}
+
+fn timestamp(time: UnixTime) -> Timestamp {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,82 @@
+//! X4: a stream ends with its token.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use testkit::Rig;
+use testkit::wire::{PICKUP, a_ride, assert_refused, fix};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+use waybill_proto::location::v1::StreamLocationsRequest;
+use waybill_proto::location::v1::location_service_client::LocationServiceClient;
+use waybill_proto::order::v1::order_service_client::OrderServiceClient;
+use waybill_proto::order::v1::{CreateOrderRequest, WatchOrderRequest};
+
+use super::{Doors, by};
+
+/// Long enough for a stream to begin.
+const LIVES: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn a_drivers_stream_ends_with_its_token_and_all_that_was_sent_is_acknowledged() {
+    let doors = Doors::start(Rig::builder()).await;
+    let token = doors.signer.token("driver", "cab-1", LIVES).unwrap();
+    let (messages, receiver) = tokio::sync::mpsc::channel(1);
+    let call = by(Some(&token), ReceiverStream::new(receiver));
+    let mut answers = LocationServiceClient::new(doors.rig.channel())
+        .stream_locations(call)
+        .await
+        .unwrap()
+        .into_inner();
+    let mut sequence = 0;
+    let end = loop {
+        sequence += 1;
+        let message = StreamLocationsRequest {
+            first_sequence: sequence,
+            fixes: vec![fix("cab-1", PICKUP.0, PICKUP.1, Timestamp::now())],
+        };
+        // The stream may end while this is sent.
+        let _ = messages.send(message).await;
+        match answers.next().await.unwrap() {
+            Ok(answer) => assert_eq!(answer.acknowledged_sequence, sequence),
+            Err(status) => break status,
+        }
+    };
+    assert_refused(&end, Code::Unauthenticated, "TOKEN_EXPIRED");
+    assert!(sequence > 1, "the token was good for some");
+}
+
+#[tokio::test]
+async fn who_watches_an_order_is_told_when_its_token_expires() {
+    let doors = Doors::start(Rig::builder()).await;
+    // Without a driver near, the order is searched for longer than the token lives.
+    let ride = CreateOrderRequest {
+        user_id: "anna".to_owned(),
+        ..a_ride()
+    };
+    let anna = doors.token("customer", "anna");
+    let mut orders = OrderServiceClient::new(doors.rig.channel());
+    let mut call = by(Some(&anna), ride);
+    call.set_timeout(Duration::from_secs(1));
+    orders.create_order(call).await.unwrap_err();
+    let order_id: String = doors
+        .rig
+        .sql()
+        .await
+        .query_one("select order_id::text from order_sagas", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let token = doors.signer.token("customer", "anna", LIVES).unwrap();
+    let watch = WatchOrderRequest {
+        order_id,
+        after_step_id: None,
+    };
+    let mut changes = orders.watch_order(by(Some(&token), watch)).await.unwrap().into_inner();
+    let mut last = changes.next().await.unwrap();
+    while last.is_ok() {
+        last = changes.next().await.expect("the watch ends with a reason");
+    }
+    assert_refused(&last.unwrap_err(), Code::Unauthenticated, "TOKEN_EXPIRED");
+}
