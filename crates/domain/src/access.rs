@@ -3,7 +3,7 @@
 //! A caller has a [`Role`], and is about one user or driver. [`Method::reach`] says whether the role may call a method at
 //! all. What it then sees and changes is a [`Scope`], which every query of orders and drivers takes.
 
-use crate::id::{DriverId, OrderId, UserId};
+use crate::id::{DriverId, OrderId, ProviderCustomer, UserId};
 use crate::order::Order;
 
 /// What a caller is to the business.
@@ -56,8 +56,8 @@ pub enum Reach {
 /// A caller whose word on who it is was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// A customer, who may be limited to one order.
-    Customer(UserId, Option<OrderId>),
+    /// A customer.
+    Customer(Customer),
     /// A driver.
     Driver(DriverId),
     /// A dispatcher, by its name.
@@ -66,6 +66,17 @@ pub enum Caller {
     Service(String),
     /// An operator, by its name.
     Operator(String),
+}
+
+/// A customer who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Customer {
+    /// Who.
+    pub user: UserId,
+    /// The one order to which it is limited, if it is.
+    pub order: Option<OrderId>,
+    /// Who it is at the payment provider: whose saved means of payment it may use.
+    pub provider_customer: Option<ProviderCustomer>,
 }
 
 /// Whose data a call sees and changes. What lies outside is for the call as if it did not exist.
@@ -169,7 +180,7 @@ impl Caller {
     /// What it is to the business.
     pub fn role(&self) -> Role {
         match self {
-            Caller::Customer(..) => Role::Customer,
+            Caller::Customer(_) => Role::Customer,
             Caller::Driver(_) => Role::Driver,
             Caller::Dispatcher(_) => Role::Dispatcher,
             Caller::Service(_) => Role::Service,
@@ -180,7 +191,7 @@ impl Caller {
     /// Whom it is about, or its name.
     pub fn subject(&self) -> &str {
         match self {
-            Caller::Customer(user, _) => user.as_str(),
+            Caller::Customer(customer) => customer.user.as_str(),
             Caller::Driver(driver) => driver.as_str(),
             Caller::Dispatcher(name) | Caller::Service(name) | Caller::Operator(name) => name,
         }
@@ -191,7 +202,7 @@ impl Caller {
         let reach = method.reach(self.role())?;
         Some(match (reach, self) {
             (Reach::All, _) => Scope::All,
-            (Reach::Own, Caller::Customer(user, order)) => Scope::User(user.clone(), *order),
+            (Reach::Own, Caller::Customer(customer)) => Scope::User(customer.user.clone(), customer.order),
             (Reach::Own, Caller::Driver(driver)) => Scope::Driver(driver.clone()),
             // They are about no user or driver, so that nothing is their own.
             (Reach::Own, Caller::Dispatcher(_) | Caller::Service(_) | Caller::Operator(_)) => return None,
@@ -243,7 +254,11 @@ mod tests {
 
     fn callers() -> [Caller; 5] {
         [
-            Caller::Customer("anna".parse().unwrap(), None),
+            Caller::Customer(Customer {
+                user: "anna".parse().unwrap(),
+                order: None,
+                provider_customer: None,
+            }),
             Caller::Driver("cab-1".parse().unwrap()),
             Caller::Dispatcher("dora".to_owned()),
             Caller::Service("shop".to_owned()),

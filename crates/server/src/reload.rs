@@ -19,41 +19,30 @@ pub trait Reload {
     /// Reads the files, and takes what they say into use if it changed and is good.
     fn reload(&self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// The files changed and cannot be used; what was in use is kept. Called once for each such change.
+    /// The files changed and cannot be used; what was in use is kept. Called now and then while that is so.
     fn refused(&self, error: &Self::Error);
 }
+
+/// How many reads in a row may fail until that is reported: files that are replaced one after the other do not match for a
+/// moment.
+const FAILURES: u32 = 2;
+/// It is reported again after so many more: some minutes.
+const REPORTED_EACH: u32 = 150;
 
 /// Reads the files every so often, until `stop`.
 pub async fn follow<R: Reload + Sync>(reloaded: R, every: Duration, stop: CancellationToken) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut refused = Refused::default();
+    let mut failures = 0_u32;
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         match reloaded.reload().await {
-            Ok(()) => refused = Refused::default(),
-            Err(error) if refused.is_news(error.to_string()) => reloaded.refused(&error),
-            Err(_) => {}
+            Ok(()) => failures = 0,
+            Err(error) => {
+                failures = failures.wrapping_add(1);
+                if failures % REPORTED_EACH == FAILURES {
+                    reloaded.refused(&error);
+                }
+            }
         }
-    }
-}
-
-/// What was last wrong. It is reported when it is seen a second time: files that are replaced one after the other do not
-/// match for a moment.
-#[derive(Debug, Default)]
-struct Refused {
-    last: Option<String>,
-    is_reported: bool,
-}
-
-impl Refused {
-    fn is_news(&mut self, text: String) -> bool {
-        if self.last.as_ref() != Some(&text) {
-            *self = Refused {
-                last: Some(text),
-                is_reported: false,
-            };
-            return false;
-        }
-        !std::mem::replace(&mut self.is_reported, true)
     }
 }

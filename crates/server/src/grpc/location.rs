@@ -1,6 +1,6 @@
 //! `waybill.location.v1.LocationService`: fixes in, acknowledgements out.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,6 +145,7 @@ impl Sessions {
         let mut end = pin!(self.end(access));
         loop {
             let message = tokio::select! {
+                biased;
                 // Every stored message was acknowledged, so only the reason is left to send.
                 status = &mut end => return Err(status),
                 () = tokio::time::sleep(self.settings.idle_max) => {
@@ -154,7 +155,9 @@ impl Sessions {
                 message = inbound.message() => message?,
             };
             let Some(message) = message else { return Ok(()) };
-            let response = self.take(message, &mut next_sequence, access.scope.driver()).await?;
+            let response = self
+                .take(message, &mut next_sequence, access.scope.driver(), end.as_mut())
+                .await?;
             tokio::select! {
                 // The acknowledgement first: it is sent whenever there is room.
                 biased;
@@ -178,6 +181,7 @@ impl Sessions {
         message: pb::StreamLocationsRequest,
         next_sequence: &mut u64,
         only: Option<&DriverId>,
+        mut end: Pin<&mut impl Future<Output = Status>>,
     ) -> Result<pb::StreamLocationsResponse, Status> {
         let first = message.first_sequence;
         let mut bad = Violations::default();
@@ -201,11 +205,13 @@ impl Sessions {
         };
         let batch = self.parse(message.fixes, first, only);
         for (driver, count) in batch.by_driver() {
-            // Nothing of this message is stored yet: a server that ends does not wait for the driver's tokens.
-            let paced = self.limits.pace(Class::Fixes, driver, count);
-            if self.draining.run_until_cancelled(paced).await.is_none() {
-                self.ingest.refused(batch.fixes.len());
-                return Err(drain_status());
+            // Nothing of this message is stored yet: a stream that ends does not wait for the driver's tokens.
+            tokio::select! {
+                () = self.limits.pace(Class::Fixes, driver, count) => {}
+                status = &mut end => {
+                    self.ingest.refused(batch.fixes.len());
+                    return Err(status);
+                }
             }
         }
         self.ingest.store(batch.fixes).await?;

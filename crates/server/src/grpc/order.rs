@@ -54,6 +54,7 @@ impl Api for OrderApi {
         let order = parse_create(request.get_ref())?;
         let access = principal::access(&request)?;
         principal::check_user(&access, &order.user)?;
+        principal::check_provider_customer(&access, order.provider_customer.as_ref())?;
         let principal = principal::of(&access, || principal::user(&order.user));
         self.limits.admit_call(Class::Orders, &principal, &request).await?;
         let placed = self.orders.place(&order, deadline(&request)).await;
@@ -119,6 +120,7 @@ impl Api for OrderApi {
     ) -> Result<Response<pb::CompleteOrderResponse>, Status> {
         let (id, driver, amount) = parse_complete(request.get_ref())?;
         let access = self.admit(Class::Orders, id, &request).await?;
+        principal::check_business(&access, "final_amount", amount.is_some())?;
         let driver = principal::check_driver(&access, driver)?;
         let order = self.orders.complete(access.scope.clone(), id, driver, amount).await?;
         Ok(Response::new(pb::CompleteOrderResponse {
@@ -131,8 +133,9 @@ impl Api for OrderApi {
         request: Request<pb::CancelOrderRequest>,
     ) -> Result<Response<pb::CancelOrderResponse>, Status> {
         let (id, fee) = parse_cancel(request.get_ref())?;
-        let Access { scope, .. } = self.admit(Class::Orders, id, &request).await?;
-        let order = self.orders.cancel(scope, id, fee, deadline(&request)).await?;
+        let access = self.admit(Class::Orders, id, &request).await?;
+        principal::check_business(&access, "cancellation_fee", fee.is_some())?;
+        let order = self.orders.cancel(access.scope, id, fee, deadline(&request)).await?;
         Ok(Response::new(pb::CancelOrderResponse {
             order: Some(render::order(&order)),
         }))
@@ -169,7 +172,7 @@ impl Api for OrderApi {
 fn render_change(change: Change, scope: &Scope) -> pb::WatchOrderResponse {
     pb::WatchOrderResponse {
         order: Some(render::for_scope(render::order(&change.order), scope)),
-        steps: change.steps.into_iter().map(render::step).collect(),
+        steps: render::steps_for_scope(change.steps.into_iter().map(render::step).collect(), scope),
         last_step_id: change.last_step,
     }
 }

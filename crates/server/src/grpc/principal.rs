@@ -5,8 +5,8 @@
 
 use futures_util::stream::{Stream, StreamExt as _, unfold};
 use tonic::{Request, Status};
-use waybill_domain::access::Scope;
-use waybill_domain::id::{DriverId, OrderId, UserId};
+use waybill_domain::access::{Caller, Scope};
+use waybill_domain::id::{DriverId, OrderId, ProviderCustomer, UserId};
 use waybill_domain::operator::Operator;
 
 use super::status::not_permitted;
@@ -20,11 +20,13 @@ pub fn access<T>(request: &Request<T>) -> Result<Access, Status> {
         .ok_or_else(|| Status::permission_denied("the call was not admitted"))
 }
 
-/// The caller's name, or the one that is named in the call.
+/// Under which name the rate limits count this call: the caller's, or the one that is named in the call. Who may call on
+/// anyone's data calls for many: each of them has a limit, so that one does not use up those of the others.
 pub fn of(access: &Access, named: impl FnOnce() -> String) -> String {
-    match &access.caller {
-        Some(caller) => format!("{} {}", caller.role().as_str(), caller.subject()),
-        None => named(),
+    match (&access.caller, &access.scope) {
+        (Some(caller), Scope::All) => format!("{} {} {}", caller.role().as_str(), caller.subject(), named()),
+        (Some(caller), _) => format!("{} {}", caller.role().as_str(), caller.subject()),
+        (None, _) => named(),
     }
 }
 
@@ -71,10 +73,29 @@ pub fn until_expired<T: Send>(
         let (mut stream, mut expired) = state?;
         tokio::select! {
             biased;
-            item = stream.next() => Some((item?, Some((stream, expired)))),
             () = &mut expired => Some((Err(AccessError::Expired.into()), None)),
+            item = stream.next() => Some((item?, Some((stream, expired)))),
         }
     })
+}
+
+/// Refuses what the business decides, and neither its customers nor its drivers.
+pub fn check_business(access: &Access, field: &'static str, is_named: bool) -> Result<(), Status> {
+    match access.scope {
+        Scope::User(..) | Scope::Driver(_) if is_named => Err(not_permitted(field, "is for the business to decide")),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to charge what another customer has saved at the provider.
+pub fn check_provider_customer(access: &Access, named: Option<&ProviderCustomer>) -> Result<(), Status> {
+    match (&access.caller, named) {
+        (Some(Caller::Customer(customer)), Some(named)) if customer.provider_customer.as_ref() != Some(named) => {
+            let why = "must be the one of the token's claim waybill.provider_customer_id";
+            Err(not_permitted("provider_customer_id", why))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A call of this user.

@@ -100,12 +100,32 @@ pub fn order_with_refunds(order: &Order, refunds: Vec<RequestedRefund>) -> pb::O
     order
 }
 
-/// The order as who is limited to this scope may see it: what the customer pays is not for the driver.
+/// The steps that drivers see: those in which money does not move.
+const FOR_DRIVERS: [&str; 5] = ["create", "assign", "release", "complete", "cancel"];
+
+/// The order as who is limited to this scope may see it: its price is for the driver, what becomes of the payment is not.
 pub fn for_scope(order: pb::Order, scope: &Scope) -> pb::Order {
     match scope {
         Scope::All | Scope::User(..) => order,
-        Scope::Driver(_) => pb::Order { payment: None, ..order },
+        Scope::Driver(_) => pb::Order {
+            payment: None,
+            steps: for_driver(order.steps),
+            ..order
+        },
     }
+}
+
+/// The steps as who is limited to this scope may see them.
+pub fn steps_for_scope(steps: Vec<pb::Step>, scope: &Scope) -> Vec<pb::Step> {
+    match scope {
+        Scope::All | Scope::User(..) => steps,
+        Scope::Driver(_) => for_driver(steps),
+    }
+}
+
+fn for_driver(mut steps: Vec<pb::Step>) -> Vec<pb::Step> {
+    steps.retain(|step| FOR_DRIVERS.contains(&step.step.as_str()));
+    steps
 }
 
 /// A refund, for customers.

@@ -121,6 +121,9 @@ impl From<OrderError> for Status {
                 Status::with_error_details(Code::InvalidArgument, text, details)
             }
             OrderError::Disputed => with_reason(Code::FailedPrecondition, text, "PAYMENT_DISPUTED", HashMap::new()),
+            OrderError::DriverAssigned => {
+                with_reason(Code::FailedPrecondition, text, "DRIVER_ASSIGNED", HashMap::new())
+            }
             OrderError::NoFee => with_reason(Code::FailedPrecondition, text, "NO_CANCELLATION_FEE", HashMap::new()),
             OrderError::Capturing => {
                 let mut details = ErrorDetails::with_error_info("PAYMENT_BEING_CAPTURED", DOMAIN, HashMap::new());

@@ -9,6 +9,8 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
+use waybill_domain::access::Customer;
+
 use super::*;
 use crate::reload::Reload as _;
 
@@ -102,7 +104,15 @@ fn claims(changes: &Value) -> Value {
 }
 
 fn anna() -> Caller {
-    Caller::Customer("anna".parse().unwrap(), None)
+    customer(None, None)
+}
+
+fn customer(order: Option<&str>, provider_customer: Option<&str>) -> Caller {
+    Caller::Customer(Customer {
+        user: "anna".parse().unwrap(),
+        order: order.map(|order| order.parse().unwrap()),
+        provider_customer: provider_customer.map(|id| id.parse().unwrap()),
+    })
 }
 
 #[tokio::test]
@@ -131,7 +141,11 @@ async fn the_role_and_the_subject_say_who_calls() {
     for (ours, caller) in [
         (
             json!({ "role": "customer", "order_id": order }),
-            Caller::Customer("anna".parse().unwrap(), Some(order.parse().unwrap())),
+            customer(Some(order), None),
+        ),
+        (
+            json!({ "role": "customer", "provider_customer_id": "cus_1" }),
+            customer(None, Some("cus_1")),
         ),
         (json!({ "role": "driver" }), Caller::Driver("anna".parse().unwrap())),
         (json!({ "role": "dispatcher" }), Caller::Dispatcher("anna".to_owned())),
@@ -257,12 +271,7 @@ async fn keys_are_replaced_with_their_file_and_never_by_a_bad_one() {
     let (verifier, file) = trusting(&key_set(&[&old])).await;
     let is_trusted = |signer: &Signer| verifier.verify(&signer.sign(&claims(&json!({}))), now()).is_ok();
     assert!(is_trusted(&old) && !is_trusted(&new));
-    for bad in [
-        "",
-        "{}",
-        "{\"keys\":[]}",
-        "{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"}]}",
-    ] {
+    for bad in ["", "{}", "{\"keys\":[", "[]"] {
         std::fs::write(file.path(), bad).unwrap();
         verifier.reload().await.unwrap_err();
         assert!(is_trusted(&old), "{bad}");
@@ -273,23 +282,48 @@ async fn keys_are_replaced_with_their_file_and_never_by_a_bad_one() {
     std::fs::write(file.path(), key_set(&[&new])).unwrap();
     verifier.reload().await.unwrap();
     assert!(!is_trusted(&old) && is_trusted(&new));
+    // Who removes the only key wants no one to be believed, also without another one.
+    for none in ["{\"keys\":[]}", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"}]}"] {
+        std::fs::write(file.path(), key_set(&[&new])).unwrap();
+        verifier.reload().await.unwrap();
+        assert!(is_trusted(&new));
+        std::fs::write(file.path(), none).unwrap();
+        verifier.reload().await.unwrap();
+        assert!(!is_trusted(&new), "{none}");
+    }
+    // Of two keys of one name neither is.
+    let twin = Signer::new(Algorithm::EdDSA, "new");
+    std::fs::write(file.path(), key_set(&[&new, &twin, &old])).unwrap();
+    verifier.reload().await.unwrap();
+    assert!(!is_trusted(&new) && !is_trusted(&twin) && is_trusted(&old));
 }
 
 #[test]
 fn a_set_without_a_key_that_can_be_used_or_with_two_of_one_name_is_refused() {
     let (one, other) = (Signer::new(Algorithm::ES256, "a"), Signer::new(Algorithm::EdDSA, "a"));
-    assert_eq!(
-        KeySet::parse(&key_set(&[&one, &other])).unwrap_err(),
-        KeySetError::Ambiguous("a".to_owned())
-    );
-    assert!(matches!(KeySet::parse("[]"), Err(KeySetError::Malformed(_))));
-    // A secret that is shared, one for encryption, a short one: none of them is used.
+    let error = |text: &str| KeySet::parse(text).and_then(|set| set.check()).unwrap_err();
+    assert_eq!(error(&key_set(&[&one, &other])), KeySetError::Ambiguous("a".to_owned()));
+    assert!(matches!(error("[7]"), KeySetError::Malformed { line: 1, .. }));
+    // For encryption, too short, a shared secret, no point of the curve, with its private part: none of them is used.
     let mut for_encryption = one.jwk();
     for_encryption["use"] = json!("enc");
+    let mut private = one.jwk();
+    private["d"] = json!("AQAB");
     let short = json!({ "kty": "RSA", "n": BASE64_URL_SAFE_NO_PAD.encode([0xff; 128]), "e": "AQAB" });
+    let no_point = json!({ "kty": "EC", "crv": "P-256", "kid": "a", "x": "AA", "y": "AA" });
     let shared = json!({ "kty": "oct", "k": "c2VjcmV0" });
-    let text = json!({ "keys": [for_encryption, short, shared, 7, { "kty": "new" }] }).to_string();
-    assert_eq!(KeySet::parse(&text).unwrap_err(), KeySetError::Empty);
+    let unusable = [
+        for_encryption,
+        private,
+        short,
+        no_point,
+        shared,
+        json!(7),
+        json!({ "kty": "new" }),
+    ];
+    let text = json!({ "keys": unusable }).to_string();
+    assert_eq!(error(&text), KeySetError::Empty);
+    assert_eq!(KeySet::parse(&text).unwrap().counts(), (0, unusable.len()));
 }
 
 #[tokio::test]

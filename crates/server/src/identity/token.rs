@@ -17,8 +17,8 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
 use serde::Deserialize;
 use thiserror::Error;
-use tracing::{info, warn};
-use waybill_domain::access::{Caller, Role};
+use tracing::{error, info, warn};
+use waybill_domain::access::{Caller, Customer, Role};
 use waybill_domain::id::IdError;
 use waybill_domain::operator::Operator;
 
@@ -96,6 +96,7 @@ struct Claims {
 struct OurClaims {
     role: Option<String>,
     order_id: Option<String>,
+    provider_customer_id: Option<String>,
 }
 
 impl TokenVerifier {
@@ -103,6 +104,7 @@ impl TokenVerifier {
     pub async fn load(rules: TokenRules, file: PathBuf) -> Result<TokenVerifier, KeyFileError> {
         let text = read(&file).await?;
         let set = KeySet::parse(&text)?;
+        set.check()?;
         Ok(TokenVerifier {
             rules: Arc::new(rules),
             file: Arc::new(file),
@@ -165,14 +167,25 @@ impl TokenVerifier {
             .as_deref()
             .map(|id| part("waybill.order_id", id))
             .transpose()?;
+        let provider_customer = ours.provider_customer_id.as_deref();
+        let provider_customer = provider_customer
+            .map(|id| part("waybill.provider_customer_id", id))
+            .transpose()?;
         let sub = claims.sub.as_str();
-        let caller = match (role, order) {
-            (Role::Customer, order) => Caller::Customer(part("sub", sub)?, order),
-            (_, Some(_)) => return Err(claim("waybill.order_id", "is for customers only")),
-            (Role::Driver, None) => Caller::Driver(part("sub", sub)?),
-            (Role::Dispatcher, None) => Caller::Dispatcher(name(sub)?),
-            (Role::Service, None) => Caller::Service(name(sub)?),
-            (Role::Operator, None) => Caller::Operator(name(sub)?),
+        let caller = match role {
+            Role::Customer => Caller::Customer(Customer {
+                user: part("sub", sub)?,
+                order,
+                provider_customer,
+            }),
+            _ if order.is_some() => return Err(claim("waybill.order_id", "is for customers only")),
+            _ if provider_customer.is_some() => {
+                return Err(claim("waybill.provider_customer_id", "is for customers only"));
+            }
+            Role::Driver => Caller::Driver(part("sub", sub)?),
+            Role::Dispatcher => Caller::Dispatcher(name(sub)?),
+            Role::Service => Caller::Service(name(sub)?),
+            Role::Operator => Caller::Operator(name(sub)?),
         };
         Ok(Verified { caller, expires_at })
     }
@@ -186,9 +199,18 @@ impl Reload for TokenVerifier {
         if self.keys().text == text {
             return Ok(());
         }
+        // A key that is gone is not believed any more, whatever else is in the file: what is removed is known to others.
         let set = KeySet::parse(&text)?;
+        let (keys, left_out) = set.counts();
+        match set.check() {
+            Ok(()) if left_out == 0 => info!(keys, "new keys of tokens are in use"),
+            Ok(()) => warn!(
+                keys,
+                left_out, "new keys of tokens are in use; some keys of the file cannot be used"
+            ),
+            Err(error) => error!(keys, left_out, "auth.keys {error}: callers are refused"),
+        }
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys { text, set });
-        info!("new keys of tokens are in use");
         Ok(())
     }
 

@@ -86,6 +86,9 @@ pub enum OrderError {
     /// A dispute of the payment is open.
     #[error("the customer's bank disputes the payment: it cannot be refunded before that is decided")]
     Disputed,
+    /// A customer cancels, and a driver is assigned.
+    #[error("a driver is assigned: the business cancels the order, and decides on a fee")]
+    DriverAssigned,
     /// A fee, and no driver is assigned.
     #[error("a cancellation costs nothing before a driver is assigned")]
     NoFee,

@@ -246,6 +246,7 @@ impl OrderService {
             Cancelled::NotFound => Err(OrderError::NotFound),
             Cancelled::NotCancellable => Err(OrderError::NotCancellable),
             Cancelled::NoFee => Err(OrderError::NoFee),
+            Cancelled::DriverAssigned => Err(OrderError::DriverAssigned),
             Cancelled::WrongCurrency(expected) => {
                 let field = "cancellation_fee.currency_code";
                 Err(OrderError::WrongCurrency { field, expected })

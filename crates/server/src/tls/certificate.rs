@@ -5,7 +5,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage};
 
 /// Why a client would refuse a certificate, whichever CA it trusts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     /// It is no X.509 certificate, version 3.
     #[error("is no certificate that can be read")]
@@ -14,6 +14,9 @@ pub enum CertificateError {
     /// are.
     #[error("is the certificate of a CA and not of a server: make a CA, and with it a certificate for the server")]
     IsCa,
+    /// Its extended key usage is for something else, such as for clients.
+    #[error("is a certificate that no client takes for a server's: {0}")]
+    NotForServers(String),
     /// Clients refuse it since then.
     #[error("expired at {0}")]
     Expired(Timestamp),
@@ -21,6 +24,9 @@ pub enum CertificateError {
     #[error("is not valid before {0}")]
     NotYetValid(Timestamp),
 }
+
+/// Later than any certificate can say: the last that one can is the end of the year 9999.
+const END_OF_TIME: u64 = u64::MAX >> 1;
 
 /// From when to when a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,18 +44,21 @@ impl Validity {
         // The library shows the two times only in its refusals: at the beginning of time it is not valid yet, and at the
         // end not any more.
         let at = |seconds| judge(&certificate, seconds);
-        let (Error::CertNotValidYet { not_before, .. }, Error::CertExpired { not_after, .. }) =
-            (at(0), at(Timestamp::MAX.as_second().unsigned_abs()))
-        else {
+        let not_before = match at(0) {
+            Error::CertNotValidYet { not_before, .. } => not_before.as_secs(),
+            // Valid since the beginning of time.
+            _ => 0,
+        };
+        let Error::CertExpired { not_after, .. } = at(END_OF_TIME) else {
             return Err(CertificateError::Unreadable);
         };
-        let validity = Validity {
-            not_before: timestamp(not_before),
-            not_after: timestamp(not_after),
-        };
-        match at(not_before.as_secs()) {
+        match at(not_before) {
+            Error::UnknownIssuer => Ok(Validity {
+                not_before: timestamp(not_before),
+                not_after: timestamp(not_after.as_secs()),
+            }),
             Error::CaUsedAsEndEntity => Err(CertificateError::IsCa),
-            _ => Ok(validity),
+            other => Err(CertificateError::NotForServers(other.to_string())),
         }
     }
 
@@ -72,7 +81,7 @@ fn judge(certificate: &EndEntityCert<'_>, seconds: u64) -> Error {
     judged.err().unwrap_or(Error::UnknownIssuer)
 }
 
-fn timestamp(time: UnixTime) -> Timestamp {
-    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+fn timestamp(seconds: u64) -> Timestamp {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
 }

@@ -62,6 +62,8 @@ pub enum Protocol {
 pub struct ServerTls {
     files: Arc<TlsFiles>,
     current: Arc<RwLock<Loaded>>,
+    /// What the files were when they were last read.
+    seen: Arc<RwLock<[u8; 32]>>,
     metrics: TlsMetrics,
 }
 
@@ -97,6 +99,7 @@ impl ServerTls {
         metrics.certificate_taken(loaded.validity.not_after);
         Ok(ServerTls {
             files: Arc::new(files),
+            seen: Arc::new(RwLock::new(loaded.digest)),
             current: Arc::new(RwLock::new(loaded)),
             metrics,
         })
@@ -119,7 +122,11 @@ impl Reload for ServerTls {
 
     async fn reload(&self) -> Result<(), TlsError> {
         let contents = Contents::read(&self.files).await?;
-        if contents.digest() == self.current.read().unwrap_or_else(PoisonError::into_inner).digest {
+        let digest = contents.digest();
+        let seen = std::mem::replace(&mut *self.seen.write().unwrap_or_else(PoisonError::into_inner), digest);
+        let is_in_use = self.current.read().unwrap_or_else(PoisonError::into_inner).digest == digest;
+        // A file that is being written may end where a certificate does: only what is so twice is taken.
+        if is_in_use || seen != digest {
             return Ok(());
         }
         let loaded = Loaded::of(&contents)?;
@@ -182,7 +189,7 @@ impl Loaded {
         let builder = match &contents.client_ca {
             Some(pem) => {
                 let roots = Arc::new(roots("tls.client_ca", pem)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
                     .build()
                     .map_err(|error| TlsError::new("tls.client_ca", error.to_string()))?;
                 builder.with_client_cert_verifier(verifier)
@@ -192,7 +199,12 @@ impl Loaded {
         let http2 = builder
             .with_single_cert(chain, key)
             .map_err(|error| TlsError::new("tls.key", format!("is not the key of tls.cert: {error}")))?;
-        let mut http1 = http2.clone();
+        // The payment provider has no certificate of the peers' CA. Its events are signed.
+        let mut http1 = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError::new("tls.cert", error.to_string()))?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&http2.cert_resolver));
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         let mut http2 = http2;
         http2.alpn_protocols = vec![b"h2".to_vec()];

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error, Identity};
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_server::grpc::edge::ConnectionLimits;
-use waybill_server::metrics::Metrics;
+use waybill_server::metrics::{Metrics, TlsMetrics};
 use waybill_server::reload;
 use waybill_server::tls::{ServerTls, TlsError, TlsFiles};
 
@@ -32,6 +32,7 @@ const FILES_READ_EVERY: Duration = Duration::from_millis(5);
 struct TlsRig {
     rig: Rig,
     folder: TempDir,
+    counted: TlsMetrics,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -48,7 +49,7 @@ impl TlsRig {
         }
         write(&folder, pair);
         let counted = Metrics::new(&[]).tls;
-        let tls = ServerTls::load(files, counted).await.unwrap();
+        let tls = ServerTls::load(files, counted.clone()).await.unwrap();
         let stop = CancellationToken::new();
         TaskTracker::new().spawn(reload::follow(tls.clone(), FILES_READ_EVERY, stop.clone()));
         let settings = Settings {
@@ -58,6 +59,7 @@ impl TlsRig {
         TlsRig {
             rig: Rig::with(settings).await,
             folder,
+            counted,
             _stop: stop.drop_guard(),
         }
     }
@@ -71,6 +73,17 @@ impl TlsRig {
 
     async fn connect(&self, cas: &[&Ca]) -> Result<Channel, Error> {
         self.endpoint(trusting(cas)).connect().await
+    }
+
+    /// Writes the files, and waits until they were read and refused.
+    async fn until_refused(&self, pair: &Pair) {
+        let refused = || {
+            let counted = serde_json::to_value(&self.counted).unwrap();
+            counted["certificates"]["refused"].as_u64().unwrap_or_default()
+        };
+        let before = refused();
+        write(&self.folder, pair);
+        until(|| refused() > before, || "it is not refused".to_owned()).await;
     }
 
     /// Waits until a client that trusts this CA alone is served.
@@ -238,25 +251,20 @@ async fn a_certificate_that_cannot_be_used_is_not_taken() {
         ("empty", String::new(), good.key.clone()),
         ("key empty", good.cert.clone(), String::new()),
         ("no PEM", "certificate".to_owned(), good.key.clone()),
-        ("expired", ca.expired().cert, good.key.clone()),
     ];
-    for (what, cert, key) in bad {
-        write(&rig.folder, &Pair { cert, key });
-        let mut served = 0;
-        while served < 5 {
-            call(
-                rig.connect(&[&ca])
-                    .await
-                    .unwrap_or_else(|error| panic!("{what}: {error}")),
-            )
+    let (expired, client, ca_as_server) = (ca.expired(), ca.client(), ca.ca_as_server());
+    let whole = [("expired", expired), ("for clients", client), ("a CA's", ca_as_server)];
+    let bad = bad.map(|(what, cert, key)| (what, Pair { cert, key }));
+    for (what, pair) in bad.into_iter().chain(whole) {
+        rig.until_refused(&pair).await;
+        let channel = rig.connect(&[&ca]).await;
+        call(channel.unwrap_or_else(|error| panic!("{what}: {error}")))
             .await
             .unwrap();
-            served += 1;
-        }
+        // What is refused is reported once; a good one comes in between.
+        write(&rig.folder, &good);
+        rig.until_taken(&ca).await;
     }
-    let pair = ca.expired();
-    write(&rig.folder, &pair);
-    call(rig.connect(&[&ca]).await.unwrap()).await.unwrap();
     // A good one of another CA is.
     let next = Ca::new();
     write(&rig.folder, &next.server());

@@ -28,9 +28,11 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// The kind of a call. Each has its own buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Placing, completing and cancelling orders. The principal is the user.
+    /// Placing, completing and cancelling orders. The principal is the customer or the driver who calls, else the user
+    /// or the order that the call is about.
     Orders,
-    /// Reading. The principal is the user, driver or order that is read, or the caller.
+    /// Reading. The principal is the customer or the driver who calls, else the user, driver or order that is read, or the
+    /// caller's address.
     Reads,
     /// Positions. The principal is the driver.
     Fixes,

@@ -25,6 +25,8 @@ pub enum Cancelled {
     NotFound,
     /// Completed, or failed for another reason.
     NotCancellable,
+    /// A driver is assigned: the business cancels it, and decides what is kept as a fee, not its customer.
+    DriverAssigned,
     /// No driver is assigned, so that a cancellation costs nothing.
     NoFee,
     /// The fee is more than what was paid or held, less what was refunded; in minor units.
@@ -82,6 +84,9 @@ impl OrderStore {
             }
             State::Failed => Ok(Cancelled::NotCancellable),
             State::Succeeded => match &leased.order.assignment {
+                Some(assignment) if assignment.release.is_none() && scope.user().is_some() => {
+                    Ok(Cancelled::DriverAssigned)
+                }
                 Some(assignment) if assignment.release.is_none() => {
                     let assignment = assignment.clone();
                     let currency = leased.order.amount.currency();

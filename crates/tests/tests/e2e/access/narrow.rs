@@ -11,7 +11,10 @@ use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::location::v1::{RejectionReason, ReportLocationsRequest};
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
-use waybill_proto::order::v1::{CompleteOrderRequest, CreateOrderRequest, GetOrderRequest, ListOrdersRequest, Order};
+use waybill_proto::order::v1::{
+    CancelOrderRequest, CompleteOrderRequest, CreateOrderRequest, GetOrderRequest, ListOrdersRequest, Money, Order,
+    OrderStatus,
+};
 use waybill_sandbox::tokens::TokenSigner;
 
 use super::{Doors, by};
@@ -53,11 +56,13 @@ fn ride_of(user: &str) -> CreateOrderRequest {
 }
 
 #[tokio::test]
-async fn a_driver_sees_its_order_and_not_what_the_customer_pays() {
+async fn a_driver_sees_its_order_and_not_what_becomes_of_the_payment() {
     let doors = Doors::start(Rig::builder()).await;
     let order = doors.served().await;
     let seen = doors.get(&doors.token("driver", "cab-1"), &order).await;
     assert_eq!((seen.user_id.as_str(), seen.payment), ("anna", None));
+    let steps: Vec<&str> = seen.steps.iter().map(|step| step.step.as_str()).collect();
+    assert_eq!(steps, ["create", "assign"]);
     let seen = doors.get(&doors.token("customer", "anna"), &order).await;
     assert!(seen.payment.is_some());
     // Nor when it completes it; and in no other driver's name.
@@ -148,6 +153,94 @@ async fn a_fix_of_another_driver_is_rejected_and_the_others_are_stored() {
         .map(|one| (one.sequence, one.reason(), one.field.as_str()))
         .collect();
     assert_eq!(rejected, [(1, RejectionReason::NotPermitted, "driver_id")]);
+}
+
+/// What is paid, and by whom, is for the business to say, which signs the tokens.
+#[tokio::test]
+async fn customers_and_drivers_decide_nothing_about_money() {
+    let doors = Doors::start(Rig::builder()).await;
+    let (anna, driver) = (doors.token("customer", "anna"), doors.token("driver", "cab-1"));
+    let dollars = |minor_units| Money {
+        currency_code: "USD".to_owned(),
+        minor_units,
+    };
+    // What another customer has saved at the provider.
+    let saved = |id: &str| CreateOrderRequest {
+        provider_customer_id: id.to_owned(),
+        ..ride_of("anna")
+    };
+    let refused = doors
+        .orders()
+        .create_order(by(Some(&anna), saved("cus_ben")))
+        .await
+        .unwrap_err();
+    assert_refused(&refused, Code::PermissionDenied, "NOT_PERMITTED");
+    assert_eq!(refusal_fields(&refused), ["provider_customer_id"]);
+    let mut claims = TokenSigner::claims("customer", "anna", Duration::from_mins(10));
+    claims["waybill"]["provider_customer_id"] = "cus_anna".into();
+    let token = doors.signer.sign(&claims).unwrap();
+    let refused = doors
+        .orders()
+        .create_order(by(Some(&token), saved("cus_ben")))
+        .await
+        .unwrap_err();
+    assert_refused(&refused, Code::PermissionDenied, "NOT_PERMITTED");
+    assert_eq!(doors.rig.count("select count(*) from order_sagas").await, 0);
+
+    let order = doors.served().await;
+    let complete = CompleteOrderRequest {
+        order_id: order.order_id.clone(),
+        driver_id: String::new(),
+        final_amount: Some(dollars(1)),
+    };
+    let refused = doors
+        .orders()
+        .complete_order(by(Some(&driver), complete))
+        .await
+        .unwrap_err();
+    assert_refused(&refused, Code::PermissionDenied, "NOT_PERMITTED");
+    assert_eq!(refusal_fields(&refused), ["final_amount"]);
+    let cancel = |cancellation_fee| CancelOrderRequest {
+        order_id: order.order_id.clone(),
+        cancellation_fee,
+    };
+    let refused = doors
+        .orders()
+        .cancel_order(by(Some(&anna), cancel(Some(dollars(1)))))
+        .await
+        .unwrap_err();
+    assert_refused(&refused, Code::PermissionDenied, "NOT_PERMITTED");
+    assert_eq!(refusal_fields(&refused), ["cancellation_fee"]);
+    // The driver is on the way.
+    let refused = doors
+        .orders()
+        .cancel_order(by(Some(&anna), cancel(None)))
+        .await
+        .unwrap_err();
+    assert_refused(&refused, Code::FailedPrecondition, "DRIVER_ASSIGNED");
+    assert_eq!(doors.get(&anna, &order).await.status(), OrderStatus::Succeeded);
+    let service = doors.token("service", "shop");
+    let cancelled = doors
+        .orders()
+        .cancel_order(by(Some(&service), cancel(Some(dollars(300)))))
+        .await
+        .unwrap();
+    assert_eq!(cancelled.into_inner().order.unwrap().status(), OrderStatus::Refunded);
+    doors.rig.assert_clean().await;
+}
+
+/// One backend calls for all users: one of them does not use up the others' calls.
+#[tokio::test]
+async fn a_service_has_the_limits_of_each_user_for_whom_it_calls() {
+    let limits = "limits.orders_per_user.per_second=1 limits.orders_per_user.burst=2 limits.wait_max=0s";
+    let doors = Doors::start(Rig::builder().with(limits).set("orders.assignment_window", "0s")).await;
+    let service = doors.token("service", "shop");
+    let place = async |user: &str| doors.orders().create_order(by(Some(&service), ride_of(user))).await;
+    for user in ["anna", "ben", "cleo"] {
+        place(user).await.unwrap();
+        place(user).await.unwrap();
+    }
+    assert_eq!(place("anna").await.unwrap_err().code(), Code::ResourceExhausted);
 }
 
 /// The log of an order says who did what: no one writes there in another's name.

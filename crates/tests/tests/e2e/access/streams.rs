@@ -47,6 +47,32 @@ async fn a_drivers_stream_ends_with_its_token_and_all_that_was_sent_is_acknowled
     assert!(sequence > 1, "the token was good for some");
 }
 
+/// A message whose fixes wait for the driver's rate limit waits no longer than the token is good.
+#[tokio::test]
+async fn a_message_that_waits_for_its_rate_limit_ends_with_the_token() {
+    let limits = "limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=1";
+    let doors = Doors::start(Rig::builder().with(limits)).await;
+    let token = doors.signer.token("driver", "cab-1", LIVES).unwrap();
+    // A minute of them.
+    let fixes = (0..60)
+        .map(|_| fix("cab-1", PICKUP.0, PICKUP.1, Timestamp::now()))
+        .collect();
+    let message = StreamLocationsRequest {
+        first_sequence: 1,
+        fixes,
+    };
+    let call = by(Some(&token), tokio_stream::once(message).chain(tokio_stream::pending()));
+    let mut answers = LocationServiceClient::new(doors.rig.channel())
+        .stream_locations(call)
+        .await
+        .unwrap()
+        .into_inner();
+    let end = answers.next().await.unwrap().unwrap_err();
+    assert_refused(&end, Code::Unauthenticated, "TOKEN_EXPIRED");
+    // None of it was stored: the client sends it again.
+    assert_eq!(doors.rig.count("select count(*) from driver_locations").await, 0);
+}
+
 #[tokio::test]
 async fn who_watches_an_order_is_told_when_its_token_expires() {
     let doors = Doors::start(Rig::builder()).await;
