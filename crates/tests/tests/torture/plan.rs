@@ -149,6 +149,7 @@ impl Plan {
 fn flags(times: &[(&'static str, &str)]) -> Flags {
     let common = [
         ("grpc.addr", "127.0.0.1:0"),
+        ("auth.anonymous", "true"),
         ("http.addr", "127.0.0.1:0"),
         ("webhooks.addr", "127.0.0.1:0"),
         ("payments.secret_key", "sk_test_torture"),
