@@ -4,7 +4,8 @@
 //! 2. content type: refuses what is not gRPC before any work is done for it;
 //! 3. panics: around all code that works on the call, so that none of it can end the connection;
 //! 4. deadline: around the service, whose future it drops; a call without any time left does not reach the service;
-//! 5. access: before a message is decoded; what the caller may do is in the request from here on, as [`crate::identity::Access`];
+//! 5. access: before a message is decoded; what the caller may do is in the request from here on
+//!    ([`crate::identity::Access`]);
 //! 6. message size: next to the service, since it corrects one of tonic's own answers.
 //!
 //! All but the second go on while the answer leaves: [`AnswerBody`].
@@ -43,8 +44,8 @@ pub struct LayeredRoutes {
     identity: Arc<Identity>,
 }
 
-/// The layers, which count in `metrics`, give each call its deadline, and let in whom `identity` knows. Every path passes them: services, health,
-/// reflection, and what does not exist.
+/// The layers, which count in `metrics`, give each call its deadline, and let in whom `identity` knows. Every path passes
+/// them: services, health, reflection, and what does not exist.
 pub fn layers(
     metrics: Arc<Metrics>,
     deadline: DeadlineSettings,
