@@ -43,6 +43,11 @@ impl Ca {
         })
     }
 
+    /// Without an end, as RFC 5280 (section 4.1.2.5) has it.
+    pub fn endless(&self) -> Pair {
+        self.issue(|params| params.not_after = date_time_ymd(9999, 12, 31))
+    }
+
     /// Marked as a CA's, as what `openssl req -x509` makes.
     pub fn ca_as_server(&self) -> Pair {
         self.issue(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))

@@ -1,6 +1,7 @@
 //! TLS of the listeners: who is served, who is not, and how a certificate is replaced.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,16 +11,18 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error, Identity};
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_server::grpc::edge::ConnectionLimits;
 use waybill_server::metrics::{Metrics, TlsMetrics};
-use waybill_server::reload;
 use waybill_server::tls::{ServerTls, TlsError, TlsFiles};
+use waybill_server::{http, reload};
 
 use crate::certificates::{Ca, Pair};
 use crate::raw::{PING, RawClient, frame};
@@ -112,6 +115,22 @@ fn trusting(cas: &[&Ca]) -> ClientTlsConfig {
     ClientTlsConfig::new().ca_certificates(cas.iter().map(|ca| Certificate::from_pem(ca.pem())))
 }
 
+/// A stream to this server, of a client that trusts this CA and speaks this protocol.
+async fn tls_stream(server: SocketAddr, ca: &Ca, protocol: &str) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap())
+        .unwrap();
+    let mut config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    let stream = TcpStream::connect(server).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    connector.connect(name, stream).await.unwrap()
+}
+
 async fn call(channel: Channel) -> Result<(), tonic::Status> {
     let mut client = LocationServiceClient::new(channel);
     client.report_locations(report("")).await.map(drop)
@@ -164,20 +183,7 @@ async fn peers_that_do_not_finish_the_handshake_hold_up_no_other_and_are_closed(
 async fn a_ping_flood_within_tls_closes_its_connection() {
     let ca = Ca::new();
     let rig = TlsRig::start(&ca.server()).await;
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap())
-        .unwrap();
-    let mut config = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let stream = TcpStream::connect(rig.rig.address).await.unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .unwrap();
+    let stream = tls_stream(rig.rig.address, &ca, "h2").await;
     let mut flood = RawClient::begin(stream).await;
     flood.send_bytes(&frame(PING, 0, 0, b"waybill!").repeat(1_500)).await;
     flood.until_closed().await;
@@ -205,6 +211,35 @@ async fn with_a_client_ca_a_peer_without_a_certificate_of_it_is_not_served() {
     assert!(!serves(Some(other.client())).await, "with one of another CA");
     assert!(!serves(Some(clients.server())).await, "with one of a server");
     assert!(serves(Some(clients.client())).await);
+}
+
+/// The payment provider has no certificate of the peers' CA.
+#[tokio::test]
+async fn webhooks_are_received_from_peers_without_a_certificate() {
+    let (ca, clients) = (Ca::new(), Ca::new());
+    let rig = TlsRig::with(&ca.server(), Some(&clients), Settings::default()).await;
+    let tls = ServerTls::load(files(&rig.folder, true), Metrics::new(&[]).tls)
+        .await
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = http::serve(listener, axum::Router::new(), Some(tls), std::future::pending());
+    TaskTracker::new().spawn(served);
+    let mut stream = tls_stream(address, &ca, "http/1.1").await;
+    stream
+        .write_all(b"GET /nothing HTTP/1.1\r\nhost: waybill\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 404");
+}
+
+#[tokio::test]
+async fn a_certificate_without_an_end_is_taken() {
+    let ca = Ca::new();
+    let rig = TlsRig::start(&ca.endless()).await;
+    call(rig.connect(&[&ca]).await.unwrap()).await.unwrap();
 }
 
 /// X5.
