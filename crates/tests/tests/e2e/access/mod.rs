@@ -1,19 +1,26 @@
 //! Who may call what, and what it sees: callers with tokens, on a server that trusts who signed them.
 
+mod api_keys;
 mod matrix;
 mod narrow;
 mod streams;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use testkit::wire::a_ride;
 use testkit::{Builder, Rig};
 use tonic::Request;
+use waybill_proto::order::v1::CreateOrderRequest;
+use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 use waybill_sandbox::tokens::TokenSigner;
 
 /// A server that lets in whom this signer signed for, and the signer.
 struct Doors {
     rig: Rig,
     signer: TokenSigner,
+    /// The file of `auth.keys`.
+    keys: PathBuf,
     _folder: tempfile::TempDir,
 }
 
@@ -33,12 +40,29 @@ impl Doors {
         Doors {
             rig,
             signer,
+            keys,
             _folder: folder,
         }
     }
 
     fn token(&self, role: &str, subject: &str) -> String {
         self.signer.token(role, subject, Duration::from_mins(10)).unwrap()
+    }
+
+    /// The id of an order of this user that finds no driver, and is searched for longer than a test takes.
+    async fn searching(&self, user: &str) -> String {
+        let ride = CreateOrderRequest {
+            user_id: user.to_owned(),
+            ..a_ride()
+        };
+        let token = self.token("customer", user);
+        let mut call = by(Some(&token), ride);
+        call.set_timeout(Duration::from_secs(1));
+        let mut orders = OrderServiceClient::new(self.rig.channel());
+        orders.create_order(call).await.unwrap_err();
+        let sql = self.rig.sql().await;
+        let row = sql.query_one("select order_id::text from order_sagas", &[]).await.unwrap();
+        row.get(0)
     }
 }
 

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use testkit::Rig;
-use testkit::wire::{PICKUP, a_ride, assert_refused, fix};
+use testkit::wire::{PICKUP, assert_refused, fix};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use waybill_proto::location::v1::StreamLocationsRequest;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
+use waybill_proto::order::v1::WatchOrderRequest;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
-use waybill_proto::order::v1::{CreateOrderRequest, WatchOrderRequest};
 
 use super::{Doors, by};
 
@@ -76,29 +76,13 @@ async fn a_message_that_waits_for_its_rate_limit_ends_with_the_token() {
 #[tokio::test]
 async fn who_watches_an_order_is_told_when_its_token_expires() {
     let doors = Doors::start(Rig::builder()).await;
-    // Without a driver near, the order is searched for longer than the token lives.
-    let ride = CreateOrderRequest {
-        user_id: "anna".to_owned(),
-        ..a_ride()
-    };
-    let anna = doors.token("customer", "anna");
-    let mut orders = OrderServiceClient::new(doors.rig.channel());
-    let mut call = by(Some(&anna), ride);
-    call.set_timeout(Duration::from_secs(1));
-    orders.create_order(call).await.unwrap_err();
-    let order_id: String = doors
-        .rig
-        .sql()
-        .await
-        .query_one("select order_id::text from order_sagas", &[])
-        .await
-        .unwrap()
-        .get(0);
+    let order_id = doors.searching("anna").await;
     let token = doors.signer.token("customer", "anna", LIVES).unwrap();
     let watch = WatchOrderRequest {
         order_id,
         after_step_id: None,
     };
+    let mut orders = OrderServiceClient::new(doors.rig.channel());
     let mut changes = orders.watch_order(by(Some(&token), watch)).await.unwrap().into_inner();
     let mut last = changes.next().await.unwrap();
     while last.is_ok() {

@@ -1,0 +1,227 @@
+//! API keys: how programs call. They are shown once, stored as hashes, and worth nothing once they are revoked (X4).
+
+use jiff::Timestamp;
+use testkit::process::Ended;
+use testkit::wire::{PICKUP, a_ride, assert_refused, fix};
+use testkit::{Rig, until};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt as _, pending};
+use tonic::{Code, Status};
+use waybill_proto::location::v1::location_service_client::LocationServiceClient;
+use waybill_proto::location::v1::{ReportLocationsRequest, StreamLocationsRequest};
+use waybill_proto::order::v1::order_service_client::OrderServiceClient;
+use waybill_proto::order::v1::{ListOrdersRequest, WatchOrderRequest};
+use waybill_sandbox::proxy::Mode;
+
+use super::{Doors, by};
+use crate::cli::on_stores;
+
+/// `waybill keys create ARGS`: the key, which is all that it prints on standard output.
+async fn create(rig: &Rig, args: &[&str]) -> String {
+    let ended = on_stores(rig, &[&["keys", "create"], args].concat()).await;
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    let key = ended.stdout.trim().to_owned();
+    assert!(key.starts_with("wbk_") && !key.contains(char::is_whitespace), "{key}");
+    key
+}
+
+/// The part of the key that is shown in lists.
+fn id(key: &str) -> &str {
+    key.split('_').nth(1).unwrap()
+}
+
+async fn revoke(rig: &Rig, id: &str) -> Ended {
+    on_stores(rig, &["keys", "revoke", id]).await
+}
+
+impl Doors {
+    async fn list(&self, key: &str) -> Result<usize, Status> {
+        let mut orders = OrderServiceClient::new(self.rig.channel());
+        let listed = orders.list_orders(by(Some(key), ListOrdersRequest::default())).await?;
+        Ok(listed.into_inner().orders.len())
+    }
+
+    async fn report(&self, key: &str) -> Result<(), Status> {
+        let fixes = vec![fix("cab-1", PICKUP.0, PICKUP.1, Timestamp::now())];
+        let mut locations = LocationServiceClient::new(self.rig.channel());
+        let reported = locations.report_locations(by(Some(key), ReportLocationsRequest { fixes }));
+        reported.await.map(drop)
+    }
+
+    /// Until the server knows the key.
+    async fn until_known(&self, key: &str) {
+        until("the key is known", async || self.list(key).await).await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_calls_with_its_key_and_may_what_its_role_may() {
+    let doors = Doors::start(Rig::builder()).await;
+    let shop = create(&doors.rig, &["--name", "shop"]).await;
+    let desk = create(&doors.rig, &["--name", "olga", "--role", "operator"]).await;
+    doors.until_known(&shop).await;
+    doors.until_known(&desk).await;
+
+    doors.report(&shop).await.unwrap();
+    let mut orders = OrderServiceClient::new(doors.rig.channel());
+    let placed = orders.create_order(by(Some(&shop), a_ride())).await.unwrap();
+    let driver = placed.into_inner().order.unwrap().assignment.unwrap().driver_id;
+    assert_eq!(driver, "cab-1");
+    assert_eq!(doors.list(&desk).await.unwrap(), 1);
+    let refused = orders.create_order(by(Some(&desk), a_ride())).await.unwrap_err();
+    assert_refused(&refused, Code::PermissionDenied, "ROLE_NOT_ALLOWED");
+}
+
+#[tokio::test]
+async fn a_key_is_shown_once_and_nowhere_again() {
+    let doors = Doors::start(Rig::builder()).await;
+    let key = create(&doors.rig, &["--name", "shop", "--expires-in", "720h"]).await;
+    let secret = key.rsplit_once(id(&key)).unwrap().1.trim_start_matches('_');
+    assert_eq!(secret.len(), 43, "256 bits");
+
+    let sql = doors.rig.sql().await;
+    let row = sql.query_one("select api_keys::text from api_keys", &[]).await.unwrap();
+    let row: String = row.get(0);
+    assert!(row.contains(id(&key)) && !row.contains(secret), "{row}");
+    for args in [&["keys", "list"][..], &["keys", "list", "--json"]] {
+        let listed = on_stores(&doors.rig, args).await;
+        assert_eq!(listed.status, Some(0), "{listed:?}");
+        for shown in [id(&key), "shop", "service"] {
+            assert!(listed.stdout.contains(shown), "{shown}: {}", listed.stdout);
+        }
+        assert!(!format!("{listed:?}").contains(secret), "{}", listed.stdout);
+    }
+}
+
+/// One status for each, word for word: which of them it was is nothing that a caller learns.
+#[tokio::test]
+async fn what_is_no_key_of_ours_is_refused_alike() {
+    let doors = Doors::start(Rig::builder()).await;
+    let (one, other) = (
+        create(&doors.rig, &["--name", "one"]).await,
+        create(&doors.rig, &["--name", "other"]).await,
+    );
+    doors.until_known(&one).await;
+    doors.until_known(&other).await;
+    let of_other = one.replace(id(&one), id(&other));
+    let unknown = one.replace(id(&one), "aaaaaaaaaaaa");
+    let long = format!("{one}A");
+    let short = &one[..one.len() - 1];
+    let id_alone = format!("wbk_{}", id(&one));
+    for bad in [&of_other, &unknown, &long, short, &id_alone, "wbk_", "wbk__", "wbk_ä_ä"] {
+        let refused = doors.list(bad).await.unwrap_err();
+        let reason = if bad.is_ascii() { "TOKEN_UNTRUSTED" } else { "TOKEN_MISSING" };
+        assert_refused(&refused, Code::Unauthenticated, reason);
+    }
+    doors.list(&one).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_refused_and_ends_its_streams() {
+    let doors = Doors::start(Rig::builder()).await;
+    let key = create(&doors.rig, &["--name", "shop"]).await;
+    doors.until_known(&key).await;
+    let (messages, receiver) = tokio::sync::mpsc::channel(1);
+    let mut acknowledged = LocationServiceClient::new(doors.rig.channel())
+        .stream_locations(by(Some(&key), ReceiverStream::new(receiver)))
+        .await
+        .unwrap()
+        .into_inner();
+    let fixes = vec![fix("cab-1", PICKUP.0, PICKUP.1, Timestamp::now())];
+    let message = StreamLocationsRequest {
+        first_sequence: 1,
+        fixes,
+    };
+    messages.send(message).await.unwrap();
+    assert_eq!(acknowledged.next().await.unwrap().unwrap().acknowledged_sequence, 1);
+
+    let revoked = revoke(&doors.rig, id(&key)).await;
+    assert_eq!(revoked.status, Some(0), "{revoked:?}");
+    let end = acknowledged.next().await.unwrap().unwrap_err();
+    assert_refused(&end, Code::Unauthenticated, "TOKEN_REVOKED");
+    let refused = doors.list(&key).await.unwrap_err();
+    assert_refused(&refused, Code::Unauthenticated, "TOKEN_UNTRUSTED");
+
+    let again = revoke(&doors.rig, id(&key)).await;
+    assert_eq!(again.status, Some(0), "it is revoked: {again:?}");
+    let unknown = revoke(&doors.rig, "aaaaaaaaaaaa").await;
+    assert_eq!(unknown.status, Some(1), "{unknown:?}");
+    assert!(unknown.stderr.contains("no API key"), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_key_expires() {
+    let doors = Doors::start(Rig::builder()).await;
+    let key = create(&doors.rig, &["--name", "shop", "--expires-in", "4s"]).await;
+    doors.until_known(&key).await;
+    let silent = by(Some(&key), pending::<StreamLocationsRequest>());
+    let mut answers = LocationServiceClient::new(doors.rig.channel())
+        .stream_locations(silent)
+        .await
+        .unwrap()
+        .into_inner();
+    let end = answers.next().await.unwrap().unwrap_err();
+    assert_refused(&end, Code::Unauthenticated, "TOKEN_EXPIRED");
+    let refused = doors.list(&key).await.unwrap_err();
+    assert_refused(&refused, Code::Unauthenticated, "TOKEN_EXPIRED");
+}
+
+/// Positions are taken while Postgres is away, from programs that call with a key, too.
+#[tokio::test]
+async fn a_known_key_is_good_while_the_database_is_away() {
+    let doors = Doors::start(Rig::builder().postgres_through_proxy()).await;
+    let key = create(&doors.rig, &["--name", "trackers"]).await;
+    doors.until_known(&key).await;
+    doors.rig.postgres_line().set_mode(Mode::Refuse);
+    until("Postgres is seen to be away", async || doors.list(&key).await.err()).await;
+    for _ in 0..20 {
+        doors.report(&key).await.unwrap();
+    }
+    doors.rig.postgres_line().set_mode(Mode::Pass);
+    doors.until_known(&key).await;
+}
+
+#[tokio::test]
+async fn bad_usage_names_the_flag() {
+    let rig = Rig::builder().no_server().start().await;
+    for (args, named) in [
+        (&["--role", "operator"][..], "--name"),
+        (&["--name", ""], "--name"),
+        (&["--name", "two\nlines"], "--name"),
+        (&["--name", "anna", "--role", "customer"], "--role"),
+        (&["--name", "shop", "--expires-in", "0s"], "--expires-in"),
+        (&["--name", "shop", "--expires-in", "-1h"], "--expires-in"),
+    ] {
+        let ended = on_stores(&rig, &[&["keys", "create"], args].concat()).await;
+        assert_eq!(ended.status, Some(64), "{args:?}: {ended:?}");
+        assert!(ended.stderr.contains(named), "{args:?}: {ended:?}");
+        assert_eq!(ended.stdout, "", "{args:?}");
+    }
+    let ended = revoke(&rig, "wbk_aaaaaaaaaaaa_secret").await;
+    assert_eq!(ended.status, Some(64), "{ended:?}");
+    assert!(!ended.stderr.contains("secret"), "{ended:?}");
+}
+
+/// Whoever watches an order with a token sees nothing more once the key that signed it is removed.
+#[tokio::test]
+async fn a_stream_ends_once_the_key_that_signed_its_token_is_removed() {
+    let doors = Doors::start(Rig::builder()).await;
+    let anna = doors.token("customer", "anna");
+    let order_id = doors.searching("anna").await;
+    let watch = WatchOrderRequest {
+        order_id,
+        after_step_id: None,
+    };
+    let mut orders = OrderServiceClient::new(doors.rig.channel());
+    let mut changes = orders.watch_order(by(Some(&anna), watch)).await.unwrap().into_inner();
+    changes.next().await.unwrap().unwrap();
+    let other = waybill_sandbox::tokens::TokenSigner::new().unwrap();
+    std::fs::write(&doors.keys, other.key_set().unwrap()).unwrap();
+    let mut last = changes.next().await.unwrap();
+    while last.is_ok() {
+        last = changes.next().await.expect("the watch ends with a reason");
+    }
+    assert_refused(&last.unwrap_err(), Code::Unauthenticated, "TOKEN_REVOKED");
+    let refused = doors.list(&anna).await.unwrap_err();
+    assert_refused(&refused, Code::Unauthenticated, "TOKEN_UNTRUSTED");
+}
