@@ -4,6 +4,7 @@
 //! all. What it then sees and changes is a [`Scope`], which every query of orders and drivers takes.
 
 use crate::id::{DriverId, OrderId, ProviderCustomer, UserId};
+use crate::operator::Operator;
 use crate::order::Order;
 
 /// What a caller is to the business.
@@ -177,6 +178,17 @@ impl Method {
 }
 
 impl Caller {
+    /// A caller of this role that is about no one, and is known by its name; `None`: the role is about a user or a driver.
+    pub fn named(role: Role, name: &Operator) -> Option<Caller> {
+        let name = name.as_str().to_owned();
+        match role {
+            Role::Customer | Role::Driver => None,
+            Role::Dispatcher => Some(Caller::Dispatcher(name)),
+            Role::Service => Some(Caller::Service(name)),
+            Role::Operator => Some(Caller::Operator(name)),
+        }
+    }
+
     /// What it is to the business.
     pub fn role(&self) -> Role {
         match self {

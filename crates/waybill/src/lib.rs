@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod dev;
 mod doctor;
+mod keys;
 mod load;
 mod logging;
 mod migrate;
@@ -115,6 +116,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Replay(args) => replay::run(args).await,
         Command::Load(args) => Box::pin(load::run(*args)).await,
         Command::Migrate(args) => migrate::run(config, args).await,
+        Command::Keys(args) => keys::run(config, args).await,
         Command::Audit(args) => audit::run(config, args).await,
         Command::Orders(args) => orders::run(config, args).await,
         Command::Reconcile(args) => Box::pin(reconcile::run(config, args)).await,

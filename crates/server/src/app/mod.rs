@@ -3,9 +3,10 @@
 //!
 //! [`build`] makes the parts and the services of a server, [`serve`] puts them on their listeners, [`lifecycle`] ends them
 //! in order; [`health_monitor`] runs beside. [`settings`] turns the configuration into each part's own settings. The other
-//! files are commands that need no server: [`audit`], [`reconcile`], [`doctor`], [`operator`]. The first two read the
-//! provider's list in [`windows`].
+//! files are commands that need no server: [`api_keys`], [`audit`], [`reconcile`], [`doctor`], [`operator`]. [`audit`] and
+//! [`reconcile`] read the provider's list in [`windows`].
 
+mod api_keys;
 mod audit;
 mod build;
 mod doctor;
@@ -23,12 +24,14 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::task::AbortHandle;
 
+pub use self::api_keys::{ApiKeyAdmin, CreateKeyError};
 pub use self::audit::{AuditError, AuditProgress, ListProgress, Report, Sources, run_audit, run_audit_with_progress};
 pub use self::doctor::{Diagnosis, Mark, doctor};
 pub use self::lifecycle::Drained;
 pub use self::operator::{OperatorUnavailable, open_operator_service};
 pub use self::reconcile::{Difference, ReconcileRange, Reconciled, Reconciliation};
 pub use crate::operator::{Contradiction, OperatorError, OperatorService};
+pub use crate::storage::api_keys::ApiKey;
 pub use crate::storage::orders::{LeaseHolder, OrderDetails, Resolution, UnfinishedOrders};
 pub use crate::storage::reconcile::Entry;
 

@@ -7,7 +7,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tonic::service::Routes;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::build::{Parts, routes_with_health};
 use super::lifecycle::Lifecycle;
@@ -15,9 +15,10 @@ use super::{Addresses, App, StartError, Stores, settings};
 use crate::config::Config;
 use crate::grpc::{METHODS, edge};
 use crate::http;
-use crate::identity::{Identity, TokenVerifier};
+use crate::identity::{ApiKeys, Identity, TokenVerifier};
 use crate::metrics::Metrics;
 use crate::reload;
+use crate::storage::api_keys::ApiKeyStore;
 use crate::storage::migrations::{self, SchemaState};
 use crate::storage::postgres::Postgres;
 use crate::tls::ServerTls;
@@ -31,14 +32,18 @@ impl App {
             Some(files) => Some(ServerTls::load(files, metrics.tls.clone()).await?),
             None => None,
         };
-        let verifier = if config.auth.anonymous {
-            None
-        } else {
-            let rules = settings::token_rules(&config);
-            Some(TokenVerifier::load(rules, config.auth.keys.clone()).await?)
+        let verifier = match settings::token_rules(&config) {
+            Some(rules) => Some(TokenVerifier::load(rules, config.auth.keys.clone()).await?),
+            None => None,
         };
         let stores = Stores::with_metrics(&config, &metrics.dependencies).map_err(StartError::Store)?;
         check_schema(&stores.postgres).await?;
+        let api_keys = if config.auth.anonymous {
+            None
+        } else {
+            let store = ApiKeyStore::new(stores.postgres.clone());
+            Some(ApiKeys::load(store).await.map_err(StartError::Store)?)
+        };
         let parts = Parts::new(config, stores, metrics)?;
         // Bound before any worker runs: a second process on the same ports touches nothing.
         let grpc = http::bind(parts.config.grpc.addr, "--grpc-addr").await?;
@@ -68,7 +73,16 @@ impl App {
         if let Some(verifier) = verifier.clone() {
             workers.spawn(reload::follow(verifier, reload::READ_EVERY, stopping.clone()));
         }
-        let identity = verifier.map_or(Identity::Anonymous, Identity::Tokens);
+        let identity = match api_keys {
+            Some(api_keys) => {
+                if verifier.is_none() && api_keys.count() == 0 {
+                    warn!("no one can call: make an API key with `waybill keys create`, or set auth.keys");
+                }
+                workers.spawn(reload::follow(api_keys.clone(), reload::READ_EVERY, stopping.clone()));
+                Identity::Known { tokens: verifier, api_keys }
+            }
+            None => Identity::Anonymous,
+        };
         let cut_grpc = parts.serve_grpc(grpc, routes.routes(), identity, tls.clone());
         let readiness = http::ops::Readiness::new(parts.probes(&health_monitor), parts.lifecycle.unready.clone());
         let ops_router = http::ops::router(Arc::clone(&parts.metrics), Arc::new(readiness));

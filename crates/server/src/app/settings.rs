@@ -156,14 +156,14 @@ pub fn connections(config: &Config) -> edge::ConnectionLimits {
     }
 }
 
-/// What the tokens of callers must say.
-pub fn token_rules(config: &Config) -> TokenRules {
+/// What the tokens of callers must say. `None`: no token is trusted.
+pub fn token_rules(config: &Config) -> Option<TokenRules> {
     let settings = &config.auth;
-    TokenRules {
+    (!settings.keys.as_os_str().is_empty()).then(|| TokenRules {
         issuer: settings.issuer.clone(),
         audience: settings.audience.clone(),
         age_max: settings.token_age_max.0,
-    }
+    })
 }
 
 /// `None`: the listeners speak no TLS.

@@ -49,10 +49,9 @@ impl Config {
         } = &self.auth;
         let has_keys = !keys.as_os_str().is_empty();
         let (key, why) = match (has_keys, anonymous) {
-            (false, false) => (
+            (false, false) if !issuer.is_empty() => (
                 "auth.keys",
-                "must name a file with the public keys (JWKS) of those who sign tokens; or say with auth.anonymous = true \
-                 that everyone may do everything",
+                "must name the file with the public keys (JWKS) of auth.issuer",
             ),
             (false, true) if !self.grpc.addr.ip().is_loopback() => {
                 ("auth.anonymous", "must be false where grpc.addr is no loopback address")

@@ -126,7 +126,8 @@ fn a_server_knows_its_callers_or_serves_this_machine_alone() {
         ("WAYBILL_TLS__PLAINTEXT", "true"),
     );
     for (settings, refused) in [
-        (vec![], Some("auth.keys")),
+        (vec![], None),
+        (vec![public], Some("tls.cert")),
         (vec![anonymous], None),
         (vec![anonymous, public, plaintext], Some("auth.anonymous")),
         (vec![keys], Some("auth.issuer")),

@@ -21,7 +21,7 @@ use super::edge::{CallDeadline, Class, IngressLimits};
 use super::fields::Violations;
 use super::fixes::Batch;
 use super::principal;
-use crate::identity::{Access, AccessError};
+use crate::identity::Access;
 use crate::locations::ingest::Ingest;
 
 /// Fixes in one ReportLocations call.
@@ -171,7 +171,7 @@ impl Sessions {
     async fn end(&self, access: &Access) -> Status {
         tokio::select! {
             () = self.draining.cancelled() => drain_status(),
-            () = access.expired() => AccessError::Expired.into(),
+            why = access.ended() => why.into(),
         }
     }
 

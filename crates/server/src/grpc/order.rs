@@ -111,7 +111,7 @@ impl Api for OrderApi {
         let scope = access.scope.clone();
         let changes = self.orders.watch(scope.clone(), id, after_step).await?;
         let rendered = changes.map(move |change| Ok(render_change(change?, &scope)));
-        Ok(Response::new(principal::until_expired(rendered, access).boxed()))
+        Ok(Response::new(principal::until_ended(rendered, access).boxed()))
     }
 
     async fn complete_order(

@@ -10,7 +10,7 @@ use waybill_domain::id::{DriverId, OrderId, ProviderCustomer, UserId};
 use waybill_domain::operator::Operator;
 
 use super::status::not_permitted;
-use crate::identity::{Access, AccessError};
+use crate::identity::Access;
 
 /// What this call sees and changes. A call that did not pass the edge sees nothing.
 pub fn access<T>(request: &Request<T>) -> Result<Access, Status> {
@@ -23,7 +23,7 @@ pub fn access<T>(request: &Request<T>) -> Result<Access, Status> {
 /// Under which name the rate limits count this call: the caller's, or the one that is named in the call. Who may call on
 /// anyone's data calls for many: each of them has a limit, so that one does not use up those of the others.
 pub fn of(access: &Access, named: impl FnOnce() -> String) -> String {
-    match (&access.caller, &access.scope) {
+    match (access.caller(), &access.scope) {
         (Some(caller), Scope::All) => format!("{} {} {}", caller.role().as_str(), caller.subject(), named()),
         (Some(caller), _) => format!("{} {}", caller.role().as_str(), caller.subject()),
         (None, _) => named(),
@@ -54,7 +54,7 @@ pub fn check_driver(access: &Access, named: Option<DriverId>) -> Result<Option<D
 
 /// Refuses what an operator does in another one's name.
 pub fn check_operator(access: &Access, named: &Operator) -> Result<(), Status> {
-    match &access.caller {
+    match access.caller() {
         Some(caller) if caller.subject() != named.as_str() => Err(not_permitted(
             "operator",
             &format!("must be {}, the caller", caller.subject()),
@@ -63,18 +63,18 @@ pub fn check_operator(access: &Access, named: &Operator) -> Result<(), Status> {
     }
 }
 
-/// The stream, until the caller's token expires: then it ends with that reason.
-pub fn until_expired<T: Send>(
+/// The stream, until what the caller showed is worth nothing any more: then it ends with that reason.
+pub fn until_ended<T: Send>(
     stream: impl Stream<Item = Result<T, Status>> + Send + Unpin,
     access: Access,
 ) -> impl Stream<Item = Result<T, Status>> + Send {
-    let expired = Box::pin(async move { access.expired().await });
-    unfold(Some((stream, expired)), |state| async {
-        let (mut stream, mut expired) = state?;
+    let ended = Box::pin(async move { access.ended().await });
+    unfold(Some((stream, ended)), |state| async {
+        let (mut stream, mut ended) = state?;
         tokio::select! {
             biased;
-            () = &mut expired => Some((Err(AccessError::Expired.into()), None)),
-            item = stream.next() => Some((item?, Some((stream, expired)))),
+            why = &mut ended => Some((Err(why.into()), None)),
+            item = stream.next() => Some((item?, Some((stream, ended)))),
         }
     })
 }
@@ -89,7 +89,7 @@ pub fn check_business(access: &Access, field: &'static str, is_named: bool) -> R
 
 /// Refuses to charge what another customer has saved at the provider.
 pub fn check_provider_customer(access: &Access, named: Option<&ProviderCustomer>) -> Result<(), Status> {
-    match (&access.caller, named) {
+    match (access.caller(), named) {
         (Some(Caller::Customer(customer)), Some(named)) if customer.provider_customer.as_ref() != Some(named) => {
             let why = "must be the one of the token's claim waybill.provider_customer_id";
             Err(not_permitted("provider_customer_id", why))

@@ -61,23 +61,29 @@ impl From<PlaceError> for Status {
 
 impl From<AccessError> for Status {
     fn from(error: AccessError) -> Status {
-        let text = error.to_string();
-        let (code, reason, metadata) = match error {
-            AccessError::Missing => (Code::Unauthenticated, "TOKEN_MISSING", HashMap::new()),
-            AccessError::TooLong => (Code::Unauthenticated, "TOKEN_TOO_LONG", HashMap::new()),
-            AccessError::Expired => (Code::Unauthenticated, "TOKEN_EXPIRED", HashMap::new()),
-            AccessError::NotYetValid => (Code::Unauthenticated, "TOKEN_NOT_YET", HashMap::new()),
-            AccessError::Untrusted => (Code::Unauthenticated, "TOKEN_UNTRUSTED", HashMap::new()),
+        let (text, reason) = (error.to_string(), error.reason());
+        let (code, metadata) = match error {
+            AccessError::Missing
+            | AccessError::TooLong
+            | AccessError::Expired
+            | AccessError::NotYetValid
+            | AccessError::Untrusted
+            | AccessError::Revoked => (Code::Unauthenticated, HashMap::new()),
+            AccessError::NotChecked => {
+                let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+                details.set_retry_info(Some(STORE_RETRY));
+                return Status::with_error_details(Code::Unavailable, text, details);
+            }
             AccessError::Claim { claim, .. } => {
                 let metadata = HashMap::from([("claim".to_owned(), claim.to_owned())]);
-                (Code::Unauthenticated, "TOKEN_CLAIMS", metadata)
+                (Code::Unauthenticated, metadata)
             }
             AccessError::NotAllowed { role, method } => {
                 let metadata = HashMap::from([
                     ("role".to_owned(), role.as_str().to_owned()),
                     ("method".to_owned(), format!("{method:?}")),
                 ]);
-                (Code::PermissionDenied, "ROLE_NOT_ALLOWED", metadata)
+                (Code::PermissionDenied, metadata)
             }
         };
         with_reason(code, text, reason, metadata)

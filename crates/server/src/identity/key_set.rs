@@ -8,6 +8,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 /// The shortest modulus of an RSA key, in bytes: 2,048 bits, as RFC 7518 asks.
 const RSA_BYTES_MIN: usize = 256;
@@ -45,9 +46,11 @@ pub struct KeySet {
 /// A key, and the one algorithm that it is used with: a token does not choose.
 #[derive(Debug)]
 pub(super) struct Key {
-    id: Option<String>,
+    jwk: Jwk,
     pub(super) algorithm: Algorithm,
     pub(super) public: DecodingKey,
+    /// Cancelled once the set has it no more.
+    pub(super) removed: CancellationToken,
 }
 
 #[derive(Deserialize)]
@@ -86,17 +89,33 @@ impl KeySet {
 
     /// The key of this id; without one, the only key that there is. Of two with one id neither is.
     pub(super) fn find(&self, id: Option<&str>) -> Option<&Key> {
-        let mut found = self.keys.iter().filter(|key| id.is_none() || key.id.as_deref() == id);
+        let mut found = self.keys.iter().filter(|key| id.is_none() || key.id() == id);
         match (found.next(), found.next()) {
             (Some(key), None) => Some(key),
             _ => None,
         }
     }
 
+    /// Takes the place of `old`: the keys that were in it already go on, and those that are gone are removed.
+    pub(super) fn replaces(&mut self, old: &KeySet) {
+        for gone in &old.keys {
+            match self.keys.iter_mut().find(|key| key.jwk == gone.jwk) {
+                Some(kept) => kept.removed = gone.removed.clone(),
+                None => gone.removed.cancel(),
+            }
+        }
+    }
+
     fn ambiguous(&self) -> Option<&str> {
-        let is_twice = |key: &&Key| self.keys.iter().filter(|other| other.id == key.id).count() > 1;
+        let is_twice = |key: &&Key| self.keys.iter().filter(|other| other.id() == key.id()).count() > 1;
         let twice = self.keys.iter().find(is_twice)?;
-        Some(twice.id.as_deref().unwrap_or_default())
+        Some(twice.id().unwrap_or_default())
+    }
+}
+
+impl Key {
+    fn id(&self) -> Option<&str> {
+        self.jwk.common.key_id.as_deref()
     }
 }
 
@@ -151,8 +170,9 @@ fn usable(value: Value) -> Option<Key> {
     };
     Some(Key {
         public: DecodingKey::from_jwk(&jwk).ok()?,
-        id: jwk.common.key_id,
+        jwk,
         algorithm,
+        removed: CancellationToken::new(),
     })
 }
 

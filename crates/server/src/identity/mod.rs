@@ -1,91 +1,42 @@
-//! Who calls, and what it sees and changes. A caller shows a token that the business's own backend signed ([`token`]) with one
-//! of its keys ([`key_set`]). What a role may do is the matrix of `waybill_domain::access`.
+//! Who calls, and what it sees and changes. A person or a device shows a token that the business's own backend signed
+//! ([`token`]) with one of its keys ([`key_set`]); a program shows an API key ([`api_keys`]). What a role may do is the
+//! matrix of `waybill_domain::access`.
 //!
 //! The edge asks [`Identity::admit`] before a message is decoded, and puts the [`Access`] into the request. Handlers hand its
-//! scope down to every query.
+//! scope down to every query, and end their streams when it ends.
 
+mod access;
+mod api_keys;
 mod key_set;
+mod refusal;
 mod token;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use jiff::{SignedDuration, Timestamp};
-use thiserror::Error;
-use waybill_domain::access::{Caller, Method, Role, Scope};
+use jiff::Timestamp;
+use waybill_domain::api_key::is_api_key;
 
+use self::access::Credential;
+pub use self::access::Access;
+pub use self::api_keys::{ApiKeys, NewApiKey};
 pub use self::key_set::{KeySet, KeySetError};
-pub use self::token::{KeyFileError, TokenRules, TokenVerifier, Verified};
+pub use self::refusal::AccessError;
+pub use self::token::{KeyFileError, TokenRules, TokenVerifier};
 
 /// The longest token, in bytes. A key of 4,096 bits signs with 683 of them.
 const TOKEN_LENGTH_MAX: usize = 4 * 1024;
 
 /// How callers are known.
-#[derive(Debug)]
 pub enum Identity {
     /// Not at all: everyone may do everything. Only on loopback addresses.
     Anonymous,
-    /// By their tokens.
-    Tokens(TokenVerifier),
-}
-
-/// What a call may do. In the extensions of each request that reaches a service of the contract.
-#[derive(Debug, Clone)]
-pub struct Access {
-    /// Who calls; `None` where callers are not known.
-    pub caller: Option<Caller>,
-    /// What it sees and changes.
-    pub scope: Scope,
-    /// Until when: a stream ends then.
-    pub expires_at: Option<Timestamp>,
-}
-
-/// Why a caller is not let in. The texts tell a caller what to change, and nothing of the keys.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum AccessError {
-    /// No token, or more than one.
-    #[error("the call needs one header 'authorization: Bearer TOKEN'")]
-    Missing,
-    /// Larger than [`TOKEN_LENGTH_MAX`].
-    #[error("the token has more than {TOKEN_LENGTH_MAX} bytes")]
-    TooLong,
-    /// Not valid any more.
-    #[error("the token expired")]
-    Expired,
-    /// Not valid yet.
-    #[error("the token is not valid yet")]
-    NotYetValid,
-    /// Not one of ours: which of the checks it failed is not said.
-    #[error("the token is not one that this service trusts")]
-    Untrusted,
-    /// Signed by whom we trust, and nevertheless of no use.
-    #[error("the token's claim {claim} {why}")]
-    Claim {
-        /// Which.
-        claim: &'static str,
-        /// What it must be.
-        why: String,
+    /// By what they show.
+    Known {
+        /// Tokens; `None`: none is trusted.
+        tokens: Option<TokenVerifier>,
+        /// API keys.
+        api_keys: ApiKeys,
     },
-    /// The role may not call this method.
-    #[error("a caller of the role {} may not call this method", role.as_str())]
-    NotAllowed {
-        /// The caller's.
-        role: Role,
-        /// The method's name in the contract.
-        method: Method,
-    },
-}
-
-impl Access {
-    /// Waits until the caller's token is worth nothing any more; for ever, where it has none.
-    pub async fn expired(&self) {
-        match self.expires_at {
-            Some(at) => {
-                let left = at.duration_since(Timestamp::now()).max(SignedDuration::ZERO);
-                tokio::time::sleep(left.unsigned_abs()).await;
-            }
-            None => std::future::pending().await,
-        }
-    }
 }
 
 impl Identity {
@@ -95,26 +46,21 @@ impl Identity {
         let Some(method) = crate::grpc::method(path) else {
             return Ok(None);
         };
-        let verifier = match self {
-            Identity::Anonymous => {
-                return Ok(Some(Access {
-                    caller: None,
-                    scope: Scope::All,
-                    expires_at: None,
-                }));
-            }
-            Identity::Tokens(verifier) => verifier,
+        let (tokens, api_keys) = match self {
+            Identity::Anonymous => return Ok(Some(Access::anonymous())),
+            Identity::Known { tokens, api_keys } => (tokens, api_keys),
         };
-        let token = verifier.verify(bearer(headers)?, now)?;
-        let role = token.caller.role();
-        let Some(scope) = token.caller.scope(method) else {
+        let shown = bearer(headers)?;
+        let credential: Credential = match tokens {
+            _ if is_api_key(shown) => api_keys.verify(shown, now)?,
+            Some(tokens) => tokens.verify(shown, now)?,
+            None => return Err(AccessError::Untrusted),
+        };
+        let role = credential.caller.role();
+        let Some(scope) = credential.caller.scope(method) else {
             return Err(AccessError::NotAllowed { role, method });
         };
-        Ok(Some(Access {
-            caller: Some(token.caller),
-            scope,
-            expires_at: Some(token.expires_at),
-        }))
+        Ok(Some(Access::new(credential, scope)))
     }
 }
 

@@ -1,18 +1,26 @@
 //! Which tokens are believed, and why the others are refused.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use waybill_domain::access::Customer;
+use waybill_domain::access::{Caller, Customer, Method, Role, Scope};
 
 use super::*;
 use crate::reload::Reload as _;
+use crate::resilience::{BreakerPolicy, Guard};
+use crate::storage::api_keys::{ApiKey, ApiKeyStore};
+use crate::storage::postgres::{Postgres, PostgresSettings};
 
 const NOW: i64 = 1_795_348_000;
 
@@ -76,7 +84,7 @@ fn rules() -> TokenRules {
     TokenRules {
         issuer: "https://id.example.com".to_owned(),
         audience: "waybill".to_owned(),
-        age_max: std::time::Duration::from_hours(1),
+        age_max: Duration::from_hours(1),
     }
 }
 
@@ -125,11 +133,9 @@ async fn a_token_is_believed_whichever_algorithm_its_key_has() {
     let (verifier, _file) = trusting(&key_set(&signers.iter().collect::<Vec<_>>())).await;
     for signer in &signers {
         let token = signer.sign(&claims(&json!({})));
-        let expected = Verified {
-            caller: anna(),
-            expires_at: Timestamp::from_second(NOW + 600).unwrap(),
-        };
-        assert_eq!(verifier.verify(&token, now()), Ok(expected));
+        let verified = verifier.verify(&token, now()).unwrap();
+        let until = Timestamp::from_second(NOW + 600).unwrap();
+        assert_eq!((&*verified.caller, verified.expires_at), (&anna(), Some(until)));
     }
 }
 
@@ -153,11 +159,11 @@ async fn the_role_and_the_subject_say_who_calls() {
         (json!({ "role": "operator" }), Caller::Operator("anna".to_owned())),
     ] {
         let token = signer.sign(&claims(&json!({ "waybill": ours })));
-        assert_eq!(verifier.verify(&token, now()).unwrap().caller, caller);
+        assert_eq!(*verifier.verify(&token, now()).unwrap().caller, caller);
     }
     // Several audiences, and times with fractions, are as good.
     let token = signer.sign(&claims(&json!({ "aud": ["other", "waybill"], "exp": 1_795_348_060.5 })));
-    assert_eq!(verifier.verify(&token, now()).unwrap().caller, anna());
+    assert_eq!(*verifier.verify(&token, now()).unwrap().caller, anna());
 }
 
 #[tokio::test]
@@ -326,11 +332,81 @@ fn a_set_without_a_key_that_can_be_used_or_with_two_of_one_name_is_refused() {
     assert_eq!(KeySet::parse(&text).unwrap().counts(), (0, unusable.len()));
 }
 
+/// A token that was verified before is good for as long as one that was not.
+#[tokio::test]
+async fn a_token_that_is_remembered_expires_and_goes_with_its_key() {
+    let (gone, kept) = (Signer::new(Algorithm::ES256, "gone"), Signer::new(Algorithm::ES256, "kept"));
+    let (verifier, file) = trusting(&key_set(&[&gone, &kept])).await;
+    let token = gone.sign(&claims(&json!({})));
+    let first = verifier.verify(&token, now()).unwrap();
+    let again = verifier.verify(&token, now()).unwrap();
+    assert!(Arc::ptr_eq(&first.caller, &again.caller), "it is remembered");
+    let late = Timestamp::from_second(NOW + 605).unwrap();
+    assert_eq!(verifier.verify(&token, late).unwrap_err(), AccessError::Expired);
+
+    let stays = verifier.verify(&kept.sign(&claims(&json!({}))), now()).unwrap();
+    std::fs::write(file.path(), key_set(&[&kept])).unwrap();
+    verifier.reload().await.unwrap();
+    assert_eq!(verifier.verify(&token, now()).unwrap_err(), AccessError::Untrusted);
+    assert!(again.revoked.is_cancelled() && !stays.revoked.is_cancelled());
+    // Another key under the name of the old one is another key.
+    let other = Signer::new(Algorithm::ES256, "kept");
+    std::fs::write(file.path(), key_set(&[&other])).unwrap();
+    verifier.reload().await.unwrap();
+    assert!(stays.revoked.is_cancelled());
+}
+
+/// The keys of this list, of a database that is not there.
+fn api_keys(keys: Vec<ApiKey>) -> ApiKeys {
+    let settings = PostgresSettings {
+        url: SecretString::from("postgres://waybill@127.0.0.1:1/waybill"),
+        pool_max: 1,
+        acquire_timeout: Duration::from_millis(100),
+        statement_timeout: Duration::from_millis(100),
+        lock_timeout: Duration::from_millis(100),
+    };
+    let guard = Guard::new("postgres", settings.call_timeout(), BreakerPolicy::default());
+    let postgres = Postgres::new(&settings, Arc::new(guard)).unwrap();
+    ApiKeys::new(ApiKeyStore::new(postgres), keys, Duration::from_mins(10))
+}
+
+#[tokio::test]
+async fn api_keys_that_were_not_read_for_long_are_not_believed() {
+    let new = NewApiKey::generate().unwrap();
+    let key = ApiKey {
+        id: new.id,
+        secret_hash: new.secret_hash,
+        caller: Caller::Service("shop".to_owned()),
+        created_at: now(),
+        expires_at: None,
+        revoked_at: None,
+    };
+    let keys = api_keys(vec![key.clone()]);
+    let shop = keys.verify(&new.text, now()).unwrap();
+    keys.reload().await.unwrap_err();
+    keys.verify(&new.text, now()).unwrap();
+    assert!(!shop.revoked.is_cancelled());
+
+    let impatient = ApiKeys::new(keys.store.clone(), vec![key], Duration::ZERO);
+    assert_eq!(impatient.verify(&new.text, now()).unwrap_err(), AccessError::NotChecked);
+}
+
+#[test]
+fn no_two_api_keys_are_alike() {
+    let keys: Vec<NewApiKey> = (0..100).map(|_| NewApiKey::generate().unwrap()).collect();
+    let texts: BTreeSet<&str> = keys.iter().map(|key| key.text.as_str()).collect();
+    assert_eq!(texts.len(), 100);
+    assert!(keys.iter().all(|key| key.text.contains(key.id.as_str())));
+}
+
 #[tokio::test]
 async fn a_call_needs_one_token_and_a_role_that_may_make_it() {
     let signer = Signer::new(Algorithm::ES256, "a");
     let (verifier, _file) = trusting(&key_set(&[&signer])).await;
-    let identity = Identity::Tokens(verifier);
+    let identity = Identity::Known {
+        tokens: Some(verifier),
+        api_keys: api_keys(Vec::new()),
+    };
     let create = "/waybill.order.v1.OrderService/CreateOrder";
     let customer = format!("Bearer {}", signer.sign(&claims(&json!({}))));
     let admit = |path: &str, values: &[&str]| {
@@ -342,8 +418,8 @@ async fn a_call_needs_one_token_and_a_role_that_may_make_it() {
     };
     let access = admit(create, &[&customer]).unwrap().unwrap();
     assert_eq!(
-        (access.caller, access.scope),
-        (Some(anna()), Scope::User("anna".parse().unwrap(), None))
+        (access.caller(), &access.scope),
+        (Some(&anna()), &Scope::User("anna".parse().unwrap(), None))
     );
     admit(create, &[&customer.replace("Bearer", "bearer")]).unwrap();
     for values in [

@@ -15,19 +15,28 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 use serde::Deserialize;
 use thiserror::Error;
 use tracing::{error, info, warn};
 use waybill_domain::access::{Caller, Customer, Role};
 use waybill_domain::id::IdError;
 use waybill_domain::operator::Operator;
+use waybill_domain::text::TextError;
 
 use super::AccessError;
+use super::access::Credential;
 use super::key_set::{KeySet, KeySetError};
 use crate::reload::Reload;
 
 /// How far the clocks of signer and server may be apart.
 const LEEWAY: SignedDuration = SignedDuration::from_secs(5);
+
+/// How many verified tokens are remembered, so that their signatures are not verified again.
+const VERIFIED_MAX: usize = 10_000;
+/// How many bytes of them at most. Most have some hundred.
+const VERIFIED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// What a token must say.
 #[derive(Debug, Clone)]
@@ -48,12 +57,17 @@ pub struct TokenVerifier {
     keys: Arc<RwLock<Arc<Keys>>>,
 }
 
-/// What the file said when it was last good.
+/// What the file said when it was last good, and the tokens that were verified with it since.
 #[derive(Debug)]
 struct Keys {
     text: String,
     set: KeySet,
+    verified: Cache<Box<str>, Credential, Bytes>,
 }
+
+/// How much of a cache a token takes.
+#[derive(Debug, Clone)]
+struct Bytes;
 
 /// Why the file of keys cannot be used.
 #[derive(Debug, Error)]
@@ -69,15 +83,6 @@ pub enum KeyFileError {
     /// It is no set of keys that verify tokens.
     #[error("auth.keys {0}")]
     Keys(#[from] KeySetError),
-}
-
-/// What a token says, of which all was checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
-    /// Who calls.
-    pub caller: Caller,
-    /// Until when the token is worth something.
-    pub expires_at: Timestamp,
 }
 
 /// Times are numbers that may have fractions (RFC 7519, section 2).
@@ -108,7 +113,7 @@ impl TokenVerifier {
         Ok(TokenVerifier {
             rules: Arc::new(rules),
             file: Arc::new(file),
-            keys: Arc::new(RwLock::new(Arc::new(Keys { text, set }))),
+            keys: Arc::new(RwLock::new(Arc::new(Keys::new(text, set)))),
         })
     }
 
@@ -116,15 +121,28 @@ impl TokenVerifier {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Who calls with this token.
+    pub(super) fn verify(&self, token: &str, now: Timestamp) -> Result<Credential, AccessError> {
+        let keys = self.keys();
+        if let Some(verified) = keys.verified.get(token) {
+            return match verified.expires_at {
+                Some(at) if is_over(at, now) => Err(AccessError::Expired),
+                _ => Ok(verified),
+            };
+        }
+        let verified = self.check(&keys.set, token, now)?;
+        keys.verified.insert(token.into(), verified.clone());
+        Ok(verified)
+    }
+
     /// What the token says. Its signature is checked first, then whom it is from and for, then its times, then ours.
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Verified, AccessError> {
+    fn check(&self, keys: &KeySet, token: &str, now: Timestamp) -> Result<Credential, AccessError> {
         let header = decode_header(token).map_err(|_| AccessError::Untrusted)?;
         // A header that asks to be understood (RFC 7515, section 4.1.11), by a program that does not.
         if header.crit.is_some() {
             return Err(AccessError::Untrusted);
         }
-        let keys = self.keys();
-        let key = keys.set.find(header.kid.as_deref()).ok_or(AccessError::Untrusted)?;
+        let key = keys.find(header.kid.as_deref()).ok_or(AccessError::Untrusted)?;
         let mut validation = Validation::new(key.algorithm);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.set_issuer(&[&self.rules.issuer]);
@@ -135,13 +153,19 @@ impl TokenVerifier {
             Ok(data) => data.claims,
             Err(error) => return Err(refusal(error.kind())),
         };
-        self.judge(claims, now)
+        let (caller, expires_at) = self.judge(claims, now)?;
+        Ok(Credential {
+            caller: Arc::new(caller),
+            expires_at: Some(expires_at),
+            revoked: key.removed.clone(),
+        })
     }
 
-    fn judge(&self, claims: Claims, now: Timestamp) -> Result<Verified, AccessError> {
+    /// Who the claims say it is, and until when.
+    fn judge(&self, claims: Claims, now: Timestamp) -> Result<(Caller, Timestamp), AccessError> {
         let (issued_at, expires_at) = (time("iat", claims.iat)?, time("exp", claims.exp)?);
         let not_before = claims.nbf.map(|nbf| time("nbf", nbf)).transpose()?;
-        if now.duration_since(expires_at) >= LEEWAY {
+        if is_over(expires_at, now) {
             return Err(AccessError::Expired);
         }
         let is_ahead = |time: Timestamp| time.duration_since(now) > LEEWAY;
@@ -183,11 +207,28 @@ impl TokenVerifier {
                 return Err(claim("waybill.provider_customer_id", "is for customers only"));
             }
             Role::Driver => Caller::Driver(part("sub", sub)?),
-            Role::Dispatcher => Caller::Dispatcher(name(sub)?),
-            Role::Service => Caller::Service(name(sub)?),
-            Role::Operator => Caller::Operator(name(sub)?),
+            Role::Dispatcher | Role::Service | Role::Operator => {
+                let name: Operator = sub.parse().map_err(|error: TextError| claim("sub", &error.to_string()))?;
+                Caller::named(role, &name).ok_or_else(|| claim("waybill.role", "is about a user or a driver"))?
+            }
         };
-        Ok(Verified { caller, expires_at })
+        Ok((caller, expires_at))
+    }
+}
+
+impl Keys {
+    fn new(text: String, set: KeySet) -> Keys {
+        Keys {
+            text,
+            set,
+            verified: Cache::with_weighter(VERIFIED_MAX, VERIFIED_BYTES_MAX, Bytes),
+        }
+    }
+}
+
+impl Weighter<Box<str>, Credential> for Bytes {
+    fn weight(&self, token: &Box<str>, _: &Credential) -> u64 {
+        token.len() as u64
     }
 }
 
@@ -200,7 +241,7 @@ impl Reload for TokenVerifier {
             return Ok(());
         }
         // A key that is gone is not believed any more, whatever else is in the file: what is removed is known to others.
-        let set = KeySet::parse(&text)?;
+        let mut set = KeySet::parse(&text)?;
         let (keys, left_out) = set.counts();
         match set.check() {
             Ok(()) if left_out == 0 => info!(keys, "new keys of tokens are in use"),
@@ -210,7 +251,8 @@ impl Reload for TokenVerifier {
             ),
             Err(error) => error!(keys, left_out, "auth.keys {error}: callers are refused"),
         }
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys { text, set });
+        set.replaces(&self.keys().set);
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys::new(text, set));
         Ok(())
     }
 
@@ -240,21 +282,15 @@ fn refusal(kind: &ErrorKind) -> AccessError {
 }
 
 fn claim(claim: &'static str, why: &str) -> AccessError {
-    AccessError::Claim {
-        claim,
-        why: why.to_owned(),
-    }
+    AccessError::claim(claim, why)
+}
+
+fn is_over(expires_at: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(expires_at) >= LEEWAY
 }
 
 fn part<T: FromStr<Err = IdError>>(name: &'static str, text: &str) -> Result<T, AccessError> {
     text.parse().map_err(|error: IdError| claim(name, &error.to_string()))
-}
-
-/// The name of a person or a program, by the rule for the names of operators: it stands in logs.
-fn name(text: &str) -> Result<String, AccessError> {
-    let name: Result<Operator, _> = text.parse();
-    name.map(|name| name.as_str().to_owned())
-        .map_err(|error| claim("sub", &error.to_string()))
 }
 
 fn time(name: &'static str, seconds: f64) -> Result<Timestamp, AccessError> {

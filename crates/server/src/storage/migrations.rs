@@ -40,6 +40,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0013_refunds",
     "0014_holds",
     "0015_movements_by_time",
+    "0016_api_keys",
 ];
 
 impl Migration {

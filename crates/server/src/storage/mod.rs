@@ -1,8 +1,8 @@
 //! The only place with SQL and Redis commands. A method here owns one whole transaction or one pipeline: no transaction
 //! type leaves this module, so no one can call a network inside one.
 //!
-//! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker. [`orders`] and [`history`] are
-//! Postgres; [`live`] and [`payment_rate`] are Redis; [`keys`] names every key of it. [`audit`] makes the checks of
+//! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker. [`orders`], [`history`] and
+//! [`api_keys`] are Postgres; [`live`] and [`payment_rate`] are Redis; [`keys`] names every key of it. [`audit`] makes the checks of
 //! `waybill audit`, [`reconcile`] those of `waybill reconcile`, both beside the provider's [`movements`], and
 //! [`commit_durability`] one of `waybill doctor`.
 
@@ -10,6 +10,7 @@
 mod statement;
 #[macro_use]
 mod movements;
+pub mod api_keys;
 pub mod audit;
 pub mod commit_durability;
 mod error;
@@ -54,6 +55,7 @@ pub fn all_statements() -> Vec<Statement> {
         orders::refunds::STATEMENTS,
         orders::refund_again::STATEMENTS,
         orders::refund_request::STATEMENTS,
+        api_keys::STATEMENTS,
         history::STATEMENTS,
         migrations::STATEMENTS,
         commit_durability::STATEMENTS,

@@ -1,5 +1,6 @@
 //! Commands and flags.
 
+pub mod keys;
 pub mod load;
 mod values;
 
@@ -16,6 +17,7 @@ use waybill_domain::operator::{AssertedOutcome, Operator};
 use waybill_domain::text::Reason;
 use waybill_server::config::{Config, ConfigError};
 
+use self::keys::KeysArgs;
 use self::load::LoadArgs;
 use self::values::{A_YEAR, duration, rate};
 
@@ -44,6 +46,8 @@ pub enum Command {
     Load(Box<LoadArgs>),
     /// Bring the database's schema to this version
     Migrate(StoreArgs),
+    /// Create, list and revoke the API keys with which programs call
+    Keys(KeysArgs),
     /// Check every guarantee that the database can show
     Audit(AuditArgs),
     /// List, show, retry and resolve orders that are not settled by themselves

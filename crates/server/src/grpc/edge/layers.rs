@@ -36,7 +36,7 @@ use crate::metrics::Metrics;
 use crate::telemetry;
 
 /// Services with the layers around them.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LayeredRoutes {
     routes: Routes,
     metrics: Arc<Metrics>,

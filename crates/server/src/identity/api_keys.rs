@@ -1,0 +1,180 @@
+//! API keys, all of them in memory: a call costs no query, and who guesses keys costs none either. The table is read every
+//! two seconds, so that a key is known soon after it was made, and worth nothing soon after it was revoked.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use waybill_domain::api_key::{self, ApiKeyId};
+
+use super::AccessError;
+use super::access::Credential;
+use crate::reload::Reload;
+use crate::storage::StoreError;
+use crate::storage::api_keys::{ApiKey, ApiKeyStore};
+
+/// How long keys are believed while the table cannot be read. Positions are taken while Postgres is away; who revokes a key
+/// meanwhile needs Postgres, too, so that only a server that is cut off from it takes the key for so long.
+const KEPT: Duration = Duration::from_mins(10);
+
+/// The letters of ids: none that are taken for another. 32, so that each byte gives one without a bias.
+const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+
+/// The keys that are good now.
+#[derive(Clone)]
+pub struct ApiKeys {
+    pub(super) store: ApiKeyStore,
+    known: Arc<RwLock<Known>>,
+    kept: Duration,
+}
+
+struct Known {
+    keys: HashMap<ApiKeyId, KnownKey>,
+    read_at: Instant,
+}
+
+struct KnownKey {
+    secret_hash: Vec<u8>,
+    credential: Credential,
+}
+
+/// A key that was just made.
+pub struct NewApiKey {
+    /// Its id.
+    pub id: ApiKeyId,
+    /// All of it, to be shown once.
+    pub text: String,
+    /// SHA-256 of its secret, to be stored.
+    pub secret_hash: Vec<u8>,
+}
+
+impl NewApiKey {
+    /// A key with an id and a secret at random; `None`: the system gives no random bytes.
+    pub fn generate() -> Option<NewApiKey> {
+        let (mut id, mut secret) = ([0; api_key::ID_LENGTH], [0; 32]);
+        rand::fill(&mut id).ok()?;
+        rand::fill(&mut secret).ok()?;
+        let letters = id.iter().filter_map(|byte| LETTERS.get(usize::from(*byte) % LETTERS.len()));
+        let id: ApiKeyId = letters.map(|letter| char::from(*letter)).collect::<String>().parse().ok()?;
+        let secret = BASE64_URL_SAFE_NO_PAD.encode(secret);
+        Some(NewApiKey {
+            text: api_key::join(&id, &secret),
+            secret_hash: hash(&secret),
+            id,
+        })
+    }
+}
+
+impl ApiKeys {
+    /// The keys of this store, as they are now.
+    pub async fn load(store: ApiKeyStore) -> Result<ApiKeys, StoreError> {
+        let keys = store.current().await?;
+        Ok(ApiKeys::new(store, keys, KEPT))
+    }
+
+    /// These keys of the store, which are believed for so long while it cannot be read.
+    pub(super) fn new(store: ApiKeyStore, keys: Vec<ApiKey>, kept: Duration) -> ApiKeys {
+        let known = Known {
+            keys: keys.into_iter().map(known).collect(),
+            read_at: Instant::now(),
+        };
+        ApiKeys {
+            store,
+            known: Arc::new(RwLock::new(known)),
+            kept,
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).keys.len()
+    }
+
+    /// Who calls with this key.
+    pub(super) fn verify(&self, text: &str, now: Timestamp) -> Result<Credential, AccessError> {
+        let (id, secret) = api_key::parse(text).ok_or(AccessError::Untrusted)?;
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if known.read_at.elapsed() > self.kept {
+            return Err(AccessError::NotChecked);
+        }
+        let key = known.keys.get(&id).ok_or(AccessError::Untrusted)?;
+        verify_slices_are_equal(&hash(secret), &key.secret_hash).map_err(|_| AccessError::Untrusted)?;
+        if key.credential.expires_at.is_some_and(|at| at <= now) {
+            return Err(AccessError::Expired);
+        }
+        Ok(key.credential.clone())
+    }
+
+    /// Ends all streams, if the keys were not read for too long. Calls are refused from then on, too.
+    fn doubt(&self) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if known.read_at.elapsed() > self.kept {
+            known.keys.values().for_each(|key| key.credential.revoked.cancel());
+        }
+    }
+
+    /// Takes these keys for those that are good. The streams of one that is none of them any more end.
+    fn replace(&self, current: Vec<ApiKey>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keys: HashMap<ApiKeyId, KnownKey> = current.into_iter().map(self::known).collect();
+        for (id, old) in &known.keys {
+            match keys.get_mut(id) {
+                Some(_) if old.credential.revoked.is_cancelled() => {}
+                Some(new) => new.credential.revoked = old.credential.revoked.clone(),
+                None => {
+                    info!(key = %id, "an API key is worth nothing any more");
+                    old.credential.revoked.cancel();
+                }
+            }
+        }
+        for id in keys.keys().filter(|id| !known.keys.contains_key(*id)) {
+            info!(key = %id, "a new API key is known");
+        }
+        *known = Known {
+            keys,
+            read_at: Instant::now(),
+        };
+    }
+}
+
+impl Reload for ApiKeys {
+    type Error = StoreError;
+
+    async fn reload(&self) -> Result<(), StoreError> {
+        match self.store.current().await {
+            Ok(current) => self.replace(current),
+            Err(error) => {
+                self.doubt();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&self, error: &StoreError) {
+        let minutes = self.kept.as_secs() / 60;
+        warn!(%error, "API keys cannot be read; those that are known are believed for {minutes} minutes");
+    }
+}
+
+fn known(key: ApiKey) -> (ApiKeyId, KnownKey) {
+    let credential = Credential {
+        caller: Arc::new(key.caller),
+        expires_at: key.expires_at,
+        revoked: CancellationToken::new(),
+    };
+    let secret_hash = key.secret_hash;
+    (key.id, KnownKey { secret_hash, credential })
+}
+
+fn hash(secret: &str) -> Vec<u8> {
+    digest(&SHA256, secret.as_bytes()).as_ref().to_vec()
+}

@@ -1,0 +1,103 @@
+//! API keys: rows that are never deleted, so that a log's key can be looked up for ever.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use waybill_domain::access::{Caller, Role};
+use waybill_domain::api_key::ApiKeyId;
+
+use super::StoreError;
+use super::postgres::Postgres;
+
+/// API keys in Postgres.
+#[derive(Clone)]
+pub struct ApiKeyStore {
+    postgres: Postgres,
+}
+
+/// A key, without its secret.
+#[derive(Debug, Clone)]
+pub struct ApiKey {
+    /// Its id.
+    pub id: ApiKeyId,
+    /// SHA-256 of its secret.
+    pub secret_hash: Vec<u8>,
+    /// Who calls with it.
+    pub caller: Caller,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From when on it is worth nothing; `None`: it does not expire.
+    pub expires_at: Option<Timestamp>,
+    /// Since when it is worth nothing.
+    pub revoked_at: Option<Timestamp>,
+}
+
+statements! {
+    INSERT = "insert into api_keys (key_id, secret_hash, role, name, expires_at)
+              values ($1, $2, $3, $4, now() + make_interval(secs => $5))
+              returning key_id, secret_hash, role, name, created_at, expires_at, revoked_at";
+    LIST = "select key_id, secret_hash, role, name, created_at, expires_at, revoked_at
+              from api_keys order by created_at, key_id";
+    /// One that expired a while ago is of no interest; before that, its caller hears why it is refused.
+    CURRENT = "select key_id, secret_hash, role, name, created_at, expires_at, revoked_at
+                 from api_keys
+                where revoked_at is null and (expires_at is null or expires_at > now() - interval '1 day')";
+    /// The time of a first revocation stays.
+    REVOKE = "update api_keys set revoked_at = coalesce(revoked_at, now()) where key_id = $1
+              returning key_id, secret_hash, role, name, created_at, expires_at, revoked_at";
+}
+
+impl ApiKeyStore {
+    /// The keys in `postgres`.
+    pub fn new(postgres: Postgres) -> ApiKeyStore {
+        ApiKeyStore { postgres }
+    }
+
+    /// Stores a new key, which expires so many seconds from now.
+    pub async fn insert(
+        &self,
+        id: &ApiKeyId,
+        secret_hash: &[u8],
+        caller: &Caller,
+        expires_in: Option<f64>,
+    ) -> Result<ApiKey, StoreError> {
+        let (role, name) = (caller.role().as_str(), caller.subject());
+        let row = self
+            .postgres
+            .query_opt(INSERT, &[&id.as_str(), &secret_hash, &role, &name, &expires_in])
+            .await?;
+        let row = row.ok_or_else(|| StoreError::unexpected("an insert returned no row"))?;
+        parse(&row)
+    }
+
+    /// All keys, the oldest first.
+    pub async fn list(&self) -> Result<Vec<ApiKey>, StoreError> {
+        self.postgres.query(LIST, &[]).await?.iter().map(parse).collect()
+    }
+
+    /// The keys that are good, and those that expired lately. One of a role that only a newer program knows is left out.
+    pub async fn current(&self) -> Result<Vec<ApiKey>, StoreError> {
+        let rows = self.postgres.query(CURRENT, &[]).await?;
+        Ok(rows.iter().filter_map(|row| parse(row).ok()).collect())
+    }
+
+    /// Makes the key worth nothing, now and for ever; `None`: there is none with this id.
+    pub async fn revoke(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        let row = self.postgres.query_opt(REVOKE, &[&id.as_str()]).await?;
+        row.as_ref().map(parse).transpose()
+    }
+}
+
+fn parse(row: &Row) -> Result<ApiKey, StoreError> {
+    let role: &str = row.try_get("role")?;
+    let name: &str = row.try_get("name")?;
+    let caller = Role::parse(role).and_then(|role| Caller::named(role, &name.parse().ok()?));
+    let id: &str = row.try_get("key_id")?;
+    Ok(ApiKey {
+        id: id.parse().map_err(StoreError::unexpected)?,
+        secret_hash: row.try_get("secret_hash")?,
+        caller: caller.ok_or_else(|| StoreError::unexpected("an API key with a role or a name that it cannot have"))?,
+        created_at: row.try_get("created_at")?,
+        expires_at: row.try_get("expires_at")?,
+        revoked_at: row.try_get("revoked_at")?,
+    })
+}

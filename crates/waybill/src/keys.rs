@@ -1,0 +1,99 @@
+//! `waybill keys`.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use waybill_domain::access::Caller;
+use waybill_domain::api_key::{ApiKeyId, ApiKeyIdError};
+use waybill_server::app::{ApiKey, ApiKeyAdmin};
+
+use crate::Failure;
+use crate::cli::keys::{CreateArgs, KeysArgs, KeysCommand};
+use crate::cli::{StoreArgs, load};
+use crate::table::table;
+
+#[allow(clippy::print_stdout, reason = "the command's answer")]
+pub async fn run(file: Option<&Path>, args: KeysArgs) -> Result<(), Failure> {
+    match args.command {
+        KeysCommand::Create(args) => create(file, args).await?,
+        KeysCommand::List(args) => {
+            let keys = open(file, &args.stores)?.list().await.map_err(Failure::unavailable)?;
+            match (args.json, keys.as_slice()) {
+                (true, keys) => println!("{}", json!({ "keys": keys.iter().map(as_json).collect::<Vec<_>>() })),
+                (false, []) => println!("no keys: make one with `waybill keys create --name NAME`"),
+                (false, keys) => println!("{}", as_table(keys)),
+            }
+        }
+        KeysCommand::Revoke(args) => {
+            let id: ApiKeyId = args.key.parse().map_err(|why: ApiKeyIdError| Failure::Usage(format!("ID {why}")))?;
+            let revoked = open(file, &args.stores)?.revoke(&id).await;
+            let Some(key) = revoked.map_err(Failure::unavailable)? else {
+                return Err(Failure::Refused(format!("there is no API key {id}")));
+            };
+            let at = key.revoked_at.unwrap_or_else(Timestamp::now);
+            println!("key {id} of {} is revoked since {at:.0}", key.caller.subject());
+        }
+    }
+    Ok(())
+}
+
+/// The key alone is on standard output, so that a script can take it; what a person has to know is beside it.
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "the command's answer")]
+async fn create(file: Option<&Path>, args: CreateArgs) -> Result<(), Failure> {
+    let role = args.role.into();
+    // Every role that the flag takes has a caller of its own.
+    let caller = Caller::named(role, &args.name)
+        .ok_or_else(|| Failure::Usage(format!("--role {} has tokens, and no key", role.as_str())))?;
+    let made = open(file, &args.stores)?.create(&caller, args.expires_in).await;
+    let (key, stored) = made.map_err(Failure::unavailable)?;
+    println!("{key}");
+    let until = stored.expires_at.map(|at| format!(", until {at:.0}")).unwrap_or_default();
+    eprintln!(
+        "Key {} of {} ({}){until}. It is not shown again. Servers know it within seconds; send it as\n  \
+         authorization: Bearer KEY",
+        stored.id,
+        args.name,
+        role.as_str()
+    );
+    Ok(())
+}
+
+fn open(file: Option<&Path>, stores: &StoreArgs) -> Result<ApiKeyAdmin, Failure> {
+    let config = load(file, &stores.flags())?;
+    ApiKeyAdmin::open(&config).map_err(Failure::unavailable)
+}
+
+fn as_table(keys: &[ApiKey]) -> comfy_table::Table {
+    let mut table = table(&["id", "name", "role", "created", "state"]);
+    for key in keys {
+        table.add_row([
+            key.id.to_string(),
+            key.caller.subject().to_owned(),
+            key.caller.role().as_str().to_owned(),
+            format!("{:.0}", key.created_at),
+            state(key),
+        ]);
+    }
+    table
+}
+
+fn state(key: &ApiKey) -> String {
+    match (key.revoked_at, key.expires_at) {
+        (Some(at), _) => format!("revoked {at:.0}"),
+        (None, Some(at)) if at <= Timestamp::now() => format!("expired {at:.0}"),
+        (None, Some(at)) => format!("good until {at:.0}"),
+        (None, None) => "good".to_owned(),
+    }
+}
+
+fn as_json(key: &ApiKey) -> Value {
+    json!({
+        "id": key.id.as_str(),
+        "name": key.caller.subject(),
+        "role": key.caller.role().as_str(),
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+    })
+}
