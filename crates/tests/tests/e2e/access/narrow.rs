@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::json;
 use testkit::Rig;
 use testkit::wire::{PICKUP, a_ride, assert_refused, fix, refusal_fields};
 use tonic::{Code, Request};
@@ -270,11 +271,11 @@ async fn who_has_no_token_or_a_bad_one_is_told_why() {
     assert_refused(&refused, Code::Unauthenticated, "TOKEN_MISSING");
     let refused = orders.list_orders(by(Some("a.b.c"), list())).await.unwrap_err();
     assert_refused(&refused, Code::Unauthenticated, "TOKEN_UNTRUSTED");
-    let refused = orders
-        .list_orders(by(Some(&"a".repeat(5_000)), list()))
-        .await
-        .unwrap_err();
-    assert_refused(&refused, Code::Unauthenticated, "TOKEN_TOO_LONG");
+    for length in [5_000, 9 * 1024, 15 * 1024] {
+        let long = by(Some(&"a".repeat(length)), list());
+        let refused = orders.list_orders(long).await.unwrap_err();
+        assert_refused(&refused, Code::Unauthenticated, "TOKEN_TOO_LONG");
+    }
     let mut twice: Request<ListOrdersRequest> = by(Some(&doors.token("customer", "anna")), list());
     twice
         .metadata_mut()
@@ -287,4 +288,13 @@ async fn who_has_no_token_or_a_bad_one_is_told_why() {
     // A health check asks for no token.
     let health = tonic_health::pb::HealthCheckRequest::default();
     doors.rig.health().check(health).await.unwrap();
+
+    orders
+        .list_orders(by(Some(&doors.token("dispatcher", "dora")), list()))
+        .await
+        .unwrap();
+    let expected = json!({
+        "admitted": 1, "token_missing": 2, "token_untrusted": 1, "token_too_long": 3, "role_not_allowed": 1
+    });
+    assert_eq!(doors.rig.metrics().await["auth"]["calls"], expected);
 }
