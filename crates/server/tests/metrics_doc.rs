@@ -61,6 +61,7 @@ const PARTS: &[Part] = &[
                 "waybill_tls_certificate_not_after_seconds",
                 &["tls.certificate_not_after"],
             ),
+            ("waybill_auth_calls_total", &["auth.calls.*"]),
         ],
     ),
     (

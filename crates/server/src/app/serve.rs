@@ -121,7 +121,7 @@ impl Parts {
         let mut server = edge::server_builder(&settings::http2(&self.config)).layer(edge::layers(
             Arc::clone(&self.metrics),
             settings::deadlines(&self.config),
-            Arc::new(identity),
+            identity,
         ));
         let draining = self.lifecycle.draining.clone();
         let serving = self.lifecycle.grpc.spawn(async move {

@@ -9,6 +9,7 @@ mod access;
 mod api_keys;
 mod key_set;
 mod refusal;
+mod refusal_log;
 mod token;
 
 use http::HeaderMap;
@@ -21,6 +22,7 @@ pub use self::access::Access;
 pub use self::api_keys::{ApiKeys, NewApiKey};
 pub use self::key_set::{KeySet, KeySetError};
 pub use self::refusal::AccessError;
+pub use self::refusal_log::RefusalLog;
 pub use self::token::{KeyFileError, TokenRules, TokenVerifier};
 
 /// The longest token, in bytes. A key of 4,096 bits signs with 683 of them.

@@ -8,6 +8,7 @@
 //! To add a metric: declare it in the struct of its part, add a method that counts, and a line in `tests/metrics_doc.rs`,
 //! which then writes the page.
 
+mod auth;
 mod declare;
 mod dependencies;
 mod grpc;
@@ -26,6 +27,7 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
+pub use self::auth::AuthMetrics;
 pub use self::dependencies::{BreakerMetrics, BulkheadMetrics, DependencyMetrics, EgressMetrics, GuardMetrics};
 use self::grpc::MethodSnapshots;
 pub use self::grpc::{Call, GrpcMetrics, MethodSnapshot, UNKNOWN_METHOD};
@@ -45,6 +47,8 @@ pub struct Metrics {
     pub ingress: IngressMetrics,
     /// TLS of the listeners.
     pub tls: TlsMetrics,
+    /// Callers.
+    pub auth: AuthMetrics,
     /// Orders and the steps of their sagas.
     pub orders: OrderMetrics,
     /// Positions, and their way into the history.
@@ -81,6 +85,8 @@ pub struct Snapshot {
     pub ingress: IngressSnapshot,
     /// TLS of the listeners.
     pub tls: TlsMetrics,
+    /// Callers.
+    pub auth: AuthMetrics,
     /// Orders and the steps of their sagas.
     pub orders: OrderMetrics,
     /// Positions, and their way into the history.
@@ -99,6 +105,7 @@ impl Metrics {
             grpc: GrpcMetrics::new(methods, &mut registry),
             ingress: IngressMetrics::new(&mut registry),
             tls: TlsMetrics::new(&mut registry),
+            auth: AuthMetrics::new(&mut registry),
             orders: OrderMetrics::new(&mut registry),
             locations: LocationMetrics::new(&mut registry),
             webhooks: WebhookMetrics::new(&mut registry),
@@ -123,6 +130,7 @@ impl Metrics {
             panics: self.grpc.panics(),
             ingress: self.ingress.snapshot(),
             tls: self.tls.clone(),
+            auth: self.auth.clone(),
             orders: self.orders.clone(),
             locations: self.locations.clone(),
             webhooks: self.webhooks.clone(),

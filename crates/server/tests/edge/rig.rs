@@ -72,7 +72,7 @@ impl Rig {
             .layer(edge::layers(
                 Arc::clone(&metrics),
                 deadline,
-                Arc::new(Identity::Anonymous),
+                Identity::Anonymous,
             ))
             .add_routes(Routes::new(service));
         let stop = CancellationToken::new();

@@ -11,6 +11,7 @@
 //! All but the second go on while the answer leaves: [`AnswerBody`].
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,6 +24,7 @@ use jiff::Timestamp;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
+use tonic::transport::server::TcpConnectInfo;
 use tower::layer::layer_fn;
 use tower::{Layer, Service};
 use tracing::field::Empty;
@@ -31,7 +33,7 @@ use tracing::{Instrument as _, info_span};
 use super::answer::AnswerBody;
 use super::deadline::{DeadlineSettings, Timer, or_deadline};
 use super::{message_size, panics};
-use crate::identity::Identity;
+use crate::identity::{AccessError, Identity, RefusalLog};
 use crate::metrics::Metrics;
 use crate::telemetry;
 
@@ -41,7 +43,13 @@ pub struct LayeredRoutes {
     routes: Routes,
     metrics: Arc<Metrics>,
     deadline: DeadlineSettings,
-    identity: Arc<Identity>,
+    doors: Arc<Doors>,
+}
+
+/// Lets callers in.
+struct Doors {
+    identity: Identity,
+    refusals: RefusalLog,
 }
 
 /// The layers, which count in `metrics`, give each call its deadline, and let in whom `identity` knows. Every path passes
@@ -49,13 +57,17 @@ pub struct LayeredRoutes {
 pub fn layers(
     metrics: Arc<Metrics>,
     deadline: DeadlineSettings,
-    identity: Arc<Identity>,
+    identity: Identity,
 ) -> impl Layer<Routes, Service = LayeredRoutes> + Clone {
+    let doors = Arc::new(Doors {
+        identity,
+        refusals: RefusalLog::default(),
+    });
     layer_fn(move |routes| LayeredRoutes {
         routes,
         metrics: Arc::clone(&metrics),
         deadline: deadline.clone(),
-        identity: Arc::clone(&identity),
+        doors: Arc::clone(&doors),
     })
 }
 
@@ -75,16 +87,13 @@ impl Service<Request<Body>> for LayeredRoutes {
         telemetry::continue_trace(&span, request.headers());
         let admitted = self.admit(&mut request);
         // A clone of its own: the caller is known only once the call is worked on, and the routes are always ready.
-        let (mut routes, identity) = (self.routes.clone(), Arc::clone(&self.identity));
+        let (mut routes, doors) = (self.routes.clone(), Arc::clone(&self.doors));
         async move {
             let (response, timer) = match admitted {
                 Ok(mut timer) => {
                     let handler = async {
-                        match identity.admit(request.uri().path(), request.headers(), Timestamp::now()) {
-                            Ok(access) => {
-                                access.map(|access| request.extensions_mut().insert(access));
-                                routes.call(request).await
-                            }
+                        match doors.admit(&mut request, &metrics) {
+                            Ok(()) => routes.call(request).await,
                             Err(refusal) => Ok(Status::from(refusal).into_http()),
                         }
                     };
@@ -111,6 +120,32 @@ impl LayeredRoutes {
             .start(request)
             .map_err(|status| Box::new(status.into_http()))
     }
+}
+
+impl Doors {
+    /// Puts into the request what it may do, or refuses it.
+    fn admit(&self, request: &mut Request<Body>, metrics: &Metrics) -> Result<(), AccessError> {
+        let path = request.uri().path();
+        match self.identity.admit(path, request.headers(), Timestamp::now()) {
+            Ok(None) => Ok(()),
+            Ok(Some(access)) => {
+                metrics.auth.admitted();
+                request.extensions_mut().insert(access);
+                Ok(())
+            }
+            Err(refusal) => {
+                metrics.auth.refused(refusal.reason());
+                self.refusals.refused(&refusal, path, peer(request));
+                Err(refusal)
+            }
+        }
+    }
+}
+
+/// The address from which the call comes.
+fn peer(request: &Request<Body>) -> Option<IpAddr> {
+    let connection = request.extensions().get::<TcpConnectInfo>()?;
+    Some(connection.remote_addr()?.ip())
 }
 
 /// The answer of the handler, or the one to its panic or its deadline.

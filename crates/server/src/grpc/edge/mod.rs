@@ -11,7 +11,7 @@
 //! # async fn serve(listener: tokio::net::TcpListener, metrics: Arc<Metrics>, routes: tonic::service::Routes) {
 //! let connections = edge::incoming(listener, ConnectionLimits::default(), Arc::clone(&metrics), None);
 //! edge::server_builder(&Http2Limits::default())
-//!     .layer(edge::layers(metrics, DeadlineSettings::default(), Arc::new(Identity::Anonymous)))
+//!     .layer(edge::layers(metrics, DeadlineSettings::default(), Identity::Anonymous))
 //!     .add_routes(routes)
 //!     .serve_with_incoming(connections)
 //!     .await;
@@ -69,11 +69,12 @@ pub struct Http2Limits {
 impl Default for Http2Limits {
     fn default() -> Http2Limits {
         Http2Limits {
-            // The first five and the keepalive as Envoy and h2 advise for servers at the edge of a network.
+            // These and the keepalive, but for the headers, as Envoy and h2 advise for servers at the edge of a network.
             concurrent_streams_max: 100,
             pending_accept_reset_streams_max: 20,
             local_error_reset_streams_max: 1_024,
-            header_list_size_max: 8 * 1024,
+            // Above the longest token, so that a longer one is refused as what it is.
+            header_list_size_max: 16 * 1024,
             stream_window: 64 * 1024,
             connection_window: 1024 * 1024,
             keepalive_interval: Duration::from_secs(30),

@@ -294,7 +294,7 @@ async fn who_has_no_token_or_a_bad_one_is_told_why() {
         .await
         .unwrap();
     let expected = json!({
-        "admitted": 1, "token_missing": 2, "token_untrusted": 1, "token_too_long": 3, "role_not_allowed": 1
+        "OK": 1, "TOKEN_MISSING": 2, "TOKEN_UNTRUSTED": 1, "TOKEN_TOO_LONG": 3, "ROLE_NOT_ALLOWED": 1
     });
     assert_eq!(doors.rig.metrics().await["auth"]["calls"], expected);
 }
