@@ -117,12 +117,13 @@ pub struct Ended {
 
 /// Runs `waybill ARGS` with these variables, and none of our own that mean something to it, to its end.
 pub async fn waybill(args: &[&str], variables: &[(&str, &str)]) -> Ended {
-    const OURS: [&str; 5] = [
+    const OURS: [&str; 6] = [
         "DATABASE_URL",
         "REDIS_URL",
         "PAYMENTS_URL",
         "PAYMENTS_SECRET_KEY",
         "GRPC_ADDR",
+        "SERVICE_TOKEN",
     ];
     let mut command = tokio::process::Command::new(program());
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);

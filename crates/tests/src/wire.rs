@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 use waybill_proto::location::v1::{Fix, LatLng};
@@ -101,6 +101,16 @@ pub fn refusal_reason(status: &Status) -> String {
 pub fn assert_refused(status: &Status, code: Code, reason: &str) {
     let found = (status.code(), refusal_reason(status));
     assert_eq!(found, (code, reason.to_owned()), "{status:?}");
+}
+
+/// The call of whoever has this token or API key.
+pub fn by<T>(token: Option<&str>, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(token) = token {
+        let value = format!("Bearer {token}").parse().expect("a token is ASCII");
+        request.metadata_mut().insert("authorization", value);
+    }
+    request
 }
 
 /// It is refused with this code, and says when to try again.

@@ -1,7 +1,8 @@
 //! API keys: how programs call. They are shown once, stored as hashes, and worth nothing once they are revoked (X4).
 
 use jiff::Timestamp;
-use testkit::process::Ended;
+use serde_json::{Value, json};
+use testkit::process::{Ended, waybill};
 use testkit::wire::{PICKUP, a_ride, assert_refused, fix};
 use testkit::{Rig, until};
 use tokio_stream::wrappers::ReceiverStream;
@@ -224,4 +225,31 @@ async fn a_stream_ends_once_the_key_that_signed_its_token_is_removed() {
     assert_refused(&last.unwrap_err(), Code::Unauthenticated, "TOKEN_REVOKED");
     let refused = doors.list(&anna).await.unwrap_err();
     assert_refused(&refused, Code::Unauthenticated, "TOKEN_UNTRUSTED");
+}
+
+/// Load and replay call as a program of the business does.
+#[tokio::test]
+async fn load_calls_with_a_key() {
+    let doors = Doors::start(Rig::builder()).await;
+    let key = create(&doors.rig, &["--name", "load"]).await;
+    doors.until_known(&key).await;
+    let address = doors.rig.grpc_addr();
+    for workload in ["orders", "nearby", "ingest"] {
+        let args = ["load", workload, "--for", "1s", "--warm-up", "0s", "--grpc-addr", &address, "--json", "-"];
+        let ended = waybill(&args, &[("SERVICE_TOKEN", &key)]).await;
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+        let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let operation = &report["operations"][0];
+        assert!(operation["totals"]["answered"].as_u64() > Some(0), "{operation}");
+        assert_eq!(operation["errors"], json!({}), "{operation}");
+        assert!(!format!("{ended:?}").contains(&key), "{ended:?}");
+
+        let refused = waybill(&args, &[]).await;
+        assert_ne!(refused.status, Some(0), "{refused:?}");
+        assert!(format!("{refused:?}").contains("authorization: Bearer TOKEN"), "{refused:?}");
+    }
+    let broken = ["load", "nearby", "--for", "1s", "--grpc-addr", &address];
+    let ended = waybill(&broken, &[("SERVICE_TOKEN", "two\nlines")]).await;
+    assert_eq!(ended.status, Some(64), "{ended:?}");
+    assert!(ended.stderr.contains("--token") && !ended.stderr.contains("lines"), "{ended:?}");
 }

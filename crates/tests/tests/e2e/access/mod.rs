@@ -8,9 +8,9 @@ mod streams;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use testkit::wire::by;
 use testkit::wire::a_ride;
 use testkit::{Builder, Rig};
-use tonic::Request;
 use waybill_proto::order::v1::CreateOrderRequest;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 use waybill_sandbox::tokens::TokenSigner;
@@ -64,14 +64,4 @@ impl Doors {
         let row = sql.query_one("select order_id::text from order_sagas", &[]).await.unwrap();
         row.get(0)
     }
-}
-
-/// The call of whoever has this token.
-fn by<T>(token: Option<&str>, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    if let Some(token) = token {
-        let value = format!("Bearer {token}").parse().unwrap();
-        request.metadata_mut().insert("authorization", value);
-    }
-    request
 }

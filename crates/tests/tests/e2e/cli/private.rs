@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 use testkit::process::{launch, program, read, waybill};
-use testkit::wire::{a_declined_ride, channel, get, get_json};
+use testkit::wire::{a_declined_ride, assert_refused, by, channel, get, get_json};
 use testkit::{Rig, until};
 use tokio::process::Command;
+use tonic::{Code, Request};
+use waybill_proto::order::v1::{CreateOrderRequest, GetOrderRequest};
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 use waybill_sandbox::process::{Process, Signal};
 
@@ -36,6 +39,17 @@ async fn dev(rig: &Rig, folder: &Path) -> (Process, BTreeMap<String, String>) {
     let lines = written.lines().map(|line| line.split_once('=').expect("KEY=VALUE"));
     let variables = lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     (process, variables)
+}
+
+fn annas_ride() -> CreateOrderRequest {
+    CreateOrderRequest {
+        user_id: "anna".to_owned(),
+        ..a_declined_ride()
+    }
+}
+
+fn by_anna<T>(variables: &BTreeMap<String, String>, message: T) -> Request<T> {
+    by(Some(&variables["CUSTOMER_TOKEN"]), message)
 }
 
 /// Processes that run, each with its parent. One that has ended and that its parent has not waited for does not run.
@@ -85,7 +99,7 @@ async fn dev_writes_where_everything_is_and_leaves_nothing_behind() {
     }
     assert_eq!(get(&format!("http://{}/readyz", variables["HTTP_ADDR"])).await.0, 200);
     let mut orders = OrderServiceClient::new(channel(&variables["GRPC_ADDR"]));
-    orders.create_order(a_declined_ride()).await.unwrap();
+    orders.create_order(by_anna(&variables, annas_ride())).await.unwrap();
     until("the provider's webhook is taken", async || {
         let (_, metrics) = get_json(&format!("http://{}/metrics", variables["HTTP_ADDR"])).await;
         let events = metrics["webhooks"]["events"].clone();
@@ -109,14 +123,78 @@ async fn dev_writes_where_everything_is_and_leaves_nothing_behind() {
     assert!(!folder.join("dev.env").exists(), "it names servers that are gone");
 }
 
+/// As in production: who shows nothing is not let in, and each sees its own.
+#[tokio::test]
+async fn dev_lets_in_whom_it_knows_and_makes_tokens_for_anyone() {
+    let rig = Rig::builder().no_server().start().await;
+    let folder = rig.folder().join("world");
+    let (mut process, variables) = dev(&rig, &folder).await;
+    let mut orders = OrderServiceClient::new(channel(&variables["GRPC_ADDR"]));
+    let refused = orders.create_order(annas_ride()).await.unwrap_err();
+    assert_refused(&refused, Code::Unauthenticated, "TOKEN_MISSING");
+    let placed = orders.create_order(by_anna(&variables, annas_ride())).await.unwrap();
+    let order_id = placed.into_inner().order.unwrap().order_id;
+    let get = || GetOrderRequest {
+        order_id: order_id.clone(),
+    };
+
+    let make = async |role: &str, subject: &str| {
+        let data = folder.to_str().unwrap();
+        let args = ["token", "--role", role, "--subject", subject, "--data-dir", data];
+        let made = waybill(&args, &[]).await;
+        assert_eq!(made.status, Some(0), "{made:?}");
+        made.stdout.trim().to_owned()
+    };
+    let ben = make("customer", "ben").await;
+    let hidden = orders.get_order(by(Some(&ben), get())).await.unwrap_err();
+    assert_eq!(hidden.code(), Code::NotFound);
+    for token in [
+        make("customer", "anna").await,
+        make("dispatcher", "dora").await,
+        variables["DISPATCHER_TOKEN"].clone(),
+        variables["SERVICE_TOKEN"].clone(),
+        variables["OPERATOR_TOKEN"].clone(),
+    ] {
+        orders.get_order(by(Some(&token), get())).await.unwrap();
+    }
+    let driver = by(Some(&variables["DRIVER_TOKEN"]), get());
+    assert_eq!(orders.get_order(driver).await.unwrap_err().code(), Code::NotFound);
+
+    for (file, what) in [("dev.env", "tokens"), ("token-key.pem", "the key that signs them")] {
+        let mode = fs::metadata(folder.join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{what} are for no one else: {mode:o}");
+    }
+    process.stop(Signal::SIGTERM, Duration::from_secs(20)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_made_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    for (args, status, named) in [
+        (&["--role", "driver", "--subject", "cab-1"][..], 69, "waybill dev"),
+        (&["--role", "admin", "--subject", "cab-1"], 64, "--role"),
+        (&["--role", "driver", "--subject", "cab 1"], 64, "--subject"),
+        (&["--role", "driver"], 64, "--subject"),
+        (&["--role", "driver", "--subject", "cab-1", "--order", "7"], 64, "--order"),
+        (&["--role", "customer", "--subject", "anna", "--for", "0s"], 64, "--for"),
+    ] {
+        let ended = waybill(&[&["token", "--data-dir", data], args].concat(), &[]).await;
+        assert_eq!(ended.status, Some(status), "{args:?}: {ended:?}");
+        assert!(ended.stderr.contains(named), "{args:?}: {ended:?}");
+    }
+}
+
 #[tokio::test]
 async fn dev_that_is_killed_leaves_nothing_behind_and_starts_again_with_its_data() {
     let rig = Rig::builder().no_server().start().await;
     let folder = rig.folder().join("world");
     let (mut process, variables) = dev(&rig, &folder).await;
     let mut orders = OrderServiceClient::new(channel(&variables["GRPC_ADDR"]));
-    let request = a_declined_ride();
-    let before = orders.create_order(request.clone()).await.unwrap().into_inner();
+    let request = annas_ride();
+    let before = orders.create_order(by_anna(&variables, request.clone())).await;
+    let before = before.unwrap().into_inner();
+    let first = variables;
 
     let family = family(&process).await;
     process.signal(Signal::SIGKILL).unwrap();
@@ -126,7 +204,9 @@ async fn dev_that_is_killed_leaves_nothing_behind_and_starts_again_with_its_data
 
     let (mut process, variables) = dev(&rig, &folder).await;
     let mut orders = OrderServiceClient::new(channel(&variables["GRPC_ADDR"]));
-    assert_eq!(orders.create_order(request).await.unwrap().into_inner(), before);
+    // The token of before: apps in development need no new ones.
+    let again = orders.create_order(by_anna(&first, request)).await.unwrap();
+    assert_eq!(again.into_inner(), before);
     let ended = process.stop(Signal::SIGTERM, Duration::from_secs(20)).await.unwrap();
     assert_eq!(ended.code(), Some(0));
 }
