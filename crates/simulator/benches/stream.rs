@@ -32,7 +32,7 @@ use waybill_proto::location::v1::location_service_server::{LocationService, Loca
 use waybill_proto::location::v1::{
     ReportLocationsRequest, ReportLocationsResponse, StreamLocationsRequest, StreamLocationsResponse,
 };
-use waybill_simulator::Endpoint;
+use waybill_simulator::Target;
 use waybill_simulator::load::plan::{Arrivals, IngestLoad, Pace, Plan, Rate, Workload};
 use waybill_simulator::load::{Live, run};
 
@@ -113,7 +113,7 @@ fn measure(name: &str, work: impl Future<Output = u64>) {
 }
 
 /// A load of fixes.
-async fn load(server: &Endpoint, pace: Pace, fixes: u64, streams: u64, drivers: u64) -> u64 {
+async fn load(server: &Target, pace: Pace, fixes: u64, streams: u64, drivers: u64) -> u64 {
     let load = IngestLoad {
         drivers: u32::try_from(drivers).unwrap(),
         streams: usize::try_from(streams).unwrap(),
@@ -144,7 +144,7 @@ fn main() {
     let streams = setting("BENCH_STREAMS", 4);
     let drivers = setting("BENCH_DRIVERS", 1_000);
     let rate = u32::try_from(setting("BENCH_RATE", 100_000)).unwrap();
-    let server = waybill_simulator::endpoint(&serve().to_string()).unwrap();
+    let server = Target::new(&serve().to_string(), None).unwrap();
     let open = Pace::Open {
         arrivals: Arrivals::Poisson,
         rate: Rate::Constant(rate.into()),

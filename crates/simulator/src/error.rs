@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use tokio::task::JoinError;
 use tonic::Status;
-use tonic::transport::Endpoint;
 
-use crate::client;
+use crate::client::{self, Target};
 use crate::clock::SpeedError;
 use crate::trace::TraceError;
 
@@ -60,10 +59,10 @@ fn reason(status: &Status) -> &str {
 }
 
 /// One clear error now instead of two minutes of retries.
-pub(crate) async fn reach(endpoint: &Endpoint) -> Result<(), RunError> {
-    let reached = client::reach(endpoint).await;
+pub(crate) async fn reach(target: &Target) -> Result<(), RunError> {
+    let reached = client::reach(target).await;
     reached.map_err(|source| RunError::Unreachable {
-        address: endpoint.uri().to_string(),
+        address: target.address(),
         source,
     })
 }

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tonic::transport::{Endpoint, Server};
+use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use waybill_proto::Encoded;
 use waybill_proto::location::v1 as location;
@@ -22,13 +22,14 @@ use waybill_proto::order::v1 as order;
 use waybill_proto::order::v1::order_service_server::{OrderService, OrderServiceServer};
 
 use crate::Point;
+use crate::client::Target;
 
 /// A driver farther away than this does not take an order.
 const NEAR_M: f64 = 20_000.0;
 
 /// The server, gone with its value.
 pub(crate) struct FakeServer {
-    pub(crate) endpoint: Endpoint,
+    pub(crate) target: Target,
     pub(crate) script: Arc<Script>,
     _stop: DropGuard,
 }
@@ -84,7 +85,7 @@ impl FakeServer {
     }
 
     fn serve(listener: TcpListener) -> FakeServer {
-        let endpoint = crate::client::endpoint(&listener.local_addr().unwrap().to_string()).unwrap();
+        let target = Target::new(&listener.local_addr().unwrap().to_string(), None).unwrap();
         let script = Arc::new(Script::default());
         let stop = CancellationToken::new();
         let server = Server::builder()
@@ -94,7 +95,7 @@ impl FakeServer {
             .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.clone().cancelled_owned());
         TaskTracker::new().spawn(server);
         FakeServer {
-            endpoint,
+            target,
             script,
             _stop: stop.drop_guard(),
         }

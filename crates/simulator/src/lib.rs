@@ -24,8 +24,7 @@ pub mod run;
 pub mod stats;
 pub mod trace;
 
-pub use client::{AddressError, endpoint};
+pub use client::{AddressError, Target};
 use drivers::Drivers;
 pub use error::RunError;
 pub use geo::Point;
-pub use tonic::transport::Endpoint;

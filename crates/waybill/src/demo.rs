@@ -8,16 +8,17 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use waybill_domain::access::Role;
 use waybill_sandbox::payments::MovementKind;
 use waybill_server::app::{Report, Sources, run_audit};
+use waybill_simulator::Target;
 use waybill_simulator::city::CityOptions;
 use waybill_simulator::customers::CustomersOptions;
-use waybill_simulator::endpoint;
 use waybill_simulator::run::{RunReport, run_city, run_trace};
 use waybill_simulator::stats::Stats;
 
 use crate::cli::{DemoArgs, Flags, RecordedCityFlags, load};
-use crate::dev::{Private, Remains};
+use crate::dev::{Private, Remains, TOKEN_LIVES};
 use crate::replay::{self, refused, warn_of};
 use crate::screen::Screen;
 use crate::{Failure, audit, logging, signals};
@@ -75,7 +76,8 @@ fn flags() -> Flags {
 }
 
 async fn play(args: &DemoArgs, private: &Private, stop: &CancellationToken) -> Result<RunReport, Failure> {
-    let endpoint = endpoint(&private.grpc_addr()).map_err(|error| Failure::Usage(error.to_string()))?;
+    let token = private.token(Role::Service, "city", TOKEN_LIVES)?;
+    let target = Target::new(&private.grpc_addr(), Some(&token)).map_err(|error| Failure::Usage(error.to_string()))?;
     let stats = Arc::new(Stats::default());
     let title = match &args.locations {
         None => "waybill demo: an invented city".to_owned(),
@@ -92,7 +94,7 @@ async fn play(args: &DemoArgs, private: &Private, stop: &CancellationToken) -> R
                 orders_per_second: args.orders_per_second,
                 ..CityOptions::default()
             };
-            run_city(options, &endpoint, stats, stop).await
+            run_city(options, &target, stats, stop).await
         }
         Some(locations) => {
             let city = RecordedCityFlags {
@@ -100,7 +102,7 @@ async fn play(args: &DemoArgs, private: &Private, stop: &CancellationToken) -> R
                 rides: args.rides.clone(),
                 speed: args.speed,
             };
-            run_trace(replay::options(city, patient()), &endpoint, stats, stop).await
+            run_trace(replay::options(city, patient()), &target, stats, stop).await
         }
     };
     if let Some(screen) = screen {

@@ -1,9 +1,15 @@
 //! `waybill dev`: a private world with the server on it, until Ctrl-C.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use uuid::Uuid;
+use waybill_domain::access::Role;
 use waybill_sandbox::payments::WebhookEndpoint;
+use waybill_sandbox::tokens::TokenSigner;
 use waybill_sandbox::{World, WorldSettings};
 use waybill_server::app::{App, Drained, migrate};
 use waybill_server::config::Config;
@@ -13,12 +19,25 @@ use crate::{Failure, logging, signals};
 
 /// The key that the sandbox's payment provider takes. Not a secret: it opens nothing else.
 pub const SANDBOX_KEY: &str = "sk_test_sandbox";
+/// The private half of the key with which the private world signs its tokens, in its folder.
+pub const TOKEN_KEY: &str = "token-key.der";
+/// For how long the tokens for apps in development are good.
+pub const TOKEN_LIVES: Duration = Duration::from_hours(30 * 24);
+/// The tokens that are made for other programs: the variable, and whom it is about.
+const TOKENS: [(&str, Role, &str); 5] = [
+    ("CUSTOMER_TOKEN", Role::Customer, "anna"),
+    ("DRIVER_TOKEN", Role::Driver, "driver-7"),
+    ("DISPATCHER_TOKEN", Role::Dispatcher, "dora"),
+    ("SERVICE_TOKEN", Role::Service, "shop"),
+    ("OPERATOR_TOKEN", Role::Operator, "olga"),
+];
 
 /// A server on a private world.
 pub struct Private {
     world: World,
     app: App,
     config: Config,
+    signer: TokenSigner,
 }
 
 #[allow(clippy::print_stderr, reason = "what a person at the terminal needs to know")]
@@ -54,6 +73,10 @@ impl Private {
         })
         .await
         .map_err(Failure::unavailable)?;
+        let signer = TokenSigner::open_or_create(&data_dir.join(TOKEN_KEY)).map_err(Failure::unavailable)?;
+        let keys = data_dir.join("token-keys.json");
+        let written = signer.key_set().map_err(Failure::unavailable)?;
+        std::fs::write(&keys, written).map_err(unwritable(&keys))?;
         // New with each start: no one else needs to know it.
         let webhook_secret = format!("whsec_{}{}", Uuid::now_v7().simple(), Uuid::now_v7().simple());
         // The private provider is given the address: any free one will do.
@@ -69,7 +92,12 @@ impl Private {
             // The private stores share this machine's processors with everything else on it.
             ("redis.command_timeout", "1s".to_owned()),
             ("grpc.reflection", "true".to_owned()),
-            ("auth.anonymous", "true".to_owned()),
+            ("auth.keys", keys.display().to_string()),
+            ("auth.issuer", TokenSigner::ISSUER.to_owned()),
+            ("auth.audience", TokenSigner::AUDIENCE.to_owned()),
+            ("auth.anonymous", "false".to_owned()),
+            // Apps in development need no new token for weeks; on a loopback address.
+            ("auth.token_age_max", format!("{}s", TOKEN_LIVES.as_secs())),
             ("drain.unready", "0s".to_owned()),
         ]);
         let config = load(file, &flags)?;
@@ -80,7 +108,18 @@ impl Private {
             let endpoint = WebhookEndpoint::new(&url, &webhook_secret).map_err(Failure::unavailable)?;
             world.payments.set_webhooks(Some(endpoint));
         }
-        Ok(Private { world, app, config })
+        Ok(Private {
+            world,
+            app,
+            config,
+            signer,
+        })
+    }
+
+    /// A token that the server trusts.
+    pub fn token(&self, role: Role, subject: &str, lives: Duration) -> Result<String, Failure> {
+        let signed = self.signer.token(role.as_str(), subject, lives);
+        signed.map_err(Failure::unavailable)
     }
 
     /// Where the server is.
@@ -114,7 +153,7 @@ impl Private {
     }
 
     fn write_env(&self, path: &Path) -> Result<(), Failure> {
-        let lines = format!(
+        let mut lines = format!(
             "DATABASE_URL={}\nREDIS_URL={}\nPAYMENTS_URL={}\nPAYMENTS_SECRET_KEY={SANDBOX_KEY}\nGRPC_ADDR={}\nHTTP_ADDR={}\n",
             self.world.database_url,
             self.world.redis_url,
@@ -122,12 +161,28 @@ impl Private {
             self.app.grpc_addr(),
             self.app.http_addr(),
         );
+        for (variable, role, subject) in TOKENS {
+            let token = self.token(role, subject, TOKEN_LIVES)?;
+            lines.push_str(&format!("{variable}={token}\n"));
+        }
         // In one piece: whoever waits for the file must not read half of it.
         let draft = path.with_extension("env.part");
-        std::fs::write(&draft, lines)
+        write_private(&draft, &lines)
             .and_then(|()| std::fs::rename(&draft, path))
-            .map_err(|error| Failure::Unavailable(format!("cannot write {}: {error}", path.display())))
+            .map_err(unwritable(path))
     }
+}
+
+/// Writes a file that no one else may read.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    // One that is left of a start that was cut off may have other permissions.
+    let _ = std::fs::remove_file(path);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+fn unwritable(path: &Path) -> impl Fn(std::io::Error) -> Failure {
+    move |error| Failure::Unavailable(format!("cannot write {}: {error}", path.display()))
 }
 
 /// What is left when the server has ended.

@@ -26,7 +26,10 @@ pub async fn run(file: Option<&Path>, args: KeysArgs) -> Result<(), Failure> {
             }
         }
         KeysCommand::Revoke(args) => {
-            let id: ApiKeyId = args.key.parse().map_err(|why: ApiKeyIdError| Failure::Usage(format!("ID {why}")))?;
+            let id: ApiKeyId = args
+                .key
+                .parse()
+                .map_err(|why: ApiKeyIdError| Failure::Usage(format!("ID {why}")))?;
             let revoked = open(file, &args.stores)?.revoke(&id).await;
             let Some(key) = revoked.map_err(Failure::unavailable)? else {
                 return Err(Failure::Refused(format!("there is no API key {id}")));
@@ -48,7 +51,10 @@ async fn create(file: Option<&Path>, args: CreateArgs) -> Result<(), Failure> {
     let made = open(file, &args.stores)?.create(&caller, args.expires_in).await;
     let (key, stored) = made.map_err(Failure::unavailable)?;
     println!("{key}");
-    let until = stored.expires_at.map(|at| format!(", until {at:.0}")).unwrap_or_default();
+    let until = stored
+        .expires_at
+        .map(|at| format!(", until {at:.0}"))
+        .unwrap_or_default();
     eprintln!(
         "Key {} of {} ({}){until}. It is not shown again. Servers know it within seconds; send it as\n  \
          authorization: Bearer KEY",

@@ -18,6 +18,7 @@ mod serve;
 mod signals;
 mod table;
 mod telemetry;
+mod token;
 
 use std::process::ExitCode;
 
@@ -116,6 +117,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Replay(args) => replay::run(args).await,
         Command::Load(args) => Box::pin(load::run(*args)).await,
         Command::Migrate(args) => migrate::run(config, args).await,
+        Command::Token(args) => token::run(&args),
         Command::Keys(args) => keys::run(config, args).await,
         Command::Audit(args) => audit::run(config, args).await,
         Command::Orders(args) => orders::run(config, args).await,

@@ -4,23 +4,23 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use waybill_simulator::customers::CustomersOptions;
-use waybill_simulator::endpoint;
 use waybill_simulator::fleet::FleetOptions;
 use waybill_simulator::run::{RunError, RunReport, TraceOptions, run_trace};
 use waybill_simulator::stats::{Snapshot, Stats};
+use waybill_simulator::{AddressError, Target};
 
-use crate::cli::{RecordedCityFlags, ReplayArgs};
+use crate::cli::{RecordedCityFlags, ReplayArgs, ServerFlags};
 use crate::screen::Screen;
 use crate::{Failure, signals};
 
 #[allow(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(args: ReplayArgs) -> Result<(), Failure> {
     let stop = signals::stop_token()?;
-    let endpoint = endpoint(&args.server.grpc_addr).map_err(|error| Failure::Usage(error.to_string()))?;
+    let target = target(&args.server)?;
     let stats = Arc::new(Stats::default());
     let screen = (!args.json).then(|| Screen::of_city("waybill replay".to_owned(), None, &stats));
     let options = options(args.city, CustomersOptions::default());
-    let report = run_trace(options, &endpoint, stats, &stop).await;
+    let report = run_trace(options, &target, stats, &stop).await;
     if let Some(screen) = screen {
         screen.end().await;
     }
@@ -28,6 +28,17 @@ pub async fn run(args: ReplayArgs) -> Result<(), Failure> {
     warn_of(&report);
     println!("{}", summary(report.elapsed.as_secs_f64(), &report.counts));
     Ok(())
+}
+
+/// The running server that the flags name.
+pub fn target(flags: &ServerFlags) -> Result<Target, Failure> {
+    Target::new(&flags.grpc_addr, flags.token.as_deref()).map_err(|error| {
+        let flag = match error {
+            AddressError::Token => "--token",
+            AddressError::Malformed { .. } | AddressError::Scheme { .. } => "--grpc-addr",
+        };
+        Failure::Usage(format!("{flag}: {error}"))
+    })
 }
 
 /// A recorded city, as it is played for a replay and for the demo.

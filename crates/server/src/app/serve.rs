@@ -79,7 +79,10 @@ impl App {
                     warn!("no one can call: make an API key with `waybill keys create`, or set auth.keys");
                 }
                 workers.spawn(reload::follow(api_keys.clone(), reload::READ_EVERY, stopping.clone()));
-                Identity::Known { tokens: verifier, api_keys }
+                Identity::Known {
+                    tokens: verifier,
+                    api_keys,
+                }
             }
             None => Identity::Anonymous,
         };

@@ -62,8 +62,14 @@ impl NewApiKey {
         let (mut id, mut secret) = ([0; api_key::ID_LENGTH], [0; 32]);
         rand::fill(&mut id).ok()?;
         rand::fill(&mut secret).ok()?;
-        let letters = id.iter().filter_map(|byte| LETTERS.get(usize::from(*byte) % LETTERS.len()));
-        let id: ApiKeyId = letters.map(|letter| char::from(*letter)).collect::<String>().parse().ok()?;
+        let letters = id
+            .iter()
+            .filter_map(|byte| LETTERS.get(usize::from(*byte) % LETTERS.len()));
+        let id: ApiKeyId = letters
+            .map(|letter| char::from(*letter))
+            .collect::<String>()
+            .parse()
+            .ok()?;
         let secret = BASE64_URL_SAFE_NO_PAD.encode(secret);
         Some(NewApiKey {
             text: api_key::join(&id, &secret),
@@ -172,7 +178,13 @@ fn known(key: ApiKey) -> (ApiKeyId, KnownKey) {
         revoked: CancellationToken::new(),
     };
     let secret_hash = key.secret_hash;
-    (key.id, KnownKey { secret_hash, credential })
+    (
+        key.id,
+        KnownKey {
+            secret_hash,
+            credential,
+        },
+    )
 }
 
 fn hash(secret: &str) -> Vec<u8> {

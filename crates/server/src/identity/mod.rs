@@ -17,8 +17,8 @@ use http::header::AUTHORIZATION;
 use jiff::Timestamp;
 use waybill_domain::api_key::is_api_key;
 
-use self::access::Credential;
 pub use self::access::Access;
+use self::access::Credential;
 pub use self::api_keys::{ApiKeys, NewApiKey};
 pub use self::key_set::{KeySet, KeySetError};
 pub use self::refusal::AccessError;

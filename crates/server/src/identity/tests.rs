@@ -335,7 +335,10 @@ fn a_set_without_a_key_that_can_be_used_or_with_two_of_one_name_is_refused() {
 /// A token that was verified before is good for as long as one that was not.
 #[tokio::test]
 async fn a_token_that_is_remembered_expires_and_goes_with_its_key() {
-    let (gone, kept) = (Signer::new(Algorithm::ES256, "gone"), Signer::new(Algorithm::ES256, "kept"));
+    let (gone, kept) = (
+        Signer::new(Algorithm::ES256, "gone"),
+        Signer::new(Algorithm::ES256, "kept"),
+    );
     let (verifier, file) = trusting(&key_set(&[&gone, &kept])).await;
     let token = gone.sign(&claims(&json!({})));
     let first = verifier.verify(&token, now()).unwrap();

@@ -208,7 +208,9 @@ impl TokenVerifier {
             }
             Role::Driver => Caller::Driver(part("sub", sub)?),
             Role::Dispatcher | Role::Service | Role::Operator => {
-                let name: Operator = sub.parse().map_err(|error: TextError| claim("sub", &error.to_string()))?;
+                let name: Operator = sub
+                    .parse()
+                    .map_err(|error: TextError| claim("sub", &error.to_string()))?;
                 Caller::named(role, &name).ok_or_else(|| claim("waybill.role", "is about a user or a driver"))?
             }
         };

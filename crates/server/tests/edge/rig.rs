@@ -69,11 +69,7 @@ impl Rig {
         };
         let connections = edge::incoming(listener, settings.connections, Arc::clone(&metrics), settings.tls);
         let router = edge::server_builder(&settings.http2)
-            .layer(edge::layers(
-                Arc::clone(&metrics),
-                deadline,
-                Identity::Anonymous,
-            ))
+            .layer(edge::layers(Arc::clone(&metrics), deadline, Identity::Anonymous))
             .add_routes(Routes::new(service));
         let stop = CancellationToken::new();
         TaskTracker::new().spawn(

@@ -1,9 +1,12 @@
 //! Connections to the server. All are lazy: they are made at the first call and made anew when they break.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
 /// Calls at one time on one connection. The server takes 100 streams a connection; a call above that would wait in
@@ -30,10 +33,49 @@ pub enum AddressError {
         /// What stands before `://`.
         scheme: String,
     },
+    /// The token cannot be sent. It is not repeated here.
+    #[error("the token has a character that no header can have")]
+    Token,
 }
 
-/// The server at `address`: `host:port` or `http://host:port`. Nothing is connected yet.
-pub fn endpoint(address: &str) -> Result<Endpoint, AddressError> {
+/// A server, and what it is shown: an API key, or the token of a program. Without one it has to let everyone in.
+#[derive(Debug, Clone)]
+pub struct Target {
+    endpoint: Endpoint,
+    authorization: Option<Authorization>,
+}
+
+/// The value of the header.
+type Authorization = MetadataValue<Ascii>;
+
+impl Target {
+    /// The server at `address`: `host:port` or `http://host:port`. Nothing is connected yet.
+    pub fn new(address: &str, token: Option<&str>) -> Result<Target, AddressError> {
+        let mut target = Target::from(endpoint(address)?);
+        if let Some(token) = token {
+            let mut value: Authorization = format!("Bearer {token}").parse().map_err(|_| AddressError::Token)?;
+            value.set_sensitive(true);
+            target.authorization = Some(value);
+        }
+        Ok(target)
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> String {
+        self.endpoint.uri().to_string()
+    }
+}
+
+impl From<Endpoint> for Target {
+    fn from(endpoint: Endpoint) -> Target {
+        Target {
+            endpoint,
+            authorization: None,
+        }
+    }
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, AddressError> {
     let url = if address.contains("://") {
         address.to_owned()
     } else {
@@ -58,31 +100,55 @@ pub fn endpoint(address: &str) -> Result<Endpoint, AddressError> {
 }
 
 /// One clear error now instead of one a call.
-pub(crate) async fn reach(endpoint: &Endpoint) -> Result<(), tonic::transport::Error> {
-    endpoint.connect().await.map(drop)
+pub(crate) async fn reach(target: &Target) -> Result<(), tonic::transport::Error> {
+    target.endpoint.connect().await.map(drop)
 }
 
-/// Makes connections to one server.
+/// Makes connections to one server, and requests that it lets in.
 #[derive(Clone)]
-pub(crate) struct Dial(Arc<dyn Fn() -> Channel + Send + Sync>);
+pub(crate) struct Dial {
+    connect: Arc<dyn Fn() -> Channel + Send + Sync>,
+    authorization: Option<Authorization>,
+}
 
 impl Dial {
     /// A server that is reached in another way than by its address.
     #[cfg(test)]
     pub(crate) fn by(connect: impl Fn() -> Channel + Send + Sync + 'static) -> Dial {
-        Dial(Arc::new(connect))
+        Dial {
+            connect: Arc::new(connect),
+            authorization: None,
+        }
     }
 
     /// A connection, made at its first call.
     pub(crate) fn channel(&self) -> Channel {
-        (self.0)()
+        (self.connect)()
+    }
+
+    /// A call with this message.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(value) = &self.authorization {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        request
     }
 }
 
-impl From<&Endpoint> for Dial {
-    fn from(endpoint: &Endpoint) -> Dial {
-        let endpoint = endpoint.clone();
-        Dial(Arc::new(move || endpoint.connect_lazy()))
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dial").finish_non_exhaustive()
+    }
+}
+
+impl From<&Target> for Dial {
+    fn from(target: &Target) -> Dial {
+        let endpoint = target.endpoint.clone();
+        Dial {
+            connect: Arc::new(move || endpoint.connect_lazy()),
+            authorization: target.authorization.clone(),
+        }
     }
 }
 
@@ -154,9 +220,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_token_that_cannot_be_sent_is_not_repeated() {
+        let error = Target::new("127.0.0.1:7500", Some("two\nlines")).unwrap_err();
+        assert!(!error.to_string().contains("lines"), "{error}");
+        let target = Target::new("127.0.0.1:7500", Some("secret")).unwrap();
+        assert!(!format!("{target:?}").contains("secret"));
+        let request = Dial::from(&target).request(());
+        assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer secret");
+    }
+
     #[tokio::test]
     async fn a_full_connection_is_not_given_more_calls() {
-        let connections = Connections::to(&Dial::from(&endpoint("127.0.0.1:1").unwrap()), 200);
+        let connections = Connections::to(&Dial::from(&Target::new("127.0.0.1:1", None).unwrap()), 200);
         let calls = |connection: &Connection| CALLS_PER_CONNECTION - connection.room.available_permits();
         let load = || connections.each().map(calls).collect::<Vec<_>>();
 

@@ -11,7 +11,7 @@ use tonic::{Request, Status};
 use waybill_proto::location::v1::LatLng;
 
 use self::connections::Connections;
-pub use self::connections::{AddressError, endpoint};
+pub use self::connections::{AddressError, Target};
 pub(crate) use self::connections::{Dial, reach};
 pub use self::retry::RetryPolicy;
 use crate::Point;
@@ -19,6 +19,7 @@ use crate::Point;
 /// Makes calls. Clones share connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
+    server: Dial,
     connections: Arc<Connections>,
     retry: RetryPolicy,
     abandon: CancellationToken,
@@ -28,6 +29,7 @@ impl Caller {
     /// Calls to `server`, so many at one time. Nothing is connected yet.
     pub(crate) fn new(server: &Dial, calls_max: usize, retry: RetryPolicy) -> Caller {
         Caller {
+            server: server.clone(),
             connections: Arc::new(Connections::to(server, calls_max)),
             retry,
             abandon: CancellationToken::new(),
@@ -57,7 +59,7 @@ impl Caller {
     {
         let call = |deadline| {
             let (channel, room) = self.connections.lease();
-            let mut request = Request::new(message.clone());
+            let mut request = self.server.request(message.clone());
             request.set_timeout(deadline);
             // Boxed: it would be as large again in each future around it.
             let call = Box::pin(once(channel, request));

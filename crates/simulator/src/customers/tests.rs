@@ -44,7 +44,7 @@ impl City {
         let server = FakeServer::start().await;
         let cab = [("cab".to_owned(), CENTRE)];
         server.script.seen.send_modify(|seen| seen.last_fix.extend(cab));
-        let (stats, dial) = (Stats::default(), Dial::from(&server.endpoint));
+        let (stats, dial) = (Stats::default(), Dial::from(&server.target));
         let customers = Customers::new(&dial, options, &stats.orders, &stats.timeline);
         City {
             server,

@@ -21,6 +21,7 @@ use super::source::Source;
 use super::window::Window;
 use super::{DueFix, FleetOptions};
 use crate::Drivers;
+use crate::client::Dial;
 
 /// Messages that wait for the connection. Fixes beyond them wait in the window.
 const QUEUED_MESSAGES: usize = 4;
@@ -39,6 +40,7 @@ pub(super) struct StreamReport {
 
 /// A stream that is opened as often as needed.
 pub(super) struct DriverStream<S> {
+    server: Dial,
     client: LocationServiceClient<Channel>,
     options: FleetOptions,
     drivers: Arc<Drivers>,
@@ -70,7 +72,7 @@ enum StreamEnd {
 
 impl<S: Source> DriverStream<S> {
     pub(super) fn new(
-        channel: Channel,
+        server: Dial,
         options: FleetOptions,
         drivers: &Arc<Drivers>,
         source: S,
@@ -79,7 +81,8 @@ impl<S: Source> DriverStream<S> {
     ) -> DriverStream<S> {
         let now = Instant::now();
         DriverStream {
-            client: LocationServiceClient::new(channel),
+            client: LocationServiceClient::new(server.channel()),
+            server,
             options,
             drivers: Arc::clone(drivers),
             source,
@@ -216,9 +219,8 @@ impl<S: Source> DriverStream<S> {
         let (requests, body) = mpsc::channel(QUEUED_MESSAGES);
         let mut requests = Some(requests);
         let mut client = self.client.clone();
-        let mut answers = Answers::Opening(Box::pin(async move {
-            client.stream_locations(ReceiverStream::new(body)).await
-        }));
+        let call = self.server.request(ReceiverStream::new(body));
+        let mut answers = Answers::Opening(Box::pin(async move { client.stream_locations(call).await }));
         self.window.begin_stream();
         loop {
             let pull_at = self.pull_at();

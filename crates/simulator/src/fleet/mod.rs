@@ -111,8 +111,8 @@ impl Fleet<'_> {
         let mut tasks = JoinSet::new();
         for number in 0..self.options.streams.max(1) {
             let counts = StreamCounts::new(self.counts, self.keeps_log.then_some(self.drivers.len()));
-            let (channel, hopeless) = (self.server.channel(), self.hopeless.clone());
-            let stream = DriverStream::new(channel, self.options, self.drivers, source(number), counts, hopeless);
+            let (server, hopeless) = (self.server.clone(), self.hopeless.clone());
+            let stream = DriverStream::new(server, self.options, self.drivers, source(number), counts, hopeless);
             let stop = stop.clone();
             tasks.spawn(async move { (number, stream.run(stop).await) });
         }

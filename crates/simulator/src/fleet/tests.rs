@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use tonic::transport::Endpoint;
-
 use super::*;
-use crate::client::endpoint;
+use crate::client::Target;
 use crate::drive::{Alarm, Clock};
 use crate::fake_server::FakeServer;
 use crate::recorder::Timeline;
@@ -45,7 +43,7 @@ fn named(names: &[&str]) -> Arc<Drivers> {
 
 /// A fleet of `fixes` under way, and who counts it.
 fn start<I: Iterator<Item = DueFix> + Send + 'static>(
-    server: &Endpoint,
+    server: &Target,
     options: FleetOptions,
     drivers: &Arc<Drivers>,
     stop: &CancellationToken,
@@ -70,7 +68,7 @@ async fn ended(streams: Streams) -> FleetReport {
 }
 
 async fn stream(
-    server: &Endpoint,
+    server: &Target,
     options: FleetOptions,
     drivers: &Arc<Drivers>,
     rounds: i64,
@@ -90,7 +88,7 @@ async fn every_fix_is_acknowledged_once_though_streams_break() {
         .unwrap()
         .extend([3, 1, 5, 1, 2]);
 
-    let (report, counts) = stream(&server.endpoint, quick(), &named(&["a", "b", "c"]), 100).await;
+    let (report, counts) = stream(&server.target, quick(), &named(&["a", "b", "c"]), 100).await;
 
     assert_eq!(
         (counts.sent, counts.acknowledged, counts.rejected, counts.unsettled),
@@ -125,7 +123,7 @@ async fn what_was_acknowledged_is_not_sent_again() {
     let options = FleetOptions { window: 10, ..quick() };
     server.script.streams_break_after.lock().unwrap().extend([4]);
 
-    let (_, counts) = stream(&server.endpoint, options, &named(&["a"]), 100).await;
+    let (_, counts) = stream(&server.target, options, &named(&["a"]), 100).await;
 
     // With a window of one message, the fourth alone is unacknowledged when the stream breaks.
     assert_eq!(counts.resent, 10);
@@ -143,7 +141,7 @@ async fn a_stream_keeps_no_more_unacknowledged_fixes_than_its_window() {
     };
     let drivers = named(&["a", "b"]);
     let source = |number| fixes(&drivers, 250, 1, number);
-    let (streams, _) = start(&server.endpoint, options, &drivers, &CancellationToken::new(), source);
+    let (streams, _) = start(&server.target, options, &drivers, &CancellationToken::new(), source);
 
     server.until("the window is full", |seen| seen.fixes >= 50).await;
     server.script.hold_acknowledgements.send_replace(false);
@@ -158,7 +156,7 @@ async fn a_rejected_fix_is_counted_and_the_stream_goes_on() {
     let server = FakeServer::start().await;
     server.script.streams_break_after.lock().unwrap().extend([2]);
 
-    let (report, counts) = stream(&server.endpoint, quick(), &named(&["a", "bad driver", "c"]), 50).await;
+    let (report, counts) = stream(&server.target, quick(), &named(&["a", "bad driver", "c"]), 50).await;
 
     assert_eq!((counts.sent, counts.acknowledged, counts.rejected), (150, 100, 50));
     assert!(report.acknowledged.iter().all(|(driver, _)| driver != "bad driver"));
@@ -171,7 +169,7 @@ async fn all_streams_carry_their_drivers_and_are_half_closed_at_the_end() {
     let names: Vec<String> = (0..40).map(|n| format!("cab-{n}")).collect();
     let drivers = named(&names.iter().map(String::as_str).collect::<Vec<_>>());
 
-    let (report, counts) = stream(&server.endpoint, FleetOptions { streams: 4, ..quick() }, &drivers, 20).await;
+    let (report, counts) = stream(&server.target, FleetOptions { streams: 4, ..quick() }, &drivers, 20).await;
 
     assert_eq!((report.acknowledged.distinct(), counts.drivers_seen), (800, 40));
     server
@@ -187,9 +185,9 @@ async fn a_server_that_comes_up_late_gets_every_fix() {
         .local_addr()
         .unwrap();
     let drivers = named(&["a"]);
-    let endpoint = endpoint(&address.to_string()).unwrap();
+    let target = Target::new(&address.to_string(), None).unwrap();
     let source = |number| fixes(&drivers, 30, 1, number);
-    let (streams, stats) = start(&endpoint, quick(), &drivers, &CancellationToken::new(), source);
+    let (streams, stats) = start(&target, quick(), &drivers, &CancellationToken::new(), source);
     let broken = async {
         while stats.snapshot().locations.broken_streams < 3 {
             tokio::task::yield_now().await;
@@ -213,7 +211,7 @@ async fn a_fleet_that_is_stopped_settles_what_it_took_and_takes_no_more() {
         let soon = fixes(&drivers, 20, 1, number);
         soon.chain(fixes(&drivers, 20, 1, number).map(move |fix| DueFix { due: far_off, ..fix }))
     };
-    let (streams, stats) = start(&server.endpoint, quick(), &drivers, &stop, source);
+    let (streams, stats) = start(&server.target, quick(), &drivers, &stop, source);
     server
         .until("the fixes that were due came", |seen| seen.fixes == 20)
         .await;
@@ -237,7 +235,7 @@ async fn fixes_that_are_never_acknowledged_are_counted_at_the_end() {
         ..quick()
     };
 
-    let (report, counts) = stream(&server.endpoint, options, &named(&["a"]), 20).await;
+    let (report, counts) = stream(&server.target, options, &named(&["a"]), 20).await;
 
     assert_eq!(
         (counts.sent, report.acknowledged.distinct(), counts.unsettled),

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tonic::Status;
-use tonic::transport::Endpoint;
 
 use super::guard;
 use super::ingest::{self, Ingest};
@@ -23,7 +22,7 @@ use super::presence::Presence;
 use super::rate::Schedule;
 use super::report::{Latency, LoadReport};
 use super::settings::settings;
-use crate::client::{Caller, Dial, RetryPolicy};
+use crate::client::{Caller, Dial, RetryPolicy, Target};
 use crate::customers::CustomersOptions;
 use crate::drive::{self, Calls, Clock, Limits};
 use crate::error::{RunError, reach};
@@ -40,16 +39,11 @@ const IN_FLIGHT_MAX: usize = 20_000;
 /// its latency includes the wait.
 const ORDERS_IN_FLIGHT_MAX: usize = 5_000;
 
-/// Makes the load of `plan` on the server at `endpoint`. `stop` ends it early: then no more calls are made, those under
+/// Makes the load of `plan` on the server `target`. `stop` ends it early: then no more calls are made, those under
 /// way are waited for until their deadlines, and what was measured is reported as cut short.
-pub async fn run(
-    plan: Plan,
-    endpoint: &Endpoint,
-    live: &Live,
-    stop: &CancellationToken,
-) -> Result<LoadReport, RunError> {
-    reach(endpoint).await?;
-    run_on(plan, &Dial::from(endpoint), Clock::Machine, live, stop).await
+pub async fn run(plan: Plan, target: &Target, live: &Live, stop: &CancellationToken) -> Result<LoadReport, RunError> {
+    reach(target).await?;
+    run_on(plan, &Dial::from(target), Clock::Machine, live, stop).await
 }
 
 /// [`run`] on a server that is there, by a clock.

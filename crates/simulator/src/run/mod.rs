@@ -11,12 +11,11 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::transport::Endpoint;
 
 pub(crate) use self::play::{FleetEnd, Play, Played};
 pub(crate) use self::recorded::RecordedCity;
 use crate::city::{self, Arrivals, CityOptions};
-use crate::client::Dial;
+use crate::client::{Dial, Target};
 use crate::customers::{Answer, CustomersOptions};
 pub use crate::error::RunError;
 use crate::error::reach;
@@ -68,11 +67,11 @@ pub struct RunReport {
 /// Cancelling ends it early.
 pub async fn run_city(
     options: CityOptions,
-    endpoint: &Endpoint,
+    target: &Target,
     stats: Arc<Stats>,
     cancel: &CancellationToken,
 ) -> Result<RunReport, RunError> {
-    reach(endpoint).await?;
+    reach(target).await?;
     let drivers = city::drivers(options.drivers);
     let streams = drivers.streams(options.fleet.streams);
     let (started, started_at) = (Instant::now(), Timestamp::now());
@@ -82,7 +81,7 @@ pub async fn run_city(
         city::fixes(&options, on_stream, started, started_at)
     };
     let end = FleetEnd::AfterOrdersAnd(started + options.duration);
-    let dial = Dial::from(endpoint);
+    let dial = Dial::from(target);
     let play = play(&dial, &stats, options.fleet, end, options.customers);
     let played = play
         .city(&drivers, fixes, Arrivals::new(&options, started), cancel)
@@ -95,14 +94,14 @@ pub async fn run_city(
 /// still on the road then are left there. Cancelling ends it early.
 pub async fn run_trace(
     options: TraceOptions,
-    endpoint: &Endpoint,
+    target: &Target,
     stats: Arc<Stats>,
     cancel: &CancellationToken,
 ) -> Result<RunReport, RunError> {
     let city = RecordedCity::read(options.locations, options.rides, options.speed).await?;
-    reach(endpoint).await?;
+    reach(target).await?;
     let (started, started_at) = (Instant::now(), Timestamp::now());
-    let dial = Dial::from(endpoint);
+    let dial = Dial::from(target);
     let play = play(
         &dial,
         &stats,

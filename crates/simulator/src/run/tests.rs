@@ -28,7 +28,7 @@ async fn a_trace_is_played_with_every_fix_and_every_ride() {
     let (cabs, rides) = (cabs(), rides());
     server.script.streams_break_after.lock().unwrap().extend([4, 3, 2]);
     let (stats, cancel) = (Arc::new(Stats::default()), CancellationToken::new());
-    let run = run_trace(options(&cabs, Some(&rides), 600.0), &server.endpoint, stats, &cancel);
+    let run = run_trace(options(&cabs, Some(&rides), 600.0), &server.target, stats, &cancel);
     let report = in_time(run).await.unwrap();
 
     let (fixes, orders) = (report.counts.locations, report.counts.orders);
@@ -66,7 +66,7 @@ async fn a_replay_streams_fixes_and_orders_nothing() {
     let cabs = cabs();
     let before = Timestamp::now().as_microsecond();
     let (stats, cancel) = (Arc::new(Stats::default()), CancellationToken::new());
-    let run = run_trace(options(&cabs, None, 2_900.0), &server.endpoint, stats, &cancel);
+    let run = run_trace(options(&cabs, None, 2_900.0), &server.target, stats, &cancel);
     let report = in_time(run).await.unwrap();
 
     assert_eq!(
@@ -95,7 +95,7 @@ async fn an_invented_city_settles_every_order_and_every_fix() {
         ..CityOptions::default()
     };
     let (stats, cancel) = (Arc::new(Stats::default()), CancellationToken::new());
-    let report = in_time(run_city(options, &server.endpoint, Arc::clone(&stats), &cancel))
+    let report = in_time(run_city(options, &server.target, Arc::clone(&stats), &cancel))
         .await
         .unwrap();
 
@@ -135,7 +135,7 @@ async fn a_cancelled_run_places_no_more_and_settles_what_is_in_flight() {
         cancel.cancel();
         server.script.hold_orders.send_replace(false);
     };
-    let (report, ()) = tokio::join!(in_time(run_city(options, &server.endpoint, stats, &cancel)), interrupt);
+    let (report, ()) = tokio::join!(in_time(run_city(options, &server.target, stats, &cancel)), interrupt);
 
     let report = report.unwrap();
     let orders = report.counts.orders;
@@ -155,7 +155,7 @@ async fn a_cancelled_replay_ends_with_every_sent_fix_settled() {
         server.until("the first fixes came", |seen| seen.fixes >= 2).await;
         cancel.cancel();
     };
-    let run = run_trace(options(&cabs, None, 1.0), &server.endpoint, stats, &cancel);
+    let run = run_trace(options(&cabs, None, 1.0), &server.target, stats, &cancel);
     let (report, ()) = tokio::join!(in_time(run), interrupt);
     let locations = report.unwrap().counts.locations;
     assert_eq!((locations.sent, locations.acknowledged), (2, 2));
@@ -167,10 +167,10 @@ async fn what_cannot_run_fails_with_the_reason_at_once() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let endpoint = crate::endpoint(&gone.to_string()).unwrap();
+    let target = crate::Target::new(&gone.to_string(), None).unwrap();
     let (cabs, cancel) = (cabs(), CancellationToken::new());
     let run = async |options| {
-        in_time(run_trace(options, &endpoint, Arc::default(), &cancel))
+        in_time(run_trace(options, &target, Arc::default(), &cancel))
             .await
             .unwrap_err()
     };

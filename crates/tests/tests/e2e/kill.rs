@@ -10,9 +10,9 @@ use testkit::{Builder, Rig, ServerProcess};
 use tokio_util::sync::CancellationToken;
 use waybill_sandbox::port;
 use waybill_server::app::Sources;
+use waybill_simulator::Target;
 use waybill_simulator::city::CityOptions;
 use waybill_simulator::customers::{CustomersOptions, RetryPolicy};
-use waybill_simulator::endpoint;
 use waybill_simulator::fleet::FleetOptions;
 use waybill_simulator::run::{RunReport, run_city};
 use waybill_simulator::stats::Stats;
@@ -63,8 +63,8 @@ async fn city(port: u16, seed: u64, end: &CancellationToken) -> RunReport {
         },
         ..CityOptions::default()
     };
-    let endpoint = endpoint(&format!("127.0.0.1:{port}")).unwrap();
-    run_city(options, &endpoint, Arc::new(Stats::default()), end)
+    let target = Target::new(&format!("127.0.0.1:{port}"), None).unwrap();
+    run_city(options, &target, Arc::new(Stats::default()), end)
         .await
         .expect("the city runs")
 }

@@ -1,5 +1,6 @@
 //! Drivers who end their rides: a customer who is gone does not report that it is over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use testkit::chance::{Chance, pass};
@@ -10,6 +11,7 @@ use uuid::Uuid;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 
 use crate::history::History;
+use crate::tokens::Tokens;
 use crate::wire::bounded;
 
 const FOUND_WITHIN: Duration = Duration::from_secs(1);
@@ -18,14 +20,16 @@ const FOUND_WITHIN: Duration = Duration::from_secs(1);
 pub async fn end_rides(
     database: String,
     gates: Vec<Channel>,
-    history: std::sync::Arc<History>,
+    tokens: Arc<Tokens>,
+    history: Arc<History>,
     home: CancellationToken,
     mut chance: Chance,
 ) {
     while !home.is_cancelled() {
         for (order, driver) in old_rides(&database).await.unwrap_or_default() {
             let mut request = wire::complete(&order.to_string());
-            request.driver_id = driver;
+            request.driver_id.clone_from(&driver);
+            let request = tokens.driver(&driver, request);
             let channel = chance.pick(&gates).clone();
             let answer = bounded(Duration::from_secs(2), async {
                 OrderServiceClient::new(channel).complete_order(request).await.map(drop)

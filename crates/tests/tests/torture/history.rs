@@ -220,6 +220,14 @@ impl History {
     fn count<T>(&self, call: &str, outcome: &Outcome<T>) {
         let name = format!("{call}:{}", outcome.code());
         *lock(&self.outcomes).entry(name).or_default() += 1;
+        if outcome.is_shut_out() {
+            let what = format!(
+                "{call} of a caller with a good token: {}: {}",
+                outcome.code(),
+                outcome.message()
+            );
+            self.findings.add("X1", &what);
+        }
     }
 
     fn write(&self, line: &serde_json::Value) {

@@ -19,8 +19,9 @@ use crate::findings::{Findings, Tally, lock};
 use crate::history::{Asked, History};
 use crate::ledger_view;
 use crate::plan::Plan;
+use crate::tokens::Tokens;
 use crate::wire::{Outcome, create};
-use crate::world::World;
+use crate::world::{World, patient_channel};
 
 /// The promise of M2, and a little for the query.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60 + 2);
@@ -216,6 +217,7 @@ impl Judge<'_> {
         for (number, asked) in asked.iter().filter(is_there).enumerate() {
             let ask = ask_again(
                 self.history.clone(),
+                self.world.tokens.clone(),
                 asked.clone(),
                 channels[number % channels.len()].clone(),
                 number,
@@ -238,12 +240,9 @@ impl Judge<'_> {
 
     fn channels(&self) -> Vec<Channel> {
         let addresses = self.world.slots.iter().filter_map(|slot| *lock(&slot.backend));
-        let channel = |addr| {
-            waybill_simulator::endpoint(&format!("{addr}"))
-                .expect("an address")
-                .connect_lazy()
-        };
-        addresses.map(channel).collect()
+        addresses
+            .map(|addr| patient_channel(&format!("http://{addr}")))
+            .collect()
     }
 
     /// How long the orders of killed owners waited to be settled, in seconds, shortest first. Only the last kill of an
@@ -342,10 +341,16 @@ fn is_defect(line: &str) -> bool {
 }
 
 /// Asks for an order again; what is wrong about the answer, beside what the history finds.
-async fn ask_again(history: Arc<History>, asked: Asked, channel: Channel, number: usize) -> Option<String> {
+async fn ask_again(
+    history: Arc<History>,
+    tokens: Arc<Tokens>,
+    asked: Asked,
+    channel: Channel,
+    number: usize,
+) -> Option<String> {
     let deadline = Duration::from_secs(10);
     let whose = format!("{}/{}", asked.request.user_id, asked.request.idempotency_key);
-    let answer = create(channel.clone(), &asked.request, deadline).await;
+    let answer = create(channel.clone(), &tokens, &asked.request, deadline).await;
     let answered = history.record_create(&asked.request, &answer, usize::MAX);
     if answered.is_none() {
         return Some(format!("{whose} has a settled order and no answer: {answer:?}"));
@@ -356,7 +361,7 @@ async fn ask_again(history: Arc<History>, asked: Asked, channel: Channel, number
             amount.minor_units += 1;
             amount
         });
-        let answer = create(channel, &other, deadline).await;
+        let answer = create(channel, &tokens, &other, deadline).await;
         if !matches!(&answer, Outcome::Refused(status) if status.code() == tonic::Code::FailedPrecondition) {
             return Some(format!("{whose} with another amount is not refused: {answer:?}"));
         }

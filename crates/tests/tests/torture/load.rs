@@ -21,6 +21,7 @@ use waybill_proto::order::v1::{
 
 use crate::findings::Tally;
 use crate::history::{Answered, History, OTHER_UNIT};
+use crate::tokens::Tokens;
 use crate::wire::{Outcome, bounded, create};
 
 const CITY: (f64, f64) = (37.7749, -122.4194);
@@ -51,6 +52,8 @@ type Orders = OrderServiceClient<Channel>;
 pub struct Load {
     /// How they come in.
     pub gates: Vec<Channel>,
+    /// What they show.
+    pub tokens: Arc<Tokens>,
     /// What they are answered.
     pub history: Arc<History>,
     /// Counts them.
@@ -122,7 +125,7 @@ impl Load {
             let impatient = chance.percent(25);
             let (gate, channel) = self.gate(&mut chance);
             self.history.asks(request);
-            let call = create(channel, request, CALL_DEADLINE);
+            let call = create(channel, &self.tokens, request, CALL_DEADLINE);
             let outcome = if impatient {
                 match tokio::time::timeout(chance.millis(5, 1_500), call).await {
                     Ok(outcome) => outcome,
@@ -152,7 +155,10 @@ impl Load {
                 ..ListOrdersRequest::default()
             };
             let list = bounded(CALL_DEADLINE, async {
-                Ok(Orders::new(channel).list_orders(request).await?.into_inner())
+                Ok(Orders::new(channel)
+                    .list_orders(self.tokens.customer(user, request))
+                    .await?
+                    .into_inner())
             })
             .await;
             self.history.record("list", user, &list);
@@ -169,6 +175,7 @@ impl Load {
             let call = |mut orders: Orders| {
                 let mut request = cancel(&order);
                 request.cancellation_fee.clone_from(&fee);
+                let request = self.tokens.service(request);
                 async move { orders.cancel_order(request).await.map(drop) }
             };
             if let Outcome::Ok(()) = self.until_definite("cancel", &order, &mut chance, call).await {
@@ -187,7 +194,7 @@ impl Load {
         };
         for _ in 0..2 {
             let call = |mut orders: Orders| {
-                let request = request.clone();
+                let request = self.tokens.service(request.clone());
                 async move { orders.refund_order(request).await.map(drop) }
             };
             self.until_definite("refund", order, &mut chance, call).await;
@@ -204,7 +211,7 @@ impl Load {
         };
         let order = request.order_id.clone();
         let call = |mut orders: Orders| {
-            let request = request.clone();
+            let request = self.tokens.driver(driver, request.clone());
             async move { orders.release_driver(request).await.map(drop) }
         };
         self.until_definite("release", &order, &mut chance, call).await;
@@ -217,6 +224,7 @@ impl Load {
             let call = |mut orders: Orders| {
                 let mut request = complete(order);
                 request.final_amount.clone_from(&cost);
+                let request = self.tokens.service(request);
                 async move { orders.complete_order(request).await.map(drop) }
             };
             let answer = self.until_definite("complete", order, &mut chance, call).await;
@@ -254,7 +262,7 @@ impl Load {
             let fixes: Vec<Fix> = (0..CABS).map(|cab| cab_fix(cab, now)).collect();
             let (_, channel) = self.gate(&mut chance);
             let answer = bounded(Duration::from_secs(2), async {
-                let request = ReportLocationsRequest { fixes };
+                let request = self.tokens.service(ReportLocationsRequest { fixes });
                 let answer = LocationServiceClient::new(channel).report_locations(request).await?;
                 Ok(answer.into_inner())
             })

@@ -27,6 +27,7 @@ mod provider;
 mod report;
 mod server_slot;
 mod steady;
+mod tokens;
 mod wire;
 mod world;
 
@@ -91,6 +92,7 @@ async fn torture(plan: Plan) -> ExitCode {
     let (closing, home) = (CancellationToken::new(), CancellationToken::new());
     let load = Load {
         gates: world.gates.clone(),
+        tokens: world.tokens.clone(),
         history: history.clone(),
         tally: tally.clone(),
         closing: closing.clone(),
@@ -107,6 +109,7 @@ async fn torture(plan: Plan) -> ExitCode {
     tasks.spawn(drivers::end_rides(
         world.database(),
         world.gates.clone(),
+        world.tokens.clone(),
         history.clone(),
         home.clone(),
         chance.of(6),

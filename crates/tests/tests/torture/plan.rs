@@ -6,6 +6,7 @@ use std::time::Duration;
 use testkit::chance::number;
 use testkit::process::{Flags, program};
 use uuid::Uuid;
+use waybill_sandbox::tokens::TokenSigner;
 
 /// Of the provider's signatures.
 pub const WEBHOOK_SECRET: &str = "whsec_torture";
@@ -149,7 +150,7 @@ impl Plan {
 fn flags(times: &[(&'static str, &str)]) -> Flags {
     let common = [
         ("grpc.addr", "127.0.0.1:0"),
-        ("auth.anonymous", "true"),
+        ("auth.issuer", TokenSigner::ISSUER),
         ("http.addr", "127.0.0.1:0"),
         ("webhooks.addr", "127.0.0.1:0"),
         ("payments.secret_key", "sk_test_torture"),

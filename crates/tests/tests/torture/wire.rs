@@ -6,8 +6,10 @@ use std::time::Duration;
 use prost::Message as _;
 use testkit::raw;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use waybill_proto::order::v1::CreateOrderRequest;
+
+use crate::tokens::Tokens;
 
 /// What a client knows after a call.
 #[derive(Debug)]
@@ -46,6 +48,16 @@ impl<T> Outcome<T> {
         }
     }
 
+    /// Whether the caller was not let in, or may not do what it asked for.
+    pub fn is_shut_out(&self) -> bool {
+        match self {
+            Outcome::Ok(_) => false,
+            Outcome::Refused(status) | Outcome::Unknown(status) => {
+                matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied)
+            }
+        }
+    }
+
     /// What the refusal says; empty if there is none.
     pub fn message(&self) -> &str {
         match self {
@@ -65,8 +77,13 @@ impl<T> Outcome<T> {
 }
 
 /// `CreateOrder`; the bytes of its answer.
-pub async fn create(channel: Channel, request: &CreateOrderRequest, deadline: Duration) -> Outcome<Vec<u8>> {
-    let mut request = Request::new(request.encode_to_vec());
+pub async fn create(
+    channel: Channel,
+    tokens: &Tokens,
+    request: &CreateOrderRequest,
+    deadline: Duration,
+) -> Outcome<Vec<u8>> {
+    let mut request = tokens.customer(&request.user_id, request.encode_to_vec());
     request.set_timeout(deadline);
     bounded(deadline, async {
         Ok(raw::create_order(channel, request).await?.into_inner())

@@ -3,13 +3,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use testkit::fault_line::through;
 use testkit::process::{Flags, launch};
 use testkit::sql::connect;
 use testkit::stores;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use waybill_sandbox::Postgres;
 use waybill_sandbox::Redis;
 use waybill_sandbox::proxy::FaultProxy;
@@ -19,6 +20,7 @@ use crate::ledger_view;
 use crate::plan::Plan;
 use crate::provider::PaymentProvider;
 use crate::server_slot::ServerSlot;
+use crate::tokens::Tokens;
 
 const SERVERS: usize = 3;
 /// Ways for clients to come in, each with a line of its own.
@@ -62,6 +64,8 @@ pub struct World {
     pub lines: Arc<Vec<Line>>,
     /// How clients come in.
     pub gates: Vec<Channel>,
+    /// What they show.
+    pub tokens: Arc<Tokens>,
     /// `http://` URL by which the provider's events come in.
     pub webhooks: String,
     /// The settings of an observer: past all proxies.
@@ -82,6 +86,7 @@ impl World {
             PaymentProvider::start(folder.path().join("payments.jsonl")),
         );
         postgres.create_database(DATABASE).await.expect("a database");
+        let tokens = Tokens::new(folder.path());
         let mut observer = plan.flags.clone();
         observer.extend([
             ("postgres.url", postgres.url(DATABASE)),
@@ -97,6 +102,7 @@ impl World {
         let mut slots = Vec::new();
         for number in 0..SERVERS {
             let mut flags = plan.flags.clone();
+            flags.insert("auth.keys", tokens.keys.display().to_string());
             for (to, key) in [
                 (To::Postgres, "postgres.url"),
                 (To::Redis, "redis.url"),
@@ -109,7 +115,7 @@ impl World {
         let balancer = Balancer::start(slots.iter().map(|slot| slot.backend.clone()).collect()).await;
         let gates = (0..GATES)
             .map(|_| line_to(To::Servers, &format!("http://{}", balancer.addr()), &mut lines))
-            .map(|url| waybill_simulator::endpoint(&url).expect("an address").connect_lazy())
+            .map(|url| patient_channel(&url))
             .collect();
         let for_events = Balancer::start(slots.iter().map(|slot| slot.webhook_backend.clone()).collect()).await;
         let webhooks = line_to(To::Webhooks, &format!("http://{}", for_events.addr()), &mut lines);
@@ -122,6 +128,7 @@ impl World {
             provider: Arc::new(provider),
             lines: Arc::new(lines),
             gates,
+            tokens: Arc::new(tokens),
             webhooks,
             observer,
             folder,
@@ -139,6 +146,16 @@ impl World {
         let lines = self.lines.iter().filter(|line| line.to == To::Postgres);
         lines.map(|line| line.proxy.traffic().cuts).sum()
     }
+}
+
+/// A connection that notices a peer who fell silent.
+pub fn patient_channel(url: &str) -> Channel {
+    Endpoint::from_shared(url.to_owned())
+        .expect("an address")
+        .connect_timeout(Duration::from_secs(2))
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .connect_lazy()
 }
 
 /// By the program under test: its schema is a part of it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::values::{A_YEAR, duration, duration_or_none, number, rate};
-use super::{RecordedCityFlags, ServerFlag};
+use super::{RecordedCityFlags, ServerFlags};
 
 /// What scripts need to know of a run of load.
 const STATUSES: &str = "\
@@ -111,7 +111,7 @@ pub struct TraceFlags {
 #[derive(Debug, Args)]
 pub struct RunFlags {
     #[command(flatten)]
-    pub server: ServerFlag,
+    pub server: ServerFlags,
     /// How long a call may take; sent to the server as its deadline
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration(DEADLINE_MAX))]
     pub deadline: Duration,

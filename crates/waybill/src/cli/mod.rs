@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
+use waybill_domain::access::Role;
 use waybill_domain::id::OrderId;
 use waybill_domain::operator::{AssertedOutcome, Operator};
 use waybill_domain::text::Reason;
@@ -46,6 +47,8 @@ pub enum Command {
     Load(Box<LoadArgs>),
     /// Bring the database's schema to this version
     Migrate(StoreArgs),
+    /// Make a token for a private server of `waybill dev`
+    Token(TokenArgs),
     /// Create, list and revoke the API keys with which programs call
     Keys(KeysArgs),
     /// Check every guarantee that the database can show
@@ -109,6 +112,52 @@ pub struct DevArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// What its calls may do
+    #[arg(long, value_name = "ROLE")]
+    pub role: TokenRole,
+    /// Whom it is about: the user's or the driver's id, or the name of a person or a program
+    #[arg(long, value_name = "ID")]
+    pub subject: String,
+    /// A customer's one order, which it is limited to
+    #[arg(long, value_name = "ID")]
+    pub order: Option<OrderId>,
+    /// For how long it is good
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = duration(A_YEAR))]
+    pub lives: Duration,
+    /// The folder of `waybill dev`
+    #[arg(long, value_name = "DIR", default_value = ".waybill")]
+    pub data_dir: PathBuf,
+}
+
+/// The roles of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TokenRole {
+    /// Places orders, and follows its own
+    Customer,
+    /// Serves orders, and reports its own position
+    Driver,
+    /// Watches over all orders and drivers
+    Dispatcher,
+    /// A program of the business
+    Service,
+    /// Settles what is stuck
+    Operator,
+}
+
+impl From<TokenRole> for Role {
+    fn from(role: TokenRole) -> Role {
+        match role {
+            TokenRole::Customer => Role::Customer,
+            TokenRole::Driver => Role::Driver,
+            TokenRole::Dispatcher => Role::Dispatcher,
+            TokenRole::Service => Role::Service,
+            TokenRole::Operator => Role::Operator,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 pub struct DemoArgs {
     /// How long the invented city lives
     #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = duration(A_YEAR), conflicts_with = "locations")]
@@ -142,7 +191,7 @@ pub struct DemoArgs {
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
     #[command(flatten)]
-    pub server: ServerFlag,
+    pub server: ServerFlags,
     #[command(flatten)]
     pub city: RecordedCityFlags,
     /// Print one JSON object at the end, and no screen
@@ -150,12 +199,15 @@ pub struct ReplayArgs {
     pub json: bool,
 }
 
-/// Where a running server is.
+/// A running server, and what it is shown.
 #[derive(Debug, Args)]
-pub struct ServerFlag {
+pub struct ServerFlags {
     /// Where the server is
     #[arg(long, value_name = "ADDR", env = "GRPC_ADDR", default_value = "127.0.0.1:7200")]
     pub grpc_addr: String,
+    /// The API key or the token of a program (role `service`); better in the environment than on the command line
+    #[arg(long, value_name = "TOKEN", env = "SERVICE_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
 }
 
 /// A recorded city, and how it is played.

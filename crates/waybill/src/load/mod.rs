@@ -10,7 +10,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use waybill_simulator::endpoint;
 use waybill_simulator::load::report::LoadReport;
 use waybill_simulator::load::{Live, run as run_load};
 use waybill_simulator::report::page;
@@ -28,8 +27,7 @@ const STANDARD_OUTPUT: &str = "-";
 pub async fn run(args: LoadArgs) -> Result<(), Failure> {
     let stop = signals::stop_token()?;
     let (flags, plan) = plan(args.workload)?;
-    let endpoint =
-        endpoint(&flags.server.grpc_addr).map_err(|error| Failure::Usage(format!("--grpc-addr: {error}")))?;
+    let target = replay::target(&flags.server)?;
     // Before the run: a file that cannot be written should not cost its reader an hour.
     let to_standard_output = flags.json.as_deref() == Some(Path::new(STANDARD_OUTPUT));
     let json_file = open("--json", flags.json.filter(|_| !to_standard_output))?;
@@ -44,7 +42,7 @@ pub async fn run(args: LoadArgs) -> Result<(), Failure> {
     let title = format!("waybill load {}", plan.workload.name());
     let looked_at = Arc::clone(&live);
     let screen = Screen::showing(title, move || view(&looked_at));
-    let report = run_load(plan, &endpoint, &live, &stop).await;
+    let report = run_load(plan, &target, &live, &stop).await;
     screen.end().await;
     let mut report = report.map_err(replay::refused)?;
     report.settings.insert("grpc-addr".to_owned(), flags.server.grpc_addr);

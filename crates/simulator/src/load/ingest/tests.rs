@@ -56,7 +56,7 @@ impl Load {
 
     async fn run(&self, server: &FakeServer) -> (Operation, Vec<Status>) {
         let ingest = Ingest {
-            server: &Dial::from(&server.endpoint),
+            server: &Dial::from(&server.target),
             load: self.fixes,
             schedule: self.schedule.as_ref(),
             clock: Clock::Runtime,
@@ -305,7 +305,7 @@ async fn fixes_whose_streams_are_refused_are_counted_while_something_else_is_mea
         ..Plan::new(Workload::Mixed(load), pace)
     };
     let never = CancellationToken::new();
-    let dial = Dial::from(&server.endpoint);
+    let dial = Dial::from(&server.target);
     let report = run_on(plan, &dial, Clock::Machine, &Live::default(), &never).await;
 
     let operations = report.unwrap().operations;

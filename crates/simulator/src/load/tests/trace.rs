@@ -26,7 +26,7 @@ fn plan(load: TraceLoad) -> Plan {
 }
 
 async fn play(server: &FakeServer, plan: Plan, stop: &CancellationToken) -> Result<LoadReport, RunError> {
-    let (dial, live) = (Dial::from(&server.endpoint), Live::default());
+    let (dial, live) = (Dial::from(&server.target), Live::default());
     let run = run_on(plan, &dial, Clock::Machine, &live, stop);
     tokio::time::timeout(Duration::from_secs(15), run)
         .await

@@ -111,7 +111,11 @@ async fn what_is_no_key_of_ours_is_refused_alike() {
     let id_alone = format!("wbk_{}", id(&one));
     for bad in [&of_other, &unknown, &long, short, &id_alone, "wbk_", "wbk__", "wbk_ä_ä"] {
         let refused = doors.list(bad).await.unwrap_err();
-        let reason = if bad.is_ascii() { "TOKEN_UNTRUSTED" } else { "TOKEN_MISSING" };
+        let reason = if bad.is_ascii() {
+            "TOKEN_UNTRUSTED"
+        } else {
+            "TOKEN_MISSING"
+        };
         assert_refused(&refused, Code::Unauthenticated, reason);
     }
     doors.list(&one).await.unwrap();
@@ -235,7 +239,18 @@ async fn load_calls_with_a_key() {
     doors.until_known(&key).await;
     let address = doors.rig.grpc_addr();
     for workload in ["orders", "nearby", "ingest"] {
-        let args = ["load", workload, "--for", "1s", "--warm-up", "0s", "--grpc-addr", &address, "--json", "-"];
+        let args = [
+            "load",
+            workload,
+            "--for",
+            "1s",
+            "--warm-up",
+            "0s",
+            "--grpc-addr",
+            &address,
+            "--json",
+            "-",
+        ];
         let ended = waybill(&args, &[("SERVICE_TOKEN", &key)]).await;
         assert_eq!(ended.status, Some(0), "{ended:?}");
         let report: Value = serde_json::from_str(&ended.stdout).unwrap();
@@ -246,10 +261,16 @@ async fn load_calls_with_a_key() {
 
         let refused = waybill(&args, &[]).await;
         assert_ne!(refused.status, Some(0), "{refused:?}");
-        assert!(format!("{refused:?}").contains("authorization: Bearer TOKEN"), "{refused:?}");
+        assert!(
+            format!("{refused:?}").contains("authorization: Bearer TOKEN"),
+            "{refused:?}"
+        );
     }
     let broken = ["load", "nearby", "--for", "1s", "--grpc-addr", &address];
     let ended = waybill(&broken, &[("SERVICE_TOKEN", "two\nlines")]).await;
     assert_eq!(ended.status, Some(64), "{ended:?}");
-    assert!(ended.stderr.contains("--token") && !ended.stderr.contains("lines"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("--token") && !ended.stderr.contains("lines"),
+        "{ended:?}"
+    );
 }

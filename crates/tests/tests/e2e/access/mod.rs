@@ -8,8 +8,8 @@ mod streams;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use testkit::wire::by;
 use testkit::wire::a_ride;
+pub use testkit::wire::by;
 use testkit::{Builder, Rig};
 use waybill_proto::order::v1::CreateOrderRequest;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
@@ -61,7 +61,10 @@ impl Doors {
         let mut orders = OrderServiceClient::new(self.rig.channel());
         orders.create_order(call).await.unwrap_err();
         let sql = self.rig.sql().await;
-        let row = sql.query_one("select order_id::text from order_sagas", &[]).await.unwrap();
+        let row = sql
+            .query_one("select order_id::text from order_sagas", &[])
+            .await
+            .unwrap();
         row.get(0)
     }
 }

@@ -12,8 +12,8 @@ use testkit::wire::{a_declined_ride, assert_refused, by, channel, get, get_json}
 use testkit::{Rig, until};
 use tokio::process::Command;
 use tonic::{Code, Request};
-use waybill_proto::order::v1::{CreateOrderRequest, GetOrderRequest};
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
+use waybill_proto::order::v1::{CreateOrderRequest, GetOrderRequest};
 use waybill_sandbox::process::{Process, Signal};
 
 const DEV: [&str; 6] = [
@@ -160,7 +160,7 @@ async fn dev_lets_in_whom_it_knows_and_makes_tokens_for_anyone() {
     let driver = by(Some(&variables["DRIVER_TOKEN"]), get());
     assert_eq!(orders.get_order(driver).await.unwrap_err().code(), Code::NotFound);
 
-    for (file, what) in [("dev.env", "tokens"), ("token-key.pem", "the key that signs them")] {
+    for (file, what) in [("dev.env", "tokens"), ("token-key.der", "the key that signs them")] {
         let mode = fs::metadata(folder.join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{what} are for no one else: {mode:o}");
     }
@@ -176,7 +176,11 @@ async fn a_token_that_cannot_be_made_says_why() {
         (&["--role", "admin", "--subject", "cab-1"], 64, "--role"),
         (&["--role", "driver", "--subject", "cab 1"], 64, "--subject"),
         (&["--role", "driver"], 64, "--subject"),
-        (&["--role", "driver", "--subject", "cab-1", "--order", "7"], 64, "--order"),
+        (
+            &["--role", "driver", "--subject", "cab-1", "--order", "7"],
+            64,
+            "--order",
+        ),
         (&["--role", "customer", "--subject", "anna", "--for", "0s"], 64, "--for"),
     ] {
         let ended = waybill(&[&["token", "--data-dir", data], args].concat(), &[]).await;
