@@ -6,11 +6,12 @@ use std::{env, fs};
 
 use prost::Message as _;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "waybill/order/v1/order.proto",
     "waybill/location/v1/location.proto",
     "waybill/fleet/v1/fleet.proto",
     "waybill/admin/v1/admin.proto",
+    "waybill/tracking/v1/tracking.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

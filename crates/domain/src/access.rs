@@ -34,6 +34,9 @@ pub enum Method {
     CancelOrder,
     RefundOrder,
     ReleaseDriver,
+    ShareOrder,
+    RevokeShare,
+    WatchShared,
     StreamLocations,
     ReportLocations,
     GetDriver,
@@ -120,7 +123,7 @@ impl Role {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Method; 17] = [
+    pub const ALL: [Method; 20] = [
         Method::CreateOrder,
         Method::GetOrder,
         Method::ListOrders,
@@ -129,6 +132,9 @@ impl Method {
         Method::CancelOrder,
         Method::RefundOrder,
         Method::ReleaseDriver,
+        Method::ShareOrder,
+        Method::RevokeShare,
+        Method::WatchShared,
         Method::StreamLocations,
         Method::ReportLocations,
         Method::GetDriver,
@@ -139,6 +145,11 @@ impl Method {
         Method::ResolveOrder,
         Method::RefundAgain,
     ];
+
+    /// Whether the caller is not asked who it is: a secret in its message says what it sees.
+    pub fn is_by_link(self) -> bool {
+        self == Method::WatchShared
+    }
 
     /// On whose data this role may call the method; `None`: not at all.
     #[expect(clippy::match_same_arms, reason = "a table, with a row for each method")]
@@ -156,6 +167,9 @@ impl Method {
             // Money that is given back beyond the saga is the business's to decide.
             Method::RefundOrder => [NO, NO, NO, ALL, ALL],
             Method::ReleaseDriver => [NO, OWN, ALL, ALL, NO],
+            Method::ShareOrder | Method::RevokeShare => [OWN, NO, ALL, ALL, ALL],
+            // No role opens it: the link does.
+            Method::WatchShared => [NO, NO, NO, NO, NO],
             Method::StreamLocations => [NO, OWN, NO, ALL, NO],
             Method::ReportLocations => [NO, OWN, NO, ALL, NO],
             // A customer sees the driver of its order.
@@ -290,6 +304,9 @@ mod tests {
             ("CancelOrder", ". - * * -"),
             ("RefundOrder", "- - - * *"),
             ("ReleaseDriver", "- . * * -"),
+            ("ShareOrder", ". - * * *"),
+            ("RevokeShare", ". - * * *"),
+            ("WatchShared", "- - - - -"),
             ("StreamLocations", "- . - * -"),
             ("ReportLocations", "- . - * -"),
             ("GetDriver", ". . * * *"),

@@ -44,5 +44,14 @@ pub mod admin {
     }
 }
 
+/// An order that is followed by a link.
+pub mod tracking {
+    /// `waybill.tracking.v1`
+    pub mod v1 {
+        tonic::include_proto!("waybill.tracking.v1");
+        tonic::include_proto!("servers/waybill.tracking.v1");
+    }
+}
+
 /// The encoded `FileDescriptorSet` of the contract, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

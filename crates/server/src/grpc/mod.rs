@@ -34,6 +34,9 @@ pub const METHODS: &[&str] = &[
     "/waybill.order.v1.OrderService/CancelOrder",
     "/waybill.order.v1.OrderService/RefundOrder",
     "/waybill.order.v1.OrderService/ReleaseDriver",
+    "/waybill.order.v1.OrderService/ShareOrder",
+    "/waybill.order.v1.OrderService/RevokeShare",
+    "/waybill.tracking.v1.TrackingService/WatchShared",
     "/waybill.location.v1.LocationService/StreamLocations",
     "/waybill.location.v1.LocationService/ReportLocations",
     "/waybill.fleet.v1.FleetService/GetDriver",
@@ -58,6 +61,9 @@ pub fn method(path: &str) -> Option<Method> {
         "/waybill.order.v1.OrderService/CancelOrder" => Method::CancelOrder,
         "/waybill.order.v1.OrderService/RefundOrder" => Method::RefundOrder,
         "/waybill.order.v1.OrderService/ReleaseDriver" => Method::ReleaseDriver,
+        "/waybill.order.v1.OrderService/ShareOrder" => Method::ShareOrder,
+        "/waybill.order.v1.OrderService/RevokeShare" => Method::RevokeShare,
+        "/waybill.tracking.v1.TrackingService/WatchShared" => Method::WatchShared,
         "/waybill.location.v1.LocationService/StreamLocations" => Method::StreamLocations,
         "/waybill.location.v1.LocationService/ReportLocations" => Method::ReportLocations,
         "/waybill.fleet.v1.FleetService/GetDriver" => Method::GetDriver,
@@ -73,6 +79,7 @@ pub fn method(path: &str) -> Option<Method> {
 
 /// The methods that stream, which have no deadline of their own.
 pub const STREAMS: &[&str] = &[
+    "/waybill.tracking.v1.TrackingService/WatchShared",
     "/waybill.order.v1.OrderService/WatchOrder",
     "/waybill.location.v1.LocationService/StreamLocations",
     "/grpc.health.v1.Health/Watch",

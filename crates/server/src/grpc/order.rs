@@ -167,6 +167,20 @@ impl Api for OrderApi {
             order: Some(render::for_scope(render::order(&order), &access.scope)),
         }))
     }
+
+    async fn share_order(
+        &self,
+        _request: Request<pb::ShareOrderRequest>,
+    ) -> Result<Response<pb::ShareOrderResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn revoke_share(
+        &self,
+        _request: Request<pb::RevokeShareRequest>,
+    ) -> Result<Response<pb::RevokeShareResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
 }
 
 fn render_change(change: Change, scope: &Scope) -> pb::WatchOrderResponse {

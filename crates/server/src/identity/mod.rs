@@ -42,12 +42,15 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// What a call of this path may do; `None`: it is no method of the contract, such as a health check, for which nothing
-    /// is asked. Decided by the headers alone.
+    /// What a call of this path may do; `None`: nothing is asked of its caller, for it is no method of the contract, such as a
+    /// health check, or one whose message has a secret of its own. Decided by the headers alone.
     pub fn admit(&self, path: &str, headers: &HeaderMap, now: Timestamp) -> Result<Option<Access>, AccessError> {
         let Some(method) = crate::grpc::method(path) else {
             return Ok(None);
         };
+        if method.is_by_link() {
+            return Ok(None);
+        }
         let (tokens, api_keys) = match self {
             Identity::Anonymous => return Ok(Some(Access::anonymous())),
             Identity::Known { tokens, api_keys } => (tokens, api_keys),

@@ -18,6 +18,8 @@ use waybill_proto::location::v1 as location;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::order::v1 as order;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
+use waybill_proto::tracking::v1 as tracking;
+use waybill_proto::tracking::v1::tracking_service_client::TrackingServiceClient;
 use waybill_sandbox::tokens::TokenSigner;
 
 use super::{Doors, by};
@@ -41,6 +43,8 @@ const TABLE: &str = "
     GetOrder         uuu uuu oxx oxx oxx oox oox oox
     WatchOrder       uuu uuu oxx oxx oxx oox oox oox
     ListOrders       uuu uuu oee oee ddd ooe ooe ooe
+    WatchShared      oox oox oox oox oox oox oox oox
+    ShareOrder       uuu uuu oxx oxx ddd oox oox oox
     GetDriver        uuu uuu oxx oxx oxx oox oox oox
     SearchDrivers    uuu uuu ddd ddd ddd ooo ooo ooo
     StreamLocations  uuu uuu ddd ddd orr ddd ooo ddd
@@ -50,6 +54,7 @@ const TABLE: &str = "
     RetryOrder       uuu uuu ddd ddd ddd ddd ddd oox
     ResolveOrder     uuu uuu ddd ddd ddd ddd ddd oox
     RefundAgain      uuu uuu ddd ddd ddd ddd ddd oox
+    RevokeShare      uuu uuu oxx oxx ddd oox oox oox
     CreateOrder      uuu uuu odd ddd ddd ooo ooo ddd
     RefundOrder      uuu uuu ddd ddd ddd ddd oox oox
     CompleteOrder    uuu uuu ddd ddd oxx oox oox ddd
@@ -62,6 +67,8 @@ struct Target {
     user: &'static str,
     order: String,
     driver: &'static str,
+    /// The secret of a link to the order.
+    link: String,
 }
 
 #[tokio::test]
@@ -83,23 +90,32 @@ async fn every_caller_gets_of_every_method_what_the_table_says() {
             .await;
         let placed = placed.unwrap().into_inner().order.unwrap();
         assert_eq!(placed.assignment.unwrap().driver_id, driver);
-        placed.order_id
+        let request = order::ShareOrderRequest {
+            order_id: placed.order_id.clone(),
+            lifetime: None,
+        };
+        let shared = doors.orders().share_order(by(Some(&service), request)).await.unwrap();
+        (placed.order_id, shared.into_inner().token)
     };
+    let (annas, bens) = (place("anna", "cab-1").await, place("ben", "cab-2").await);
     let targets = [
         Target {
             user: "anna",
-            order: place("anna", "cab-1").await,
+            order: annas.0,
             driver: "cab-1",
+            link: annas.1,
         },
         Target {
             user: "ben",
-            order: place("ben", "cab-2").await,
+            order: bens.0,
             driver: "cab-2",
+            link: bens.1,
         },
         Target {
             user: "zoe",
             order: Uuid::now_v7().to_string(),
             driver: "cab-9",
+            link: "AAAAAAAAAAAAAAAAAAAAAA".to_owned(),
         },
     ];
     let mut expired = TokenSigner::claims("service", "shop", Duration::from_mins(1));
@@ -154,7 +170,8 @@ async fn call(method: Method, token: Option<&str>, target: &Target, channel: Cha
     let mut orders = OrderServiceClient::new(channel.clone());
     let mut locations = LocationServiceClient::new(channel.clone());
     let mut drivers = FleetServiceClient::new(channel.clone());
-    let mut operators = AdminServiceClient::new(channel);
+    let mut operators = AdminServiceClient::new(channel.clone());
+    let mut followers = TrackingServiceClient::new(channel);
     let (order_id, driver_id) = (target.order.clone(), target.driver.to_owned());
     let (operator, reason) = ("olga".to_owned(), "a test".to_owned());
     let done = |answer: Result<(), Status>| answer.map(|()| 'o');
@@ -209,6 +226,29 @@ async fn call(method: Method, token: Option<&str>, target: &Target, channel: Cha
                 cancellation_fee: None,
             };
             done(orders.cancel_order(by(token, request)).await.map(drop))
+        }
+        Method::ShareOrder => {
+            let request = order::ShareOrderRequest {
+                order_id,
+                lifetime: None,
+            };
+            done(orders.share_order(by(token, request)).await.map(drop))
+        }
+        Method::RevokeShare => {
+            let request = order::RevokeShareRequest {
+                order_id,
+                share_id: String::new(),
+            };
+            done(orders.revoke_share(by(token, request)).await.map(drop))
+        }
+        Method::WatchShared => {
+            let request = tracking::WatchSharedRequest {
+                token: target.link.clone(),
+            };
+            match followers.watch_shared(by(token, request)).await {
+                Ok(stream) => done(stream.into_inner().message().await.map(drop)),
+                Err(status) => Err(status),
+            }
         }
         Method::RefundOrder => {
             let request = order::RefundOrderRequest {

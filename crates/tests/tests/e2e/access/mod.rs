@@ -3,6 +3,7 @@
 mod api_keys;
 mod matrix;
 mod narrow;
+mod shares;
 mod streams;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use testkit::wire::a_ride;
 pub use testkit::wire::by;
 use testkit::{Builder, Rig};
+use tonic::transport::Channel;
 use waybill_proto::order::v1::CreateOrderRequest;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 use waybill_sandbox::tokens::TokenSigner;
@@ -43,6 +45,10 @@ impl Doors {
             keys,
             _folder: folder,
         }
+    }
+
+    fn orders(&self) -> OrderServiceClient<Channel> {
+        OrderServiceClient::new(self.rig.channel())
     }
 
     fn token(&self, role: &str, subject: &str) -> String {

@@ -11,7 +11,6 @@ use waybill_proto::admin::v1::RetryOrderRequest;
 use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::location::v1::{RejectionReason, ReportLocationsRequest};
-use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 use waybill_proto::order::v1::{
     CancelOrderRequest, CompleteOrderRequest, CreateOrderRequest, GetOrderRequest, ListOrdersRequest, Money, Order,
     OrderStatus,
@@ -21,10 +20,6 @@ use waybill_sandbox::tokens::TokenSigner;
 use super::{Doors, by};
 
 impl Doors {
-    fn orders(&self) -> OrderServiceClient<tonic::transport::Channel> {
-        OrderServiceClient::new(self.rig.channel())
-    }
-
     /// Anna's order, served by cab-1.
     async fn served(&self) -> Order {
         let driver = self.token("driver", "cab-1");
