@@ -3,6 +3,8 @@
 //! A caller has a [`Role`], and is about one user or driver. [`Method::reach`] says whether the role may call a method at
 //! all. What it then sees and changes is a [`Scope`], which every query of orders and drivers takes.
 
+use std::fmt;
+
 use crate::id::{DriverId, OrderId, ProviderCustomer, UserId};
 use crate::operator::Operator;
 use crate::order::Order;
@@ -233,6 +235,12 @@ impl Caller {
             // They are about no user or driver, so that nothing is their own.
             (Reach::Own, Caller::Dispatcher(_) | Caller::Service(_) | Caller::Operator(_)) => return None,
         })
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.role().as_str(), self.subject())
     }
 }
 

@@ -17,3 +17,4 @@ pub mod payment;
 pub mod position;
 pub mod retry;
 pub mod text;
+pub mod tracking;

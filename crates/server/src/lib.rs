@@ -1,11 +1,11 @@
 //! Waybill's service. Modules in the order in which a call meets them:
 //!
 //! ```text
-//! app -> { grpc, http } -> { orders, locations, operator, payment_webhooks } -> { storage, egress } -> resilience -> domain
+//! app -> { grpc, http } -> { orders, tracking, locations, operator, payment_webhooks } -> { storage, egress } -> resilience -> domain
 //! ```
 //!
 //! [`app`] puts a process together from a [`config`]. [`grpc`] and [`http`] are what it listens with, within [`tls`]. [`orders`],
-//! [`locations`], [`operator`] and [`payment_webhooks`] do the work; they decide with the rules of `waybill-domain` and act
+//! [`tracking`], [`locations`], [`operator`] and [`payment_webhooks`] do the work; they decide with the rules of `waybill-domain` and act
 //! through [`storage`] (Postgres and Redis) and [`egress`] (the payment provider), each call behind the guards of
 //! [`resilience`]. [`metrics`] counts, [`telemetry`]
 //! traces. [`crash_points`] is for tests, and absent from what is released.
@@ -21,6 +21,7 @@ pub mod locations;
 pub mod operator;
 pub mod orders;
 pub mod payment_webhooks;
+pub mod tracking;
 
 pub mod identity;
 

@@ -8,13 +8,14 @@ use waybill_proto::admin::v1::admin_service_server::AdminServiceServer;
 use waybill_proto::fleet::v1::fleet_service_server::FleetServiceServer;
 use waybill_proto::location::v1::location_service_server::LocationServiceServer;
 use waybill_proto::order::v1::order_service_server::OrderServiceServer;
+use waybill_proto::tracking::v1::tracking_service_server::TrackingServiceServer;
 
 use super::health_monitor::HealthMonitor;
 use super::lifecycle::Lifecycle;
 use super::{StartError, Stores, settings};
 use crate::config::{Config, Service};
 use crate::egress::payments::PaymentClient;
-use crate::grpc::{self, FleetApi, LocationApi, OperatorApi, OrderApi, edge};
+use crate::grpc::{self, FleetApi, LocationApi, OperatorApi, OrderApi, TrackingApi, edge};
 use crate::http::ops::Probe;
 use crate::locations::history::HistoryWriter;
 use crate::locations::ingest::Ingest;
@@ -31,6 +32,7 @@ use crate::storage::history::HistoryStore;
 use crate::storage::keys::Keys;
 use crate::storage::live::LiveStore;
 use crate::storage::orders::OrderStore;
+use crate::tracking::Tracking;
 
 /// What a server is made of.
 pub(super) struct Parts {
@@ -146,6 +148,15 @@ impl Parts {
             draining,
             ..
         } = &self.lifecycle;
+        // In the callers' partition of the pool: who looks on takes no connection from those who work.
+        let tracking = Tracking::new(
+            self.orders.for_callers(),
+            self.live.clone(),
+            self.config.tracking.followers_max,
+            Arc::clone(&self.metrics),
+            sagas.clone(),
+            draining.clone(),
+        );
         let context = Context::new(
             self.orders.clone(),
             Arc::clone(&self.payments),
@@ -163,8 +174,11 @@ impl Parts {
             let monitor = DriverLivenessMonitor::new(Arc::clone(&context), self.live.clone(), self.history(), liveness);
             workers.spawn(monitor.run());
         }
-        let api = OrderApi::new(OrderService::new(context), Arc::clone(limits));
-        routes.add_service(OrderServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
+        let bytes_max = self.config.grpc.message_bytes_max;
+        let api = TrackingApi::new(tracking.clone(), Arc::clone(limits));
+        routes.add_service(TrackingServiceServer::new(api).max_decoding_message_size(bytes_max));
+        let api = OrderApi::new(OrderService::new(context), tracking, Arc::clone(limits));
+        routes.add_service(OrderServiceServer::new(api).max_decoding_message_size(bytes_max));
     }
 
     fn add_locations(&self, routes: &mut RoutesBuilder, limits: &Arc<edge::IngressLimits>) {

@@ -76,6 +76,7 @@ section! {
         redis: Redis,
         payments: Payments,
         orders: Orders,
+        tracking: Tracking,
         locations: Locations,
         limits: Limits,
         drain: Drain,
@@ -185,6 +186,11 @@ section! {
         in_flight_max: usize,
         watchers_max: usize,
     }
+}
+
+section! {
+    /// Orders that are followed by a link.
+    Tracking { followers_max: usize, }
 }
 
 section! {

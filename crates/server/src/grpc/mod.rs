@@ -15,12 +15,14 @@ mod order;
 mod principal;
 mod render;
 mod status;
+mod tracking;
 
 pub use self::fleet::FleetApi;
 pub use self::location::{LocationApi, LocationLimits};
 pub use self::operator::OperatorApi;
 pub use self::order::OrderApi;
 pub use self::render::answer;
+pub use self::tracking::TrackingApi;
 
 use waybill_domain::access::Method;
 

@@ -17,12 +17,14 @@ use waybill_proto::order::v1::order_service_server::OrderService as Api;
 
 use super::edge::{CallDeadline, Class, DeadlineSettings, IngressLimits};
 use super::fields::{Violations, record_order};
+use super::tracking::{parse_revoke, parse_share};
 use super::{principal, render};
 use crate::identity::Access;
 use crate::orders::service::{OrderService, PlaceError, Placed};
 use crate::orders::watch::Change;
 use crate::resilience::Deadline;
 use crate::storage::orders::ListFilter;
+use crate::tracking::Tracking;
 
 /// The page size where none is asked for, and the largest.
 const PAGE: (i32, i32) = (50, 500);
@@ -30,13 +32,18 @@ const PAGE: (i32, i32) = (50, 500);
 /// The order service on the wire.
 pub struct OrderApi {
     orders: OrderService,
+    tracking: Tracking,
     limits: Arc<IngressLimits>,
 }
 
 impl OrderApi {
     /// Serves `orders` within `limits`.
-    pub fn new(orders: OrderService, limits: Arc<IngressLimits>) -> OrderApi {
-        OrderApi { orders, limits }
+    pub fn new(orders: OrderService, tracking: Tracking, limits: Arc<IngressLimits>) -> OrderApi {
+        OrderApi {
+            orders,
+            tracking,
+            limits,
+        }
     }
 
     /// Within the limits of the caller, or of the order where callers are not known.
@@ -170,16 +177,29 @@ impl Api for OrderApi {
 
     async fn share_order(
         &self,
-        _request: Request<pb::ShareOrderRequest>,
+        request: Request<pb::ShareOrderRequest>,
     ) -> Result<Response<pb::ShareOrderResponse>, Status> {
-        Err(Status::unimplemented(""))
+        let (id, lifetime) = parse_share(request.get_ref())?;
+        let access = self.admit(Class::Orders, id, &request).await?;
+        let by = access
+            .caller()
+            .map_or_else(|| "anonymous".to_owned(), ToString::to_string);
+        let (token, share) = self.tracking.share(&access.scope, id, lifetime, by).await?;
+        Ok(Response::new(pb::ShareOrderResponse {
+            share_id: share.id.to_string(),
+            token,
+            expires_at: Some(render::timestamp(share.expires_at)),
+        }))
     }
 
     async fn revoke_share(
         &self,
-        _request: Request<pb::RevokeShareRequest>,
+        request: Request<pb::RevokeShareRequest>,
     ) -> Result<Response<pb::RevokeShareResponse>, Status> {
-        Err(Status::unimplemented(""))
+        let (id, share) = parse_revoke(request.get_ref())?;
+        let access = self.admit(Class::Orders, id, &request).await?;
+        self.tracking.revoke(&access.scope, id, share).await?;
+        Ok(Response::new(pb::RevokeShareResponse {}))
     }
 }
 

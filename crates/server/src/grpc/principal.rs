@@ -24,8 +24,8 @@ pub fn access<T>(request: &Request<T>) -> Result<Access, Status> {
 /// anyone's data calls for many: each of them has a limit, so that one does not use up those of the others.
 pub fn of(access: &Access, named: impl FnOnce() -> String) -> String {
     match (access.caller(), &access.scope) {
-        (Some(caller), Scope::All) => format!("{} {} {}", caller.role().as_str(), caller.subject(), named()),
-        (Some(caller), _) => format!("{} {}", caller.role().as_str(), caller.subject()),
+        (Some(caller), Scope::All) => format!("{caller} {}", named()),
+        (Some(caller), _) => caller.to_string(),
         (None, _) => named(),
     }
 }

@@ -211,7 +211,8 @@ fn money(money: Money) -> pb::Money {
     }
 }
 
-fn position(position: Position) -> LatLng {
+/// A point on the map.
+pub fn position(position: Position) -> LatLng {
     LatLng {
         latitude: position.lat_deg(),
         longitude: position.lon_deg(),

@@ -16,6 +16,7 @@ use crate::operator::{IN_FLIGHT_RETRY, OperatorError};
 use crate::orders::service::{OrderError, PlaceError};
 use crate::orders::watch::WatchError;
 use crate::storage::StoreError;
+use crate::tracking::{self, ShareError};
 
 /// The domain of the reasons in ErrorInfo.
 const DOMAIN: &str = "waybill";
@@ -155,6 +156,33 @@ impl From<WatchError> for Status {
             WatchError::TooMany | WatchError::Unread => retry(Code::ResourceExhausted, text, STORE_RETRY),
             WatchError::Draining => retry(Code::Unavailable, text, ELSEWHERE_RETRY),
             WatchError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ShareError> for Status {
+    fn from(error: ShareError) -> Status {
+        let text = error.to_string();
+        match error {
+            ShareError::NotFound | ShareError::NoSuchLink => Status::not_found(text),
+            ShareError::Ended => with_reason(Code::FailedPrecondition, text, "ORDER_ENDED", HashMap::new()),
+            ShareError::TooMany => with_reason(Code::FailedPrecondition, text, "TOO_MANY_LINKS", HashMap::new()),
+            ShareError::Random => retry(Code::Unavailable, text, STORE_RETRY),
+            ShareError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<tracking::WatchError> for Status {
+    fn from(error: tracking::WatchError) -> Status {
+        let text = error.to_string();
+        match error {
+            tracking::WatchError::Ended => with_reason(Code::NotFound, text, "LINK_ENDED", HashMap::new()),
+            tracking::WatchError::TooMany | tracking::WatchError::Unread => {
+                retry(Code::ResourceExhausted, text, STORE_RETRY)
+            }
+            tracking::WatchError::Draining => retry(Code::Unavailable, text, ELSEWHERE_RETRY),
+            tracking::WatchError::Store(error) => error.into(),
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct OrderMetrics {
     needs_attention: Gauge,
     #[serde(serialize_with = "level")]
     watches: Gauge,
+    #[serde(serialize_with = "level")]
+    link_watches: Gauge,
 }
 
 impl OrderMetrics {
@@ -86,6 +88,11 @@ impl OrderMetrics {
                 "Watches of orders that are open at this process",
                 Gauge::default(),
             ),
+            link_watches: registry.declare(
+                "link_watches",
+                "Links by which orders are followed at this process",
+                Gauge::default(),
+            ),
         }
     }
 
@@ -118,6 +125,16 @@ impl OrderMetrics {
     /// A watch of an order ends.
     pub fn watch_ended(&self) {
         self.watches.dec();
+    }
+
+    /// A link is followed.
+    pub fn link_watch_begun(&self) {
+        self.link_watches.inc();
+    }
+
+    /// A link is followed no more.
+    pub fn link_watch_ended(&self) {
+        self.link_watches.dec();
     }
 
     /// The sweeper claimed `orders`.

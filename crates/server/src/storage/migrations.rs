@@ -41,6 +41,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0014_holds",
     "0015_movements_by_time",
     "0016_api_keys",
+    "0017_order_shares",
 ];
 
 impl Migration {

@@ -45,6 +45,7 @@ pub fn all_statements() -> Vec<Statement> {
         orders::driver_liveness::STATEMENTS,
         orders::retention::STATEMENTS,
         orders::read::STATEMENTS,
+        orders::shares::STATEMENTS,
         orders::step_log::STATEMENTS,
         orders::unfinished::STATEMENTS,
         orders::details::STATEMENTS,

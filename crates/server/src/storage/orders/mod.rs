@@ -20,6 +20,7 @@
 //! * [`retention`]: the expiry of keys and of the provider's events;
 //! * [`provider_events`]: the events that the payment provider sent;
 //! * [`driver_liveness`]: who serves an order, and who was seen;
+//! * [`shares`]: links by which anyone follows an order;
 //! * [`row`]: rows as domain values.
 
 pub(super) mod accept;
@@ -46,6 +47,7 @@ pub(super) mod resolve;
 pub(super) mod retention;
 pub(super) mod retry;
 mod row;
+pub(super) mod shares;
 pub(super) mod step_log;
 pub(super) mod unfinished;
 
@@ -80,6 +82,7 @@ pub use self::refunds::RefundOrigin;
 pub use self::resolve::{Resolution, Resolved};
 pub use self::retention::Expirable;
 pub use self::retry::Retried;
+pub use self::shares::{NewShare, Share, Shared};
 pub use self::step_log::LogLine;
 pub use self::unfinished::{UnfinishedOrder, UnfinishedOrders};
 

@@ -1,0 +1,114 @@
+//! `waybill.tracking.v1.TrackingService`: orders that are followed by a link.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use jiff::Timestamp;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+use waybill_domain::id::OrderId;
+use waybill_domain::tracking::Stage;
+use waybill_proto::order::v1 as order;
+use waybill_proto::tracking::v1 as pb;
+use waybill_proto::tracking::v1::tracking_service_server::TrackingService as Api;
+
+use super::edge::{Class, IngressLimits};
+use super::fields::Violations;
+use super::{principal, render};
+use crate::tracking::{Followed, Tracking};
+
+/// How long a link is good where that is not said.
+const LIFETIME_DEFAULT: Duration = Duration::from_hours(24);
+/// How long it may be good, in seconds.
+const LIFETIME_SECS: std::ops::RangeInclusive<i64> = 60..=7 * 24 * 3_600;
+
+/// The tracking service on the wire.
+pub struct TrackingApi {
+    tracking: Tracking,
+    limits: Arc<IngressLimits>,
+}
+
+impl TrackingApi {
+    /// Serves links within `limits`.
+    pub fn new(tracking: Tracking, limits: Arc<IngressLimits>) -> TrackingApi {
+        TrackingApi { tracking, limits }
+    }
+}
+
+#[tonic::async_trait]
+impl Api for TrackingApi {
+    type WatchSharedStream = BoxStream<'static, Result<pb::WatchSharedResponse, Status>>;
+
+    async fn watch_shared(
+        &self,
+        request: Request<pb::WatchSharedRequest>,
+    ) -> Result<Response<Self::WatchSharedStream>, Status> {
+        let caller = principal::address(&request);
+        self.limits.admit_call(Class::Reads, &caller, &request).await?;
+        let token = request.into_inner().token;
+        if token.is_empty() {
+            let mut bad = Violations::default();
+            bad.add("token", "is required");
+            return Err(bad.into_status());
+        }
+        let followed = self.tracking.watch(&token).await?;
+        let rendered = followed.map(|followed| Ok(render_followed(&followed?)));
+        Ok(Response::new(rendered.boxed()))
+    }
+}
+
+fn render_followed(followed: &Followed) -> pb::WatchSharedResponse {
+    let status = match followed.stage {
+        Stage::Searching => pb::TrackingStatus::Searching,
+        Stage::DriverAssigned => pb::TrackingStatus::DriverAssigned,
+        Stage::Completed => pb::TrackingStatus::Completed,
+        Stage::Ended => pb::TrackingStatus::Ended,
+    };
+    pb::WatchSharedResponse {
+        status: status.into(),
+        pickup: Some(render::position(followed.pickup)),
+        drop_off: followed.drop_off.map(render::position),
+        driver: followed.driver.as_ref().map(|fix| pb::SharedDriver {
+            position: Some(render::position(fix.position)),
+            recorded_at: Some(render::timestamp(fix.recorded_at)),
+        }),
+        now: Some(render::timestamp(Timestamp::now())),
+    }
+}
+
+/// The order to share, and for how long.
+pub(super) fn parse_share(request: &order::ShareOrderRequest) -> Result<(OrderId, Duration), Status> {
+    let mut bad = Violations::default();
+    let id = bad.order_id(&request.order_id);
+    let lifetime = match &request.lifetime {
+        None => Some(LIFETIME_DEFAULT),
+        Some(given) if LIFETIME_SECS.contains(&given.seconds) && (0..1_000_000_000).contains(&given.nanos) => {
+            Duration::try_from(*given).ok()
+        }
+        Some(_) => None,
+    };
+    let lifetime = lifetime.filter(|lifetime| lifetime.as_secs_f64() <= *LIFETIME_SECS.end() as f64);
+    if lifetime.is_none() {
+        bad.add("lifetime", "must be from 1 minute to 7 days, or not set for 24 hours");
+    }
+    match (id, lifetime) {
+        (Some(id), Some(lifetime)) => Ok((id, lifetime)),
+        _ => Err(bad.into_status()),
+    }
+}
+
+/// The order, and its link; `None`: all of them.
+pub(super) fn parse_revoke(request: &order::RevokeShareRequest) -> Result<(OrderId, Option<Uuid>), Status> {
+    let mut bad = Violations::default();
+    let id = bad.order_id(&request.order_id);
+    let share = match request.share_id.as_str() {
+        "" => Some(None),
+        text => bad.parse("share_id", text).map(Some),
+    };
+    match (id, share) {
+        (Some(id), Some(share)) => Ok((id, share)),
+        _ => Err(bad.into_status()),
+    }
+}

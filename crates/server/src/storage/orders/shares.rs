@@ -1,0 +1,132 @@
+//! Links by which anyone who has one follows an order.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+use waybill_domain::access::Scope;
+use waybill_domain::id::OrderId;
+use waybill_domain::order::Order;
+
+use super::OrderStore;
+use super::row::{get, in_scope, order, order_columns, order_tables, scope_values};
+use crate::storage::StoreError;
+
+/// A link that was made.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// Its id.
+    pub id: Uuid,
+    /// When it ends at the latest.
+    pub expires_at: Timestamp,
+}
+
+/// A link to make.
+#[derive(Debug, Clone)]
+pub struct NewShare {
+    /// The order.
+    pub order: OrderId,
+    /// SHA-256 of its secret.
+    pub token_hash: Vec<u8>,
+    /// The role and the name of who makes it.
+    pub created_by: String,
+    /// For how long it is good at most.
+    pub lifetime: Duration,
+}
+
+/// What became of a link that was asked for.
+#[derive(Debug, Clone)]
+#[must_use]
+pub enum Shared {
+    /// It is made.
+    Made(Share),
+    /// There is no such order in the caller's scope.
+    NotFound,
+    /// The order is over.
+    Ended,
+    /// It has as many links as it may have.
+    TooMany,
+}
+
+/// When the order was over, or null while it is not.
+macro_rules! over_at {
+    () => {
+        "case when s.status = 'succeeded' then a.released_at else s.finished_at end"
+    };
+}
+
+statements! {
+    /// One line for an order in the scope, whether or not a link is made. Two calls at a time may make one link too many.
+    SHARE = concat!(
+        "with shared as (
+            select s.order_id, ", over_at!(), " is not null as is_over,
+                   (select count(*) from order_shares h
+                     where h.order_id = s.order_id and h.revoked_at is null and h.expires_at > now()) as links
+              from ", order_tables!(), "
+             where s.order_id = $1 and ", in_scope!("$2", "$3", "$4"), "
+         ), made as (
+            insert into order_shares (share_id, order_id, token_hash, created_by, expires_at)
+            select $5, order_id, $6, $7, now() + make_interval(secs => $8)
+              from shared where not is_over and links < $9
+            returning expires_at
+         )
+         select is_over, (select expires_at from made) as expires_at from shared");
+    /// Without an id, all of them. The time of a first revocation stays.
+    REVOKE_SHARE = concat!(
+        "update order_shares h
+            set revoked_at = coalesce(h.revoked_at, now())
+           from ", order_tables!(), "
+          where s.order_id = $1 and ", in_scope!("$2", "$3", "$4"), "
+            and h.order_id = s.order_id and ($5::uuid is null or h.share_id = $5)");
+    /// For a while after the order was over, its links show how it ended.
+    READ_SHARED = concat!(
+        "select ", order_columns!(), "
+           from ", order_tables!(), "
+           join order_shares h on h.order_id = s.order_id
+          where h.token_hash = $1 and h.revoked_at is null and h.expires_at > now()
+            and coalesce(", over_at!(), " + make_interval(secs => $2), 'infinity') > now()");
+}
+
+impl OrderStore {
+    /// Makes a link, if the order has fewer than so many.
+    pub async fn share(&self, scope: &Scope, new: &NewShare, links_max: i64) -> Result<Shared, StoreError> {
+        let (user, only, driver) = scope_values(scope);
+        let id = Uuid::now_v7();
+        let seconds = new.lifetime.as_secs_f64();
+        let parameters: [&(dyn ToSql + Sync); 9] = [
+            &new.order.uuid(),
+            &user,
+            &only,
+            &driver,
+            &id,
+            &new.token_hash,
+            &new.created_by,
+            &seconds,
+            &links_max,
+        ];
+        let Some(row) = self.postgres.query_opt(SHARE, &parameters).await? else {
+            return Ok(Shared::NotFound);
+        };
+        Ok(match get::<Option<Timestamp>>(&row, "expires_at")? {
+            Some(expires_at) => Shared::Made(Share { id, expires_at }),
+            None if get(&row, "is_over")? => Shared::Ended,
+            None => Shared::TooMany,
+        })
+    }
+
+    /// Ends a link of the order, or all of them; whether there is one.
+    pub async fn revoke_share(&self, scope: &Scope, id: OrderId, share: Option<Uuid>) -> Result<bool, StoreError> {
+        let (user, only, driver) = scope_values(scope);
+        let parameters: [&(dyn ToSql + Sync); 5] = [&id.uuid(), &user, &only, &driver, &share];
+        Ok(self.postgres.execute(REVOKE_SHARE, &parameters).await? > 0)
+    }
+
+    /// The order to which a link with this hash leads; `None`: the link has ended, or there is none. It ends by itself so long
+    /// after its order was over.
+    pub async fn shared_order(&self, token_hash: &[u8], afterwards: Duration) -> Result<Option<Order>, StoreError> {
+        let seconds = afterwards.as_secs_f64();
+        let row = self.postgres.query_opt(READ_SHARED, &[&token_hash, &seconds]).await?;
+        row.as_ref().map(order).transpose()
+    }
+}
