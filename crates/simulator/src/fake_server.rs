@@ -295,6 +295,20 @@ impl OrderService for Script {
         Err(Status::unimplemented("not part of this server"))
     }
 
+    async fn share_order(
+        &self,
+        _: Request<order::ShareOrderRequest>,
+    ) -> Result<Response<order::ShareOrderResponse>, Status> {
+        Err(Status::unimplemented("not part of this server"))
+    }
+
+    async fn revoke_share(
+        &self,
+        _: Request<order::RevokeShareRequest>,
+    ) -> Result<Response<order::RevokeShareResponse>, Status> {
+        Err(Status::unimplemented("not part of this server"))
+    }
+
     async fn release_driver(
         &self,
         _: Request<order::ReleaseDriverRequest>,

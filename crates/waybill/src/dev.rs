@@ -56,7 +56,7 @@ pub async fn run(file: Option<&Path>, args: DevArgs) -> Result<(), Failure> {
     stop.cancelled().await;
     // A reader would look for servers that are gone. The file may be gone itself already.
     let _ = std::fs::remove_file(&env_file);
-    private.stop().await
+    Box::pin(private.stop()).await
 }
 
 impl Private {
@@ -163,7 +163,7 @@ impl Private {
         );
         for (variable, role, subject) in TOKENS {
             let token = self.token(role, subject, TOKEN_LIVES)?;
-            lines.push_str(&format!("{variable}={token}\n"));
+            lines.extend([variable, "=", &token, "\n"]);
         }
         // In one piece: whoever waits for the file must not read half of it.
         let draft = path.with_extension("env.part");

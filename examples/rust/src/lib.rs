@@ -3,7 +3,9 @@
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use jiff::Timestamp;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 use uuid::Uuid;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::location::v1::{Fix, LatLng, ReportLocationsRequest};
@@ -15,14 +17,22 @@ use waybill_proto::order::v1::{
 /// Whatever went wrong: the connection, or a call that was answered with an error status.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
+/// What the two apps show: tokens that your own backend signs, each about the one who uses the app.
+pub struct Tokens {
+    /// Of the customer `anna`.
+    pub customer: String,
+    /// Of the driver `driver-7`.
+    pub driver: String,
+}
+
 /// Runs the five steps against the server at `addr`, such as `127.0.0.1:7200`. Returns the completed order.
-pub async fn run(addr: &str) -> Result<Order, Error> {
+pub async fn run(addr: &str, tokens: &Tokens) -> Result<Order, Error> {
     // One connection is enough for many calls at a time. A clone of a channel is the same connection.
     let channel = Channel::from_shared(format!("http://{addr}"))?.connect().await?;
-    let mut locations = LocationServiceClient::new(channel.clone());
-    let mut orders = OrderServiceClient::new(channel);
-    // New ids, so that the example can run as often as you like.
-    let driver_id = format!("driver-{}", Uuid::new_v4());
+    let mut locations = LocationServiceClient::with_interceptor(channel.clone(), shows(&tokens.driver)?);
+    let mut orders = OrderServiceClient::with_interceptor(channel.clone(), shows(&tokens.customer)?);
+    let mut drivers_orders = OrderServiceClient::with_interceptor(channel, shows(&tokens.driver)?);
+    let driver_id = "driver-7".to_owned();
     let here = LatLng {
         latitude: 52.5219,
         longitude: 13.4132,
@@ -91,17 +101,26 @@ pub async fn run(addr: &str) -> Result<Order, Error> {
         }
     }
 
-    // 5. The service is rendered, and the driver is free again. The driver's app names its driver, so that the call is refused
-    //    if the order was reassigned in the meantime. (On a busy server another driver may have been as near as ours.)
+    // 5. The service is rendered, and the driver is free again. The driver's app calls: it is refused if the order was
+    //    reassigned in the meantime.
     let driver_id = order.assignment.ok_or("no driver was free")?.driver_id;
     let request = CompleteOrderRequest {
         order_id: order.order_id,
         driver_id,
         final_amount: None,
     };
-    let completed = orders.complete_order(request).await?.into_inner();
+    let completed = drivers_orders.complete_order(request).await?.into_inner();
     let order = completed.order.ok_or("an answer without an order")?;
     let assignment = order.assignment.clone().unwrap_or_default();
     println!("completed   {} by {}", assignment.release_reason, assignment.driver_id);
     Ok(order)
+}
+
+/// Adds the token to each call.
+fn shows(token: &str) -> Result<impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone, Error> {
+    let value: MetadataValue<Ascii> = format!("Bearer {token}").parse()?;
+    Ok(move |mut call: Request<()>| {
+        call.metadata_mut().insert("authorization", value.clone());
+        Ok(call)
+    })
 }

@@ -25,22 +25,28 @@ fn main() -> ExitCode {
     }
     println!("\nrunning 1 test");
     let server = Server::start();
-    rust_client(&server.grpc_addr);
-    python_client(&server.grpc_addr);
+    rust_client(&server);
+    python_client(&server);
     server.end();
     println!("test both_examples_run_against_a_server ... ok\n");
     println!("test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
     ExitCode::SUCCESS
 }
 
-fn rust_client(addr: &str) {
+fn rust_client(server: &Server) {
+    let tokens = waybill_example::Tokens {
+        customer: server.setting("CUSTOMER_TOKEN").to_owned(),
+        driver: server.setting("DRIVER_TOKEN").to_owned(),
+    };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let order = runtime.block_on(waybill_example::run(addr)).expect("the Rust client");
+    let order = runtime
+        .block_on(waybill_example::run(server.setting("GRPC_ADDR"), &tokens))
+        .expect("the Rust client");
     assert_eq!(order.status(), OrderStatus::Succeeded);
     assert_eq!(order.assignment.expect("an assignment").release_reason, "completed");
 }
 
-fn python_client(addr: &str) {
+fn python_client(server: &Server) {
     let folder = repository().join("examples/python");
     let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("example-python");
     let python = venv.join("bin/python");
@@ -81,7 +87,7 @@ fn python_client(addr: &str) {
 
     let output = Command::new(&python)
         .arg(folder.join("client.py"))
-        .env("GRPC_ADDR", addr)
+        .envs(["GRPC_ADDR", "CUSTOMER_TOKEN", "DRIVER_TOKEN"].map(|name| (name, server.setting(name))))
         .env("WAYBILL_STUBS", &stubs)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
@@ -121,7 +127,8 @@ fn repository() -> PathBuf {
 /// `waybill dev` with servers of its own. Ends with the test, also with one that fails.
 struct Server {
     process: Child,
-    grpc_addr: String,
+    /// What it wrote for other programs.
+    settings: String,
     _data: tempfile::TempDir,
 }
 
@@ -161,12 +168,18 @@ impl Server {
             );
             pause();
         };
-        let addr = settings.lines().find_map(|line| line.strip_prefix("GRPC_ADDR="));
         Server {
-            grpc_addr: addr.expect("an address").to_owned(),
             process,
+            settings,
             _data: data,
         }
+    }
+
+    fn setting(&self, name: &str) -> &str {
+        let mut lines = self.settings.lines().filter_map(|line| line.split_once('='));
+        lines
+            .find_map(|(key, value)| (key == name).then_some(value))
+            .expect(name)
     }
 
     /// As Ctrl-C does; it has to end well.

@@ -1,5 +1,6 @@
 //! `waybill.tracking.v1.TrackingService`: orders that are followed by a link.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ use crate::tracking::{Followed, Tracking};
 
 /// How long a link is good where that is not said.
 const LIFETIME_DEFAULT: Duration = Duration::from_hours(24);
-/// How long it may be good, in seconds.
-const LIFETIME_SECS: std::ops::RangeInclusive<i64> = 60..=7 * 24 * 3_600;
+/// How long it may be good.
+const LIFETIME: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(7 * 24);
 
 /// The tracking service on the wire.
 pub struct TrackingApi {
@@ -84,12 +85,11 @@ pub(super) fn parse_share(request: &order::ShareOrderRequest) -> Result<(OrderId
     let id = bad.order_id(&request.order_id);
     let lifetime = match &request.lifetime {
         None => Some(LIFETIME_DEFAULT),
-        Some(given) if LIFETIME_SECS.contains(&given.seconds) && (0..1_000_000_000).contains(&given.nanos) => {
-            Duration::try_from(*given).ok()
-        }
-        Some(_) => None,
+        // The conversion would take nanoseconds of more than a second.
+        Some(given) if !(0..1_000_000_000).contains(&given.nanos) => None,
+        Some(given) => Duration::try_from(*given).ok(),
     };
-    let lifetime = lifetime.filter(|lifetime| lifetime.as_secs_f64() <= *LIFETIME_SECS.end() as f64);
+    let lifetime = lifetime.filter(|lifetime| LIFETIME.contains(lifetime));
     if lifetime.is_none() {
         bad.add("lifetime", "must be from 1 minute to 7 days, or not set for 24 hours");
     }

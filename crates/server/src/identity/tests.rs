@@ -133,9 +133,9 @@ async fn a_token_is_believed_whichever_algorithm_its_key_has() {
     let (verifier, _file) = trusting(&key_set(&signers.iter().collect::<Vec<_>>())).await;
     for signer in &signers {
         let token = signer.sign(&claims(&json!({})));
-        let verified = verifier.verify(&token, now()).unwrap();
+        let caller = verifier.verify(&token, now()).unwrap();
         let until = Timestamp::from_second(NOW + 600).unwrap();
-        assert_eq!((&*verified.caller, verified.expires_at), (&anna(), Some(until)));
+        assert_eq!((&*caller.caller, caller.expires_at), (&anna(), Some(until)));
     }
 }
 

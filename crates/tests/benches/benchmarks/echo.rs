@@ -166,6 +166,20 @@ impl OrderService for Answers {
         Err(self.status.clone())
     }
 
+    async fn share_order(
+        &self,
+        _: Request<order::ShareOrderRequest>,
+    ) -> Result<Response<order::ShareOrderResponse>, Status> {
+        Err(self.status.clone())
+    }
+
+    async fn revoke_share(
+        &self,
+        _: Request<order::RevokeShareRequest>,
+    ) -> Result<Response<order::RevokeShareResponse>, Status> {
+        Err(self.status.clone())
+    }
+
     async fn release_driver(
         &self,
         _: Request<order::ReleaseDriverRequest>,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
+use waybill_simulator::Target;
 use waybill_simulator::load::plan::{Arrivals, IngestLoad, NearbyLoad, OrdersLoad, Pace, Plan, Rate, Workload};
 use waybill_simulator::load::report::{LoadReport, Operation};
 use waybill_simulator::load::{self, Live};
@@ -43,7 +44,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The load on one server.
 pub struct Load {
-    endpoint: Endpoint,
+    server: Target,
     /// Of each run since they were asked for.
     verdicts: RefCell<Verdicts>,
 }
@@ -52,7 +53,7 @@ impl Load {
     /// On the server at `endpoint`.
     pub fn on(endpoint: Endpoint) -> Load {
         Load {
-            endpoint,
+            server: endpoint.into(),
             verdicts: RefCell::default(),
         }
     }
@@ -134,7 +135,7 @@ impl Load {
             retries: false,
             seed: 1,
         };
-        let report = load::run(plan, &self.endpoint, &Live::default(), &CancellationToken::new()).await;
+        let report = load::run(plan, &self.server, &Live::default(), &CancellationToken::new()).await;
         let report = report.expect("the load is made");
         for operation in &report.operations {
             let totals = operation.totals;
