@@ -49,7 +49,7 @@ impl FromStr for ApiKeyId {
     }
 }
 
-/// Whether this is meant as an API key: a token of another kind never begins so.
+/// Whether this has the form of an API key: a token of another kind never begins so.
 pub fn is_api_key(text: &str) -> bool {
     text.starts_with(PREFIX)
 }

@@ -120,7 +120,7 @@ impl ApiKeys {
     }
 
     /// Ends all streams, if the keys were not read for too long. Calls are refused from then on, too.
-    fn doubt(&self) {
+    fn end_streams_of_old_keys(&self) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if known.read_at.elapsed() > self.kept {
             known.keys.values().for_each(|key| key.credential.revoked.cancel());
@@ -158,7 +158,7 @@ impl Reload for ApiKeys {
         match self.store.current().await {
             Ok(current) => self.replace(current),
             Err(error) => {
-                self.doubt();
+                self.end_streams_of_old_keys();
                 return Err(error);
             }
         }

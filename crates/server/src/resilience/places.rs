@@ -82,6 +82,6 @@ mod tests {
         drop(first);
         assert!(places.take("anna").is_some());
         drop(ben);
-        assert_eq!(places.taken.lock().unwrap().by.len(), 1, "who has none is forgotten");
+        assert_eq!(places.taken.lock().unwrap().by.len(), 1, "who has none is not kept");
     }
 }

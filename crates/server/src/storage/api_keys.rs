@@ -37,7 +37,7 @@ statements! {
               returning key_id, secret_hash, role, name, created_at, expires_at, revoked_at";
     LIST = "select key_id, secret_hash, role, name, created_at, expires_at, revoked_at
               from api_keys order by created_at, key_id";
-    /// One that expired a while ago is of no interest; before that, its caller hears why it is refused.
+    /// One that expired a while ago is of no interest; before that, its caller is answered why it is refused.
     CURRENT = "select key_id, secret_hash, role, name, created_at, expires_at, revoked_at
                  from api_keys
                 where revoked_at is null and (expires_at is null or expires_at > now() - interval '1 day')";

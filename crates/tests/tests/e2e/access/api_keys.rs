@@ -59,17 +59,17 @@ impl Doors {
 async fn a_program_calls_with_its_key_and_may_what_its_role_may() {
     let doors = Doors::start(Rig::builder()).await;
     let shop = create(&doors.rig, &["--name", "shop"]).await;
-    let desk = create(&doors.rig, &["--name", "olga", "--role", "operator"]).await;
+    let olga = create(&doors.rig, &["--name", "olga", "--role", "operator"]).await;
     doors.until_known(&shop).await;
-    doors.until_known(&desk).await;
+    doors.until_known(&olga).await;
 
     doors.report(&shop).await.unwrap();
     let mut orders = OrderServiceClient::new(doors.rig.channel());
     let placed = orders.create_order(by(Some(&shop), a_ride())).await.unwrap();
     let driver = placed.into_inner().order.unwrap().assignment.unwrap().driver_id;
     assert_eq!(driver, "cab-1");
-    assert_eq!(doors.list(&desk).await.unwrap(), 1);
-    let refused = orders.create_order(by(Some(&desk), a_ride())).await.unwrap_err();
+    assert_eq!(doors.list(&olga).await.unwrap(), 1);
+    let refused = orders.create_order(by(Some(&olga), a_ride())).await.unwrap_err();
     assert_refused(&refused, Code::PermissionDenied, "ROLE_NOT_ALLOWED");
 }
 
