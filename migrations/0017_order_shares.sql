@@ -9,6 +9,9 @@ create table order_shares (
     created_by text not null,
     created_at timestamptz not null default now(),
     expires_at timestamptz not null,
-    revoked_at timestamptz
+    revoked_at timestamptz,
+    -- Who ended it first.
+    revoked_by text,
+    constraint order_shares_revoked check (revoked_by is null or revoked_at is not null)
 );
 create index order_shares_by_order on order_shares (order_id);

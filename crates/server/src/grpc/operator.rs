@@ -245,6 +245,7 @@ fn render_details(order: OrderDetails) -> pb::OrderFile {
                 detail: line.detail,
                 fence: line.fence,
                 actor: line.actor,
+                requested_by: String::new(),
                 round: line.round,
             })
             .collect(),

@@ -42,6 +42,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0015_movements_by_time",
     "0016_api_keys",
     "0017_order_shares",
+    "0018_requested_by",
 ];
 
 impl Migration {

@@ -1,5 +1,6 @@
 //! Who may call what, and what it sees: callers with tokens, on a server that trusts who signed them.
 
+mod actors;
 mod api_keys;
 mod matrix;
 mod narrow;
@@ -9,12 +10,15 @@ mod streams;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use testkit::wire::a_ride;
+use jiff::Timestamp;
 pub use testkit::wire::by;
+use testkit::wire::{PICKUP, a_ride, fix};
 use testkit::{Builder, Rig};
 use tonic::transport::Channel;
-use waybill_proto::order::v1::CreateOrderRequest;
+use waybill_proto::location::v1::ReportLocationsRequest;
+use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
+use waybill_proto::order::v1::{CompleteOrderRequest, CreateOrderRequest, Order};
 use waybill_sandbox::tokens::TokenSigner;
 
 /// A server that lets in whom this signer signed for, and the signer.
@@ -72,5 +76,40 @@ impl Doors {
             .await
             .unwrap();
         row.get(0)
+    }
+
+    async fn drive(&self, driver: &str, (lat, lon): (f64, f64)) {
+        let fixes = vec![fix(driver, lat, lon, Timestamp::now())];
+        let call = by(Some(&self.token("driver", driver)), ReportLocationsRequest { fixes });
+        let mut locations = LocationServiceClient::new(self.rig.channel());
+        assert_eq!(
+            locations.report_locations(call).await.unwrap().into_inner().rejections,
+            []
+        );
+    }
+
+    /// Anna's order, served by cab-1.
+    async fn annas(&self) -> Order {
+        self.drive("cab-1", PICKUP).await;
+        let ride = CreateOrderRequest {
+            user_id: "anna".to_owned(),
+            ..a_ride()
+        };
+        let placed = self.orders().create_order(by(Some(&self.anna()), ride)).await;
+        placed.unwrap().into_inner().order.unwrap()
+    }
+
+    fn anna(&self) -> String {
+        self.token("customer", "anna")
+    }
+
+    /// The driver has served the order.
+    async fn complete(&self, driver: &str, order_id: &str) {
+        let request = CompleteOrderRequest {
+            order_id: order_id.to_owned(),
+            ..CompleteOrderRequest::default()
+        };
+        let by_driver = by(Some(&self.token("driver", driver)), request);
+        self.orders().complete_order(by_driver).await.unwrap();
     }
 }

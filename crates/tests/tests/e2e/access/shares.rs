@@ -4,14 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prost::Message as _;
-use testkit::wire::{PICKUP, a_ride, assert_refused, by, fix, refusal_fields};
+use testkit::wire::{PICKUP, assert_refused, by, refusal_fields};
 use testkit::{Rig, until};
 use tonic::{Code, Status, Streaming};
-use waybill_proto::location::v1::ReportLocationsRequest;
-use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::order::v1::{
-    CompleteOrderRequest, CreateOrderRequest, Order, ReleaseDriverRequest, RevokeShareRequest, ShareOrderRequest,
-    ShareOrderResponse,
+    Order, ReleaseDriverRequest, RevokeShareRequest, ShareOrderRequest, ShareOrderResponse,
 };
 use waybill_proto::tracking::v1::tracking_service_client::TrackingServiceClient;
 use waybill_proto::tracking::v1::{TrackingStatus, WatchSharedRequest, WatchSharedResponse};
@@ -19,31 +16,6 @@ use waybill_proto::tracking::v1::{TrackingStatus, WatchSharedRequest, WatchShare
 use super::Doors;
 
 impl Doors {
-    async fn drive(&self, driver: &str, (lat, lon): (f64, f64)) {
-        let fixes = vec![fix(driver, lat, lon, Timestamp::now())];
-        let call = by(Some(&self.token("driver", driver)), ReportLocationsRequest { fixes });
-        let mut locations = LocationServiceClient::new(self.rig.channel());
-        assert_eq!(
-            locations.report_locations(call).await.unwrap().into_inner().rejections,
-            []
-        );
-    }
-
-    /// Anna's order, served by cab-1.
-    async fn annas(&self) -> Order {
-        self.drive("cab-1", PICKUP).await;
-        let ride = CreateOrderRequest {
-            user_id: "anna".to_owned(),
-            ..a_ride()
-        };
-        let placed = self.orders().create_order(by(Some(&self.anna()), ride)).await;
-        placed.unwrap().into_inner().order.unwrap()
-    }
-
-    fn anna(&self) -> String {
-        self.token("customer", "anna")
-    }
-
     async fn share(&self, request: ShareOrderRequest) -> Result<ShareOrderResponse, Status> {
         let shared = self.orders().share_order(by(Some(&self.anna()), request)).await;
         shared.map(tonic::Response::into_inner)
@@ -80,15 +52,6 @@ impl Doors {
             Err(status) => status,
         }
     }
-
-    async fn complete(&self, order: &Order) {
-        let request = CompleteOrderRequest {
-            order_id: order.order_id.clone(),
-            ..CompleteOrderRequest::default()
-        };
-        let by_driver = by(Some(&self.token("driver", "cab-1")), request);
-        self.orders().complete_order(by_driver).await.unwrap();
-    }
 }
 
 /// The next message that is as it should be.
@@ -124,7 +87,7 @@ async fn whoever_has_the_link_follows_the_order_to_its_end_and_learns_nothing_el
     })
     .await;
 
-    doors.complete(&order).await;
+    doors.complete("cab-1", &order.order_id).await;
     let last = until_message(&mut stream, |message| message.status() == TrackingStatus::Completed).await;
     assert_eq!(last.driver, None, "it serves the order no more");
     assert_eq!(stream.message().await.unwrap(), None);
@@ -209,7 +172,7 @@ async fn links_that_ended_are_refused_alike() {
     );
     doors.rig.execute(&hurry).await;
     let mut answers = vec![doors.refused(&expired.token).await];
-    doors.complete(&order).await;
+    doors.complete("cab-1", &order.order_id).await;
     doors
         .rig
         .execute("update order_assignments set released_at = now() - interval '14 minutes'")
@@ -279,7 +242,7 @@ async fn what_cannot_be_shared_says_why() {
     }
     let more = doors.share(request(60, 0)).await.unwrap_err();
     assert_refused(&more, Code::FailedPrecondition, "TOO_MANY_LINKS");
-    doors.complete(&order).await;
+    doors.complete("cab-1", &order.order_id).await;
     let over = doors.share(request(60, 0)).await.unwrap_err();
     assert_refused(&over, Code::FailedPrecondition, "ORDER_ENDED");
 }
