@@ -5,8 +5,8 @@ create table order_shares (
     order_id   uuid not null references order_sagas (order_id),
     -- SHA-256 of the secret, which has 128 random bits.
     token_hash bytea not null unique check (octet_length(token_hash) = 32),
-    -- The role and the name of who made it.
-    created_by text not null,
+    -- The role and the name of who made it; null where callers are not known.
+    created_by text,
     created_at timestamptz not null default now(),
     expires_at timestamptz not null,
     revoked_at timestamptz,

@@ -4,6 +4,7 @@
 //! all. What it then sees and changes is a [`Scope`], which every query of orders and drivers takes.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::id::{DriverId, OrderId, ProviderCustomer, UserId};
 use crate::operator::Operator;
@@ -83,6 +84,15 @@ pub struct Customer {
     pub order: Option<OrderId>,
     /// Who it is at the payment provider: whose saved means of payment it may use.
     pub provider_customer: Option<ProviderCustomer>,
+}
+
+/// On whose data something is done, and in whose name.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// What may be seen and changed.
+    pub scope: Scope,
+    /// The role and the name of who asked for it; `None`: callers are not known.
+    pub name: Option<Arc<str>>,
 }
 
 /// Whose data a call sees and changes. What lies outside is for the call as if it did not exist.

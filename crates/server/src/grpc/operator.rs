@@ -245,7 +245,7 @@ fn render_details(order: OrderDetails) -> pb::OrderFile {
                 detail: line.detail,
                 fence: line.fence,
                 actor: line.actor,
-                requested_by: String::new(),
+                requested_by: line.requested_by.unwrap_or_default(),
                 round: line.round,
             })
             .collect(),

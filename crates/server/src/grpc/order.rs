@@ -64,7 +64,7 @@ impl Api for OrderApi {
         principal::check_provider_customer(&access, order.provider_customer.as_ref())?;
         let principal = principal::of(&access, || principal::user(&order.user));
         self.limits.admit_call(Class::Orders, &principal, &request).await?;
-        let placed = self.orders.place(&order, deadline(&request)).await;
+        let placed = self.orders.place(access.authority(), &order, deadline(&request)).await;
         if let Err(PlaceError::InProgress(id)) = placed {
             record_order(id);
         }
@@ -129,7 +129,7 @@ impl Api for OrderApi {
         let access = self.admit(Class::Orders, id, &request).await?;
         principal::check_business(&access, "final_amount", amount.is_some())?;
         let driver = principal::check_driver(&access, driver)?;
-        let order = self.orders.complete(access.scope.clone(), id, driver, amount).await?;
+        let order = self.orders.complete(access.authority(), id, driver, amount).await?;
         Ok(Response::new(pb::CompleteOrderResponse {
             order: Some(render::for_scope(render::order(&order), &access.scope)),
         }))
@@ -142,7 +142,10 @@ impl Api for OrderApi {
         let (id, fee) = parse_cancel(request.get_ref())?;
         let access = self.admit(Class::Orders, id, &request).await?;
         principal::check_business(&access, "cancellation_fee", fee.is_some())?;
-        let order = self.orders.cancel(access.scope, id, fee, deadline(&request)).await?;
+        let order = self
+            .orders
+            .cancel(access.authority(), id, fee, deadline(&request))
+            .await?;
         Ok(Response::new(pb::CancelOrderResponse {
             order: Some(render::order(&order)),
         }))
@@ -153,8 +156,11 @@ impl Api for OrderApi {
         request: Request<pb::RefundOrderRequest>,
     ) -> Result<Response<pb::RefundOrderResponse>, Status> {
         let refund = parse_refund(request.get_ref())?;
-        let Access { scope, .. } = self.admit(Class::Orders, refund.order, &request).await?;
-        let (order, refunds, refund) = self.orders.refund(scope, refund, deadline(&request)).await?;
+        let access = self.admit(Class::Orders, refund.order, &request).await?;
+        let (order, refunds, refund) = self
+            .orders
+            .refund(access.authority(), refund, deadline(&request))
+            .await?;
         Ok(Response::new(pb::RefundOrderResponse {
             order: Some(render::order_with_refunds(&order, refunds)),
             refund: Some(render::refund(refund)),
@@ -168,8 +174,10 @@ impl Api for OrderApi {
         let (id, driver, reason) = parse_release(request.get_ref())?;
         let access = self.admit(Class::Orders, id, &request).await?;
         principal::check_driver(&access, Some(driver.clone()))?;
-        let scope = access.scope.clone();
-        let order = self.orders.release_driver(scope, id, driver, reason).await?;
+        let order = self
+            .orders
+            .release_driver(access.authority(), id, driver, reason)
+            .await?;
         Ok(Response::new(pb::ReleaseDriverResponse {
             order: Some(render::for_scope(render::order(&order), &access.scope)),
         }))
@@ -181,10 +189,7 @@ impl Api for OrderApi {
     ) -> Result<Response<pb::ShareOrderResponse>, Status> {
         let (id, lifetime) = parse_share(request.get_ref())?;
         let access = self.admit(Class::Orders, id, &request).await?;
-        let by = access
-            .caller()
-            .map_or_else(|| "anonymous".to_owned(), ToString::to_string);
-        let (token, share) = self.tracking.share(&access.scope, id, lifetime, by).await?;
+        let (token, share) = self.tracking.share(&access.authority(), id, lifetime).await?;
         Ok(Response::new(pb::ShareOrderResponse {
             share_id: share.id.to_string(),
             token,
@@ -198,7 +203,7 @@ impl Api for OrderApi {
     ) -> Result<Response<pb::RevokeShareResponse>, Status> {
         let (id, share) = parse_revoke(request.get_ref())?;
         let access = self.admit(Class::Orders, id, &request).await?;
-        self.tracking.revoke(&access.scope, id, share).await?;
+        self.tracking.revoke(&access.authority(), id, share).await?;
         Ok(Response::new(pb::RevokeShareResponse {}))
     }
 }

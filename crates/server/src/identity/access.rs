@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
-use waybill_domain::access::{Caller, Scope};
+use waybill_domain::access::{Authority, Caller, Scope};
 
 use super::AccessError;
 
@@ -45,6 +45,14 @@ impl Access {
     /// Who calls; `None` where callers are not known.
     pub fn caller(&self) -> Option<&Caller> {
         Some(self.caller.as_ref()?.caller.as_ref())
+    }
+
+    /// On whose data it acts, and in whose name.
+    pub fn authority(&self) -> Authority {
+        Authority {
+            scope: self.scope.clone(),
+            name: self.caller().map(|caller| caller.to_string().into()),
+        }
     }
 
     /// Waits until what the caller showed is worth nothing any more: why. For ever, where callers are not known.

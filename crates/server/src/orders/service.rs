@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use uuid::Uuid;
-use waybill_domain::access::Scope;
+use waybill_domain::access::{Authority, Scope};
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::money::Money;
 use waybill_domain::order::{Order, OrderRequest, RefundRequest, RefundState, ReleaseReason};
@@ -67,9 +67,9 @@ impl OrderService {
     }
 
     /// Places an order, or answers as the first call with its key was answered.
-    pub async fn place(&self, request: &OrderRequest, deadline: Deadline) -> Result<Placed, PlaceError> {
+    pub async fn place(&self, by: Authority, request: &OrderRequest, deadline: Deadline) -> Result<Placed, PlaceError> {
         let existing = match self.preflight(deadline).await {
-            Ok(room) => match self.begin(request.clone(), room).await? {
+            Ok(room) => match self.begin(by, request.clone(), room).await? {
                 Admission::Started(id, waiter) => {
                     let answer = self.settle(id, waiter, request, deadline).await?;
                     return Ok(Placed {
@@ -95,10 +95,11 @@ impl OrderService {
 
     /// Accepts the order and starts its saga, in a task of its own: a caller that hangs up in between leaves no accepted
     /// order without its saga.
-    async fn begin(&self, request: OrderRequest, room: Room) -> Result<Admission, StoreError> {
+    async fn begin(&self, by: Authority, request: OrderRequest, room: Room) -> Result<Admission, StoreError> {
         let context = Arc::clone(&self.context);
         self.detached(async move {
-            match context.callers.accept(OrderId::new(Uuid::now_v7()), &request).await? {
+            let store = context.callers.in_name_of(&by);
+            match store.accept(OrderId::new(Uuid::now_v7()), &request).await? {
                 Accepted::Duplicate(existing) => Ok(Admission::Duplicate(existing)),
                 Accepted::New(order) => {
                     let id = order.order.id;
@@ -131,15 +132,16 @@ impl OrderService {
     /// refund as they then are, or as they are when the time is up.
     pub async fn refund(
         &self,
-        scope: Scope,
+        by: Authority,
         request: RefundRequest,
         deadline: Deadline,
     ) -> Result<(Order, Vec<RequestedRefund>, RequestedRefund), OrderError> {
         let (id, key) = (request.order, request.key.clone());
         let context = Arc::clone(&self.context);
-        let decides = scope.clone();
+        let scope = by.scope.clone();
         let requested = self.detached(async move {
-            let requested = context.store.request_refund(&decides, &request).await?;
+            let store = context.store.in_name_of(&by);
+            let requested = store.request_refund(&by.scope, &request).await?;
             if let RefundRequested::New(order) = requested {
                 context.metrics.orders.step("refund", "requested");
                 context.resume(*order);
@@ -181,7 +183,7 @@ impl OrderService {
     /// Releases the order's driver: the service was rendered. `amount` is what it cost, if not all of the order's amount.
     pub async fn complete(
         &self,
-        scope: Scope,
+        by: Authority,
         id: OrderId,
         driver: Option<DriverId>,
         amount: Option<Money>,
@@ -190,7 +192,8 @@ impl OrderService {
         // sagas' partition of the pool: it releases a driver that an order may wait for.
         let context = Arc::clone(&self.context);
         let completed = self.detached(async move {
-            let completed = context.store.complete(&scope, id, driver.as_ref(), amount).await?;
+            let store = context.store.in_name_of(&by);
+            let completed = store.complete(&by.scope, id, driver.as_ref(), amount).await?;
             if let Completed::Unpaid(order) = completed {
                 let settling = order.order.clone();
                 context.resume(*order);
@@ -227,15 +230,15 @@ impl OrderService {
     /// Of an order with a driver, `fee` is kept of the payment.
     pub async fn cancel(
         &self,
-        scope: Scope,
+        by: Authority,
         id: OrderId,
         fee: Option<Money>,
         deadline: Deadline,
     ) -> Result<Order, OrderError> {
         let context = Arc::clone(&self.context);
-        let cancels = scope.clone();
+        let scope = by.scope.clone();
         let cancelled = self.detached(async move {
-            let cancelled = context.store.cancel(&cancels, id, fee).await?;
+            let cancelled = context.store.in_name_of(&by).cancel(&by.scope, id, fee).await?;
             if let Cancelled::Refunding(order) = cancelled {
                 context.resume(*order);
                 return Ok(Cancelled::Requested);
@@ -270,7 +273,7 @@ impl OrderService {
     /// as it then is.
     pub async fn release_driver(
         &self,
-        scope: Scope,
+        by: Authority,
         id: OrderId,
         driver: DriverId,
         reason: Reason,
@@ -280,7 +283,8 @@ impl OrderService {
             let declined = ReleaseReason::Declined;
             let unassigned = context
                 .store
-                .unassign_driver(&scope, id, &driver, declined, reason.as_str())
+                .in_name_of(&by)
+                .unassign_driver(&by.scope, id, &driver, declined, reason.as_str())
                 .await?;
             if let Unassigned::Searching(order) = &unassigned {
                 context.metrics.orders.step("release", declined.as_str());

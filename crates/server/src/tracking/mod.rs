@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
-use waybill_domain::access::Scope;
+use waybill_domain::access::Authority;
 use waybill_domain::id::OrderId;
 
 pub use self::watch::{Followed, Follower, WatchError};
@@ -100,10 +100,9 @@ impl Tracking {
     /// A new link to an order, and its secret, which is nowhere else.
     pub async fn share(
         &self,
-        scope: &Scope,
+        by: &Authority,
         order: OrderId,
         lifetime: Duration,
-        created_by: String,
     ) -> Result<(String, Share), ShareError> {
         let mut secret = [0; SECRET_BYTES];
         rand::fill(&mut secret).map_err(|_| ShareError::Random)?;
@@ -111,10 +110,9 @@ impl Tracking {
         let new = NewShare {
             order,
             token_hash: hash(&secret),
-            created_by,
             lifetime,
         };
-        match self.orders.share(scope, &new, LINKS_MAX).await? {
+        match self.orders.in_name_of(by).share(&by.scope, &new, LINKS_MAX).await? {
             Shared::Made(share) => Ok((secret, share)),
             Shared::NotFound => Err(ShareError::NotFound),
             Shared::Ended => Err(ShareError::Ended),
@@ -123,11 +121,11 @@ impl Tracking {
     }
 
     /// Ends a link of the order, or all of them.
-    pub async fn revoke(&self, scope: &Scope, order: OrderId, share: Option<Uuid>) -> Result<(), ShareError> {
-        if self.orders.revoke_share(scope, order, share).await? {
+    pub async fn revoke(&self, by: &Authority, order: OrderId, share: Option<Uuid>) -> Result<(), ShareError> {
+        if self.orders.in_name_of(by).revoke_share(&by.scope, order, share).await? {
             return Ok(());
         }
-        let is_there = self.orders.read(scope, order).await?.is_some();
+        let is_there = self.orders.read(&by.scope, order).await?.is_some();
         match share {
             _ if !is_there => Err(ShareError::NotFound),
             Some(_) => Err(ShareError::NoSuchLink),

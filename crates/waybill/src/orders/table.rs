@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::Table;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use waybill_server::app::{LeaseHolder, OrderDetails, UnfinishedOrders};
+use waybill_server::app::{LeaseHolder, LogLine, OrderDetails, UnfinishedOrders};
 
 use crate::table::{amount, table};
 
@@ -119,6 +119,7 @@ pub fn details_json(order: &OrderDetails) -> Value {
             "detail": line.detail,
             "fence": line.fence,
             "actor": line.actor,
+            "requested_by": line.requested_by,
             "round": line.round,
         })).collect::<Vec<_>>(),
         "payment_attempts": order.provider_attempts.iter().map(|attempt| json!({
@@ -210,6 +211,14 @@ fn header(order: &OrderDetails) -> String {
     lines.join("\n")
 }
 
+/// Who wrote the line, and for whom; of an operator's line both are one.
+fn by(line: &LogLine) -> String {
+    match &line.requested_by {
+        Some(name) if *name != line.actor => format!("{} for {name}", line.actor),
+        _ => line.actor.clone(),
+    }
+}
+
 fn steps(order: &OrderDetails) -> Table {
     let mut table = table(&["at", "step", "", "detail", "fence", "by", "round"]);
     for line in &order.steps {
@@ -219,7 +228,7 @@ fn steps(order: &OrderDetails) -> Table {
             line.status.clone(),
             line.detail.clone(),
             line.fence.to_string(),
-            line.actor.clone(),
+            by(line),
             line.round.to_string(),
         ]);
     }

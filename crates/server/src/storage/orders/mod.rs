@@ -55,6 +55,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use waybill_domain::access::Authority;
 use waybill_domain::id::{OrderId, PaymentMethod, ProviderCustomer};
 use waybill_domain::order::{OpenRefund, Order, Payment, Step, Work};
 use waybill_domain::payment::PaymentKey;
@@ -100,6 +101,8 @@ pub struct OrderStore {
     postgres: Postgres,
     render: RenderAnswer,
     settings: Arc<OrderStoreSettings>,
+    /// In whose name it writes: in the lines of the log that it adds.
+    requested_by: Option<Arc<str>>,
 }
 
 /// What a store of orders writes on the leases that it takes.
@@ -226,6 +229,7 @@ impl OrderStore {
             postgres,
             render,
             settings: Arc::new(settings),
+            requested_by: None,
         }
     }
 
@@ -234,6 +238,15 @@ impl OrderStore {
     pub fn for_callers(&self) -> OrderStore {
         OrderStore {
             postgres: self.postgres.for_callers(),
+            ..self.clone()
+        }
+    }
+
+    /// The same store, whose lines of the log have the name of who asked for what it does.
+    #[must_use]
+    pub fn in_name_of(&self, by: &Authority) -> OrderStore {
+        OrderStore {
+            requested_by: by.name.clone(),
             ..self.clone()
         }
     }

@@ -29,8 +29,6 @@ pub struct NewShare {
     pub order: OrderId,
     /// SHA-256 of its secret.
     pub token_hash: Vec<u8>,
-    /// The role and the name of who makes it.
-    pub created_by: String,
     /// For how long it is good at most.
     pub lifetime: Duration,
 }
@@ -72,10 +70,11 @@ statements! {
             returning expires_at
          )
          select is_over, (select expires_at from made) as expires_at from shared");
-    /// Without an id, all of them. The time of a first revocation stays.
+    /// Without an id, all of them. A first revocation stays.
     REVOKE_SHARE = concat!(
         "update order_shares h
-            set revoked_at = coalesce(h.revoked_at, now())
+            set revoked_by = case when h.revoked_at is null then $6 else h.revoked_by end,
+                revoked_at = coalesce(h.revoked_at, now())
            from ", order_tables!(), "
           where s.order_id = $1 and ", in_scope!("$2", "$3", "$4"), "
             and h.order_id = s.order_id and ($5::uuid is null or h.share_id = $5)");
@@ -94,6 +93,7 @@ impl OrderStore {
         let (user, only, driver) = scope_values(scope);
         let id = Uuid::now_v7();
         let seconds = new.lifetime.as_secs_f64();
+        let by = self.requested_by.as_deref();
         let parameters: [&(dyn ToSql + Sync); 9] = [
             &new.order.uuid(),
             &user,
@@ -101,7 +101,7 @@ impl OrderStore {
             &driver,
             &id,
             &new.token_hash,
-            &new.created_by,
+            &by,
             &seconds,
             &links_max,
         ];
@@ -118,7 +118,8 @@ impl OrderStore {
     /// Ends a link of the order, or all of them; whether there is one.
     pub async fn revoke_share(&self, scope: &Scope, id: OrderId, share: Option<Uuid>) -> Result<bool, StoreError> {
         let (user, only, driver) = scope_values(scope);
-        let parameters: [&(dyn ToSql + Sync); 5] = [&id.uuid(), &user, &only, &driver, &share];
+        let by = self.requested_by.as_deref();
+        let parameters: [&(dyn ToSql + Sync); 6] = [&id.uuid(), &user, &only, &driver, &share, &by];
         Ok(self.postgres.execute(REVOKE_SHARE, &parameters).await? > 0)
     }
 

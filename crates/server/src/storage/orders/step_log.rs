@@ -28,6 +28,8 @@ pub struct LogLine {
     pub fence: i64,
     /// Who wrote it: the instance, or `operator NAME`.
     pub actor: String,
+    /// Who asked for it, by role and name; `None`: the saga did it by itself, or callers are not known.
+    pub requested_by: Option<String>,
     /// In which search for a driver: how many were unassigned before.
     pub round: i32,
     /// When, by the database's clock.
@@ -37,7 +39,7 @@ pub struct LogLine {
 /// The columns of a line, of `order_saga_steps t`, for [`line`] to read. The names of some are those of the order, too.
 macro_rules! log_columns {
     () => {
-        "t.id as line_id, t.step, t.status as line_status, t.detail, t.fence as line_fence, t.actor, t.round, \
+        "t.id as line_id, t.step, t.status as line_status, t.detail, t.fence as line_fence, t.actor, t.requested_by, t.round, \
          t.created_at as line_created_at"
     };
 }
@@ -45,19 +47,19 @@ pub(super) use log_columns;
 
 statements! {
     /// The round is that of the search under way: how many drivers were unassigned from the order.
-    INSERT_STEP = "insert into order_saga_steps (order_id, step, status, detail, fence, actor, round)
-                   select $1, $2, $3, $4, $5, $6, reassignments from order_sagas where order_id = $1";
+    INSERT_STEP = "insert into order_saga_steps (order_id, step, status, detail, fence, actor, requested_by, round)
+                   select $1, $2, $3, $4, $5, $6, $7, reassignments from order_sagas where order_id = $1";
     /// The same, unless the order's last line says so already.
-    INSERT_NEW_STEP = "insert into order_saga_steps (order_id, step, status, detail, fence, actor, round)
-                       select $1, $2, $3, $4, $5, $6, o.reassignments
+    INSERT_NEW_STEP = "insert into order_saga_steps (order_id, step, status, detail, fence, actor, requested_by, round)
+                       select $1, $2, $3, $4, $5, $6, $7, o.reassignments
                          from order_sagas o
                          left join lateral (select step, status, detail from order_saga_steps
                                              where order_id = $1 order by id desc limit 1) last on true
                         where o.order_id = $1
                           and (last.step, last.status, last.detail) is distinct from ($2, $3, $4)";
     /// With the fence and the round of the order as it stands in this transaction.
-    INSERT_REQUEST = "insert into order_saga_steps (order_id, step, status, detail, fence, actor, round)
-                      select order_id, $2, 'requested', $3, fence, 'operator ' || $4, reassignments
+    INSERT_REQUEST = "insert into order_saga_steps (order_id, step, status, detail, fence, actor, requested_by, round)
+                      select order_id, $2, 'requested', $3, fence, 'operator ' || $4, 'operator ' || $4, reassignments
                         from order_sagas where order_id = $1";
     READ_LOG = concat!("select ", log_columns!(), " from order_saga_steps t where t.order_id = $1 order by t.id");
     LAST_STEP = concat!(
@@ -121,6 +123,7 @@ impl OrderStore {
                     &detail,
                     &lease.fence,
                     &self.settings.instance,
+                    &self.requested_by.as_deref(),
                 ],
             )
             .await
@@ -157,6 +160,7 @@ pub(super) fn line(row: &Row) -> Result<LogLine, StoreError> {
         detail: get(row, "detail")?,
         fence: get(row, "line_fence")?,
         actor: get(row, "actor")?,
+        requested_by: get(row, "requested_by")?,
         round: get(row, "round")?,
         created_at: get(row, "line_created_at")?,
     })

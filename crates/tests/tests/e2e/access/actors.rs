@@ -7,8 +7,8 @@ use uuid::Uuid;
 use waybill_proto::admin::v1::ShowOrderRequest;
 use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
 use waybill_proto::order::v1::{
-    CancelOrderRequest, CompleteOrderRequest, Money, RefundOrderRequest, ReleaseDriverRequest,
-    RevokeShareRequest, ShareOrderRequest,
+    CancelOrderRequest, CompleteOrderRequest, Money, RefundOrderRequest, ReleaseDriverRequest, RevokeShareRequest,
+    ShareOrderRequest,
 };
 
 use super::Doors;
@@ -47,8 +47,9 @@ async fn every_change_has_the_name_of_who_asked_for_it() {
     doors.orders().refund_order(by(Some(&shop), refund)).await.unwrap();
     let expected = [
         line("create", "succeeded", "customer anna"),
+        line("charge", "started", "customer anna"),
         line("complete", "succeeded", "driver cab-1"),
-        line("refund", "requested", "service shop"),
+        line("refund", "started", "service shop"),
     ];
     assert_eq!(doors.requests(&order_id).await, expected);
 
@@ -64,7 +65,10 @@ async fn every_change_has_the_name_of_who_asked_for_it() {
         .map(|line| line.requested_by)
         .filter(|name| !name.is_empty())
         .collect();
-    assert_eq!(shown, ["customer anna", "driver cab-1", "service shop"]);
+    assert_eq!(
+        shown,
+        ["customer anna", "customer anna", "driver cab-1", "service shop"]
+    );
     for args in [
         &["orders", "show", &order_id][..],
         &["orders", "show", &order_id, "--json"],
@@ -90,12 +94,15 @@ async fn every_change_has_the_name_of_who_asked_for_it() {
     doors.orders().cancel_order(by(Some(&dora), cancel)).await.unwrap();
     let releases = [
         line("create", "succeeded", "customer anna"),
+        line("charge", "started", "customer anna"),
         line("release", "succeeded", "driver cab-1"),
     ];
     assert_eq!(doors.requests(&order_id).await, releases);
     let cancels = [
         line("create", "succeeded", "customer anna"),
+        line("charge", "started", "customer anna"),
         line("cancel", "succeeded", "dispatcher dora"),
+        line("refund", "started", "dispatcher dora"),
     ];
     assert_eq!(doors.requests(&cancelled).await, cancels);
 }
@@ -112,6 +119,7 @@ async fn a_cancellation_that_a_worker_carries_out_has_the_name_of_who_asked_for_
     doors.orders().cancel_order(by(Some(&anna), cancel)).await.unwrap();
     let expected = [
         line("create", "succeeded", "customer anna"),
+        line("charge", "started", "customer anna"),
         line("cancel", "requested", "customer anna"),
     ];
     assert_eq!(doors.requests(&order_id).await, expected);
@@ -129,7 +137,10 @@ async fn a_refused_call_leaves_no_line() {
     };
     let refused = doors.orders().cancel_order(by(Some(&ben), cancel)).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
-    let expected = [line("create", "succeeded", "customer anna")];
+    let expected = [
+        line("create", "succeeded", "customer anna"),
+        line("charge", "started", "customer anna"),
+    ];
     assert_eq!(doors.requests(&order_id).await, expected);
 }
 
