@@ -2,6 +2,7 @@
 
 mod actors;
 mod api_keys;
+mod key_url;
 mod matrix;
 mod narrow;
 mod shares;
