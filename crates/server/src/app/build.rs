@@ -17,6 +17,7 @@ use crate::config::{Config, Service};
 use crate::egress::payments::PaymentClient;
 use crate::grpc::{self, FleetApi, LocationApi, OperatorApi, OrderApi, TrackingApi, edge};
 use crate::http::ops::Probe;
+use crate::identity::TrustedKeys;
 use crate::locations::history::HistoryWriter;
 use crate::locations::ingest::Ingest;
 use crate::locations::stale_drivers;
@@ -92,9 +93,15 @@ impl Parts {
         monitor
     }
 
-    /// The probes of `/readyz`: the stores, and the payment provider where orders are charged.
-    pub fn probes(&self, monitor: &HealthMonitor) -> Vec<Probe> {
+    /// The probes of `/readyz`: the stores, the keys of tokens, and the payment provider where orders are charged.
+    pub fn probes(&self, monitor: &HealthMonitor, keys: Option<TrustedKeys>) -> Vec<Probe> {
         let mut probes = monitor.probes();
+        if let Some(keys) = keys {
+            probes.push(Probe::new("auth.keys", move || {
+                let found = keys.check();
+                async move { found.into() }
+            }));
+        }
         if self.runs(Service::Order) {
             let payments = Arc::clone(&self.payments);
             probes.push(Probe::new("payments", move || {

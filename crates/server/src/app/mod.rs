@@ -40,7 +40,7 @@ use self::lifecycle::Lifecycle;
 use crate::config::{Config, ConfigError};
 use crate::egress::payments::SettingsError;
 use crate::http;
-use crate::identity::KeyFileError;
+use crate::identity::KeysError;
 use crate::metrics::DependencyMetrics;
 use crate::resilience::{BreakerPolicy, Guard};
 use crate::storage::StoreError;
@@ -58,9 +58,9 @@ pub enum StartError {
     /// A setting of who may reach the server and how it knows them.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The file of `auth.keys` cannot be used.
+    /// What `auth.keys` names cannot be used.
     #[error(transparent)]
-    Keys(#[from] KeyFileError),
+    Keys(#[from] KeysError),
     /// A file of `[tls]` cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),

@@ -15,7 +15,7 @@ use super::{Addresses, App, StartError, Stores, settings};
 use crate::config::Config;
 use crate::grpc::{METHODS, edge};
 use crate::http;
-use crate::identity::{ApiKeys, Identity, TokenVerifier};
+use crate::identity::{ApiKeys, Identity, TokenVerifier, TrustedKeys};
 use crate::metrics::Metrics;
 use crate::reload;
 use crate::storage::api_keys::ApiKeyStore;
@@ -32,8 +32,8 @@ impl App {
             Some(files) => Some(ServerTls::load(files, metrics.tls.clone()).await?),
             None => None,
         };
-        let verifier = match settings::token_rules(&config) {
-            Some(rules) => Some(TokenVerifier::load(rules, config.auth.keys.clone()).await?),
+        let keys = match settings::key_source(&config)? {
+            Some(source) => Some(TrustedKeys::load(source).await?),
             None => None,
         };
         let stores = Stores::with_metrics(&config, &metrics.dependencies).map_err(StartError::Store)?;
@@ -70,24 +70,25 @@ impl App {
         if let Some(tls) = tls.clone() {
             workers.spawn(reload::follow(tls, reload::READ_EVERY, stopping.clone()));
         }
-        if let Some(verifier) = verifier.clone() {
-            workers.spawn(reload::follow(verifier, reload::READ_EVERY, stopping.clone()));
+        if let Some(keys) = keys.clone() {
+            workers.spawn(keys.follow(stopping.clone()));
         }
         let identity = match api_keys {
             Some(api_keys) => {
-                if verifier.is_none() && api_keys.count() == 0 {
+                if keys.is_none() && api_keys.count() == 0 {
                     warn!("no one can call: make an API key with `waybill keys create`, or set auth.keys");
                 }
                 workers.spawn(reload::follow(api_keys.clone(), reload::READ_EVERY, stopping.clone()));
+                let verifier = |keys| TokenVerifier::new(settings::token_rules(&parts.config), keys);
                 Identity::Known {
-                    tokens: verifier,
+                    tokens: keys.clone().map(verifier),
                     api_keys,
                 }
             }
             None => Identity::Anonymous,
         };
         let cut_grpc = parts.serve_grpc(grpc, routes.routes(), identity, tls.clone());
-        let readiness = http::ops::Readiness::new(parts.probes(&health_monitor), parts.lifecycle.unready.clone());
+        let readiness = http::ops::Readiness::new(parts.probes(&health_monitor, keys), parts.lifecycle.unready.clone());
         let ops_router = http::ops::router(Arc::clone(&parts.metrics), Arc::new(readiness));
         // Private, and for machines that expect no certificate.
         parts.serve_http(ops, ops_router, None);

@@ -10,7 +10,7 @@ use waybill_domain::fix::TimeWindow;
 use crate::config::{Bucket, Config, HoldExpiryName};
 use crate::egress::payments::PaymentSettings;
 use crate::grpc::{LocationLimits, STREAMS, edge};
-use crate::identity::TokenRules;
+use crate::identity::{KeySource, KeysError, TokenRules};
 use crate::locations::LocationSettings;
 use crate::orders::workers::driver_liveness::DriverLivenessSettings;
 use crate::orders::workers::hold_expiry::HoldExpiry;
@@ -156,14 +156,20 @@ pub fn connections(config: &Config) -> edge::ConnectionLimits {
     }
 }
 
-/// What the tokens of callers must say. `None`: no token is trusted.
-pub fn token_rules(config: &Config) -> Option<TokenRules> {
+/// What the tokens of callers must say.
+pub fn token_rules(config: &Config) -> TokenRules {
     let settings = &config.auth;
-    (!settings.keys.as_os_str().is_empty()).then(|| TokenRules {
+    TokenRules {
         issuer: settings.issuer.clone(),
         audience: settings.audience.clone(),
         age_max: settings.token_age_max.0,
-    })
+    }
+}
+
+/// Where the keys of tokens are. `None`: no token is trusted.
+pub fn key_source(config: &Config) -> Result<Option<KeySource>, KeysError> {
+    let setting = &config.auth.keys;
+    (!setting.is_empty()).then(|| KeySource::parse(setting)).transpose()
 }
 
 /// `None`: the listeners speak no TLS.

@@ -48,7 +48,7 @@ impl Config {
             anonymous,
             ..
         } = &self.auth;
-        let has_keys = !keys.as_os_str().is_empty();
+        let has_keys = !keys.is_empty();
         let (key, why) = match (has_keys, anonymous) {
             (false, false) if !issuer.is_empty() => (
                 "auth.keys",

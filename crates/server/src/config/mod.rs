@@ -123,7 +123,7 @@ section! {
 section! {
     /// How callers are known.
     Auth {
-        keys: PathBuf,
+        keys: String,
         issuer: String,
         audience: String,
         token_age_max: Span,

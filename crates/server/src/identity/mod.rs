@@ -1,5 +1,5 @@
 //! Who calls, and what it sees and changes. A person or a device shows a token that the business's own backend signed
-//! ([`token`]) with one of its keys ([`key_set`]); a program shows an API key ([`api_keys`]). What a role may do is the
+//! ([`token`]) with one of its keys ([`trusted_keys`], out of a [`key_set`] at a [`key_source`]); a program shows an API key ([`api_keys`]). What a role may do is the
 //! matrix of `waybill_domain::access`.
 //!
 //! The edge asks [`Identity::admit`] before a message is decoded, and puts the [`Access`] into the request. Handlers hand its
@@ -8,9 +8,11 @@
 mod access;
 mod api_keys;
 mod key_set;
+mod key_source;
 mod refusal;
 mod refusal_log;
 mod token;
+mod trusted_keys;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -21,9 +23,11 @@ pub use self::access::Access;
 use self::access::Credential;
 pub use self::api_keys::{ApiKeys, NewApiKey};
 pub use self::key_set::{KeySet, KeySetError};
+pub use self::key_source::{KeySource, KeysError};
 pub use self::refusal::AccessError;
 pub use self::refusal_log::RefusalLog;
-pub use self::token::{KeyFileError, TokenRules, TokenVerifier};
+pub use self::token::{TokenRules, TokenVerifier};
+pub use self::trusted_keys::TrustedKeys;
 
 /// The longest token, in bytes. A key of 4,096 bits signs with 683 of them.
 const TOKEN_LENGTH_MAX: usize = 4 * 1024;
@@ -43,8 +47,9 @@ pub enum Identity {
 
 impl Identity {
     /// What a call of this path may do; `None`: nothing is asked of its caller, for it is no method of the contract, such as a
-    /// health check, or one whose message has a secret of its own. Decided by the headers alone.
-    pub fn admit(&self, path: &str, headers: &HeaderMap, now: Timestamp) -> Result<Option<Access>, AccessError> {
+    /// health check, or one whose message has a secret of its own. Decided by the headers alone, at once but where keys are to be
+    /// fetched.
+    pub async fn admit(&self, path: &str, headers: &HeaderMap, now: Timestamp) -> Result<Option<Access>, AccessError> {
         let Some(method) = crate::grpc::method(path) else {
             return Ok(None);
         };
@@ -58,7 +63,7 @@ impl Identity {
         let shown = bearer(headers)?;
         let credential: Credential = match tokens {
             _ if is_api_key(shown) => api_keys.verify(shown, now)?,
-            Some(tokens) => tokens.verify(shown, now)?,
+            Some(tokens) => tokens.verify(shown, now).await?,
             None => return Err(AccessError::Untrusted),
         };
         let role = credential.caller.role();

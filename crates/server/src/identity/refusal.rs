@@ -26,8 +26,8 @@ pub enum AccessError {
     /// It was good until the key that signed it was removed, or the API key revoked.
     #[error("the token was revoked")]
     Revoked,
-    /// Whether the API key is still good cannot be found out.
-    #[error("the API key cannot be checked now")]
+    /// Whether the token or the API key is good cannot be found out.
+    #[error("tokens cannot be checked now")]
     NotChecked,
     /// Signed by whom we trust, and nevertheless of no use.
     #[error("the token's claim {claim} {why}")]

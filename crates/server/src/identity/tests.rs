@@ -88,11 +88,12 @@ fn rules() -> TokenRules {
     }
 }
 
-async fn trusting(text: &str) -> (TokenVerifier, NamedTempFile) {
+async fn trusting(text: &str) -> (TokenVerifier, TrustedKeys, NamedTempFile) {
     let file = NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
-    let verifier = TokenVerifier::load(rules(), file.path().to_owned()).await.unwrap();
-    (verifier, file)
+    let source = KeySource::File(file.path().to_owned());
+    let keys = TrustedKeys::load(source).await.unwrap();
+    (TokenVerifier::new(rules(), keys.clone()), keys, file)
 }
 
 /// The claims of Anna's token, a customer's, with some of them changed; `null` leaves one out.
@@ -130,10 +131,10 @@ async fn a_token_is_believed_whichever_algorithm_its_key_has() {
         .zip(["a", "b", "c"])
         .map(|(algorithm, id)| Signer::new(algorithm, id))
         .collect::<Vec<_>>();
-    let (verifier, _file) = trusting(&key_set(&signers.iter().collect::<Vec<_>>())).await;
+    let (verifier, _keys, _file) = trusting(&key_set(&signers.iter().collect::<Vec<_>>())).await;
     for signer in &signers {
         let token = signer.sign(&claims(&json!({})));
-        let caller = verifier.verify(&token, now()).unwrap();
+        let caller = verifier.verify(&token, now()).await.unwrap();
         let until = Timestamp::from_second(NOW + 600).unwrap();
         assert_eq!((&*caller.caller, caller.expires_at), (&anna(), Some(until)));
     }
@@ -142,7 +143,7 @@ async fn a_token_is_believed_whichever_algorithm_its_key_has() {
 #[tokio::test]
 async fn the_role_and_the_subject_say_who_calls() {
     let signer = Signer::new(Algorithm::ES256, "a");
-    let (verifier, _file) = trusting(&key_set(&[&signer])).await;
+    let (verifier, _keys, _file) = trusting(&key_set(&[&signer])).await;
     let order = "01a20315-5e19-7147-aacf-821719f49b3a";
     for (ours, caller) in [
         (
@@ -159,18 +160,18 @@ async fn the_role_and_the_subject_say_who_calls() {
         (json!({ "role": "operator" }), Caller::Operator("anna".to_owned())),
     ] {
         let token = signer.sign(&claims(&json!({ "waybill": ours })));
-        assert_eq!(*verifier.verify(&token, now()).unwrap().caller, caller);
+        assert_eq!(*verifier.verify(&token, now()).await.unwrap().caller, caller);
     }
     // Several audiences, and times with fractions, are as good.
     let token = signer.sign(&claims(&json!({ "aud": ["other", "waybill"], "exp": 1_795_348_060.5 })));
-    assert_eq!(*verifier.verify(&token, now()).unwrap().caller, anna());
+    assert_eq!(*verifier.verify(&token, now()).await.unwrap().caller, anna());
 }
 
 #[tokio::test]
 async fn a_token_that_is_not_good_is_refused_with_its_reason() {
     let (signer, stranger) = (Signer::new(Algorithm::ES256, "a"), Signer::new(Algorithm::ES256, "a"));
-    let (verifier, _file) = trusting(&key_set(&[&signer])).await;
-    let reason = |token: &str| match verifier.verify(token, now()).unwrap_err() {
+    let (verifier, _keys, _file) = trusting(&key_set(&[&signer])).await;
+    let reason = async |token: &str| match verifier.verify(token, now()).await.unwrap_err() {
         AccessError::Expired => "expired".to_owned(),
         AccessError::NotYetValid => "not yet".to_owned(),
         AccessError::Untrusted => "untrusted".to_owned(),
@@ -213,10 +214,10 @@ async fn a_token_that_is_not_good_is_refused_with_its_reason() {
         ),
         (json!({ "exp": NOW + 3_541 }), "claim exp"),
     ] {
-        assert_eq!(reason(&signer.sign(&claims(&changes))), expected, "{changes}");
+        assert_eq!(reason(&signer.sign(&claims(&changes))).await, expected, "{changes}");
     }
     let good = signer.sign(&claims(&json!({})));
-    verifier.verify(&good, now()).unwrap();
+    verifier.verify(&good, now()).await.unwrap();
     let altered = |from: &str, to: &str| {
         let (header, rest) = good.split_once('.').unwrap();
         let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap();
@@ -239,7 +240,7 @@ async fn a_token_that_is_not_good_is_refused_with_its_reason() {
         &good.replace('.', ".."),
         &format!("{good}."),
     ] {
-        assert_eq!(reason(token), "untrusted", "{token}");
+        assert_eq!(reason(token).await, "untrusted", "{token}");
     }
     // The public key is no secret: who has it signs nothing.
     let public = key_set(&[&signer]);
@@ -247,7 +248,7 @@ async fn a_token_that_is_not_good_is_refused_with_its_reason() {
     header.kid = Some("a".to_owned());
     let secret = EncodingKey::from_secret(public.as_bytes());
     assert_eq!(
-        reason(&encode(&header, &claims(&json!({})), &secret).unwrap()),
+        reason(&encode(&header, &claims(&json!({})), &secret).unwrap()).await,
         "untrusted"
     );
 }
@@ -256,7 +257,7 @@ async fn a_token_that_is_not_good_is_refused_with_its_reason() {
 #[tokio::test]
 async fn tokens_of_customers_and_drivers_live_for_an_hour_and_others_as_long_as_they_say() {
     let signer = Signer::new(Algorithm::ES256, "a");
-    let (verifier, _file) = trusting(&key_set(&[&signer])).await;
+    let (verifier, _keys, _file) = trusting(&key_set(&[&signer])).await;
     for (role, is_limited) in [
         ("customer", true),
         ("driver", true),
@@ -264,7 +265,7 @@ async fn tokens_of_customers_and_drivers_live_for_an_hour_and_others_as_long_as_
         ("operator", false),
     ] {
         let token = signer.sign(&claims(&json!({ "exp": NOW + 86_400, "waybill": { "role": role } })));
-        assert_eq!(verifier.verify(&token, now()).is_err(), is_limited, "{role}");
+        assert_eq!(verifier.verify(&token, now()).await.is_err(), is_limited, "{role}");
     }
 }
 
@@ -274,34 +275,34 @@ async fn keys_are_replaced_with_their_file_and_never_by_a_bad_one() {
         Signer::new(Algorithm::ES256, "old"),
         Signer::new(Algorithm::EdDSA, "new"),
     );
-    let (verifier, file) = trusting(&key_set(&[&old])).await;
-    let is_trusted = |signer: &Signer| verifier.verify(&signer.sign(&claims(&json!({}))), now()).is_ok();
-    assert!(is_trusted(&old) && !is_trusted(&new));
+    let (verifier, keys, file) = trusting(&key_set(&[&old])).await;
+    let is_trusted = async |signer: &Signer| verifier.verify(&signer.sign(&claims(&json!({}))), now()).await.is_ok();
+    assert!(is_trusted(&old).await && !is_trusted(&new).await);
     for bad in ["", "{}", "{\"keys\":[", "[]"] {
         std::fs::write(file.path(), bad).unwrap();
-        verifier.reload().await.unwrap_err();
-        assert!(is_trusted(&old), "{bad}");
+        keys.reload().await.unwrap_err();
+        assert!(is_trusted(&old).await, "{bad}");
     }
     std::fs::write(file.path(), key_set(&[&old, &new])).unwrap();
-    verifier.reload().await.unwrap();
-    assert!(is_trusted(&old) && is_trusted(&new));
+    keys.reload().await.unwrap();
+    assert!(is_trusted(&old).await && is_trusted(&new).await);
     std::fs::write(file.path(), key_set(&[&new])).unwrap();
-    verifier.reload().await.unwrap();
-    assert!(!is_trusted(&old) && is_trusted(&new));
+    keys.reload().await.unwrap();
+    assert!(!is_trusted(&old).await && is_trusted(&new).await);
     // Who removes the only key wants no one to be believed, also without another one.
     for none in ["{\"keys\":[]}", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"}]}"] {
         std::fs::write(file.path(), key_set(&[&new])).unwrap();
-        verifier.reload().await.unwrap();
-        assert!(is_trusted(&new));
+        keys.reload().await.unwrap();
+        assert!(is_trusted(&new).await);
         std::fs::write(file.path(), none).unwrap();
-        verifier.reload().await.unwrap();
-        assert!(!is_trusted(&new), "{none}");
+        keys.reload().await.unwrap();
+        assert!(!is_trusted(&new).await, "{none}");
     }
     // Of two keys of one name neither is.
     let twin = Signer::new(Algorithm::EdDSA, "new");
     std::fs::write(file.path(), key_set(&[&new, &twin, &old])).unwrap();
-    verifier.reload().await.unwrap();
-    assert!(!is_trusted(&new) && !is_trusted(&twin) && is_trusted(&old));
+    keys.reload().await.unwrap();
+    assert!(!is_trusted(&new).await && !is_trusted(&twin).await && is_trusted(&old).await);
 }
 
 #[test]
@@ -339,23 +340,26 @@ async fn a_token_that_is_remembered_expires_and_goes_with_its_key() {
         Signer::new(Algorithm::ES256, "gone"),
         Signer::new(Algorithm::ES256, "kept"),
     );
-    let (verifier, file) = trusting(&key_set(&[&gone, &kept])).await;
+    let (verifier, keys, file) = trusting(&key_set(&[&gone, &kept])).await;
     let token = gone.sign(&claims(&json!({})));
-    let first = verifier.verify(&token, now()).unwrap();
-    let again = verifier.verify(&token, now()).unwrap();
+    let first = verifier.verify(&token, now()).await.unwrap();
+    let again = verifier.verify(&token, now()).await.unwrap();
     assert!(Arc::ptr_eq(&first.caller, &again.caller), "it is remembered");
     let late = Timestamp::from_second(NOW + 605).unwrap();
-    assert_eq!(verifier.verify(&token, late).unwrap_err(), AccessError::Expired);
+    assert_eq!(verifier.verify(&token, late).await.unwrap_err(), AccessError::Expired);
 
-    let stays = verifier.verify(&kept.sign(&claims(&json!({}))), now()).unwrap();
+    let stays = verifier.verify(&kept.sign(&claims(&json!({}))), now()).await.unwrap();
     std::fs::write(file.path(), key_set(&[&kept])).unwrap();
-    verifier.reload().await.unwrap();
-    assert_eq!(verifier.verify(&token, now()).unwrap_err(), AccessError::Untrusted);
+    keys.reload().await.unwrap();
+    assert_eq!(
+        verifier.verify(&token, now()).await.unwrap_err(),
+        AccessError::Untrusted
+    );
     assert!(again.revoked.is_cancelled() && !stays.revoked.is_cancelled());
     // Another key under the name of the old one is another key.
     let other = Signer::new(Algorithm::ES256, "kept");
     std::fs::write(file.path(), key_set(&[&other])).unwrap();
-    verifier.reload().await.unwrap();
+    keys.reload().await.unwrap();
     assert!(stays.revoked.is_cancelled());
 }
 
@@ -405,26 +409,26 @@ fn no_two_api_keys_are_alike() {
 #[tokio::test]
 async fn a_call_needs_one_token_and_a_role_that_may_make_it() {
     let signer = Signer::new(Algorithm::ES256, "a");
-    let (verifier, _file) = trusting(&key_set(&[&signer])).await;
+    let (verifier, _keys, _file) = trusting(&key_set(&[&signer])).await;
     let identity = Identity::Known {
         tokens: Some(verifier),
         api_keys: api_keys(Vec::new()),
     };
     let create = "/waybill.order.v1.OrderService/CreateOrder";
     let customer = format!("Bearer {}", signer.sign(&claims(&json!({}))));
-    let admit = |path: &str, values: &[&str]| {
+    let admit = async |path: &str, values: &[&str]| {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append("authorization", HeaderValue::from_str(value).unwrap());
         }
-        identity.admit(path, &headers, now())
+        identity.admit(path, &headers, now()).await
     };
-    let access = admit(create, &[&customer]).unwrap().unwrap();
+    let access = admit(create, &[&customer]).await.unwrap().unwrap();
     assert_eq!(
         (access.caller(), &access.scope),
         (Some(&anna()), &Scope::User("anna".parse().unwrap(), None))
     );
-    admit(create, &[&customer.replace("Bearer", "bearer")]).unwrap();
+    admit(create, &[&customer.replace("Bearer", "bearer")]).await.unwrap();
     for values in [
         &[][..],
         &[customer.as_str(), customer.as_str()],
@@ -433,18 +437,29 @@ async fn a_call_needs_one_token_and_a_role_that_may_make_it() {
         &["Bearer  "],
         &[&customer["Bearer ".len()..]],
     ] {
-        assert_eq!(admit(create, values).unwrap_err(), AccessError::Missing, "{values:?}");
+        assert_eq!(
+            admit(create, values).await.unwrap_err(),
+            AccessError::Missing,
+            "{values:?}"
+        );
     }
     let long = format!("Bearer {}", "a".repeat(TOKEN_LENGTH_MAX + 1));
-    assert_eq!(admit(create, &[&long]).unwrap_err(), AccessError::TooLong);
+    assert_eq!(admit(create, &[&long]).await.unwrap_err(), AccessError::TooLong);
     assert_eq!(
-        admit("/waybill.admin.v1.AdminService/ShowOrder", &[&customer]).unwrap_err(),
+        admit("/waybill.admin.v1.AdminService/ShowOrder", &[&customer])
+            .await
+            .unwrap_err(),
         AccessError::NotAllowed {
             role: Role::Customer,
             method: Method::ShowOrder
         }
     );
     // Nothing is asked of a health check, and what is no method is for the services to refuse.
-    assert!(admit("/grpc.health.v1.Health/Check", &[]).unwrap().is_none());
-    assert!(admit("/waybill.order.v1.OrderService/Nothing", &[]).unwrap().is_none());
+    assert!(admit("/grpc.health.v1.Health/Check", &[]).await.unwrap().is_none());
+    assert!(
+        admit("/waybill.order.v1.OrderService/Nothing", &[])
+            .await
+            .unwrap()
+            .is_none()
+    );
 }

@@ -6,20 +6,14 @@
 //!   "waybill": { "role": "customer", "order_id": "01a2..." } }
 //! ```
 
-use std::io;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
 use serde::Deserialize;
-use thiserror::Error;
-use tracing::{error, info, warn};
 use waybill_domain::access::{Caller, Customer, Role};
 use waybill_domain::id::IdError;
 use waybill_domain::operator::Operator;
@@ -27,16 +21,11 @@ use waybill_domain::text::TextError;
 
 use super::AccessError;
 use super::access::Credential;
-use super::key_set::{KeySet, KeySetError};
-use crate::reload::Reload;
+use super::key_set::Key;
+use super::trusted_keys::{Keys, TrustedKeys};
 
 /// How far the clocks of signer and server may be apart.
 const LEEWAY: SignedDuration = SignedDuration::from_secs(5);
-
-/// How many verified tokens are remembered, so that their signatures are not verified again.
-const VERIFIED_MAX: usize = 10_000;
-/// How many bytes of them at most. Most have some hundred.
-const VERIFIED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// What a token must say.
 #[derive(Debug, Clone)]
@@ -49,40 +38,11 @@ pub struct TokenRules {
     pub age_max: Duration,
 }
 
-/// Verifies tokens with the keys of a file.
+/// Verifies tokens.
 #[derive(Debug, Clone)]
 pub struct TokenVerifier {
-    rules: Arc<TokenRules>,
-    file: Arc<PathBuf>,
-    keys: Arc<RwLock<Arc<Keys>>>,
-}
-
-/// What the file said when it was last good, and the tokens that were verified with it since.
-#[derive(Debug)]
-struct Keys {
-    text: String,
-    set: KeySet,
-    verified: Cache<Box<str>, Credential, Bytes>,
-}
-
-/// How much of a cache a token takes.
-#[derive(Debug, Clone)]
-struct Bytes;
-
-/// Why the file of keys cannot be used.
-#[derive(Debug, Error)]
-pub enum KeyFileError {
-    /// It cannot be read.
-    #[error("auth.keys cannot be read: {}: {error}", path.display())]
-    Read {
-        /// Where it is.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// It is no set of keys that verify tokens.
-    #[error("auth.keys {0}")]
-    Keys(#[from] KeySetError),
+    rules: TokenRules,
+    keys: TrustedKeys,
 }
 
 /// Times are numbers that may have fractions (RFC 7519, section 2).
@@ -105,44 +65,45 @@ struct OurClaims {
 }
 
 impl TokenVerifier {
-    /// Trusts who has the private half of one of the keys in this file.
-    pub async fn load(rules: TokenRules, file: PathBuf) -> Result<TokenVerifier, KeyFileError> {
-        let text = read(&file).await?;
-        let set = KeySet::parse(&text)?;
-        set.check()?;
-        Ok(TokenVerifier {
-            rules: Arc::new(rules),
-            file: Arc::new(file),
-            keys: Arc::new(RwLock::new(Arc::new(Keys::new(text, set)))),
-        })
+    /// Trusts who has the private half of one of these keys.
+    pub fn new(rules: TokenRules, keys: TrustedKeys) -> TokenVerifier {
+        TokenVerifier { rules, keys }
     }
 
-    fn keys(&self) -> Arc<Keys> {
-        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Who calls with this token.
-    pub(super) fn verify(&self, token: &str, now: Timestamp) -> Result<Credential, AccessError> {
-        let keys = self.keys();
+    /// Who calls with this token. Its signature is checked first, then whom it is from and for, then its times, then ours.
+    pub(super) async fn verify(&self, token: &str, now: Timestamp) -> Result<Credential, AccessError> {
+        let mut keys = match self.keys.current() {
+            Some(keys) => keys,
+            None => self.refreshed().await?,
+        };
         if let Some(verified) = keys.verified.get(token) {
             return match verified.expires_at {
                 Some(at) if is_over(at, now) => Err(AccessError::Expired),
                 _ => Ok(verified),
             };
         }
-        let verified = self.check(&keys.set, token, now)?;
-        keys.verified.insert(token.into(), verified.clone());
-        Ok(verified)
-    }
-
-    /// What the token says. Its signature is checked first, then whom it is from and for, then its times, then ours.
-    fn check(&self, keys: &KeySet, token: &str, now: Timestamp) -> Result<Credential, AccessError> {
         let header = decode_header(token).map_err(|_| AccessError::Untrusted)?;
         // A header that asks to be understood (RFC 7515, section 4.1.11), by a program that does not.
         if header.crit.is_some() {
             return Err(AccessError::Untrusted);
         }
-        let key = keys.find(header.kid.as_deref()).ok_or(AccessError::Untrusted)?;
+        let key_id = header.kid.as_deref();
+        if keys.set.find(key_id).is_none() {
+            keys = self.refreshed().await?;
+        }
+        let key = keys.set.find(key_id).ok_or(AccessError::Untrusted)?;
+        let verified = self.check(key, token, now)?;
+        keys.verified.insert(token.into(), verified.clone());
+        Ok(verified)
+    }
+
+    async fn refreshed(&self) -> Result<Arc<Keys>, AccessError> {
+        self.keys.refresh().await;
+        self.keys.current().ok_or(AccessError::NotChecked)
+    }
+
+    /// What the token says, which this key has to have signed.
+    fn check(&self, key: &Key, token: &str, now: Timestamp) -> Result<Credential, AccessError> {
         let mut validation = Validation::new(key.algorithm);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.set_issuer(&[&self.rules.issuer]);
@@ -216,59 +177,6 @@ impl TokenVerifier {
         };
         Ok((caller, expires_at))
     }
-}
-
-impl Keys {
-    fn new(text: String, set: KeySet) -> Keys {
-        Keys {
-            text,
-            set,
-            verified: Cache::with_weighter(VERIFIED_MAX, VERIFIED_BYTES_MAX, Bytes),
-        }
-    }
-}
-
-impl Weighter<Box<str>, Credential> for Bytes {
-    fn weight(&self, token: &Box<str>, _: &Credential) -> u64 {
-        token.len() as u64
-    }
-}
-
-impl Reload for TokenVerifier {
-    type Error = KeyFileError;
-
-    async fn reload(&self) -> Result<(), KeyFileError> {
-        let text = read(&self.file).await?;
-        if self.keys().text == text {
-            return Ok(());
-        }
-        // A key that is gone is not believed any more, whatever else is in the file: what is removed is known to others.
-        let mut set = KeySet::parse(&text)?;
-        let (keys, left_out) = set.counts();
-        match set.check() {
-            Ok(()) if left_out == 0 => info!(keys, "new keys of tokens are in use"),
-            Ok(()) => warn!(
-                keys,
-                left_out, "new keys of tokens are in use; some keys of the file cannot be used"
-            ),
-            Err(error) => error!(keys, left_out, "auth.keys {error}: callers are refused"),
-        }
-        set.replaces(&self.keys().set);
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys::new(text, set));
-        Ok(())
-    }
-
-    fn refused(&self, error: &KeyFileError) {
-        warn!(%error, "the keys of tokens changed and cannot be used; those in use are kept");
-    }
-}
-
-async fn read(file: &Path) -> Result<String, KeyFileError> {
-    let contents = tokio::fs::read_to_string(file).await;
-    contents.map_err(|error| KeyFileError::Read {
-        path: file.to_owned(),
-        error,
-    })
 }
 
 /// What is reported of a token that the library refuses: of one with a good signature, which claim is missing.

@@ -240,3 +240,11 @@ fn roots(key: &'static str, pem: &[u8]) -> Result<RootCertStore, TlsError> {
     }
     Ok(roots)
 }
+
+/// A process has one crypto library. The first client that needs it installs it; a second installation fails and changes
+/// nothing.
+pub(crate) fn install_crypto() {
+    if CryptoProvider::get_default().is_none() {
+        drop(aws_lc_rs::default_provider().install_default());
+    }
+}

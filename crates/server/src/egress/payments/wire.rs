@@ -8,6 +8,7 @@ use super::answer::Cause;
 use super::settings::{PaymentSettings, SettingsError};
 use crate::crash_points::crash_point;
 use crate::telemetry::{self, TRACEPARENT};
+use crate::tls::install_crypto;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url, redirect, retry};
 use secrecy::ExposeSecret;
@@ -198,11 +199,4 @@ fn fault(error: reqwest::Error) -> Fault {
         "no answer of the provider"
     );
     fault
-}
-
-/// A process has one crypto library. The first who needs it installs it; a second installation fails and changes nothing.
-fn install_crypto() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    }
 }

@@ -92,7 +92,7 @@ impl Service<Request<Body>> for LayeredRoutes {
             let (response, timer) = match admitted {
                 Ok(mut timer) => {
                     let handler = async {
-                        match doors.admit(&mut request, &metrics) {
+                        match doors.admit(&mut request, &metrics).await {
                             Ok(()) => routes.call(request).await,
                             Err(refusal) => Ok(Status::from(refusal).into_http()),
                         }
@@ -124,9 +124,9 @@ impl LayeredRoutes {
 
 impl Doors {
     /// Puts into the request what it may do, or refuses it.
-    fn admit(&self, request: &mut Request<Body>, metrics: &Metrics) -> Result<(), AccessError> {
-        let path = request.uri().path();
-        match self.identity.admit(path, request.headers(), Timestamp::now()) {
+    async fn admit(&self, request: &mut Request<Body>, metrics: &Metrics) -> Result<(), AccessError> {
+        let (path, headers) = (request.uri().path(), request.headers());
+        match self.identity.admit(path, headers, Timestamp::now()).await {
             Ok(None) => Ok(()),
             Ok(Some(access)) => {
                 metrics.auth.admitted();
