@@ -166,11 +166,11 @@ fn what_a_url_says_of_tls_does_not_contradict_the_settings() {
     for (settings, expected) in [
         (vec![verify], None),
         (vec![url("postgres://w@db/w?sslmode=disable")], None),
-        (vec![url("postgres://w@db/w?sslmode=prefer")], Some("postgres.tls")),
-        (vec![url("postgres://w@db/w?sslmode=require")], Some("postgres.tls")),
-        (vec![url("postgres://w@db/w?ssl%6dode=require")], Some("postgres.tls")),
-        (vec![url("postgres://w@db/w?sslmode=verify-full")], Some("postgres.tls")),
-        (vec![url("host=db user=w sslmode = 'prefer'")], Some("postgres.tls")),
+        (vec![url("postgres://w@db/w?sslmode=prefer")], Some("postgres.url")),
+        (vec![url("postgres://w@db/w?sslmode=require")], Some("postgres.url")),
+        (vec![url("postgres://w@db/w?ssl%6dode=require")], Some("postgres.url")),
+        (vec![url("postgres://w@db/w?sslmode=verify-full")], Some("postgres.url")),
+        (vec![url("host=db user=w sslmode = 'prefer'")], Some("postgres.url")),
         (vec![verify, url("postgres://w@db/w?sslmode=require")], None),
         (
             vec![verify, url("postgres://w@db/w?sslmode=disable")],

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -36,38 +37,46 @@ pub enum Manner {
     Says(&'static [u8]),
 }
 
+/// What clients did.
+#[derive(Default)]
+struct Record {
+    received: Mutex<Vec<u8>>,
+    /// Those that a client did not break off.
+    handshakes: AtomicUsize,
+}
+
 /// A running line. Dropped, it ends with all its connections.
 pub struct Line {
     addr: SocketAddr,
     url: String,
-    received: Arc<Mutex<Vec<u8>>>,
+    record: Arc<Record>,
     _accepting: JoinSet<()>,
 }
 
 impl Line {
     /// A line before the local store of `url`.
-    pub async fn before(url: &str, protocol: Protocol, manner: Manner) -> Line {
+    pub async fn start(url: &str, protocol: Protocol, manner: Manner) -> Line {
         let host = url.split(['/', '@']).find(|part| part.starts_with("127.0.0.1:"));
         let target: SocketAddr = host.unwrap().parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let received = Arc::<Mutex<Vec<u8>>>::default();
+        let record = Arc::<Record>::default();
         let mut accepting = JoinSet::new();
-        let of_all = Arc::clone(&received);
+        let of_all = Arc::clone(&record);
         accepting.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let received = Arc::clone(&of_all);
+                let record = Arc::clone(&of_all);
                 let manner = manner.clone();
                 // However it ends: what came in is kept.
                 connections
-                    .spawn(async move { drop(serve(Heard { stream, received }, target, protocol, manner).await) });
+                    .spawn(async move { drop(serve(Recorded { stream, record }, target, protocol, manner).await) });
             }
         });
         Line {
             addr,
             url: url.replace(&target.to_string(), &addr.to_string()),
-            received,
+            record,
             _accepting: accepting,
         }
     }
@@ -85,46 +94,64 @@ impl Line {
 
     /// All that clients sent so far.
     pub fn received(&self) -> Vec<u8> {
-        self.received.lock().unwrap().clone()
+        self.record.received.lock().unwrap().clone()
+    }
+
+    /// A client came and ended no handshake, and none of this is in what it sent.
+    #[track_caller]
+    pub fn assert_never_spoken_to(&self, secrets: &[&str]) {
+        self.assert_not_sent(secrets);
+        assert_eq!(
+            self.record.handshakes.load(Ordering::Relaxed),
+            0,
+            "a client was content with it"
+        );
     }
 
     /// A client came, and none of this is in what it sent.
     #[track_caller]
-    pub fn assert_not_told(&self, secrets: &[&str]) {
+    pub fn assert_not_sent(&self, secrets: &[&str]) {
         let received = self.received();
         assert!(!received.is_empty(), "no one came");
         for secret in secrets {
-            let told = received.windows(secret.len()).any(|part| part == secret.as_bytes());
-            assert!(!told, "{secret} was sent: {}", received.escape_ascii());
+            let sent = received.windows(secret.len()).any(|part| part == secret.as_bytes());
+            assert!(!sent, "{secret} was sent: {}", received.escape_ascii());
         }
     }
 }
 
-async fn serve(mut heard: Heard, target: SocketAddr, protocol: Protocol, manner: Manner) -> io::Result<()> {
+async fn serve(mut client: Recorded, target: SocketAddr, protocol: Protocol, manner: Manner) -> io::Result<()> {
     if protocol == Protocol::Postgres {
         let mut first = [0; 8];
-        heard.read_exact(&mut first).await?;
+        client.read_exact(&mut first).await?;
         let answer: &[u8] = match &manner {
             Manner::Tls(_) => b"S",
             Manner::Plaintext => b"N",
             Manner::Says(answer) => answer,
         };
-        heard.write_all(answer).await?;
+        client.write_all(answer).await?;
     }
     match manner {
         Manner::Tls(config) => {
-            let mut within = TlsAcceptor::from(config).accept(heard).await?;
-            copy_bidirectional(&mut within, &mut TcpStream::connect(target).await?).await?;
+            let record = Arc::clone(&client.record);
+            match TlsAcceptor::from(config).accept(client).into_fallible().await {
+                Ok(mut within) => {
+                    record.handshakes.fetch_add(1, Ordering::Relaxed);
+                    copy_bidirectional(&mut within, &mut TcpStream::connect(target).await?).await?;
+                }
+                // Closed at once, the connection would be reset, and the client might not read why.
+                Err((_, mut client)) => while client.read(&mut [0; 1024]).await? > 0 {},
+            }
         }
         Manner::Plaintext => {
-            copy_bidirectional(&mut heard, &mut TcpStream::connect(target).await?).await?;
+            copy_bidirectional(&mut client, &mut TcpStream::connect(target).await?).await?;
         }
         Manner::Says(answer) => {
             let mut rest = [0; 1024];
             let mut answered = protocol == Protocol::Postgres;
-            while heard.read(&mut rest).await? > 0 {
+            while client.read(&mut rest).await? > 0 {
                 if !std::mem::replace(&mut answered, true) {
-                    heard.write_all(answer).await?;
+                    client.write_all(answer).await?;
                 }
             }
         }
@@ -133,21 +160,21 @@ async fn serve(mut heard: Heard, target: SocketAddr, protocol: Protocol, manner:
 }
 
 /// A client's connection, whose bytes are kept as they are read.
-struct Heard {
+struct Recorded {
     stream: TcpStream,
-    received: Arc<Mutex<Vec<u8>>>,
+    record: Arc<Record>,
 }
 
-impl AsyncRead for Heard {
+impl AsyncRead for Recorded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.received.lock().unwrap().extend(&buf.filled()[before..]);
+        self.record.received.lock().unwrap().extend(&buf.filled()[before..]);
         read
     }
 }
 
-impl AsyncWrite for Heard {
+impl AsyncWrite for Recorded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

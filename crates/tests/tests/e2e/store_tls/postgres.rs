@@ -9,12 +9,12 @@ use super::certificates::Ca;
 use super::command::{assert_change, assert_well, run};
 use super::line::{Line, Manner, Protocol, SSL_REQUEST};
 
-/// What a client of Postgres says first: who it is, and which program. And what no one should hear at all.
-const TOLD: [&str; 3] = ["waybill", "test_", "hunter2"];
+/// What a client of Postgres says first: who it is, and to which database. Then its password.
+const SECRETS: [&str; 3] = ["waybill", "test_", "hunter2"];
 
 async fn line(rig: &Rig, manner: Manner) -> Line {
     let url = rig.flags()["postgres.url"].replace("waybill@", "waybill:hunter2@");
-    Line::before(&url, Protocol::Postgres, manner).await
+    Line::start(&url, Protocol::Postgres, manner).await
 }
 
 /// The settings of Postgres behind this line.
@@ -59,28 +59,29 @@ async fn an_order_is_settled_over_tls_with_postgres() {
     assert_eq!(order.status(), OrderStatus::Succeeded, "{order:?}");
     assert_eq!(rig.orders_in("succeeded").await, 1);
     assert_eq!(server.stop().await.code(), Some(0));
-    line.assert_not_told(&TOLD);
+    line.assert_not_sent(&SECRETS);
 }
 
 #[tokio::test]
 async fn a_postgres_that_is_not_whom_the_ca_says_is_never_spoken_to() {
     let rig = Rig::builder().no_server().start().await;
-    let (ca, other) = (Ca::new(), Ca::new());
+    let (ca, other, namesake) = (Ca::new(), Ca::named("another"), Ca::new());
     let file = ca.file(rig.folder());
     for (store, named) in [
         (ca.store_named("db.example.com"), ["db.example.com", "127.0.0.1"]),
         (other.store(), ["postgres.ca", "CA"]),
+        (namesake.store(), ["postgres.ca", "CA"]),
         (ca.expired(), ["expired", "2019-12-31"]),
         (ca.ca_as_store(), ["openssl req -x509", "make a CA"]),
     ] {
         let line = line(&rig, Manner::Tls(store.config())).await;
         assert_refused(&rig, &settings(&line, &file), &named).await;
-        line.assert_not_told(&TOLD);
+        line.assert_never_spoken_to(&SECRETS);
     }
 }
 
 #[tokio::test]
-async fn a_postgres_that_speaks_no_tls_is_told_nothing_but_that_tls_is_wanted() {
+async fn a_postgres_that_speaks_no_tls_gets_nothing_but_the_question_for_it() {
     let rig = Rig::builder().no_server().start().await;
     let file = Ca::new().file(rig.folder());
     for manner in [
@@ -93,7 +94,7 @@ async fn a_postgres_that_speaks_no_tls_is_told_nothing_but_that_tls_is_wanted() 
         let promises_tls = matches!(manner, Manner::Says([b'S', ..]));
         let line = line(&rig, manner).await;
         assert_refused(&rig, &settings(&line, &file), &["TLS"]).await;
-        line.assert_not_told(&TOLD);
+        line.assert_never_spoken_to(&SECRETS);
         let received = line.received();
         let asks_only = received.chunks(8).all(|part| part == SSL_REQUEST);
         assert!(asks_only || promises_tls, "{}", received.escape_ascii());
@@ -130,5 +131,5 @@ async fn a_postgres_that_asks_for_a_certificate_gets_ours_and_the_systems_cas_ar
     let by_name = line.url_by_name();
     settings.push(("postgres.url", &by_name));
     assert_well(&run(&rig, "doctor", &settings).await, "postgres");
-    line.assert_not_told(&TOLD);
+    line.assert_not_sent(&SECRETS);
 }

@@ -8,12 +8,12 @@ use super::certificates::Ca;
 use super::command::{assert_change, assert_well, run};
 use super::line::{Line, Manner, Protocol};
 
-/// What a client of Redis says first, and later.
-const TOLD: [&str; 4] = ["hunter2", "AUTH", "CLIENT", "PING"];
+/// What a client of Redis says first: its password, and what it is. Then the first command.
+const SECRETS: [&str; 4] = ["hunter2", "AUTH", "CLIENT", "PING"];
 
 async fn line(rig: &Rig, manner: Manner) -> Line {
     let url = rig.flags()["redis.url"].replace("redis://", "rediss://");
-    Line::before(&url, Protocol::Redis, manner).await
+    Line::start(&url, Protocol::Redis, manner).await
 }
 
 /// The doctor does not get to this Redis, even with a password, and names these.
@@ -23,7 +23,7 @@ async fn assert_refused(rig: &Rig, line: &Line, settings: &[(&str, &str)], named
     let doctor = run(rig, "doctor", &settings).await;
     assert_eq!(doctor.status, Some(1), "{doctor:?}");
     assert_change(&doctor, "redis", named);
-    line.assert_not_told(&TOLD);
+    line.assert_never_spoken_to(&SECRETS);
 }
 
 #[tokio::test]
@@ -45,17 +45,18 @@ async fn a_fix_is_stored_over_tls_with_redis() {
     let stored = "select count(*) from driver_locations where driver_id = 'cab-1'";
     until_eq("the fix is in the history", 1, async || rig.count(stored).await).await;
     assert_eq!(server.stop().await.code(), Some(0));
-    line.assert_not_told(&TOLD);
+    line.assert_not_sent(&SECRETS);
 }
 
 #[tokio::test]
 async fn a_redis_that_is_not_whom_the_ca_says_is_never_spoken_to() {
     let rig = Rig::builder().no_server().start().await;
-    let (ca, other) = (Ca::new(), Ca::new());
+    let (ca, other, namesake) = (Ca::new(), Ca::named("another"), Ca::new());
     let file = ca.file(rig.folder());
     for (store, named) in [
         (ca.store_named("redis.example.com"), ["redis.example.com", "127.0.0.1"]),
         (other.store(), ["redis.ca", "CA"]),
+        (namesake.store(), ["redis.ca", "CA"]),
         (ca.expired(), ["expired", "2019-12-31"]),
         (ca.ca_as_store(), ["openssl req -x509", "make a CA"]),
     ] {
@@ -65,7 +66,7 @@ async fn a_redis_that_is_not_whom_the_ca_says_is_never_spoken_to() {
 }
 
 #[tokio::test]
-async fn a_redis_that_speaks_no_tls_is_told_nothing() {
+async fn a_redis_that_speaks_no_tls_gets_nothing() {
     let rig = Rig::builder().no_server().start().await;
     let file = Ca::new().file(rig.folder());
     for manner in [Manner::Plaintext, Manner::Says(b"+OK\r\n+OK\r\n+PONG\r\n")] {
@@ -91,10 +92,10 @@ async fn a_redis_that_asks_for_a_certificate_gets_ours_and_the_systems_cas_are_t
 
     let (cert, key) = ca.client().files(rig.folder());
     let ours = [("redis.client_cert", cert.as_str()), ("redis.client_key", &key)];
+    assert_refused(&rig, &line, &ours, &["redis.ca"]).await;
+
     let to_line = [("redis.url", line.url()), ("redis.ca", &file)];
     assert_well(&run(&rig, "doctor", &[&ours[..], &to_line].concat()).await, "redis");
-
-    assert_refused(&rig, &line, &ours, &["redis.ca"]).await;
     let by_name = line.url_by_name();
     let by_system = [("redis.url", by_name.as_str()), ("SSL_CERT_FILE", &file)];
     assert_well(&run(&rig, "doctor", &[&ours[..], &by_system].concat()).await, "redis");
