@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{ConnectionAddr, FromRedisValue};
+use redis::{AsyncConnectionConfig, ConnectionAddr, FromRedisValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 
@@ -69,7 +69,9 @@ pub struct Redis {
     connection: ConnectionManager,
     guard: Arc<Guard>,
     command_timeout: Duration,
-    by_tls: bool,
+    connect_timeout: Duration,
+    /// For who asks why a Redis that is spoken to by TLS does not answer.
+    by_tls: Option<redis::Client>,
 }
 
 impl Redis {
@@ -87,12 +89,14 @@ impl Redis {
             .set_response_timeout(None)
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(100));
+        let by_tls = settings.tls.as_ref().map(|_| client.clone());
         let connection = ConnectionManager::new_lazy_with_config(client, config)?;
         Ok(Redis {
             connection,
             guard,
             command_timeout: settings.command_timeout,
-            by_tls: settings.tls.is_some(),
+            connect_timeout: settings.connect_timeout,
+            by_tls,
         })
     }
 
@@ -123,21 +127,28 @@ impl Redis {
         let mut connection = self.connection();
         match timeout(self.command_timeout, command.query_async(&mut connection)).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(StoreError::Unavailable {
-                store: "redis",
-                why: self.silence(),
-            }),
+            Err(_) => Err(self.silence().await),
         }
     }
 
-    /// What a Redis that says nothing may be: one without TLS takes the beginning of a handshake for a line that has not ended.
-    fn silence(&self) -> String {
-        let hint = if self.by_tls {
-            ": it is slow, or speaks no TLS at this port"
-        } else {
-            ""
-        };
-        format!("no answer within {} ms{hint}", self.command_timeout.as_millis())
+    /// Why there was no answer. Where it is for TLS, the connection's own tries last for longer than a command may, so one more
+    /// is made to see it.
+    async fn silence(&self) -> StoreError {
+        let mut why = format!("no answer within {} ms", self.command_timeout.as_millis());
+        if let Some(client) = &self.by_tls {
+            // Without the driver's limits, whose errors could not be distinguished from others.
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(None)
+                .set_response_timeout(None);
+            let connecting = client.get_multiplexed_async_connection_with_config(&config);
+            match timeout(self.connect_timeout, connecting).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return error.into(),
+                // Without TLS, Redis takes the beginning of a handshake for a line that has not ended.
+                Err(_) => why.push_str(": it is slow, or speaks no TLS at this port"),
+            }
+        }
+        StoreError::Unavailable { store: "redis", why }
     }
 
     /// Whether what Redis acknowledges survives its death.

@@ -1,8 +1,8 @@
 //! Certificates of stores, of CAs of a test's own.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, iter};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -113,7 +113,7 @@ impl Pair {
     }
 
     fn chain(&self) -> Vec<CertificateDer<'static>> {
-        iter::once(CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()).collect()
+        vec![CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()]
     }
 
     fn private_key(&self) -> PrivateKeyDer<'static> {
