@@ -84,6 +84,14 @@ impl Private {
         flags.extend([
             ("postgres.url", world.database_url.clone()),
             ("redis.url", world.redis_url.clone()),
+            // The private stores have no TLS, whatever the file says of those of production.
+            ("postgres.tls", "off".to_owned()),
+            ("postgres.ca", String::new()),
+            ("postgres.client_cert", String::new()),
+            ("postgres.client_key", String::new()),
+            ("redis.ca", String::new()),
+            ("redis.client_cert", String::new()),
+            ("redis.client_key", String::new()),
             ("payments.url", world.payments_url.clone()),
             ("payments.secret_key", SANDBOX_KEY.to_owned()),
             ("payments.webhook_secrets", webhook_secret.clone()),

@@ -8,6 +8,7 @@ use crate::storage::commit_durability::CommitDurability;
 use crate::storage::migrations::{SchemaState, schema_state};
 use crate::storage::postgres::Postgres;
 use crate::storage::redis::Durability;
+use crate::storage::tls::StoreTlsFiles;
 use crate::storage::{StoreError, postgres, redis};
 
 /// One line of `waybill doctor`.
@@ -46,7 +47,10 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
     let mut found = vec![ok("configuration", "every value is known and in range")];
     let address = postgres::address(&config.postgres.url);
     found.push(match stores.postgres.ping().await {
-        Ok(()) => ok("postgres", format!("{address} answers")),
+        Ok(()) => ok(
+            "postgres",
+            format!("{address} answers{}", by_tls(config.postgres_tls())),
+        ),
         Err(error) => change("postgres", format!("{address}: {error}; check postgres.url")),
     });
     found.push(match schema_state(&stores.postgres).await {
@@ -73,11 +77,21 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
     });
     let address = redis::address(&config.redis.url);
     found.push(match stores.redis.durability().await {
-        Ok(Durability::Full) => ok("redis", format!("{address} answers, and keeps what it acknowledges")),
+        Ok(Durability::Full) => {
+            let by_tls = by_tls(config.redis_tls());
+            ok(
+                "redis",
+                format!("{address} answers{by_tls}, and keeps what it acknowledges"),
+            )
+        }
         Ok(Durability::Less(why)) => change("redis", format!("{address}: {why}")),
         Err(error) => change("redis", format!("{address}: {error}; check redis.url")),
     });
     found
+}
+
+fn by_tls(files: Option<StoreTlsFiles>) -> &'static str {
+    files.map_or("", |_| " by TLS")
 }
 
 /// What a crash of Postgres loses (<https://www.postgresql.org/docs/current/runtime-config-wal.html#GUC-SYNCHRONOUS-COMMIT>).

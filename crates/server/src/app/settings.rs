@@ -33,6 +33,7 @@ pub fn postgres(config: &Config) -> PostgresSettings {
     let settings = &config.postgres;
     PostgresSettings {
         url: settings.url.clone(),
+        tls: config.postgres_tls(),
         pool_max: settings.pool_max,
         acquire_timeout: settings.acquire_timeout.0,
         statement_timeout: settings.statement_timeout.0,
@@ -44,6 +45,7 @@ pub fn redis(config: &Config) -> RedisSettings {
     let settings = &config.redis;
     RedisSettings {
         url: settings.url.clone(),
+        tls: config.redis_tls(),
         connect_timeout: settings.connect_timeout.0,
         command_timeout: settings.command_timeout.0,
         shards: settings.shards,

@@ -6,7 +6,6 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use super::{Auth, Config, ConfigError, Service, Tls};
-use crate::storage;
 
 /// A client may repeat a request for a day, as with the payment provider's own keys: a repeat that comes after its key
 /// expired is a second order.
@@ -122,12 +121,7 @@ impl Config {
                 "must be empty, or have a letter, at most 22 characters, and none of < > \\ ' \" *",
             );
         }
-        if let Err(why) = storage::postgres::parse_url(&self.postgres.url) {
-            return bad("postgres.url", why);
-        }
-        if let Err(why) = storage::redis::parse_url(&self.redis.url) {
-            return bad("redis.url", why);
-        }
+        self.check_stores()?;
         if self.redis.shards == 0 {
             return bad("redis.shards", "must be at least 1");
         }

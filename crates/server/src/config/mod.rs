@@ -1,8 +1,9 @@
 //! One documented file, `config/waybill.toml`, is the default. A user's file, the environment and the command line lie
 //! over it, in this order. An unknown key is refused: a misspelt limit must not be no limit. What no single value shows is
-//! in [`check`].
+//! in [`check`], and of the stores' URLs and certificates in [`stores`].
 
 mod check;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -135,6 +136,10 @@ section! {
     /// The connections to Postgres.
     Postgres {
         url: SecretString,
+        tls: StoreTlsMode,
+        ca: PathBuf,
+        client_cert: PathBuf,
+        client_key: PathBuf,
         pool_max: usize,
         acquire_timeout: Span,
         statement_timeout: Span,
@@ -146,6 +151,9 @@ section! {
     /// The connection to Redis.
     Redis {
         url: SecretString,
+        ca: PathBuf,
+        client_cert: PathBuf,
+        client_key: PathBuf,
         connect_timeout: Span,
         command_timeout: Span,
         shards: u16,
@@ -254,6 +262,16 @@ pub enum Service {
     Fleet,
     /// `waybill.admin.v1.AdminService`, for operators. Not among the defaults.
     Operator,
+}
+
+/// Whether a store is spoken to by TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreTlsMode {
+    /// In plaintext.
+    Off,
+    /// By TLS, and only if its certificate is of a known CA and for the host of the URL.
+    Verify,
 }
 
 /// What is done about a hold that is about to expire.

@@ -149,6 +149,116 @@ fn a_server_knows_its_callers_or_serves_this_machine_alone() {
     }
 }
 
+/// The key of the setting that is refused, and the whole text.
+fn refused(settings: &[(&str, &str)]) -> Option<(&'static str, String)> {
+    let error = load(settings).err()?;
+    let text = error.to_string();
+    match error {
+        ConfigError::Value { key, .. } => Some((key, text)),
+        other => panic!("{settings:?}: {other}"),
+    }
+}
+
+#[test]
+fn what_a_url_says_of_tls_does_not_contradict_the_settings() {
+    let url = |mode: &'static str| ("WAYBILL_POSTGRES__URL", mode);
+    let verify = ("WAYBILL_POSTGRES__TLS", "verify");
+    for (settings, expected) in [
+        (vec![verify], None),
+        (vec![url("postgres://w@db/w?sslmode=disable")], None),
+        (vec![url("postgres://w@db/w?sslmode=prefer")], Some("postgres.url")),
+        (vec![url("postgres://w@db/w?sslmode=require")], Some("postgres.url")),
+        (vec![url("postgres://w@db/w?ssl%6dode=require")], Some("postgres.url")),
+        (vec![url("postgres://w@db/w?sslmode=verify-full")], Some("postgres.url")),
+        (vec![url("host=db user=w sslmode = 'prefer'")], Some("postgres.url")),
+        (vec![verify, url("postgres://w@db/w?sslmode=require")], None),
+        (
+            vec![verify, url("postgres://w@db/w?sslmode=disable")],
+            Some("postgres.url"),
+        ),
+        (
+            vec![verify, url("postgres://w@db/w?sslmode=prefer")],
+            Some("postgres.url"),
+        ),
+        (
+            vec![verify, url("postgres://w@db/w?sslmode=verify-full")],
+            Some("postgres.url"),
+        ),
+        // Without a name there is nothing that a certificate could be compared with.
+        (vec![verify, url("host=/run/pg user=w")], Some("postgres.url")),
+        (vec![verify, url("host=db,/run/pg user=w")], Some("postgres.url")),
+        (vec![verify, url("hostaddr=127.0.0.1 user=w")], Some("postgres.url")),
+        (vec![verify, url("host=db hostaddr=127.0.0.1 user=w")], None),
+        (vec![("WAYBILL_REDIS__URL", "rediss://cache")], None),
+        (
+            vec![("WAYBILL_REDIS__URL", "rediss://cache/#insecure")],
+            Some("redis.url"),
+        ),
+    ] {
+        let key = refused(&settings).map(|(key, _)| key);
+        assert_eq!(key, expected, "{settings:?}");
+    }
+}
+
+#[test]
+fn the_files_of_a_stores_tls_are_used_or_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(["other".to_owned()]).unwrap();
+    let file = |name: &str, contents: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, contents).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    let good = file("ca.pem", &ca.cert.pem());
+    let key = file("key.pem", &ca.signing_key.serialize_pem());
+    let other_key = file("other.pem", &other.signing_key.serialize_pem());
+    let empty = file("empty.pem", "");
+    let cut = file("cut.pem", &ca.cert.pem()[..200]);
+    for store in ["postgres", "redis"] {
+        let on = match store {
+            "postgres" => ("POSTGRES__TLS", "verify"),
+            _ => ("REDIS__URL", "rediss://cache"),
+        };
+        let load = |settings: &[(&str, &str)]| {
+            let upper = store.to_uppercase();
+            let named = settings.iter().map(|(key, value)| {
+                let key = key
+                    .replace("CA", &format!("{upper}__CA"))
+                    .replace("CLIENT", &format!("{upper}__CLIENT"));
+                (format!("WAYBILL_{key}"), (*value).to_owned())
+            });
+            let named: Vec<(String, String)> = named.collect();
+            let named: Vec<_> = named
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str()))
+                .collect();
+            refused(&named)
+        };
+        let (cert, of_cert) = (("CLIENT_CERT", good.as_str()), ("CLIENT_KEY", key.as_str()));
+        assert_eq!(load(&[on, ("CA", &good)]), None);
+        assert_eq!(load(&[on, ("CA", &good), cert, of_cert]), None);
+        for (settings, named) in [
+            (vec![on, ("CA", "/none.pem")], "ca"),
+            (vec![on, ("CA", &empty)], "ca"),
+            (vec![on, ("CA", &cut)], "ca"),
+            (vec![on, ("CA", &key)], "ca"),
+            (vec![on, cert], "client_key"),
+            (vec![on, of_cert], "client_cert"),
+            (vec![on, ("CLIENT_CERT", &empty), of_cert], "client_cert"),
+            (vec![on, cert, ("CLIENT_KEY", &good)], "client_key"),
+            (vec![on, cert, ("CLIENT_KEY", &other_key)], "client_key"),
+            // They are of no use without TLS, and whoever sets them wants it.
+            (vec![("CA", &good)], if store == "redis" { "url" } else { "tls" }),
+            (vec![cert, of_cert], if store == "redis" { "url" } else { "tls" }),
+        ] {
+            let (key, text) = load(&settings).unwrap_or_else(|| panic!("{store}: {settings:?}"));
+            assert_eq!(key, format!("{store}.{named}"), "{settings:?}: {text}");
+            assert!(!text.contains("PRIVATE KEY"), "{text}");
+        }
+    }
+}
+
 #[test]
 fn services_are_a_list_also_where_it_is_one() {
     let services = |text| load(&[("WAYBILL_GRPC__SERVICES", text)]).unwrap().grpc.services;

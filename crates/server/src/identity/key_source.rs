@@ -144,6 +144,7 @@ mod tests {
     use axum::routing::get;
     use rcgen::generate_simple_self_signed;
     use tokio::net::TcpListener;
+    use tokio_util::task::TaskTracker;
 
     use super::*;
 
@@ -177,7 +178,7 @@ mod tests {
     async fn serve(router: Router) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        TaskTracker::new().spawn(async move { axum::serve(listener, router).await });
         format!("http://{address}")
     }
 
@@ -225,7 +226,7 @@ mod tests {
         let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
+        TaskTracker::new().spawn(async move {
             while let Ok((peer, _)) = listener.accept().await {
                 // It ends with an alert of the client.
                 let _ = acceptor.accept(peer).await;

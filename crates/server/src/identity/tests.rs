@@ -367,6 +367,7 @@ async fn a_token_that_is_remembered_expires_and_goes_with_its_key() {
 fn api_keys(keys: Vec<ApiKey>) -> ApiKeys {
     let settings = PostgresSettings {
         url: SecretString::from("postgres://waybill@127.0.0.1:1/waybill"),
+        tls: None,
         pool_max: 1,
         acquire_timeout: Duration::from_millis(100),
         statement_timeout: Duration::from_millis(100),

@@ -6,6 +6,7 @@ use tokio_postgres::error::SqlState;
 use waybill_domain::id::OrderId;
 use waybill_domain::order::IllegalTransition;
 
+use super::tls;
 use crate::resilience::{CallOutcome, GuardError};
 
 /// A store did not do what it was asked.
@@ -118,6 +119,9 @@ impl From<deadpool_postgres::PoolError> for StoreError {
 impl From<redis::RedisError> for StoreError {
     fn from(error: redis::RedisError) -> StoreError {
         use redis::{ErrorKind, ServerErrorKind};
+        if let Some(why) = tls::failure("redis", &error) {
+            return StoreError::Unavailable { store: "redis", why };
+        }
         match error.kind() {
             ErrorKind::UnexpectedReturnType | ErrorKind::InvalidClientConfig | ErrorKind::Client => {
                 StoreError::Unexpected(error.to_string())
@@ -148,6 +152,9 @@ fn is_transient(code: &SqlState) -> bool {
 
 /// The error with its causes: the driver's own text says only "db error".
 fn describe(error: &tokio_postgres::Error) -> String {
+    if let Some(why) = tls::failure("postgres", error) {
+        return why;
+    }
     match (error.as_db_error(), std::error::Error::source(error)) {
         (Some(db), _) => format!("{} ({})", db.message(), db.code().code()),
         (None, Some(source)) => format!("{error}: {source}"),

@@ -10,10 +10,12 @@ use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::tls::StoreTlsFiles;
 use super::{Statement, StoreError};
 use crate::metrics::{DependencyMetrics, WaitMetrics};
 use crate::resilience::Guard;
@@ -23,6 +25,8 @@ use crate::resilience::Guard;
 pub struct PostgresSettings {
     /// `postgres://user:password@host:port/database`
     pub url: SecretString,
+    /// The files of TLS; `None`: plaintext.
+    pub tls: Option<StoreTlsFiles>,
     /// Connections at most. Calls from outside share all but a quarter of them.
     pub pool_max: usize,
     /// How long a call from outside waits for a connection, and how long it may take to make one.
@@ -44,16 +48,51 @@ impl PostgresSettings {
 /// One connection in so many is kept for sagas and workers.
 const WORKERS_SHARE: usize = 4;
 
-/// The parsed URL, or what is wrong with it, in words for people.
-pub(crate) fn parse_url(url: &SecretString) -> Result<tokio_postgres::Config, &'static str> {
+/// The parsed URL, or what is wrong with it, in words for people. Whether there is TLS is not the URL's to say: the driver's
+/// own default, `prefer`, takes plaintext from whoever offers no TLS, and `require` takes any certificate elsewhere.
+pub(crate) fn parse_url(url: &SecretString, tls: bool) -> Result<tokio_postgres::Config, &'static str> {
+    match (tls, ssl_mode(url.expose_secret())) {
+        (_, None) | (true, Some("require")) | (false, Some("disable")) => {}
+        (true, Some(_)) => {
+            return Err(
+                "must have no sslmode, or \"require\": postgres.tls = \"verify\" is what others call verify-full",
+            );
+        }
+        (false, Some(_)) => return Err(ASKS_FOR_TLS),
+    }
+    let mut config = parse(url)?;
+    let is_name = |host: &Host| matches!(host, Host::Tcp(_));
+    if tls && (config.get_hosts().is_empty() || !config.get_hosts().iter().all(is_name)) {
+        return Err("must name each host, as its certificate does, where postgres.tls is \"verify\"");
+    }
+    if !tls && config.get_ssl_mode() == SslMode::Require {
+        return Err(ASKS_FOR_TLS);
+    }
+    config.ssl_mode(if tls { SslMode::Require } else { SslMode::Disable });
+    Ok(config)
+}
+
+const ASKS_FOR_TLS: &str =
+    "asks for TLS (sslmode), and postgres.tls is \"off\": set postgres.tls = \"verify\", or leave sslmode out";
+
+fn parse(url: &SecretString) -> Result<tokio_postgres::Config, &'static str> {
     let parsed = url.expose_secret().parse();
     // The parser's text may quote the URL, and with it the password.
     parsed.map_err(|_| "is not a Postgres URL: postgres://user:password@host:port/database")
 }
 
+/// The `sslmode` in a text of either form, `postgres://…?sslmode=require` or `host=… sslmode = 'require'`. The parser's own
+/// result does not tell `prefer` from nothing, and it knows no `verify-full`.
+fn ssl_mode(url: &str) -> Option<&str> {
+    let (_, rest) = url.rsplit_once("sslmode")?;
+    let value = rest.trim_start().strip_prefix('=')?;
+    let ends = |letter: char| matches!(letter, '&' | '\'') || letter.is_whitespace();
+    value.trim_start().trim_start_matches('\'').split(ends).next()
+}
+
 /// The addresses and the database of the URL, as they are tried; nothing of its password.
 pub(crate) fn address(url: &SecretString) -> String {
-    let Ok(config) = parse_url(url) else {
+    let Ok(config) = parse(url) else {
         return "no address".to_owned();
     };
     let ports = config.get_ports();
@@ -106,8 +145,8 @@ impl Postgres {
         guard: Arc<Guard>,
         metrics: &DependencyMetrics,
     ) -> Result<Postgres, StoreError> {
-        let mut config =
-            parse_url(&settings.url).map_err(|why| StoreError::unexpected(format!("postgres.url {why}")))?;
+        let mut config = parse_url(&settings.url, settings.tls.is_some())
+            .map_err(|why| StoreError::unexpected(format!("postgres.url {why}")))?;
         config.connect_timeout(settings.acquire_timeout);
         config.application_name("waybill");
         // `idle_in_transaction`: a worker that stops between two statements must not hold its locks for ever.
@@ -116,13 +155,16 @@ impl Postgres {
             settings.statement_timeout.as_millis(),
             settings.lock_timeout.as_millis(),
         ));
-        let manager = Manager::from_config(
-            config,
-            NoTls,
-            ManagerConfig {
-                recycling_method: RecyclingMethod::Fast,
-            },
-        );
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let manager = match &settings.tls {
+            Some(files) => {
+                let tls = files.load().map_err(StoreError::unexpected)?;
+                Manager::from_config(config, MakeRustlsConnect::new(tls.config), recycling)
+            }
+            None => Manager::from_config(config, NoTls, recycling),
+        };
         let pool = Pool::builder(manager)
             .max_size(settings.pool_max)
             .runtime(Runtime::Tokio1)
@@ -288,6 +330,7 @@ mod tests {
     fn mute_pool(pool_max: usize, port: u16) -> (Postgres, DependencyMetrics) {
         let settings = PostgresSettings {
             url: SecretString::from(format!("postgres://waybill@127.0.0.1:{port}/waybill")),
+            tls: None,
             pool_max,
             acquire_timeout: Duration::from_millis(200),
             statement_timeout: Duration::from_millis(10),

@@ -4,19 +4,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::FromRedisValue;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{AsyncConnectionConfig, ConnectionAddr, FromRedisValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 
 use super::StoreError;
+use super::tls::StoreTlsFiles;
 use crate::resilience::Guard;
 
 /// How Redis is used. See `[redis]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// `redis://user:password@host:port/database`
+    /// `redis://user:password@host:port/database`; `rediss://` asks for TLS.
     pub url: SecretString,
+    /// The files of TLS, where the URL asks for it.
+    pub tls: Option<StoreTlsFiles>,
     /// How long a connection may take.
     pub connect_timeout: Duration,
     /// How long one command or pipeline may take.
@@ -37,7 +40,19 @@ pub enum Durability {
 /// A client of the URL, not connected, or what is wrong with the URL, in words for people.
 pub(crate) fn parse_url(url: &SecretString) -> Result<redis::Client, &'static str> {
     let client = redis::Client::open(url.expose_secret());
-    client.map_err(|_| "is not a Redis URL: redis://user:password@host:port/database")
+    let client = client.map_err(|_| "is not a Redis URL: redis://user:password@host:port/database")?;
+    match client.get_connection_info().addr() {
+        ConnectionAddr::TcpTls { insecure: true, .. } => {
+            Err("must not end with #insecure: any server could then be taken for this Redis; name its CA in redis.ca")
+        }
+        _ => Ok(client),
+    }
+}
+
+/// Whether the URL asks for TLS.
+pub(crate) fn asks_for_tls(url: &SecretString) -> bool {
+    let client = parse_url(url);
+    client.is_ok_and(|client| matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. }))
 }
 
 /// The address of the URL, as it is tried; nothing of its password.
@@ -54,12 +69,19 @@ pub struct Redis {
     connection: ConnectionManager,
     guard: Arc<Guard>,
     command_timeout: Duration,
+    connect_timeout: Duration,
+    /// For who asks why a Redis that is spoken to by TLS does not answer.
+    by_tls: Option<redis::Client>,
 }
 
 impl Redis {
     /// Prepares the connection. It is made at the first command: a service starts, unready, while its Redis is down.
     pub fn new(settings: &RedisSettings, guard: Arc<Guard>) -> Result<Redis, StoreError> {
-        let client = parse_url(&settings.url).map_err(|why| StoreError::unexpected(format!("redis.url {why}")))?;
+        let mut client = parse_url(&settings.url).map_err(|why| StoreError::unexpected(format!("redis.url {why}")))?;
+        if let Some(files) = &settings.tls {
+            let tls = files.load().map_err(StoreError::unexpected)?;
+            client = redis::Client::build_with_tls(settings.url.expose_secret(), tls.certificates)?;
+        }
         // Few and quick retries, and no response timeout: it would not bound a command that waits for a reconnection.
         // The guard's timeout bounds every command but those that ask how Redis is, and its breaker paces what comes after.
         let config = ConnectionManagerConfig::new()
@@ -67,11 +89,14 @@ impl Redis {
             .set_response_timeout(None)
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(100));
+        let by_tls = settings.tls.as_ref().map(|_| client.clone());
         let connection = ConnectionManager::new_lazy_with_config(client, config)?;
         Ok(Redis {
             connection,
             guard,
             command_timeout: settings.command_timeout,
+            connect_timeout: settings.connect_timeout,
+            by_tls,
         })
     }
 
@@ -102,11 +127,28 @@ impl Redis {
         let mut connection = self.connection();
         match timeout(self.command_timeout, command.query_async(&mut connection)).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(StoreError::Unavailable {
-                store: "redis",
-                why: format!("no answer within {} ms", self.command_timeout.as_millis()),
-            }),
+            Err(_) => Err(self.silence().await),
         }
+    }
+
+    /// Why there was no answer. Where it is for TLS, the connection's own tries last for longer than a command may, so one more
+    /// is made to see it.
+    async fn silence(&self) -> StoreError {
+        let mut why = format!("no answer within {} ms", self.command_timeout.as_millis());
+        if let Some(client) = &self.by_tls {
+            // Without the driver's limits, whose errors could not be distinguished from others.
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(None)
+                .set_response_timeout(None);
+            let connecting = client.get_multiplexed_async_connection_with_config(&config);
+            match timeout(self.connect_timeout, connecting).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return error.into(),
+                // Without TLS, Redis takes the beginning of a handshake for a line that has not ended.
+                Err(_) => why.push_str(": it is slow, or speaks no TLS at this port"),
+            }
+        }
+        StoreError::Unavailable { store: "redis", why }
     }
 
     /// Whether what Redis acknowledges survives its death.

@@ -84,7 +84,7 @@ struct Contents {
 }
 
 impl TlsError {
-    fn new(key: &'static str, why: impl Into<String>) -> TlsError {
+    pub(crate) fn new(key: &'static str, why: impl Into<String>) -> TlsError {
         TlsError { key, why: why.into() }
     }
 }
@@ -218,11 +218,12 @@ impl Loaded {
 }
 
 /// The one implementation of cryptography in this program.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn certificates(key: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The certificates of this file, which the setting `key` names.
+pub(crate) fn certificates(key: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
@@ -231,7 +232,7 @@ fn certificates(key: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'sta
 }
 
 /// The CAs of this file.
-fn roots(key: &'static str, pem: &[u8]) -> Result<RootCertStore, TlsError> {
+pub(crate) fn roots(key: &'static str, pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(key, pem)? {
         roots

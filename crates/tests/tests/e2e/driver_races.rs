@@ -76,6 +76,7 @@ fn store(rig: &Rig, instance: &str) -> OrderStore {
     };
     let settings = postgres::PostgresSettings {
         url: rig.config().postgres.url,
+        tls: None,
         pool_max: WORKERS / 2,
         acquire_timeout: timeout,
         statement_timeout: timeout,

@@ -15,6 +15,7 @@ mod cli;
 mod locations;
 mod operator;
 mod orders;
+mod store_tls;
 mod webhooks;
 
 mod audit;

@@ -55,11 +55,11 @@ async fn every_change_has_the_name_of_who_asked_for_it() {
 
     // Operators see it, by the call and at a terminal.
     let olga = doors.token("operator", "olga");
-    let show = ShowOrderRequest {
+    let request = ShowOrderRequest {
         order_id: order_id.clone(),
     };
     let shown = AdminServiceClient::new(doors.rig.channel())
-        .show_order(by(Some(&olga), show))
+        .show_order(by(Some(&olga), request))
         .await;
     let shown: Vec<String> = (shown.unwrap().into_inner().order.unwrap().steps.into_iter())
         .map(|line| line.requested_by)

@@ -8,6 +8,7 @@ use testkit::wire::{assert_refused, assert_refused_for_now, by, get_json};
 use testkit::{Rig, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 use waybill_proto::order::v1::ListOrdersRequest;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
@@ -26,11 +27,13 @@ impl IdentityProvider {
         let url = format!("http://{}/keys", listener.local_addr().unwrap());
         let (answer, asked) = (Arc::new(Mutex::new(String::new())), Arc::new(AtomicUsize::new(0)));
         let (answers, counts) = (Arc::clone(&answer), Arc::clone(&asked));
-        tokio::spawn(async move {
+        let tasks = TaskTracker::new();
+        let peers = tasks.clone();
+        tasks.spawn(async move {
             while let Ok((mut peer, _)) = listener.accept().await {
                 counts.fetch_add(1, Ordering::Relaxed);
                 let answer = answers.lock().unwrap().clone();
-                tokio::spawn(async move {
+                peers.spawn(async move {
                     let _ = peer.read(&mut [0; 4_096]).await;
                     let _ = peer.write_all(answer.as_bytes()).await;
                 });

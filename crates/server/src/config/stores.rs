@@ -1,0 +1,64 @@
+//! What must hold of the stores' URLs, and of TLS with them.
+
+use super::{Config, ConfigError, StoreTlsMode};
+use crate::storage::tls::{self, StoreTlsFiles};
+use crate::storage::{postgres, redis};
+use crate::tls::TlsError;
+
+impl Config {
+    /// The TLS of the connections to Postgres; `None`: they have none.
+    pub fn postgres_tls(&self) -> Option<StoreTlsFiles> {
+        (self.postgres.tls == StoreTlsMode::Verify).then(|| self.postgres_files())
+    }
+
+    /// The TLS of the connection to Redis, which its URL asks for; `None`: it has none.
+    pub fn redis_tls(&self) -> Option<StoreTlsFiles> {
+        redis::asks_for_tls(&self.redis.url).then(|| self.redis_files())
+    }
+
+    pub(super) fn check_stores(&self) -> Result<(), ConfigError> {
+        let bad = |key, why: &str| ConfigError::Value {
+            key,
+            why: why.to_owned(),
+        };
+        let postgres_tls = self.postgres_tls();
+        postgres::parse_url(&self.postgres.url, postgres_tls.is_some()).map_err(|why| bad("postgres.url", why))?;
+        redis::parse_url(&self.redis.url).map_err(|why| bad("redis.url", why))?;
+        let redis_tls = self.redis_tls();
+        // Whoever names certificates means to have them looked at.
+        if postgres_tls.is_none() && !self.postgres_files().is_empty() {
+            let why = "must be \"verify\" where postgres.ca, postgres.client_cert or postgres.client_key is set";
+            return Err(bad("postgres.tls", why));
+        }
+        if redis_tls.is_none() && !self.redis_files().is_empty() {
+            let why = "must begin with rediss:// where redis.ca, redis.client_cert or redis.client_key is set";
+            return Err(bad("redis.url", why));
+        }
+        for files in [postgres_tls, redis_tls].into_iter().flatten() {
+            files
+                .check()
+                .map_err(|TlsError { key, why }| ConfigError::Value { key, why })?;
+        }
+        Ok(())
+    }
+
+    fn postgres_files(&self) -> StoreTlsFiles {
+        let settings = &self.postgres;
+        StoreTlsFiles {
+            keys: tls::POSTGRES,
+            ca: settings.ca.clone(),
+            client_cert: settings.client_cert.clone(),
+            client_key: settings.client_key.clone(),
+        }
+    }
+
+    fn redis_files(&self) -> StoreTlsFiles {
+        let settings = &self.redis;
+        StoreTlsFiles {
+            keys: tls::REDIS,
+            ca: settings.ca.clone(),
+            client_cert: settings.client_cert.clone(),
+            client_key: settings.client_key.clone(),
+        }
+    }
+}
