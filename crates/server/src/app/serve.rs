@@ -89,7 +89,11 @@ impl App {
         };
         let cut_grpc = parts.serve_grpc(grpc, routes.routes(), identity, tls.clone());
         let readiness = http::ops::Readiness::new(parts.probes(&health_monitor, keys), parts.lifecycle.unready.clone());
-        let ops_router = http::ops::router(Arc::clone(&parts.metrics), Arc::new(readiness));
+        let ops_router = http::ops::router(
+            Arc::clone(&parts.metrics),
+            Arc::new(readiness),
+            parts.config.http.token.clone(),
+        );
         // Private, and for machines that expect no certificate.
         parts.serve_http(ops, ops_router, None);
         if let Some((listener, webhooks)) = webhooks {

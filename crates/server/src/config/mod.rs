@@ -103,7 +103,7 @@ section! {
 
 section! {
     /// The HTTP listener for operators and their machines.
-    Http { addr: SocketAddr, }
+    Http { addr: SocketAddr, token: SecretString, }
 }
 
 section! {
