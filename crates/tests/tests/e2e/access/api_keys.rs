@@ -18,7 +18,7 @@ use super::{Doors, by};
 use crate::cli::on_stores;
 
 /// `waybill keys create ARGS`: the key, which is all that it prints on standard output.
-async fn create(rig: &Rig, args: &[&str]) -> String {
+pub async fn create(rig: &Rig, args: &[&str]) -> String {
     let ended = on_stores(rig, &[&["keys", "create"], args].concat()).await;
     assert_eq!(ended.status, Some(0), "{ended:?}");
     let key = ended.stdout.trim().to_owned();

@@ -2,6 +2,7 @@
 
 mod actors;
 mod api_keys;
+mod canaries;
 mod key_url;
 mod matrix;
 mod narrow;
