@@ -14,7 +14,7 @@ use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 use waybill_proto::order::v1::{ListOrdersRequest, WatchOrderRequest};
 use waybill_sandbox::proxy::Mode;
 
-use super::{Doors, by};
+use super::{Doors, by, in_time};
 use crate::cli::on_stores;
 
 /// `waybill keys create ARGS`: the key, which is all that it prints on standard output.
@@ -142,7 +142,7 @@ async fn a_revoked_key_is_refused_and_ends_its_streams() {
 
     let revoked = revoke(&doors.rig, id(&key)).await;
     assert_eq!(revoked.status, Some(0), "{revoked:?}");
-    let end = acknowledged.next().await.unwrap().unwrap_err();
+    let end = in_time(acknowledged.next()).await.unwrap().unwrap_err();
     assert_refused(&end, Code::Unauthenticated, "TOKEN_REVOKED");
     let refused = doors.list(&key).await.unwrap_err();
     assert_refused(&refused, Code::Unauthenticated, "TOKEN_UNTRUSTED");
@@ -165,7 +165,7 @@ async fn a_key_expires() {
         .await
         .unwrap()
         .into_inner();
-    let end = answers.next().await.unwrap().unwrap_err();
+    let end = in_time(answers.next()).await.unwrap().unwrap_err();
     assert_refused(&end, Code::Unauthenticated, "TOKEN_EXPIRED");
     let refused = doors.list(&key).await.unwrap_err();
     assert_refused(&refused, Code::Unauthenticated, "TOKEN_EXPIRED");
@@ -224,7 +224,7 @@ async fn a_stream_ends_once_the_key_that_signed_its_token_is_removed() {
     std::fs::write(&doors.keys, other.key_set().unwrap()).unwrap();
     let mut last = changes.next().await.unwrap();
     while last.is_ok() {
-        last = changes.next().await.expect("the watch ends with a reason");
+        last = in_time(changes.next()).await.expect("the watch ends with a reason");
     }
     assert_refused(&last.unwrap_err(), Code::Unauthenticated, "TOKEN_REVOKED");
     let refused = doors.list(&anna).await.unwrap_err();

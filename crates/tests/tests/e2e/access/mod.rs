@@ -32,6 +32,12 @@ struct Doors {
     _folder: tempfile::TempDir,
 }
 
+/// What has to come well within this time, and in a program that is broken never would.
+async fn in_time<T>(what: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_mins(1), what).await;
+    waited.expect("it comes in time")
+}
+
 impl Doors {
     async fn start(builder: Builder) -> Doors {
         let signer = TokenSigner::new().unwrap();

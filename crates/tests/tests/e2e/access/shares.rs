@@ -13,7 +13,7 @@ use waybill_proto::order::v1::{
 use waybill_proto::tracking::v1::tracking_service_client::TrackingServiceClient;
 use waybill_proto::tracking::v1::{TrackingStatus, WatchSharedRequest, WatchSharedResponse};
 
-use super::Doors;
+use super::{Doors, in_time};
 
 impl Doors {
     async fn share(&self, request: ShareOrderRequest) -> Result<ShareOrderResponse, Status> {
@@ -43,13 +43,18 @@ impl Doors {
     /// What becomes of who follows the link: the error of the call, or of the stream.
     async fn refused(&self, token: &str) -> Status {
         match self.follow(token).await {
-            Ok(mut stream) => loop {
-                match stream.message().await {
-                    Ok(message) => assert!(message.is_some(), "the stream ended well"),
-                    Err(status) => return status,
-                }
-            },
+            Ok(mut stream) => in_time(ended(&mut stream)).await,
             Err(status) => status,
+        }
+    }
+}
+
+/// The error with which the stream ends.
+async fn ended(stream: &mut Streaming<WatchSharedResponse>) -> Status {
+    loop {
+        match stream.message().await {
+            Ok(message) => assert!(message.is_some(), "the stream ended well"),
+            Err(status) => return status,
         }
     }
 }
@@ -59,12 +64,15 @@ async fn until_message(
     stream: &mut Streaming<WatchSharedResponse>,
     is_right: impl Fn(&WatchSharedResponse) -> bool,
 ) -> WatchSharedResponse {
-    loop {
-        let message = stream.message().await.unwrap().expect("the stream goes on");
-        if is_right(&message) {
-            return message;
+    in_time(async {
+        loop {
+            let message = stream.message().await.unwrap().expect("the stream goes on");
+            if is_right(&message) {
+                return message;
+            }
         }
-    }
+    })
+    .await
 }
 
 #[tokio::test]
@@ -145,12 +153,7 @@ async fn a_link_that_was_revoked_ends_and_whoever_follows_it_is_cut_off() {
     };
     revoke(&one.share_id).await.unwrap();
     revoke(&one.share_id).await.expect("it may be repeated");
-    let cut_off = loop {
-        match followed.message().await {
-            Ok(message) => assert!(message.is_some(), "the stream ended well"),
-            Err(status) => break status,
-        }
-    };
+    let cut_off = in_time(ended(&mut followed)).await;
     assert_refused(&cut_off, Code::NotFound, "LINK_ENDED");
     assert_refused(&doors.refused(&one.token).await, Code::NotFound, "LINK_ENDED");
     doors.follow(&other.token).await.unwrap();
