@@ -68,6 +68,11 @@ async fn a_program_calls_with_its_key_and_may_what_its_role_may() {
     let placed = orders.create_order(by(Some(&shop), a_ride())).await.unwrap();
     let driver = placed.into_inner().order.unwrap().assignment.unwrap().driver_id;
     assert_eq!(driver, "cab-1");
+    // Two keys may have one name: the log has the key's id.
+    let sql = doors.rig.sql().await;
+    let create = "select requested_by from order_saga_steps where step = 'create'";
+    let name: String = sql.query_one(create, &[]).await.unwrap().get(0);
+    assert_eq!(name, format!("service shop, key {}", id(&shop)));
     assert_eq!(doors.list(&olga).await.unwrap(), 1);
     let refused = orders.create_order(by(Some(&olga), a_ride())).await.unwrap_err();
     assert_refused(&refused, Code::PermissionDenied, "ROLE_NOT_ALLOWED");

@@ -8,6 +8,7 @@ mod matrix;
 mod narrow;
 mod shares;
 mod streams;
+mod tenants;
 
 use std::path::PathBuf;
 use std::time::Duration;
