@@ -273,4 +273,26 @@ mod tests {
             Err(IdError::NotAUuid)
         );
     }
+
+    #[test]
+    fn an_id_of_a_tenant_is_apart_from_that_of_another_and_no_caller_can_write_it() {
+        let (acme, none) = ("acme".parse::<Tenant>().unwrap(), Tenant::default());
+        let id: DriverId = "cab-1".parse().unwrap();
+        assert_eq!(id.clone().of(&none), id);
+        let of_acme = id.clone().of(&acme);
+        assert_ne!(of_acme, id);
+        assert_eq!(
+            (of_acme.as_str(), of_acme.name(), of_acme.tenant()),
+            ("acme/cab-1", "cab-1", acme)
+        );
+        assert_eq!((id.as_str(), id.name(), id.tenant()), ("cab-1", "cab-1", none));
+        assert_eq!(DriverId::stored("acme/cab-1").unwrap(), of_acme);
+        assert_eq!(DriverId::stored("cab-1").unwrap(), id);
+        for bad in ["acme/cab-1", "/cab-1", "acme/"] {
+            assert!(bad.parse::<UserId>().is_err(), "{bad}");
+        }
+        for bad in ["acme/", "/cab-1", "Acme/cab-1", "acme/cab/1", "acme//cab-1", ""] {
+            assert!(UserId::stored(bad).is_err(), "{bad}");
+        }
+    }
 }
