@@ -33,6 +33,7 @@ pub use self::trusted_keys::TrustedKeys;
 const TOKEN_LENGTH_MAX: usize = 4 * 1024;
 
 /// How callers are known.
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub enum Identity {
     /// Not at all: everyone may do everything. Only on loopback addresses.
     Anonymous,

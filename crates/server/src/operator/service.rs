@@ -129,9 +129,10 @@ impl OperatorService {
 
     /// Whose an order is does not change: once it is in the scope, it stays there.
     async fn check(&self, id: OrderId) -> Result<(), OperatorError> {
-        match self.store.is_within(&self.scope, id).await? {
-            true => Ok(()),
-            false => Err(OperatorError::NotFound),
+        if self.store.is_within(&self.scope, id).await? {
+            Ok(())
+        } else {
+            Err(OperatorError::NotFound)
         }
     }
 

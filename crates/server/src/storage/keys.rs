@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(Keys::new(1, &[]).shard_of(&cab.clone().of(&gone)), None);
         assert!(keys.shards_of(&gone).is_empty());
 
-        let spread = Keys::new(4, &[acme.clone()]);
+        let spread = Keys::new(4, std::slice::from_ref(&acme));
         assert_eq!(spread.shards_of(&acme)[3].events, "location_events:{acme.3}");
         let of_acme = spread.shard_of(&cab.of(&acme)).unwrap();
         assert!((4..8).contains(&of_acme), "{of_acme}");
