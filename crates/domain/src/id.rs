@@ -6,7 +6,7 @@ use std::str::FromStr;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::tenant::{SEPARATOR, Tenant, TenantError};
+use crate::tenant::{Tenant, TenantError};
 
 /// The longest user or driver id, in characters.
 pub const ID_LENGTH_MAX: usize = 64;
@@ -121,10 +121,10 @@ macro_rules! text_id {
 macro_rules! of_tenant {
     ($name:ident) => {
         impl $name {
-            /// The same id, of this tenant. What a caller writes is of no tenant before that.
+            /// An id as a caller wrote it, which is of no tenant before that, of this one.
             #[must_use]
             pub fn of(self, tenant: &Tenant) -> $name {
-                if tenant.is_default() && !self.0.contains(SEPARATOR) {
+                if tenant.is_default() {
                     return self;
                 }
                 $name(tenant.prefixed(self.name()))

@@ -10,7 +10,7 @@ use thiserror::Error;
 pub const TENANT_LENGTH_MAX: usize = 32;
 
 /// What separates a tenant from an id of it.
-pub(crate) const SEPARATOR: char = '/';
+const SEPARATOR: char = '/';
 
 /// A business. The default one has no name, and its ids have no prefix: a deployment of one business has no other.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
