@@ -93,4 +93,6 @@ fn bearer(headers: &HeaderMap) -> Result<&str, AccessError> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -23,6 +23,7 @@ use super::AccessError;
 use super::access::Credential;
 use super::key_set::Key;
 use super::trusted_keys::{Keys, TrustedKeys};
+use crate::json::ObjectOnly;
 
 /// How far the clocks of signer and server may be apart.
 const LEEWAY: SignedDuration = SignedDuration::from_secs(5);
@@ -54,6 +55,8 @@ struct Claims {
     #[serde(default)]
     nbf: Option<f64>,
     waybill: Option<OurClaims>,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 /// In a claim of our own, so that no other program's claims can be taken for ours.
@@ -62,6 +65,8 @@ struct OurClaims {
     role: Option<String>,
     order_id: Option<String>,
     provider_customer_id: Option<String>,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 impl TokenVerifier {
