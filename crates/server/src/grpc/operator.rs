@@ -113,7 +113,7 @@ impl Api for OperatorApi {
     }
 }
 
-fn parse_page(size: i32) -> Result<i32, Status> {
+pub(super) fn parse_page(size: i32) -> Result<i32, Status> {
     match size {
         0 => Ok(PAGE.0),
         size @ 1.. => Ok(size.min(PAGE.1)),
@@ -125,7 +125,7 @@ fn parse_page(size: i32) -> Result<i32, Status> {
     }
 }
 
-fn parse_retry(request: &pb::RetryOrderRequest) -> Result<(OrderId, Operator, Option<Reason>), Status> {
+pub(super) fn parse_retry(request: &pb::RetryOrderRequest) -> Result<(OrderId, Operator, Option<Reason>), Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
     let by = bad.parse("operator", &request.operator);
@@ -139,7 +139,9 @@ fn parse_retry(request: &pb::RetryOrderRequest) -> Result<(OrderId, Operator, Op
     }
 }
 
-fn parse_resolve(request: &pb::ResolveOrderRequest) -> Result<(OrderId, Assertion, Operator, Reason), Status> {
+pub(super) fn parse_resolve(
+    request: &pb::ResolveOrderRequest,
+) -> Result<(OrderId, Assertion, Operator, Reason), Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
     let assertion = parse_assertion(&mut bad, request);
@@ -151,7 +153,7 @@ fn parse_resolve(request: &pb::ResolveOrderRequest) -> Result<(OrderId, Assertio
     }
 }
 
-fn parse_refund_again(request: &pb::RefundAgainRequest) -> Result<(OrderId, Operator, Reason), Status> {
+pub(super) fn parse_refund_again(request: &pb::RefundAgainRequest) -> Result<(OrderId, Operator, Reason), Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
     let by = bad.parse("operator", &request.operator);
