@@ -26,7 +26,7 @@ use super::trusted_keys::{Keys, TrustedKeys};
 use crate::json::ObjectOnly;
 
 /// How far the clocks of signer and server may be apart.
-const LEEWAY: SignedDuration = SignedDuration::from_secs(5);
+pub const LEEWAY: SignedDuration = SignedDuration::from_secs(5);
 
 /// What a token must say.
 #[derive(Debug, Clone)]

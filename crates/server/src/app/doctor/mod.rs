@@ -1,6 +1,7 @@
 //! `waybill doctor`: checks all that a server needs, and reports what to change. [`certificate`] is about whether clients speak to
-//! it.
+//! it, and [`callers`] about who can call.
 
+mod callers;
 mod certificate;
 
 use std::time::Duration;
@@ -88,6 +89,7 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
         ),
         Err(error) => change("clock", error),
     });
+    found.extend(callers::callers(config, &stores.postgres, now).await);
     let address = redis::address(&config.redis.url);
     found.push(match stores.redis.durability().await {
         Ok(Durability::Full) => {

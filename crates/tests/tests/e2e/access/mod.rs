@@ -2,7 +2,7 @@
 
 mod actors;
 mod api_keys;
-mod key_url;
+pub mod key_url;
 mod matrix;
 mod narrow;
 mod shares;

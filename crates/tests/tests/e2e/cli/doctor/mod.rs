@@ -1,5 +1,6 @@
 //! What `waybill doctor` finds, part by part.
 
+mod callers;
 mod certificates;
 mod commits;
 
