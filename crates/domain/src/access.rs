@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::id::{DriverId, OrderId, ProviderCustomer, UserId};
 use crate::operator::Operator;
 use crate::order::Order;
+use crate::tenant::Tenant;
 
 /// What a caller is to the business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,7 +57,7 @@ pub enum Method {
 pub enum Reach {
     /// On that of the user or driver whom the caller is about.
     Own,
-    /// On anyone's.
+    /// On anyone's of the caller's business.
     All,
 }
 
@@ -67,12 +68,21 @@ pub enum Caller {
     Customer(Customer),
     /// A driver.
     Driver(DriverId),
-    /// A dispatcher, by its name.
-    Dispatcher(String),
-    /// A program, by its name.
-    Service(String),
-    /// An operator, by its name.
-    Operator(String),
+    /// A dispatcher.
+    Dispatcher(Staff),
+    /// A program.
+    Service(Staff),
+    /// An operator.
+    Operator(Staff),
+}
+
+/// A person or a program of a business.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staff {
+    /// Of which.
+    pub tenant: Tenant,
+    /// By which name.
+    pub name: String,
 }
 
 /// A customer who calls.
@@ -98,8 +108,10 @@ pub struct Authority {
 /// Whose data a call sees and changes. What lies outside is for the call as if it did not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// Everyone's.
-    All,
+    /// Everyone's, of all businesses: for what no caller asked for.
+    Everything,
+    /// Everyone's of this business.
+    Tenant(Tenant),
     /// The orders of this user, or one of them.
     User(UserId, Option<OrderId>),
     /// This driver, and the orders that it serves.
@@ -205,13 +217,25 @@ impl Method {
 
 impl Caller {
     /// A caller of this role that is about no one, and is known by its name; `None`: the role is about a user or a driver.
-    pub fn named(role: Role, name: &Operator) -> Option<Caller> {
-        let name = name.as_str().to_owned();
+    pub fn named(role: Role, tenant: Tenant, name: &Operator) -> Option<Caller> {
+        let staff = Staff {
+            tenant,
+            name: name.as_str().to_owned(),
+        };
         match role {
             Role::Customer | Role::Driver => None,
-            Role::Dispatcher => Some(Caller::Dispatcher(name)),
-            Role::Service => Some(Caller::Service(name)),
-            Role::Operator => Some(Caller::Operator(name)),
+            Role::Dispatcher => Some(Caller::Dispatcher(staff)),
+            Role::Service => Some(Caller::Service(staff)),
+            Role::Operator => Some(Caller::Operator(staff)),
+        }
+    }
+
+    /// Of which business it is.
+    pub fn tenant(&self) -> Tenant {
+        match self {
+            Caller::Customer(customer) => customer.user.tenant(),
+            Caller::Driver(driver) => driver.tenant(),
+            Caller::Dispatcher(staff) | Caller::Service(staff) | Caller::Operator(staff) => staff.tenant.clone(),
         }
     }
 
@@ -226,12 +250,12 @@ impl Caller {
         }
     }
 
-    /// Whom it is about, or its name.
+    /// Whom it is about, or its name, as its business knows it.
     pub fn subject(&self) -> &str {
         match self {
-            Caller::Customer(customer) => customer.user.as_str(),
-            Caller::Driver(driver) => driver.as_str(),
-            Caller::Dispatcher(name) | Caller::Service(name) | Caller::Operator(name) => name,
+            Caller::Customer(customer) => customer.user.name(),
+            Caller::Driver(driver) => driver.name(),
+            Caller::Dispatcher(staff) | Caller::Service(staff) | Caller::Operator(staff) => &staff.name,
         }
     }
 
@@ -239,7 +263,7 @@ impl Caller {
     pub fn scope(&self, method: Method) -> Option<Scope> {
         let reach = method.reach(self.role())?;
         Some(match (reach, self) {
-            (Reach::All, _) => Scope::All,
+            (Reach::All, caller) => Scope::Tenant(caller.tenant()),
             (Reach::Own, Caller::Customer(customer)) => Scope::User(customer.user.clone(), customer.order),
             (Reach::Own, Caller::Driver(driver)) => Scope::Driver(driver.clone()),
             // They are about no user or driver, so that nothing is their own.
@@ -258,7 +282,8 @@ impl Scope {
     /// Whether this order lies within it. A driver's are those that it was the last to serve.
     pub fn covers(&self, order: &Order) -> bool {
         match self {
-            Scope::All => true,
+            Scope::Everything => true,
+            Scope::Tenant(tenant) => order.user.tenant() == *tenant,
             Scope::User(user, only) => order.user == *user && only.is_none_or(|only| order.id == only),
             Scope::Driver(driver) => {
                 let assignment = order.assignment.as_ref();
@@ -271,7 +296,7 @@ impl Scope {
     pub fn user(&self) -> Option<&UserId> {
         match self {
             Scope::User(user, _) => Some(user),
-            Scope::All | Scope::Driver(_) => None,
+            Scope::Everything | Scope::Tenant(_) | Scope::Driver(_) => None,
         }
     }
 
@@ -279,7 +304,7 @@ impl Scope {
     pub fn order(&self) -> Option<OrderId> {
         match self {
             Scope::User(_, order) => *order,
-            Scope::All | Scope::Driver(_) => None,
+            Scope::Everything | Scope::Tenant(_) | Scope::Driver(_) => None,
         }
     }
 
@@ -287,7 +312,15 @@ impl Scope {
     pub fn driver(&self) -> Option<&DriverId> {
         match self {
             Scope::Driver(driver) => Some(driver),
-            Scope::All | Scope::User(..) => None,
+            Scope::Everything | Scope::Tenant(_) | Scope::User(..) => None,
+        }
+    }
+
+    /// The business to which it is limited, where it is to no less than that.
+    pub fn tenant(&self) -> Option<&Tenant> {
+        match self {
+            Scope::Tenant(tenant) => Some(tenant),
+            Scope::Everything | Scope::User(..) | Scope::Driver(_) => None,
         }
     }
 }
@@ -295,6 +328,10 @@ impl Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn named(role: Role, name: &str) -> Caller {
+        Caller::named(role, Tenant::default(), &name.parse().unwrap()).unwrap()
+    }
 
     fn callers() -> [Caller; 5] {
         [
@@ -304,9 +341,9 @@ mod tests {
                 provider_customer: None,
             }),
             Caller::Driver("cab-1".parse().unwrap()),
-            Caller::Dispatcher("dora".to_owned()),
-            Caller::Service("shop".to_owned()),
-            Caller::Operator("olga".to_owned()),
+            named(Role::Dispatcher, "dora"),
+            named(Role::Service, "shop"),
+            named(Role::Operator, "olga"),
         ]
     }
 
@@ -340,7 +377,7 @@ mod tests {
             .map(|method| {
                 let row = callers().map(|caller| match caller.scope(*method) {
                     None => "-",
-                    Some(Scope::All) => "*",
+                    Some(Scope::Tenant(tenant)) if tenant.is_default() => "*",
                     Some(Scope::User(user, None)) if user.as_str() == "anna" => ".",
                     Some(Scope::Driver(driver)) if driver.as_str() == "cab-1" => ".",
                     Some(_) => "?",

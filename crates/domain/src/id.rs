@@ -6,6 +6,8 @@ use std::str::FromStr;
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::tenant::{SEPARATOR, Tenant, TenantError};
+
 /// The longest user or driver id, in characters.
 pub const ID_LENGTH_MAX: usize = 64;
 /// The shortest idempotency key, in bytes: shorter ones are guessed or collide.
@@ -44,6 +46,9 @@ pub enum IdError {
     /// Not a UUID.
     #[error("is not a UUID")]
     NotAUuid,
+    /// A stored id has no name of a tenant before its `/`.
+    #[error("is of no tenant")]
+    Tenant,
 }
 
 /// An order: a `UUIDv7`, so that ids sort by the time at which they were made.
@@ -111,6 +116,46 @@ macro_rules! text_id {
         }
     };
 }
+
+/// Adds what an id has that belongs to a tenant.
+macro_rules! of_tenant {
+    ($name:ident) => {
+        impl $name {
+            /// The same id, of this tenant. What a caller writes is of no tenant before that.
+            #[must_use]
+            pub fn of(self, tenant: &Tenant) -> $name {
+                if tenant.is_default() && !self.0.contains(SEPARATOR) {
+                    return self;
+                }
+                $name(tenant.prefixed(self.name()))
+            }
+
+            /// The id as it is stored: with its tenant.
+            pub fn stored(text: &str) -> Result<$name, IdError> {
+                let (tenant, name) = Tenant::split(text);
+                let id: $name = name.parse()?;
+                if tenant.is_empty() && name.len() == text.len() {
+                    return Ok(id);
+                }
+                let tenant: Tenant = tenant.parse().map_err(|TenantError| IdError::Tenant)?;
+                Ok(id.of(&tenant))
+            }
+
+            /// The id as its business knows it.
+            pub fn name(&self) -> &str {
+                Tenant::split(&self.0).1
+            }
+
+            /// Whose it is.
+            pub fn tenant(&self) -> Tenant {
+                Tenant::split(&self.0).0.parse().unwrap_or_default()
+            }
+        }
+    };
+}
+
+of_tenant!(UserId);
+of_tenant!(DriverId);
 
 text_id!(
     /// A customer: 1 to 64 characters of `A-Z a-z 0-9 . _ : -`.
@@ -227,5 +272,27 @@ mod tests {
             id.uuid().simple().to_string().parse::<OrderId>(),
             Err(IdError::NotAUuid)
         );
+    }
+
+    #[test]
+    fn an_id_of_a_tenant_is_apart_from_that_of_another_and_no_caller_can_write_it() {
+        let (acme, none) = ("acme".parse::<Tenant>().unwrap(), Tenant::default());
+        let id: DriverId = "cab-1".parse().unwrap();
+        assert_eq!(id.clone().of(&none), id);
+        let of_acme = id.clone().of(&acme);
+        assert_ne!(of_acme, id);
+        assert_eq!(
+            (of_acme.as_str(), of_acme.name(), of_acme.tenant()),
+            ("acme/cab-1", "cab-1", acme)
+        );
+        assert_eq!((id.as_str(), id.name(), id.tenant()), ("cab-1", "cab-1", none));
+        assert_eq!(DriverId::stored("acme/cab-1").unwrap(), of_acme);
+        assert_eq!(DriverId::stored("cab-1").unwrap(), id);
+        for bad in ["acme/cab-1", "/cab-1", "acme/"] {
+            assert!(bad.parse::<UserId>().is_err(), "{bad}");
+        }
+        for bad in ["acme/", "/cab-1", "Acme/cab-1", "acme/cab/1", "acme//cab-1", ""] {
+            assert!(UserId::stored(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -16,5 +16,6 @@ pub mod order;
 pub mod payment;
 pub mod position;
 pub mod retry;
+pub mod tenant;
 pub mod text;
 pub mod tracking;

@@ -1,5 +1,5 @@
 //! Hostile input for what parses bytes of strangers: a corpus of real and nasty inputs as they are, then altered ones. Why
-//! by proptest: docs/adr/0028. Each part has its targets in a file `fuzz.rs` of its own.
+//! by proptest: docs/adr/0029. Each part has its targets in a file `fuzz.rs` of its own.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -46,9 +46,20 @@ pub async fn run(file: Option<&Path>, args: KeysArgs) -> Result<(), Failure> {
 async fn create(file: Option<&Path>, args: CreateArgs) -> Result<(), Failure> {
     let role = args.role.into();
     // Every role that the flag takes has a caller of its own.
-    let caller = Caller::named(role, &args.name)
+    let config = load(file, &args.stores.flags())?;
+    if let Some(tenant) = args
+        .tenant
+        .as_ref()
+        .filter(|tenant| !config.tenants.names.contains(tenant))
+    {
+        return Err(Failure::Usage(format!("--tenant {tenant} is not one of tenants.names")));
+    }
+    let caller = Caller::named(role, args.tenant.unwrap_or_default(), &args.name)
         .ok_or_else(|| Failure::Usage(format!("--role {} has tokens, and no key", role.as_str())))?;
-    let made = open(file, &args.stores)?.create(&caller, args.expires_in).await;
+    let made = ApiKeyAdmin::open(&config)
+        .map_err(Failure::unavailable)?
+        .create(&caller, args.expires_in)
+        .await;
     let (key, stored) = made.map_err(Failure::unavailable)?;
     println!("{key}");
     let until = stored
@@ -71,12 +82,13 @@ fn open(file: Option<&Path>, stores: &StoreArgs) -> Result<ApiKeyAdmin, Failure>
 }
 
 fn as_table(keys: &[ApiKey]) -> comfy_table::Table {
-    let mut table = table(&["id", "name", "role", "created", "state"]);
+    let mut table = table(&["id", "name", "role", "tenant", "created", "state"]);
     for key in keys {
         table.add_row([
             key.id.to_string(),
             key.caller.subject().to_owned(),
             key.caller.role().as_str().to_owned(),
+            key.caller.tenant().to_string(),
             format!("{:.0}", key.created_at),
             state(key),
         ]);
@@ -98,6 +110,7 @@ fn as_json(key: &ApiKey) -> Value {
         "id": key.id.as_str(),
         "name": key.caller.subject(),
         "role": key.caller.role().as_str(),
+        "tenant": key.caller.tenant().as_str(),
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,

@@ -12,6 +12,7 @@ use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
 use waybill_domain::order::{Assignment, Event, Order, Payment, PaymentMode, State, Work};
 use waybill_domain::position::Position;
+use waybill_domain::tenant::Tenant;
 use waybill_proto::Encoded;
 use waybill_proto::location::v1 as pb;
 use waybill_server::grpc;
@@ -80,7 +81,7 @@ static COMMANDS: LazyLock<Commands> = LazyLock::new(|| {
     })
 });
 
-static SHARD: LazyLock<ShardKeys> = LazyLock::new(|| Keys::new(1).shards()[0].clone());
+static SHARD: LazyLock<ShardKeys> = LazyLock::new(|| Keys::new(1, &[]).shards()[0].clone());
 
 fn now() -> Timestamp {
     Timestamp::constant(NOW_SECS, 123_456_000)
@@ -109,7 +110,14 @@ fn message(fixes: u32) -> Bytes {
 /// From the bytes of a message to the fixes that are stored and whose limit each counts against.
 fn take(message: &Bytes) -> Batch {
     let message = pb::StreamLocationsRequest::decode(message.clone()).expect("it was encoded here");
-    let batch = Batch::parse(message.fixes, message.first_sequence, now(), WINDOW, None);
+    let batch = Batch::parse(
+        message.fixes,
+        message.first_sequence,
+        now(),
+        WINDOW,
+        &Tenant::default(),
+        None,
+    );
     black_box(batch.by_driver());
     batch
 }

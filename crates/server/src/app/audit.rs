@@ -156,7 +156,7 @@ async fn add_movements(
 async fn passed_fixes(config: &Config, stores: &Stores) -> Result<Vec<(String, Timestamp)>, StoreError> {
     let live = LiveStore::new(
         stores.redis.clone(),
-        Keys::new(config.redis.shards),
+        Keys::new(config.redis.shards, &config.tenants.names),
         settings::live(config),
     );
     let history = HistoryStore::new(stores.postgres.clone(), settings::instance_name());

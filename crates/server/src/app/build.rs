@@ -55,7 +55,7 @@ impl Parts {
         let payments =
             PaymentClient::with_metrics(&payment_settings, &metrics.dependencies)?.sharing_rate(Arc::new(rate));
         let instance = settings::instance_name();
-        let keys = Keys::new(config.redis.shards);
+        let keys = Keys::new(config.redis.shards, &config.tenants.names);
         let live = LiveStore::new(stores.redis.clone(), keys, settings::live(&config));
         let orders = OrderStore::new(
             stores.postgres.clone(),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tonic::service::Routes;
@@ -38,11 +39,20 @@ impl App {
         };
         let stores = Stores::with_metrics(&config, &metrics.dependencies).map_err(StartError::Store)?;
         check_schema(&stores.postgres).await?;
+        if !config.http.addr.ip().is_loopback() && config.http.token.expose_secret().is_empty() {
+            warn!(
+                "http.addr can be reached from other machines, and http.token is empty: /metrics is for everyone there"
+            );
+        }
         let api_keys = if config.auth.anonymous {
             None
         } else {
             let store = ApiKeyStore::new(stores.postgres.clone());
-            Some(ApiKeys::load(store).await.map_err(StartError::Store)?)
+            Some(
+                ApiKeys::load(store, &config.tenants.names)
+                    .await
+                    .map_err(StartError::Store)?,
+            )
         };
         let parts = Parts::new(config, stores, metrics)?;
         // Bound before any worker runs: a second process on the same ports touches nothing.
@@ -89,7 +99,11 @@ impl App {
         };
         let cut_grpc = parts.serve_grpc(grpc, routes.routes(), identity, tls.clone());
         let readiness = http::ops::Readiness::new(parts.probes(&health_monitor, keys), parts.lifecycle.unready.clone());
-        let ops_router = http::ops::router(Arc::clone(&parts.metrics), Arc::new(readiness));
+        let ops_router = http::ops::router(
+            Arc::clone(&parts.metrics),
+            Arc::new(readiness),
+            parts.config.http.token.clone(),
+        );
         // Private, and for machines that expect no certificate.
         parts.serve_http(ops, ops_router, None);
         if let Some((listener, webhooks)) = webhooks {

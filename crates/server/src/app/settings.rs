@@ -147,6 +147,8 @@ pub fn ingress(config: &Config) -> edge::IngressSettings {
         orders: class(&limits.orders_per_user, &limits.orders_in_all),
         reads: class(&limits.reads_per_caller, &limits.reads_in_all),
         fixes: class(&limits.fixes_per_driver, &limits.fixes_in_all),
+        links: class(&limits.links_per_caller, &limits.links_in_all),
+        tenant_share: limits.tenant_share,
         wait_max: limits.wait_max.0,
     }
 }
@@ -165,6 +167,7 @@ pub fn token_rules(config: &Config) -> TokenRules {
         issuer: settings.issuer.clone(),
         audience: settings.audience.clone(),
         age_max: settings.token_age_max.0,
+        tenants: config.tenants.names.clone(),
     }
 }
 

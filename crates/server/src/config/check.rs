@@ -125,6 +125,10 @@ impl Config {
         if self.redis.shards == 0 {
             return bad("redis.shards", "must be at least 1");
         }
+        // Also false for what is not a number.
+        if !(self.limits.tenant_share > 0.0 && self.limits.tenant_share <= 1.0) {
+            return bad("limits.tenant_share", "must be a number above 0 and up to 1");
+        }
         if !(self.orders.assignment_radius_m.is_finite() && self.orders.assignment_radius_m > 0.0) {
             return bad(
                 "orders.assignment_radius_m",

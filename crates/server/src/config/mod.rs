@@ -14,6 +14,7 @@ use config::{File, FileFormat};
 use secrecy::SecretString;
 use serde::Deserialize;
 use thiserror::Error;
+use waybill_domain::tenant::Tenant;
 
 /// The defaults, with a comment on each.
 pub const DEFAULTS: &str = include_str!("../../../../config/waybill.toml");
@@ -31,7 +32,7 @@ const NOT_SETTINGS: &[&str] = &[
 ];
 
 /// Settings that are lists.
-const LISTS: [&str; 2] = ["grpc.services", "payments.webhook_secrets"];
+const LISTS: [&str; 3] = ["grpc.services", "payments.webhook_secrets", "tenants.names"];
 
 /// A setting that cannot be used. The text names the key, and ends the program with status 64.
 #[derive(Debug, Error)]
@@ -73,6 +74,7 @@ section! {
         webhooks: Webhooks,
         tls: Tls,
         auth: Auth,
+        tenants: Tenants,
         postgres: Postgres,
         redis: Redis,
         payments: Payments,
@@ -103,7 +105,7 @@ section! {
 
 section! {
     /// The HTTP listener for operators and their machines.
-    Http { addr: SocketAddr, }
+    Http { addr: SocketAddr, token: SecretString, }
 }
 
 section! {
@@ -129,6 +131,14 @@ section! {
         audience: String,
         token_age_max: Span,
         anonymous: bool,
+    }
+}
+
+section! {
+    /// The businesses that share this deployment.
+    Tenants {
+        #[serde(deserialize_with = "tenants")]
+        names: Vec<Tenant>,
     }
 }
 
@@ -226,6 +236,9 @@ section! {
         reads_in_all: Bucket,
         fixes_per_driver: Bucket,
         fixes_in_all: Bucket,
+        links_per_caller: Bucket,
+        links_in_all: Bucket,
+        tenant_share: f64,
         wait_max: Span,
     }
 }
@@ -298,6 +311,15 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Span(#[serde(deserialize_with = "span")] pub Duration);
+
+fn tenants<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Tenant>, D::Error> {
+    let names: Vec<String> = Vec::deserialize(deserializer)?;
+    let parsed = names.iter().map(|name| {
+        name.parse()
+            .map_err(|error| serde::de::Error::custom(format!("{name:?} {error}")))
+    });
+    parsed.collect()
+}
 
 fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;

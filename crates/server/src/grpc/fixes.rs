@@ -7,6 +7,7 @@ use std::fmt::Display;
 use jiff::Timestamp;
 use waybill_domain::fix::{Fix, TimeError, TimeWindow};
 use waybill_domain::id::DriverId;
+use waybill_domain::tenant::Tenant;
 use waybill_proto::location::v1 as pb;
 
 use super::fields;
@@ -22,12 +23,13 @@ pub struct Batch {
 
 impl Batch {
     /// Sorts `fixes`, which are numbered from `first_sequence` on, as of `now`. A time outside of `window` is bad.
-    /// So is one of another driver than `only`, where there is one.
+    /// So is one of another driver than `only`, where there is one. The drivers are those of `tenant`.
     pub fn parse(
         fixes: Vec<pb::Fix>,
         first_sequence: u64,
         now: Timestamp,
         window: TimeWindow,
+        tenant: &Tenant,
         only: Option<&DriverId>,
     ) -> Batch {
         let mut batch = Batch {
@@ -36,7 +38,7 @@ impl Batch {
         };
         // In this order: after the last fix no further sequence is asked for, which need not exist.
         for (fix, sequence) in fixes.into_iter().zip(first_sequence..) {
-            match parse_fix(&fix, now, window, only) {
+            match parse_fix(&fix, now, window, tenant, only) {
                 Ok(fix) => batch.fixes.push(fix),
                 Err(rejection) => batch.rejections.push(pb::Rejection { sequence, ..rejection }),
             }
@@ -55,17 +57,24 @@ impl Batch {
     }
 }
 
-fn parse_fix(fix: &pb::Fix, now: Timestamp, window: TimeWindow, only: Option<&DriverId>) -> Result<Fix, pb::Rejection> {
+fn parse_fix(
+    fix: &pb::Fix,
+    now: Timestamp,
+    window: TimeWindow,
+    tenant: &Tenant,
+    only: Option<&DriverId>,
+) -> Result<Fix, pb::Rejection> {
     use pb::RejectionReason as Reason;
     let driver: DriverId = fix
         .driver_id
         .parse()
         .map_err(|error| reject(Reason::DriverId, "driver_id", error))?;
+    let driver = driver.of(tenant);
     if let Some(only) = only.filter(|only| **only != driver) {
         return Err(reject(
             Reason::NotPermitted,
             "driver_id",
-            format_args!("must be {only}, the caller"),
+            format_args!("must be {}, the caller", only.name()),
         ));
     }
     let position = fields::position("position", fix.position.as_ref())
@@ -128,7 +137,7 @@ mod tests {
         };
         let now = Timestamp::from_second(NOW_SECS).unwrap();
 
-        let batch = Batch::parse(fixes, 7, now, window, None);
+        let batch = Batch::parse(fixes, 7, now, window, &Tenant::default(), None);
 
         let rejected = batch.rejections.iter().map(|one| (one.sequence, one.reason()));
         assert_eq!(

@@ -52,15 +52,15 @@ impl Api for FleetApi {
             return Err(bad.into_status());
         };
         let access = principal::access(&request)?;
+        let driver = driver.of(&access.tenant());
         let principal = principal::of(&access, || principal::driver(driver.as_str()));
         self.limits.admit_call(Class::Reads, &principal, &request).await?;
         let now = Timestamp::now();
         let unknown = || Status::not_found("there is no fresh fix of this driver");
         let (fix, active) = match &access.scope {
-            Scope::All => tokio::try_join!(
-                self.live.latest(&driver, now),
-                self.orders.active_order(&Scope::All, &driver)
-            )?,
+            scope @ (Scope::Everything | Scope::Tenant(_)) => {
+                tokio::try_join!(self.live.latest(&driver, now), self.orders.active_order(scope, &driver))?
+            }
             Scope::Driver(own) if *own != driver => return Err(unknown()),
             // A customer follows the driver of its order, and no other: the order is asked first.
             limited => {
@@ -85,7 +85,7 @@ impl Api for FleetApi {
         let access = principal::access(&request)?;
         let principal = principal::of(&access, || principal::address(&request));
         self.limits.admit_call(Class::Reads, &principal, &request).await?;
-        let near = self.dispatch.search(area, count).await?;
+        let near = self.dispatch.search(&access.tenant(), area, count).await?;
         let drivers: Vec<DriverId> = near.iter().map(|near| near.driver.clone()).collect();
         let now = Timestamp::now();
         let fixes = self.live.latest_of(&drivers, now).await?;

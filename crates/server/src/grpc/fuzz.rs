@@ -13,6 +13,7 @@ use waybill_domain::id::DriverId;
 use waybill_domain::money::Money;
 use waybill_domain::operator::Operator;
 use waybill_domain::position::Position;
+use waybill_domain::tenant::Tenant;
 use waybill_domain::text::Reason;
 use waybill_proto::admin::v1 as admin;
 use waybill_proto::fleet::v1 as fleet;
@@ -110,11 +111,11 @@ fn orders() -> Vec<Request> {
     let order_id = || ORDER.to_owned();
     vec![
         request(create_order(), |create| {
-            if let Some(order) = taken(order_api::parse_create(create)) {
+            if let Some(order) = taken(order_api::parse_create(create, &tenant())) {
                 let amount = order.amount;
                 assert_eq!(Money::payable(amount.currency(), amount.minor_units()), Ok(amount));
                 assert!((16..=255).contains(&order.key.as_str().len()));
-                check_name(order.user.as_str());
+                check_stored(order.user.as_str());
                 check_name(order.payment_method.as_str());
                 check_position(order.pickup);
                 order.drop_off.into_iter().for_each(check_position);
@@ -132,7 +133,7 @@ fn orders() -> Vec<Request> {
                 page_token: format!("1.{}.anna.{ORDER}", i32::from(order::OrderStatus::Succeeded)),
             },
             |list| {
-                if let Some((_, size)) = taken(order_api::parse_list(list)) {
+                if let Some((_, size)) = taken(order_api::parse_list(list, &tenant())) {
                     assert!((1..=500).contains(&size));
                 }
             },
@@ -155,8 +156,8 @@ fn orders() -> Vec<Request> {
                 final_amount: Some(eur(1_250)),
             },
             |complete| {
-                if let Some((_, driver, amount)) = taken(order_api::parse_complete(complete)) {
-                    driver.iter().map(DriverId::as_str).for_each(check_name);
+                if let Some((_, driver, amount)) = taken(order_api::parse_complete(complete, &tenant())) {
+                    driver.iter().map(DriverId::as_str).for_each(check_stored);
                     amount.into_iter().for_each(check_refund);
                 }
             },
@@ -193,8 +194,8 @@ fn orders() -> Vec<Request> {
                 reason: "a flat tyre".to_owned(),
             },
             |release| {
-                if let Some((_, driver, reason)) = taken(order_api::parse_release(release)) {
-                    check_name(driver.as_str());
+                if let Some((_, driver, reason)) = taken(order_api::parse_release(release, &tenant())) {
+                    check_stored(driver.as_str());
                     check_reason(&reason);
                 }
             },
@@ -348,6 +349,10 @@ fn create_order() -> order::CreateOrderRequest {
     }
 }
 
+fn tenant() -> Tenant {
+    "acme".parse().unwrap()
+}
+
 fn eur(minor_units: i64) -> order::Money {
     order::Money {
         currency_code: "EUR".to_owned(),
@@ -433,10 +438,10 @@ fn extremes() -> Vec<Vec<u8>> {
 
 fn check_fixes(fixes: &[location::Fix], first: u64) {
     let now = Timestamp::from_second(NOW_SECS).unwrap();
-    let batch = Batch::parse(fixes.to_vec(), first, now, WINDOW, None);
+    let batch = Batch::parse(fixes.to_vec(), first, now, WINDOW, &tenant(), None);
     assert_eq!(batch.fixes.len() + batch.rejections.len(), fixes.len());
     for fix in &batch.fixes {
-        check_name(fix.driver.as_str());
+        check_stored(fix.driver.as_str());
         check_position(fix.position);
         let ahead = fix.recorded_at.duration_since(now);
         assert!((SignedDuration::from_hours(-24)..=SignedDuration::from_secs(30)).contains(&ahead));
@@ -445,6 +450,11 @@ fn check_fixes(fixes: &[location::Fix], first: u64) {
         assert!(rejection.sequence - first < fixes.len() as u64);
         assert!(rejection.message.len() < 300, "{}", rejection.message);
     }
+}
+
+/// An id as it is stored: the caller writes its name, and never another tenant.
+fn check_stored(id: &str) {
+    check_name(id.strip_prefix("acme/").unwrap());
 }
 
 fn check_name(name: &str) {

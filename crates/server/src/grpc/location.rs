@@ -13,7 +13,6 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::debug;
 use waybill_domain::fix::TimeWindow;
-use waybill_domain::id::DriverId;
 use waybill_proto::location::v1 as pb;
 use waybill_proto::location::v1::location_service_server::LocationService as Api;
 
@@ -114,7 +113,7 @@ impl Api for LocationApi {
             );
             return Err(bad.into_status());
         }
-        let batch = self.sessions.parse(fixes, 0, access.scope.driver());
+        let batch = self.sessions.parse(fixes, 0, &access);
         for driver in batch.by_driver().into_keys() {
             // One token for a whole batch: a phone that was offline must be able to send what it gathered.
             let admitted = self.sessions.limits.admit(Class::Fixes, driver, deadline).await;
@@ -155,9 +154,7 @@ impl Sessions {
                 message = inbound.message() => message?,
             };
             let Some(message) = message else { return Ok(()) };
-            let response = self
-                .take(message, &mut next_sequence, access.scope.driver(), end.as_mut())
-                .await?;
+            let response = self.take(message, &mut next_sequence, access, end.as_mut()).await?;
             tokio::select! {
                 // The acknowledgement first: it is sent whenever there is room.
                 biased;
@@ -180,12 +177,12 @@ impl Sessions {
         &self,
         message: pb::StreamLocationsRequest,
         next_sequence: &mut u64,
-        only: Option<&DriverId>,
+        access: &Access,
         mut end: Pin<&mut impl Future<Output = Status>>,
     ) -> Result<pb::StreamLocationsResponse, Status> {
         let first = message.first_sequence;
         let (last, after) = parse_sequences(&message, *next_sequence)?;
-        let batch = self.parse(message.fixes, first, only);
+        let batch = self.parse(message.fixes, first, access);
         for (driver, count) in batch.by_driver() {
             // Nothing of this message is stored yet: a stream that ends does not wait for the driver's tokens.
             tokio::select! {
@@ -204,8 +201,9 @@ impl Sessions {
         })
     }
 
-    fn parse(&self, fixes: Vec<pb::Fix>, first_sequence: u64, only: Option<&DriverId>) -> Batch {
-        let batch = Batch::parse(fixes, first_sequence, Timestamp::now(), self.settings.window, only);
+    fn parse(&self, fixes: Vec<pb::Fix>, first_sequence: u64, access: &Access) -> Batch {
+        let (window, only) = (self.settings.window, access.scope.driver());
+        let batch = Batch::parse(fixes, first_sequence, Timestamp::now(), window, &access.tenant(), only);
         for rejection in &batch.rejections {
             self.ingest.rejected(rejection.reason().as_str_name());
         }

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 use waybill_domain::id::OrderId;
 use waybill_domain::operator::{AssertedOutcome, Assertion, AssertionError, Operator};
 use waybill_domain::order::State;
+use waybill_domain::tenant::name_of;
 use waybill_domain::text::Reason;
 use waybill_proto::admin::v1 as pb;
 use waybill_proto::admin::v1::admin_service_server::AdminService as Api;
@@ -35,12 +36,13 @@ impl OperatorApi {
         OperatorApi { operator, limits }
     }
 
-    /// By the caller, or its address: the order that a call is about does not identify the operator.
-    async fn admit<T>(&self, request: &Request<T>) -> Result<Access, Status> {
+    /// The calls within what the caller may reach. Its limits count by the caller, or its address: the order that a call is about
+    /// does not identify the operator.
+    async fn admit<T>(&self, request: &Request<T>) -> Result<(OperatorService, Access), Status> {
         let access = principal::access(request)?;
         let principal = principal::of(&access, || principal::address(request));
         self.limits.admit_call(Class::Reads, &principal, request).await?;
-        Ok(access)
+        Ok((self.operator.within(access.scope.clone()), access))
     }
 }
 
@@ -51,8 +53,8 @@ impl Api for OperatorApi {
         request: Request<pb::ListStuckOrdersRequest>,
     ) -> Result<Response<pb::ListStuckOrdersResponse>, Status> {
         let limit = parse_page(request.get_ref().page_size)?;
-        self.admit(&request).await?;
-        let stuck = self.operator.unfinished(true, i64::from(limit)).await?;
+        let (operator, _) = self.admit(&request).await?;
+        let stuck = operator.unfinished(true, i64::from(limit)).await?;
         Ok(Response::new(pb::ListStuckOrdersResponse {
             orders: stuck.orders.into_iter().map(render_unfinished).collect(),
             more_count: stuck.more,
@@ -68,8 +70,8 @@ impl Api for OperatorApi {
         let Some(id) = bad.order_id(&request.get_ref().order_id) else {
             return Err(bad.into_status());
         };
-        self.admit(&request).await?;
-        let order = self.operator.show(id).await?;
+        let (operator, _) = self.admit(&request).await?;
+        let order = operator.show(id).await?;
         Ok(Response::new(pb::ShowOrderResponse {
             order: Some(render_details(order)),
         }))
@@ -80,8 +82,9 @@ impl Api for OperatorApi {
         request: Request<pb::RetryOrderRequest>,
     ) -> Result<Response<pb::RetryOrderResponse>, Status> {
         let (id, by, reason) = parse_retry(request.get_ref())?;
-        principal::check_operator(&self.admit(&request).await?, &by)?;
-        let lease = self.operator.retry(id, &by, reason.as_ref()).await?;
+        let (operator, access) = self.admit(&request).await?;
+        principal::check_operator(&access, &by)?;
+        let lease = operator.retry(id, &by, reason.as_ref()).await?;
         Ok(Response::new(pb::RetryOrderResponse {
             lease_until: lease.map(|lease| timestamp(lease.until)),
         }))
@@ -92,9 +95,10 @@ impl Api for OperatorApi {
         request: Request<pb::ResolveOrderRequest>,
     ) -> Result<Response<pb::ResolveOrderResponse>, Status> {
         let (id, assertion, by, reason) = parse_resolve(request.get_ref())?;
-        principal::check_operator(&self.admit(&request).await?, &by)?;
+        let (operator, access) = self.admit(&request).await?;
+        principal::check_operator(&access, &by)?;
         let deadline = deadline(&request);
-        let order = self.operator.resolve(id, &assertion, &by, &reason, deadline).await?;
+        let order = operator.resolve(id, &assertion, &by, &reason, deadline).await?;
         Ok(Response::new(pb::ResolveOrderResponse {
             order: Some(render::order(&order)),
         }))
@@ -105,8 +109,9 @@ impl Api for OperatorApi {
         request: Request<pb::RefundAgainRequest>,
     ) -> Result<Response<pb::RefundAgainResponse>, Status> {
         let (id, by, reason) = parse_refund_again(request.get_ref())?;
-        principal::check_operator(&self.admit(&request).await?, &by)?;
-        let order = self.operator.refund_again(id, &by, &reason, deadline(&request)).await?;
+        let (operator, access) = self.admit(&request).await?;
+        principal::check_operator(&access, &by)?;
+        let order = operator.refund_again(id, &by, &reason, deadline(&request)).await?;
         Ok(Response::new(pb::RefundAgainResponse {
             order: Some(render::order(&order)),
         }))
@@ -223,7 +228,7 @@ fn render_details(order: OrderDetails) -> pb::OrderFile {
     };
     pb::OrderFile {
         order_id: order.order.to_string(),
-        user_id: order.user,
+        user_id: name_of(&order.user).to_owned(),
         idempotency_key: order.idempotency_key.unwrap_or_default(),
         amount: Some(money(&order.currency, order.amount_minor)),
         status: order.status,
@@ -305,7 +310,7 @@ fn render_details(order: OrderDetails) -> pb::OrderFile {
             .collect(),
         assignments: (order.assignments.into_iter())
             .map(|assignment| pb::DriverAssignment {
-                driver_id: assignment.driver,
+                driver_id: name_of(&assignment.driver).to_owned(),
                 assigned_at: Some(timestamp(assignment.assigned_at)),
                 released_at: assignment.released_at.map(timestamp),
                 release_reason: assignment.release_reason.unwrap_or_default(),

@@ -7,9 +7,10 @@ use futures_util::stream::BoxStream;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Extensions, Request, Response, Status};
 use waybill_domain::access::Scope;
-use waybill_domain::id::{DriverId, OrderId};
+use waybill_domain::id::{DriverId, OrderId, UserId};
 use waybill_domain::money::Money;
 use waybill_domain::order::{OrderRequest, RefundRequest};
+use waybill_domain::tenant::Tenant;
 use waybill_domain::text::Reason;
 use waybill_proto::Encoded;
 use waybill_proto::order::v1 as pb;
@@ -58,8 +59,8 @@ impl OrderApi {
 #[tonic::async_trait]
 impl Api for OrderApi {
     async fn create_order(&self, request: Request<pb::CreateOrderRequest>) -> Result<Response<Encoded>, Status> {
-        let order = parse_create(request.get_ref())?;
         let access = principal::access(&request)?;
+        let order = parse_create(request.get_ref(), &access.tenant())?;
         principal::check_user(&access, &order.user)?;
         principal::check_provider_customer(&access, order.provider_customer.as_ref())?;
         let principal = principal::of(&access, || principal::user(&order.user));
@@ -85,8 +86,8 @@ impl Api for OrderApi {
         &self,
         request: Request<pb::ListOrdersRequest>,
     ) -> Result<Response<pb::ListOrdersResponse>, Status> {
-        let (filter, size) = parse_list(request.get_ref())?;
         let access = principal::access(&request)?;
+        let (filter, size) = parse_list(request.get_ref(), &access.tenant())?;
         let principal = principal::of(&access, || match &filter.user {
             Some(user) => principal::user(user),
             None => principal::address(&request),
@@ -125,7 +126,8 @@ impl Api for OrderApi {
         &self,
         request: Request<pb::CompleteOrderRequest>,
     ) -> Result<Response<pb::CompleteOrderResponse>, Status> {
-        let (id, driver, amount) = parse_complete(request.get_ref())?;
+        let tenant = principal::access(&request)?.tenant();
+        let (id, driver, amount) = parse_complete(request.get_ref(), &tenant)?;
         let access = self.admit(Class::Orders, id, &request).await?;
         principal::check_business(&access, "final_amount", amount.is_some())?;
         let driver = principal::check_driver(&access, driver)?;
@@ -171,7 +173,8 @@ impl Api for OrderApi {
         &self,
         request: Request<pb::ReleaseDriverRequest>,
     ) -> Result<Response<pb::ReleaseDriverResponse>, Status> {
-        let (id, driver, reason) = parse_release(request.get_ref())?;
+        let tenant = principal::access(&request)?.tenant();
+        let (id, driver, reason) = parse_release(request.get_ref(), &tenant)?;
         let access = self.admit(Class::Orders, id, &request).await?;
         principal::check_driver(&access, Some(driver.clone()))?;
         let order = self
@@ -245,10 +248,11 @@ pub(super) fn deadline<T>(request: &Request<T>) -> Deadline {
     }
 }
 
-pub(super) fn parse_create(request: &pb::CreateOrderRequest) -> Result<OrderRequest, Status> {
+pub(super) fn parse_create(request: &pb::CreateOrderRequest, tenant: &Tenant) -> Result<OrderRequest, Status> {
     let mut bad = Violations::default();
     let key = bad.parse("idempotency_key", &request.idempotency_key);
-    let user = bad.parse("user_id", &request.user_id);
+    let user: Option<UserId> = bad.parse("user_id", &request.user_id);
+    let user = user.map(|user| user.of(tenant));
     let amount = bad.money("amount", request.amount.as_ref());
     let payment_method = bad.parse("payment_method", &request.payment_method);
     let provider_customer = match request.provider_customer_id.as_str() {
@@ -300,12 +304,14 @@ pub(super) fn parse_cancel(request: &pb::CancelOrderRequest) -> Result<(OrderId,
 
 pub(super) type Completion = (OrderId, Option<DriverId>, Option<Money>);
 
-pub(super) fn parse_complete(request: &pb::CompleteOrderRequest) -> Result<Completion, Status> {
+pub(super) fn parse_complete(request: &pb::CompleteOrderRequest, tenant: &Tenant) -> Result<Completion, Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
     let driver = match request.driver_id.as_str() {
         "" => Some(None),
-        driver => bad.parse("driver_id", driver).map(Some),
+        driver => bad
+            .parse("driver_id", driver)
+            .map(|driver: DriverId| Some(driver.of(tenant))),
     };
     let amount = match &request.final_amount {
         Some(amount) => bad.refund("final_amount", Some(amount)).map(Some),
@@ -317,10 +323,14 @@ pub(super) fn parse_complete(request: &pb::CompleteOrderRequest) -> Result<Compl
     }
 }
 
-pub(super) fn parse_release(request: &pb::ReleaseDriverRequest) -> Result<(OrderId, DriverId, Reason), Status> {
+pub(super) fn parse_release(
+    request: &pb::ReleaseDriverRequest,
+    tenant: &Tenant,
+) -> Result<(OrderId, DriverId, Reason), Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
-    let driver = bad.parse("driver_id", &request.driver_id);
+    let driver: Option<DriverId> = bad.parse("driver_id", &request.driver_id);
+    let driver = driver.map(|driver| driver.of(tenant));
     let reason = bad.parse("reason", &request.reason);
     match (id, driver, reason) {
         (Some(id), Some(driver), Some(reason)) => Ok((id, driver, reason)),
@@ -363,11 +373,11 @@ pub(super) fn parse_watch(request: &pb::WatchOrderRequest) -> Result<(OrderId, O
     }
 }
 
-pub(super) fn parse_list(request: &pb::ListOrdersRequest) -> Result<(ListFilter, i32), Status> {
+pub(super) fn parse_list(request: &pb::ListOrdersRequest, tenant: &Tenant) -> Result<(ListFilter, i32), Status> {
     let mut bad = Violations::default();
     let user = match request.user_id.as_str() {
         "" => Some(None),
-        user => bad.parse("user_id", user).map(Some),
+        user => bad.parse("user_id", user).map(|user: UserId| Some(user.of(tenant))),
     };
     let state = match pb::OrderStatus::try_from(request.status) {
         Ok(pb::OrderStatus::Unspecified) => Some(None),

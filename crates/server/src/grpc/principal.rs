@@ -24,8 +24,8 @@ pub fn access<T>(request: &Request<T>) -> Result<Access, Status> {
 /// anyone's data calls for many: each of them has a limit, so that one does not use up those of the others.
 pub fn of(access: &Access, named: impl FnOnce() -> String) -> String {
     match (access.caller(), &access.scope) {
-        (Some(caller), Scope::All) => format!("{caller} {}", named()),
-        (Some(caller), _) => caller.to_string(),
+        (Some(caller), Scope::Tenant(tenant)) => format!("{tenant}/{caller} {}", named()),
+        (Some(caller), _) => format!("{}/{caller}", caller.tenant()),
         (None, _) => named(),
     }
 }
@@ -33,11 +33,11 @@ pub fn of(access: &Access, named: impl FnOnce() -> String) -> String {
 /// Refuses an order in another user's name.
 pub fn check_user(access: &Access, user: &UserId) -> Result<(), Status> {
     match &access.scope {
-        Scope::All => Ok(()),
+        Scope::Everything | Scope::Tenant(_) => Ok(()),
         // It is about an order that is there already.
         Scope::User(_, Some(_)) => Err(not_permitted("user_id", "a token for one order places no other")),
         Scope::User(own, None) if own == user => Ok(()),
-        Scope::User(own, None) => Err(not_permitted("user_id", &format!("must be {own}, the caller"))),
+        Scope::User(own, None) => Err(not_permitted("user_id", &format!("must be {}, the caller", own.name()))),
         Scope::Driver(_) => Err(not_permitted("user_id", "a driver places no orders")),
     }
 }
@@ -45,9 +45,10 @@ pub fn check_user(access: &Access, user: &UserId) -> Result<(), Status> {
 /// Refuses what a driver does in another driver's name; the driver who does it, if the call names one or is one's.
 pub fn check_driver(access: &Access, named: Option<DriverId>) -> Result<Option<DriverId>, Status> {
     match (access.scope.driver(), named) {
-        (Some(own), Some(named)) if *own != named => {
-            Err(not_permitted("driver_id", &format!("must be {own}, the caller")))
-        }
+        (Some(own), Some(named)) if *own != named => Err(not_permitted(
+            "driver_id",
+            &format!("must be {}, the caller", own.name()),
+        )),
         (own, named) => Ok(named.or_else(|| own.cloned())),
     }
 }

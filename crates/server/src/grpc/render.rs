@@ -32,7 +32,7 @@ pub fn answer(order: &Order) -> StoredAnswer {
 pub fn order(order: &Order) -> pb::Order {
     pb::Order {
         order_id: order.id.to_string(),
-        user_id: order.user.to_string(),
+        user_id: order.user.name().to_owned(),
         amount: Some(money(order.amount)),
         pickup: Some(position(order.pickup)),
         drop_off: order.drop_off.map(position),
@@ -53,7 +53,7 @@ pub fn order(order: &Order) -> pb::Order {
             is_held: payment.captured_minor.is_none(),
         }),
         assignment: order.assignment.as_ref().map(|assignment| pb::Assignment {
-            driver_id: assignment.driver.to_string(),
+            driver_id: assignment.driver.name().to_owned(),
             assigned_at: Some(timestamp(assignment.assigned_at)),
             released_at: assignment
                 .release
@@ -106,7 +106,7 @@ const FOR_DRIVERS: [&str; 5] = ["create", "assign", "release", "complete", "canc
 /// The order as who is limited to this scope may see it: its price is for the driver, what becomes of the payment is not.
 pub fn for_scope(order: pb::Order, scope: &Scope) -> pb::Order {
     match scope {
-        Scope::All | Scope::User(..) => order,
+        Scope::Everything | Scope::Tenant(_) | Scope::User(..) => order,
         Scope::Driver(_) => pb::Order {
             payment: None,
             steps: for_driver(order.steps),
@@ -118,7 +118,7 @@ pub fn for_scope(order: pb::Order, scope: &Scope) -> pb::Order {
 /// The steps as who is limited to this scope may see them.
 pub fn steps_for_scope(steps: Vec<pb::Step>, scope: &Scope) -> Vec<pb::Step> {
     match scope {
-        Scope::All | Scope::User(..) => steps,
+        Scope::Everything | Scope::Tenant(_) | Scope::User(..) => steps,
         Scope::Driver(_) => for_driver(steps),
     }
 }
@@ -166,7 +166,7 @@ pub fn step(step: LogLine) -> pb::Step {
 pub fn driver(fix: &Fix, active_order: Option<OrderId>, now: Timestamp) -> fleet::Driver {
     let age = now.duration_since(fix.recorded_at).max(SignedDuration::ZERO);
     fleet::Driver {
-        driver_id: fix.driver.to_string(),
+        driver_id: fix.driver.name().to_owned(),
         position: Some(position(fix.position)),
         recorded_at: Some(timestamp(fix.recorded_at)),
         age: Some(prost_types::Duration {

@@ -47,7 +47,7 @@ impl Api for TrackingApi {
         request: Request<pb::WatchSharedRequest>,
     ) -> Result<Response<Self::WatchSharedStream>, Status> {
         let caller = principal::address(&request);
-        self.limits.admit_call(Class::Reads, &caller, &request).await?;
+        self.limits.admit_call(Class::Links, &caller, &request).await?;
         let token = request.into_inner().token;
         if token.is_empty() {
             let mut bad = Violations::default();

@@ -1,12 +1,18 @@
 //! What a call may do, and until when.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use waybill_domain::access::{Authority, Caller, Scope};
+use waybill_domain::api_key::ApiKeyId;
+use waybill_domain::tenant::Tenant;
 
 use super::AccessError;
+
+/// How often the clock is looked at.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
 
 /// What a call may do. In the extensions of each request that reaches a service of the contract.
 #[derive(Debug, Clone)]
@@ -20,6 +26,8 @@ pub struct Access {
 #[derive(Debug, Clone)]
 pub(super) struct Credential {
     pub caller: Arc<Caller>,
+    /// The API key, where it is one: names of programs are not unique.
+    pub key: Option<ApiKeyId>,
     /// From when on it is worth nothing.
     pub expires_at: Option<Timestamp>,
     /// Cancelled when it is worth nothing from now on: its key was removed or revoked.
@@ -27,11 +35,11 @@ pub(super) struct Credential {
 }
 
 impl Access {
-    /// Of a caller who is not known: to everything.
+    /// Of a caller who is not known: to everything of the business that has no name.
     pub fn anonymous() -> Access {
         Access {
             caller: None,
-            scope: Scope::All,
+            scope: Scope::Tenant(Tenant::default()),
         }
     }
 
@@ -47,11 +55,19 @@ impl Access {
         Some(self.caller.as_ref()?.caller.as_ref())
     }
 
+    /// Of which business the caller is: the ids that it writes are of that.
+    pub fn tenant(&self) -> Tenant {
+        self.caller().map(Caller::tenant).unwrap_or_default()
+    }
+
     /// On whose data it acts, and in whose name.
     pub fn authority(&self) -> Authority {
         Authority {
             scope: self.scope.clone(),
-            name: self.caller().map(|caller| caller.to_string().into()),
+            name: self.caller.as_ref().map(|credential| match &credential.key {
+                Some(key) => format!("{}, key {key}", credential.caller).into(),
+                None => credential.caller.to_string().into(),
+            }),
         }
     }
 
@@ -74,12 +90,16 @@ impl Credential {
     }
 }
 
+/// By the clock of the day, which a call is refused by, too: it may be set, and goes on while a machine is suspended.
 async fn until(at: Option<Timestamp>) {
-    match at {
-        Some(at) => {
-            let left = at.duration_since(Timestamp::now()).max(SignedDuration::ZERO);
-            tokio::time::sleep(left.unsigned_abs()).await;
+    let Some(at) = at else {
+        return std::future::pending().await;
+    };
+    loop {
+        let left = at.duration_since(Timestamp::now());
+        if !left.is_positive() {
+            return;
         }
-        None => std::future::pending().await,
+        tokio::time::sleep(left.unsigned_abs().min(LOOKED_AT_EVERY)).await;
     }
 }

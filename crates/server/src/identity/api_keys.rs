@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use waybill_domain::api_key::{self, ApiKeyId};
+use waybill_domain::tenant::Tenant;
 
 use super::AccessError;
 use super::access::Credential;
@@ -33,6 +34,7 @@ const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 pub struct ApiKeys {
     pub(super) store: ApiKeyStore,
     known: Arc<RwLock<Known>>,
+    tenants: Arc<[Tenant]>,
     kept: Duration,
 }
 
@@ -80,23 +82,26 @@ impl NewApiKey {
 }
 
 impl ApiKeys {
-    /// The keys of this store, as they are now.
-    pub async fn load(store: ApiKeyStore) -> Result<ApiKeys, StoreError> {
+    /// The keys of this store, as they are now, of the business without a name and of these.
+    pub async fn load(store: ApiKeyStore, tenants: &[Tenant]) -> Result<ApiKeys, StoreError> {
         let keys = store.current().await?;
-        Ok(ApiKeys::new(store, keys, KEPT))
+        Ok(ApiKeys::new(store, keys, tenants, KEPT))
     }
 
     /// These keys of the store, which are believed for so long while it cannot be read.
-    pub(super) fn new(store: ApiKeyStore, keys: Vec<ApiKey>, kept: Duration) -> ApiKeys {
+    pub(super) fn new(store: ApiKeyStore, keys: Vec<ApiKey>, tenants: &[Tenant], kept: Duration) -> ApiKeys {
         let known = Known {
-            keys: keys.into_iter().map(known).collect(),
+            keys: HashMap::new(),
             read_at: Instant::now(),
         };
-        ApiKeys {
+        let api_keys = ApiKeys {
             store,
             known: Arc::new(RwLock::new(known)),
+            tenants: tenants.into(),
             kept,
-        }
+        };
+        api_keys.replace(keys);
+        api_keys
     }
 
     /// How many there are.
@@ -130,15 +135,22 @@ impl ApiKeys {
     /// Takes these keys for those that are good. The streams of one that is none of them any more end.
     fn replace(&self, current: Vec<ApiKey>) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let mut keys: HashMap<ApiKeyId, KnownKey> = current.into_iter().map(self::known).collect();
+        let is_ours = |key: &ApiKey| {
+            let tenant = key.caller.tenant();
+            tenant.is_default() || self.tenants.contains(&tenant)
+        };
+        let ours = current.into_iter().filter(is_ours).map(self::known);
+        let mut keys: HashMap<ApiKeyId, KnownKey> = ours.collect();
         for (id, old) in &known.keys {
-            match keys.get_mut(id) {
+            let new = keys.get_mut(id);
+            if new.is_none() {
+                info!(key = %id, "an API key is worth nothing any more");
+            }
+            match new.filter(|new| new.is_as(old)) {
                 Some(_) if old.credential.revoked.is_cancelled() => {}
                 Some(new) => new.credential.revoked = old.credential.revoked.clone(),
-                None => {
-                    info!(key = %id, "an API key is worth nothing any more");
-                    old.credential.revoked.cancel();
-                }
+                // It is gone, or another one: what it let in it lets in no more.
+                None => old.credential.revoked.cancel(),
             }
         }
         for id in keys.keys().filter(|id| !known.keys.contains_key(*id)) {
@@ -148,6 +160,13 @@ impl ApiKeys {
             keys,
             read_at: Instant::now(),
         };
+    }
+}
+
+impl KnownKey {
+    fn is_as(&self, other: &KnownKey) -> bool {
+        let (ours, theirs) = (&self.credential, &other.credential);
+        self.secret_hash == other.secret_hash && (&ours.caller, ours.expires_at) == (&theirs.caller, theirs.expires_at)
     }
 }
 
@@ -174,6 +193,7 @@ impl Reload for ApiKeys {
 fn known(key: ApiKey) -> (ApiKeyId, KnownKey) {
     let credential = Credential {
         caller: Arc::new(key.caller),
+        key: Some(key.id.clone()),
         expires_at: key.expires_at,
         revoked: CancellationToken::new(),
     };

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::runtime::{Builder, Runtime};
 use waybill_domain::access::{Caller, Role};
+use waybill_domain::tenant::Tenant;
 
 use super::tests::{NOW, Signer, api_keys, claims, key_set, now, trusting};
 use super::*;
@@ -30,7 +31,7 @@ impl Gate {
         let key = ApiKey {
             id: new.id,
             secret_hash: new.secret_hash,
-            caller: Caller::Service("shop".to_owned()),
+            caller: Caller::named(Role::Service, Tenant::default(), &"shop".parse().unwrap()).unwrap(),
             created_at: now(),
             expires_at: None,
             revoked_at: None,
@@ -136,6 +137,9 @@ fn check_caller(caller: &Caller, header: &[u8], claims: &[u8]) {
     );
 
     let ours = &claims["waybill"];
+    let tenant = caller.tenant();
+    assert_eq!(ours["tenant"].as_str().unwrap_or_default(), tenant.as_str());
+    assert!(["", "acme"].contains(&tenant.as_str()), "a tenant of the settings");
     assert_eq!(ours["role"], caller.role().as_str());
     assert_eq!(claims["sub"].as_str().unwrap().trim(), caller.subject());
     assert!((1..=64).contains(&caller.subject().chars().count()));

@@ -75,7 +75,7 @@ impl Identity {
 }
 
 /// The one token of these headers.
-fn bearer(headers: &HeaderMap) -> Result<&str, AccessError> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, AccessError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(AccessError::Missing);

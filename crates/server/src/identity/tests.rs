@@ -16,6 +16,9 @@ use tempfile::NamedTempFile;
 
 use waybill_domain::access::{Caller, Customer, Method, Role, Scope};
 
+use waybill_domain::id::DriverId;
+use waybill_domain::tenant::Tenant;
+
 use super::*;
 use crate::reload::Reload as _;
 use crate::resilience::{BreakerPolicy, Guard};
@@ -85,6 +88,7 @@ fn rules() -> TokenRules {
         issuer: "https://id.example.com".to_owned(),
         audience: "waybill".to_owned(),
         age_max: Duration::from_hours(1),
+        tenants: vec!["acme".parse().unwrap()],
     }
 }
 
@@ -114,6 +118,10 @@ pub(super) fn claims(changes: &Value) -> Value {
 
 fn anna() -> Caller {
     customer(None, None)
+}
+
+fn staff(role: Role, name: &str) -> Caller {
+    Caller::named(role, Tenant::default(), &name.parse().unwrap()).unwrap()
 }
 
 fn customer(order: Option<&str>, provider_customer: Option<&str>) -> Caller {
@@ -155,12 +163,35 @@ async fn the_role_and_the_subject_say_who_calls() {
             customer(None, Some("cus_1")),
         ),
         (json!({ "role": "driver" }), Caller::Driver("anna".parse().unwrap())),
-        (json!({ "role": "dispatcher" }), Caller::Dispatcher("anna".to_owned())),
-        (json!({ "role": "service" }), Caller::Service("anna".to_owned())),
-        (json!({ "role": "operator" }), Caller::Operator("anna".to_owned())),
+        (json!({ "role": "dispatcher" }), staff(Role::Dispatcher, "anna")),
+        (json!({ "role": "service" }), staff(Role::Service, "anna")),
+        (json!({ "role": "operator" }), staff(Role::Operator, "anna")),
     ] {
         let token = signer.sign(&claims(&json!({ "waybill": ours })));
         assert_eq!(*verifier.verify(&token, now()).await.unwrap().caller, caller);
+    }
+    // Of a business that is one of ours: what it is about is of that business.
+    let of_acme = json!({ "role": "driver", "tenant": "acme" });
+    let token = signer.sign(&claims(&json!({ "waybill": of_acme })));
+    let driver: DriverId = "anna".parse().unwrap();
+    let acme: Tenant = "acme".parse().unwrap();
+    assert_eq!(
+        *verifier.verify(&token, now()).await.unwrap().caller,
+        Caller::Driver(driver.of(&acme))
+    );
+    for other in ["beta", "", "ACME", "acme/x"] {
+        let token = signer.sign(&claims(&json!({ "waybill": { "role": "driver", "tenant": other } })));
+        let refused = verifier.verify(&token, now()).await.unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                AccessError::Claim {
+                    claim: "waybill.tenant",
+                    ..
+                }
+            ),
+            "{refused}"
+        );
     }
     // Several audiences, and times with fractions, are as good.
     let token = signer.sign(&claims(&json!({ "aud": ["other", "waybill"], "exp": 1_795_348_060.5 })));
@@ -375,7 +406,7 @@ pub(super) fn api_keys(keys: Vec<ApiKey>) -> ApiKeys {
     };
     let guard = Guard::new("postgres", settings.call_timeout(), BreakerPolicy::default());
     let postgres = Postgres::new(&settings, Arc::new(guard)).unwrap();
-    ApiKeys::new(ApiKeyStore::new(postgres), keys, Duration::from_mins(10))
+    ApiKeys::new(ApiKeyStore::new(postgres), keys, &[], Duration::from_mins(10))
 }
 
 #[tokio::test]
@@ -384,7 +415,7 @@ async fn api_keys_that_were_not_read_for_long_are_not_believed() {
     let key = ApiKey {
         id: new.id,
         secret_hash: new.secret_hash,
-        caller: Caller::Service("shop".to_owned()),
+        caller: staff(Role::Service, "shop"),
         created_at: now(),
         expires_at: None,
         revoked_at: None,
@@ -395,7 +426,7 @@ async fn api_keys_that_were_not_read_for_long_are_not_believed() {
     keys.verify(&new.text, now()).unwrap();
     assert!(!shop.revoked.is_cancelled());
 
-    let impatient = ApiKeys::new(keys.store.clone(), vec![key], Duration::ZERO);
+    let impatient = ApiKeys::new(keys.store.clone(), vec![key], &[], Duration::ZERO);
     assert_eq!(impatient.verify(&new.text, now()).unwrap_err(), AccessError::NotChecked);
 }
 

@@ -15,8 +15,9 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
 use serde::Deserialize;
 use waybill_domain::access::{Caller, Customer, Role};
-use waybill_domain::id::IdError;
+use waybill_domain::id::{DriverId, IdError, UserId};
 use waybill_domain::operator::Operator;
+use waybill_domain::tenant::Tenant;
 use waybill_domain::text::TextError;
 
 use super::AccessError;
@@ -37,6 +38,8 @@ pub struct TokenRules {
     pub audience: String,
     /// How long after its `iat` the `exp` of a customer's or a driver's may be: their devices get lost.
     pub age_max: Duration,
+    /// The businesses that share this deployment, of one of which a token may be.
+    pub tenants: Vec<Tenant>,
 }
 
 /// Verifies tokens.
@@ -65,6 +68,7 @@ struct OurClaims {
     role: Option<String>,
     order_id: Option<String>,
     provider_customer_id: Option<String>,
+    tenant: Option<String>,
     #[serde(flatten)]
     _others: ObjectOnly,
 }
@@ -122,6 +126,7 @@ impl TokenVerifier {
         let (caller, expires_at) = self.judge(claims, now)?;
         Ok(Credential {
             caller: Arc::new(caller),
+            key: None,
             expires_at: Some(expires_at),
             revoked: key.removed.clone(),
         })
@@ -161,10 +166,19 @@ impl TokenVerifier {
         let provider_customer = provider_customer
             .map(|id| part("waybill.provider_customer_id", id))
             .transpose()?;
+        let tenant = match ours.tenant.as_deref() {
+            None => Tenant::default(),
+            Some(name) => {
+                let known = self.rules.tenants.iter().find(|tenant| tenant.as_str() == name);
+                known
+                    .cloned()
+                    .ok_or_else(|| claim("waybill.tenant", "must be one of tenants.names"))?
+            }
+        };
         let sub = claims.sub.as_str();
         let caller = match role {
             Role::Customer => Caller::Customer(Customer {
-                user: part("sub", sub)?,
+                user: part::<UserId>("sub", sub)?.of(&tenant),
                 order,
                 provider_customer,
             }),
@@ -172,12 +186,13 @@ impl TokenVerifier {
             _ if provider_customer.is_some() => {
                 return Err(claim("waybill.provider_customer_id", "is for customers only"));
             }
-            Role::Driver => Caller::Driver(part("sub", sub)?),
+            Role::Driver => Caller::Driver(part::<DriverId>("sub", sub)?.of(&tenant)),
             Role::Dispatcher | Role::Service | Role::Operator => {
                 let name: Operator = sub
                     .parse()
                     .map_err(|error: TextError| claim("sub", &error.to_string()))?;
-                Caller::named(role, &name).ok_or_else(|| claim("waybill.role", "is about a user or a driver"))?
+                Caller::named(role, tenant, &name)
+                    .ok_or_else(|| claim("waybill.role", "is about a user or a driver"))?
             }
         };
         Ok((caller, expires_at))

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use rand::RngExt as _;
-use tokio::sync::Mutex;
-use tokio::time::sleep;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -22,6 +22,8 @@ const FETCH_EVERY: Duration = Duration::from_mins(5);
 const FETCH_PAUSE: Duration = Duration::from_secs(30);
 /// The same while there are no keys yet.
 const FIRST_FETCH_PAUSE: Duration = Duration::from_secs(2);
+/// How long a call waits for that: longer than an address may take.
+const REFRESH_TIME_MAX: Duration = Duration::from_secs(6);
 /// How long keys are believed while their address gives none.
 const KEPT: Duration = Duration::from_hours(24);
 
@@ -38,8 +40,10 @@ pub struct TrustedKeys(Arc<Inner>);
 struct Inner {
     source: KeySource,
     state: RwLock<State>,
-    /// Held while the address is asked for a key that is not known; and when that began last.
-    fetch: Mutex<Option<Instant>>,
+    /// Wakes who follows the source, for a key that is not known.
+    wanted: Notify,
+    /// How often that came to an end.
+    answered: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -54,7 +58,8 @@ struct State {
 /// What the source said when it was last good, and the tokens that were verified with it since.
 #[derive(Debug)]
 pub(super) struct Keys {
-    text: String,
+    /// `None`: it said nothing yet.
+    text: Option<String>,
     pub set: KeySet,
     pub verified: Cache<Box<str>, Credential, Bytes>,
 }
@@ -82,7 +87,7 @@ impl TrustedKeys {
             (Err(error), KeySource::Address(_)) => {
                 error!(%error, "callers with tokens are refused until there are keys");
                 State {
-                    keys: Arc::new(Keys::new(String::new(), KeySet::default())),
+                    keys: Arc::new(Keys::new(None, KeySet::default())),
                     read_at: None,
                     failure: Some(error.to_string()),
                 }
@@ -91,7 +96,8 @@ impl TrustedKeys {
         Ok(TrustedKeys(Arc::new(Inner {
             source,
             state: RwLock::new(state),
-            fetch: Mutex::new(None),
+            wanted: Notify::new(),
+            answered: watch::Sender::new(0),
         })))
     }
 
@@ -111,24 +117,16 @@ impl TrustedKeys {
         Err(state.failure.clone().unwrap_or_else(|| "there are no keys".to_owned()))
     }
 
-    /// Asks the address again, for a key that is not known. One call asks, the others wait for its answer; and none does so soon
-    /// after the last time.
+    /// Waits until the address was asked again, for a key that is not known. Who follows the source asks, for all who wait, and not
+    /// so soon after the last time: anyone's call may end at any time, and anyone can make such a key up.
     pub(super) async fn refresh(&self) {
         if matches!(self.0.source, KeySource::File(_)) {
             return;
         }
-        let pause = match self.current() {
-            Some(_) => FETCH_PAUSE,
-            None => FIRST_FETCH_PAUSE,
-        };
-        let mut fetched = self.0.fetch.lock().await;
-        if fetched.is_some_and(|at| at.elapsed() < pause) {
-            return;
-        }
-        *fetched = Some(Instant::now());
-        if let Err(error) = self.reload().await {
-            warn!(%error, "the keys of tokens cannot be used; those in use are kept");
-        }
+        let mut answered = self.0.answered.subscribe();
+        self.0.wanted.notify_one();
+        // Where no one follows the source any more, this process ends.
+        let _ = timeout(REFRESH_TIME_MAX, answered.changed()).await;
     }
 
     /// Follows the source until `stop`.
@@ -137,6 +135,7 @@ impl TrustedKeys {
             return reload::follow(self, reload::READ_EVERY, stop).await;
         }
         let mut failed = self.current().is_none();
+        let mut asked_for_unknown: Option<Instant> = None;
         loop {
             let pause = match (self.current(), failed) {
                 (None, _) => FIRST_FETCH_PAUSE,
@@ -145,16 +144,30 @@ impl TrustedKeys {
             };
             // Servers that started together do not ask together.
             let pause = pause.mul_f64(rand::rng().random_range(0.9..1.1));
-            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
-                return;
+            let is_wanted = tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.0.wanted.notified() => true,
+                () = sleep(pause) => false,
+            };
+            let is_too_soon = asked_for_unknown.is_some_and(|at| at.elapsed() < FETCH_PAUSE.min(pause));
+            if !is_wanted || !is_too_soon {
+                failed = stop.run_until_cancelled(self.ask()).await != Some(true);
             }
-            let answer = self.reload().await;
-            failed = answer.is_err();
-            if let Err(error) = answer {
-                warn!(%error, "the keys of tokens cannot be used; those in use are kept");
-                self.end_streams_of_old_keys();
+            if is_wanted && !is_too_soon {
+                asked_for_unknown = Some(Instant::now());
             }
+            self.0.answered.send_modify(|count| *count += 1);
         }
+    }
+
+    /// What the address says now is in use, if it answers.
+    async fn ask(&self) -> bool {
+        let answer = self.reload().await;
+        if let Err(error) = &answer {
+            warn!(%error, "the keys of tokens cannot be used; those in use are kept");
+            self.end_streams_of_old_keys();
+        }
+        answer.is_ok()
     }
 
     /// Ends all streams, if the keys were not read for too long. Calls are refused from then on, too.
@@ -163,7 +176,7 @@ impl TrustedKeys {
             let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
             let mut none = KeySet::default();
             none.replaces(&state.keys.set);
-            state.keys = Arc::new(Keys::new(String::new(), none));
+            state.keys = Arc::new(Keys::new(None, none));
         }
     }
 
@@ -176,7 +189,7 @@ impl TrustedKeys {
             read_at: Some(Instant::now()),
             failure: None,
         };
-        if taken.keys.text != text {
+        if taken.keys.text.as_deref() != Some(&text) {
             let mut set = KeySet::parse(&text)?;
             let (keys, left_out) = set.counts();
             match set.check() {
@@ -188,7 +201,7 @@ impl TrustedKeys {
                 Err(error) => error!(keys, left_out, "auth.keys {error}: callers are refused"),
             }
             set.replaces(&taken.keys.set);
-            taken.keys = Arc::new(Keys::new(text, set));
+            taken.keys = Arc::new(Keys::new(Some(text), set));
         }
         *self.0.state.write().unwrap_or_else(PoisonError::into_inner) = taken;
         Ok(())
@@ -216,7 +229,7 @@ impl Reload for TrustedKeys {
 }
 
 impl Keys {
-    fn new(text: String, set: KeySet) -> Keys {
+    fn new(text: Option<String>, set: KeySet) -> Keys {
         Keys {
             text,
             set,
@@ -229,5 +242,5 @@ impl Keys {
 fn good(text: String) -> Result<Keys, KeysError> {
     let set = KeySet::parse(&text)?;
     set.check()?;
-    Ok(Keys::new(text, set))
+    Ok(Keys::new(Some(text), set))
 }

@@ -106,7 +106,7 @@ impl Ingest {
         let mut shards: Vec<(usize, Vec<Fix>)> = (0..self.shards.len()).map(|shard| (shard, Vec::new())).collect();
         for fix in fixes {
             let shard = self.live.keys().shard_of(&fix.driver);
-            if let Some((_, fixes)) = shards.get_mut(shard) {
+            if let Some((_, fixes)) = shard.and_then(|shard| shards.get_mut(shard)) {
                 fixes.push(fix);
             }
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tracing::info;
+use waybill_domain::access::Scope;
 use waybill_domain::id::OrderId;
 use waybill_domain::operator::{Assertion, Operator, Reference, UNVERIFIED};
 use waybill_domain::order::{ListedRefund, ListedState, Maker, Order, Payment, RefundState, State};
@@ -39,6 +40,7 @@ const REFUNDED_AGAIN: &[State] = &[State::Refunding, State::Succeeded, State::Re
 pub struct OperatorService {
     store: OrderStore,
     payments: Arc<PaymentClient>,
+    scope: Scope,
 }
 
 /// What the provider's record says of an assertion.
@@ -112,16 +114,35 @@ pub enum OperatorError {
 impl OperatorService {
     /// Calls on these orders, verified with this provider.
     pub fn new(store: OrderStore, payments: Arc<PaymentClient>) -> OperatorService {
-        OperatorService { store, payments }
+        OperatorService {
+            store,
+            payments,
+            scope: Scope::Everything,
+        }
+    }
+
+    /// The same calls on the orders within this scope: others are not there.
+    #[must_use]
+    pub fn within(&self, scope: Scope) -> OperatorService {
+        OperatorService { scope, ..self.clone() }
+    }
+
+    /// Whose an order is does not change: once it is in the scope, it stays there.
+    async fn check(&self, id: OrderId) -> Result<(), OperatorError> {
+        match self.store.is_within(&self.scope, id).await? {
+            true => Ok(()),
+            false => Err(OperatorError::NotFound),
+        }
     }
 
     /// Up to `limit` unfinished orders, the oldest first; `only_stuck`: only those that should be settled by now.
     pub async fn unfinished(&self, only_stuck: bool, limit: i64) -> Result<UnfinishedOrders, OperatorError> {
-        Ok(self.store.list_unfinished(only_stuck, limit).await?)
+        Ok(self.store.list_unfinished(&self.scope, only_stuck, limit).await?)
     }
 
     /// All details of the order.
     pub async fn show(&self, id: OrderId) -> Result<OrderDetails, OperatorError> {
+        self.check(id).await?;
         self.store.read_details(id).await?.ok_or(OperatorError::NotFound)
     }
 
@@ -133,6 +154,7 @@ impl OperatorService {
         by: &Operator,
         reason: Option<&Reason>,
     ) -> Result<Option<LeaseHolder>, OperatorError> {
+        self.check(id).await?;
         match self.store.retry(id, by, reason).await? {
             Retried::Due(lease) => {
                 info!(order_id = %id, "operator retried the order");
@@ -152,6 +174,7 @@ impl OperatorService {
         reason: &Reason,
         deadline: Deadline,
     ) -> Result<Order, OperatorError> {
+        self.check(id).await?;
         let seen = self.store.read_leased(id).await?.ok_or(OperatorError::NotFound)?;
         let not_resolvable = |state| OperatorError::NotResolvable {
             state,
@@ -209,6 +232,7 @@ impl OperatorService {
         reason: &Reason,
         deadline: Deadline,
     ) -> Result<Order, OperatorError> {
+        self.check(id).await?;
         let seen = self.store.read_leased(id).await?.ok_or(OperatorError::NotFound)?;
         if !seen.order.payment.as_ref().is_some_and(Payment::is_captured) {
             return Err(OperatorError::NothingFailed);

@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use waybill_domain::access::{Caller, Role};
 use waybill_domain::api_key::ApiKeyId;
+use waybill_domain::tenant::Tenant;
 
 use super::StoreError;
 use super::postgres::Postgres;
@@ -32,18 +34,18 @@ pub struct ApiKey {
 }
 
 statements! {
-    INSERT = "insert into api_keys (key_id, secret_hash, role, name, expires_at)
-              values ($1, $2, $3, $4, now() + make_interval(secs => $5))
-              returning key_id, secret_hash, role, name, created_at, expires_at, revoked_at";
-    LIST = "select key_id, secret_hash, role, name, created_at, expires_at, revoked_at
+    INSERT = "insert into api_keys (key_id, secret_hash, role, tenant, name, expires_at)
+              values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6))
+              returning key_id, secret_hash, role, tenant, name, created_at, expires_at, revoked_at";
+    LIST = "select key_id, secret_hash, role, tenant, name, created_at, expires_at, revoked_at
               from api_keys order by created_at, key_id";
     /// One that expired a while ago is of no interest; before that, its caller is answered why it is refused.
-    CURRENT = "select key_id, secret_hash, role, name, created_at, expires_at, revoked_at
+    CURRENT = "select key_id, secret_hash, role, tenant, name, created_at, expires_at, revoked_at
                  from api_keys
                 where revoked_at is null and (expires_at is null or expires_at > now() - interval '1 day')";
     /// The time of a first revocation stays.
     REVOKE = "update api_keys set revoked_at = coalesce(revoked_at, now()) where key_id = $1
-              returning key_id, secret_hash, role, name, created_at, expires_at, revoked_at";
+              returning key_id, secret_hash, role, tenant, name, created_at, expires_at, revoked_at";
 }
 
 impl ApiKeyStore {
@@ -60,11 +62,10 @@ impl ApiKeyStore {
         caller: &Caller,
         expires_in: Option<f64>,
     ) -> Result<ApiKey, StoreError> {
-        let (role, name) = (caller.role().as_str(), caller.subject());
-        let row = self
-            .postgres
-            .query_opt(INSERT, &[&id.as_str(), &secret_hash, &role, &name, &expires_in])
-            .await?;
+        let (role, tenant, name) = (caller.role().as_str(), caller.tenant(), caller.subject());
+        let parameters: [&(dyn ToSql + Sync); 6] =
+            [&id.as_str(), &secret_hash, &role, &tenant.as_str(), &name, &expires_in];
+        let row = self.postgres.query_opt(INSERT, &parameters).await?;
         let row = row.ok_or_else(|| StoreError::unexpected("an insert returned no row"))?;
         parse(&row)
     }
@@ -90,7 +91,11 @@ impl ApiKeyStore {
 fn parse(row: &Row) -> Result<ApiKey, StoreError> {
     let role: &str = row.try_get("role")?;
     let name: &str = row.try_get("name")?;
-    let caller = Role::parse(role).and_then(|role| Caller::named(role, &name.parse().ok()?));
+    let tenant: Option<Tenant> = match row.try_get("tenant")? {
+        "" => Some(Tenant::default()),
+        name => name.parse().ok(),
+    };
+    let caller = Role::parse(role).and_then(|role| Caller::named(role, tenant?, &name.parse().ok()?));
     let id: &str = row.try_get("key_id")?;
     Ok(ApiKey {
         id: id.parse().map_err(StoreError::unexpected)?,

@@ -10,9 +10,12 @@
 //!
 //! The three before the last belong together and are written by one script, so on a cluster they must share a slot: with more
 //! than one shard they take a `:{n}` suffix, n the driver's shard. `driver:<id>` and `payments:rate` stay as they are, each
-//! with a script of its own.
+//! with a script of its own. Those of a tenant with a name have it there, too: `drivers:geo:{acme}`, and with shards `drivers:geo:{acme.3}`.
+
+use std::sync::Arc;
 
 use waybill_domain::id::DriverId;
+use waybill_domain::tenant::Tenant;
 
 /// The keys of one shard.
 #[derive(Debug, Clone)]
@@ -25,40 +28,72 @@ pub struct ShardKeys {
     pub seen: String,
 }
 
-/// The names of all keys, for a number of shards.
+/// The names of all keys, for a number of shards. Each tenant has as many of its own: its drivers are found by no one else's
+/// search, and its stream fills up for itself alone.
 #[derive(Debug, Clone)]
 pub struct Keys {
-    shards: Vec<ShardKeys>,
+    /// Those of the default tenant, and then of each other one.
+    shards: Arc<[ShardKeys]>,
+    tenants: Arc<[Tenant]>,
+    of_each: usize,
 }
 
 impl Keys {
     /// The bucket of calls to the payment provider.
     pub const PAYMENT_RATE: &'static str = "payments:rate";
 
-    /// The keys of `shards` shards; 0 is taken for 1.
-    pub fn new(shards: u16) -> Keys {
-        let suffix = |n: u16| if shards > 1 { format!(":{{{n}}}") } else { String::new() };
-        let shards = (0..shards.max(1))
-            .map(|n| ShardKeys {
-                events: format!("location_events{}", suffix(n)),
-                geo: format!("drivers:geo{}", suffix(n)),
-                seen: format!("drivers:seen{}", suffix(n)),
+    /// The keys of `shards` shards for the default tenant and for each of `tenants`; 0 is taken for 1.
+    pub fn new(shards: u16, tenants: &[Tenant]) -> Keys {
+        let of_each = shards.max(1);
+        let suffix = |tenant: &Tenant, n: u16| match (tenant.is_default(), of_each) {
+            (true, 1) => String::new(),
+            (true, _) => format!(":{{{n}}}"),
+            (false, 1) => format!(":{{{tenant}}}"),
+            (false, _) => format!(":{{{tenant}.{n}}}"),
+        };
+        let all = std::iter::once(Tenant::default()).chain(tenants.iter().cloned());
+        let tenants: Arc<[Tenant]> = all.collect();
+        let shards = tenants.iter().flat_map(|tenant| {
+            (0..of_each).map(move |n| {
+                let suffix = suffix(tenant, n);
+                ShardKeys {
+                    events: format!("location_events{suffix}"),
+                    geo: format!("drivers:geo{suffix}"),
+                    seen: format!("drivers:seen{suffix}"),
+                }
             })
-            .collect();
-        Keys { shards }
+        });
+        Keys {
+            shards: shards.collect(),
+            of_each: usize::from(of_each),
+            tenants,
+        }
     }
 
-    /// The keys of every shard.
+    /// The keys of every shard, of all tenants.
     pub fn shards(&self) -> &[ShardKeys] {
         &self.shards
     }
 
-    /// The number of the driver's shard.
-    pub fn shard_of(&self, driver: &DriverId) -> usize {
-        match self.shards.len() {
-            1 => 0,
-            shards => usize::try_from(fnv1a(driver.as_str().as_bytes())).unwrap_or(0) % shards,
+    /// The keys of the shards of this tenant; none of one that there is not.
+    pub fn shards_of(&self, tenant: &Tenant) -> &[ShardKeys] {
+        let first = self.first_of(tenant).unwrap_or(self.shards.len());
+        self.shards.get(first..first + self.of_each).unwrap_or_default()
+    }
+
+    /// The number of the driver's shard; `None`: its tenant is none of ours.
+    pub fn shard_of(&self, driver: &DriverId) -> Option<usize> {
+        if self.shards.len() == 1 && !driver.as_str().contains('/') {
+            return Some(0);
         }
+        let first = self.first_of(&driver.tenant())?;
+        let hash = usize::try_from(fnv1a(driver.name().as_bytes())).unwrap_or(0);
+        Some(first + hash % self.of_each)
+    }
+
+    fn first_of(&self, tenant: &Tenant) -> Option<usize> {
+        let number = self.tenants.iter().position(|known| known == tenant)?;
+        Some(number * self.of_each)
     }
 
     /// The hash of the driver's latest fix.
@@ -82,24 +117,46 @@ mod tests {
 
     #[test]
     fn one_shard_has_the_plain_names() {
-        let keys = Keys::new(1);
+        let keys = Keys::new(1, &[]);
         assert_eq!(keys.shards().len(), 1);
         assert_eq!(keys.shards()[0].events, "location_events");
         assert_eq!(keys.shards()[0].geo, "drivers:geo");
         assert_eq!(keys.shards()[0].seen, "drivers:seen");
-        assert_eq!(keys.shard_of(&"cab-1".parse().unwrap()), 0);
+        assert_eq!(keys.shard_of(&"cab-1".parse().unwrap()), Some(0));
     }
 
     #[test]
     fn shards_share_a_slot_by_their_tag_and_all_are_used() {
-        let keys = Keys::new(4);
+        let keys = Keys::new(4, &[]);
         assert_eq!(keys.shards()[3].events, "location_events:{3}");
         assert_eq!(keys.shards()[3].geo, "drivers:geo:{3}");
         let mut used = [false; 4];
         for n in 0..64 {
-            used[keys.shard_of(&format!("cab-{n}").parse().unwrap())] = true;
+            used[keys.shard_of(&format!("cab-{n}").parse().unwrap()).unwrap()] = true;
         }
         assert_eq!(used, [true; 4]);
+    }
+
+    #[test]
+    fn each_tenant_has_shards_of_its_own() {
+        let (acme, beta) = ("acme".parse::<Tenant>().unwrap(), "beta".parse::<Tenant>().unwrap());
+        let keys = Keys::new(1, &[acme.clone(), beta.clone()]);
+        let cab: DriverId = "cab-1".parse().unwrap();
+        assert_eq!(keys.shards().len(), 3);
+        assert_eq!(keys.shard_of(&cab), Some(0));
+        assert_eq!(keys.shard_of(&cab.clone().of(&beta)), Some(2));
+        assert_eq!(keys.shards_of(&acme)[0].geo, "drivers:geo:{acme}");
+        assert_eq!(keys.shards_of(&Tenant::default())[0].geo, "drivers:geo");
+        // A tenant that is not configured is not taken for the default one.
+        let gone: Tenant = "gone".parse().unwrap();
+        assert_eq!(keys.shard_of(&cab.clone().of(&gone)), None);
+        assert_eq!(Keys::new(1, &[]).shard_of(&cab.clone().of(&gone)), None);
+        assert!(keys.shards_of(&gone).is_empty());
+
+        let spread = Keys::new(4, &[acme.clone()]);
+        assert_eq!(spread.shards_of(&acme)[3].events, "location_events:{acme.3}");
+        let of_acme = spread.shard_of(&cab.of(&acme)).unwrap();
+        assert!((4..8).contains(&of_acme), "{of_acme}");
     }
 
     #[test]

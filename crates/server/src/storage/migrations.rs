@@ -43,6 +43,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0016_api_keys",
     "0017_order_shares",
     "0018_requested_by",
+    "0019_tenants",
 ];
 
 impl Migration {

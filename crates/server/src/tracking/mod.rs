@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 use waybill_domain::access::Authority;
-use waybill_domain::id::OrderId;
+use waybill_domain::id::{OrderId, UserId};
 
 pub use self::watch::{Followed, Follower, WatchError};
 use crate::metrics::Metrics;
@@ -29,11 +29,11 @@ use crate::storage::orders::{NewShare, OrderStore, Share, Shared};
 
 /// Links of an order that have not ended.
 const LINKS_MAX: i64 = 20;
-/// Followers of one link: a leaked one does not take the places of all.
-const FOLLOWERS_OF_ONE_MAX: usize = 20;
+/// Followers of one customer's orders: a link that many have does not take the places of all.
+const FOLLOWERS_OF_ONE_MAX: usize = 50;
 /// How long a link shows how its order ended.
 const AFTERWARDS: Duration = Duration::from_mins(15);
-/// Reads of orders at a time, of all followers: the callers' connections are for others.
+/// Reads of orders at a time: of all followers, and of those who begin, who may be anyone. The callers' connections are for others.
 const READS_MAX: usize = 2;
 /// The random bytes of a secret.
 const SECRET_BYTES: usize = 16;
@@ -46,8 +46,9 @@ type LinkHash = Vec<u8>;
 pub struct Tracking {
     orders: OrderStore,
     live: LiveStore,
-    places: Places<LinkHash>,
+    places: Places<UserId>,
     reads: Arc<Semaphore>,
+    first_reads: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     draining: CancellationToken,
@@ -91,6 +92,7 @@ impl Tracking {
             live,
             places: Places::new(followers_max, FOLLOWERS_OF_ONE_MAX),
             reads: Arc::new(Semaphore::new(READS_MAX)),
+            first_reads: Arc::new(Semaphore::new(READS_MAX)),
             metrics,
             tasks,
             draining,

@@ -8,11 +8,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rand::RngExt as _;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::debug;
 use waybill_domain::fix::Fix;
+use waybill_domain::id::UserId;
 use waybill_domain::order::Order;
 use waybill_domain::position::Position;
 use waybill_domain::tracking::Stage;
@@ -29,8 +30,12 @@ const ORDER_FRESH: Duration = Duration::from_secs(2);
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How long a follower may not read: its place is for others then.
 const UNREAD_TIME_MAX: Duration = Duration::from_mins(1);
-/// How long reads may fail before the follower gets the error: longer than a restart of Postgres.
-const READ_FAILURE_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long reads may fail before the follower gets the error. A link that was revoked meanwhile shows no more either.
+const READ_FAILURE_TIME_MAX: Duration = Duration::from_secs(5);
+/// How old what was read of the order may be, for its driver to be shown: who serves it may have changed.
+const DRIVER_FRESH: Duration = Duration::from_secs(3);
+/// How long a read may wait for its turn.
+const TURN_TIME_MAX: Duration = Duration::from_secs(1);
 /// The longest secret that is looked up.
 const SECRET_LENGTH_MAX: usize = 64;
 
@@ -76,7 +81,7 @@ struct Watcher {
     link: LinkHash,
     order: Order,
     read_at: Instant,
-    _place: Place<LinkHash>,
+    _place: Place<UserId>,
 }
 
 impl Tracking {
@@ -90,8 +95,8 @@ impl Tracking {
         }
         let link = hash(secret);
         // First whether there is such a link: the places of those that are not there are no one's.
-        let order = self.order_of(&link).await?;
-        let place = self.places.take(link.clone()).ok_or(WatchError::TooMany)?;
+        let order = self.order_of(&link, &self.first_reads).await?;
+        let place = self.places.take(order.user.clone()).ok_or(WatchError::TooMany)?;
         self.metrics.orders.link_watch_begun();
         let watcher = Watcher {
             tracking: self.clone(),
@@ -106,9 +111,13 @@ impl Tracking {
         Ok(ReceiverStream::new(receiver))
     }
 
-    async fn order_of(&self, link: &LinkHash) -> Result<Order, WatchError> {
-        // The semaphore is never closed.
-        let _turn = self.reads.acquire().await;
+    async fn order_of(&self, link: &LinkHash, reads: &Semaphore) -> Result<Order, WatchError> {
+        let Ok(_turn) = timeout(TURN_TIME_MAX, reads.acquire()).await else {
+            return Err(WatchError::Store(StoreError::Busy {
+                store: "postgres",
+                why: "too many follow links".to_owned(),
+            }));
+        };
         let order = self.orders.shared_order(link, AFTERWARDS).await?;
         order.ok_or(WatchError::Ended)
     }
@@ -171,7 +180,7 @@ impl Watcher {
         if self.read_at.elapsed() < ORDER_FRESH {
             return Ok(());
         }
-        match self.tracking.order_of(&self.link).await {
+        match self.tracking.order_of(&self.link, &self.tracking.reads).await {
             Ok(order) => {
                 self.order = order;
                 self.read_at = Instant::now();
@@ -188,7 +197,7 @@ impl Watcher {
     async fn look(&self) -> Followed {
         let stage = Stage::of(&self.order);
         let driver = match (&self.order.assignment, stage) {
-            (Some(assignment), Stage::DriverAssigned) => {
+            (Some(assignment), Stage::DriverAssigned) if self.read_at.elapsed() <= DRIVER_FRESH => {
                 let latest = self.tracking.live.latest(&assignment.driver, Timestamp::now()).await;
                 latest.unwrap_or_else(|error| {
                     debug!(%error, "the driver of a shared order cannot be read");

@@ -258,7 +258,7 @@ impl OpsServer {
         let metrics = Arc::new(Metrics::new(&[CREATE]));
         let draining = CancellationToken::new();
         let readiness = Arc::new(Readiness::new(probes, draining.clone()));
-        let router = ops::router(Arc::clone(&metrics), readiness);
+        let router = ops::router(Arc::clone(&metrics), readiness, String::new().into());
         TaskTracker::new().spawn(http::serve(listener, router, None, std::future::pending()));
         OpsServer {
             address,

@@ -138,7 +138,7 @@ async fn race(store: OrderStore, mut chance: Chance, race: Arc<Race>) {
             Ok(()) | Err(StoreError::Fenced { .. }) => {}
             Err(StoreError::Unavailable { .. } | StoreError::Busy { .. }) => {
                 until("Postgres answers", async || {
-                    store.active_order(&Scope::All, &driver(0)).await
+                    store.active_order(&Scope::Everything, &driver(0)).await
                 })
                 .await;
             }
@@ -152,14 +152,14 @@ async fn turn(store: &OrderStore, chance: &mut Chance, race: &Race) -> Result<()
     for work in store.claim_due(1).await? {
         // At its first search alone, or too many of the round's orders would go without a driver.
         if work.attempts == 2 && chance.below(20) == 0 {
-            store.cancel(&Scope::All, work.order.id, None).await?;
+            store.cancel(&Scope::Everything, work.order.id, None).await?;
         }
         if find_driver(store, work, &candidates(chance)).await? {
             race.assigned.fetch_add(1, Ordering::Relaxed);
         }
     }
     let driver = driver(chance.below(DRIVERS));
-    match store.active_order(&Scope::All, &driver).await? {
+    match store.active_order(&Scope::Everything, &driver).await? {
         Some(order) => set_free(store, order, &driver, chance).await,
         None => Ok(()),
     }
@@ -196,18 +196,21 @@ async fn set_free(
     chance: &mut Chance,
 ) -> Result<(), StoreError> {
     match chance.below(3) {
-        0 => store.complete(&Scope::All, order, Some(driver), None).await.map(drop),
+        0 => store
+            .complete(&Scope::Everything, order, Some(driver), None)
+            .await
+            .map(drop),
         1 => {
             let declined = ReleaseReason::Declined;
             match store
-                .unassign_driver(&Scope::All, order, driver, declined, "a race")
+                .unassign_driver(&Scope::Everything, order, driver, declined, "a race")
                 .await?
             {
                 Unassigned::Searching(work) => release(store, &work).await,
                 _ => Ok(()),
             }
         }
-        _ => match store.cancel(&Scope::All, order, None).await? {
+        _ => match store.cancel(&Scope::Everything, order, None).await? {
             Cancelled::Refunding(work) => refund(store, *work).await,
             _ => Ok(()),
         },

@@ -212,3 +212,40 @@ async fn a_process_may_serve_locations_only() {
         .await;
     assert_eq!(server.stop().await.code(), Some(0));
 }
+
+/// Numbers and reasons are for who has the token, where one is set. Whether the process lives is no secret.
+#[tokio::test]
+async fn with_a_token_the_numbers_are_for_who_has_it() {
+    let rig = Rig::builder().set("http.token", "scraper-canary").start().await;
+    let ask = async |path: &str, header: Option<&str>| {
+        let mut call = http().get(format!("{}{path}", rig.http()));
+        if let Some(header) = header {
+            call = call.header("authorization", header);
+        }
+        let answer = call.send().await.unwrap();
+        let challenge = answer
+            .headers()
+            .get("www-authenticate")
+            .map(|value| value.as_bytes().to_vec());
+        (answer.status().as_u16(), challenge)
+    };
+    for path in ["/metrics", "/metrics?format=prometheus", "/readyz"] {
+        for wrong in [
+            None,
+            Some("Bearer scraper-canar"),
+            Some("Bearer scraper-canary2"),
+            Some("Basic scraper-canary"),
+            Some("Bearer "),
+        ] {
+            assert_eq!(
+                ask(path, wrong).await,
+                (401, Some(b"Bearer".to_vec())),
+                "{path} {wrong:?}"
+            );
+        }
+        assert_eq!(ask(path, Some("Bearer scraper-canary")).await.0, 200, "{path}");
+        assert_eq!(ask(path, Some("bearer scraper-canary")).await.0, 200, "{path}");
+    }
+    assert_eq!(ask("/livez", None).await.0, 200);
+    assert_eq!(ask("/", None).await.0, 404);
+}

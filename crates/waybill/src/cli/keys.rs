@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use waybill_domain::access::Role;
 use waybill_domain::operator::Operator;
+use waybill_domain::tenant::Tenant;
 
 use super::StoreArgs;
 use super::values::duration;
@@ -35,6 +36,9 @@ pub struct CreateArgs {
     /// Whose key it is: the name under which its calls stand in logs
     #[arg(long, value_name = "NAME")]
     pub name: Operator,
+    /// Of which business it is, of those in `tenants.names` [default: the one without a name]
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<Tenant>,
     /// What its calls may do
     #[arg(long, value_name = "ROLE", default_value = "service")]
     pub role: RoleName,

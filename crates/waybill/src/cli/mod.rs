@@ -123,7 +123,7 @@ pub struct TokenArgs {
     #[arg(long, value_name = "ID")]
     pub order: Option<OrderId>,
     /// For how long it is good
-    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = duration(A_YEAR))]
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = duration(MONTH))]
     pub lives: Duration,
     /// The folder of `waybill dev`
     #[arg(long, value_name = "DIR", default_value = ".waybill")]
@@ -419,6 +419,9 @@ pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Config, ConfigError> {
         env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Config::load(file, environment, flags)
 }
+
+/// As long as a private server believes a token of a customer or a driver.
+const MONTH: &str = "720h";
 
 /// Far above what one machine serves; a typing error of a few digits should not fill its memory.
 const RATE_MAX: f64 = 10_000.0;

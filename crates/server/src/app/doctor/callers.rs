@@ -22,7 +22,14 @@ pub async fn callers(config: &Config, postgres: &Postgres, now: Timestamp) -> Ve
     };
     let mut found = report.iter().flat_map(tokens).collect::<Vec<_>>();
     found.push(match ApiKeyStore::new(postgres.clone()).current().await {
-        Ok(keys) => api_keys(&keys, report.is_some(), now),
+        Ok(mut keys) => {
+            // As a server takes them: a key of a tenant that is not named opens nothing.
+            keys.retain(|key| {
+                let tenant = key.caller.tenant();
+                tenant.is_default() || config.tenants.names.contains(&tenant)
+            });
+            api_keys(&keys, report.is_some(), now)
+        }
         // Before the first migration there is no such table.
         Err(error @ StoreError::Unexpected(_)) => change("api keys", format!("{error}: first run `waybill migrate`")),
         Err(error) => change("api keys", error),

@@ -36,6 +36,8 @@ pub enum Class {
     Reads,
     /// Positions. The principal is the driver.
     Fixes,
+    /// Following a link, which anyone may try. The principal is the caller's address.
+    Links,
 }
 
 /// A token bucket.
@@ -65,6 +67,10 @@ pub struct IngressSettings {
     pub reads: ClassLimit,
     /// Of [`Class::Fixes`].
     pub fixes: ClassLimit,
+    /// Of [`Class::Links`].
+    pub links: ClassLimit,
+    /// Which share of what all together have one named tenant may take, above 0 and up to 1.
+    pub tenant_share: f64,
     /// How long a call may wait for its token before it is refused.
     pub wait_max: Duration,
 }
@@ -75,6 +81,7 @@ pub struct IngressLimits {
     orders: Buckets,
     reads: Buckets,
     fixes: Buckets,
+    links: Buckets,
     wait_max: Duration,
     metrics: Arc<Metrics>,
 }
@@ -94,9 +101,18 @@ struct Buckets {
     /// By hash of the principal, which spares a copy of it. Two that share a hash, one pair in billions, share a
     /// bucket; no one can aim at it, since the hasher is random.
     principals: DefaultKeyedRateLimiter<u64>,
+    /// By hash of the tenant's name: one business does not take what all have.
+    tenants: DefaultKeyedRateLimiter<u64>,
     all: DefaultDirectRateLimiter,
     hasher: RandomState,
     clock: DefaultClock,
+}
+
+/// Which tokens a call has already.
+#[derive(Debug, Default)]
+struct Passed {
+    own: bool,
+    tenant: bool,
 }
 
 /// One wait, counted even if the caller goes away in it.
@@ -120,6 +136,11 @@ impl Default for IngressSettings {
                 principal: Rate::new(20, 100),
                 all: Rate::new(50_000, 100_000),
             },
+            links: ClassLimit {
+                principal: Rate::new(10, 50),
+                all: Rate::new(100, 500),
+            },
+            tenant_share: 0.5,
             wait_max: Duration::from_millis(100),
         }
     }
@@ -135,6 +156,17 @@ impl Rate {
         }
     }
 
+    /// A part of it, and at least one token.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of what fits"
+    )]
+    fn share(self, share: f64) -> Rate {
+        let part = |tokens: NonZeroU32| (f64::from(tokens.get()) * share).ceil() as u32;
+        Rate::new(part(self.per_second), part(self.burst))
+    }
+
     fn quota(self) -> Quota {
         Quota::per_second(self.per_second).allow_burst(self.burst)
     }
@@ -144,9 +176,10 @@ impl IngressLimits {
     /// All buckets full.
     pub fn new(settings: &IngressSettings, metrics: Arc<Metrics>) -> IngressLimits {
         IngressLimits {
-            orders: Buckets::new("orders", settings.orders),
-            reads: Buckets::new("reads", settings.reads),
-            fixes: Buckets::new("fixes", settings.fixes),
+            orders: Buckets::new("orders", settings.orders, settings.tenant_share),
+            reads: Buckets::new("reads", settings.reads, settings.tenant_share),
+            fixes: Buckets::new("fixes", settings.fixes, settings.tenant_share),
+            links: Buckets::new("links", settings.links, settings.tenant_share),
             wait_max: settings.wait_max,
             metrics,
         }
@@ -163,9 +196,9 @@ impl IngressLimits {
         let latest = Instant::now() + self.wait_max;
         let latest = deadline.map_or(latest, |CallDeadline(deadline)| latest.min(deadline));
         let mut wait = None;
-        let mut passed_own = false;
+        let mut passed = Passed::default();
         loop {
-            let Err(retry_after) = buckets.take(principal, NonZeroU32::MIN, &mut passed_own) else {
+            let Err(retry_after) = buckets.take(principal, NonZeroU32::MIN, &mut passed) else {
                 return Ok(());
             };
             if Instant::now() + retry_after > latest {
@@ -192,8 +225,8 @@ impl IngressLimits {
         let mut left = count;
         while let Some(remaining) = NonZeroU32::new(left) {
             let part = remaining.min(part_max);
-            let mut passed_own = false;
-            while let Err(retry_after) = buckets.take(principal, part, &mut passed_own) {
+            let mut passed = Passed::default();
+            while let Err(retry_after) = buckets.take(principal, part, &mut passed) {
                 wait.get_or_insert_with(|| Wait::begin(&self.metrics));
                 sleep(retry_after).await;
             }
@@ -206,7 +239,7 @@ impl IngressLimits {
     pub async fn evict_idle(&self, stop: CancellationToken) {
         let mut ticks = interval(UPKEEP_INTERVAL);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            for buckets in [&self.orders, &self.reads, &self.fixes] {
+            for buckets in [&self.orders, &self.reads, &self.fixes, &self.links] {
                 buckets.principals.retain_recent();
             }
         }
@@ -217,33 +250,48 @@ impl IngressLimits {
             Class::Orders => &self.orders,
             Class::Reads => &self.reads,
             Class::Fixes => &self.fixes,
+            Class::Links => &self.links,
         }
     }
 }
 
 impl Buckets {
-    fn new(name: &'static str, limit: ClassLimit) -> Buckets {
+    fn new(name: &'static str, limit: ClassLimit, tenant_share: f64) -> Buckets {
         Buckets {
             name,
             limit,
             principals: RateLimiter::keyed(limit.principal.quota()),
+            tenants: RateLimiter::keyed(limit.all.share(tenant_share).quota()),
             all: RateLimiter::direct(limit.all.quota()),
             hasher: RandomState::new(),
             clock: DefaultClock::default(),
         }
     }
 
-    /// Takes `count` tokens of the principal, unless `passed_own` shows that it did so before, and of all; or returns
-    /// how long to wait. A count over the burst passes: callers ask for less.
-    fn take(&self, principal: &str, count: NonZeroU32, passed_own: &mut bool) -> Result<(), Duration> {
-        if !*passed_own {
-            let key = self.hasher.hash_one(principal);
-            if let Ok(Err(not_until)) = self.principals.check_key_n(&key, count) {
-                return Err(not_until.wait_time_from(self.clock.now()));
+    /// Takes `count` tokens of the principal and of its tenant, unless `passed` shows that it did so before, and of all; or
+    /// returns how long to wait. A count over the burst passes: callers ask for less.
+    fn take(&self, principal: &str, count: NonZeroU32, passed: &mut Passed) -> Result<(), Duration> {
+        if !passed.own {
+            self.take_of(&self.principals, principal, count)?;
+            passed.own = true;
+        }
+        if !passed.tenant {
+            // As in ids: what is of the business without a name has nothing before a '/'.
+            if let Some((tenant, _)) = principal.split_once('/').filter(|(tenant, _)| !tenant.is_empty()) {
+                self.take_of(&self.tenants, tenant, count)?;
             }
-            *passed_own = true;
+            passed.tenant = true;
         }
         match self.all.check_n(count) {
+            Ok(Err(not_until)) => Err(not_until.wait_time_from(self.clock.now())),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Buckets {
+    fn take_of(&self, of: &DefaultKeyedRateLimiter<u64>, name: &str, count: NonZeroU32) -> Result<(), Duration> {
+        match of.check_key_n(&self.hasher.hash_one(name), count) {
             Ok(Err(not_until)) => Err(not_until.wait_time_from(self.clock.now())),
             _ => Ok(()),
         }

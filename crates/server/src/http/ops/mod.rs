@@ -3,25 +3,29 @@
 
 mod metrics;
 mod ready;
+mod token;
 
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use secrecy::SecretString;
 use serde_json::json;
 
 pub use self::ready::{Probe, ProbeOutcome, Readiness};
 use crate::metrics::Metrics;
 
-/// `/livez`, `/readyz` and `/metrics`.
-pub fn router(metrics: Arc<Metrics>, readiness: Arc<Readiness>) -> Router {
+/// `/livez`, `/readyz` and `/metrics`; the last two for who shows `token`, unless that is empty.
+pub fn router(metrics: Arc<Metrics>, readiness: Arc<Readiness>, token: SecretString) -> Router {
     Router::new()
         .route("/readyz", get(ready::readyz))
         .with_state(readiness)
         .route("/metrics", get(metrics::metrics))
         .with_state(metrics)
+        .route_layer(from_fn_with_state(Arc::new(token), token::asked))
         .route("/livez", get(livez))
         .fallback(not_found)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use waybill_domain::id::DriverId;
 use waybill_domain::position::Position;
+use waybill_domain::tenant::Tenant;
 
 use super::busy::BusyDrivers;
 use crate::storage::StoreError;
@@ -45,12 +46,13 @@ impl Dispatch {
         self.live.check().await
     }
 
-    /// The nearest drivers that are fresh, were free a moment ago and are not `excluded`, nearest first.
+    /// The nearest drivers of the tenant that are fresh, were free a moment ago and are not `excluded`, nearest first.
     ///
     /// As many are asked for as are busy, and a few more: so one search of the index finds a free driver if there is one,
     /// unless the fleet is so large that the search has to widen.
     pub async fn candidates(
         &self,
+        tenant: &Tenant,
         pickup: Position,
         excluded: &HashSet<DriverId>,
     ) -> Result<Vec<Candidate>, StoreError> {
@@ -62,7 +64,10 @@ impl Dispatch {
         let mut asked = (self.candidates + busy.len() + excluded.len()).min(SEARCH_FIRST_MAX);
         loop {
             let is_free = |driver: &DriverId| !busy.contains(driver) && !excluded.contains(driver);
-            let (free, whole) = self.live.nearest(area, asked, Timestamp::now(), is_free).await?;
+            let (free, whole) = self
+                .live
+                .nearest(tenant, area, asked, Timestamp::now(), is_free)
+                .await?;
             if !free.is_empty() || whole || asked >= SEARCH_MAX {
                 let nearest = free.into_iter().take(self.candidates);
                 return Ok(nearest
@@ -76,12 +81,15 @@ impl Dispatch {
         }
     }
 
-    /// Up to `count` drivers in the area that are fresh and free now, nearest first. Exact, and dearer than
+    /// Up to `count` drivers of the tenant in the area that are fresh and free now, nearest first. Exact, and dearer than
     /// [`candidates`](Dispatch::candidates): for callers who search.
-    pub async fn search(&self, area: SearchArea, count: usize) -> Result<Vec<Near>, StoreError> {
+    pub async fn search(&self, tenant: &Tenant, area: SearchArea, count: usize) -> Result<Vec<Near>, StoreError> {
         let mut asked = count.max(1) * 2;
         loop {
-            let (near, whole) = self.live.nearest(area, asked, Timestamp::now(), |_| true).await?;
+            let (near, whole) = self
+                .live
+                .nearest(tenant, area, asked, Timestamp::now(), |_| true)
+                .await?;
             let free = self.free_of(near, count).await?;
             if free.len() >= count || whole || asked >= SEARCH_MAX {
                 return Ok(free);

@@ -29,7 +29,11 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
         if is_old && search.renew(context, order).await? {
             return Ok(cancel_requested(order));
         }
-        let (candidates, none_why) = match context.dispatch.candidates(order.order.pickup, &unassigned).await {
+        let (candidates, none_why) = match context
+            .dispatch
+            .candidates(&order.order.user.tenant(), order.order.pickup, &unassigned)
+            .await
+        {
             Ok(candidates) => (candidates, "no free driver is near"),
             // No reason to refund before the window ends; and whatever the error is, it does end.
             Err(error) => {

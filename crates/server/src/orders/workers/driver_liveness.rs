@@ -122,7 +122,7 @@ impl DriverLivenessMonitor {
         let unassigned = self
             .context
             .store
-            .unassign_driver(&Scope::All, order, driver, reason, &detail)
+            .unassign_driver(&Scope::Everything, order, driver, reason, &detail)
             .await?;
         if let Unassigned::Searching(leased) = unassigned {
             info!(order_id = %order, %driver, "driver not seen, order is reassigned");

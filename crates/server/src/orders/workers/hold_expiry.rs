@@ -51,7 +51,7 @@ pub async fn run(context: Arc<Context>) {
 async fn end(context: &Arc<Context>, order: OrderId) -> Result<(), StoreError> {
     let next = match context.settings.hold_expiry {
         HoldExpiry::Capture => context.store.capture_hold(order).await?,
-        HoldExpiry::Release => match context.store.cancel(&Scope::All, order, None).await? {
+        HoldExpiry::Release => match context.store.cancel(&Scope::Everything, order, None).await? {
             Cancelled::Refunding(next) => Some(next),
             _ => None,
         },

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use waybill_domain::fix::Fix;
 use waybill_domain::id::DriverId;
 use waybill_domain::position::Position;
+use waybill_domain::tenant::Tenant;
 
 use super::{GEO_LATITUDE_MAX, LiveStore};
 use crate::storage::StoreError;
@@ -98,10 +99,11 @@ impl LiveStore {
         Ok(false)
     }
 
-    /// The nearest drivers in the circle that were seen within the time to live and are `wanted`, nearest first, of the
+    /// The nearest drivers of the tenant in the circle that were seen within the time to live and are `wanted`, nearest first, of the
     /// nearest `count`; and whether the circle holds no more than those.
     pub async fn nearest(
         &self,
+        tenant: &Tenant,
         area: SearchArea,
         count: usize,
         now: Timestamp,
@@ -112,7 +114,7 @@ impl LiveStore {
         }
         let mut near = Vec::new();
         let mut whole = true;
-        for keys in self.keys.shards() {
+        for keys in self.keys.shards_of(tenant) {
             let mut found = self.search_index(&keys.geo, area, count).await?;
             whole &= found.len() < count;
             // Before their freshness is asked for: in a busy city few of those near are wanted.
@@ -149,7 +151,7 @@ impl LiveStore {
             .into_iter()
             .filter_map(|(name, distance_m)| {
                 Some(Near {
-                    driver: name.parse().ok()?,
+                    driver: DriverId::stored(&name).ok()?,
                     distance_m,
                 })
             })
@@ -208,6 +210,5 @@ pub(super) fn parse_fix<'a>(driver: DriverId, field: impl Fn(&str) -> Option<&'a
 }
 
 pub(super) fn parse_driver(name: &str) -> Result<DriverId, StoreError> {
-    name.parse()
-        .map_err(|error| StoreError::unexpected(format!("a stored driver id {error}")))
+    DriverId::stored(name).map_err(|error| StoreError::unexpected(format!("a stored driver id {error}")))
 }

@@ -55,7 +55,7 @@ statements! {
            from order_sagas s
            join order_assignments a on a.order_id = s.order_id
            join drivers d on d.driver_id = a.driver_id and d.active_order_id = s.order_id
-          where d.driver_id = $1 and ", in_scope!("$2", "$3", "$4"));
+          where d.driver_id = $1 and ", in_scope!("$2", "$3", "$4", "$5"));
     ENSURE_DRIVERS = "insert into drivers (driver_id) select unnest($1::text[]) on conflict (driver_id) do nothing";
     /// Locks the nearest free driver. One that another order is just taking is passed over, not waited for.
     LOCK_FREE = "select driver_id
@@ -86,8 +86,8 @@ impl OrderStore {
 
     /// The order that this driver serves, if it serves one within `scope`.
     pub async fn active_order(&self, scope: &Scope, of: &DriverId) -> Result<Option<OrderId>, StoreError> {
-        let (user, only, driver) = scope_values(scope);
-        let parameters: [&(dyn ToSql + Sync); 4] = [&of.as_str(), &user, &only, &driver];
+        let (tenant, user, only, driver) = scope_values(scope);
+        let parameters: [&(dyn ToSql + Sync); 5] = [&of.as_str(), &tenant, &user, &only, &driver];
         let row = self.postgres.query_opt(ACTIVE_ORDER, &parameters).await?;
         row.map(|row| Ok(OrderId::new(row.try_get::<_, Uuid>(0)?))).transpose()
     }
@@ -175,17 +175,18 @@ fn detail(candidates: &[Candidate], chosen: &DriverId) -> String {
     let skipped: Vec<&str> = candidates
         .iter()
         .take_while(|candidate| candidate.driver != *chosen)
-        .map(|candidate| candidate.driver.as_str())
+        .map(|candidate| candidate.driver.name())
         .collect();
+    let chosen_name = chosen.name();
     let distance_m = candidates
         .iter()
         .find(|candidate| candidate.driver == *chosen)
         .map_or(0.0, |candidate| candidate.distance_m);
     if skipped.is_empty() {
-        format!("{chosen}, {distance_m:.0} m away")
+        format!("{chosen_name}, {distance_m:.0} m away")
     } else {
         format!(
-            "{chosen}, {distance_m:.0} m away; taken in the meantime: {}",
+            "{chosen_name}, {distance_m:.0} m away; taken in the meantime: {}",
             skipped.join(", ")
         )
     }

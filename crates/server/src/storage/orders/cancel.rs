@@ -157,7 +157,7 @@ impl OrderStore {
             cancel_requested: true,
             ..leased.clone()
         };
-        self.log_step(tx, next.lease, "cancel", "succeeded", assignment.driver.as_str())
+        self.log_step(tx, next.lease, "cancel", "succeeded", assignment.driver.name())
             .await?;
         self.compensate(tx, &mut next, fee_minor).await?;
         next.open_refund = refunds::read_open(tx, id).await?;

@@ -58,7 +58,7 @@ impl OrderStore {
     async fn commit_capture(&self, id: OrderId) -> Result<Option<Box<LeasedOrder>>, StoreError> {
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let Some(leased) = lock(&tx, id, &Scope::All).await? else {
+        let Some(leased) = lock(&tx, id, &Scope::Everything).await? else {
             return Ok(None);
         };
         let is_held = leased.order.payment.as_ref().is_some_and(Payment::is_held);

@@ -105,7 +105,7 @@ impl OrderStore {
         let completed = match due {
             Due::Nothing => {
                 TOUCH.execute(&tx, &[&id.uuid()]).await?;
-                self.log_step(&tx, leased.lease, "complete", "succeeded", assignment.driver.as_str())
+                self.log_step(&tx, leased.lease, "complete", "succeeded", assignment.driver.name())
                     .await?;
                 let order = released(leased.order, ReleaseReason::Completed, now);
                 Completed::Done(Box::new(order))
@@ -139,7 +139,7 @@ impl OrderStore {
             .order
             .assignment
             .as_ref()
-            .map(|assignment| assignment.driver.to_string());
+            .map(|assignment| assignment.driver.name().to_owned());
         let driver = driver.unwrap_or_default();
         self.log_step(tx, next.lease, "complete", "succeeded", &driver).await?;
         match due {

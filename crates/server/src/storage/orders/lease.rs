@@ -32,7 +32,7 @@ statements! {
         "select 1
            from order_sagas s
            left join order_assignments a on a.order_id = s.order_id
-          where s.order_id = $1 and ", in_scope!("$2", "$3", "$4"), "
+          where s.order_id = $1 and ", in_scope!("$2", "$3", "$4", "$5"), "
             for update of s");
     READ_LEASED = concat!(
         "select ", leased_order_columns!(), "
@@ -268,8 +268,8 @@ pub(super) async fn lock_row(tx: &Transaction<'_>, id: OrderId) -> Result<bool, 
 /// Locks the order, then reads it: what is read is newer than the lock. `None`: there is no such order in this scope.
 pub(super) async fn lock(tx: &Transaction<'_>, id: OrderId, scope: &Scope) -> Result<Option<LeasedOrder>, StoreError> {
     let asked_at = Timestamp::now();
-    let (user, order, driver) = scope_values(scope);
-    let parameters: [&(dyn ToSql + Sync); 4] = [&id.uuid(), &user, &order, &driver];
+    let (tenant, user, order, driver) = scope_values(scope);
+    let parameters: [&(dyn ToSql + Sync); 5] = [&id.uuid(), &tenant, &user, &order, &driver];
     if LOCK_IN_SCOPE.query_opt(tx, &parameters).await?.is_none() {
         return Ok(None);
     }

@@ -26,7 +26,12 @@ statements! {
     READ_ORDER = concat!(
         "select ", order_columns!(), "
            from ", order_tables!(), "
-          where s.order_id = $1 and ", in_scope!("$2", "$3", "$4"));
+          where s.order_id = $1 and ", in_scope!("$2", "$3", "$4", "$5"));
+    /// Without what is in it: an order that this version cannot read is there, too.
+    IS_WITHIN = concat!(
+        "select 1
+           from ", order_tables!(), "
+          where s.order_id = $1 and ", in_scope!("$2", "$3", "$4", "$5"));
     /// The order, on a line for each of its steps after the one given; on one line without a step if there is none. One
     /// statement, so that order and steps are of one moment.
     ///
@@ -42,7 +47,7 @@ statements! {
                  where order_id = s.order_id and id > $2
                  order by id
                  limit $3) t on true
-          where s.order_id = $1 and ", in_scope!("$4", "$5", "$6"), "
+          where s.order_id = $1 and ", in_scope!("$4", "$5", "$6", "$7"), "
           order by t.id");
     /// A UUIDv7 sorts by its time, so the id is the page key.
     LIST = concat!(
@@ -50,6 +55,16 @@ statements! {
            from ", order_tables!(), "
           where ($1::text is null or s.status = $1)
             and ($2::uuid is null or s.order_id < $2)
+            and tenant_of(s.user_id) = $4
+          order by s.order_id desc
+          limit $3");
+    /// Of one with a name, by the index of those that have one.
+    LIST_OF_TENANT = concat!(
+        "select ", order_columns!(), "
+           from ", order_tables!(), "
+          where ($1::text is null or s.status = $1)
+            and ($2::uuid is null or s.order_id < $2)
+            and tenant_of(s.user_id) = $4 and position('/' in s.user_id) > 0
           order by s.order_id desc
           limit $3");
     /// A statement of its own, since `is null or` would keep the planner from the users' index.
@@ -67,10 +82,17 @@ statements! {
 impl OrderStore {
     /// The order as it is now; `None` when there is none of this id in this scope.
     pub async fn read(&self, scope: &Scope, id: OrderId) -> Result<Option<Order>, StoreError> {
-        let (user, only, driver) = scope_values(scope);
-        let parameters: [&(dyn ToSql + Sync); 4] = [&id.uuid(), &user, &only, &driver];
+        let (tenant, user, only, driver) = scope_values(scope);
+        let parameters: [&(dyn ToSql + Sync); 5] = [&id.uuid(), &tenant, &user, &only, &driver];
         let row = self.postgres.query_opt(READ_ORDER, &parameters).await?;
         row.as_ref().map(order).transpose()
+    }
+
+    /// Whether there is an order of this id in this scope.
+    pub async fn is_within(&self, scope: &Scope, id: OrderId) -> Result<bool, StoreError> {
+        let (tenant, user, only, driver) = scope_values(scope);
+        let parameters: [&(dyn ToSql + Sync); 5] = [&id.uuid(), &tenant, &user, &only, &driver];
+        Ok(self.postgres.query_opt(IS_WITHIN, &parameters).await?.is_some())
     }
 
     /// The order as it is now, and up to `limit` of its steps after the step `after`, the oldest first; `None` when there
@@ -83,8 +105,8 @@ impl OrderStore {
         limit: usize,
     ) -> Result<Option<(Order, Vec<LogLine>)>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let (user, only, driver) = scope_values(scope);
-        let parameters: [&(dyn ToSql + Sync); 6] = [&id.uuid(), &after, &limit, &user, &only, &driver];
+        let (tenant, user, only, driver) = scope_values(scope);
+        let parameters: [&(dyn ToSql + Sync); 7] = [&id.uuid(), &after, &limit, &tenant, &user, &only, &driver];
         let rows = self.postgres.query(READ_AFTER, &parameters).await?;
         let Some(first) = rows.first() else { return Ok(None) };
         let has_line = get::<Option<i64>>(first, "line_id")?.is_some();
@@ -98,14 +120,19 @@ impl OrderStore {
         let before: Option<Uuid> = filter.before.map(OrderId::uuid);
         let only = scope.order().map(OrderId::uuid);
         let user = match (scope, &filter.user) {
-            (Scope::All, user) => user.as_ref(),
-            (Scope::User(own, _), None) => Some(own),
-            (Scope::User(own, _), Some(user)) if user == own => Some(own),
-            (Scope::User(..) | Scope::Driver(_), _) => return Ok(Vec::new()),
+            (Scope::Tenant(tenant), Some(user)) if user.tenant() == *tenant => Ok(user),
+            (Scope::Tenant(tenant), None) => Err(tenant),
+            (Scope::User(own, _), None) => Ok(own),
+            (Scope::User(own, _), Some(user)) if user == own => Ok(own),
+            (Scope::Everything | Scope::Tenant(_) | Scope::User(..) | Scope::Driver(_), _) => return Ok(Vec::new()),
         };
         let rows = match user {
-            None => self.postgres.query(LIST, &[&state, &before, &limit]).await?,
-            Some(user) => {
+            Err(tenant) => {
+                let parameters: [&(dyn ToSql + Sync); 4] = [&state, &before, &limit, &tenant.as_str()];
+                let list = if tenant.is_default() { LIST } else { LIST_OF_TENANT };
+                self.postgres.query(list, &parameters).await?
+            }
+            Ok(user) => {
                 let parameters: [&(dyn ToSql + Sync); 5] = [&state, &before, &limit, &user.as_str(), &only];
                 self.postgres.query(LIST_OF_USER, &parameters).await?
             }

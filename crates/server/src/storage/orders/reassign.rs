@@ -110,7 +110,7 @@ impl OrderStore {
         let now = leased.confirmed.database;
         let state = leased.order.state.next(Event::DriverUnassigned)?;
         // Still in the round of the search that found this driver.
-        let detail = format!("{driver} {}: {detail}", reason.as_str());
+        let detail = format!("{} {}: {detail}", driver.name(), reason.as_str());
         self.log_step(tx, leased.lease, "release", "succeeded", &detail).await?;
         let seq = free_driver(tx, order, driver).await?;
         let rows = ARCHIVE_ASSIGNMENT

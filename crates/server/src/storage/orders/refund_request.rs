@@ -63,7 +63,7 @@ statements! {
            from refunds r
            join order_sagas s on s.order_id = r.order_id
            left join order_assignments a on a.order_id = r.order_id
-          where r.order_id = $1 and ", in_scope!("$2", "$3", "$4"), "
+          where r.order_id = $1 and ", in_scope!("$2", "$3", "$4", "$5"), "
           order by r.number");
 }
 
@@ -160,8 +160,8 @@ impl OrderStore {
 
     /// The refunds of an order within `scope` as its customer sees them, by their numbers.
     pub async fn requested_refunds(&self, scope: &Scope, order: OrderId) -> Result<Vec<RequestedRefund>, StoreError> {
-        let (user, only, driver) = scope_values(scope);
-        let parameters: [&(dyn ToSql + Sync); 4] = [&order.uuid(), &user, &only, &driver];
+        let (tenant, user, only, driver) = scope_values(scope);
+        let parameters: [&(dyn ToSql + Sync); 5] = [&order.uuid(), &tenant, &user, &only, &driver];
         let rows = self.postgres.query(READ_REQUESTED, &parameters).await?;
         rows.iter().map(requested).collect()
     }

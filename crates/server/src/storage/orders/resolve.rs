@@ -99,7 +99,7 @@ impl OrderStore {
         let id = seen.lease.order;
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
-        let Some(leased) = lock(&tx, id, &Scope::All).await? else {
+        let Some(leased) = lock(&tx, id, &Scope::Everything).await? else {
             return Err(StoreError::unexpected(format!("order {id} is gone")));
         };
         if !assertion.expected_states().contains(&leased.order.state) {

@@ -14,6 +14,7 @@ use waybill_domain::order::{
 };
 use waybill_domain::payment::PaymentKey;
 use waybill_domain::position::Position;
+use waybill_domain::tenant::Tenant;
 
 use super::{Confirmed, Lease, LeasedOrder};
 use crate::storage::StoreError;
@@ -38,11 +39,16 @@ macro_rules! order_tables {
     };
 }
 
-/// Whether an order of [`order_tables`] lies within a scope, which is in these three parameters: see [`scope_values`].
+/// Whether an order of [`order_tables`] lies within a scope, which is in these four parameters: see [`scope_values`].
 macro_rules! in_scope {
-    ($user:literal, $order:literal, $driver:literal) => {
+    ($tenant:literal, $user:literal, $order:literal, $driver:literal) => {
         concat!(
             "(",
+            $tenant,
+            "::text is null or tenant_of(s.user_id) = ",
+            $tenant,
+            ")
+             and (",
             $user,
             "::text is null or s.user_id = ",
             $user,
@@ -86,8 +92,9 @@ macro_rules! first_open {
 pub(super) use {first_open, in_scope, leased_order_columns, order_columns, order_tables};
 
 /// The parameters of `in_scope!`: the user, the order and the driver to whom the scope is limited.
-pub(super) fn scope_values(scope: &Scope) -> (Option<&str>, Option<Uuid>, Option<&str>) {
+pub(super) fn scope_values(scope: &Scope) -> (Option<&str>, Option<&str>, Option<Uuid>, Option<&str>) {
     (
+        scope.tenant().map(Tenant::as_str),
         scope.user().map(UserId::as_str),
         scope.order().map(OrderId::uuid),
         scope.driver().map(DriverId::as_str),
@@ -100,7 +107,7 @@ pub(super) fn order(row: &Row) -> Result<Order, StoreError> {
     let money = |minor_units| Money::new(currency, minor_units).map_err(|error| corrupt("amount", &error));
     Ok(Order {
         id: OrderId::new(get::<Uuid>(row, "order_id")?),
-        user: parse(row, "user_id")?,
+        user: UserId::stored(get(row, "user_id")?).map_err(|error| corrupt("user_id", &error))?,
         amount: money(get(row, "amount")?)?,
         payment_mode: payment_mode(get(row, "payment_mode")?)?,
         pickup: position(get(row, "pickup_lat")?, get(row, "pickup_long")?)?,
@@ -136,7 +143,7 @@ pub(super) fn order(row: &Row) -> Result<Order, StoreError> {
         },
         assignment: match (get::<Option<&str>>(row, "driver_id")?, get(row, "assigned_at")?) {
             (Some(driver), Some(assigned_at)) => Some(Assignment {
-                driver: driver.parse().map_err(|error| corrupt("driver_id", &error))?,
+                driver: DriverId::stored(driver).map_err(|error| corrupt("driver_id", &error))?,
                 assigned_at,
                 release: release(get(row, "released_at")?, get(row, "release_reason")?)?,
             }),
@@ -202,8 +209,7 @@ pub(super) fn get<'r, T: tokio_postgres::types::FromSql<'r>>(row: &'r Row, colum
 
 /// The driver of that name.
 pub(super) fn driver(name: &str) -> Result<DriverId, StoreError> {
-    name.parse()
-        .map_err(|error| StoreError::unexpected(format!("a stored driver id {error}")))
+    DriverId::stored(name).map_err(|error| StoreError::unexpected(format!("a stored driver id {error}")))
 }
 
 /// The state of that name.

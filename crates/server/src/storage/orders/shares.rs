@@ -47,37 +47,42 @@ pub enum Shared {
     TooMany,
 }
 
-/// When the order was over, or null while it is not.
+/// When the order was over, or null while it is not. A refund or a dispute long after takes it up again, and changes none of
+/// these times but the last two.
 macro_rules! over_at {
     () => {
-        "case when s.status = 'succeeded' then a.released_at else s.finished_at end"
+        "case when s.status = 'succeeded' then a.released_at
+              when s.status in ('refunding', 'refunded', 'failed')
+              then coalesce(a.released_at, s.cancel_requested_at, p.refunded_at, s.finished_at, s.updated_at) end"
     };
 }
 
 statements! {
-    /// One line for an order in the scope, whether or not a link is made. Two calls at a time may make one link too many.
+    /// One line for an order in the scope, whether or not a link is made. Calls at one time may make some links too many.
     SHARE = concat!(
         "with shared as (
             select s.order_id, ", over_at!(), " is not null as is_over,
-                   (select count(*) from order_shares h
-                     where h.order_id = s.order_id and h.revoked_at is null and h.expires_at > now()) as links
+                   (select count(*) filter (where h.revoked_at is null and h.expires_at > now()) < $10
+                           and count(*) < 20 * $10
+                      from order_shares h where h.order_id = s.order_id) as is_room
               from ", order_tables!(), "
-             where s.order_id = $1 and ", in_scope!("$2", "$3", "$4"), "
+             where s.order_id = $1 and ", in_scope!("$2", "$3", "$4", "$5"), "
          ), made as (
             insert into order_shares (share_id, order_id, token_hash, created_by, expires_at)
-            select $5, order_id, $6, $7, now() + make_interval(secs => $8)
-              from shared where not is_over and links < $9
+            select $6, order_id, $7, $8, now() + make_interval(secs => $9)
+              from shared where not is_over and is_room
             returning expires_at
          )
          select is_over, (select expires_at from made) as expires_at from shared");
     /// Without an id, all of them. A first revocation stays.
     REVOKE_SHARE = concat!(
         "update order_shares h
-            set revoked_by = case when h.revoked_at is null then $6 else h.revoked_by end,
+            set revoked_by = case when h.revoked_at is null then $7 else h.revoked_by end,
                 revoked_at = coalesce(h.revoked_at, now())
            from ", order_tables!(), "
-          where s.order_id = $1 and ", in_scope!("$2", "$3", "$4"), "
-            and h.order_id = s.order_id and ($5::uuid is null or h.share_id = $5)");
+          where s.order_id = $1 and ", in_scope!("$2", "$3", "$4", "$5"), "
+            and h.order_id = s.order_id
+            and (h.share_id = $6 or $6::uuid is null and h.revoked_at is null and h.expires_at > now())");
     /// For a while after the order was over, its links show how it ended.
     READ_SHARED = concat!(
         "select ", order_columns!(), "
@@ -90,12 +95,13 @@ statements! {
 impl OrderStore {
     /// Makes a link, if the order has fewer than so many.
     pub async fn share(&self, scope: &Scope, new: &NewShare, links_max: i64) -> Result<Shared, StoreError> {
-        let (user, only, driver) = scope_values(scope);
+        let (tenant, user, only, driver) = scope_values(scope);
         let id = Uuid::now_v7();
         let seconds = new.lifetime.as_secs_f64();
         let by = self.requested_by.as_deref();
-        let parameters: [&(dyn ToSql + Sync); 9] = [
+        let parameters: [&(dyn ToSql + Sync); 10] = [
             &new.order.uuid(),
+            &tenant,
             &user,
             &only,
             &driver,
@@ -117,9 +123,9 @@ impl OrderStore {
 
     /// Ends a link of the order, or all of them; whether there is one.
     pub async fn revoke_share(&self, scope: &Scope, id: OrderId, share: Option<Uuid>) -> Result<bool, StoreError> {
-        let (user, only, driver) = scope_values(scope);
+        let (tenant, user, only, driver) = scope_values(scope);
         let by = self.requested_by.as_deref();
-        let parameters: [&(dyn ToSql + Sync); 6] = [&id.uuid(), &user, &only, &driver, &share, &by];
+        let parameters: [&(dyn ToSql + Sync); 7] = [&id.uuid(), &tenant, &user, &only, &driver, &share, &by];
         Ok(self.postgres.execute(REVOKE_SHARE, &parameters).await? > 0)
     }
 

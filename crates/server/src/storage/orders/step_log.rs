@@ -67,14 +67,14 @@ statements! {
            from order_saga_steps t
            join order_sagas s on s.order_id = t.order_id
            left join order_assignments a on a.order_id = t.order_id
-          where t.order_id = $1 and ", in_scope!("$2", "$3", "$4"));
+          where t.order_id = $1 and ", in_scope!("$2", "$3", "$4", "$5"));
 }
 
 impl OrderStore {
     /// The id of the order's last step so far; 0 when there is no such order in this scope.
     pub async fn last_step(&self, scope: &Scope, id: OrderId) -> Result<i64, StoreError> {
-        let (user, only, driver) = scope_values(scope);
-        let parameters: [&(dyn ToSql + Sync); 4] = [&id.uuid(), &user, &only, &driver];
+        let (tenant, user, only, driver) = scope_values(scope);
+        let parameters: [&(dyn ToSql + Sync); 5] = [&id.uuid(), &tenant, &user, &only, &driver];
         let row = self.postgres.query_opt(LAST_STEP, &parameters).await?;
         row.map_or(Ok(0), |row| Ok(row.try_get(0)?))
     }

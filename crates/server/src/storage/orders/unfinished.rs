@@ -3,7 +3,10 @@
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
+use waybill_domain::access::Scope;
+use waybill_domain::tenant::Tenant;
 
 use super::OrderStore;
 use super::lease::{LeaseHolder, holder};
@@ -58,6 +61,7 @@ statements! {
                           and (not $1 or s.needs_attention is not null
                                or greatest(s.created_at, s.cancel_requested_at, s.search_from, s.reopened_at)
                                   < now() - interval '1 minute')
+                          and ($3::text is null or tenant_of(s.user_id) = $3)
                         order by since, s.order_id
                         limit $2";
     READ_CLOCK = "select now()";
@@ -65,8 +69,16 @@ statements! {
 
 impl OrderStore {
     /// Up to `limit` unfinished orders, the oldest first; or only those that are older than a minute or flagged.
-    pub async fn list_unfinished(&self, only_stuck: bool, limit: i64) -> Result<UnfinishedOrders, StoreError> {
-        let rows = self.postgres.query(LIST_UNFINISHED, &[&only_stuck, &limit]).await?;
+    /// Of the scope only the business counts.
+    pub async fn list_unfinished(
+        &self,
+        scope: &Scope,
+        only_stuck: bool,
+        limit: i64,
+    ) -> Result<UnfinishedOrders, StoreError> {
+        let tenant = scope.tenant().map(Tenant::as_str);
+        let parameters: [&(dyn ToSql + Sync); 3] = [&only_stuck, &limit, &tenant];
+        let rows = self.postgres.query(LIST_UNFINISHED, &parameters).await?;
         let Some(first) = rows.first() else {
             return Ok(UnfinishedOrders {
                 orders: Vec::new(),

@@ -14,11 +14,11 @@ use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 use waybill_proto::order::v1::{ListOrdersRequest, WatchOrderRequest};
 use waybill_sandbox::proxy::Mode;
 
-use super::{Doors, by};
+use super::{Doors, by, in_time};
 use crate::cli::on_stores;
 
 /// `waybill keys create ARGS`: the key, which is all that it prints on standard output.
-async fn create(rig: &Rig, args: &[&str]) -> String {
+pub async fn create(rig: &Rig, args: &[&str]) -> String {
     let ended = on_stores(rig, &[&["keys", "create"], args].concat()).await;
     assert_eq!(ended.status, Some(0), "{ended:?}");
     let key = ended.stdout.trim().to_owned();
@@ -68,6 +68,11 @@ async fn a_program_calls_with_its_key_and_may_what_its_role_may() {
     let placed = orders.create_order(by(Some(&shop), a_ride())).await.unwrap();
     let driver = placed.into_inner().order.unwrap().assignment.unwrap().driver_id;
     assert_eq!(driver, "cab-1");
+    // Two keys may have one name: the log has the key's id.
+    let sql = doors.rig.sql().await;
+    let create = "select requested_by from order_saga_steps where step = 'create'";
+    let name: String = sql.query_one(create, &[]).await.unwrap().get(0);
+    assert_eq!(name, format!("service shop, key {}", id(&shop)));
     assert_eq!(doors.list(&olga).await.unwrap(), 1);
     let refused = orders.create_order(by(Some(&olga), a_ride())).await.unwrap_err();
     assert_refused(&refused, Code::PermissionDenied, "ROLE_NOT_ALLOWED");
@@ -142,7 +147,7 @@ async fn a_revoked_key_is_refused_and_ends_its_streams() {
 
     let revoked = revoke(&doors.rig, id(&key)).await;
     assert_eq!(revoked.status, Some(0), "{revoked:?}");
-    let end = acknowledged.next().await.unwrap().unwrap_err();
+    let end = in_time(acknowledged.next()).await.unwrap().unwrap_err();
     assert_refused(&end, Code::Unauthenticated, "TOKEN_REVOKED");
     let refused = doors.list(&key).await.unwrap_err();
     assert_refused(&refused, Code::Unauthenticated, "TOKEN_UNTRUSTED");
@@ -165,7 +170,7 @@ async fn a_key_expires() {
         .await
         .unwrap()
         .into_inner();
-    let end = answers.next().await.unwrap().unwrap_err();
+    let end = in_time(answers.next()).await.unwrap().unwrap_err();
     assert_refused(&end, Code::Unauthenticated, "TOKEN_EXPIRED");
     let refused = doors.list(&key).await.unwrap_err();
     assert_refused(&refused, Code::Unauthenticated, "TOKEN_EXPIRED");
@@ -224,7 +229,7 @@ async fn a_stream_ends_once_the_key_that_signed_its_token_is_removed() {
     std::fs::write(&doors.keys, other.key_set().unwrap()).unwrap();
     let mut last = changes.next().await.unwrap();
     while last.is_ok() {
-        last = changes.next().await.expect("the watch ends with a reason");
+        last = in_time(changes.next()).await.expect("the watch ends with a reason");
     }
     assert_refused(&last.unwrap_err(), Code::Unauthenticated, "TOKEN_REVOKED");
     let refused = doors.list(&anna).await.unwrap_err();

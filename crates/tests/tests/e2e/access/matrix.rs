@@ -63,12 +63,12 @@ const TABLE: &str = "
 ";
 
 /// What a call is about.
-struct Target {
-    user: &'static str,
-    order: String,
-    driver: &'static str,
+pub struct Target {
+    pub user: &'static str,
+    pub order: String,
+    pub driver: &'static str,
     /// The secret of a link to the order.
-    link: String,
+    pub link: String,
 }
 
 #[tokio::test]
@@ -164,9 +164,9 @@ async fn every_caller_gets_of_every_method_what_the_table_says() {
 }
 
 /// The letter of the answer, and all that a caller sees of a refusal.
-type Found = (char, Option<(Code, String, Vec<u8>)>);
+pub type Found = (char, Option<(Code, String, Vec<u8>)>);
 
-async fn call(method: Method, token: Option<&str>, target: &Target, channel: Channel) -> Found {
+pub async fn call(method: Method, token: Option<&str>, target: &Target, channel: Channel) -> Found {
     let mut orders = OrderServiceClient::new(channel.clone());
     let mut locations = LocationServiceClient::new(channel.clone());
     let mut drivers = FleetServiceClient::new(channel.clone());

@@ -2,11 +2,13 @@
 
 mod actors;
 mod api_keys;
+mod canaries;
 pub mod key_url;
 mod matrix;
 mod narrow;
 mod shares;
 mod streams;
+mod tenants;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +31,12 @@ struct Doors {
     /// The file of `auth.keys`.
     keys: PathBuf,
     _folder: tempfile::TempDir,
+}
+
+/// What has to come well within this time, and in a program that is broken never would.
+async fn in_time<T>(what: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_mins(1), what).await;
+    waited.expect("it comes in time")
 }
 
 impl Doors {

@@ -271,6 +271,11 @@ async fn who_has_no_token_or_a_bad_one_is_told_why() {
         let refused = orders.list_orders(long).await.unwrap_err();
         assert_refused(&refused, Code::Unauthenticated, "TOKEN_TOO_LONG");
     }
+    let mut of_another = TokenSigner::claims("customer", "anna", Duration::from_mins(10));
+    of_another["aud"] = "another service".into();
+    let of_another = doors.signer.sign(&of_another).unwrap();
+    let refused = orders.list_orders(by(Some(&of_another), list())).await.unwrap_err();
+    assert_refused(&refused, Code::Unauthenticated, "TOKEN_UNTRUSTED");
     let mut twice: Request<ListOrdersRequest> = by(Some(&doors.token("customer", "anna")), list());
     twice
         .metadata_mut()
@@ -289,7 +294,7 @@ async fn who_has_no_token_or_a_bad_one_is_told_why() {
         .await
         .unwrap();
     let expected = json!({
-        "OK": 1, "TOKEN_MISSING": 2, "TOKEN_UNTRUSTED": 1, "TOKEN_TOO_LONG": 3, "ROLE_NOT_ALLOWED": 1
+        "OK": 1, "TOKEN_MISSING": 2, "TOKEN_UNTRUSTED": 2, "TOKEN_TOO_LONG": 3, "ROLE_NOT_ALLOWED": 1
     });
     assert_eq!(doors.rig.metrics().await["auth"]["calls"], expected);
 }

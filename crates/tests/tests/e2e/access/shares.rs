@@ -8,12 +8,12 @@ use testkit::wire::{PICKUP, assert_refused, by, refusal_fields};
 use testkit::{Rig, until};
 use tonic::{Code, Status, Streaming};
 use waybill_proto::order::v1::{
-    Order, ReleaseDriverRequest, RevokeShareRequest, ShareOrderRequest, ShareOrderResponse,
+    CancelOrderRequest, Order, ReleaseDriverRequest, RevokeShareRequest, ShareOrderRequest, ShareOrderResponse,
 };
 use waybill_proto::tracking::v1::tracking_service_client::TrackingServiceClient;
 use waybill_proto::tracking::v1::{TrackingStatus, WatchSharedRequest, WatchSharedResponse};
 
-use super::Doors;
+use super::{Doors, in_time};
 
 impl Doors {
     async fn share(&self, request: ShareOrderRequest) -> Result<ShareOrderResponse, Status> {
@@ -43,13 +43,18 @@ impl Doors {
     /// What becomes of who follows the link: the error of the call, or of the stream.
     async fn refused(&self, token: &str) -> Status {
         match self.follow(token).await {
-            Ok(mut stream) => loop {
-                match stream.message().await {
-                    Ok(message) => assert!(message.is_some(), "the stream ended well"),
-                    Err(status) => return status,
-                }
-            },
+            Ok(mut stream) => in_time(ended(&mut stream)).await,
             Err(status) => status,
+        }
+    }
+}
+
+/// The error with which the stream ends.
+async fn ended(stream: &mut Streaming<WatchSharedResponse>) -> Status {
+    loop {
+        match stream.message().await {
+            Ok(message) => assert!(message.is_some(), "the stream ended well"),
+            Err(status) => return status,
         }
     }
 }
@@ -59,12 +64,15 @@ async fn until_message(
     stream: &mut Streaming<WatchSharedResponse>,
     is_right: impl Fn(&WatchSharedResponse) -> bool,
 ) -> WatchSharedResponse {
-    loop {
-        let message = stream.message().await.unwrap().expect("the stream goes on");
-        if is_right(&message) {
-            return message;
+    in_time(async {
+        loop {
+            let message = stream.message().await.unwrap().expect("the stream goes on");
+            if is_right(&message) {
+                return message;
+            }
         }
-    }
+    })
+    .await
 }
 
 #[tokio::test]
@@ -145,12 +153,7 @@ async fn a_link_that_was_revoked_ends_and_whoever_follows_it_is_cut_off() {
     };
     revoke(&one.share_id).await.unwrap();
     revoke(&one.share_id).await.expect("it may be repeated");
-    let cut_off = loop {
-        match followed.message().await {
-            Ok(message) => assert!(message.is_some(), "the stream ended well"),
-            Err(status) => break status,
-        }
-    };
+    let cut_off = in_time(ended(&mut followed)).await;
     assert_refused(&cut_off, Code::NotFound, "LINK_ENDED");
     assert_refused(&doors.refused(&one.token).await, Code::NotFound, "LINK_ENDED");
     doors.follow(&other.token).await.unwrap();
@@ -249,7 +252,8 @@ async fn what_cannot_be_shared_says_why() {
 
 #[tokio::test]
 async fn a_link_is_stored_as_its_hash_and_followed_by_a_few() {
-    let doors = Doors::start(Rig::builder()).await;
+    let doors =
+        Doors::start(Rig::builder().with("limits.links_per_caller.burst=1000 limits.links_in_all.burst=1000")).await;
     let order = doors.annas().await;
     let link = doors.link(&order).await;
     let sql = doors.rig.sql().await;
@@ -262,15 +266,16 @@ async fn a_link_is_stored_as_its_hash_and_followed_by_a_few() {
     assert!(row.contains("customer anna"), "who shared it: {row}");
 
     let mut followers = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..50 {
         let mut stream = doors.follow(&link.token).await.unwrap();
         stream.message().await.unwrap().unwrap();
         followers.push(stream);
     }
     let one_more = doors.refused(&link.token).await;
     assert_eq!(one_more.code(), Code::ResourceExhausted, "{one_more:?}");
-    // Another link of the same order has its own.
-    doors.follow(&doors.link(&order).await.token).await.unwrap();
+    // Another link of the same customer counts for her, too.
+    let other = doors.refused(&doors.link(&order).await.token).await;
+    assert_eq!(other.code(), Code::ResourceExhausted, "{other:?}");
     drop(followers);
     until("there is room again", async || {
         let mut stream = doors.follow(&link.token).await.map_err(|status| status.code())?;
@@ -289,4 +294,37 @@ async fn nothing_new_is_said_now_and_then() {
     let second = tokio::time::timeout(Duration::from_mins(1), stream.message()).await;
     let second = second.expect("it is said").unwrap().unwrap();
     assert_eq!((first.status, first.driver), (second.status, second.driver));
+}
+
+/// A refund or a dispute long after takes an order up again. Its links stay what they are.
+#[tokio::test]
+async fn a_link_does_not_come_back_with_its_order() {
+    let doors = Doors::start(Rig::builder()).await;
+    let order = doors.annas().await;
+    let link = doors.link(&order).await;
+    let cancel = CancelOrderRequest {
+        order_id: order.order_id.clone(),
+        cancellation_fee: None,
+    };
+    let dora = doors.token("dispatcher", "dora");
+    doors.orders().cancel_order(by(Some(&dora), cancel)).await.unwrap();
+    doors.rig.until_all_settled().await;
+    let mut ended = doors.follow(&link.token).await.unwrap();
+    let message = ended.message().await.unwrap().unwrap();
+    assert_eq!((message.status(), message.driver), (TrackingStatus::Ended, None));
+    let hours_later = "
+        update order_assignments set assigned_at = assigned_at - interval '2 hours', released_at = released_at - interval '2 hours';
+        update order_sagas set cancel_requested_at = cancel_requested_at - interval '2 hours';
+        update order_sagas set finished_at = null, next_run_at = now() + interval '1 hour', reopened_at = now()";
+    doors.rig.execute(hours_later).await;
+    assert_refused(&doors.refused(&link.token).await, Code::NotFound, "LINK_ENDED");
+    let request = ShareOrderRequest {
+        order_id: order.order_id.clone(),
+        lifetime: None,
+    };
+    assert_refused(
+        &doors.share(request).await.unwrap_err(),
+        Code::FailedPrecondition,
+        "ORDER_ENDED",
+    );
 }

@@ -13,7 +13,7 @@ use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::order::v1::WatchOrderRequest;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 
-use super::{Doors, by};
+use super::{Doors, by, in_time};
 
 /// Long enough for a stream to begin.
 const LIVES: Duration = Duration::from_secs(3);
@@ -30,19 +30,22 @@ async fn a_drivers_stream_ends_with_its_token_and_all_that_was_sent_is_acknowled
         .unwrap()
         .into_inner();
     let mut sequence = 0;
-    let end = loop {
-        sequence += 1;
-        let message = StreamLocationsRequest {
-            first_sequence: sequence,
-            fixes: vec![fix("cab-1", PICKUP.0, PICKUP.1, Timestamp::now())],
-        };
-        // The stream may end while this is sent.
-        let _ = messages.send(message).await;
-        match answers.next().await.unwrap() {
-            Ok(answer) => assert_eq!(answer.acknowledged_sequence, sequence),
-            Err(status) => break status,
+    let end = in_time(async {
+        loop {
+            sequence += 1;
+            let message = StreamLocationsRequest {
+                first_sequence: sequence,
+                fixes: vec![fix("cab-1", PICKUP.0, PICKUP.1, Timestamp::now())],
+            };
+            // The stream may end while this is sent.
+            let _ = messages.send(message).await;
+            match answers.next().await.unwrap() {
+                Ok(answer) => assert_eq!(answer.acknowledged_sequence, sequence),
+                Err(status) => break status,
+            }
         }
-    };
+    })
+    .await;
     assert_refused(&end, Code::Unauthenticated, "TOKEN_EXPIRED");
     assert!(sequence > 1, "the token was good for some");
 }
@@ -67,7 +70,7 @@ async fn a_message_that_waits_for_its_rate_limit_ends_with_the_token() {
         .await
         .unwrap()
         .into_inner();
-    let end = answers.next().await.unwrap().unwrap_err();
+    let end = in_time(answers.next()).await.unwrap().unwrap_err();
     assert_refused(&end, Code::Unauthenticated, "TOKEN_EXPIRED");
     // None of it was stored: the client sends it again.
     assert_eq!(doors.rig.count("select count(*) from driver_locations").await, 0);
@@ -86,7 +89,7 @@ async fn who_watches_an_order_is_told_when_its_token_expires() {
     let mut changes = orders.watch_order(by(Some(&token), watch)).await.unwrap().into_inner();
     let mut last = changes.next().await.unwrap();
     while last.is_ok() {
-        last = changes.next().await.expect("the watch ends with a reason");
+        last = in_time(changes.next()).await.expect("the watch ends with a reason");
     }
     assert_refused(&last.unwrap_err(), Code::Unauthenticated, "TOKEN_EXPIRED");
 }

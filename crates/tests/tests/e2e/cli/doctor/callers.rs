@@ -30,6 +30,11 @@ async fn the_doctor_says_when_no_one_or_everyone_can_call() {
     let id = key.split('_').nth(1).unwrap();
     assert_eq!(on_stores(&rig, &["keys", "revoke", id]).await.status, Some(0));
     assert_finds(&rig, &[KNOWN], "callers", "CHANGE", &no_one).await;
+    // One of a business that the settings do not name.
+    let of_acme = ["keys", "create", "--name", "shop", "--tenant", "acme"];
+    let created = on_stores_with(&rig, &of_acme, &[("WAYBILL_TENANTS__NAMES", "acme")]).await;
+    assert_eq!(created.status, Some(0), "{created:?}");
+    assert_finds(&rig, &[KNOWN], "callers", "CHANGE", &no_one).await;
     // Before the first `waybill migrate`.
     rig.execute("drop table api_keys").await;
     assert_finds(&rig, &[KNOWN], "api keys", "CHANGE", &["waybill migrate"]).await;
