@@ -4,7 +4,7 @@ CARGO ?= cargo
 BUF_VERSION = 1.75.0
 BUF = .waybill/tools/node_modules/.bin/buf
 
-.PHONY: setup demo dev test count torture mutants race lint deny bench release fmt clean
+.PHONY: setup demo dev test count fuzz torture mutants race lint deny bench release fmt clean
 
 setup: ## what the sandbox needs: PostgreSQL and Redis, installed only where they are missing
 	@scripts/setup.sh
@@ -20,6 +20,9 @@ test: setup ## everything; one crate: cargo test -p waybill-domain
 
 count: ## instructions of the hottest pure paths, compared with the committed counts; to renew: scripts/count.sh --renew
 	@scripts/count.sh
+
+fuzz: ## hostile input for what parses bytes of strangers: a quarter of an hour; FUZZ_CASES, FUZZ_SEED to repeat a run
+	FUZZ_CASES=$${FUZZ_CASES:-500000} $(CARGO) test --quiet --package waybill-server --lib fuzz
 
 torture: setup ## ten minutes of kill -9, pauses and cut connections; TORTURE_MINUTES, TORTURE_SEED to repeat a run
 	TORTURE_MINUTES=$${TORTURE_MINUTES:-10} $(CARGO) test --quiet --package waybill-tests --test torture

@@ -28,8 +28,12 @@ pub mod identity;
 pub mod egress;
 pub mod storage;
 
+mod json;
 pub mod metrics;
 pub mod reload;
 pub mod resilience;
 pub mod telemetry;
 pub mod tls;
+
+#[cfg(test)]
+mod fuzz;

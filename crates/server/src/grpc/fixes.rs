@@ -36,7 +36,8 @@ impl Batch {
             fixes: Vec::with_capacity(fixes.len()),
             rejections: Vec::new(),
         };
-        for (sequence, fix) in (first_sequence..).zip(fixes) {
+        // In this order: after the last fix no further sequence is asked for, which need not exist.
+        for (fix, sequence) in fixes.into_iter().zip(first_sequence..) {
             match parse_fix(&fix, now, window, tenant, only) {
                 Ok(fix) => batch.fixes.push(fix),
                 Err(rejection) => batch.rejections.push(pb::Rejection { sequence, ..rejection }),

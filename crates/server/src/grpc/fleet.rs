@@ -103,7 +103,7 @@ impl Api for FleetApi {
     }
 }
 
-fn parse_search(request: &pb::SearchDriversRequest) -> Result<(SearchArea, usize), Status> {
+pub(super) fn parse_search(request: &pb::SearchDriversRequest) -> Result<(SearchArea, usize), Status> {
     let mut bad = Violations::default();
     let centre = bad.position("near", request.near.as_ref());
     let radius_m = match request.radius_meters {

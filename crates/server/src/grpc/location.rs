@@ -181,25 +181,7 @@ impl Sessions {
         mut end: Pin<&mut impl Future<Output = Status>>,
     ) -> Result<pb::StreamLocationsResponse, Status> {
         let first = message.first_sequence;
-        let mut bad = Violations::default();
-        if first < *next_sequence {
-            bad.add(
-                "first_sequence",
-                &format!("must be at least {next_sequence}, not {first}"),
-            );
-            return Err(bad.into_status());
-        }
-        let Some(last_offset) = (message.fixes.len() as u64).checked_sub(1) else {
-            bad.add("fixes", "must hold at least one fix");
-            return Err(bad.into_status());
-        };
-        let Some((last, after)) = first
-            .checked_add(last_offset)
-            .and_then(|last| Some((last, last.checked_add(1)?)))
-        else {
-            bad.add("first_sequence", "is too large");
-            return Err(bad.into_status());
-        };
+        let (last, after) = parse_sequences(&message, *next_sequence)?;
         let batch = self.parse(message.fixes, first, access);
         for (driver, count) in batch.by_driver() {
             // Nothing of this message is stored yet: a stream that ends does not wait for the driver's tokens.
@@ -227,6 +209,25 @@ impl Sessions {
         }
         batch
     }
+}
+
+/// The sequence of the last fix, and the lowest that may come after it.
+pub(super) fn parse_sequences(message: &pb::StreamLocationsRequest, next: u64) -> Result<(u64, u64), Status> {
+    let first = message.first_sequence;
+    let mut bad = Violations::default();
+    if first < next {
+        bad.add("first_sequence", &format!("must be at least {next}, not {first}"));
+        return Err(bad.into_status());
+    }
+    let Some(last_offset) = (message.fixes.len() as u64).checked_sub(1) else {
+        bad.add("fixes", "must hold at least one fix");
+        return Err(bad.into_status());
+    };
+    let last = first.checked_add(last_offset);
+    last.and_then(|last| Some((last, last.checked_add(1)?))).ok_or_else(|| {
+        bad.add("first_sequence", "is too large");
+        bad.into_status()
+    })
 }
 
 fn drain_status() -> Status {

@@ -9,6 +9,8 @@ pub mod edge;
 mod fields;
 pub mod fixes;
 mod fleet;
+#[cfg(test)]
+mod fuzz;
 mod location;
 mod operator;
 mod order;

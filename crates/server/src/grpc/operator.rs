@@ -118,7 +118,7 @@ impl Api for OperatorApi {
     }
 }
 
-fn parse_page(size: i32) -> Result<i32, Status> {
+pub(super) fn parse_page(size: i32) -> Result<i32, Status> {
     match size {
         0 => Ok(PAGE.0),
         size @ 1.. => Ok(size.min(PAGE.1)),
@@ -130,7 +130,7 @@ fn parse_page(size: i32) -> Result<i32, Status> {
     }
 }
 
-fn parse_retry(request: &pb::RetryOrderRequest) -> Result<(OrderId, Operator, Option<Reason>), Status> {
+pub(super) fn parse_retry(request: &pb::RetryOrderRequest) -> Result<(OrderId, Operator, Option<Reason>), Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
     let by = bad.parse("operator", &request.operator);
@@ -144,7 +144,9 @@ fn parse_retry(request: &pb::RetryOrderRequest) -> Result<(OrderId, Operator, Op
     }
 }
 
-fn parse_resolve(request: &pb::ResolveOrderRequest) -> Result<(OrderId, Assertion, Operator, Reason), Status> {
+pub(super) fn parse_resolve(
+    request: &pb::ResolveOrderRequest,
+) -> Result<(OrderId, Assertion, Operator, Reason), Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
     let assertion = parse_assertion(&mut bad, request);
@@ -156,7 +158,7 @@ fn parse_resolve(request: &pb::ResolveOrderRequest) -> Result<(OrderId, Assertio
     }
 }
 
-fn parse_refund_again(request: &pb::RefundAgainRequest) -> Result<(OrderId, Operator, Reason), Status> {
+pub(super) fn parse_refund_again(request: &pb::RefundAgainRequest) -> Result<(OrderId, Operator, Reason), Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
     let by = bad.parse("operator", &request.operator);

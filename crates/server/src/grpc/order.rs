@@ -248,7 +248,7 @@ pub(super) fn deadline<T>(request: &Request<T>) -> Deadline {
     }
 }
 
-fn parse_create(request: &pb::CreateOrderRequest, tenant: &Tenant) -> Result<OrderRequest, Status> {
+pub(super) fn parse_create(request: &pb::CreateOrderRequest, tenant: &Tenant) -> Result<OrderRequest, Status> {
     let mut bad = Violations::default();
     let key = bad.parse("idempotency_key", &request.idempotency_key);
     let user: Option<UserId> = bad.parse("user_id", &request.user_id);
@@ -289,7 +289,7 @@ fn parse_create(request: &pb::CreateOrderRequest, tenant: &Tenant) -> Result<Ord
     }
 }
 
-fn parse_cancel(request: &pb::CancelOrderRequest) -> Result<(OrderId, Option<Money>), Status> {
+pub(super) fn parse_cancel(request: &pb::CancelOrderRequest) -> Result<(OrderId, Option<Money>), Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
     let fee = match &request.cancellation_fee {
@@ -302,9 +302,9 @@ fn parse_cancel(request: &pb::CancelOrderRequest) -> Result<(OrderId, Option<Mon
     }
 }
 
-type Completion = (OrderId, Option<DriverId>, Option<Money>);
+pub(super) type Completion = (OrderId, Option<DriverId>, Option<Money>);
 
-fn parse_complete(request: &pb::CompleteOrderRequest, tenant: &Tenant) -> Result<Completion, Status> {
+pub(super) fn parse_complete(request: &pb::CompleteOrderRequest, tenant: &Tenant) -> Result<Completion, Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
     let driver = match request.driver_id.as_str() {
@@ -323,7 +323,10 @@ fn parse_complete(request: &pb::CompleteOrderRequest, tenant: &Tenant) -> Result
     }
 }
 
-fn parse_release(request: &pb::ReleaseDriverRequest, tenant: &Tenant) -> Result<(OrderId, DriverId, Reason), Status> {
+pub(super) fn parse_release(
+    request: &pb::ReleaseDriverRequest,
+    tenant: &Tenant,
+) -> Result<(OrderId, DriverId, Reason), Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
     let driver: Option<DriverId> = bad.parse("driver_id", &request.driver_id);
@@ -335,7 +338,7 @@ fn parse_release(request: &pb::ReleaseDriverRequest, tenant: &Tenant) -> Result<
     }
 }
 
-fn parse_refund(request: &pb::RefundOrderRequest) -> Result<RefundRequest, Status> {
+pub(super) fn parse_refund(request: &pb::RefundOrderRequest) -> Result<RefundRequest, Status> {
     let mut bad = Violations::default();
     let order = bad.order_id(&request.order_id);
     let key = bad.parse("idempotency_key", &request.idempotency_key);
@@ -352,12 +355,12 @@ fn parse_refund(request: &pb::RefundOrderRequest) -> Result<RefundRequest, Statu
     }
 }
 
-fn parse_id(text: &str) -> Result<OrderId, Status> {
+pub(super) fn parse_id(text: &str) -> Result<OrderId, Status> {
     let mut bad = Violations::default();
     bad.order_id(text).ok_or_else(|| bad.into_status())
 }
 
-fn parse_watch(request: &pb::WatchOrderRequest) -> Result<(OrderId, Option<i64>), Status> {
+pub(super) fn parse_watch(request: &pb::WatchOrderRequest) -> Result<(OrderId, Option<i64>), Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
     if request.after_step_id.is_some_and(i64::is_negative) {
@@ -370,7 +373,7 @@ fn parse_watch(request: &pb::WatchOrderRequest) -> Result<(OrderId, Option<i64>)
     }
 }
 
-fn parse_list(request: &pb::ListOrdersRequest, tenant: &Tenant) -> Result<(ListFilter, i32), Status> {
+pub(super) fn parse_list(request: &pb::ListOrdersRequest, tenant: &Tenant) -> Result<(ListFilter, i32), Status> {
     let mut bad = Violations::default();
     let user = match request.user_id.as_str() {
         "" => Some(None),

@@ -85,9 +85,11 @@ pub(super) fn parse_share(request: &order::ShareOrderRequest) -> Result<(OrderId
     let id = bad.order_id(&request.order_id);
     let lifetime = match &request.lifetime {
         None => Some(LIFETIME_DEFAULT),
-        // The conversion would take nanoseconds of more than a second.
-        Some(given) if !(0..1_000_000_000).contains(&given.nanos) => None,
-        Some(given) => Duration::try_from(*given).ok(),
+        // Not by prost's conversion, which takes nanoseconds of more than a second, and overflows at the least number.
+        Some(given) => match (u64::try_from(given.seconds), u32::try_from(given.nanos)) {
+            (Ok(seconds), Ok(nanos @ 0..1_000_000_000)) => Some(Duration::new(seconds, nanos)),
+            _ => None,
+        },
     };
     let lifetime = lifetime.filter(|lifetime| LIFETIME.contains(lifetime));
     if lifetime.is_none() {

@@ -10,6 +10,8 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+use crate::json::ObjectOnly;
+
 /// The shortest modulus of an RSA key, in bytes: 2,048 bits, as RFC 7518 asks.
 const RSA_BYTES_MIN: usize = 256;
 
@@ -56,6 +58,8 @@ pub(super) struct Key {
 #[derive(Deserialize)]
 struct Document {
     keys: Vec<Value>,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 impl KeySet {

@@ -5,14 +5,19 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::header::{AGE, DATE, HeaderMap};
 use reqwest::{Client, StatusCode, Url, redirect, retry};
 use thiserror::Error;
 
-use super::key_set::KeySetError;
+use super::key_set::{KeySet, KeySetError};
 use crate::tls::install_crypto;
 
 /// How long an identity provider may take.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
+/// What a time in a header is exact to.
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
 /// The longest answer. Key sets have some thousand bytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
@@ -30,6 +35,24 @@ pub enum KeySource {
 pub struct KeyAddress {
     client: Client,
     url: Url,
+}
+
+/// What a source says now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyReport {
+    /// How many keys verify tokens.
+    pub keys: usize,
+    /// How many more there are that cannot be used.
+    pub left_out: usize,
+    /// How far the clock of the address is ahead of ours; `None`: its answer does not say, or it is a file.
+    pub ahead: Option<SignedDuration>,
+}
+
+/// What an address answered.
+struct Answer {
+    text: String,
+    /// How far its clock is ahead of ours; `None`: it does not say.
+    ahead: Option<SignedDuration>,
 }
 
 /// Why the keys cannot be used.
@@ -94,15 +117,32 @@ impl KeySource {
                     error,
                 })
             }
-            KeySource::Address(address) => address.fetch().await,
+            KeySource::Address(address) => Ok(address.fetch().await?.text),
         }
+    }
+
+    /// What it says now, for people. Fails where a server with it would trust no token.
+    pub async fn report(&self) -> Result<KeyReport, KeysError> {
+        let (text, ahead) = match self {
+            KeySource::File(_) => (self.read().await?, None),
+            KeySource::Address(address) => {
+                let answer = address.fetch().await?;
+                (answer.text, answer.ahead)
+            }
+        };
+        let set = KeySet::parse(&text)?;
+        set.check()?;
+        let (keys, left_out) = set.counts();
+        Ok(KeyReport { keys, left_out, ahead })
     }
 }
 
 impl KeyAddress {
-    async fn fetch(&self) -> Result<String, KeysError> {
+    async fn fetch(&self) -> Result<Answer, KeysError> {
         let failed = |error| KeysError::Fetch(causes(error));
+        let asked_at = Timestamp::now();
         let mut response = self.client.get(self.url.clone()).send().await.map_err(failed)?;
+        let ahead = clock_ahead(response.headers(), asked_at, Timestamp::now());
         if response.status() != StatusCode::OK {
             return Err(KeysError::Fetch(format!("it answers {}", response.status())));
         }
@@ -115,8 +155,22 @@ impl KeyAddress {
             }
             body.extend_from_slice(&chunk);
         }
-        String::from_utf8(body).map_err(|_| KeysError::Fetch("it does not answer with text".to_owned()))
+        let text = String::from_utf8(body).map_err(|_| KeysError::Fetch("it does not answer with text".to_owned()))?;
+        Ok(Answer { text, ahead })
     }
+}
+
+/// How far the clock of who answered is ahead of ours, by the whole second that it says (RFC 9110, section 6.6.1): as little as it
+/// can be. `None`: it does not say, or the answer is out of a cache, and its time that of an earlier one.
+fn clock_ahead(headers: &HeaderMap, asked_at: Timestamp, answered_at: Timestamp) -> Option<SignedDuration> {
+    if headers.contains_key(AGE) {
+        return None;
+    }
+    let date = rfc2822::DateTimeParser::new()
+        .parse_timestamp(headers.get(DATE)?)
+        .ok()?;
+    let (least, most) = (date.duration_since(answered_at), date.duration_since(asked_at) + SECOND);
+    Some(least.max(SignedDuration::ZERO) + most.min(SignedDuration::ZERO))
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -140,7 +194,6 @@ fn causes(error: reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use axum::Router;
-    use axum::http::HeaderMap;
     use axum::routing::get;
     use rcgen::generate_simple_self_signed;
     use tokio::net::TcpListener;
@@ -185,6 +238,23 @@ mod tests {
     async fn fetch(address: &str) -> Result<String, String> {
         let source = KeySource::parse(address).unwrap();
         source.read().await.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_clock_is_only_called_wrong_where_it_is_whatever_the_answer_took() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (asked_at, answered_at) = (at("2026-11-27T12:00:00.9Z"), at("2026-11-27T12:00:03.1Z"));
+        let ahead = |date: &str| {
+            let headers = HeaderMap::from_iter([(DATE, date.parse().unwrap())]);
+            clock_ahead(&headers, asked_at, answered_at).map(|ahead| ahead.as_millis())
+        };
+        assert_eq!(ahead("Fri, 27 Nov 2026 12:00:00 GMT"), Some(0));
+        assert_eq!(ahead("Fri, 27 Nov 2026 12:00:03 GMT"), Some(0));
+        assert_eq!(ahead("Fri, 27 Nov 2026 12:00:04 GMT"), Some(900));
+        assert_eq!(ahead("Fri, 27 Nov 2026 11:59:59 GMT"), Some(-900));
+        assert_eq!(ahead("Fri, 27 Nov 2026 13:00:00 GMT"), Some(3_596_900));
+        assert_eq!(ahead("yesterday"), None);
+        assert_eq!(clock_ahead(&HeaderMap::new(), asked_at, answered_at), None);
     }
 
     #[tokio::test]

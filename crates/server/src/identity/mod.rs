@@ -23,10 +23,10 @@ pub use self::access::Access;
 use self::access::Credential;
 pub use self::api_keys::{ApiKeys, NewApiKey};
 pub use self::key_set::{KeySet, KeySetError};
-pub use self::key_source::{KeySource, KeysError};
+pub use self::key_source::{KeyReport, KeySource, KeysError};
 pub use self::refusal::AccessError;
 pub use self::refusal_log::RefusalLog;
-pub use self::token::{TokenRules, TokenVerifier};
+pub use self::token::{LEEWAY as TOKEN_LEEWAY, TokenRules, TokenVerifier};
 pub use self::trusted_keys::TrustedKeys;
 
 /// The longest token, in bytes. A key of 4,096 bits signs with 683 of them.
@@ -93,5 +93,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, AccessError> {
     Ok(token)
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -25,18 +25,18 @@ use crate::resilience::{BreakerPolicy, Guard};
 use crate::storage::api_keys::{ApiKey, ApiKeyStore};
 use crate::storage::postgres::{Postgres, PostgresSettings};
 
-const NOW: i64 = 1_795_348_000;
+pub(super) const NOW: i64 = 1_795_348_000;
 
 /// Who signs tokens.
-struct Signer {
-    key: EncodingKey,
+pub(super) struct Signer {
+    pub key: EncodingKey,
     public: Vec<u8>,
     algorithm: Algorithm,
     id: &'static str,
 }
 
 impl Signer {
-    fn new(algorithm: Algorithm, id: &'static str) -> Signer {
+    pub fn new(algorithm: Algorithm, id: &'static str) -> Signer {
         let made = match algorithm {
             Algorithm::ES256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
             Algorithm::EdDSA => KeyPair::generate_for(&PKCS_ED25519),
@@ -57,7 +57,7 @@ impl Signer {
         }
     }
 
-    fn jwk(&self) -> Value {
+    pub fn jwk(&self) -> Value {
         if self.algorithm == Algorithm::EdDSA {
             let x = BASE64_URL_SAFE_NO_PAD.encode(&self.public);
             return json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": self.id });
@@ -67,19 +67,19 @@ impl Signer {
         serde_json::to_value(jwk).unwrap()
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub fn sign(&self, claims: &Value) -> String {
         let mut header = Header::new(self.algorithm);
         header.kid = Some(self.id.to_owned());
         encode(&header, claims, &self.key).unwrap()
     }
 }
 
-fn key_set(signers: &[&Signer]) -> String {
+pub(super) fn key_set(signers: &[&Signer]) -> String {
     let keys: Vec<Value> = signers.iter().map(|signer| signer.jwk()).collect();
     json!({ "keys": keys }).to_string()
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp::from_second(NOW).unwrap()
 }
 
@@ -92,7 +92,7 @@ fn rules() -> TokenRules {
     }
 }
 
-async fn trusting(text: &str) -> (TokenVerifier, TrustedKeys, NamedTempFile) {
+pub(super) async fn trusting(text: &str) -> (TokenVerifier, TrustedKeys, NamedTempFile) {
     let file = NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
     let source = KeySource::File(file.path().to_owned());
@@ -101,7 +101,7 @@ async fn trusting(text: &str) -> (TokenVerifier, TrustedKeys, NamedTempFile) {
 }
 
 /// The claims of Anna's token, a customer's, with some of them changed; `null` leaves one out.
-fn claims(changes: &Value) -> Value {
+pub(super) fn claims(changes: &Value) -> Value {
     let mut claims = json!({
         "iss": "https://id.example.com", "aud": "waybill", "sub": "anna", "iat": NOW - 60, "exp": NOW + 600,
         "waybill": { "role": "customer" }
@@ -395,7 +395,7 @@ async fn a_token_that_is_remembered_expires_and_goes_with_its_key() {
 }
 
 /// The keys of this list, of a database that is not there.
-fn api_keys(keys: Vec<ApiKey>) -> ApiKeys {
+pub(super) fn api_keys(keys: Vec<ApiKey>) -> ApiKeys {
     let settings = PostgresSettings {
         url: SecretString::from("postgres://waybill@127.0.0.1:1/waybill"),
         tls: None,

@@ -24,9 +24,10 @@ use super::AccessError;
 use super::access::Credential;
 use super::key_set::Key;
 use super::trusted_keys::{Keys, TrustedKeys};
+use crate::json::ObjectOnly;
 
 /// How far the clocks of signer and server may be apart.
-const LEEWAY: SignedDuration = SignedDuration::from_secs(5);
+pub const LEEWAY: SignedDuration = SignedDuration::from_secs(5);
 
 /// What a token must say.
 #[derive(Debug, Clone)]
@@ -57,6 +58,8 @@ struct Claims {
     #[serde(default)]
     nbf: Option<f64>,
     waybill: Option<OurClaims>,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 /// In a claim of our own, so that no other program's claims can be taken for ours.
@@ -66,6 +69,8 @@ struct OurClaims {
     order_id: Option<String>,
     provider_customer_id: Option<String>,
     tenant: Option<String>,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 impl TokenVerifier {

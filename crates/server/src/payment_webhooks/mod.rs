@@ -143,6 +143,8 @@ fn log_refusal(error: SignatureError) {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 

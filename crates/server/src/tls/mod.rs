@@ -217,6 +217,13 @@ impl Loaded {
     }
 }
 
+impl Validity {
+    /// That of the certificate in these files, all of which have to be good.
+    pub async fn of_files(files: &TlsFiles) -> Result<Validity, TlsError> {
+        Ok(Loaded::of(&Contents::read(files).await?)?.validity)
+    }
+}
+
 /// The one implementation of cryptography in this program.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())

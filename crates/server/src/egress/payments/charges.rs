@@ -6,9 +6,11 @@ use serde::Deserialize;
 use waybill_domain::money::Money;
 
 use super::answer::{Answer, Cause, Receipt};
+use super::provider_id;
 use super::verdict::decline;
 use super::wire::Outgoing;
 use super::{CHARGES_PATH, ChargeRequest, PAYMENTS_PATH, PaymentClient};
+use crate::json::ObjectOnly;
 use crate::resilience::Deadline;
 
 /// A group has the charge of one request, and what was declined of it.
@@ -20,16 +22,21 @@ const MADE_BEFORE_MAX_SECS: i64 = 24 * 3600;
 #[derive(Debug, Deserialize)]
 struct Page {
     data: Vec<Charge>,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 #[derive(Debug, Deserialize)]
 struct Intent {
     status: String,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 /// An attempt on a card, with the fields that decide something.
 #[derive(Debug, Deserialize)]
 struct Charge {
+    #[serde(default, deserialize_with = "provider_id::read_if_any")]
     payment_intent: Option<String>,
     status: String,
     /// In the provider's unit, as the one below.
@@ -40,6 +47,8 @@ struct Charge {
     #[serde(default)]
     disputed: bool,
     failure_code: Option<String>,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 impl PaymentClient {
@@ -60,8 +69,7 @@ impl PaymentClient {
         let outgoing = Outgoing::list(CHARGES_PATH, query);
         let deadline = self.stack.bounded(deadline);
         let body = self.read(&outgoing, request.place, deadline).await?;
-        let page: Page = serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)?;
-        match judge_group(page.data, request.amount) {
+        match read_group(&body, request.amount)? {
             Some(Answer::Done(receipt)) if request.is_held => {
                 self.query_held(request, receipt, deadline).await.map(Some)
             }
@@ -85,6 +93,12 @@ impl PaymentClient {
             _ => Answer::Done(receipt),
         })
     }
+}
+
+/// The same, of the page that the provider answered with.
+pub(super) fn read_group(body: &[u8], amount: Money) -> Result<Option<Answer<Receipt>>, Cause> {
+    let page: Page = serde_json::from_slice(body).map_err(|_| Cause::Unreadable)?;
+    Ok(judge_group(page.data, amount))
 }
 
 /// What the charges of one order mean. One that was made counts before one in progress, and that before one that was
@@ -131,6 +145,7 @@ mod tests {
             currency: "usd".to_owned(),
             disputed: false,
             failure_code: None,
+            _others: ObjectOnly::default(),
         }
     }
 

@@ -6,8 +6,10 @@ use serde::Deserialize;
 use waybill_domain::money::Money;
 
 use super::answer::{Cause, ProviderDispute};
+use super::provider_id;
 use super::wire::Outgoing;
 use super::{DISPUTES_PATH, PaymentClient};
+use crate::json::ObjectOnly;
 use crate::resilience::Deadline;
 
 /// A payment has one dispute, seldom two.
@@ -18,10 +20,13 @@ const WORD_LENGTH_MAX: usize = 64;
 #[derive(Debug, Deserialize)]
 struct Page {
     data: Vec<Dispute>,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 #[derive(Debug, Deserialize)]
 struct Dispute {
+    #[serde(deserialize_with = "provider_id::read")]
     id: String,
     status: String,
     reason: String,
@@ -30,6 +35,8 @@ struct Dispute {
     currency: String,
     /// Seconds since the Unix epoch.
     created: i64,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 impl PaymentClient {
@@ -41,9 +48,13 @@ impl PaymentClient {
         ];
         let outgoing = Outgoing::list(DISPUTES_PATH, query);
         let body = self.read(&outgoing, None, self.stack.bounded(deadline)).await?;
-        let page: Page = serde_json::from_slice(&body).map_err(|_| Cause::Unreadable)?;
-        page.data.into_iter().map(dispute).collect()
+        read_disputes(&body)
     }
+}
+
+pub(super) fn read_disputes(body: &[u8]) -> Result<Vec<ProviderDispute>, Cause> {
+    let page: Page = serde_json::from_slice(body).map_err(|_| Cause::Unreadable)?;
+    page.data.into_iter().map(dispute).collect()
 }
 
 fn dispute(dispute: Dispute) -> Result<ProviderDispute, Cause> {

@@ -8,6 +8,7 @@ use super::answer::{Answer, Cause, DeclineReason};
 use super::verdict::{Expected, Verdict, decline, judge};
 use super::wire::{Fault, Outgoing};
 use super::{PAYMENTS_PATH, PaymentClient};
+use crate::json::ObjectOnly;
 use crate::resilience::Deadline;
 use waybill_domain::payment::Operation;
 
@@ -40,17 +41,23 @@ struct Intent {
     /// In the provider's unit.
     amount_received: i64,
     currency: String,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 #[derive(Debug, Deserialize)]
 struct ErrorBody {
     error: ErrorDetail,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 #[derive(Debug, Deserialize)]
 struct ErrorDetail {
     code: Option<String>,
     payment_intent: Option<Intent>,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 impl PaymentClient {
@@ -104,7 +111,7 @@ impl PaymentClient {
 }
 
 /// Judges an answer to a capture or a void.
-fn judge_end(status: u16, body: &[u8], request: &CaptureRequest<'_>) -> Answer<Ended> {
+pub(super) fn judge_end(status: u16, body: &[u8], request: &CaptureRequest<'_>) -> Answer<Ended> {
     if (200..=299).contains(&status) {
         return match serde_json::from_slice::<Intent>(body) {
             Ok(intent) => as_asked(ended(&intent, request, false), request),
@@ -112,7 +119,7 @@ fn judge_end(status: u16, body: &[u8], request: &CaptureRequest<'_>) -> Answer<E
         };
     }
     if status == 400
-        && let Ok(ErrorBody { error }) = serde_json::from_slice(body)
+        && let Ok(ErrorBody { error, .. }) = serde_json::from_slice(body)
         && error.code.as_deref() == Some("payment_intent_unexpected_state")
         && let Some(intent) = error.payment_intent
     {

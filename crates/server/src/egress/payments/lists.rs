@@ -254,7 +254,7 @@ impl PaymentClient {
     }
 }
 
-fn intent(object: Object) -> PaymentIntent {
+pub(super) fn intent(object: Object) -> PaymentIntent {
     PaymentIntent {
         order_id: object.order_id(),
         amount_minor: object.amount_minor(),
@@ -265,7 +265,7 @@ fn intent(object: Object) -> PaymentIntent {
     }
 }
 
-fn refund_object(object: Object) -> ProviderRefund {
+pub(super) fn refund_object(object: Object) -> ProviderRefund {
     ProviderRefund {
         order_id: object.order_id(),
         number: object.refund_number(),
@@ -279,7 +279,7 @@ fn refund_object(object: Object) -> ProviderRefund {
 
 /// What an object in a list means. A payment that wants another payment method was declined: it was confirmed as it was
 /// made, and no one confirms it again.
-fn judge_listed(object: Object, expected: &Expected) -> Answer<Receipt> {
+pub(super) fn judge_listed(object: Object, expected: &Expected) -> Answer<Receipt> {
     if expected.operation == Operation::Charge && object.status() == "requires_payment_method" {
         return Answer::Declined(decline("card_declined"));
     }
@@ -328,7 +328,7 @@ impl Period {
 }
 
 /// The payment whose charge this is. Its state is that of the charge.
-fn payment_of_charge(mut charge: Object) -> PaymentIntent {
+pub(super) fn payment_of_charge(mut charge: Object) -> PaymentIntent {
     if let Some(payment) = charge.payment_intent.take() {
         charge.id = payment;
     }
@@ -336,7 +336,7 @@ fn payment_of_charge(mut charge: Object) -> PaymentIntent {
 }
 
 /// The money that moved, if it did.
-fn movement(object: Object) -> Option<Movement> {
+pub(super) fn movement(object: Object) -> Option<Movement> {
     (object.status() == "succeeded").then(|| Movement {
         order_id: object.order_id(),
         amount_minor: object.moved_minor(),

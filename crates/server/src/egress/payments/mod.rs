@@ -10,9 +10,12 @@
 mod answer;
 mod charges;
 mod disputes;
+#[cfg(test)]
+mod fuzz;
 mod guarded_call;
 mod holds;
 mod lists;
+mod provider_id;
 mod rejections;
 mod settings;
 mod verdict;

@@ -5,6 +5,7 @@
 //! cap.
 
 use super::answer::Cause;
+use super::provider_id::is_id;
 use super::settings::{PaymentSettings, SettingsError};
 use crate::crash_points::crash_point;
 use crate::telemetry::{self, TRACEPARENT};
@@ -78,8 +79,7 @@ impl Outgoing {
 
     /// A read of one object. The id comes from outside, and must not name another path.
     pub fn get(path: &str, id: &str) -> Result<Self, Cause> {
-        let is_id = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        if !is_id {
+        if !is_id(id) {
             return Err(Cause::Unsendable);
         }
         let path = format!("{path}/{id}");

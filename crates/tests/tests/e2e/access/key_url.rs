@@ -15,14 +15,14 @@ use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 use waybill_sandbox::tokens::TokenSigner;
 
 /// Publishes keys, as identity providers do; or whatever else it is to answer.
-struct IdentityProvider {
-    url: String,
+pub struct IdentityProvider {
+    pub url: String,
     answer: Arc<Mutex<String>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl IdentityProvider {
-    async fn start() -> IdentityProvider {
+    pub async fn start() -> IdentityProvider {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap());
         let (answer, asked) = (Arc::new(Mutex::new(String::new())), Arc::new(AtomicUsize::new(0)));
@@ -44,7 +44,7 @@ impl IdentityProvider {
         provider
     }
 
-    fn answers(&self, status: &str, body: &str) {
+    pub fn answers(&self, status: &str, body: &str) {
         let length = body.len();
         *self.answer.lock().unwrap() =
             format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");

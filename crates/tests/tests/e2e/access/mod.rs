@@ -3,7 +3,7 @@
 mod actors;
 mod api_keys;
 mod canaries;
-mod key_url;
+pub mod key_url;
 mod matrix;
 mod narrow;
 mod shares;

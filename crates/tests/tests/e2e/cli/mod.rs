@@ -8,4 +8,4 @@ mod load_refused;
 mod on_stores;
 mod private;
 
-pub use self::on_stores::on_stores;
+pub use self::on_stores::{on_stores, on_stores_with};

@@ -11,6 +11,11 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Runs `waybill ARGS`.
 pub async fn on_stores(rig: &Rig, args: &[&str]) -> Ended {
+    on_stores_with(rig, args, &[]).await
+}
+
+/// The same, with these variables over the rig's.
+pub async fn on_stores_with(rig: &Rig, args: &[&str], settings: &[(&str, &str)]) -> Ended {
     let flags = rig.flags();
     let variables = [
         ("DATABASE_URL", flags["postgres.url"].as_str()),
@@ -23,6 +28,7 @@ pub async fn on_stores(rig: &Rig, args: &[&str]) -> Ended {
         ("WAYBILL_REDIS__CONNECT_TIMEOUT", "1s"),
         ("WAYBILL_REDIS__COMMAND_TIMEOUT", "2s"),
     ];
+    let variables = [&variables, settings].concat();
     let ended = timeout(DEADLINE, waybill(args, &variables)).await;
     ended.expect("the command ends, and does not serve")
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, date_time_ymd,
@@ -60,6 +62,19 @@ impl Ca {
         self.issue(&HERE, |params| {
             params.not_before = date_time_ymd(2010, 1, 1);
             params.not_after = date_time_ymd(2019, 12, 31);
+        })
+    }
+
+    /// That is valid from one day to another.
+    pub fn valid(&self, from: Timestamp, until: Timestamp) -> Pair {
+        let day = |at: Timestamp| {
+            let date = at.to_zoned(TimeZone::UTC).date();
+            let part = |part: i8| u8::try_from(part).unwrap();
+            date_time_ymd(i32::from(date.year()), part(date.month()), part(date.day()))
+        };
+        self.issue(&HERE, |params| {
+            params.not_before = day(from);
+            params.not_after = day(until);
         })
     }
 

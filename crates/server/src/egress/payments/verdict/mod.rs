@@ -5,6 +5,8 @@
 //! if the provider states it about *this* request, in a body that we can read. All else is ambiguous.
 
 use super::answer::{Answer, Cause, DeclineReason, Receipt};
+use super::provider_id;
+use crate::json::ObjectOnly;
 use serde::Deserialize;
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -44,6 +46,7 @@ pub(super) enum Verdict {
 /// A payment or a refund, with the fields that both have.
 #[derive(Debug, Deserialize)]
 pub(super) struct Object {
+    #[serde(deserialize_with = "provider_id::read")]
     pub id: String,
     /// Stripe declares it nullable for refunds.
     pub status: Option<String>,
@@ -58,8 +61,10 @@ pub(super) struct Object {
     #[serde(default)]
     pub metadata: Option<HashMap<String, String>>,
     /// Of a refund: the payment that it gives back.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "provider_id::read_if_any")]
     pub payment_intent: Option<String>,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 /// A page of a list.
@@ -67,11 +72,15 @@ pub(super) struct Object {
 pub(super) struct Page {
     pub data: Vec<Object>,
     pub has_more: bool,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 #[derive(Debug, Deserialize)]
 struct ErrorBody {
     error: ErrorDetail,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,6 +92,8 @@ struct ErrorDetail {
     param: Option<String>,
     #[serde(default)]
     message: String,
+    #[serde(flatten)]
+    _others: ObjectOnly,
 }
 
 /// Judges an answer to a request that moves money.
@@ -177,11 +188,10 @@ impl Object {
 }
 
 fn judge_object(body: &[u8], expected: &Expected) -> Verdict {
-    let object = match serde_json::from_slice::<Object>(body) {
-        Ok(object) if !object.id.is_empty() => object,
-        _ => return Verdict::Answer(Answer::Ambiguous(Cause::Unreadable)),
-    };
-    judge_state(object, expected)
+    match serde_json::from_slice::<Object>(body) {
+        Ok(object) => judge_state(object, expected),
+        Err(_) => Verdict::Answer(Answer::Ambiguous(Cause::Unreadable)),
+    }
 }
 
 /// Judges an object by its own state.
@@ -215,7 +225,7 @@ pub(super) fn judge_state(object: Object, expected: &Expected) -> Verdict {
 
 /// A 4xx decides only if the body is the provider's own: a proxy on the way answers 4xx too.
 fn judge_error(status: u16, body: &[u8], operation: Operation) -> Verdict {
-    let Ok(ErrorBody { error }) = serde_json::from_slice::<ErrorBody>(body) else {
+    let Ok(ErrorBody { error, .. }) = serde_json::from_slice::<ErrorBody>(body) else {
         return Verdict::Answer(Answer::Ambiguous(Cause::Status(status)));
     };
     let code = error.code.as_deref();

@@ -1,6 +1,12 @@
-//! `waybill doctor`: checks all that a server needs, and reports what to change.
+//! `waybill doctor`: checks all that a server needs, and reports what to change. [`certificate`] is about whether clients speak to
+//! it, and [`callers`] about who can call.
+
+mod callers;
+mod certificate;
 
 use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::Stores;
 use crate::config::Config;
@@ -33,6 +39,9 @@ pub enum Mark {
     Change,
 }
 
+/// What expires within this time is reported: two weeks are enough to have it replaced.
+const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+
 /// What is lost with the last commits.
 const LOST: &str = "accepted orders and the record of charges that were made (M3)";
 /// What becomes of them.
@@ -44,7 +53,12 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
         Ok(stores) => stores,
         Err(error) => return vec![change("configuration", error)],
     };
-    let mut found = vec![ok("configuration", "every value is known and in range")];
+    let now = Timestamp::now();
+    let mut found = vec![match config.check_serving() {
+        Ok(()) => ok("configuration", "every value is known and in range"),
+        Err(error) => change("configuration", error),
+    }];
+    found.push(certificate::certificate(config, now).await);
     let address = postgres::address(&config.postgres.url);
     found.push(match stores.postgres.ping().await {
         Ok(()) => ok(
@@ -75,6 +89,7 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
         ),
         Err(error) => change("clock", error),
     });
+    found.extend(callers::callers(config, &stores.postgres, now).await);
     let address = redis::address(&config.redis.url);
     found.push(match stores.redis.durability().await {
         Ok(Durability::Full) => {
@@ -182,7 +197,7 @@ fn required_standbys(names: &str) -> (bool, i64) {
 
 async fn clock_difference(postgres: &Postgres) -> Result<f64, StoreError> {
     let theirs = postgres.now().await?;
-    Ok(jiff::Timestamp::now().duration_since(theirs).as_secs_f64())
+    Ok(Timestamp::now().duration_since(theirs).as_secs_f64())
 }
 
 fn ok(part: &'static str, finding: impl std::fmt::Display) -> Diagnosis {

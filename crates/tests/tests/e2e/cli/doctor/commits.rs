@@ -6,22 +6,7 @@ use testkit::{Rig, until_eq};
 use waybill_sandbox::process::{Launch, Process};
 use waybill_sandbox::programs;
 
-use super::on_stores;
-
-/// The program's status, and the mark and the text of its line about this part.
-async fn finding(rig: &Rig, part: &str) -> (Option<i32>, String, String) {
-    let ended = on_stores(rig, &["doctor"]).await;
-    let cells = |line: &str| -> Vec<String> {
-        let cells = line.trim_matches('│').split("  ").map(str::trim);
-        cells.filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
-    };
-    let mut lines = ended.stdout.lines().map(cells);
-    let line = lines.find(|cells| cells.first().is_some_and(|name| name == part));
-    match line.as_deref() {
-        Some([_, mark, text]) => (ended.status, mark.clone(), text.clone()),
-        _ => panic!("nothing about {part}: {}", ended.stdout),
-    }
-}
+use super::finding;
 
 /// A client of the replication protocol, as a standby is one: it is asynchronous unless it is named.
 async fn standby(rig: &Rig) -> Process {
@@ -45,7 +30,7 @@ async fn standby(rig: &Rig) -> Process {
 #[tokio::test]
 async fn the_doctor_says_what_a_crash_loses_when_commits_are_not_synchronous() {
     let rig = Rig::builder().no_server().start().await;
-    let (status, mark, text) = finding(&rig, "commits").await;
+    let (status, mark, text) = finding(&rig, "commits", &[]).await;
     assert_eq!((status, mark.as_str()), (Some(0), "ok"), "{text}");
     assert!(text.contains("synchronous_commit is on"), "{text}");
 
@@ -55,7 +40,7 @@ async fn the_doctor_says_what_a_crash_loses_when_commits_are_not_synchronous() {
          end $$",
     )
     .await;
-    let (status, mark, text) = finding(&rig, "commits").await;
+    let (status, mark, text) = finding(&rig, "commits", &[]).await;
     assert_eq!((status, mark.as_str()), (Some(1), "CHANGE"), "{text}");
     for said in ["synchronous_commit is off", "crash", "accepted orders", "charges"] {
         assert!(text.contains(said), "{text}");
@@ -65,12 +50,12 @@ async fn the_doctor_says_what_a_crash_loses_when_commits_are_not_synchronous() {
 #[tokio::test]
 async fn the_doctor_says_what_a_failover_to_an_asynchronous_standby_loses() {
     let rig = Rig::builder().private_stores().no_server().start().await;
-    let (_, mark, text) = finding(&rig, "standbys").await;
+    let (_, mark, text) = finding(&rig, "standbys", &[]).await;
     assert_eq!(mark, "ok", "{text}");
     assert!(text.contains("no standby replicates"), "{text}");
 
     let standby = standby(&rig).await;
-    let (status, mark, text) = finding(&rig, "standbys").await;
+    let (status, mark, text) = finding(&rig, "standbys", &[]).await;
     assert_eq!((status, mark.as_str()), (Some(0), "WARNING"), "{text}");
     for said in [
         "1 standby",
@@ -94,7 +79,7 @@ async fn the_doctor_names_the_addresses_that_it_tried() {
             .split(['@', '/'])
             .find(|part| part.starts_with("127.0.0.1:"))
             .unwrap();
-        let (_, mark, text) = finding(&rig, part).await;
+        let (_, mark, text) = finding(&rig, part, &[]).await;
         assert_eq!(mark, "ok");
         assert!(text.contains(address), "{address} is not in {text}");
     }
