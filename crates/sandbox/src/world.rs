@@ -1,12 +1,12 @@
 //! The whole private world under one folder: stores and a payment provider, started together and stopped together.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::file_lock::open_locked;
+use crate::file_lock::Held;
 use crate::payments::Provider;
 use crate::servers::{Postgres, Redis, ServerSettings};
 
@@ -44,7 +44,7 @@ pub struct World {
     /// The payment provider.
     pub payments: Provider,
     // Last: it is released after everything else.
-    _lock: File,
+    _lock: Held,
 }
 
 impl World {
@@ -115,9 +115,9 @@ async fn start_redis(settings: &WorldSettings) -> Result<(Option<Redis>, String)
 }
 
 /// Locks a file in the folder and writes the id of this process into it, for the message to whoever comes second.
-fn lock(folder: &Path) -> Result<File, Error> {
+fn lock(folder: &Path) -> Result<Held, Error> {
     let path = folder.join("lock");
-    let Some(mut file) = open_locked(&path)? else {
+    let Some(mut file) = Held::open(&path)? else {
         // Without the number the message still makes sense.
         let pid = fs::read_to_string(&path).unwrap_or_default();
         let holder = match pid.trim() {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::objects::{Dispute, PaymentIntent, Refund};
 use super::payment_methods::PaymentMethod;
 use crate::Error;
-use crate::file_lock::open_locked;
+use crate::file_lock::Held;
 
 /// What one request did.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ pub(super) struct SavedAnswer {
 /// The file, open at its end and locked.
 #[derive(Debug)]
 pub(super) struct Journal {
-    file: File,
+    file: Held,
     length: u64,
 }
 
@@ -64,7 +64,7 @@ impl Journal {
     /// Opens the file, creates it if it is missing, and gives each record in it to `restore`, the oldest first. An
     /// incomplete last line is cut off.
     pub(super) fn open(path: &Path, restore: impl FnMut(Record)) -> Result<Journal, Error> {
-        let file = open_locked(path)?.ok_or_else(|| Error::in_use(path))?;
+        let file = Held::open(path)?.ok_or_else(|| Error::in_use(path))?;
         let length = read(&file, path, restore)?;
         file.set_len(length).map_err(Error::at(path))?;
         Ok(Journal { file, length })
