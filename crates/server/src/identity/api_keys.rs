@@ -87,7 +87,7 @@ impl ApiKeys {
     }
 
     /// These keys of the store, which are believed for so long while it cannot be read.
-    pub(super) fn new(store: ApiKeyStore, keys: Vec<ApiKey>, kept: Duration) -> ApiKeys {
+    pub fn new(store: ApiKeyStore, keys: Vec<ApiKey>, kept: Duration) -> ApiKeys {
         let known = Known {
             keys: keys.into_iter().map(known).collect(),
             read_at: Instant::now(),
