@@ -74,7 +74,7 @@ fn fact(name: &str, value: &Value) -> (String, String) {
 }
 
 fn all(report: &Value, benchmarks: &[&Value]) -> Html {
-    let header = "benchmark | ratio | median | min | max | baseline | unit | how | the baseline is";
+    let header = "benchmark | ratio | target | median | min | max | baseline | unit | how | the baseline is";
     let rows = benchmarks.iter().map(|benchmark| {
         let ratio = number(&benchmark["ratio"]);
         let mut row = vec![
@@ -84,7 +84,7 @@ fn all(report: &Value, benchmarks: &[&Value]) -> Html {
                 None => Cell::number(&ratio),
             },
         ];
-        row.extend(["value", "min", "max", "baseline"].map(|field| Cell::number(&number(&benchmark[field]))));
+        row.extend(["target", "value", "min", "max", "baseline"].map(|field| Cell::number(&number(&benchmark[field]))));
         row.push(Cell::text(&string(&benchmark["unit"])));
         row.extend(["detail", "baseline_is"].map(|field| Cell::prose(&string(&benchmark[field]))));
         row
