@@ -6,7 +6,7 @@ use serde_json::Value;
 const IS_SMALLEST: &str = "The baseline is the smallest of these: a ratio of 1 is flat, which is good.";
 
 /// The sections of benchmarks, each of those whose names begin so; the last of those without a baseline.
-const SECTIONS: [(&str, &str, &[&str]); 6] = [
+const SECTIONS: [(&str, &str, &[&str]); 7] = [
     (
         "Rates",
         "The baseline is what the stores or the transport do without Waybill.",
@@ -21,6 +21,11 @@ const SECTIONS: [(&str, &str, &[&str]); 6] = [
         "The way in and out, in processor time of the server",
         "The baseline is what a tonic server spends that gives the same answers at once.",
         &["unary_call", "stream_message"],
+    ),
+    (
+        "What tokens and TLS cost",
+        "The baseline is the same without them.",
+        &["token_", "tls_"],
     ),
     ("Fixes, by the size of the fleet", IS_SMALLEST, &["fixes_1"]),
     (
