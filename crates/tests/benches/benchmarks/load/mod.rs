@@ -3,6 +3,7 @@
 
 pub mod calls;
 pub mod city;
+pub mod handshakes;
 pub mod one_order;
 pub mod refusals;
 

@@ -7,6 +7,7 @@ pub mod idle_streams;
 pub mod latency;
 pub mod orders;
 pub mod searches;
+pub mod tls;
 pub mod tokens;
 
 use testkit::benchmark::arithmetic::number;
