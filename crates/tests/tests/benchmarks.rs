@@ -107,10 +107,10 @@ fn a_ratio_is_shown_in_digits_that_can_be_compared() {
         |ours, baseline| Benchmark::against("", "ms", Better::Less, "", pairs(&[ours], &[baseline])).ratio_in_digits();
     assert_eq!(shown(2.0, 1.0).as_deref(), Some("0.50"));
     assert_eq!(shown(13.0, 0.35).as_deref(), Some("0.027"));
-    assert_eq!(
-        Benchmark::alone("", "ms", Better::Less, vec![1.0]).ratio_in_digits(),
-        None
-    );
+    let alone = Benchmark::alone("", "ms", Better::Less, vec![1.0]);
+    assert_eq!((alone.ratio_in_digits(), alone.target_in_digits()), (None, None));
+    let target = alone.to_reach(1.0 / 1.5);
+    assert_eq!(target.target_in_digits().as_deref(), Some("0.67"));
 }
 
 #[test]

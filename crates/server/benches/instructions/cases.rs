@@ -1,4 +1,5 @@
-//! What is counted: the work that every fix and every order costs, whatever Redis, Postgres and the network do.
+//! What is counted: the work that every fix, every order and every call costs, whatever Redis, Postgres and the network
+//! do.
 
 use std::hint::black_box;
 use std::sync::LazyLock;
@@ -20,6 +21,7 @@ use waybill_server::grpc::fixes::Batch;
 use waybill_server::storage::keys::{Keys, ShardKeys};
 use waybill_server::storage::live::{Commands, LiveSettings};
 
+use super::callers;
 use super::callgrind::counted_by_callgrind;
 
 /// Something to count.
@@ -62,6 +64,8 @@ pub fn all() -> Vec<Case> {
         Case::new("acknowledge", acknowledgement, wire),
         Case::new("live_an_order", || LIFE, live),
         Case::new("answer_an_order", order, answer),
+        Case::new("admit_a_token", || callers::customer(now()), callers::admit),
+        Case::new("admit_an_api_key", || callers::program(now()), callers::admit),
     ]
 }
 

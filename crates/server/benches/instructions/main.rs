@@ -17,6 +17,7 @@
     reason = "a measurement, not a product: whatever is not as it should be ends it, and people read the table"
 )]
 
+mod callers;
 mod callgrind;
 mod cases;
 mod committed;

@@ -89,7 +89,7 @@ impl ApiKeys {
     }
 
     /// These keys of the store, which are believed for so long while it cannot be read.
-    pub(super) fn new(store: ApiKeyStore, keys: Vec<ApiKey>, tenants: &[Tenant], kept: Duration) -> ApiKeys {
+    pub fn new(store: ApiKeyStore, keys: Vec<ApiKey>, tenants: &[Tenant], kept: Duration) -> ApiKeys {
         let known = Known {
             keys: HashMap::new(),
             read_at: Instant::now(),

@@ -55,7 +55,8 @@ struct State {
     failure: Option<String>,
 }
 
-/// What the source said when it was last good, and the tokens that were verified with it since.
+/// What the source said when it was last good, and the tokens that were verified with it since. These are hashed fast, and not
+/// safely against whoever looks for tokens with one hash: only who signs tokens could bring them in.
 #[derive(Debug)]
 pub(super) struct Keys {
     /// `None`: it said nothing yet.

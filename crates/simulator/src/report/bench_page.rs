@@ -6,7 +6,7 @@ use serde_json::Value;
 const IS_SMALLEST: &str = "The baseline is the smallest of these: a ratio of 1 is flat, which is good.";
 
 /// The sections of benchmarks, each of those whose names begin so; the last of those without a baseline.
-const SECTIONS: [(&str, &str, &[&str]); 6] = [
+const SECTIONS: [(&str, &str, &[&str]); 7] = [
     (
         "Rates",
         "The baseline is what the stores or the transport do without Waybill.",
@@ -21,6 +21,11 @@ const SECTIONS: [(&str, &str, &[&str]); 6] = [
         "The way in and out, in processor time of the server",
         "The baseline is what a tonic server spends that gives the same answers at once.",
         &["unary_call", "stream_message"],
+    ),
+    (
+        "What tokens and TLS cost",
+        "The baseline is the same without them.",
+        &["token_", "tls_"],
     ),
     ("Fixes, by the size of the fleet", IS_SMALLEST, &["fixes_1"]),
     (
@@ -74,7 +79,7 @@ fn fact(name: &str, value: &Value) -> (String, String) {
 }
 
 fn all(report: &Value, benchmarks: &[&Value]) -> Html {
-    let header = "benchmark | ratio | median | min | max | baseline | unit | how | the baseline is";
+    let header = "benchmark | ratio | target | median | min | max | baseline | unit | how | the baseline is";
     let rows = benchmarks.iter().map(|benchmark| {
         let ratio = number(&benchmark["ratio"]);
         let mut row = vec![
@@ -84,7 +89,7 @@ fn all(report: &Value, benchmarks: &[&Value]) -> Html {
                 None => Cell::number(&ratio),
             },
         ];
-        row.extend(["value", "min", "max", "baseline"].map(|field| Cell::number(&number(&benchmark[field]))));
+        row.extend(["target", "value", "min", "max", "baseline"].map(|field| Cell::number(&number(&benchmark[field]))));
         row.push(Cell::text(&string(&benchmark["unit"])));
         row.extend(["detail", "baseline_is"].map(|field| Cell::prose(&string(&benchmark[field]))));
         row

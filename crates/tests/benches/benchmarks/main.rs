@@ -5,8 +5,8 @@
 //! processors of this machine: server, stores, payment provider and callers. So a rate at saturation says what the
 //! machine does with all of them together, and so does its baseline; between the two lies what Waybill costs.
 //!
-//! `make bench`; `BENCH_QUICK=1` for a look of three minutes at less data; `BENCH_ONLY=orders,fixes` for some of
-//! `fixes`, `orders`, `latency`, `searches`, `edge`, `idle_streams`, `growth`. It ends with a table and writes
+//! `make bench`; `BENCH_QUICK=1` for a look of four minutes at less data; `BENCH_ONLY=orders,fixes` for some of
+//! `fixes`, `orders`, `latency`, `searches`, `edge`, `tokens`, `tls`, `idle_streams`, `growth`. It ends with a table and writes
 //! `target/bench/report.json` and `report.html`. Any error of any call ends it, naming the benchmark.
 
 #![allow(
@@ -44,19 +44,21 @@ use testkit::benchmark::{self, Benchmark};
 use tokio::signal::unix::{SignalKind, signal};
 use waybill_simulator::report::bench_page;
 
-use self::measures::{edge, fixes, growth, idle_streams, latency, orders, searches};
+use self::measures::{edge, fixes, growth, idle_streams, latency, orders, searches, tls, tokens};
 use self::report::Report;
 use self::scale::Scale;
 use self::world::World;
 
 /// What is measured, and in which order. Latencies feel most what a neighbour leaves of the machine, which changes for
 /// minutes: half of their rounds are early and half are late.
-const VISITS: [&str; 8] = [
+const VISITS: [&str; 10] = [
     "fixes",
     "orders",
     "latency",
     "searches",
     "edge",
+    "tokens",
+    "tls",
     "idle_streams",
     "latency",
     "growth",
@@ -201,6 +203,8 @@ async fn measure(name: &str, world: &World, scale: &Scale) -> Vec<Benchmark> {
         }
         "searches" => searches::measure(world, scale).await,
         "edge" => edge::measure(world, scale).await,
+        "tokens" => tokens::measure(world, scale).await,
+        "tls" => tls::measure(world, scale).await,
         "idle_streams" => idle_streams::measure(world, scale).await,
         _ => {
             let mut benchmarks = growth::of_orders(world, scale).await;

@@ -56,12 +56,13 @@ impl Report {
     /// For people.
     pub fn table(&self) -> String {
         let mut table = format!(
-            "{:<34} {:>11} {:>9} {:>9} {:>11} {:>6}  {}\n",
-            "benchmark", "median", "min", "max", "baseline", "ratio", "unit"
+            "{:<34} {:>11} {:>9} {:>9} {:>11} {:>6} {:>7}  {}\n",
+            "benchmark", "median", "min", "max", "baseline", "ratio", "target", "unit"
         );
         for benchmark in &self.benchmarks {
             let (min, max) = benchmark.range();
-            let ratio = benchmark.ratio_in_digits().unwrap_or("-".to_owned());
+            let [ratio, target] = [benchmark.ratio_in_digits(), benchmark.target_in_digits()]
+                .map(|ratio| ratio.unwrap_or("-".to_owned()));
             let mark = if benchmark.limited_by_generator().is_some() {
                 " (limited by the generator)"
             } else {
@@ -72,7 +73,7 @@ impl Report {
             let (name, unit) = (benchmark.name, benchmark.unit);
             let _ = writeln!(
                 table,
-                "{name:<34} {value:>11} {min:>9} {max:>9} {baseline:>11} {ratio:>6}  {unit}{mark}"
+                "{name:<34} {value:>11} {min:>9} {max:>9} {baseline:>11} {ratio:>6} {target:>7}  {unit}{mark}"
             );
         }
         table

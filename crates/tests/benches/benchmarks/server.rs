@@ -81,7 +81,12 @@ impl Server {
         }
     }
 
-    /// Where it serves gRPC.
+    /// Where it serves gRPC, as `host:port`.
+    pub fn address(&self) -> &str {
+        &self.grpc
+    }
+
+    /// The same, for clients without TLS.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::from_shared(format!("http://{}", self.grpc)).unwrap()
     }

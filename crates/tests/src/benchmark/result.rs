@@ -33,6 +33,8 @@ pub struct Benchmark {
     rounds: Pairs,
     /// Whose number it is, by each kind of load that made it.
     verdicts: Vec<Verdicts>,
+    /// What the ratio is to be at least, where that is agreed.
+    target: Option<f64>,
 }
 
 impl Benchmark {
@@ -53,6 +55,7 @@ impl Benchmark {
             rates: Vec::new(),
             rounds,
             verdicts: Vec::new(),
+            target: None,
         }
     }
 
@@ -99,6 +102,15 @@ impl Benchmark {
         self
     }
 
+    /// With a ratio that it is to reach.
+    #[must_use]
+    pub fn to_reach(self, ratio: f64) -> Benchmark {
+        Benchmark {
+            target: Some(ratio),
+            ..self
+        }
+    }
+
     /// Why the number is that of the generator and not of the server, if it is.
     pub fn limited_by_generator(&self) -> Option<String> {
         self.verdicts.iter().find_map(Verdicts::reason)
@@ -143,12 +155,12 @@ impl Benchmark {
 
     /// The ratio for people: two digits that can be compared, also of one that is far below 1.
     pub fn ratio_in_digits(&self) -> Option<String> {
-        let ratio = self.ratio()?;
-        Some(if ratio < 0.1 {
-            format!("{ratio:.3}")
-        } else {
-            format!("{ratio:.2}")
-        })
+        self.ratio().map(in_digits)
+    }
+
+    /// The ratio that it is to reach, for people.
+    pub fn target_in_digits(&self) -> Option<String> {
+        self.target.map(in_digits)
     }
 
     /// As scripts read it.
@@ -162,6 +174,7 @@ impl Benchmark {
             "max": max,
             "baseline": self.baseline(),
             "ratio": self.ratio(),
+            "target": self.target,
             "baseline_is": self.baseline_is,
             "better": match self.better { Better::More => "more", Better::Less => "less" },
             "detail": self.detail(),
@@ -169,6 +182,14 @@ impl Benchmark {
             "rounds": self.rounds.ours,
             "baseline_rounds": self.rounds.baseline,
         })
+    }
+}
+
+fn in_digits(ratio: f64) -> String {
+    if ratio < 0.1 {
+        format!("{ratio:.3}")
+    } else {
+        format!("{ratio:.2}")
     }
 }
 

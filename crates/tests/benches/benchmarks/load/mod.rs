@@ -1,7 +1,9 @@
 //! The load on a server: that of `waybill load`, plan for plan. Whatever is not answered as it should be ends the run:
 //! a benchmark with errors in it is none.
 
+pub mod calls;
 pub mod city;
+pub mod handshakes;
 pub mod one_order;
 pub mod refusals;
 

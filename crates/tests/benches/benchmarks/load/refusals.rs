@@ -14,11 +14,9 @@ use waybill_proto::location::v1::{Fix, StreamLocationsRequest, StreamLocationsRe
 use waybill_proto::order::v1::CreateOrderRequest;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 
-use super::CHANNELS;
+use super::calls::{self, to_the_last};
 use testkit::benchmark::rounds::Turn;
 
-/// Calls at a time.
-pub const CALLERS: usize = 64;
 /// Streams at a time, and unanswered messages on each.
 pub const STREAMS: usize = 8;
 /// See `STREAMS`.
@@ -50,23 +48,12 @@ pub async fn rejected_message(channel: Channel) -> StreamLocationsResponse {
 
 /// Lets all callers call for so long.
 pub async fn run_calls(endpoint: &Endpoint, time: Duration) -> Turn {
-    let channels: Vec<Channel> = (0..CHANNELS).map(|_| endpoint.connect_lazy()).collect();
-    let began_at = Instant::now();
-    let mut callers = JoinSet::new();
-    for caller in 0..CALLERS {
-        let channel = channels[caller % CHANNELS].clone();
-        callers.spawn(async move {
-            let mut orders = OrderServiceClient::new(channel);
-            let mut count = 0;
-            while began_at.elapsed() < time {
-                let status = orders.create_order(CreateOrderRequest::default()).await.unwrap_err();
-                assert_eq!(status.code(), Code::InvalidArgument, "{status}");
-                count += 1;
-            }
-            count
-        });
-    }
-    to_the_last(callers, began_at).await
+    let call = async |channel: Channel| {
+        let mut orders = OrderServiceClient::new(channel);
+        let status = orders.create_order(CreateOrderRequest::default()).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    };
+    calls::run(endpoint, time, call).await
 }
 
 /// Lets all streams send for so long.
@@ -78,16 +65,6 @@ pub async fn run_streams(endpoint: &Endpoint, time: Duration) -> Turn {
         streams.spawn(stream(channel, began_at, time));
     }
     to_the_last(streams, began_at).await
-}
-
-/// The turn ends with the last answer.
-async fn to_the_last(tasks: JoinSet<u64>, began_at: Instant) -> Turn {
-    let count = tasks.join_all().await.into_iter().sum();
-    Turn {
-        count,
-        elapsed: began_at.elapsed(),
-        all: count,
-    }
 }
 
 async fn stream(channel: Channel, began_at: Instant, time: Duration) -> u64 {

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tonic::transport::Endpoint;
 
-use super::cost_each;
+use super::processor_each;
 use crate::echo::Echo;
-use crate::load::refusals::{self, CALLERS, FIXES, STREAMS, WINDOW};
+use crate::load::calls::CALLERS;
+use crate::load::refusals::{self, FIXES, STREAMS, WINDOW};
 use crate::scale::Scale;
 use crate::server::Server;
 use crate::world::World;
-use testkit::benchmark::process_cost::ProcessCost;
 use testkit::benchmark::rounds::{Pairs, Turn, take_turns};
 use testkit::benchmark::{Benchmark, Better};
 
@@ -41,16 +41,10 @@ async fn beside(scale: &Scale, server: &Server, echo: &Echo, run: impl AsyncFn(&
     let (ours, baseline) = (server.endpoint(), echo.endpoint.clone());
     run(&ours, scale.refusal_turn).await;
     run(&baseline, scale.refusal_turn).await;
-    let each = async |endpoint: &Endpoint, cost: &dyn Fn() -> ProcessCost| {
-        let before = cost();
-        let turn = run(endpoint, scale.refusal_turn).await;
-        let (processor, _) = cost_each(before, cost(), turn.count);
-        processor
-    };
     take_turns(
         scale.read_rounds,
-        async || each(&ours, &|| server.cost()).await,
-        async || each(&baseline, &|| echo.cost()).await,
+        async || processor_each(|| server.cost(), run(&ours, scale.refusal_turn)).await,
+        async || processor_each(|| echo.cost(), run(&baseline, scale.refusal_turn)).await,
     )
     .await
 }

@@ -7,9 +7,12 @@ pub mod idle_streams;
 pub mod latency;
 pub mod orders;
 pub mod searches;
+pub mod tls;
+pub mod tokens;
 
 use testkit::benchmark::arithmetic::number;
 use testkit::benchmark::process_cost::ProcessCost;
+use testkit::benchmark::rounds::Turn;
 
 /// A setting for fleets that are put onto the map once: all of them are to be found until the end.
 const FRESH: [(&str, &str); 1] = [("locations.ttl", "2h")];
@@ -20,4 +23,11 @@ fn cost_each(before: ProcessCost, after: ProcessCost, count: u64) -> (f64, f64) 
     let processor = after.processor.saturating_sub(before.processor).as_secs_f64() * 1e6;
     let memory = number(after.memory_bytes) - number(before.memory_bytes);
     (processor / number(count), memory / number(count))
+}
+
+/// What each of a turn cost the process that answered, in processor microseconds.
+async fn processor_each(cost: impl Fn() -> ProcessCost, turn: impl Future<Output = Turn>) -> f64 {
+    let before = cost();
+    let turn = turn.await;
+    cost_each(before, cost(), turn.count).0
 }
