@@ -27,7 +27,7 @@ pub struct Access {
 pub(super) struct Credential {
     pub caller: Arc<Caller>,
     /// The API key, where it is one: names of programs are not unique.
-    pub key: Option<ApiKeyId>,
+    pub key: Option<Arc<ApiKeyId>>,
     /// From when on it is worth nothing.
     pub expires_at: Option<Timestamp>,
     /// Cancelled when it is worth nothing from now on: its key was removed or revoked.

@@ -193,7 +193,7 @@ impl Reload for ApiKeys {
 fn known(key: ApiKey) -> (ApiKeyId, KnownKey) {
     let credential = Credential {
         caller: Arc::new(key.caller),
-        key: Some(key.id.clone()),
+        key: Some(Arc::new(key.id.clone())),
         expires_at: key.expires_at,
         revoked: CancellationToken::new(),
     };
