@@ -61,8 +61,8 @@ pub enum WatchError {
     /// It has ended, or there never was such a link: which of them is not said.
     #[error("this link has ended")]
     Ended,
-    /// As many follow links as may, or this one.
-    #[error("too many follow this link, or links at all")]
+    /// As many follow links as may, or the orders of this customer.
+    #[error("too many follow this customer's orders, or links at all")]
     TooMany,
     /// The follower does not read what there is.
     #[error("what there is was not read for {} s", UNREAD_TIME_MAX.as_secs())]

@@ -77,6 +77,30 @@ impl IdentityProvider {
     }
 }
 
+/// A server that trusts the old key, which its provider publishes; a new one, and one that is no one's.
+struct World {
+    old: TokenSigner,
+    new: TokenSigner,
+    stranger: TokenSigner,
+    provider: IdentityProvider,
+    rig: Rig,
+}
+
+impl World {
+    async fn start() -> World {
+        let signer = || TokenSigner::new().unwrap();
+        let (old, provider) = (signer(), IdentityProvider::start().await);
+        provider.publishes(&[&old]);
+        World {
+            rig: provider.server().await,
+            new: signer(),
+            stranger: signer(),
+            old,
+            provider,
+        }
+    }
+}
+
 async fn list(rig: &Rig, signer: &TokenSigner) -> Result<(), Status> {
     let token = signer.token("customer", "anna", Duration::from_mins(10)).unwrap();
     let mut orders = OrderServiceClient::new(rig.channel());
@@ -88,14 +112,13 @@ async fn list(rig: &Rig, signer: &TokenSigner) -> Result<(), Status> {
 
 #[tokio::test]
 async fn a_key_that_is_new_is_fetched_when_it_is_needed_and_a_flood_of_unknown_ones_is_not() {
-    let (old, new, stranger) = (
-        TokenSigner::new().unwrap(),
-        TokenSigner::new().unwrap(),
-        TokenSigner::new().unwrap(),
-    );
-    let provider = IdentityProvider::start().await;
-    provider.publishes(&[&old]);
-    let rig = provider.server().await;
+    let World {
+        old,
+        new,
+        stranger,
+        provider,
+        rig,
+    } = World::start().await;
     list(&rig, &old).await.unwrap();
     let before = provider.asked();
     provider.publishes(&[&old, &new]);
@@ -126,14 +149,13 @@ async fn keys_are_kept_while_the_provider_is_away() {
 /// Whoever asks for an unknown key and hangs up does not use up the one time that the provider is asked.
 #[tokio::test]
 async fn a_caller_who_hangs_up_does_not_keep_others_from_a_new_key() {
-    let (old, new, stranger) = (
-        TokenSigner::new().unwrap(),
-        TokenSigner::new().unwrap(),
-        TokenSigner::new().unwrap(),
-    );
-    let provider = IdentityProvider::start().await;
-    provider.publishes(&[&old]);
-    let rig = provider.server().await;
+    let World {
+        old,
+        new,
+        stranger,
+        provider,
+        rig,
+    } = World::start().await;
     provider.publishes(&[&old, &new]);
     let token = stranger.token("customer", "anna", Duration::from_mins(10)).unwrap();
     let mut hasty = by(Some(&token), ListOrdersRequest::default());
