@@ -1,5 +1,6 @@
 //! Who may call what, and what it sees: callers with tokens, on a server that trusts who signed them.
 
+mod accounts;
 mod actors;
 mod api_keys;
 mod canaries;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use testkit::wire::{PICKUP, a_ride, assert_refused, by, fix, position};
 use testkit::{Rig, until};
+use tonic::transport::Channel;
 use tonic::{Code, Response};
 use uuid::Uuid;
 use waybill_domain::access::Method;
@@ -31,7 +32,7 @@ impl Doors {
     }
 
     /// A token of someone in a business; of the one without a name for `""`.
-    fn token_in(&self, tenant: &str, role: &str, subject: &str) -> String {
+    pub(super) fn token_in(&self, tenant: &str, role: &str, subject: &str) -> String {
         let mut claims = TokenSigner::claims(role, subject, Duration::from_mins(10));
         if !tenant.is_empty() {
             claims["waybill"]["tenant"] = tenant.into();
@@ -39,10 +40,20 @@ impl Doors {
         self.signer.sign(&claims).unwrap()
     }
 
-    async fn report_in(&self, tenant: &str, driver: &str, (lat, lon): (f64, f64)) {
+    pub(super) async fn report_in(&self, tenant: &str, driver: &str, place: (f64, f64)) {
+        let locations = LocationServiceClient::new(self.rig.channel());
+        self.report_to(locations, tenant, driver, place).await;
+    }
+
+    pub(super) async fn report_to(
+        &self,
+        mut locations: LocationServiceClient<Channel>,
+        tenant: &str,
+        driver: &str,
+        (lat, lon): (f64, f64),
+    ) {
         let fixes = vec![fix(driver, lat, lon, Timestamp::now())];
         let token = self.token_in(tenant, "driver", driver);
-        let mut locations = LocationServiceClient::new(self.rig.channel());
         let reported = locations.report_locations(by(Some(&token), ReportLocationsRequest { fixes }));
         assert_eq!(reported.await.unwrap().into_inner().rejections, []);
     }
