@@ -14,6 +14,7 @@ pub mod money;
 pub mod operator;
 pub mod order;
 pub mod payment;
+pub mod payment_account;
 pub mod position;
 pub mod retry;
 pub mod tenant;

@@ -6,10 +6,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::windows::{Window, Windows, share};
-use super::{Stores, settings};
+use super::payment_accounts::PaymentSettingsError;
+use super::windows::{Window, Windows, oldest_payment, share};
+use super::{Stores, payment_accounts, settings};
 use crate::config::{Config, Span};
-use crate::egress::payments::{Cause, PaymentClient};
+use crate::egress::payments::Cause;
 use crate::storage::StoreError;
 use crate::storage::audit::{self, AuditSession, Evidence, Finding};
 use crate::storage::history::HistoryStore;
@@ -65,8 +66,8 @@ pub enum AuditError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The provider's settings cannot be used.
-    #[error("[payments] {0}")]
-    Settings(#[from] crate::egress::payments::SettingsError),
+    #[error(transparent)]
+    Settings(#[from] PaymentSettingsError),
     /// The provider's list cannot be read.
     #[error("the payment provider's list cannot be read: {0}")]
     Provider(#[from] Cause),
@@ -139,11 +140,11 @@ async fn add_movements(
     session: &AuditSession,
     progress: &AuditProgress,
 ) -> Result<(), AuditError> {
-    let client = Arc::new(PaymentClient::new(&settings::payments(config))?);
+    let accounts = payment_accounts::open(config)?;
     let now = stores.postgres.now().await?;
     // All that may ever have been: what the provider made before the ledger's first order is evidence, too.
-    let first = client.oldest_payment(now + SignedDuration::from_hours(24)).await?;
-    let mut windows = Windows::new(client, first.unwrap_or(now), None, now, None);
+    let first = oldest_payment(&accounts, now + SignedDuration::from_hours(24)).await?;
+    let mut windows = Windows::new(accounts, first.unwrap_or(now), None, now, None);
     let from = windows.position();
     while let Some(window) = windows.read_next().await? {
         session.add_movements(&window.movements).await?;

@@ -12,11 +12,11 @@ use waybill_proto::tracking::v1::tracking_service_server::TrackingServiceServer;
 
 use super::health_monitor::HealthMonitor;
 use super::lifecycle::Lifecycle;
-use super::{StartError, Stores, settings};
+use super::{StartError, Stores, payment_accounts, settings};
 use crate::config::{Config, Service};
-use crate::egress::payments::PaymentClient;
+use crate::egress::payments::{PaymentAccounts, PaymentClient};
 use crate::grpc::{self, FleetApi, LocationApi, OperatorApi, OrderApi, TrackingApi, edge};
-use crate::http::ops::Probe;
+use crate::http::ops::{Probe, ProbeOutcome};
 use crate::identity::TrustedKeys;
 use crate::locations::history::HistoryWriter;
 use crate::locations::ingest::Ingest;
@@ -40,7 +40,7 @@ pub(super) struct Parts {
     pub config: Config,
     pub stores: Stores,
     pub metrics: Arc<Metrics>,
-    pub payments: Arc<PaymentClient>,
+    pub payments: PaymentAccounts,
     pub lifecycle: Lifecycle,
     live: LiveStore,
     orders: OrderStore,
@@ -50,10 +50,10 @@ pub(super) struct Parts {
 
 impl Parts {
     pub fn new(config: Config, stores: Stores, metrics: Arc<Metrics>) -> Result<Parts, StartError> {
-        let payment_settings = settings::payments(&config);
-        let rate = PaymentRate::new(stores.redis.clone(), payment_settings.rate_per_second);
-        let payments =
-            PaymentClient::with_metrics(&payment_settings, &metrics.dependencies)?.sharing_rate(Arc::new(rate));
+        let payments = payment_accounts::build(&config, &metrics.dependencies, |account, settings, client| {
+            let rate = PaymentRate::new(stores.redis.clone(), account, settings.rate_per_second);
+            client.sharing_rate(Arc::new(rate))
+        })?;
         let instance = settings::instance_name();
         let keys = Keys::new(config.redis.shards, &config.tenants.names);
         let live = LiveStore::new(stores.redis.clone(), keys, settings::live(&config));
@@ -67,7 +67,7 @@ impl Parts {
             metrics,
             lifecycle: Lifecycle::default(),
             stores,
-            payments: Arc::new(payments),
+            payments,
             live,
             orders,
             dispatch,
@@ -93,7 +93,8 @@ impl Parts {
         monitor
     }
 
-    /// The probes of `/readyz`: the stores, the keys of tokens, and the payment provider where orders are charged.
+    /// The probes of `/readyz`: the stores, the keys of tokens, and the accounts at the payment provider where orders are
+    /// charged. One of a tenant is no reason to send the orders of others elsewhere.
     pub fn probes(&self, monitor: &HealthMonitor, keys: Option<TrustedKeys>) -> Vec<Probe> {
         let mut probes = monitor.probes();
         if let Some(keys) = keys {
@@ -103,10 +104,17 @@ impl Parts {
             }));
         }
         if self.runs(Service::Order) {
-            let payments = Arc::clone(&self.payments);
-            probes.push(Probe::new("payments", move || {
-                let rejects_us = payments.rejects_us();
-                async move { rejects_us.map_or(Ok(()), Err).into() }
+            probes.extend(self.payments.all().map(|(account, _)| {
+                let (account, payments) = (account.clone(), self.payments.clone());
+                Probe::new(account.to_string(), move || {
+                    let rejects_us = payments.client(&account).ok().and_then(PaymentClient::rejects_us);
+                    let found = match rejects_us {
+                        None => ProbeOutcome::Ok,
+                        Some(why) if account.name().is_some() => ProbeOutcome::Warning(why),
+                        Some(why) => ProbeOutcome::Failed(why),
+                    };
+                    async move { found }
+                })
             }));
         }
         probes
@@ -134,11 +142,9 @@ impl Parts {
 
     /// `None` without a secret: then a forgery could not be recognised, and nothing is accepted.
     pub fn payment_webhooks(&self) -> Option<PaymentWebhooks> {
-        let secrets = &self.config.payments.webhook_secrets;
-        if !self.runs(Service::Order) || secrets.is_empty() {
-            return None;
-        }
-        Some(PaymentWebhooks::new(self.orders.for_callers(), secrets.clone()))
+        let payments = &self.config.payments;
+        (self.runs(Service::Order) && payments.receives_webhooks())
+            .then(|| PaymentWebhooks::new(self.orders.for_callers(), payment_accounts::webhook_secrets(payments)))
     }
 
     fn history(&self) -> HistoryStore {
@@ -166,7 +172,7 @@ impl Parts {
         );
         let context = Context::new(
             self.orders.clone(),
-            Arc::clone(&self.payments),
+            self.payments.clone(),
             self.dispatch.clone(),
             Arc::clone(&self.metrics),
             settings::orders(&self.config),
@@ -244,7 +250,7 @@ impl Parts {
             return;
         }
         // In the sagas' partition of the pool: operators call when there are too many other calls, too.
-        let service = OperatorService::new(self.orders.clone(), Arc::clone(&self.payments));
+        let service = OperatorService::new(self.orders.clone(), self.payments.clone());
         let api = OperatorApi::new(service, Arc::clone(limits));
         routes.add_service(AdminServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
     }

@@ -13,6 +13,7 @@ mod doctor;
 mod health_monitor;
 mod lifecycle;
 mod operator;
+mod payment_accounts;
 mod reconcile;
 mod serve;
 mod settings;
@@ -37,8 +38,8 @@ pub use crate::storage::reconcile::Entry;
 
 use self::health_monitor::HealthMonitor;
 use self::lifecycle::Lifecycle;
+use self::payment_accounts::PaymentSettingsError;
 use crate::config::{Config, ConfigError};
-use crate::egress::payments::SettingsError;
 use crate::http;
 use crate::identity::KeysError;
 use crate::metrics::DependencyMetrics;
@@ -65,8 +66,8 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The payment provider's settings cannot be used.
-    #[error("[payments] {0}")]
-    Payments(#[from] SettingsError),
+    #[error(transparent)]
+    Payments(#[from] PaymentSettingsError),
     /// The database cannot be reached, or a URL is malformed.
     #[error("{0}; check postgres.url and redis.url, or run `waybill doctor`")]
     Store(StoreError),

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Stores, settings};
+use super::payment_accounts::PaymentSettingsError;
+use super::{Stores, payment_accounts, settings};
 use crate::config::Config;
-use crate::egress::payments::{PaymentClient, SettingsError};
 use crate::grpc;
 use crate::operator::OperatorService;
 use crate::storage::StoreError;
@@ -17,14 +17,14 @@ pub enum OperatorUnavailable {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The provider's settings cannot be used.
-    #[error("[payments] {0}")]
-    Payments(#[from] SettingsError),
+    #[error(transparent)]
+    Payments(#[from] PaymentSettingsError),
 }
 
 /// The operator service on the stores and the provider of the configuration; nothing is connected yet.
 pub fn open_operator_service(config: &Config) -> Result<OperatorService, OperatorUnavailable> {
     let stores = Stores::new(config)?;
-    let payments = Arc::new(PaymentClient::new(&settings::payments(config))?);
+    let payments = payment_accounts::open(config)?;
     let orders = OrderStore::new(
         stores.postgres,
         // A resolved order may be settled by that, and then has its answer like any other.

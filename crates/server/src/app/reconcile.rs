@@ -1,17 +1,16 @@
 //! `waybill reconcile`: reads the provider's movements window by window, and has the storage compare each window with the
 //! ledger. What the ledger has and a window lacks is asked for by its id, before it counts as a difference.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::audit::AuditError;
-use super::windows::{Window, Windows, share};
-use super::{Stores, settings};
+use super::windows::{Window, Windows, oldest_payment, share};
+use super::{Stores, payment_accounts};
 use crate::config::Config;
-use crate::egress::payments::{Cause, PaymentClient};
+use crate::egress::payments::{Cause, PaymentAccounts};
 use crate::resilience::Deadline;
 use crate::storage::reconcile::{Candidate, Entry, LedgerWindow, ReconcileSession};
 
@@ -88,7 +87,7 @@ impl Reconciled {
 /// A comparison that is under way.
 pub struct Reconciliation {
     session: ReconcileSession,
-    client: Arc<PaymentClient>,
+    accounts: PaymentAccounts,
     windows: Windows,
     result: Reconciled,
 }
@@ -97,14 +96,14 @@ impl Reconciliation {
     /// Begins one. Nothing is compared yet.
     pub async fn begin(config: &Config, range: ReconcileRange) -> Result<Reconciliation, AuditError> {
         let stores = Stores::new(config)?;
-        let client = Arc::new(PaymentClient::new(&settings::payments(config))?);
+        let accounts = payment_accounts::open(config)?;
         let session = ReconcileSession::begin(&stores.postgres).await?;
         let now = session.now().await?;
         let from = match range.from {
             Some(from) => from,
-            None => first_movement(&session, &client, now).await?.unwrap_or(now),
+            None => first_movement(&session, &accounts, now).await?.unwrap_or(now),
         };
-        let windows = Windows::new(Arc::clone(&client), from, range.until, now, range.window);
+        let windows = Windows::new(accounts.clone(), from, range.until, now, range.window);
         Ok(Reconciliation {
             result: Reconciled {
                 from: windows.position(),
@@ -118,7 +117,7 @@ impl Reconciliation {
                 without_order: 0,
             },
             session,
-            client,
+            accounts,
             windows,
         })
     }
@@ -182,9 +181,10 @@ impl Reconciliation {
         let Some(ours) = &candidate.ours else {
             return Ok(None);
         };
+        let client = self.accounts.client(&candidate.account)?;
         let (id, deadline) = (ours.provider_id.as_str(), Deadline::after(Duration::MAX));
         let (status, entry) = if candidate.kind == "charge" {
-            match self.client.retrieve(id, deadline).await {
+            match client.retrieve(id, deadline).await {
                 Ok(payment) => (
                     payment.status,
                     entry(payment.provider_id, payment.moved_minor, payment.currency),
@@ -192,7 +192,7 @@ impl Reconciliation {
                 Err(cause) => return missing(cause),
             }
         } else {
-            match self.client.retrieve_refund(id, deadline).await {
+            match client.retrieve_refund(id, deadline).await {
                 Ok(refund) => (
                     refund.status,
                     entry(refund.provider_id, refund.amount_minor, refund.currency),
@@ -207,13 +207,12 @@ impl Reconciliation {
 /// When the first movement was made on either side.
 async fn first_movement(
     session: &ReconcileSession,
-    client: &PaymentClient,
+    accounts: &PaymentAccounts,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, AuditError> {
     let ours = session.first_charge().await?;
-    let theirs = client
-        .oldest_payment(ours.unwrap_or(now + SignedDuration::from_hours(24)))
-        .await?;
+    let before = ours.unwrap_or(now + SignedDuration::from_hours(24));
+    let theirs = oldest_payment(accounts, before).await?;
     Ok(theirs.or(ours))
 }
 

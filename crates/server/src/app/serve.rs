@@ -107,11 +107,7 @@ impl App {
         // Private, and for machines that expect no certificate.
         parts.serve_http(ops, ops_router, None);
         if let Some((listener, webhooks)) = webhooks {
-            parts.serve_http(
-                listener,
-                http::webhooks::router(webhooks, Arc::clone(&parts.metrics)),
-                tls,
-            );
+            parts.serve_http(listener, http::webhooks::router(&webhooks, &parts.metrics), tls);
         }
         let webhooks = addresses.webhooks.map(tracing::field::display);
         info!(grpc = %addresses.grpc, http = %addresses.http, webhooks, "waybill serves");

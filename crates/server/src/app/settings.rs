@@ -1,14 +1,11 @@
 //! From the configuration to the settings of each part, so that no part knows the whole.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use secrecy::SecretString;
 use uuid::Uuid;
 use waybill_domain::fix::TimeWindow;
 
 use crate::config::{Bucket, Config, HoldExpiryName};
-use crate::egress::payments::PaymentSettings;
 use crate::grpc::{LocationLimits, STREAMS, edge};
 use crate::identity::{KeySource, KeysError, TokenRules};
 use crate::locations::LocationSettings;
@@ -49,21 +46,6 @@ pub fn redis(config: &Config) -> RedisSettings {
         connect_timeout: settings.connect_timeout.0,
         command_timeout: settings.command_timeout.0,
         shards: settings.shards,
-    }
-}
-
-pub fn payments(config: &Config) -> PaymentSettings {
-    let settings = &config.payments;
-    let secret: SecretString = settings.secret_key.clone();
-    PaymentSettings {
-        statement_descriptor_suffix: Some(settings.statement_descriptor_suffix.clone())
-            .filter(|suffix| !suffix.is_empty()),
-        connect_timeout: settings.connect_timeout.0,
-        attempt_timeout: settings.attempt_timeout.0,
-        total_timeout: settings.total_timeout.0,
-        in_flight_max: settings.in_flight_max,
-        rate_per_second: NonZeroU32::new(settings.rate_per_second).unwrap_or(NonZeroU32::MIN),
-        ..PaymentSettings::new(settings.url.clone(), secret)
     }
 }
 

@@ -1,11 +1,13 @@
-//! The provider's movements, a window of time after another: however large the account is, one window of it is in memory.
+//! The movements at all accounts of the provider, a window of time after another: however large they are, one window of them is in
+//! memory.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
+use waybill_domain::payment_account::PaymentAccount;
 
-use crate::egress::payments::{Cause, Movement as ProviderMovement, PaymentClient, Period};
+use crate::egress::payments::{Cause, Movement as ProviderMovement, PaymentAccounts, Period};
 use crate::storage::Movement;
 
 /// The first window, if nothing else is asked for.
@@ -33,7 +35,7 @@ pub(super) struct Window {
 /// Reads windows, from one time to another.
 #[derive(Debug)]
 pub(super) struct Windows {
-    client: Arc<PaymentClient>,
+    accounts: PaymentAccounts,
     /// Where the next window begins.
     next: Timestamp,
     until: Timestamp,
@@ -47,7 +49,7 @@ pub(super) struct Windows {
 impl Windows {
     /// From `from` to `until`, or to now. `length`: of each window; without it each has some thousand movements.
     pub fn new(
-        client: Arc<PaymentClient>,
+        accounts: PaymentAccounts,
         from: Timestamp,
         until: Option<Timestamp>,
         now: Timestamp,
@@ -56,7 +58,7 @@ impl Windows {
         let wanted = length.map(|length| i64::try_from(length.as_secs()).unwrap_or(i64::MAX));
         let wanted = wanted.map(|secs| secs.max(1));
         Windows {
-            client,
+            accounts,
             next: whole_second(from),
             until: whole_second(until.unwrap_or(now + SignedDuration::from_secs(1))),
             is_open: until.is_none(),
@@ -75,6 +77,21 @@ impl Windows {
         self.until
     }
 
+    /// The movements of this time; `None`: an account has more than `max` of one kind.
+    async fn read(&self, period: Period, max: usize) -> Result<Option<Vec<Movement>>, Cause> {
+        let lists = self.accounts.all().map(async |(account, client)| {
+            let lists = tokio::try_join!(client.list_charges(period, max), client.list_refunds(period, max))?;
+            let (Some(charges), Some(refunds)) = lists else {
+                return Ok(None);
+            };
+            let charges = charges.into_iter().map(|movement| entry("charge", account, movement));
+            let refunds = refunds.into_iter().map(|movement| entry("refund", account, movement));
+            Ok(Some(charges.chain(refunds).collect::<Vec<_>>()))
+        });
+        let lists: Option<Vec<_>> = try_join_all(lists).await?.into_iter().collect();
+        Ok(lists.map(|lists| lists.into_iter().flatten().collect()))
+    }
+
     /// Reads the next window; `None` after the last. After an error the same window is the next one.
     pub async fn read_next(&mut self) -> Result<Option<Window>, Cause> {
         while self.next < self.until {
@@ -89,20 +106,14 @@ impl Windows {
             } else {
                 MOVEMENTS_MAX
             };
-            let read = tokio::try_join!(
-                self.client.list_charges(period, max),
-                self.client.list_refunds(period, max)
-            )?;
-            let (Some(charges), Some(refunds)) = read else {
+            let Some(movements) = self.read(period, max).await? else {
                 self.length_secs = (self.length_secs / 2).max(1);
                 continue;
             };
-            let charges = charges.into_iter().map(|movement| entry("charge", movement));
-            let refunds = refunds.into_iter().map(|movement| entry("refund", movement));
             let window = Window {
                 from: self.next,
                 until,
-                movements: charges.chain(refunds).collect(),
+                movements,
             };
             self.next = until;
             self.length_secs = next_length(self.length_secs, self.length_secs_wanted, window.movements.len());
@@ -110,6 +121,12 @@ impl Windows {
         }
         Ok(None)
     }
+}
+
+/// When the first payment before this time was made, at any account.
+pub(super) async fn oldest_payment(accounts: &PaymentAccounts, before: Timestamp) -> Result<Option<Timestamp>, Cause> {
+    let oldest = try_join_all(accounts.all().map(|(_, client)| client.oldest_payment(before))).await?;
+    Ok(oldest.into_iter().flatten().min())
 }
 
 /// The length of the window after one that had so many movements. Where nothing is, windows grow.
@@ -142,9 +159,10 @@ fn whole_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-fn entry(kind: &'static str, movement: ProviderMovement) -> Movement {
+fn entry(kind: &'static str, account: &PaymentAccount, movement: ProviderMovement) -> Movement {
     Movement {
         kind,
+        account: account.clone(),
         order: movement.order_id,
         provider_id: movement.provider_id,
         amount: movement.amount_minor,

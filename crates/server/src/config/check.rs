@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
-
 use super::{Auth, Config, ConfigError, Service, Tls};
 
 /// A client may repeat a request for a day, as with the payment provider's own keys: a repeat that comes after its key
@@ -32,7 +30,7 @@ impl Config {
 
     /// Whether the gRPC services, or the webhooks, can be reached from other machines.
     fn is_public(&self) -> bool {
-        let webhooks = !self.payments.webhook_secrets.is_empty() && self.grpc.services.contains(&Service::Order);
+        let webhooks = self.payments.receives_webhooks() && self.grpc.services.contains(&Service::Order);
         !self.grpc.addr.ip().is_loopback() || webhooks && !self.webhooks.addr.ip().is_loopback()
     }
 
@@ -62,7 +60,7 @@ impl Config {
             _ => return Ok(()),
         };
         Err(ConfigError::Value {
-            key,
+            key: key.into(),
             why: why.to_owned(),
         })
     }
@@ -89,16 +87,16 @@ impl Config {
             _ => return Ok(()),
         };
         Err(ConfigError::Value {
-            key: key_name,
+            key: key_name.into(),
             why: why.to_owned(),
         })
     }
 
     /// What no single value shows.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let bad = |key, why: &str| {
+        let bad = |key: &'static str, why: &str| {
             Err(ConfigError::Value {
-                key,
+                key: key.into(),
                 why: why.to_owned(),
             })
         };
@@ -111,16 +109,7 @@ impl Config {
                 "must name at least one of order, location, fleet, operator",
             );
         }
-        let secrets = &self.payments.webhook_secrets;
-        if secrets.len() > 2 || secrets.iter().any(|secret| secret.expose_secret().is_empty()) {
-            return bad("payments.webhook_secrets", "must be at most two, none of them empty");
-        }
-        if !is_descriptor(&self.payments.statement_descriptor_suffix) {
-            return bad(
-                "payments.statement_descriptor_suffix",
-                "must be empty, or have a letter, at most 22 characters, and none of < > \\ ' \" *",
-            );
-        }
+        self.check_payments()?;
         self.check_stores()?;
         if self.redis.shards == 0 {
             return bad("redis.shards", "must be at least 1");
@@ -180,13 +169,4 @@ impl Config {
         }
         Ok(())
     }
-}
-
-/// Whether the provider takes this as a part of a statement's line (<https://docs.stripe.com/get-started/account/statement-descriptors>).
-fn is_descriptor(suffix: &str) -> bool {
-    let is_plain = |letter: char| (' '..='~').contains(&letter) && !"<>\\'\"*".contains(letter);
-    suffix.is_empty()
-        || suffix.len() <= 22
-            && suffix.chars().all(is_plain)
-            && suffix.contains(|letter: char| letter.is_ascii_alphabetic())
 }

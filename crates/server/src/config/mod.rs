@@ -3,8 +3,10 @@
 //! in [`check`], and of the stores' URLs and certificates in [`stores`].
 
 mod check;
+mod payments;
 mod stores;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use thiserror::Error;
 use waybill_domain::tenant::Tenant;
+
+pub use self::payments::Account;
 
 /// The defaults, with a comment on each.
 pub const DEFAULTS: &str = include_str!("../../../../config/waybill.toml");
@@ -31,8 +35,8 @@ const NOT_SETTINGS: &[&str] = &[
     crate::crash_points::VARIABLE,
 ];
 
-/// Settings that are lists.
-const LISTS: [&str; 3] = ["grpc.services", "payments.webhook_secrets", "tenants.names"];
+/// Settings that are lists, by the ends of their names.
+const LISTS: [&str; 3] = ["grpc.services", ".webhook_secrets", "tenants.names"];
 
 /// A setting that cannot be used. The text names the key, and ends the program with status 64.
 #[derive(Debug, Error)]
@@ -49,7 +53,7 @@ pub enum ConfigError {
     #[error("{key} {why}")]
     Value {
         /// Which, as `section.key`.
-        key: &'static str,
+        key: Cow<'static, str>,
         /// What it must be.
         why: String,
     },
@@ -177,6 +181,7 @@ section! {
         secret_key: SecretString,
         webhook_secrets: Vec<SecretString>,
         statement_descriptor_suffix: String,
+        accounts: BTreeMap<String, Account>,
         connect_timeout: Span,
         attempt_timeout: Span,
         total_timeout: Span,
@@ -374,7 +379,7 @@ fn setting(name: &str) -> Result<Option<String>, ConfigError> {
 
 /// A list is written with commas; all else is converted where it is read, and may hold commas of its own.
 fn parse(key: &str, value: &str) -> config::Value {
-    if LISTS.contains(&key) {
+    if LISTS.iter().any(|list| key.ends_with(list)) {
         // A variable that is set to nothing is an empty list, not a list of nothing.
         let parts = value.split(',').filter(|_| !value.trim().is_empty());
         return config::Value::from(parts.map(|part| part.trim().to_owned()).collect::<Vec<_>>());

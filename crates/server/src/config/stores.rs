@@ -17,8 +17,8 @@ impl Config {
     }
 
     pub(super) fn check_stores(&self) -> Result<(), ConfigError> {
-        let bad = |key, why: &str| ConfigError::Value {
-            key,
+        let bad = |key: &'static str, why: &str| ConfigError::Value {
+            key: key.into(),
             why: why.to_owned(),
         };
         let postgres_tls = self.postgres_tls();
@@ -37,7 +37,7 @@ impl Config {
         for files in [postgres_tls, redis_tls].into_iter().flatten() {
             files
                 .check()
-                .map_err(|TlsError { key, why }| ConfigError::Value { key, why })?;
+                .map_err(|TlsError { key, why }| ConfigError::Value { key: key.into(), why })?;
         }
         Ok(())
     }

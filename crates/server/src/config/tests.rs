@@ -112,7 +112,7 @@ fn whoever_listens_to_other_machines_speaks_tls_or_says_that_it_ends_before() {
             ConfigError::Value { key, .. } => key,
             other => panic!("{other}"),
         });
-        assert_eq!(key, refused, "{settings:?}");
+        assert_eq!(key.as_deref(), refused, "{settings:?}");
     }
 }
 
@@ -145,12 +145,12 @@ fn a_server_knows_its_callers_or_serves_this_machine_alone() {
             ConfigError::Value { key, .. } => key,
             other => panic!("{other}"),
         });
-        assert_eq!(key, refused, "{settings:?}");
+        assert_eq!(key.as_deref(), refused, "{settings:?}");
     }
 }
 
 /// The key of the setting that is refused, and the whole text.
-fn refused(settings: &[(&str, &str)]) -> Option<(&'static str, String)> {
+fn refused(settings: &[(&str, &str)]) -> Option<(Cow<'static, str>, String)> {
     let error = load(settings).err()?;
     let text = error.to_string();
     match error {
@@ -196,7 +196,7 @@ fn what_a_url_says_of_tls_does_not_contradict_the_settings() {
         ),
     ] {
         let key = refused(&settings).map(|(key, _)| key);
-        assert_eq!(key, expected, "{settings:?}");
+        assert_eq!(key.as_deref(), expected, "{settings:?}");
     }
 }
 
@@ -309,4 +309,40 @@ fn webhook_secrets_are_none_one_or_two() {
 #[test]
 fn the_sandbox_has_variables_of_its_own() {
     assert!(load(&[("WAYBILL_SANDBOX_REDIS_BIN", "/usr/bin/redis-server")]).is_ok());
+}
+
+#[test]
+fn an_account_is_one_of_a_tenant_and_has_a_key() {
+    let acmes = |key: &str| format!("WAYBILL_PAYMENTS__ACCOUNTS__ACME__{key}");
+    let (names, secret) = (("WAYBILL_TENANTS__NAMES", "acme"), acmes("SECRET_KEY"));
+    let webhooks = acmes("WEBHOOK_SECRETS");
+    let config = load(&[names, (&secret, "sk_1"), (&webhooks, "whsec_1, whsec_2")]).unwrap();
+    assert_eq!(config.payments.accounts["acme"].webhook_secrets.len(), 2);
+    assert!(config.payments.receives_webhooks());
+
+    let refusals = [
+        (
+            vec![(secret.as_str(), "sk_1")],
+            "payments.accounts.acme must be named after",
+        ),
+        (vec![names, (&secret, "")], "payments.accounts.acme.secret_key must"),
+        (vec![names, (&webhooks, "whsec_1")], "secret_key"),
+        (
+            vec![names, (&secret, "sk_1"), (&webhooks, "a,b,c")],
+            "payments.accounts.acme.webhook_secrets must",
+        ),
+        (
+            vec![names, (&secret, "sk_1"), (&acmes("RATE_PER_SECOND"), "0")],
+            "payments.accounts.acme.rate_per_second must",
+        ),
+        (vec![names, (&secret, "sk_1"), (&acmes("RATE"), "1")], "rate"),
+        (
+            vec![names, (&secret, "sk_1"), (&acmes("STATEMENT_DESCRIPTOR_SUFFIX"), "1")],
+            "payments.accounts.acme.statement_descriptor_suffix must",
+        ),
+    ]
+    .map(|(settings, why)| (refusal(&settings), why));
+    for (refusal, why) in refusals {
+        assert!(refusal.contains(why), "{refusal}");
+    }
 }

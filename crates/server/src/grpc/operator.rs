@@ -244,6 +244,7 @@ fn render_details(order: OrderDetails) -> pb::OrderFile {
         lease_until,
         next_run_at: Some(timestamp(order.next_run_at)),
         needs_attention: order.needs_attention.unwrap_or_default(),
+        payment_account: order.payment_account.unwrap_or_default(),
         steps: (order.steps.into_iter())
             .map(|line| pb::LogLine {
                 created_at: Some(timestamp(line.created_at)),
@@ -318,7 +319,7 @@ fn render_details(order: OrderDetails) -> pb::OrderFile {
             .collect(),
         events: (order.events.into_iter())
             .map(|event| pb::PaymentEvent {
-                event_id: event.event,
+                event_id: name_of(&event.event).to_owned(),
                 r#type: event.kind,
                 received_at: Some(timestamp(event.received_at)),
             })

@@ -1,5 +1,6 @@
-//! `POST /webhooks/payments`: the payment provider's events. The only route that the public may reach, so it has a
-//! listener and limits of its own, and its answers are a status without a body.
+//! `POST /webhooks/payments`: the payment provider's events; of an account that a tenant has for itself,
+//! `/webhooks/payments/<tenant>`. The only routes that the public may reach, so they have a listener and limits of their own, and
+//! their answers are a status without a body.
 
 use std::sync::Arc;
 
@@ -11,33 +12,42 @@ use axum::routing::post;
 use http_body_util::LengthLimitError;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
+use waybill_domain::payment_account::PaymentAccount;
 
 use crate::metrics::Metrics;
 use crate::payment_webhooks::{Disposition, PaymentWebhooks};
 
 /// Stripe's largest events have some 20 KiB.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Requests at a time.
+/// Requests of one account at a time.
 const IN_FLIGHT_MAX: usize = 16;
 
-/// `/webhooks/payments`.
-pub fn router(webhooks: PaymentWebhooks, metrics: Arc<Metrics>) -> Router {
-    let endpoint = Endpoint::new(webhooks, metrics);
-    Router::new().route("/webhooks/payments", post(receive).with_state(endpoint))
+/// A route for each account that has secrets.
+pub fn router(webhooks: &PaymentWebhooks, metrics: &Arc<Metrics>) -> Router {
+    webhooks.accounts().fold(Router::new(), |router, account| {
+        let endpoint = Endpoint::new(webhooks.clone(), account.clone(), Arc::clone(metrics));
+        let path = match account.name() {
+            None => "/webhooks/payments".to_owned(),
+            Some(tenant) => format!("/webhooks/payments/{tenant}"),
+        };
+        router.route(&path, post(receive).with_state(endpoint))
+    })
 }
 
-/// What the handler needs.
+/// What the handler needs, for one account.
 #[derive(Clone)]
 struct Endpoint {
     webhooks: PaymentWebhooks,
+    account: PaymentAccount,
     metrics: Arc<Metrics>,
     places: Arc<Semaphore>,
 }
 
 impl Endpoint {
-    pub fn new(webhooks: PaymentWebhooks, metrics: Arc<Metrics>) -> Endpoint {
+    pub fn new(webhooks: PaymentWebhooks, account: PaymentAccount, metrics: Arc<Metrics>) -> Endpoint {
         Endpoint {
             webhooks,
+            account,
             metrics,
             places: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
         }
@@ -60,7 +70,10 @@ async fn accept(endpoint: &Endpoint, headers: &HeaderMap, body: Body) -> (Dispos
     };
     let signature = headers.get("stripe-signature");
     let signature = signature.map_or(&b""[..], |value| value.as_bytes());
-    let disposition = endpoint.webhooks.accept(signature, &body, Timestamp::now()).await;
+    let disposition = endpoint
+        .webhooks
+        .accept(&endpoint.account, signature, &body, Timestamp::now())
+        .await;
     let status = match disposition {
         Disposition::Accepted | Disposition::Duplicate => StatusCode::OK,
         Disposition::RefusedSignature => StatusCode::UNAUTHORIZED,

@@ -194,11 +194,11 @@ impl DependencyMetrics {
     }
 
     /// The circuit breaker of this dependency.
-    pub fn breaker(&self, dependency: &'static str) -> BreakerMetrics {
+    pub fn breaker(&self, dependency: &str) -> BreakerMetrics {
         BreakerMetrics {
-            state: self.breaker_state.get([dependency]),
-            openings: self.breaker_openings.get([dependency]),
-            refusals: self.breaker_refusals.get([dependency]),
+            state: self.breaker_state.get([dependency.to_owned()]),
+            openings: self.breaker_openings.get([dependency.to_owned()]),
+            refusals: self.breaker_refusals.get([dependency.to_owned()]),
         }
     }
 
@@ -221,23 +221,23 @@ impl DependencyMetrics {
     }
 
     /// The calls to this service outside.
-    pub fn egress(&self, dependency: &'static str) -> EgressMetrics {
+    pub fn egress(&self, dependency: &str) -> EgressMetrics {
         EgressMetrics {
             breaker: self.breaker(dependency),
             bulkhead: BulkheadMetrics {
-                in_flight: self.egress_in_flight.get([dependency]),
-                waiting: self.egress_waiting.get([dependency]),
-                shed: self.egress_shed.get([dependency]),
+                in_flight: self.egress_in_flight.get([dependency.to_owned()]),
+                waiting: self.egress_waiting.get([dependency.to_owned()]),
+                shed: self.egress_shed.get([dependency.to_owned()]),
             },
             rate_limit: WaitMetrics {
-                waits: self.egress_rate_limit_waits.get([dependency]),
-                seconds: self.egress_rate_limit_wait_seconds.get([dependency]),
-                refusals: self.egress_rate_limit_refusals.get([dependency]),
+                waits: self.egress_rate_limit_waits.get([dependency.to_owned()]),
+                seconds: self.egress_rate_limit_wait_seconds.get([dependency.to_owned()]),
+                refusals: self.egress_rate_limit_refusals.get([dependency.to_owned()]),
             },
-            rate_limit_alone: self.egress_rate_limit_alone.get([dependency]),
-            attempts: self.egress_attempts.get([dependency]),
-            retries: self.egress_retries.get([dependency]),
-            retries_refused: self.egress_retries_refused.get([dependency]),
+            rate_limit_alone: self.egress_rate_limit_alone.get([dependency.to_owned()]),
+            attempts: self.egress_attempts.get([dependency.to_owned()]),
+            retries: self.egress_retries.get([dependency.to_owned()]),
+            retries_refused: self.egress_retries_refused.get([dependency.to_owned()]),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the edge lets in, slows and refuses before a handler does any work.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ pub struct IngressMetrics {
 #[derive(Debug, Serialize)]
 pub struct IngressSnapshot {
     /// Calls refused by a rate limit, by class.
-    pub rate_limit_refusals: BTreeMap<&'static str, u64>,
+    pub rate_limit_refusals: BTreeMap<Cow<'static, str>, u64>,
     /// gRPC connections that are open.
     pub connections_open: i64,
     /// gRPC connections closed at once, since too many were open.

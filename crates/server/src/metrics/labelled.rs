@@ -3,6 +3,7 @@
 //! The family of `prometheus-client` does not let its series be read back, and the snapshot needs them; it also
 //! prints them in an arbitrary order. This one is an ordered map.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,7 +16,8 @@ use serde::{Serialize, Serializer};
 
 use super::waits::{SecondsCounter, whole_ms};
 
-type Series<M, const N: usize> = BTreeMap<[&'static str; N], M>;
+type Label = Cow<'static, str>;
+type Series<M, const N: usize> = BTreeMap<[Label; N], M>;
 
 /// Series of metric `M`, each with `N` labels. A clone is another handle on the same series.
 #[derive(Clone)]
@@ -34,7 +36,8 @@ impl<M: Clone, const N: usize> Labelled<M, N> {
     }
 
     /// The series with these values of the labels, made by `create` if it is new. Keep the handle where it is hot.
-    pub fn get_or(&self, values: [&'static str; N], create: impl FnOnce() -> M) -> M {
+    pub fn get_or(&self, values: [impl Into<Label>; N], create: impl FnOnce() -> M) -> M {
+        let values = values.map(Into::into);
         let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
         let known = series.get(&values).cloned();
         drop(series);
@@ -45,7 +48,7 @@ impl<M: Clone, const N: usize> Labelled<M, N> {
     }
 
     /// The series with these values of the labels.
-    pub fn get(&self, values: [&'static str; N]) -> M
+    pub fn get(&self, values: [impl Into<Label>; N]) -> M
     where
         M: Default,
     {
@@ -60,7 +63,7 @@ impl<M: Clone, const N: usize> Labelled<M, N> {
 
 impl Labelled<Counter, 1> {
     /// The counts, by label.
-    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+    pub fn counts(&self) -> BTreeMap<Label, u64> {
         let all = self.all().into_iter();
         all.map(|([label], counter)| (label, counter.get())).collect()
     }
@@ -121,6 +124,7 @@ where
 {
     fn encode(&self, mut encoder: MetricEncoder) -> Result<(), fmt::Error> {
         for (values, metric) in self.all() {
+            let values = values.iter().map(AsRef::as_ref);
             let labels: Vec<(&str, &str)> = self.names.into_iter().zip(values).collect();
             metric.encode(encoder.encode_family(&labels)?)?;
         }

@@ -4,7 +4,6 @@
 //! An operator's assertion is accepted only as far as the provider does not contradict it. The provider is asked first,
 //! with no transaction open, and its answer counts only for the order as it was before the question.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -17,7 +16,7 @@ use waybill_domain::payment::{KEY_AGE_MAX, Operation};
 use waybill_domain::text::Reason;
 
 use super::verify::{self, Contradiction};
-use crate::egress::payments::{Cause, PaymentClient, PaymentIntent, Period};
+use crate::egress::payments::{Cause, PaymentAccounts, PaymentClient, PaymentIntent, Period};
 use crate::orders::payment_record::{self, Compared};
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
@@ -39,7 +38,7 @@ const REFUNDED_AGAIN: &[State] = &[State::Refunding, State::Succeeded, State::Re
 #[derive(Clone)]
 pub struct OperatorService {
     store: OrderStore,
-    payments: Arc<PaymentClient>,
+    payments: PaymentAccounts,
     scope: Scope,
 }
 
@@ -113,7 +112,7 @@ pub enum OperatorError {
 
 impl OperatorService {
     /// Calls on these orders, verified with this provider.
-    pub fn new(store: OrderStore, payments: Arc<PaymentClient>) -> OperatorService {
+    pub fn new(store: OrderStore, payments: PaymentAccounts) -> OperatorService {
         OperatorService {
             store,
             payments,
@@ -268,15 +267,16 @@ impl OperatorService {
         seen: &LeasedOrder,
         deadline: Deadline,
     ) -> Result<Asked, OperatorError> {
+        let payments = self.client(seen)?;
         let asked = |outcome| Asked {
             outcome,
             is_refunded: false,
         };
         match assertion {
             Assertion::Charged(id) => {
-                let payment = self.payments.retrieve(id.as_str(), deadline).await;
+                let payment = payments.retrieve(id.as_str(), deadline).await;
                 verify::charge(&seen.order, &existing("payment", id, payment)?)?;
-                let refunds = self.payments.find_refunds(id.as_str(), deadline).await?;
+                let refunds = payments.find_refunds(id.as_str(), deadline).await?;
                 // The order's own charge may have been made, too: then this one is the second.
                 let all = self.find_charges(seen, deadline).await?;
                 let others: Vec<_> = all
@@ -296,7 +296,7 @@ impl OperatorService {
                 Ok(asked(StepOutcome::Declined { code }))
             }
             Assertion::Refunded(id) => {
-                let refund = self.payments.retrieve_refund(id.as_str(), deadline).await;
+                let refund = payments.retrieve_refund(id.as_str(), deadline).await;
                 let refund = existing("refund", id, refund)?;
                 verify::refund(&seen.order, &refund)?;
                 let compared = self.compare(seen, None, deadline).await?;
@@ -326,6 +326,11 @@ impl OperatorService {
         }
     }
 
+    /// The client of the account that the order is paid into.
+    fn client(&self, seen: &LeasedOrder) -> Result<&PaymentClient, Cause> {
+        self.payments.client(&seen.payment_account)
+    }
+
     async fn has_failed_refund(&self, id: OrderId) -> Result<bool, OperatorError> {
         let (refunds, _) = self.store.read_record(id).await?;
         Ok(refunds.iter().any(|refund| refund.state == RefundState::Failed))
@@ -337,7 +342,7 @@ impl OperatorService {
         elsewhere: Option<ListedRefund>,
         deadline: Deadline,
     ) -> Result<Compared, OperatorError> {
-        let compared = payment_record::compare(&self.store, &self.payments, seen, elsewhere, deadline).await?;
+        let compared = payment_record::compare(&self.store, self.client(seen)?, seen, elsewhere, deadline).await?;
         Ok(compared?)
     }
 
@@ -360,7 +365,7 @@ impl OperatorService {
                 sent.until = charge.last_sent_at;
             }
         }
-        let found = self.payments.find_charges(order.id.uuid(), group, sent, deadline);
+        let found = self.client(seen)?.find_charges(order.id.uuid(), group, sent, deadline);
         Ok(found.await?)
     }
 }

@@ -1,9 +1,11 @@
 //! Whether a new order can be charged soon: what cannot is refused before it is begun, and not parked.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::{info, warn};
+use waybill_domain::payment_account::PaymentAccount;
 
 use crate::egress::payments::PaymentClient;
 use crate::resilience::{ExpectedCall, WaitsTooLong};
@@ -12,38 +14,40 @@ use crate::resilience::{ExpectedCall, WaitsTooLong};
 #[derive(Debug)]
 pub(super) struct ChargeAdmission {
     wait_max: Duration,
-    /// Whether the log says that orders are refused.
-    is_refusing: AtomicBool,
+    /// The accounts of which the log says that orders are refused.
+    refusing: Mutex<BTreeSet<PaymentAccount>>,
 }
 
 impl ChargeAdmission {
     pub(super) fn new(wait_max: Duration) -> ChargeAdmission {
         ChargeAdmission {
             wait_max,
-            is_refusing: AtomicBool::new(false),
+            refusing: Mutex::default(),
         }
     }
 
-    /// Counts the charge of a new order as waiting until it stands in the line; or how long it would wait for too long.
-    pub(super) fn admit(&self, payments: &PaymentClient) -> Result<ExpectedCall, Duration> {
+    /// Counts the charge of a new order at this account as waiting until it stands in the line; or how long it would wait for too
+    /// long.
+    pub(super) fn admit(&self, account: &PaymentAccount, payments: &PaymentClient) -> Result<ExpectedCall, Duration> {
+        let mut refusing = self.refusing.lock().unwrap_or_else(PoisonError::into_inner);
         match payments.expect_charge(self.wait_max) {
             Ok(expected) => {
                 // Logged once for many calls: under a steady load every second one may be refused. What is shorter than half
                 // of the limit is another load.
-                if self.is_refusing.load(Ordering::Relaxed)
-                    && payments.expect_charge(self.wait_max / 2).is_ok()
-                    && self.is_refusing.swap(false, Ordering::Relaxed)
-                {
+                if refusing.contains(account) && payments.expect_charge(self.wait_max / 2).is_ok() {
+                    refusing.remove(account);
                     info!(
+                        %account,
                         "new orders are admitted again: their charges wait for less than half of orders.charge_wait_max"
                     );
                 }
                 Ok(expected)
             }
             Err(WaitsTooLong(wait)) => {
-                if !self.is_refusing.swap(true, Ordering::Relaxed) {
+                if refusing.insert(account.clone()) {
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     warn!(
+                        %account,
                         wait_ms,
                         "new orders are refused: their charges would wait for longer than orders.charge_wait_max"
                     );

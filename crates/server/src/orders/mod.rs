@@ -31,7 +31,7 @@ use self::charge_admission::ChargeAdmission;
 use self::in_flight::{InFlightOrders, Waiter};
 use self::watch::Watchers;
 use self::workers::hold_expiry::HoldExpiry;
-use crate::egress::payments::PaymentClient;
+use crate::egress::payments::PaymentAccounts;
 use crate::metrics::Metrics;
 use crate::storage::orders::{LeasedOrder, OrderStore};
 use crate::telemetry;
@@ -73,7 +73,7 @@ pub struct Context {
     pub(crate) store: OrderStore,
     /// For calls.
     pub(crate) callers: OrderStore,
-    pub(crate) payments: Arc<PaymentClient>,
+    pub(crate) payments: PaymentAccounts,
     pub(crate) dispatch: Dispatch,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) settings: OrderSettings,
@@ -91,7 +91,7 @@ impl Context {
     /// A context whose sagas run on `tasks` and return their leases once `draining` is cancelled.
     pub fn new(
         store: OrderStore,
-        payments: Arc<PaymentClient>,
+        payments: PaymentAccounts,
         dispatch: Dispatch,
         metrics: Arc<Metrics>,
         settings: OrderSettings,

@@ -7,9 +7,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use uuid::Uuid;
 use waybill_domain::access::{Authority, Scope};
-use waybill_domain::id::{DriverId, OrderId};
+use waybill_domain::id::{DriverId, OrderId, UserId};
 use waybill_domain::money::Money;
 use waybill_domain::order::{Order, OrderRequest, RefundRequest, RefundState, ReleaseReason};
+use waybill_domain::payment_account::PaymentAccount;
 use waybill_domain::text::Reason;
 
 use super::Context;
@@ -52,6 +53,8 @@ struct Room {
     permit: OwnedSemaphorePermit,
     /// In the line at the payment provider, until its saga stands there.
     charge: ExpectedCall,
+    /// Where it will be charged.
+    account: PaymentAccount,
 }
 
 /// The calls on orders.
@@ -68,7 +71,7 @@ impl OrderService {
 
     /// Places an order, or answers as the first call with its key was answered.
     pub async fn place(&self, by: Authority, request: &OrderRequest, deadline: Deadline) -> Result<Placed, PlaceError> {
-        let existing = match self.preflight(deadline).await {
+        let existing = match self.preflight(&request.user, deadline).await {
             Ok(room) => match self.begin(by, request.clone(), room).await? {
                 Admission::Started(id, waiter) => {
                     let answer = self.settle(id, waiter, request, deadline).await?;
@@ -99,7 +102,10 @@ impl OrderService {
         let context = Arc::clone(&self.context);
         self.detached(async move {
             let store = context.callers.in_name_of(&by);
-            match store.accept(OrderId::new(Uuid::now_v7()), &request).await? {
+            match store
+                .accept(OrderId::new(Uuid::now_v7()), &request, &room.account)
+                .await?
+            {
                 Accepted::Duplicate(existing) => Ok(Admission::Duplicate(existing)),
                 Accepted::New(order) => {
                     let id = order.order.id;
@@ -301,7 +307,7 @@ impl OrderService {
     }
 
     /// Checks what must be available before an order is begun, and takes the room for it.
-    async fn preflight(&self, deadline: Deadline) -> Result<Room, PlaceError> {
+    async fn preflight(&self, user: &UserId, deadline: Deadline) -> Result<Room, PlaceError> {
         let context = &self.context;
         if deadline.remaining() < ACCEPT_TIME_MIN {
             return Err(PlaceError::TooLate);
@@ -309,10 +315,12 @@ impl OrderService {
         if context.draining.is_cancelled() {
             return Err(PlaceError::NotReady("the server is draining"));
         }
-        if context.payments.retry_after().is_some() {
+        let account = context.payments.of_new_order(&user.tenant());
+        let payments = context.payments.client(&account);
+        let Some(payments) = payments.ok().filter(|payments| payments.retry_after().is_none()) else {
             return Err(PlaceError::NotReady("the payment provider is not available"));
-        }
-        if context.payments.rejects_us().is_some() {
+        };
+        if payments.rejects_us().is_some() {
             return Err(PlaceError::NotReady(
                 "the payment provider rejects the server's requests",
             ));
@@ -326,9 +334,13 @@ impl OrderService {
             .map_err(|_| PlaceError::Overloaded)?;
         let charge = context
             .charge_admission
-            .admit(&context.payments)
+            .admit(&account, payments)
             .map_err(|retry_after| PlaceError::ChargesWait { retry_after })?;
-        Ok(Room { permit, charge })
+        Ok(Room {
+            permit,
+            charge,
+            account,
+        })
     }
 
     /// Counts a refusal of a new order where no other part does.

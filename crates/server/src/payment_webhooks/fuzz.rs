@@ -7,6 +7,8 @@ use sha2::Sha256;
 
 use super::signature::verify;
 use super::{TOLERANCE, parse};
+use waybill_domain::payment_account::PaymentAccount;
+
 use crate::fuzz::{corpus, fuzz};
 
 const NOW_SECS: i64 = 1_795_348_060;
@@ -25,7 +27,7 @@ fn whatever_a_webhook_is_it_is_believed_only_as_it_was_signed_and_read_only_with
             let is_as_signed = |(proof, signed): &(String, &[u8])| *signed == body && header.contains(proof);
             assert!(genuine.iter().any(is_as_signed), "believed, and not as it was signed");
         }
-        if let Some(event) = parse(body) {
+        if let Some(event) = parse(&PaymentAccount::default(), body) {
             let names = [Some(event.id), Some(event.kind), event.payment];
             let object = event.reconciles.map(|object| [object.id, object.status]);
             for name in names.into_iter().flatten().chain(object.into_iter().flatten()) {

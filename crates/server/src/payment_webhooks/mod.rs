@@ -6,6 +6,8 @@
 
 pub mod signature;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,6 +15,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use tracing::{debug, error, info, warn};
 use waybill_domain::id::OrderId;
+use waybill_domain::payment_account::PaymentAccount;
 
 use self::signature::SignatureError;
 use crate::storage::StoreError;
@@ -27,7 +30,7 @@ const NAME_BYTES_MAX: usize = 255;
 #[derive(Clone)]
 pub struct PaymentWebhooks {
     store: OrderStore,
-    secrets: Vec<SecretString>,
+    secrets: Arc<BTreeMap<PaymentAccount, Vec<SecretString>>>,
 }
 
 /// What became of a webhook.
@@ -47,19 +50,29 @@ pub enum Disposition {
 }
 
 impl PaymentWebhooks {
-    /// Accepts what is signed with one of `secrets`. `store` is for callers: the provider waits behind sagas.
-    pub fn new(store: OrderStore, secrets: Vec<SecretString>) -> PaymentWebhooks {
-        PaymentWebhooks { store, secrets }
+    /// Accepts what is signed with one of the secrets of its account. `store` is for callers: the provider waits behind
+    /// sagas.
+    pub fn new(store: OrderStore, secrets: BTreeMap<PaymentAccount, Vec<SecretString>>) -> PaymentWebhooks {
+        PaymentWebhooks {
+            store,
+            secrets: Arc::new(secrets),
+        }
     }
 
-    /// Accepts one webhook: its `Stripe-Signature`, empty if it has none, and its body as it came. When this returns
-    /// [`Disposition::Accepted`], the event is committed.
-    pub async fn accept(&self, signature: &[u8], body: &[u8], now: Timestamp) -> Disposition {
-        if let Err(refusal) = signature::verify(signature, body, &self.secrets, now, TOLERANCE) {
+    /// The accounts whose webhooks are accepted.
+    pub fn accounts(&self) -> impl Iterator<Item = &PaymentAccount> {
+        self.secrets.keys()
+    }
+
+    /// Accepts one webhook of an account: its `Stripe-Signature`, empty if it has none, and its body as it came. When this
+    /// returns [`Disposition::Accepted`], the event is committed.
+    pub async fn accept(&self, account: &PaymentAccount, signature: &[u8], body: &[u8], now: Timestamp) -> Disposition {
+        let secrets = self.secrets.get(account).map_or(&[][..], Vec::as_slice);
+        if let Err(refusal) = signature::verify(signature, body, secrets, now, TOLERANCE) {
             log_refusal(refusal);
             return Disposition::RefusedSignature;
         }
-        let Some(event) = parse(body) else {
+        let Some(event) = parse(account, body) else {
             warn!("webhook of the payment provider is not an event");
             return Disposition::RefusedBody;
         };
@@ -101,7 +114,7 @@ impl Disposition {
 }
 
 /// What is read of an event.
-fn parse(body: &[u8]) -> Option<ProviderEvent> {
+fn parse(account: &PaymentAccount, body: &[u8]) -> Option<ProviderEvent> {
     let json: Value = serde_json::from_slice(body).ok()?;
     let name = |pointer: &str| {
         Some(json.pointer(pointer)?.as_str()?)
@@ -118,7 +131,8 @@ fn parse(body: &[u8]) -> Option<ProviderEvent> {
     // What is still to be decided says nothing yet.
     let is_decided = |(_, status): &(String, String)| !matches!(status.as_str(), "pending" | "requires_action");
     Some(ProviderEvent {
-        id: name("/id")?,
+        id: Some(account.qualified(&name("/id")?)).filter(|id| id.len() <= NAME_BYTES_MAX)?,
+        account: account.clone(),
         kind: name("/type")?,
         order,
         payment: match about.as_str() {
@@ -149,7 +163,7 @@ mod tests {
     use super::*;
 
     fn parse(body: &str) -> Option<ProviderEvent> {
-        super::parse(body.as_bytes())
+        super::parse(&PaymentAccount::default(), body.as_bytes())
     }
 
     /// Of disputes Stripe sends no order, only the payment.

@@ -10,11 +10,13 @@
 //!
 //! The three before the last belong together and are written by one script, so on a cluster they must share a slot: with more
 //! than one shard they take a `:{n}` suffix, n the driver's shard. `driver:<id>` and `payments:rate` stay as they are, each
-//! with a script of its own. Those of a tenant with a name have it there, too: `drivers:geo:{acme}`, and with shards `drivers:geo:{acme.3}`.
+//! with a script of its own. Those of a tenant with a name have it there, too: `drivers:geo:{acme}`, and with shards `drivers:geo:{acme.3}`;
+//! if it has an account of its own at the payment provider, `payments:rate:{acme}`.
 
 use std::sync::Arc;
 
 use waybill_domain::id::DriverId;
+use waybill_domain::payment_account::PaymentAccount;
 use waybill_domain::tenant::Tenant;
 
 /// The keys of one shard.
@@ -39,8 +41,13 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The bucket of calls to the payment provider.
-    pub const PAYMENT_RATE: &'static str = "payments:rate";
+    /// The bucket of calls to this account at the payment provider.
+    pub fn payment_rate(account: &PaymentAccount) -> String {
+        match account.name() {
+            None => "payments:rate".to_owned(),
+            Some(tenant) => format!("payments:rate:{{{tenant}}}"),
+        }
+    }
 
     /// The keys of `shards` shards for the default tenant and for each of `tenants`; 0 is taken for 1.
     pub fn new(shards: u16, tenants: &[Tenant]) -> Keys {

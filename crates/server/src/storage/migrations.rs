@@ -44,6 +44,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0017_order_shares",
     "0018_requested_by",
     "0019_tenants",
+    "0020_payment_account",
 ];
 
 impl Migration {

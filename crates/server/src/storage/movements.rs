@@ -2,6 +2,7 @@
 
 use tokio_postgres::GenericClient;
 use uuid::Uuid;
+use waybill_domain::payment_account::PaymentAccount;
 
 use super::StoreError;
 
@@ -30,6 +31,8 @@ pub struct Movement {
     /// For which order, as the provider has it; `None` for one that carries no order. The ledger may still have it, by
     /// its id: an operator resolves orders with such movements.
     pub order: Option<Uuid>,
+    /// At which account it is there.
+    pub account: PaymentAccount,
     /// The provider's id of it.
     pub provider_id: String,
     /// How much, in minor units.
@@ -40,7 +43,7 @@ pub struct Movement {
 
 statements! {
     LOAD_MOVEMENTS = "insert into provider_movements
-                      select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[])";
+                      select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[])";
     /// A movement that carries no order, or one that a failover lost, is an order's if the ledger has its id.
     FIND_ORDERS = concat!(
         "update provider_movements m
@@ -58,8 +61,12 @@ pub(super) async fn load_movements(session: &impl GenericClient, movements: &[Mo
     let ids: Vec<&str> = movements.iter().map(|movement| movement.provider_id.as_str()).collect();
     let amounts: Vec<i64> = movements.iter().map(|movement| movement.amount).collect();
     let currencies: Vec<&str> = movements.iter().map(|movement| movement.currency.as_str()).collect();
+    let accounts: Vec<Option<&str>> = movements.iter().map(|movement| movement.account.name()).collect();
     session
-        .execute(LOAD_MOVEMENTS.sql, &[&kinds, &orders, &ids, &amounts, &currencies])
+        .execute(
+            LOAD_MOVEMENTS.sql,
+            &[&kinds, &orders, &ids, &amounts, &currencies, &accounts],
+        )
         .await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The rate of calls to the payment provider, as one bucket of tokens for all instances.
+//! The rate of calls to an account at the payment provider, as one bucket of tokens for all instances.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use ::redis::Script;
 use futures_util::future::BoxFuture;
 use tracing::debug;
+use waybill_domain::payment_account::PaymentAccount;
 
 use super::StoreError;
 use super::keys::Keys;
@@ -16,15 +17,17 @@ use crate::resilience::{CallRate, SharedBucket, Taken};
 /// The bucket.
 pub struct PaymentRate {
     redis: Redis,
+    key: String,
     script: Script,
     rate: CallRate,
 }
 
 impl PaymentRate {
-    /// The bucket in this Redis. Who takes from it has to name the same rate.
-    pub fn new(redis: Redis, per_second: NonZeroU32) -> PaymentRate {
+    /// The bucket of this account in this Redis. Who takes from it has to name the same rate.
+    pub fn new(redis: Redis, account: &PaymentAccount, per_second: NonZeroU32) -> PaymentRate {
         PaymentRate {
             redis,
+            key: Keys::payment_rate(account),
             script: Script::new(include_str!("payment_rate.lua")),
             rate: CallRate { per_second },
         }
@@ -33,7 +36,7 @@ impl PaymentRate {
     async fn take_now(&self, tokens: u32) -> Result<Taken, StoreError> {
         let interval_us = 1e6 / f64::from(self.rate.per_second.get());
         let mut connection = self.redis.connection();
-        let mut call = self.script.key(Keys::PAYMENT_RATE);
+        let mut call = self.script.key(self.key.as_str());
         call.arg(interval_us).arg(self.rate.burst().get()).arg(tokens);
         let work = async { call.invoke_async(&mut connection).await };
         let (taken, wait_us): (u32, u64) = self.redis.call(work).await?;

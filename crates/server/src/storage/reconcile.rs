@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
+use waybill_domain::payment_account::PaymentAccount;
 
 use super::StoreError;
 use super::audit::begin_session;
@@ -25,6 +26,8 @@ pub struct Candidate {
     pub order: Uuid,
     /// The order's status, by its name in the database; `None` if there is no such order.
     pub order_status: Option<String>,
+    /// The account that it is paid into.
+    pub account: PaymentAccount,
     /// `charge` or `refund`.
     pub kind: String,
     /// Whether the order changed so recently that the two sides may only have been read at different moments.
@@ -117,7 +120,7 @@ statements! {
                                  where m.kind = o.kind and m.provider_id = o.provider_id)
                 and not exists (select from extra e
                                  where e.kind = 'charge' and o.kind = 'charge' and e.order_id = o.order_id))
-         select c.*, s.status, coalesce(s.updated_at >= $1, false) as in_flight,
+         select c.*, s.status, s.payment_account, coalesce(s.updated_at >= $1, false) as in_flight,
                 count(*) over () as total,
                 count(*) filter (where s.updated_at >= $1) over () as total_in_flight
            from compared c
@@ -198,6 +201,9 @@ fn candidate(row: &Row) -> Result<Candidate, StoreError> {
     Ok(Candidate {
         order: row.try_get("order_id")?,
         order_status: row.try_get("status")?,
+        account: PaymentAccount::stored(row.try_get("payment_account")?).map_err(|error| {
+            StoreError::unexpected(format!("a stored order cannot be read: payment_account {error}"))
+        })?,
         kind: row.try_get("kind")?,
         in_flight: row.try_get("in_flight")?,
         ours: match ours {

@@ -67,6 +67,7 @@ a driver held two orders at once | insert into past_assignments
 a worker wrote after it lost the order | insert into order_saga_steps (order_id, step, status, fence, actor)
     values (REFUNDED, 'refund', 'unknown', 0, 'a zombie')
 a driver's state and assignments differ | update drivers set active_order_id = null
+money moved at another account than the order's | update order_sagas set payment_account = 'acme' where order_id = SERVED
 a fix behind the cursor is not stored | delete from driver_locations
 ";
 

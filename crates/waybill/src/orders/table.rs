@@ -97,6 +97,7 @@ pub fn details_json(order: &OrderDetails) -> Value {
         "order_id": order.order.to_string(),
         "user_id": order.user,
         "idempotency_key": order.idempotency_key,
+        "payment_account": order.payment_account,
         "amount_minor": order.amount_minor,
         "currency": order.currency,
         "status": order.status,
@@ -196,6 +197,7 @@ fn header(order: &OrderDetails) -> String {
         ("fence, tries", format!("{}, {}", order.fence, order.attempts)),
     ];
     let optional = [
+        ("account", order.payment_account.clone()),
         ("failure reason", order.failure_reason.clone()),
         ("cancellation", order.cancel_requested_at.map(time)),
         ("settled since", order.finished_at.map(time)),

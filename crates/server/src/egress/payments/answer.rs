@@ -56,6 +56,9 @@ pub struct DeclineReason {
 /// Why there is no definite answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
+    /// The order was paid into an account that is not in the configuration any more.
+    #[error("the payment account of the order is not in the configuration (payments.accounts)")]
+    NoAccount,
     /// The deadline passed before anything was sent.
     #[error("the deadline passed before the call was sent")]
     DeadlinePassed,
@@ -122,6 +125,7 @@ impl Cause {
     /// A short name for the step log and for metrics.
     pub fn code(&self) -> &'static str {
         match self {
+            Cause::NoAccount => "no_account",
             Cause::DeadlinePassed => "deadline_passed",
             Cause::BreakerOpen { .. } => "breaker_open",
             Cause::BulkheadFull => "bulkhead_full",

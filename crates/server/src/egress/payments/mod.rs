@@ -7,6 +7,7 @@
 //! is sent again after this call. Within the call it is sent at most as often as the retry policy allows, always the
 //! same.
 
+mod accounts;
 mod answer;
 mod charges;
 mod disputes;
@@ -21,6 +22,7 @@ mod settings;
 mod verdict;
 mod wire;
 
+pub use accounts::PaymentAccounts;
 pub use answer::{Answer, Cause, DeclineReason, Movement, PaymentIntent, ProviderDispute, ProviderRefund, Receipt};
 pub use guarded_call::Place;
 pub use holds::{CaptureRequest, Ended};
@@ -121,7 +123,7 @@ impl RefundRequest<'_> {
     }
 }
 
-/// The client of the provider. One a process: its guards are shared by all calls.
+/// The client of one account at the provider. One a process: its guards are shared by all calls.
 #[derive(Debug)]
 pub struct PaymentClient {
     stack: Stack,
@@ -140,7 +142,7 @@ impl PaymentClient {
     /// The same, counted in these metrics.
     pub fn with_metrics(settings: &PaymentSettings, metrics: &DependencyMetrics) -> Result<Self, SettingsError> {
         Ok(PaymentClient {
-            stack: Stack::new(settings, metrics.egress("payments"))?,
+            stack: Stack::new(settings, metrics.egress(&settings.name))?,
             queries: Semaphore::new(QUERIES_MAX),
             rejections: Rejections::default(),
             statement_descriptor_suffix: settings.statement_descriptor_suffix.clone(),

@@ -4,11 +4,14 @@ use crate::resilience::{BreakerPolicy, BudgetPolicy};
 use secrecy::SecretString;
 use std::num::NonZeroU32;
 use std::time::Duration;
+use waybill_domain::payment_account::PaymentAccount;
 use waybill_domain::retry;
 
 /// Where the provider is and how it is treated.
 #[derive(Debug, Clone)]
 pub struct PaymentSettings {
+    /// The name of the account in metrics, such as `payments`.
+    pub name: String,
     /// Scheme, host and port, as `https://api.stripe.com`; paths are appended.
     pub base_url: String,
     /// The secret key, sent as a bearer token.
@@ -39,6 +42,7 @@ impl PaymentSettings {
     /// The defaults, for this provider.
     pub fn new(base_url: impl Into<String>, secret: SecretString) -> Self {
         PaymentSettings {
+            name: PaymentAccount::default().to_string(),
             base_url: base_url.into(),
             secret,
             statement_descriptor_suffix: None,

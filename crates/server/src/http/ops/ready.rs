@@ -1,5 +1,6 @@
 //! `/readyz`: whether to send this process work, and if not, why.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ const PROBE_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// A question that `/readyz` asks each time, such as a ping of a store.
 pub struct Probe {
-    name: &'static str,
+    name: Cow<'static, str>,
     check: Box<dyn Fn() -> BoxFuture<'static, ProbeOutcome> + Send + Sync>,
 }
 
@@ -44,19 +45,19 @@ pub struct Readiness {
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     status: &'static str,
-    checks: BTreeMap<&'static str, String>,
+    checks: BTreeMap<Cow<'static, str>, String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
 
 impl Probe {
     /// A probe called `name`, such as "redis". `check` has 500 ms, then it is dropped.
-    pub fn new<F>(name: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Probe
+    pub fn new<F>(name: impl Into<Cow<'static, str>>, check: impl Fn() -> F + Send + Sync + 'static) -> Probe
     where
         F: Future<Output = ProbeOutcome> + Send + 'static,
     {
         Probe {
-            name,
+            name: name.into(),
             check: Box::new(move || check().boxed()),
         }
     }
@@ -104,7 +105,7 @@ impl Readiness {
                     reason
                 }
             };
-            report.checks.insert(probe.name, check);
+            report.checks.insert(probe.name.clone(), check);
         }
         if self.draining.is_cancelled() {
             report.status = "draining";

@@ -12,13 +12,17 @@ use super::recovery::{
     unknown_outcome,
 };
 use crate::crash_points::crash_point;
-use crate::egress::payments::{Answer, CaptureRequest, DeclineReason, Ended};
+use crate::egress::payments::{Answer, CaptureRequest, DeclineReason, Ended, PaymentClient};
 use crate::orders::Context;
 use crate::storage::StoreError;
 use crate::storage::orders::{Deferral, LeasedOrder, StepOutcome, capture_operation};
 
 /// Captures or voids the hold, as is decided.
-pub(super) async fn capture(context: &Context, order: &LeasedOrder) -> Result<Progress, StoreError> {
+pub(super) async fn capture(
+    context: &Context,
+    payments: &PaymentClient,
+    order: &LeasedOrder,
+) -> Result<Progress, StoreError> {
     let Some(payment) = order.order.payment.as_ref().filter(|payment| payment.capture_is_open()) else {
         return Err(StoreError::Unexpected(format!(
             "order {} is to be captured, and has no open hold",
@@ -42,17 +46,16 @@ pub(super) async fn capture(context: &Context, order: &LeasedOrder) -> Result<Pr
         held: order.order.amount,
         amount: amount(order, payment),
     };
-    if !is_retried && let Some(answer) = context.payments.query_hold(&request, deadline(context)).await {
+    if !is_retried && let Some(answer) = payments.query_hold(&request, deadline(context)).await {
         return Ok(after_capture(order, operation, answer, &prior));
     }
     record_send(context, order, operation, &prior).await?;
     let deadline = deadline(context);
-    let mut answer = context.payments.end_hold(&request, deadline).await;
+    let mut answer = payments.end_hold(&request, deadline).await;
     if let Answer::Declined(DeclineReason { is_replay: true, .. }) = answer {
         // The provider repeats the refusal that it saved under the key, also once its reason is gone.
         let key = format!("{key}-{send}");
-        answer = context
-            .payments
+        answer = payments
             .end_hold(&CaptureRequest { key: &key, ..request }, deadline)
             .await;
     }

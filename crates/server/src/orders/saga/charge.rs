@@ -15,7 +15,7 @@ use super::recovery::{
     retry_later, sent_nothing, unknown_outcome,
 };
 use crate::crash_points::crash_point;
-use crate::egress::payments::{Answer, Cause, ChargeRequest, Receipt};
+use crate::egress::payments::{Answer, Cause, ChargeRequest, PaymentClient, Receipt};
 use crate::orders::Context;
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
@@ -23,7 +23,11 @@ use crate::storage::orders::{Deferral, LeasedOrder, StepOutcome};
 
 /// Charges the total. The key comes from the order, not from chance: a retry after a crash must be the *same* request
 /// to the provider, or the customer pays twice.
-pub(super) async fn charge(context: &Context, order: &LeasedOrder) -> Result<Progress, StoreError> {
+pub(super) async fn charge(
+    context: &Context,
+    payments: &PaymentClient,
+    order: &LeasedOrder,
+) -> Result<Progress, StoreError> {
     let key = ProviderKey::new(&order.payment_key, Operation::Charge);
     let request = ChargeRequest {
         key: key.as_str(),
@@ -37,11 +41,11 @@ pub(super) async fn charge(context: &Context, order: &LeasedOrder) -> Result<Pro
     };
     let prior = prior_attempt(context, order, Operation::Charge).await?;
     if let Some(reason) = unwanted(context, order, &prior) {
-        return Ok(revoke(context, order, &request, &prior, reason).await);
+        return Ok(revoke(context, payments, order, &request, &prior, reason).await);
     }
-    let (place, prior) = match line::place(context, order, prior).await? {
+    let (place, prior) = match line::place(context, payments, order, prior).await? {
         Wait::Place(place, prior) => (place, prior),
-        Wait::Unwanted(reason, prior) => return Ok(revoke(context, order, &request, &prior, reason).await),
+        Wait::Unwanted(reason, prior) => return Ok(revoke(context, payments, order, &request, &prior, reason).await),
         Wait::Left(cause) => return Ok(not_executed(order, Operation::Charge, cause, &prior)),
         Wait::Draining => return Ok(Progress::Defer(Duration::ZERO, sent_nothing(Operation::Charge, &prior))),
     };
@@ -52,21 +56,31 @@ pub(super) async fn charge(context: &Context, order: &LeasedOrder) -> Result<Pro
     let recovery = prior.recovery();
     if recovery != Recovery::Retry {
         let is_retried = recovery == Recovery::QueryThenRetry;
-        if let Some(progress) = query(context, order, &request, &prior, deadline(context), is_retried).await {
+        if let Some(progress) = query(
+            context,
+            payments,
+            order,
+            &request,
+            &prior,
+            deadline(context),
+            is_retried,
+        )
+        .await
+        {
             return Ok(progress);
         }
     }
     record_send(context, order, Operation::Charge, &prior).await?;
     crash_point!("charge_unsent");
     let deadline = deadline(context);
-    let answer = context.payments.charge(&request, deadline).await;
+    let answer = payments.charge(&request, deadline).await;
     crash_point!("charge_answered");
     count_answer(context, "charge", &answer);
     let answer = match answer {
         // The same request of the same client was charged for an order that this database has lost.
         Answer::Ambiguous(Cause::KeyReused) => {
             let since = prior.first_sent_at();
-            let found = context.payments.query_charge(&request, since, deadline).await;
+            let found = payments.query_charge(&request, since, deadline).await;
             count_query(context, "charge_query", &found);
             found.ok().flatten().unwrap_or(answer)
         }
@@ -78,6 +92,7 @@ pub(super) async fn charge(context: &Context, order: &LeasedOrder) -> Result<Pro
 /// Makes certain that the charge is not made any more, or finds that it was: then the order goes on, and is refunded.
 async fn revoke(
     context: &Context,
+    payments: &PaymentClient,
     order: &LeasedOrder,
     request: &ChargeRequest<'_>,
     prior: &Prior,
@@ -91,7 +106,7 @@ async fn revoke(
     // An older key may have expired: then its revocation would say nothing of a charge that was made under it.
     let deadline = deadline(context);
     if attempt.age <= KEY_AGE_MAX {
-        let answer = context.payments.revoke_charge(request, deadline).await;
+        let answer = payments.revoke_charge(request, deadline).await;
         count_answer(context, "charge_revocation", &answer);
         match answer {
             Answer::Done(()) => return revoked,
@@ -108,13 +123,14 @@ async fn revoke(
             }
         }
     }
-    let found = query(context, order, request, prior, deadline, false).await;
+    let found = query(context, payments, order, request, prior, deadline, false).await;
     found.unwrap_or_else(|| Progress::Defer(delay_of(order), Deferral::default()))
 }
 
 /// Queries the provider's list for the charge. `None`: it is to be retried.
 async fn query(
     context: &Context,
+    payments: &PaymentClient,
     order: &LeasedOrder,
     request: &ChargeRequest<'_>,
     prior: &Prior,
@@ -122,10 +138,7 @@ async fn query(
     is_retried: bool,
 ) -> Option<Progress> {
     let attempt = prior.attempt?;
-    let found = context
-        .payments
-        .query_charge(request, attempt.first_sent_at, deadline)
-        .await;
+    let found = payments.query_charge(request, attempt.first_sent_at, deadline).await;
     count_query(context, "charge_query", &found);
     match found {
         Ok(Some(answer @ (Answer::Done(_) | Answer::Declined(_)))) => Some(after_charge(order, answer, prior)),

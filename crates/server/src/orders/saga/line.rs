@@ -8,7 +8,7 @@ use waybill_domain::order::FailureReason;
 use waybill_domain::payment::Operation;
 
 use super::recovery::Prior;
-use crate::egress::payments::{Cause, Place};
+use crate::egress::payments::{Cause, PaymentClient, Place};
 use crate::orders::Context;
 use crate::storage::StoreError;
 use crate::storage::orders::LeasedOrder;
@@ -30,10 +30,15 @@ pub(super) enum Wait {
 }
 
 /// Waits until it is this order's turn. Meanwhile the lease is renewed, and a cancellation is seen.
-pub(super) async fn place(context: &Context, order: &LeasedOrder, mut prior: Prior) -> Result<Wait, StoreError> {
+pub(super) async fn place(
+    context: &Context,
+    payments: &PaymentClient,
+    order: &LeasedOrder,
+    mut prior: Prior,
+) -> Result<Wait, StoreError> {
     let renew_every = context.settings.renew_lease_every;
     let mut confirmed = order.confirmed;
-    let mut place = pin!(context.payments.charge_place(order.order.created_at));
+    let mut place = pin!(payments.charge_place(order.order.created_at));
     loop {
         let place = tokio::select! {
             biased;

@@ -5,7 +5,7 @@ use waybill_domain::payment::Operation;
 
 use super::progress::{Progress, delay_of};
 use super::recovery::{QUERY_EVERY, deadline, flag};
-use crate::egress::payments::Cause;
+use crate::egress::payments::{Cause, PaymentClient};
 use crate::orders::Context;
 use crate::orders::payment_record::{self, Compared};
 use crate::storage::StoreError;
@@ -13,9 +13,13 @@ use crate::storage::orders::{Deferral, LeasedOrder, REFUND_FAILED, StepOutcome};
 
 /// Takes over what the provider has, and opens a refund of what is still owed. Where a refund failed, what is owed waits for
 /// an operator, or for a refund by hand.
-pub(super) async fn reconcile(context: &Context, order: &LeasedOrder) -> Result<Progress, StoreError> {
+pub(super) async fn reconcile(
+    context: &Context,
+    payments: &PaymentClient,
+    order: &LeasedOrder,
+) -> Result<Progress, StoreError> {
     context.store.renew(order.lease, None).await?;
-    let compared = compare(context, order).await?;
+    let compared = compare(context, payments, order).await?;
     let result = match &compared {
         Ok(Compared { is_news: true, .. }) => "news",
         Ok(Compared { is_news: false, .. }) => "nothing_new",
@@ -30,8 +34,12 @@ pub(super) async fn reconcile(context: &Context, order: &LeasedOrder) -> Result<
 }
 
 /// Compares the ledger with the provider's record.
-pub(super) async fn compare(context: &Context, order: &LeasedOrder) -> Result<Result<Compared, Cause>, StoreError> {
-    payment_record::compare(&context.store, &context.payments, order, None, deadline(context)).await
+pub(super) async fn compare(
+    context: &Context,
+    payments: &PaymentClient,
+    order: &LeasedOrder,
+) -> Result<Result<Compared, Cause>, StoreError> {
+    payment_record::compare(&context.store, payments, order, None, deadline(context)).await
 }
 
 pub(super) fn reconciled(compared: Compared) -> Progress {

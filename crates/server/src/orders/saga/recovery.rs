@@ -171,9 +171,14 @@ pub(super) fn retry_later(cause: Cause, prior: &Prior) -> (Duration, Deferral) {
 
 /// An operator should look. Logged once, and not at each try.
 pub(super) fn flag(order: &LeasedOrder, operation: Operation, why: String) -> Deferral {
+    flag_step(order, operation.as_str(), why)
+}
+
+/// The same, of a step that is no request to the provider.
+pub(super) fn flag_step(order: &LeasedOrder, step: &'static str, why: String) -> Deferral {
     let is_new = order.needs_attention.as_ref() != Some(&why);
     Deferral {
-        step: is_new.then(|| (operation.as_str(), why.clone())),
+        step: is_new.then(|| (step, why.clone())),
         needs_attention: Some(why),
         ..Deferral::default()
     }
@@ -212,6 +217,7 @@ pub(super) mod tests {
     use waybill_domain::money::Money;
     use waybill_domain::order::{Order, PaymentMode, State};
     use waybill_domain::payment::PaymentKey;
+    use waybill_domain::payment_account::PaymentAccount;
     use waybill_domain::position::Position;
 
     use super::*;
@@ -239,6 +245,7 @@ pub(super) mod tests {
             lease: Lease { order: id, fence: 1 },
             confirmed: Confirmed::new(now, now),
             unsent: true,
+            payment_account: PaymentAccount::default(),
             payment_key: PaymentKey::of_order(id),
             transfer_group: None,
             payment_method: "pm_card_visa".parse().unwrap(),

@@ -12,7 +12,7 @@ use super::recovery::{
     unknown_outcome,
 };
 use crate::crash_points::crash_point;
-use crate::egress::payments::{Answer, Cause, Receipt, RefundRequest};
+use crate::egress::payments::{Answer, Cause, PaymentClient, Receipt, RefundRequest};
 use crate::orders::Context;
 use crate::storage::StoreError;
 use crate::storage::orders::{Deferral, LeasedOrder, StepOutcome};
@@ -21,7 +21,11 @@ use crate::storage::orders::{Deferral, LeasedOrder, StepOutcome};
 const NOT_MADE: &str = "not_made_within_a_day";
 
 /// Sends the open refund.
-pub(super) async fn refund(context: &Context, order: &LeasedOrder) -> Result<Progress, StoreError> {
+pub(super) async fn refund(
+    context: &Context,
+    payments: &PaymentClient,
+    order: &LeasedOrder,
+) -> Result<Progress, StoreError> {
     let (Some(payment), Some(refund)) = (&order.order.payment, order.open_refund) else {
         return Err(StoreError::Unexpected(format!(
             "order {} is to be refunded, but has no payment or no open refund",
@@ -40,7 +44,7 @@ pub(super) async fn refund(context: &Context, order: &LeasedOrder) -> Result<Pro
     let prior = prior_attempt(context, order, operation).await?;
     let recovery = prior.recovery();
     if recovery != Recovery::Retry {
-        match compare(context, order).await? {
+        match compare(context, payments, order).await? {
             Ok(compared) if compared.is_news => return Ok(reconciled(compared)),
             // Pending, and known to be: it is not sent again.
             Ok(compared) if compared.found.settlement.is_pending => {
@@ -54,7 +58,7 @@ pub(super) async fn refund(context: &Context, order: &LeasedOrder) -> Result<Pro
         }
     }
     record_send(context, order, operation, &prior).await?;
-    let answer = context.payments.refund(&request, deadline(context)).await;
+    let answer = payments.refund(&request, deadline(context)).await;
     crash_point!("refund_answered");
     count_answer(context, "refund", &answer);
     if matches!(
@@ -62,7 +66,7 @@ pub(super) async fn refund(context: &Context, order: &LeasedOrder) -> Result<Pro
         Answer::Ambiguous(Cause::RefundedElsewhere) | Answer::Declined(_)
     ) {
         // More was refunded than the ledger knows, so that nothing, or not so much, is left; or the payment is disputed.
-        match compare(context, order).await? {
+        match compare(context, payments, order).await? {
             Ok(mut compared) if compared.is_news => {
                 compared.found.unexecuted = is_refusal(&answer, &prior).then_some(operation);
                 return Ok(reconciled(compared));

@@ -3,22 +3,43 @@
 
 use waybill_domain::order::Step;
 
-use super::progress::Progress;
+use super::progress::{Progress, delay_by_wait};
+use super::recovery::flag_step;
 use super::{assign, capture, charge, reconcile, refund};
 use crate::orders::Context;
 use crate::storage::StoreError;
-use crate::storage::orders::{LeasedOrder, StepOutcome};
+use crate::storage::orders::{Deferral, LeasedOrder, StepOutcome};
 
 /// Runs one step, with no transaction open while it waits for another service.
 pub(super) async fn run(context: &Context, step: Step, order: &LeasedOrder) -> Result<Progress, StoreError> {
     // Boxed: each is large, and a saga that searches for a driver should not carry the space of the others.
     match step {
         Step::IntendCharge => Ok(Progress::Commit(StepOutcome::ChargeIntended)),
-        Step::Charge => Box::pin(charge::charge(context, order)).await,
         Step::Assign => Box::pin(assign::assign(context, order)).await,
-        Step::Capture => Box::pin(capture::capture(context, order)).await,
-        Step::Refund => Box::pin(refund::refund(context, order)).await,
-        Step::Reconcile => Box::pin(reconcile::reconcile(context, order)).await,
         Step::HonourCancellation => Ok(Progress::Commit(StepOutcome::Cancelled)),
+        Step::Charge | Step::Capture | Step::Refund | Step::Reconcile => {
+            let Ok(payments) = context.payments.client(&order.payment_account) else {
+                return Ok(without_account(step, order));
+            };
+            match step {
+                Step::Charge => Box::pin(charge::charge(context, payments, order)).await,
+                Step::Capture => Box::pin(capture::capture(context, payments, order)).await,
+                Step::Refund => Box::pin(refund::refund(context, payments, order)).await,
+                _ => Box::pin(reconcile::reconcile(context, payments, order)).await,
+            }
+        }
     }
+}
+
+/// The order was paid into an account that the configuration does not have any more: nothing can be asked of it there.
+fn without_account(step: Step, order: &LeasedOrder) -> Progress {
+    let why = format!(
+        "the configuration has no [{}], the account that the order is paid into",
+        order.payment_account
+    );
+    let why = Deferral {
+        sent_nothing: true,
+        ..flag_step(order, step.as_str(), why)
+    };
+    Progress::Defer(delay_by_wait(order), why)
 }

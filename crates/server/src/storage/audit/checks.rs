@@ -57,6 +57,10 @@ statements! {
                           where order_id is not null
                           group by order_id
                          having sum(case kind when 'charge' then amount else -amount end) < 0";
+    AT_ANOTHER_ACCOUNT = "select m.order_id::text || ': ' || m.provider_id
+                            from provider_movements m
+                            join order_sagas s on s.order_id = m.order_id
+                           where m.account is distinct from s.payment_account";
     MONEY_WITHOUT_ORDER = "select m.order_id::text from provider_movements m
                              left join order_sagas s on s.order_id = m.order_id
                             where m.order_id is not null and s.order_id is null";
@@ -227,6 +231,12 @@ pub const CHECKS: &[Check] = &[
         violation: "money moved for an unknown order",
         needs: EvidenceSource::Movements,
         statement: MONEY_WITHOUT_ORDER,
+    },
+    Check {
+        promise: "M18",
+        violation: "money moved at another account than the order's",
+        needs: EvidenceSource::Movements,
+        statement: AT_ANOTHER_ACCOUNT,
     },
     Check {
         promise: "M2",

@@ -62,7 +62,8 @@ pub const SHOWN_MAX: i64 = 20;
 
 /// The tables of the evidence. They live as long as their session.
 pub const CREATE_EVIDENCE_TABLES: &str = "
-    create temporary table provider_movements (kind text, order_id uuid, provider_id text, amount bigint, currency text);
+    create temporary table provider_movements (kind text, order_id uuid, provider_id text, amount bigint, currency text,
+                                                     account text);
     create temporary table answered_orders (order_id uuid, status text);
     create temporary table acknowledged_fixes (driver_id text, recorded_at timestamptz);
     create temporary table passed_fixes (driver_id text, recorded_at timestamptz)";

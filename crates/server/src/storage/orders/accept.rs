@@ -8,6 +8,7 @@ use uuid::Uuid;
 use waybill_domain::id::{OrderId, ProviderCustomer};
 use waybill_domain::order::{Event, Order, OrderRequest, RequestHash, State};
 use waybill_domain::payment::{Operation, PaymentKey};
+use waybill_domain::payment_account::PaymentAccount;
 
 use super::answer::answer;
 use super::{Confirmed, Lease, LeasedOrder, OrderStore, StoredAnswer};
@@ -51,8 +52,8 @@ statements! {
     /// Two calls with one key meet here: the second waits for the first's commit, then gets no row.
     INSERT_ORDER = "insert into order_sagas (order_id, idempotency_key, user_id, amount, currency, payment_method, status,
                                       pickup_lat, pickup_long, drop_off_lat, drop_off_long, request_hash,
-                                      provider_customer, payment_key, payment_mode, fence, lease_owner, lease_until)
-             values ($1, $2, $3, $4, $5, $6, 'started', $7, $8, $9, $10, $11, $14, $15, $16,
+                                      provider_customer, payment_key, payment_mode, payment_account, fence, lease_owner, lease_until)
+             values ($1, $2, $3, $4, $5, $6, 'started', $7, $8, $9, $10, $11, $14, $15, $16, $17,
                      1, $12, now() + make_interval(secs => $13))
              on conflict (user_id, idempotency_key) do nothing
              returning created_at";
@@ -64,11 +65,20 @@ statements! {
 }
 
 impl OrderStore {
-    /// Accepts the request as order `id`, unless its key was used before.
-    pub async fn accept(&self, id: OrderId, request: &OrderRequest) -> Result<Accepted, StoreError> {
+    /// Accepts the request as order `id`, paid into this account, unless its key was used before.
+    pub async fn accept(
+        &self,
+        id: OrderId,
+        request: &OrderRequest,
+        account: &PaymentAccount,
+    ) -> Result<Accepted, StoreError> {
         let mut generation = 0;
         for _ in 0..TRIES_MAX {
-            match self.postgres.call(self.insert(id, request, generation)).await? {
+            match self
+                .postgres
+                .call(self.insert(id, request, account, generation))
+                .await?
+            {
                 Inserted::Order(order) => return Ok(Accepted::New(order)),
                 // The client used the key before, and it expired: its payment is another one.
                 Inserted::PaymentExists => generation += 1,
@@ -101,7 +111,13 @@ impl OrderStore {
         }))
     }
 
-    async fn insert(&self, id: OrderId, request: &OrderRequest, generation: u32) -> Result<Inserted, StoreError> {
+    async fn insert(
+        &self,
+        id: OrderId,
+        request: &OrderRequest,
+        account: &PaymentAccount,
+        generation: u32,
+    ) -> Result<Inserted, StoreError> {
         let begun_at = Timestamp::now();
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
@@ -127,6 +143,7 @@ impl OrderStore {
                     &request.provider_customer.as_ref().map(ProviderCustomer::as_str),
                     &payment_key.as_str(),
                     &request.payment_mode.as_str(),
+                    &account.name(),
                 ],
             )
             .await?;
@@ -169,6 +186,7 @@ impl OrderStore {
             lease,
             confirmed: Confirmed::new(created_at, begun_at),
             unsent: true,
+            payment_account: account.clone(),
             transfer_group: Some(payment_key.as_str().to_owned()),
             payment_key,
             payment_method: request.payment_method.clone(),

@@ -59,6 +59,7 @@ use waybill_domain::access::Authority;
 use waybill_domain::id::{OrderId, PaymentMethod, ProviderCustomer};
 use waybill_domain::order::{OpenRefund, Order, Payment, Step, Work};
 use waybill_domain::payment::PaymentKey;
+use waybill_domain::payment_account::PaymentAccount;
 
 pub use self::accept::{Accepted, ExistingOrder};
 pub use self::answer::StoredAnswer;
@@ -144,7 +145,9 @@ pub struct LeasedOrder {
     /// Whether this worker itself recorded the intent to move money and has sent nothing since. Then nothing was ever
     /// sent under that key.
     pub unsent: bool,
-    /// What its payment is known by at the provider.
+    /// The account at the provider that it is paid into.
+    pub payment_account: PaymentAccount,
+    /// What its payment is known by there.
     pub payment_key: PaymentKey,
     /// By what the provider finds the charge; `None` for an order of an earlier version, whose charge does not carry it.
     pub transfer_group: Option<String>,

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 use waybill_domain::id::OrderId;
+use waybill_domain::payment_account::PaymentAccount;
 
 use super::lease::lock_row;
 use super::{OrderStore, reconciled};
@@ -11,7 +12,9 @@ use crate::storage::StoreError;
 /// An event of the provider. Its texts are without NUL, its id of 1 to 255 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderEvent {
-    /// The provider's id of it.
+    /// The account that it is of.
+    pub account: PaymentAccount,
+    /// The provider's id of it, apart from those of other accounts.
     pub id: String,
     /// The provider's type of it.
     pub kind: String,
@@ -45,9 +48,12 @@ pub enum Recorded {
 }
 
 statements! {
-    /// The order whose payment it names, else the one that it carries: a failover may have lost that one.
+    /// The order whose payment it names, else the one that it carries: a failover may have lost that one. None, if that is paid
+    /// into another account.
     RECORD = "insert into payment_events (event_id, type, order_id)
-              values ($1, $2, coalesce((select order_id from payments where provider_charge_id = $4), $3))
+              select $1, $2, case when s.order_id is null or s.payment_account is not distinct from $5 then named end
+                from (select coalesce((select order_id from payments where provider_charge_id = $4), $3)) one (named)
+                left join order_sagas s on s.order_id = named
               on conflict do nothing
               returning order_id";
     IS_KNOWN = "select 1 from refunds where order_id = $1 and provider_refund_id = $2 and state = $3";
@@ -71,7 +77,10 @@ impl OrderStore {
         let mut client = self.postgres.client().await?;
         let tx = client.transaction().await?;
         let Some(row) = RECORD
-            .query_opt(&tx, &[&event.id, &event.kind, &order, &event.payment])
+            .query_opt(
+                &tx,
+                &[&event.id, &event.kind, &order, &event.payment, &event.account.name()],
+            )
             .await?
         else {
             return Ok(Recorded::Duplicate);

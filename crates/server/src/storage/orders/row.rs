@@ -13,6 +13,7 @@ use waybill_domain::order::{
     State,
 };
 use waybill_domain::payment::PaymentKey;
+use waybill_domain::payment_account::PaymentAccount;
 use waybill_domain::position::Position;
 use waybill_domain::tenant::Tenant;
 
@@ -73,7 +74,7 @@ macro_rules! leased_order_columns {
     () => {
         concat!(
             $crate::storage::orders::row::order_columns!(),
-            ", s.fence, s.payment_key, s.payment_method, s.provider_customer, s.cancel_requested_at, s.attempts, s.needs_attention,
+            ", s.fence, s.payment_account, s.payment_key, s.payment_method, s.provider_customer, s.cancel_requested_at, s.attempts, s.needs_attention,
              s.reassignments, s.search_from, s.reconcile_requested_at,
              o.open_number, o.open_amount, o.open_is_requested, now() as database_now"
         )
@@ -157,6 +158,8 @@ pub(super) fn leased_order(row: &Row, asked_at: Timestamp) -> Result<LeasedOrder
     let order = order(row)?;
     let payment_key: Option<&str> = get(row, "payment_key")?;
     Ok(LeasedOrder {
+        payment_account: PaymentAccount::stored(get(row, "payment_account")?)
+            .map_err(|error| corrupt("payment_account", &error))?,
         payment_key: payment_key.map_or_else(|| PaymentKey::of_order(order.id), PaymentKey::stored),
         transfer_group: payment_key.map(str::to_owned),
         lease: Lease {
