@@ -24,13 +24,13 @@ const ACMES_URL: &str = "payments.accounts.acme.url";
 const ACMES_KEY: &str = "payments.accounts.acme.secret_key";
 
 /// Another account, and its ledger's folder.
-struct Account {
-    provider: Provider,
+pub(super) struct Account {
+    pub(super) provider: Provider,
     _folder: tempfile::TempDir,
 }
 
 impl Account {
-    async fn start() -> Account {
+    pub(super) async fn start() -> Account {
         let folder = tempfile::tempdir().unwrap();
         let ledger = folder.path().join("payments.jsonl");
         let provider = Provider::start(SocketAddr::from(([127, 0, 0, 1], 0)), &ledger).await;
@@ -54,13 +54,13 @@ impl Account {
         [(ACMES_URL, self.provider.url()), (ACMES_KEY, "sk_test_acme".to_owned())]
     }
 
-    fn is_in(&self, builder: Builder) -> Builder {
+    pub(super) fn is_in(&self, builder: Builder) -> Builder {
         let settings = self.settings().into_iter();
         settings.fold(builder, |builder, (key, value)| builder.set(key, &value))
     }
 }
 
-fn of_two() -> Builder {
+pub(super) fn of_two() -> Builder {
     let builder = Rig::builder().impatient().set("tenants.names", "acme,beta");
     builder.set("grpc.deadline_default", "2s")
 }
@@ -71,7 +71,11 @@ async fn with_acmes() -> (Doors, Account) {
 }
 
 impl Doors {
-    async fn try_to_place(&self, orders: OrderServiceClient<Channel>, tenant: &str) -> Result<Order, Status> {
+    pub(super) async fn try_to_place(
+        &self,
+        orders: OrderServiceClient<Channel>,
+        tenant: &str,
+    ) -> Result<Order, Status> {
         let token = self.token_in(tenant, "customer", "anna");
         let ride = CreateOrderRequest {
             user_id: "anna".to_owned(),

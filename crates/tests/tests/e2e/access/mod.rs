@@ -7,6 +7,7 @@ mod canaries;
 pub mod key_url;
 mod matrix;
 mod narrow;
+mod places;
 mod shares;
 mod streams;
 mod tenants;

@@ -59,7 +59,7 @@ impl Doors {
     }
 
     /// Anna's order in this business, by her own key, which is the same in all.
-    async fn place_in(&self, tenant: &str) -> Order {
+    pub(super) async fn place_in(&self, tenant: &str) -> Order {
         let ride = CreateOrderRequest {
             idempotency_key: "the-first-order-of-anna".to_owned(),
             user_id: "anna".to_owned(),
