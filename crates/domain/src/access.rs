@@ -316,6 +316,16 @@ impl Scope {
         }
     }
 
+    /// Whose business it is in; of everything, the one without a name.
+    pub fn business(&self) -> Tenant {
+        match self {
+            Scope::Everything => Tenant::default(),
+            Scope::Tenant(tenant) => tenant.clone(),
+            Scope::User(user, _) => user.tenant(),
+            Scope::Driver(driver) => driver.tenant(),
+        }
+    }
+
     /// The business to which it is limited, where it is to no less than that.
     pub fn tenant(&self) -> Option<&Tenant> {
         match self {

@@ -166,6 +166,7 @@ impl Parts {
             self.orders.for_callers(),
             self.live.clone(),
             self.config.tracking.followers_max,
+            self.config.limits.tenant_share,
             Arc::clone(&self.metrics),
             sagas.clone(),
             draining.clone(),

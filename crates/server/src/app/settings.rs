@@ -81,6 +81,7 @@ pub fn orders(config: &Config) -> OrderSettings {
         charge_wait_max: settings.charge_wait_max.0,
         in_flight_max: settings.in_flight_max,
         watchers_max: settings.watchers_max,
+        tenant_share: config.limits.tenant_share,
         payment_timeout: config.payments.total_timeout.0,
     }
 }

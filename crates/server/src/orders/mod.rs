@@ -20,7 +20,7 @@ pub mod workers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -33,6 +33,7 @@ use self::watch::Watchers;
 use self::workers::hold_expiry::HoldExpiry;
 use crate::egress::payments::PaymentAccounts;
 use crate::metrics::Metrics;
+use crate::resilience::{PlaceLimits, Places};
 use crate::storage::orders::{LeasedOrder, OrderStore};
 use crate::telemetry;
 
@@ -63,6 +64,8 @@ pub struct OrderSettings {
     pub in_flight_max: usize,
     /// How many watchers this process serves at once; more are refused.
     pub watchers_max: usize,
+    /// Which share of both, for new orders and for watchers, a tenant with a name has at most.
+    pub tenant_share: f64,
     /// How long all sends of one step to the payment provider may take. Shorter than the lease.
     pub payment_timeout: Duration,
 }
@@ -81,6 +84,8 @@ pub struct Context {
     watchers: Watchers,
     charge_admission: ChargeAdmission,
     capacity: Arc<Semaphore>,
+    /// Shares the capacity out among the tenants, for new orders.
+    new_orders: Places,
     /// The sweeper's own, for when calls take all of the capacity: paid orders go before new ones.
     sweeper_capacity: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -100,7 +105,12 @@ impl Context {
     ) -> Arc<Context> {
         let capacity = Arc::new(Semaphore::new(settings.in_flight_max));
         let sweeper_capacity = Arc::new(Semaphore::new(settings.sweep_batch));
-        let watchers = Watchers::new(settings.watchers_max);
+        let new_orders = Places::new(PlaceLimits {
+            all_max: settings.in_flight_max,
+            tenant_share: settings.tenant_share,
+            caller_max: usize::MAX,
+        });
+        let watchers = Watchers::new(settings.watchers_max, settings.tenant_share);
         let charge_admission = ChargeAdmission::new(settings.charge_wait_max);
         Arc::new(Context {
             callers: store.for_callers(),
@@ -113,6 +123,7 @@ impl Context {
             watchers,
             charge_admission,
             capacity,
+            new_orders,
             sweeper_capacity,
             tasks,
             draining,
@@ -127,8 +138,8 @@ impl Context {
         }
     }
 
-    /// Runs the saga of the order in a task of the process; a waiter for its answer.
-    fn spawn(self: &Arc<Self>, order: LeasedOrder, permit: OwnedSemaphorePermit) -> Waiter {
+    /// Runs the saga of the order in a task of the process, which keeps its permit until then; a waiter for its answer.
+    fn spawn(self: &Arc<Self>, order: LeasedOrder, permit: impl Send + 'static) -> Waiter {
         let context = Arc::clone(self);
         let notifier = context.in_flight.begin(order.order.id);
         let waiter = notifier.waiter();

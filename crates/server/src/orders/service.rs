@@ -17,7 +17,7 @@ use super::Context;
 use super::error::ACCEPT_TIME_MIN;
 pub use super::error::{OrderError, PlaceError};
 use super::in_flight::Waiter;
-use crate::resilience::{Deadline, ExpectedCall};
+use crate::resilience::{Deadline, ExpectedCall, Place};
 use crate::storage::StoreError;
 use crate::storage::orders::{
     Accepted, Cancelled, Completed, ExistingOrder, ListFilter, LogLine, RefundRequested, RequestedRefund, StoredAnswer,
@@ -49,8 +49,8 @@ enum Admission {
 
 /// The room that a new order takes.
 struct Room {
-    /// For its saga.
-    permit: OwnedSemaphorePermit,
+    /// For its saga, and of its tenant's share.
+    permit: (OwnedSemaphorePermit, Place),
     /// In the line at the payment provider, until its saga stands there.
     charge: ExpectedCall,
     /// Where it will be charged.
@@ -315,7 +315,8 @@ impl OrderService {
         if context.draining.is_cancelled() {
             return Err(PlaceError::NotReady("the server is draining"));
         }
-        let account = context.payments.of_new_order(&user.tenant());
+        let tenant = user.tenant();
+        let account = context.payments.of_new_order(&tenant);
         let payments = context.payments.client(&account);
         let Some(payments) = payments.ok().filter(|payments| payments.retry_after().is_none()) else {
             return Err(PlaceError::NotReady("the payment provider is not available"));
@@ -329,9 +330,9 @@ impl OrderService {
         if context.dispatch.check().await.is_err() {
             return Err(PlaceError::NotReady("the drivers' positions are not available"));
         }
-        let permit = Arc::clone(&context.capacity)
-            .try_acquire_owned()
-            .map_err(|_| PlaceError::Overloaded)?;
+        let of_tenant = context.new_orders.take(&tenant, None).ok_or(PlaceError::Overloaded)?;
+        let permit = Arc::clone(&context.capacity).try_acquire_owned();
+        let permit = (permit.map_err(|_| PlaceError::Overloaded)?, of_tenant);
         let charge = context
             .charge_admission
             .admit(&account, payments)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use waybill_domain::access::Scope;
@@ -21,6 +21,7 @@ use super::Context;
 use super::in_flight::ProgressSignal;
 use super::service::OrderService;
 use crate::metrics::Metrics;
+use crate::resilience::{Place, PlaceLimits, Places};
 use crate::storage::StoreError;
 use crate::storage::orders::LogLine;
 
@@ -30,6 +31,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 const READS_MAX: usize = 2;
 /// Steps in one change; what is beyond follows at once.
 const STEPS_MAX: usize = 100;
+/// Watches of one customer, or of one driver.
+const WATCHES_OF_ONE_MAX: usize = 50;
 /// Changes that a watcher has not fetched yet.
 const UNREAD_MAX: usize = 8;
 /// How long so many may stay unread.
@@ -57,7 +60,7 @@ pub enum WatchError {
     /// There is no such order.
     #[error("there is no such order")]
     NotFound,
-    /// This process has as many watchers as it may.
+    /// This process has as many watchers as it may, in all, of this tenant, or of this caller.
     #[error("too many orders are watched")]
     TooMany,
     /// The watcher does not fetch what there is.
@@ -73,13 +76,13 @@ pub enum WatchError {
 
 /// What the watchers of a process share.
 pub(super) struct Watchers {
-    places: Arc<Semaphore>,
+    places: Places,
     reads: Semaphore,
 }
 
-/// One of the places. Dropped, it is free again.
-struct Place {
-    _permit: OwnedSemaphorePermit,
+/// One of the places, counted. Dropped, it is free again.
+struct CountedPlace {
+    _place: Place,
     metrics: Arc<Metrics>,
 }
 
@@ -96,7 +99,7 @@ struct Watcher {
     next: Next,
     /// Of the saga that holds the order, if it is one of this process.
     progress: ProgressSignal,
-    _place: Place,
+    _place: CountedPlace,
 }
 
 /// What a watcher does after it sent what it read.
@@ -118,7 +121,7 @@ impl OrderService {
         if context.draining.is_cancelled() {
             return Err(WatchError::Draining);
         }
-        let place = context.watchers.place(&context.metrics)?;
+        let place = context.watchers.place(&scope, &context.metrics)?;
         let last_step = match after_step {
             Some(step) => step,
             None => context.callers.last_step(&scope, id).await?,
@@ -142,26 +145,35 @@ impl OrderService {
 }
 
 impl Watchers {
-    /// Room for so many.
-    pub(super) fn new(watchers_max: usize) -> Watchers {
+    /// Room for so many, of which a tenant has its share.
+    pub(super) fn new(watchers_max: usize, tenant_share: f64) -> Watchers {
         Watchers {
-            places: Arc::new(Semaphore::new(watchers_max)),
+            places: Places::new(PlaceLimits {
+                all_max: watchers_max,
+                tenant_share,
+                caller_max: WATCHES_OF_ONE_MAX,
+            }),
             reads: Semaphore::new(READS_MAX),
         }
     }
 
-    fn place(&self, metrics: &Arc<Metrics>) -> Result<Place, WatchError> {
-        let permit = Arc::clone(&self.places).try_acquire_owned();
-        let permit = permit.map_err(|_| WatchError::TooMany)?;
+    fn place(&self, scope: &Scope, metrics: &Arc<Metrics>) -> Result<CountedPlace, WatchError> {
+        let caller = match scope {
+            Scope::Everything | Scope::Tenant(_) => None,
+            Scope::User(user, _) => Some(format!("user {user}")),
+            Scope::Driver(driver) => Some(format!("driver {driver}")),
+        };
+        let place = self.places.take(&scope.business(), caller.as_deref());
+        let place = place.ok_or(WatchError::TooMany)?;
         metrics.orders.watch_begun();
-        Ok(Place {
-            _permit: permit,
+        Ok(CountedPlace {
+            _place: place,
             metrics: Arc::clone(metrics),
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for CountedPlace {
     fn drop(&mut self) {
         self.metrics.orders.watch_ended();
     }

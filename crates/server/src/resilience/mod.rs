@@ -21,6 +21,6 @@ pub use budget::{BudgetPolicy, RetryBudget};
 pub use bulkhead::{Bulkhead, ExpectedCall, Head, Slot, Turn, WaitsTooLong};
 pub use deadline::{Deadline, Elapsed};
 pub use guard::{Guard, GuardError};
-pub use places::{Place, Places};
+pub use places::{Place, PlaceLimits, Places};
 pub use rate_limit::{CallRate, EgressLimit, SharedBucket, Taken, TooLate};
 pub use waybill_domain::breaker::{CallOutcome, Open, Policy as BreakerPolicy, State as BreakerState};

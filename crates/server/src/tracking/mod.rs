@@ -18,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 use waybill_domain::access::Authority;
-use waybill_domain::id::{OrderId, UserId};
+use waybill_domain::id::OrderId;
 
 pub use self::watch::{Followed, Follower, WatchError};
 use crate::metrics::Metrics;
-use crate::resilience::Places;
+use crate::resilience::{PlaceLimits, Places};
 use crate::storage::StoreError;
 use crate::storage::live::LiveStore;
 use crate::storage::orders::{NewShare, OrderStore, Share, Shared};
@@ -46,7 +46,7 @@ type LinkHash = Vec<u8>;
 pub struct Tracking {
     orders: OrderStore,
     live: LiveStore,
-    places: Places<UserId>,
+    places: Places,
     reads: Arc<Semaphore>,
     first_reads: Arc<Semaphore>,
     metrics: Arc<Metrics>,
@@ -78,11 +78,12 @@ pub enum ShareError {
 }
 
 impl Tracking {
-    /// Over these stores, with room for so many followers. Streams end when `draining` is cancelled.
+    /// Over these stores, with room for so many followers, of which a tenant has its share. Streams end when `draining` is cancelled.
     pub fn new(
         orders: OrderStore,
         live: LiveStore,
         followers_max: usize,
+        tenant_share: f64,
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
         draining: CancellationToken,
@@ -90,7 +91,11 @@ impl Tracking {
         Tracking {
             orders,
             live,
-            places: Places::new(followers_max, FOLLOWERS_OF_ONE_MAX),
+            places: Places::new(PlaceLimits {
+                all_max: followers_max,
+                tenant_share,
+                caller_max: FOLLOWERS_OF_ONE_MAX,
+            }),
             reads: Arc::new(Semaphore::new(READS_MAX)),
             first_reads: Arc::new(Semaphore::new(READS_MAX)),
             metrics,

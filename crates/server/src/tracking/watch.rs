@@ -13,7 +13,6 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::debug;
 use waybill_domain::fix::Fix;
-use waybill_domain::id::UserId;
 use waybill_domain::order::Order;
 use waybill_domain::position::Position;
 use waybill_domain::tracking::Stage;
@@ -81,7 +80,7 @@ struct Watcher {
     link: LinkHash,
     order: Order,
     read_at: Instant,
-    _place: Place<UserId>,
+    _place: Place,
 }
 
 impl Tracking {
@@ -96,7 +95,8 @@ impl Tracking {
         let link = hash(secret);
         // First whether there is such a link: the places of those that are not there are no one's.
         let order = self.order_of(&link, &self.first_reads).await?;
-        let place = self.places.take(order.user.clone()).ok_or(WatchError::TooMany)?;
+        let place = self.places.take(&order.user.tenant(), Some(order.user.as_str()));
+        let place = place.ok_or(WatchError::TooMany)?;
         self.metrics.orders.link_watch_begun();
         let watcher = Watcher {
             tracking: self.clone(),

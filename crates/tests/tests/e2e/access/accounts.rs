@@ -273,7 +273,7 @@ async fn an_event_is_of_the_account_that_signed_it_and_about_orders_of_that_acco
 
     assert_eq!(send(&doors, &acmes_path, SECRET, &acmes).await, 401, "another's secret");
     assert_eq!(send(&doors, PATH, ACMES_SECRET, &ours).await, 401, "another's secret");
-    for path in ["/beta", "/nobody", "/"] {
+    for path in ["/beta", "/gamma", "/"] {
         let path = format!("{PATH}{path}");
         assert_eq!(send(&doors, &path, SECRET, &ours).await, 404, "{path}");
     }
