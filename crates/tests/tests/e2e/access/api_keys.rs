@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::location::v1::{ReportLocationsRequest, StreamLocationsRequest};
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
-use waybill_proto::order::v1::{ListOrdersRequest, WatchOrderRequest};
+use waybill_proto::order::v1::{ListOrdersRequest, ShareOrderRequest, WatchOrderRequest};
 use waybill_sandbox::proxy::Mode;
 
 use super::{Doors, by, in_time};
@@ -278,4 +278,44 @@ async fn load_calls_with_a_key() {
         ended.stderr.contains("--token") && !ended.stderr.contains("lines"),
         "{ended:?}"
     );
+}
+
+/// Of a key that others may have had, the links that it made are theirs, too. Where a key is only replaced, they go on.
+#[tokio::test]
+async fn a_key_is_revoked_with_the_links_that_it_made_or_without() {
+    let doors = Doors::start(Rig::builder()).await;
+    let order_id = doors.annas().await.order_id;
+    let mut links = Vec::new();
+    for name in ["stolen", "replaced"] {
+        let key = create(&doors.rig, &["--name", name]).await;
+        doors.until_known(&key).await;
+        let request = ShareOrderRequest {
+            order_id: order_id.clone(),
+            lifetime: None,
+        };
+        let shared = doors.orders().share_order(by(Some(&key), request)).await.unwrap();
+        links.push((key, shared.into_inner().token));
+    }
+    let anna = doors.anna();
+    let request = ShareOrderRequest {
+        order_id,
+        lifetime: None,
+    };
+    let annas = doors.orders().share_order(by(Some(&anna), request)).await.unwrap();
+    let annas = annas.into_inner().token;
+
+    let args = ["keys", "revoke", id(&links[0].0), "--with-links"];
+    let ended = on_stores(&doors.rig, &args).await;
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("1 link"), "{ended:?}");
+    assert_eq!(revoke(&doors.rig, id(&links[1].0)).await.status, Some(0));
+    let refused = doors.refused(&links[0].1).await;
+    assert_refused(&refused, Code::NotFound, "LINK_NOT_FOUND");
+    for token in [&links[1].1, &annas] {
+        doors.follow(token).await.unwrap();
+    }
+    let sql = doors.rig.sql().await;
+    let query = "select revoked_by from order_shares where revoked_at is not null";
+    let by: String = sql.query_one(query, &[]).await.unwrap().get(0);
+    assert_eq!(by, "keys revoke");
 }

@@ -30,7 +30,7 @@ impl Doors {
     }
 
     /// Whoever has the link, and nothing else.
-    async fn follow(&self, token: &str) -> Result<Streaming<WatchSharedResponse>, Status> {
+    pub(super) async fn follow(&self, token: &str) -> Result<Streaming<WatchSharedResponse>, Status> {
         let request = WatchSharedRequest {
             token: token.to_owned(),
         };
@@ -41,7 +41,7 @@ impl Doors {
     }
 
     /// What becomes of who follows the link: the error of the call, or of the stream.
-    async fn refused(&self, token: &str) -> Status {
+    pub(super) async fn refused(&self, token: &str) -> Status {
         match self.follow(token).await {
             Ok(mut stream) => in_time(ended(&mut stream)).await,
             Err(status) => status,

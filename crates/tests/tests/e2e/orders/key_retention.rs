@@ -131,3 +131,23 @@ async fn events_of_the_provider_expire_with_keys_of_their_age_however_many_there
     })
     .await;
 }
+
+#[tokio::test]
+async fn links_are_kept_for_30_days_after_they_ended() {
+    let rig = expiring().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let order = rig.place(a_ride()).await.order_id;
+    let shared = "insert into order_shares (share_id, order_id, token_hash, expires_at)
+                  select gen_random_uuid(), $1::text::uuid, sha256(days::text::bytea), now() - make_interval(days => days)
+                    from unnest(array[-1, 29, 31, 400]) days";
+    rig.sql().await.execute(shared, &[&order]).await.unwrap();
+    until_eq("those that ended long ago are gone", 2, async || {
+        rig.count("select count(*) from order_shares").await
+    })
+    .await;
+    assert_eq!(
+        rig.count("select count(*) from order_shares where expires_at > now() - interval '30 days'")
+            .await,
+        2
+    );
+}
