@@ -80,6 +80,7 @@ const PARTS: &[Part] = &[
                 "waybill_payment_events_expired_total",
                 &["orders.payment_events_expired"],
             ),
+            ("waybill_links_expired_total", &["orders.links_expired"]),
             ("waybill_orders_unfinished", &["orders.unfinished"]),
             ("waybill_orders_needing_attention", &["orders.needs_attention"]),
             ("waybill_order_watches", &["orders.watches"]),

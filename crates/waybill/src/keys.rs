@@ -30,12 +30,18 @@ pub async fn run(file: Option<&Path>, args: KeysArgs) -> Result<(), Failure> {
                 .key
                 .parse()
                 .map_err(|why: ApiKeyIdError| Failure::Usage(format!("ID {why}")))?;
-            let revoked = open(file, &args.stores)?.revoke(&id).await;
+            let keys = open(file, &args.stores)?;
+            let revoked = keys.revoke(&id).await;
             let Some(key) = revoked.map_err(Failure::unavailable)? else {
                 return Err(Failure::Refused(format!("there is no API key {id}")));
             };
             let at = key.revoked_at.unwrap_or_else(Timestamp::now);
             println!("key {id} of {} is revoked since {at:.0}", key.caller.subject());
+            if args.with_links {
+                // After the key: no more are made with it, by a server that knows that it is revoked.
+                let links = keys.revoke_links(&id).await.map_err(Failure::unavailable)?;
+                println!("{links} {} ended", if links == 1 { "link is" } else { "links are" });
+            }
         }
     }
     Ok(())

@@ -53,6 +53,11 @@ impl ApiKeyAdmin {
         self.store.list().await
     }
 
+    /// Ends the links to orders that were made with a key; how many.
+    pub async fn revoke_links(&self, id: &ApiKeyId) -> Result<u64, StoreError> {
+        self.store.revoke_links(id).await
+    }
+
     /// Makes a key worth nothing; `None`: there is none with this id.
     pub async fn revoke(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
         self.store.revoke(id).await

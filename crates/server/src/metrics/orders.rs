@@ -23,6 +23,8 @@ pub struct OrderMetrics {
     keys_expired: Counter,
     #[serde(serialize_with = "count")]
     payment_events_expired: Counter,
+    #[serde(serialize_with = "count")]
+    links_expired: Counter,
     #[serde(serialize_with = "level")]
     unfinished: Gauge,
     #[serde(serialize_with = "level")]
@@ -71,6 +73,11 @@ impl OrderMetrics {
             payment_events_expired: registry.declare(
                 "payment_events_expired",
                 "Events of the payment provider that this process expired",
+                Counter::default(),
+            ),
+            links_expired: registry.declare(
+                "links_expired",
+                "Links to orders that this process deleted, long after they ended",
                 Counter::default(),
             ),
             unfinished: registry.declare(
@@ -147,9 +154,10 @@ impl OrderMetrics {
         self.driver_liveness_checks.inc();
     }
 
-    /// So many keys and events of the provider were expired.
-    pub fn expired(&self, keys: u64, events: u64) {
+    /// So many keys, events of the provider and links were expired.
+    pub fn expired(&self, keys: u64, events: u64, links: u64) {
         self.keys_expired.inc_by(keys);
         self.payment_events_expired.inc_by(events);
+        self.links_expired.inc_by(links);
     }
 }

@@ -46,6 +46,10 @@ statements! {
     /// The time of a first revocation stays.
     REVOKE = "update api_keys set revoked_at = coalesce(revoked_at, now()) where key_id = $1
               returning key_id, secret_hash, role, tenant, name, created_at, expires_at, revoked_at";
+    /// Who made a link by a key is stored as `service shop, key <id>`.
+    REVOKE_LINKS = "update order_shares set revoked_at = now(), revoked_by = 'keys revoke'
+                     where right(created_by, length($1) + 6) = ', key ' || $1
+                       and revoked_at is null and expires_at > now()";
 }
 
 impl ApiKeyStore {
@@ -79,6 +83,11 @@ impl ApiKeyStore {
     pub async fn current(&self) -> Result<Vec<ApiKey>, StoreError> {
         let rows = self.postgres.query(CURRENT, &[]).await?;
         Ok(rows.iter().filter_map(|row| parse(row).ok()).collect())
+    }
+
+    /// Ends the links to orders that were made with this key; how many.
+    pub async fn revoke_links(&self, id: &ApiKeyId) -> Result<u64, StoreError> {
+        self.postgres.execute(REVOKE_LINKS, &[&id.as_str()]).await
     }
 
     /// Makes the key worth nothing, now and for ever; `None`: there is none with this id.

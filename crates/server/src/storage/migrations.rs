@@ -45,6 +45,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0018_requested_by",
     "0019_tenants",
     "0020_payment_account",
+    "0021_link_expiry",
 ];
 
 impl Migration {

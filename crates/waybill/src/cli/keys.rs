@@ -64,6 +64,9 @@ pub struct RevokeArgs {
     // Parsed by the command: an error of clap repeats what was given, which may be a whole key.
     #[arg(value_name = "ID")]
     pub key: String,
+    /// End the links to orders that were made with it, too: for a key that others may have had
+    #[arg(long)]
+    pub with_links: bool,
 }
 
 /// The roles that a key may have. Customers and drivers have tokens, which are each about one of them.

@@ -1,4 +1,4 @@
-//! Expires idempotency keys after their retention time, and the payment provider's events of that age. Every instance
+//! Expires idempotency keys after their retention time, and the payment provider's events and the links of that age. Every instance
 //! does; the database gives each row to one of them.
 
 use std::sync::Arc;
@@ -26,9 +26,13 @@ pub async fn run(context: Arc<Context>) {
         }
         let keys = expire(&context, Expirable::IdempotencyKeys).await;
         let events = expire(&context, Expirable::PaymentEvents).await;
-        context.metrics.orders.expired(keys, events);
-        if keys + events > 0 {
-            info!(keys, events, "old idempotency keys and payment events expired");
+        let links = expire(&context, Expirable::Links).await;
+        context.metrics.orders.expired(keys, events, links);
+        if keys + events + links > 0 {
+            info!(
+                keys,
+                events, links, "old idempotency keys, payment events and links expired"
+            );
         }
     }
 }
@@ -47,7 +51,7 @@ async fn expire(context: &Context, what: Expirable) -> u64 {
                 }
             }
             Err(error) => {
-                warn!(%error, "old idempotency keys cannot be expired");
+                warn!(%error, ?what, "what is old cannot be expired");
                 break;
             }
         }

@@ -1,4 +1,4 @@
-//! The expiry of idempotency keys with their answers, and of the payment provider's events. The order itself, its ledger
+//! The expiry of idempotency keys with their answers, of the payment provider's events, and of links. The order itself, its ledger
 //! entries and its log stay.
 
 use std::time::Duration;
@@ -13,6 +13,8 @@ pub enum Expirable {
     IdempotencyKeys,
     /// Events of the payment provider, counted from the time when they were received.
     PaymentEvents,
+    /// Links by which orders were followed, counted from the time when they ended at the latest.
+    Links,
 }
 
 statements! {
@@ -37,6 +39,14 @@ statements! {
                           limit $2
                             for update skip locked)
                      delete from payment_events e using old where e.event_id = old.event_id";
+    EXPIRE_LINKS = "with old as (
+                        select share_id
+                          from order_shares
+                         where expires_at < now() - make_interval(secs => $1)
+                         order by expires_at
+                         limit $2
+                           for update skip locked)
+                    delete from order_shares h using old where h.share_id = old.share_id";
 }
 
 impl OrderStore {
@@ -45,6 +55,7 @@ impl OrderStore {
         let statement = match what {
             Expirable::IdempotencyKeys => EXPIRE_KEYS,
             Expirable::PaymentEvents => EXPIRE_EVENTS,
+            Expirable::Links => EXPIRE_LINKS,
         };
         self.postgres.execute(statement, &[&kept.as_secs_f64(), &limit]).await
     }

@@ -310,7 +310,7 @@ async fn a_key_is_revoked_with_the_links_that_it_made_or_without() {
     assert!(ended.stdout.contains("1 link"), "{ended:?}");
     assert_eq!(revoke(&doors.rig, id(&links[1].0)).await.status, Some(0));
     let refused = doors.refused(&links[0].1).await;
-    assert_refused(&refused, Code::NotFound, "LINK_NOT_FOUND");
+    assert_refused(&refused, Code::NotFound, "LINK_ENDED");
     for token in [&links[1].1, &annas] {
         doors.follow(token).await.unwrap();
     }
