@@ -1,11 +1,12 @@
 //! The database's own guards: what no statement may do, whoever types it; and that every statement of ours is valid.
 
-use testkit::Rig;
 use testkit::sql::column;
 use testkit::table::rows;
 use testkit::wire::{PICKUP, a_ride};
+use testkit::{Rig, until};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use waybill_server::app::migrate;
 use waybill_server::storage::{all_statements, audit};
 
 /// The rig with one order that was served and one that was refunded.
@@ -161,4 +162,38 @@ async fn explain(sql: &Client, name: &str, arguments: &str) -> String {
     let explain = format!("explain (costs off) execute {name}({arguments})");
     let plan: Vec<String> = column(sql, &explain, &[]).await.unwrap();
     plan.join("\n")
+}
+
+/// A statement that waits for a table makes all that come after it wait, too: a migration behind a long transaction must not stop
+/// the servers.
+#[tokio::test]
+async fn a_migration_that_waits_for_a_table_lets_others_pass() {
+    let rig = Rig::builder().no_server().start().await;
+    let (sql, reader) = (rig.sql().await, rig.sql().await);
+    // The last two are to be run.
+    sql.batch_execute(
+        "alter table order_sagas drop column payment_account;
+         drop index order_shares_by_expiry;
+         delete from schema_migrations where version >= 20",
+    )
+    .await
+    .unwrap();
+    sql.batch_execute("begin; lock table order_sagas in access share mode")
+        .await
+        .unwrap();
+    let config = rig.config();
+    let migrated = tokio::spawn(async move { migrate(&config).await });
+    until("the migration waits", async || {
+        let waiting = "select count(*) from pg_locks l join pg_database d on d.oid = l.database
+                        where d.datname = current_database() and not l.granted";
+        reader.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0
+    })
+    .await;
+    reader.batch_execute("set statement_timeout = '20s'").await.unwrap();
+    let read = reader.query_one("select count(*) from order_sagas", &[]).await;
+    read.expect("who reads the table is not kept waiting for the long transaction");
+    assert!(!migrated.is_finished());
+    sql.batch_execute("commit").await.unwrap();
+    let names = migrated.await.unwrap().unwrap();
+    assert_eq!(names, ["payment_account", "link_expiry"]);
 }

@@ -11,12 +11,13 @@ use tonic::{Code, Response};
 use uuid::Uuid;
 use waybill_domain::access::Method;
 use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
-use waybill_proto::admin::v1::{ListStuckOrdersRequest, ShowOrderRequest};
+use waybill_proto::admin::v1::{ListStuckOrdersRequest, Outcome, ResolveOrderRequest, ShowOrderRequest};
 use waybill_proto::fleet::v1::fleet_service_client::FleetServiceClient;
 use waybill_proto::fleet::v1::{GetDriverRequest, SearchDriversRequest};
 use waybill_proto::location::v1::ReportLocationsRequest;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::order::v1::{CreateOrderRequest, GetOrderRequest, ListOrdersRequest, Order, ShareOrderRequest};
+use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget};
 use waybill_sandbox::tokens::TokenSigner;
 
 use super::matrix::{Found, Target, call};
@@ -394,4 +395,48 @@ async fn who_floods_one_business_leaves_room_for_the_others() {
     assert_eq!(refused.unwrap().code(), Code::ResourceExhausted);
     list("beta", "anna").await.unwrap();
     list("", "anna").await.unwrap();
+}
+
+/// Who names the payment of another business, by chance or to see whether there is one, learns nothing of it.
+#[tokio::test]
+async fn a_payment_of_another_business_is_none_to_its_operators() {
+    let doors = Doors::start(
+        Rig::builder()
+            .impatient()
+            .set("tenants.names", "acme")
+            .with("grpc.deadline_default=1s"),
+    )
+    .await;
+    doors.report_in("", "cab-1", PICKUP).await;
+    doors.place_in("").await;
+    let foreign = doors.rig.charges()[0].provider_id.clone();
+    let fault = Fault::always(FaultKind::ErrorBeforeEffect).on(FaultTarget::Charge);
+    doors.rig.payments().set_fault(fault);
+    let ride = CreateOrderRequest {
+        user_id: "anna".to_owned(),
+        ..a_ride()
+    };
+    let anna = doors.token_in("acme", "customer", "anna");
+    doors.orders().create_order(by(Some(&anna), ride)).await.unwrap_err();
+    let sql = doors.rig.sql().await;
+    let query = "select order_id::text from order_sagas where user_id = 'acme/anna'";
+    let order_id: String = sql.query_one(query, &[]).await.unwrap().get(0);
+    let olga = doors.token_in("acme", "operator", "olga");
+    let resolve = async |provider_id: &str| {
+        let request = ResolveOrderRequest {
+            order_id: order_id.clone(),
+            outcome: Outcome::Charged.into(),
+            provider_id: provider_id.to_owned(),
+            operator: "olga".to_owned(),
+            reason: "it is in the dashboard".to_owned(),
+            ..ResolveOrderRequest::default()
+        };
+        let mut operators = AdminServiceClient::new(doors.rig.channel());
+        let refused = operators.resolve_order(by(Some(&olga), request)).await.unwrap_err();
+        let text = refused.message().replace(provider_id, "ID");
+        (refused.code(), text)
+    };
+    // The same number of characters, so that the details are as long.
+    let none = "x".repeat(foreign.len());
+    assert_eq!(resolve(&foreign).await, resolve(&none).await);
 }
