@@ -37,6 +37,12 @@ impl App {
             Some(source) => Some(TrustedKeys::load(source).await?),
             None => None,
         };
+        for setting in config.plaintext_stores() {
+            warn!(
+                setting,
+                "a store on another machine is spoken to in plaintext, passwords included"
+            );
+        }
         let stores = Stores::with_metrics(&config, &metrics.dependencies).map_err(StartError::Store)?;
         check_schema(&stores.postgres).await?;
         if !config.http.addr.ip().is_loopback() && config.http.token.expose_secret().is_empty() {

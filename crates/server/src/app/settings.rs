@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 use waybill_domain::fix::TimeWindow;
 
@@ -156,7 +157,7 @@ pub fn token_rules(config: &Config) -> TokenRules {
 
 /// Where the keys of tokens are. `None`: no token is trusted.
 pub fn key_source(config: &Config) -> Result<Option<KeySource>, KeysError> {
-    let setting = &config.auth.keys;
+    let setting = config.auth.keys.expose_secret();
     (!setting.is_empty()).then(|| KeySource::parse(setting)).transpose()
 }
 

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+
 use super::{Auth, Config, ConfigError, Service, Tls};
 
 /// A client may repeat a request for a day, as with the payment provider's own keys: a repeat that comes after its key
@@ -45,7 +47,8 @@ impl Config {
             anonymous,
             ..
         } = &self.auth;
-        let has_keys = !keys.is_empty();
+        // An address may have a key of its own in its query.
+        let has_keys = !keys.expose_secret().is_empty();
         let (key, why) = match (has_keys, anonymous) {
             (false, false) if !issuer.is_empty() => (
                 "auth.keys",

@@ -130,7 +130,7 @@ section! {
 section! {
     /// How callers are known.
     Auth {
-        keys: String,
+        keys: SecretString,
         issuer: String,
         audience: String,
         token_age_max: Span,

@@ -16,6 +16,17 @@ impl Config {
         redis::asks_for_tls(&self.redis.url).then(|| self.redis_files())
     }
 
+    /// The settings whose store is on another machine and spoken to in plaintext, passwords and all.
+    pub fn plaintext_stores(&self) -> Vec<&'static str> {
+        let postgres = self.postgres.tls == StoreTlsMode::Off && postgres::is_remote(&self.postgres.url);
+        let redis = self.redis_tls().is_none() && redis::is_remote(&self.redis.url);
+        let settings = [(postgres, "postgres.tls"), (redis, "redis.url")];
+        settings
+            .into_iter()
+            .filter_map(|(is_so, setting)| is_so.then_some(setting))
+            .collect()
+    }
+
     pub(super) fn check_stores(&self) -> Result<(), ConfigError> {
         let bad = |key: &'static str, why: &str| ConfigError::Value {
             key: key.into(),

@@ -346,3 +346,33 @@ fn an_account_is_one_of_a_tenant_and_has_a_key() {
         assert!(refusal.contains(why), "{refusal}");
     }
 }
+
+#[test]
+fn a_store_on_another_machine_in_plaintext_is_named() {
+    let postgres = |url: &'static str| ("WAYBILL_POSTGRES__URL", url);
+    let redis = |url: &'static str| ("WAYBILL_REDIS__URL", url);
+    for (settings, named) in [
+        (vec![], vec![]),
+        (
+            vec![postgres("postgres://w@localhost/w"), redis("redis://[::1]:6379")],
+            vec![],
+        ),
+        (vec![postgres("postgres://w@/w?host=/run/postgresql")], vec![]),
+        (vec![postgres("postgres://w@db.internal/w")], vec!["postgres.tls"]),
+        (
+            vec![postgres("postgres://w@127.0.0.1,10.0.0.7/w")],
+            vec!["postgres.tls"],
+        ),
+        (
+            vec![
+                postgres("postgres://w@db.internal/w"),
+                ("WAYBILL_POSTGRES__TLS", "verify"),
+            ],
+            vec![],
+        ),
+        (vec![redis("redis://cache.internal:6379")], vec!["redis.url"]),
+        (vec![redis("rediss://cache.internal:6379")], vec![]),
+    ] {
+        assert_eq!(load(&settings).unwrap().plaintext_stores(), named, "{settings:?}");
+    }
+}

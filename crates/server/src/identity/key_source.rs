@@ -1,7 +1,6 @@
 //! Where the keys of tokens come from: a file, or the address at which an identity provider publishes them.
 
 use std::io;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use reqwest::{Client, StatusCode, Url, redirect, retry};
 use thiserror::Error;
 
 use super::key_set::{KeySet, KeySetError};
-use crate::tls::install_crypto;
+use crate::tls::{install_crypto, is_this_machine};
 
 /// How long an identity provider may take.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
@@ -87,7 +86,7 @@ impl KeySource {
         let is_plain = match url.scheme() {
             "https" => false,
             // Nothing leaves the machine.
-            "http" if is_loopback(&url) => true,
+            "http" if url.host_str().is_some_and(is_this_machine) => true,
             _ => return Err(KeysError::Address),
         };
         if !url.username().is_empty() || url.password().is_some() {
@@ -171,12 +170,6 @@ fn clock_ahead(headers: &HeaderMap, asked_at: Timestamp, answered_at: Timestamp)
         .ok()?;
     let (least, most) = (date.duration_since(answered_at), date.duration_since(asked_at) + SECOND);
     Some(least.max(SignedDuration::ZERO) + most.min(SignedDuration::ZERO))
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// The causes on one line, without the address: it may have a key of its own in its query.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tracing::info;
+use uuid::Uuid;
 use waybill_domain::access::Scope;
 use waybill_domain::id::OrderId;
 use waybill_domain::operator::{Assertion, Operator, Reference, UNVERIFIED};
@@ -275,7 +276,10 @@ impl OperatorService {
         match assertion {
             Assertion::Charged(id) => {
                 let payment = payments.retrieve(id.as_str(), deadline).await;
-                verify::charge(&seen.order, &existing("payment", id, payment)?)?;
+                let payment = existing("payment", id, payment)?;
+                self.check_own("payment", id, payment.order_id, Some(id.as_str()))
+                    .await?;
+                verify::charge(&seen.order, &payment)?;
                 let refunds = payments.find_refunds(id.as_str(), deadline).await?;
                 // The order's own charge may have been made, too: then this one is the second.
                 let all = self.find_charges(seen, deadline).await?;
@@ -298,6 +302,8 @@ impl OperatorService {
             Assertion::Refunded(id) => {
                 let refund = payments.retrieve_refund(id.as_str(), deadline).await;
                 let refund = existing("refund", id, refund)?;
+                let payment = refund.payment_intent.as_deref();
+                self.check_own("refund", id, refund.order_id, payment).await?;
                 verify::refund(&seen.order, &refund)?;
                 let compared = self.compare(seen, None, deadline).await?;
                 Ok(asked(StepOutcome::Reconciled(Box::new(compared.found))))
@@ -324,6 +330,20 @@ impl OperatorService {
                 Ok(asked(StepOutcome::Reconciled(Box::new(compared.found))))
             }
         }
+    }
+
+    /// What is about an order of another business is not there, for who may not see that order.
+    async fn check_own(
+        &self,
+        kind: &'static str,
+        id: &Reference,
+        order: Option<Uuid>,
+        payment: Option<&str>,
+    ) -> Result<(), OperatorError> {
+        if self.store.is_foreign(&self.scope, order, payment).await? {
+            return Err(missing(kind, id));
+        }
+        Ok(())
     }
 
     /// The client of the account that the order is paid into.
@@ -373,13 +393,14 @@ impl OperatorService {
 /// That there is no such object is an answer; that the provider does not answer is none.
 fn existing<T>(kind: &'static str, id: &Reference, answer: Result<T, Cause>) -> Result<T, OperatorError> {
     answer.map_err(|cause| match cause {
-        Cause::Status(404) | Cause::Unsendable => Contradiction::Missing {
-            kind,
-            id: id.to_string(),
-        }
-        .into(),
+        Cause::Status(404) | Cause::Unsendable => missing(kind, id),
         cause => OperatorError::Provider(cause),
     })
+}
+
+fn missing(kind: &'static str, id: &Reference) -> OperatorError {
+    let id = id.to_string();
+    Contradiction::Missing { kind, id }.into()
 }
 
 /// The states, as a sentence has them.

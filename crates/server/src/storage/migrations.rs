@@ -1,10 +1,14 @@
 //! Brings the schema to this version, and checks whether it is.
 //!
 //! All pending migrations run in one transaction under an advisory lock: two instances that start at once do not race,
-//! and a migration that fails leaves nothing behind. An applied file is never edited; its checksum is kept to see that.
+//! and a migration that fails leaves nothing behind. One that waits for a table would make all that come after it wait, too:
+//! it waits for a moment, lets them pass, and begins again. An applied file is never edited; its checksum is kept to see that.
+
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Row;
+use tracing::info;
 
 use super::StoreError;
 use super::postgres::Postgres;
@@ -63,6 +67,12 @@ impl Migration {
 /// The advisory lock that migrating instances take: "waybill" in ASCII.
 const LOCK: i64 = 0x0077_6179_6269_6c6c;
 
+/// How long a migration waits for a table.
+const LOCK_TIMEOUT: &str = "500ms";
+/// How long it lets others pass before it tries again, and how often it does: for about two minutes.
+const PAUSE: Duration = Duration::from_secs(1);
+const TRIES_MAX: u32 = 80;
+
 const CREATE_TABLE: &str = "create table if not exists schema_migrations (
     version integer primary key,
     name text not null,
@@ -94,12 +104,30 @@ pub enum SchemaState {
 
 /// Runs what is pending; the names of the migrations that ran.
 pub async fn migrate(postgres: &Postgres) -> Result<Vec<&'static str>, StoreError> {
+    let mut tries = 1;
+    loop {
+        match try_to_migrate(postgres).await {
+            Err(StoreError::Busy { why, .. }) if tries < TRIES_MAX => {
+                if tries == 1 {
+                    info!(why, "a migration waits for a table that a long transaction has");
+                }
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn try_to_migrate(postgres: &Postgres) -> Result<Vec<&'static str>, StoreError> {
     let mut client = postgres.client().await?;
     let tx = client.transaction().await?;
     // A migration may rewrite a large table: the limits of ordinary statements are not for it.
     tx.batch_execute("set local statement_timeout = 0; set local lock_timeout = 0")
         .await?;
     tx.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    tx.batch_execute(&format!("set local lock_timeout = '{LOCK_TIMEOUT}'"))
+        .await?;
     tx.batch_execute(CREATE_TABLE).await?;
 
     let applied = tx.query(APPLIED.sql, &[]).await?;

@@ -19,6 +19,7 @@ use super::tls::StoreTlsFiles;
 use super::{Statement, StoreError};
 use crate::metrics::{DependencyMetrics, WaitMetrics};
 use crate::resilience::Guard;
+use crate::tls::is_this_machine;
 
 /// How Postgres is used. See `[postgres]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
@@ -70,6 +71,13 @@ pub(crate) fn parse_url(url: &SecretString, tls: bool) -> Result<tokio_postgres:
     }
     config.ssl_mode(if tls { SslMode::Require } else { SslMode::Disable });
     Ok(config)
+}
+
+/// Whether it is on another machine, as far as the URL says.
+pub(crate) fn is_remote(url: &SecretString) -> bool {
+    let Ok(config) = parse(url) else { return false };
+    let is_other = |host: &Host| matches!(host, Host::Tcp(name) if !is_this_machine(name));
+    config.get_hosts().iter().any(is_other) || config.get_hostaddrs().iter().any(|address| !address.is_loopback())
 }
 
 const ASKS_FOR_TLS: &str =

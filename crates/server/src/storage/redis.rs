@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::StoreError;
 use super::tls::StoreTlsFiles;
 use crate::resilience::Guard;
+use crate::tls::is_this_machine;
 
 /// How Redis is used. See `[redis]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
@@ -47,6 +48,15 @@ pub(crate) fn parse_url(url: &SecretString) -> Result<redis::Client, &'static st
         }
         _ => Ok(client),
     }
+}
+
+/// Whether it is on another machine, as far as the URL says.
+pub(crate) fn is_remote(url: &SecretString) -> bool {
+    let client = parse_url(url);
+    client.is_ok_and(|client| match client.get_connection_info().addr() {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => !is_this_machine(host),
+        _ => false,
+    })
 }
 
 /// Whether the URL asks for TLS.

@@ -8,6 +8,7 @@ mod certificate;
 mod stream;
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -255,4 +256,10 @@ pub(crate) fn install_crypto() {
     if CryptoProvider::get_default().is_none() {
         drop(aws_lc_rs::default_provider().install_default());
     }
+}
+
+/// Whether a host in a URL is this machine: what goes there in plaintext is read by no other.
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

@@ -32,6 +32,13 @@ statements! {
         "select 1
            from ", order_tables!(), "
           where s.order_id = $1 and ", in_scope!("$2", "$3", "$4", "$5"));
+    /// An order by its id, or by the provider's id of its charge, that is there and outside of the scope.
+    IS_FOREIGN = concat!(
+        "select 1
+           from ", order_tables!(), "
+          where (s.order_id = $1 or s.order_id = (select order_id from payments where provider_charge_id = $6))
+            and not (", in_scope!("$2", "$3", "$4", "$5"), ")
+          limit 1");
     /// The order, on a line for each of its steps after the one given; on one line without a step if there is none. One
     /// statement, so that order and steps are of one moment.
     ///
@@ -93,6 +100,18 @@ impl OrderStore {
         let (tenant, user, only, driver) = scope_values(scope);
         let parameters: [&(dyn ToSql + Sync); 5] = [&id.uuid(), &tenant, &user, &only, &driver];
         Ok(self.postgres.query_opt(IS_WITHIN, &parameters).await?.is_some())
+    }
+
+    /// Whether the order that an object of the provider names, or the order of the payment that it is about, is outside of the scope.
+    pub async fn is_foreign(
+        &self,
+        scope: &Scope,
+        order: Option<Uuid>,
+        payment: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let (tenant, user, only, driver) = scope_values(scope);
+        let parameters: [&(dyn ToSql + Sync); 6] = [&order, &tenant, &user, &only, &driver, &payment];
+        Ok(self.postgres.query_opt(IS_FOREIGN, &parameters).await?.is_some())
     }
 
     /// The order as it is now, and up to `limit` of its steps after the step `after`, the oldest first; `None` when there
