@@ -182,18 +182,19 @@ async fn a_migration_that_waits_for_a_table_lets_others_pass() {
         .await
         .unwrap();
     let config = rig.config();
-    let migrated = tokio::spawn(async move { migrate(&config).await });
-    until("the migration waits", async || {
-        let waiting = "select count(*) from pg_locks l join pg_database d on d.oid = l.database
-                        where d.datname = current_database() and not l.granted";
-        reader.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0
-    })
-    .await;
-    reader.batch_execute("set statement_timeout = '20s'").await.unwrap();
-    let read = reader.query_one("select count(*) from order_sagas", &[]).await;
-    read.expect("who reads the table is not kept waiting for the long transaction");
-    assert!(!migrated.is_finished());
-    sql.batch_execute("commit").await.unwrap();
-    let names = migrated.await.unwrap().unwrap();
+    let watched = async {
+        until("the migration waits", async || {
+            let waiting = "select count(*) from pg_locks l join pg_database d on d.oid = l.database
+                            where d.datname = current_database() and not l.granted";
+            reader.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0
+        })
+        .await;
+        reader.batch_execute("set statement_timeout = '20s'").await.unwrap();
+        let read = reader.query_one("select count(*) from order_sagas", &[]).await;
+        read.expect("who reads the table is not kept waiting for the long transaction");
+        sql.batch_execute("commit").await.unwrap();
+    };
+    let (names, ()) = tokio::join!(migrate(&config), watched);
+    let names = names.unwrap();
     assert_eq!(names, ["payment_account", "link_expiry"]);
 }

@@ -86,6 +86,19 @@ impl Doors {
         Ok(placed.into_inner().order.unwrap())
     }
 
+    /// Until no order of acme is begun, since it could not be charged.
+    async fn until_acmes_are_refused(&self) {
+        until("acme's orders are refused at once", async || {
+            let refused = self.try_to_place(self.orders(), "acme").await.unwrap_err();
+            if refused.code() == Code::Unavailable {
+                Ok(())
+            } else {
+                Err(refused)
+            }
+        })
+        .await;
+    }
+
     /// A business gives back a part of an order's payment.
     async fn refund_in(&self, mut orders: OrderServiceClient<Channel>, tenant: &str, order: &Order) {
         let request = RefundOrderRequest {
@@ -155,15 +168,7 @@ async fn an_account_that_does_not_answer_keeps_no_other_business_from_ordering()
     acmes
         .provider
         .set_faults([Fault::always(FaultKind::ErrorBeforeEffect).on(FaultTarget::Charge)]);
-    until("acme's orders are refused at once", async || {
-        let refused = doors.try_to_place(doors.orders(), "acme").await.unwrap_err();
-        if refused.code() == Code::Unavailable {
-            Ok(())
-        } else {
-            Err(refused)
-        }
-    })
-    .await;
+    doors.until_acmes_are_refused().await;
     doors.try_to_place(doors.orders(), "").await.unwrap();
 
     let (_, metrics) = get(&format!("{}/metrics", doors.rig.http())).await;
@@ -179,15 +184,7 @@ async fn an_account_that_rejects_us_makes_no_server_unready() {
     acmes
         .provider
         .set_faults([Fault::always(FaultKind::Rejected).on(FaultTarget::Charge)]);
-    until("acme's orders are refused at once", async || {
-        let refused = doors.try_to_place(doors.orders(), "acme").await.unwrap_err();
-        if refused.code() == Code::Unavailable {
-            Ok(())
-        } else {
-            Err(refused)
-        }
-    })
-    .await;
+    doors.until_acmes_are_refused().await;
     let (status, ready) = get(&format!("{}/readyz", doors.rig.http())).await;
     let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
     assert_eq!((status, &ready["checks"]["payments"]), (200, &json!("ok")));
