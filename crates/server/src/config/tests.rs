@@ -319,11 +319,19 @@ fn an_account_is_one_of_a_tenant_and_has_a_key() {
     let config = load(&[names, (&secret, "sk_1"), (&webhooks, "whsec_1, whsec_2")]).unwrap();
     assert_eq!(config.payments.accounts["acme"].webhook_secrets.len(), 2);
     assert!(config.payments.receives_webhooks());
+    // A shell takes no `-` in a name.
+    let names_of_two = ("WAYBILL_TENANTS__NAMES", "acme-2");
+    let config = load(&[names_of_two, ("WAYBILL_PAYMENTS__ACCOUNTS__ACME_2__SECRET_KEY", "sk_1")]).unwrap();
+    assert!(config.payments.accounts.contains_key("acme-2"));
 
     let refusals = [
         (
             vec![(secret.as_str(), "sk_1")],
             "payments.accounts.acme must be named after",
+        ),
+        (
+            vec![names, (&secret, "sk_1"), ("WAYBILL_PAYMENTS__SECRET_KEY", "sk_1")],
+            "payments.accounts.acme.secret_key must be another",
         ),
         (vec![names, (&secret, "")], "payments.accounts.acme.secret_key must"),
         (vec![names, (&webhooks, "whsec_1")], "secret_key"),

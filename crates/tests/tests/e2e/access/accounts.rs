@@ -12,11 +12,12 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use uuid::Uuid;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
-use waybill_proto::order::v1::{CreateOrderRequest, Money, Order, RefundOrderRequest};
+use waybill_proto::order::v1::{CancelOrderRequest, CreateOrderRequest, Money, Order, OrderStatus, RefundOrderRequest};
 use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget, MovementKind, Provider, webhook_signature};
 use waybill_server::app::{ReconcileRange, Reconciliation};
 
 use super::Doors;
+use crate::cli::on_stores;
 use crate::webhooks::events::{PATH, SECRET, event_about};
 
 const ACMES_SECRET: &str = "whsec_acme";
@@ -146,9 +147,15 @@ async fn its_money_goes_to_its_own_account_and_comes_back_from_there() {
 
     // What the ledger has of an order must be at the account of the order.
     let sql = rig.sql().await;
-    sql.execute("update order_sagas set payment_account = null", &[])
+    // Past the trigger that keeps it.
+    sql.batch_execute("set session_replication_role = replica; update order_sagas set payment_account = null")
         .await
         .unwrap();
+    let mut redis = rig.redis().await;
+    for key in ["payments:rate", "payments:rate:{acme}"] {
+        let there: bool = redis::cmd("EXISTS").arg(key).query_async(&mut redis).await.unwrap();
+        assert!(there, "{key}");
+    }
     let sources = waybill_server::app::Sources {
         provider: true,
         ..Default::default()
@@ -283,4 +290,113 @@ async fn an_event_is_of_the_account_that_signed_it_and_about_orders_of_that_acco
     let query = "select coalesce(order_id::text, 'none') from payment_events order by received_at";
     let stored: Vec<String> = column(&sql, query, &[]).await.unwrap();
     assert_eq!(stored, [&*orders[1], &*orders[0], "none"]);
+}
+
+/// A server that was started without the account, or is of a version that knows none, would charge into another business's.
+#[tokio::test]
+async fn who_does_not_know_the_account_of_a_business_charges_nothing_for_it() {
+    let account = Account::start().await;
+    let doors = Doors::start(of_two().no_server()).await;
+    let with = serve(&doors, account.settings()).await;
+    let without = serve(&doors, []).await;
+    for tenant in ["", "acme"] {
+        doors.report_to(with.locations(), tenant, "cab-1", PICKUP).await;
+    }
+    let refused = doors.try_to_place(without.orders(), "acme").await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    doors.try_to_place(without.orders(), "").await.unwrap();
+    doors.try_to_place(with.orders(), "acme").await.unwrap();
+    assert_eq!((doors.rig.movements_count(), account.counts()), ((1, 0), (1, 0)));
+    let sql = doors.rig.sql().await;
+    let moved = sql
+        .execute("update order_sagas set payment_account = null", &[])
+        .await
+        .unwrap_err();
+    let constraint = moved.as_db_error().unwrap().constraint();
+    assert_eq!(constraint, Some("order_sagas_payment_account"));
+    for server in [with, without] {
+        assert!(server.stop().await.success());
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_is_given_up_serves_its_own_orders_and_gets_no_new_ones() {
+    let account = Account::start().await;
+    let doors = Doors::start(of_two().no_server()).await;
+    let server = serve(&doors, account.settings()).await;
+    for cab in ["cab-1", "cab-2"] {
+        doors.report_to(server.locations(), "acme", cab, PICKUP).await;
+    }
+    let early = doors.try_to_place(server.orders(), "acme").await.unwrap();
+    assert!(server.stop().await.success());
+
+    let given_up = ("payments.accounts.acme.new_orders", "false".to_owned());
+    let server = serve(&doors, account.settings().into_iter().chain([given_up])).await;
+    doors.try_to_place(server.orders(), "acme").await.unwrap();
+    doors.refund_in(server.orders(), "acme", &early).await;
+    doors.rig.until_all_settled().await;
+    assert_eq!((doors.rig.movements_count(), account.counts()), ((1, 0), (1, 1)));
+    assert!(server.stop().await.success());
+}
+
+/// What was never sent needs no account to be ended.
+#[tokio::test]
+async fn an_order_without_its_account_that_was_never_charged_is_cancelled() {
+    let account = Account::start().await;
+    let doors = Doors::start(of_two().no_server()).await;
+    let server = serve(&doors, account.settings()).await;
+    let away = Fault::always(FaultKind::RateLimited).on(FaultTarget::Charge);
+    account.provider.set_fault(away);
+    doors.try_to_place(server.orders(), "acme").await.unwrap_err();
+    assert!(server.stop().await.success());
+
+    let server = serve(&doors, []).await;
+    let sql = doors.rig.sql().await;
+    let query = "select order_id::text from order_sagas";
+    let order_id: String = sql.query_one(query, &[]).await.unwrap().get(0);
+    let token = doors.token_in("acme", "service", "shop");
+    let request = CancelOrderRequest {
+        order_id: order_id.clone(),
+        ..CancelOrderRequest::default()
+    };
+    let cancelled = server.orders().cancel_order(by(Some(&token), request)).await.unwrap();
+    assert_eq!(cancelled.into_inner().order.unwrap().status(), OrderStatus::Failed);
+    assert_eq!(account.counts(), (0, 0));
+    assert!(server.stop().await.success());
+}
+
+#[tokio::test]
+async fn who_compares_without_an_account_of_the_ledger_learns_which() {
+    let (doors, _account) = with_acmes().await;
+    doors.report_in("acme", "cab-1", PICKUP).await;
+    doors.try_to_place(doors.orders(), "acme").await.unwrap();
+    for command in [&["reconcile"][..], &["audit"]] {
+        // On the stores and the provider of the rig, and without its accounts.
+        let ended = on_stores(&doors.rig, command).await;
+        assert_eq!(ended.status, Some(64), "{ended:?}");
+        assert!(ended.stderr.contains("payments.accounts.acme"), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn accounts_that_reject_us_leave_the_server_ready_for_the_others() {
+    let (doors, _account) = with_acmes().await;
+    doors.report_in("acme", "cab-1", PICKUP).await;
+    let rejects = Fault::always(FaultKind::Rejected).on(FaultTarget::Charge);
+    doors.rig.payments().set_fault(rejects);
+    until(
+        "orders of the business without a name are refused at once",
+        async || {
+            let refused = doors.try_to_place(doors.orders(), "").await.unwrap_err();
+            if refused.code() == Code::Unavailable {
+                Ok(())
+            } else {
+                Err(refused)
+            }
+        },
+    )
+    .await;
+    let (status, _) = get(&format!("{}/readyz", doors.rig.http())).await;
+    assert_eq!(status, 200);
+    doors.try_to_place(doors.orders(), "acme").await.unwrap();
 }
