@@ -1,8 +1,9 @@
 //! `waybill doctor`: checks all that a server needs, and reports what to change. [`certificate`] is about whether clients speak to
-//! it, and [`callers`] about who can call.
+//! it, [`callers`] about who can call, and [`history`] about fixes that no server reads any more.
 
 mod callers;
 mod certificate;
+mod history;
 
 use std::time::Duration;
 
@@ -102,6 +103,7 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
         Ok(Durability::Less(why)) => change("redis", format!("{address}: {why}")),
         Err(error) => change("redis", format!("{address}: {error}; check redis.url")),
     });
+    found.extend(history::history(config, &stores).await);
     found
 }
 
