@@ -1,8 +1,9 @@
 //! `waybill doctor`: checks all that a server needs, and reports what to change. [`certificate`] is about whether clients speak to
-//! it, [`callers`] about who can call, and [`history`] about fixes that no server reads any more.
+//! it, [`client_ca`] about the certificates that it asks for, [`callers`] about who can call, and [`history`] about fixes that no server reads any more.
 
 mod callers;
 mod certificate;
+mod client_ca;
 mod history;
 
 use std::time::Duration;
@@ -60,6 +61,7 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
         Err(error) => change("configuration", error),
     }];
     found.push(certificate::certificate(config, now).await);
+    found.extend(client_ca::client_ca(config, now).await);
     let address = postgres::address(&config.postgres.url);
     found.push(match stores.postgres.ping().await {
         Ok(()) => ok(
