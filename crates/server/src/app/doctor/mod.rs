@@ -70,7 +70,9 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
         ),
         Err(error) => change("postgres", format!("{address}: {error}; check postgres.url")),
     });
-    found.push(match schema_state(&stores.postgres).await {
+    let schema = schema_state(&stores.postgres).await;
+    let is_migrated = matches!(schema, Ok(SchemaState::Current));
+    found.push(match schema {
         Ok(SchemaState::Current) => ok("schema", "is current"),
         Ok(SchemaState::Behind { pending }) => {
             change("schema", format!("{pending} migrations are to run: `waybill migrate`"))
@@ -105,7 +107,7 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
         Ok(Durability::Less(why)) => change("redis", format!("{address}: {why}")),
         Err(error) => change("redis", format!("{address}: {error}; check redis.url")),
     });
-    found.extend(history::history(config, &stores).await);
+    found.extend(history::history(config, &stores, is_migrated).await);
     found
 }
 

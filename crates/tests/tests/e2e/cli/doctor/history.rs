@@ -76,5 +76,5 @@ async fn the_doctor_finds_what_is_left_in_the_shards_that_there_were() {
 async fn the_doctor_says_when_streams_cannot_be_looked_for() {
     let rig = Rig::builder().no_server().start().await;
     rig.execute("drop table history_cursors").await;
-    assert_finds(&rig, &[], "history", "CHANGE", &["waybill migrate"]).await;
+    assert_finds(&rig, &[], "history", "CHANGE", &["history_cursors"]).await;
 }
