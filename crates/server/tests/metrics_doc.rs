@@ -62,6 +62,7 @@ const PARTS: &[Part] = &[
                 &["tls.certificate_not_after"],
             ),
             ("waybill_auth_calls_total", &["auth.calls.*"]),
+            ("waybill_auth_key_reads_total", &["auth.key_reads.*.*"]),
         ],
     ),
     (
@@ -191,6 +192,7 @@ fn touch(metrics: &Metrics) {
         metrics.grpc.begin(method).finish(Code::Ok);
     }
     metrics.ingress.refused("orders");
+    drop(metrics.auth.key_reads("api_keys"));
     metrics.orders.finished("succeeded");
     metrics.orders.step("charge", "succeeded");
     metrics.locations.rejected("time_too_old", 1);

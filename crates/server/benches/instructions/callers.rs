@@ -17,6 +17,7 @@ use waybill_domain::tenant::Tenant;
 use waybill_server::identity::{
     Access, ApiKeys, Identity, KeySource, NewApiKey, TokenRules, TokenVerifier, TrustedKeys,
 };
+use waybill_server::metrics::KeyReadMetrics;
 use waybill_server::resilience::{BreakerPolicy, Guard};
 use waybill_server::storage::api_keys::{ApiKey, ApiKeyStore};
 use waybill_server::storage::postgres::{Postgres, PostgresSettings};
@@ -112,7 +113,10 @@ fn trusted(keys: &JwkSet) -> TrustedKeys {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
-    let loaded = runtime.block_on(TrustedKeys::load(KeySource::File(file.clone())));
+    let loaded = runtime.block_on(TrustedKeys::load(
+        KeySource::File(file.clone()),
+        KeyReadMetrics::default(),
+    ));
     fs::remove_file(file).expect("it is there");
     loaded.expect("the keys are good")
 }

@@ -34,7 +34,7 @@ impl App {
             None => None,
         };
         let keys = match settings::key_source(&config)? {
-            Some(source) => Some(TrustedKeys::load(source).await?),
+            Some(source) => Some(TrustedKeys::load(source, metrics.auth.key_reads("auth.keys")).await?),
             None => None,
         };
         for setting in config.plaintext_stores() {
@@ -55,7 +55,7 @@ impl App {
         } else {
             let store = ApiKeyStore::new(stores.postgres.clone());
             Some(
-                ApiKeys::load(store, &config.tenants.names)
+                ApiKeys::load(store, &config.tenants.names, metrics.auth.key_reads("api_keys"))
                     .await
                     .map_err(StartError::Store)?,
             )

@@ -18,6 +18,7 @@ use waybill_domain::tenant::Tenant;
 
 use super::AccessError;
 use super::access::Credential;
+use crate::metrics::KeyReadMetrics;
 use crate::reload::Reload;
 use crate::storage::StoreError;
 use crate::storage::api_keys::{ApiKey, ApiKeyStore};
@@ -36,6 +37,7 @@ pub struct ApiKeys {
     known: Arc<RwLock<Known>>,
     tenants: Arc<[Tenant]>,
     kept: Duration,
+    reads: KeyReadMetrics,
 }
 
 struct Known {
@@ -83,12 +85,16 @@ impl NewApiKey {
 
 impl ApiKeys {
     /// The keys of this store, as they are now, of the business without a name and of these.
-    pub async fn load(store: ApiKeyStore, tenants: &[Tenant]) -> Result<ApiKeys, StoreError> {
-        let keys = store.current().await?;
-        Ok(ApiKeys::new(store, keys, tenants, KEPT))
+    pub async fn load(store: ApiKeyStore, tenants: &[Tenant], reads: KeyReadMetrics) -> Result<ApiKeys, StoreError> {
+        let current = store.current().await;
+        reads.read(current.is_ok());
+        Ok(ApiKeys {
+            reads,
+            ..ApiKeys::new(store, current?, tenants, KEPT)
+        })
     }
 
-    /// These keys of the store, which are believed for so long while it cannot be read.
+    /// These keys of the store, which are believed for so long while it cannot be read. Nothing is counted.
     pub fn new(store: ApiKeyStore, keys: Vec<ApiKey>, tenants: &[Tenant], kept: Duration) -> ApiKeys {
         let known = Known {
             keys: HashMap::new(),
@@ -99,6 +105,7 @@ impl ApiKeys {
             known: Arc::new(RwLock::new(known)),
             tenants: tenants.into(),
             kept,
+            reads: KeyReadMetrics::default(),
         };
         api_keys.replace(keys);
         api_keys
@@ -174,7 +181,9 @@ impl Reload for ApiKeys {
     type Error = StoreError;
 
     async fn reload(&self) -> Result<(), StoreError> {
-        match self.store.current().await {
+        let current = self.store.current().await;
+        self.reads.read(current.is_ok());
+        match current {
             Ok(current) => self.replace(current),
             Err(error) => {
                 self.end_streams_of_old_keys();

@@ -20,6 +20,7 @@ use waybill_domain::id::DriverId;
 use waybill_domain::tenant::Tenant;
 
 use super::*;
+use crate::metrics::KeyReadMetrics;
 use crate::reload::Reload as _;
 use crate::resilience::{BreakerPolicy, Guard};
 use crate::storage::api_keys::{ApiKey, ApiKeyStore};
@@ -96,7 +97,7 @@ pub(super) async fn trusting(text: &str) -> (TokenVerifier, TrustedKeys, NamedTe
     let file = NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
     let source = KeySource::File(file.path().to_owned());
-    let keys = TrustedKeys::load(source).await.unwrap();
+    let keys = TrustedKeys::load(source, KeyReadMetrics::default()).await.unwrap();
     (TokenVerifier::new(rules(), keys.clone()), keys, file)
 }
 

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use super::access::Credential;
 use super::key_set::KeySet;
 use super::key_source::{KeySource, KeysError};
+use crate::metrics::KeyReadMetrics;
 use crate::reload::{self, Reload};
 
 /// How often an address is asked.
@@ -39,6 +40,7 @@ pub struct TrustedKeys(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     source: KeySource,
+    reads: KeyReadMetrics,
     state: RwLock<State>,
     /// Wakes who follows the source, for a key that is not known.
     wanted: Notify,
@@ -77,8 +79,10 @@ impl Weighter<Box<str>, Credential> for Bytes {
 
 impl TrustedKeys {
     /// The keys of this source. A file must be good; an address may be away for now.
-    pub async fn load(source: KeySource) -> Result<TrustedKeys, KeysError> {
-        let state = match (source.read().await.and_then(good), &source) {
+    pub async fn load(source: KeySource, reads: KeyReadMetrics) -> Result<TrustedKeys, KeysError> {
+        let read = source.read().await.and_then(good);
+        reads.read(read.is_ok());
+        let state = match (read, &source) {
             (Ok(keys), _) => State {
                 keys: Arc::new(keys),
                 read_at: Some(Instant::now()),
@@ -96,6 +100,7 @@ impl TrustedKeys {
         };
         Ok(TrustedKeys(Arc::new(Inner {
             source,
+            reads,
             state: RwLock::new(state),
             wanted: Notify::new(),
             answered: watch::Sender::new(0),
@@ -217,6 +222,7 @@ impl Reload for TrustedKeys {
             Ok(text) => self.take(text),
             Err(error) => Err(error),
         };
+        self.0.reads.read(taken.is_ok());
         if let Err(error) = &taken {
             let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
             state.failure = Some(error.to_string());

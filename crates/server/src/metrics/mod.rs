@@ -27,7 +27,7 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
-pub use self::auth::AuthMetrics;
+pub use self::auth::{AuthMetrics, KeyReadMetrics};
 pub use self::dependencies::{BreakerMetrics, BulkheadMetrics, DependencyMetrics, EgressMetrics, GuardMetrics};
 use self::grpc::MethodSnapshots;
 pub use self::grpc::{Call, GrpcMetrics, MethodSnapshot, UNKNOWN_METHOD};

@@ -23,6 +23,15 @@ pub enum Written {
     CursorMoved,
 }
 
+/// How far a stream is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamCursor {
+    /// The stream's name.
+    pub stream: String,
+    /// Its last stored entry; `0-0` when there is none.
+    pub last_id: String,
+}
+
 /// The history of fixes.
 #[derive(Clone)]
 pub struct HistoryStore {
@@ -41,6 +50,7 @@ statements! {
     YIELD_CURSOR = "update history_cursors set lease_owner = null, lease_until = null
                      where stream = $1 and lease_owner = $2";
     READ_CURSOR = "select last_id from history_cursors where stream = $1";
+    READ_CURSORS = "select stream, last_id from history_cursors order by stream";
     /// Compare and set: of two writers that read the same entries, one gets no row and rolls back.
     MOVE_CURSOR = "update history_cursors set last_id = $3, updated_at = now() where stream = $1 and last_id = $2";
     INSERT_FIXES = "insert into driver_locations (driver_id, lat, long, recorded_at)
@@ -80,6 +90,18 @@ impl HistoryStore {
     pub async fn read_cursor(&self, stream: &str) -> Result<String, StoreError> {
         let row = self.postgres.query_opt(READ_CURSOR, &[&stream]).await?;
         row.map_or_else(|| Ok("0-0".to_owned()), |row| Ok(row.try_get(0)?))
+    }
+
+    /// How far each stream is written that ever had a writer, by its name; those that no settings name any more, too.
+    pub async fn cursors(&self) -> Result<Vec<StreamCursor>, StoreError> {
+        let rows = self.postgres.query(READ_CURSORS, &[]).await?;
+        let cursors = rows.iter().map(|row| {
+            Ok(StreamCursor {
+                stream: row.try_get(0)?,
+                last_id: row.try_get(1)?,
+            })
+        });
+        cursors.collect()
     }
 
     /// Stores the fixes and moves the cursor from `from` to `to`, in one commit.

@@ -41,25 +41,37 @@ impl Validity {
     /// What the certificate says, unless no client would take it at any time.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Validity, CertificateError> {
         let certificate = EndEntityCert::try_from(certificate).map_err(|_| CertificateError::Unreadable)?;
+        let (validity, first_second) = Validity::stated(&certificate).ok_or(CertificateError::Unreadable)?;
+        match judge(&certificate, first_second) {
+            Error::UnknownIssuer => Ok(validity),
+            Error::CaUsedAsEndEntity => Err(CertificateError::IsCa),
+            other => Err(CertificateError::NotForServers(other.to_string())),
+        }
+    }
+
+    /// What the certificate of a CA says. `None`: it is of X.509 version 1, which is trusted as a CA's all the same.
+    pub fn of_ca(certificate: &CertificateDer<'_>) -> Option<Validity> {
+        let certificate = EndEntityCert::try_from(certificate).ok()?;
+        Validity::stated(&certificate).map(|(validity, _)| validity)
+    }
+
+    /// What the certificate says, whatever it is for; and its first second of Unix time.
+    fn stated(certificate: &EndEntityCert<'_>) -> Option<(Validity, u64)> {
         // The library shows the two times only in its refusals: at the beginning of time it is not valid yet, and at the
         // end not any more.
-        let at = |seconds| judge(&certificate, seconds);
-        let not_before = match at(0) {
+        let not_before = match judge(certificate, 0) {
             Error::CertNotValidYet { not_before, .. } => not_before.as_secs(),
             // Valid since the beginning of time.
             _ => 0,
         };
-        let Error::CertExpired { not_after, .. } = at(END_OF_TIME) else {
-            return Err(CertificateError::Unreadable);
+        let Error::CertExpired { not_after, .. } = judge(certificate, END_OF_TIME) else {
+            return None;
         };
-        match at(not_before) {
-            Error::UnknownIssuer => Ok(Validity {
-                not_before: timestamp(not_before),
-                not_after: timestamp(not_after.as_secs()),
-            }),
-            Error::CaUsedAsEndEntity => Err(CertificateError::IsCa),
-            other => Err(CertificateError::NotForServers(other.to_string())),
-        }
+        let validity = Validity {
+            not_before: timestamp(not_before),
+            not_after: timestamp(not_after.as_secs()),
+        };
+        Some((validity, not_before))
     }
 
     /// Whether clients take it at this time.

@@ -223,6 +223,15 @@ impl Validity {
     pub async fn of_files(files: &TlsFiles) -> Result<Validity, TlsError> {
         Ok(Loaded::of(&Contents::read(files).await?)?.validity)
     }
+
+    /// Those of the CAs in this file of `tls.client_ca`, in their order, all of which have to be good; each as
+    /// [`Validity::of_ca`] has it.
+    pub async fn of_cas(file: &Path) -> Result<Vec<Option<Validity>>, TlsError> {
+        let pem = read("tls.client_ca", file).await?;
+        roots("tls.client_ca", &pem)?;
+        let cas = certificates("tls.client_ca", &pem)?;
+        Ok(cas.iter().map(Validity::of_ca).collect())
+    }
 }
 
 /// The one implementation of cryptography in this program.

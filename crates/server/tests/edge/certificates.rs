@@ -15,9 +15,22 @@ pub struct Pair {
 
 impl Ca {
     pub fn new() -> Ca {
+        Ca::made(|_| {})
+    }
+
+    /// One that was valid itself before this century's third decade.
+    pub fn expired_itself() -> Ca {
+        Ca::made(|params| {
+            params.not_before = date_time_ymd(2010, 1, 1);
+            params.not_after = date_time_ymd(2019, 12, 31);
+        })
+    }
+
+    fn made(change: impl FnOnce(&mut CertificateParams)) -> Ca {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "CA of a test");
+        change(&mut params);
         Ca(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 

@@ -82,6 +82,19 @@ impl TlsRig {
         self.endpoint(trusting(cas)).connect().await
     }
 
+    /// Whether a peer that trusts this CA and shows this certificate is served.
+    async fn serves(&self, ca: &Ca, identity: Option<Pair>) -> bool {
+        let mut tls = trusting(&[ca]);
+        if let Some(pair) = identity {
+            tls = tls.identity(Identity::from_pem(pair.cert, pair.key));
+        }
+        // Within TLS 1.3 a client learns of the refusal with its first call.
+        match self.endpoint(tls).connect().await {
+            Ok(channel) => call(channel).await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
     /// Writes the files, and waits until they were read and refused.
     async fn until_refused(&self, pair: &Pair) {
         let refused = || {
@@ -199,22 +212,21 @@ async fn a_ping_flood_within_tls_closes_its_connection() {
 async fn with_a_client_ca_a_peer_without_a_certificate_of_it_is_not_served() {
     let (ca, clients, other) = (Ca::new(), Ca::new(), Ca::new());
     let rig = TlsRig::with(&ca.server(), Some(&clients), Settings::default()).await;
-    let serves = async |identity: Option<Pair>| {
-        let mut tls = trusting(&[&ca]);
-        if let Some(pair) = identity {
-            tls = tls.identity(Identity::from_pem(pair.cert, pair.key));
-        }
-        // Within TLS 1.3 a client learns of the refusal with its first call.
-        match rig.endpoint(tls).connect().await {
-            Ok(channel) => call(channel).await.is_ok(),
-            Err(_) => false,
-        }
-    };
+    let serves = async |identity: Option<Pair>| rig.serves(&ca, identity).await;
     assert!(serves(Some(clients.client())).await);
     assert!(!serves(None).await, "without a certificate");
     assert!(!serves(Some(other.client())).await, "with one of another CA");
     assert!(!serves(Some(clients.server())).await, "with one of a server");
     assert!(serves(Some(clients.client())).await);
+}
+
+/// A CA is trusted by its name and key alone, as `waybill doctor` says: an operator takes an old one out of the file.
+#[tokio::test]
+async fn a_peer_of_a_client_ca_that_has_expired_itself_is_served() {
+    let (ca, old) = (Ca::new(), Ca::expired_itself());
+    let rig = TlsRig::with(&ca.server(), Some(&old), Settings::default()).await;
+    assert!(rig.serves(&ca, Some(old.client())).await);
+    assert!(!rig.serves(&ca, Some(old.expired())).await);
 }
 
 /// The payment provider has no certificate of the peers' CA.

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Diagnosis, SOON, change, ok, warning};
 use crate::app::settings;
 use crate::config::Config;
-use crate::tls::{TlsError, Validity};
+use crate::tls::{TlsError, TlsFiles, Validity};
 
 const PART: &str = "tls";
 
@@ -13,14 +13,15 @@ pub async fn certificate(config: &Config, now: Timestamp) -> Diagnosis {
     let Some(files) = settings::tls(config) else {
         return ok(PART, "is off: tls.cert is not set");
     };
-    let peers = match &files.client_ca {
-        Some(_) => "; peers must show a certificate of tls.client_ca",
-        None => "",
+    // A line of its own is about the CAs of peers.
+    let files = TlsFiles {
+        client_ca: None,
+        ..files
     };
-    judge(Validity::of_files(&files).await, now, peers)
+    judge(Validity::of_files(&files).await, now)
 }
 
-fn judge(read: Result<Validity, TlsError>, now: Timestamp, peers: &str) -> Diagnosis {
+fn judge(read: Result<Validity, TlsError>, now: Timestamp) -> Diagnosis {
     let validity = read.and_then(|validity| {
         let checked = validity.check(now);
         checked.map_err(|error| TlsError::new("tls.cert", error.to_string()))?;
@@ -37,11 +38,11 @@ fn judge(read: Result<Validity, TlsError>, now: Timestamp, peers: &str) -> Diagn
     if left < SOON {
         let days = left.as_hours() / 24;
         let found = format!(
-            "tls.cert expires in {days} days, at {until}: write tls.cert and tls.key anew, nothing has to be restarted{peers}"
+            "tls.cert expires in {days} days, at {until}: write tls.cert and tls.key anew, nothing has to be restarted"
         );
         return warning(PART, found);
     }
-    ok(PART, format!("tls.cert is valid until {until}{peers}"))
+    ok(PART, format!("tls.cert is valid until {until}"))
 }
 
 #[cfg(test)]
@@ -72,7 +73,7 @@ mod tests {
             (valid(1, 2), Mark::Change, "tls.cert is not valid before"),
             (Err(TlsError::new("tls.key", "is bad")), Mark::Change, "tls.key is bad"),
         ] {
-            let found = judge(read, now, "");
+            let found = judge(read, now);
             assert_eq!(found.mark, mark, "{found:?}");
             assert!(found.finding.contains(said), "{found:?}");
         }

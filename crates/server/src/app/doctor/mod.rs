@@ -1,8 +1,10 @@
 //! `waybill doctor`: checks all that a server needs, and reports what to change. [`certificate`] is about whether clients speak to
-//! it, and [`callers`] about who can call.
+//! it, [`client_ca`] about the certificates that it asks for, [`callers`] about who can call, and [`history`] about fixes that no server reads any more.
 
 mod callers;
 mod certificate;
+mod client_ca;
+mod history;
 
 use std::time::Duration;
 
@@ -59,6 +61,7 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
         Err(error) => change("configuration", error),
     }];
     found.push(certificate::certificate(config, now).await);
+    found.extend(client_ca::client_ca(config, now).await);
     let address = postgres::address(&config.postgres.url);
     found.push(match stores.postgres.ping().await {
         Ok(()) => ok(
@@ -67,7 +70,9 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
         ),
         Err(error) => change("postgres", format!("{address}: {error}; check postgres.url")),
     });
-    found.push(match schema_state(&stores.postgres).await {
+    let schema = schema_state(&stores.postgres).await;
+    let is_migrated = matches!(schema, Ok(SchemaState::Current));
+    found.push(match schema {
         Ok(SchemaState::Current) => ok("schema", "is current"),
         Ok(SchemaState::Behind { pending }) => {
             change("schema", format!("{pending} migrations are to run: `waybill migrate`"))
@@ -102,6 +107,7 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
         Ok(Durability::Less(why)) => change("redis", format!("{address}: {why}")),
         Err(error) => change("redis", format!("{address}: {error}; check redis.url")),
     });
+    found.extend(history::history(config, &stores, is_migrated).await);
     found
 }
 

@@ -18,6 +18,18 @@ pub struct StreamEntry {
     pub fix: Result<Fix, StoreError>,
 }
 
+/// How many entries of a stream come after one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// So many were counted.
+    pub at_least: u64,
+    /// There are no more. The same number, unless more were there than are counted.
+    pub at_most: u64,
+}
+
+/// How many entries are counted at most: some 150 KB of them, which Redis sends within the time of one command.
+const COUNTED_MAX: u64 = 1_000;
+
 impl StreamEntry {
     /// When it was added, by Redis's clock: the first half of its id.
     pub fn added_at(&self) -> Option<Timestamp> {
@@ -57,6 +69,29 @@ impl LiveStore {
         self.redis
             .call(async { command.query_async(&mut connection).await })
             .await
+    }
+
+    /// How many entries of this stream, which need not be of these keys, come after the entry `after`. Redis can count only all of
+    /// a stream, which keeps entries that are in the history: so they are read, up to a number, and beyond it bounded by its length.
+    pub async fn backlog(&self, stream: &str, after: &str) -> Result<Backlog, StoreError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("XLEN").arg(stream);
+        pipe.cmd("XRANGE").arg(stream).arg(format!("({after}")).arg("+");
+        pipe.arg("COUNT").arg(COUNTED_MAX);
+        let mut connection = self.redis.connection();
+        let (length, entries): (u64, StreamRangeReply) = self
+            .redis
+            .call(async { pipe.query_async(&mut connection).await })
+            .await?;
+        let at_least = entries.ids.len() as u64;
+        Ok(Backlog {
+            at_least,
+            at_most: if at_least < COUNTED_MAX {
+                at_least
+            } else {
+                length.max(at_least)
+            },
+        })
     }
 
     /// Removes the entries before `first_kept`. The caller knows that they are all stored.

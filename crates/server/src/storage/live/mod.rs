@@ -10,7 +10,7 @@ mod search;
 use std::time::Duration;
 
 pub use self::commands::Commands;
-pub use self::events::StreamEntry;
+pub use self::events::{Backlog, StreamEntry};
 pub use self::fixes::Stored;
 pub use self::script::ScriptCall;
 pub use self::search::{Near, SearchArea};

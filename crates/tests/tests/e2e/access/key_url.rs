@@ -14,6 +14,8 @@ use waybill_proto::order::v1::ListOrdersRequest;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 use waybill_sandbox::tokens::TokenSigner;
 
+use super::key_reads::reads;
+
 /// Publishes keys, as identity providers do; or whatever else it is to answer.
 pub struct IdentityProvider {
     pub url: String,
@@ -144,6 +146,9 @@ async fn keys_are_kept_while_the_provider_is_away() {
     list(&rig, &stranger).await.unwrap_err();
     assert_eq!(provider.asked(), before + 1);
     list(&rig, &signer).await.unwrap();
+    // How long it has been away can be seen before keys are too old.
+    assert_eq!(reads(&rig, "auth.keys", "ok").await, 1);
+    assert_eq!(reads(&rig, "auth.keys", "failed").await, 1);
 }
 
 /// Whoever asks for an unknown key and hangs up does not use up the one time that the provider is asked.
@@ -178,6 +183,7 @@ async fn without_any_keys_yet_a_server_is_not_ready_and_says_so_and_gets_well_by
     assert_eq!(status, 503, "{report}");
     let why = report["checks"]["auth.keys"].as_str().unwrap();
     assert!(why.contains("503"), "{report}");
+    assert!(reads(&rig, "auth.keys", "failed").await > 0);
     provider.publishes(&[&signer]);
     until("the keys are there", async || list(&rig, &signer).await).await;
     let (status, report) = get_json(&format!("{}/readyz", rig.http())).await;

@@ -35,10 +35,20 @@ impl Ca {
 
     /// One of this name, and with a key of its own whatever others have it.
     pub fn named(name: &str) -> Ca {
+        Ca::made(name, |_| {})
+    }
+
+    /// One that is valid itself from one day to another.
+    pub fn between(from: Timestamp, until: Timestamp) -> Ca {
+        Ca::made("CA of some days", |params| limit(params, from, until))
+    }
+
+    fn made(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Ca {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
         Ca(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
@@ -67,15 +77,7 @@ impl Ca {
 
     /// That is valid from one day to another.
     pub fn valid(&self, from: Timestamp, until: Timestamp) -> Pair {
-        let day = |at: Timestamp| {
-            let date = at.to_zoned(TimeZone::UTC).date();
-            let part = |part: i8| u8::try_from(part).unwrap();
-            date_time_ymd(i32::from(date.year()), part(date.month()), part(date.day()))
-        };
-        self.issue(&HERE, |params| {
-            params.not_before = day(from);
-            params.not_after = day(until);
-        })
+        self.issue(&HERE, |params| limit(params, from, until))
     }
 
     /// Marked as a CA's, as what `openssl req -x509` makes.
@@ -134,6 +136,16 @@ impl Pair {
     fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
+}
+
+/// From one day to another.
+fn limit(params: &mut CertificateParams, from: Timestamp, until: Timestamp) {
+    let day = |at: Timestamp| {
+        let date = at.to_zoned(TimeZone::UTC).date();
+        let part = |part: i8| u8::try_from(part).unwrap();
+        date_time_ymd(i32::from(date.year()), part(date.month()), part(date.day()))
+    };
+    (params.not_before, params.not_after) = (day(from), day(until));
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

@@ -3,6 +3,7 @@
 mod callers;
 mod certificates;
 mod commits;
+mod history;
 
 use testkit::Rig;
 
