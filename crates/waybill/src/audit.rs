@@ -23,7 +23,7 @@ pub async fn run(file: Option<&Path>, args: AuditArgs) -> Result<(), Failure> {
     let screen = screen(&progress, sources.provider);
     let report = run_audit_with_progress(&config, sources, &progress).await;
     screen.end().await;
-    let report = report.map_err(Failure::unavailable)?;
+    let report = report?;
     if args.json {
         println!("{}", to_json(&report));
     } else {

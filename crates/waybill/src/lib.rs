@@ -23,6 +23,7 @@ mod token;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use waybill_server::app::AuditError;
 
 use self::cli::{Cli, Command};
 
@@ -75,6 +76,15 @@ fn causes(error: impl Into<anyhow::Error>) -> String {
 impl From<waybill_server::config::ConfigError> for Failure {
     fn from(error: waybill_server::config::ConfigError) -> Failure {
         Failure::Usage(error.to_string())
+    }
+}
+
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Failure {
+        match error {
+            AuditError::Settings(_) | AuditError::NoAccount(_) => Failure::Usage(error.to_string()),
+            AuditError::Store(_) | AuditError::Provider(_) => Failure::unavailable(error),
+        }
     }
 }
 

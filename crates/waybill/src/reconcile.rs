@@ -31,9 +31,7 @@ pub async fn run(file: Option<&Path>, args: ReconcileArgs) -> Result<(), Failure
         until: args.until,
         window: args.window,
     };
-    let mut comparison = Reconciliation::begin(&config, range)
-        .await
-        .map_err(Failure::unavailable)?;
+    let mut comparison = Reconciliation::begin(&config, range).await?;
     let cut = compare(&mut comparison).await?;
     let reconciled = comparison.result();
     print(reconciled, args.json);

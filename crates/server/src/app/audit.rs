@@ -7,15 +7,17 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::payment_accounts::PaymentSettingsError;
-use super::windows::{Window, Windows, oldest_payment, share};
+use super::windows::{ListError, Window, Windows, oldest_payment, share};
 use super::{Stores, payment_accounts, settings};
 use crate::config::{Config, Span};
-use crate::egress::payments::Cause;
+use crate::egress::payments::PaymentAccounts;
 use crate::storage::StoreError;
 use crate::storage::audit::{self, AuditSession, Evidence, Finding};
 use crate::storage::history::HistoryStore;
 use crate::storage::keys::Keys;
 use crate::storage::live::LiveStore;
+use crate::storage::payment_accounts as payment_account_store;
+use crate::storage::postgres::Postgres;
 
 /// Stream entries read at once.
 const PAGE: usize = 1_000;
@@ -70,7 +72,10 @@ pub enum AuditError {
     Settings(#[from] PaymentSettingsError),
     /// The provider's list cannot be read.
     #[error("the payment provider's list cannot be read: {0}")]
-    Provider(#[from] Cause),
+    Provider(#[from] ListError),
+    /// Orders are paid into accounts that the settings lack.
+    #[error("the settings lack {}: orders are paid into it, and without its key they cannot be compared", sections(.0))]
+    NoAccount(Vec<String>),
 }
 
 /// How much of the provider's list an audit has read. Shared between the audit and who shows it.
@@ -133,6 +138,20 @@ pub async fn run_audit_with_progress(
     Ok(Report { findings, stored_fixes })
 }
 
+/// All accounts into which orders of this database were ever paid.
+pub(super) async fn all_accounts(config: &Config, postgres: &Postgres) -> Result<PaymentAccounts, AuditError> {
+    let accounts = payment_accounts::open(config)?;
+    match payment_account_store::unknown(postgres, &accounts.own_names()).await? {
+        unknown if unknown.is_empty() => Ok(accounts),
+        unknown => Err(AuditError::NoAccount(unknown)),
+    }
+}
+
+fn sections(names: &[String]) -> String {
+    let sections: Vec<String> = names.iter().map(|name| format!("[payments.accounts.{name}]")).collect();
+    sections.join(" and ")
+}
+
 /// Adds the provider's movements to the evidence, a window after another: one of them is in memory.
 async fn add_movements(
     config: &Config,
@@ -140,7 +159,7 @@ async fn add_movements(
     session: &AuditSession,
     progress: &AuditProgress,
 ) -> Result<(), AuditError> {
-    let accounts = payment_accounts::open(config)?;
+    let accounts = all_accounts(config, &stores.postgres).await?;
     let now = stores.postgres.now().await?;
     // All that may ever have been: what the provider made before the ledger's first order is evidence, too.
     let first = oldest_payment(&accounts, now + SignedDuration::from_hours(24)).await?;

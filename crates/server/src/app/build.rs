@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::server::HealthReporter;
+use tracing::warn;
 use waybill_proto::admin::v1::admin_service_server::AdminServiceServer;
 use waybill_proto::fleet::v1::fleet_service_server::FleetServiceServer;
 use waybill_proto::location::v1::location_service_server::LocationServiceServer;
@@ -28,11 +29,12 @@ use crate::orders::workers::driver_liveness::DriverLivenessMonitor;
 use crate::orders::workers::{hold_expiry, key_retention, sweeper};
 use crate::orders::{Context, Dispatch};
 use crate::payment_webhooks::PaymentWebhooks;
-use crate::storage::PaymentRate;
 use crate::storage::history::HistoryStore;
 use crate::storage::keys::Keys;
 use crate::storage::live::LiveStore;
 use crate::storage::orders::OrderStore;
+use crate::storage::payment_accounts as payment_account_store;
+use crate::storage::{PaymentRate, StoreError};
 use crate::tracking::Tracking;
 
 /// What a server is made of.
@@ -76,6 +78,22 @@ impl Parts {
         })
     }
 
+    /// From here on no server that lacks the account of a tenant takes a new order of it.
+    pub async fn register_payment_accounts(&self) -> Result<(), StoreError> {
+        if !self.runs(Service::Order) {
+            return Ok(());
+        }
+        let postgres = &self.stores.postgres;
+        payment_account_store::register(postgres, self.payments.for_new_orders()).await?;
+        for account in payment_account_store::waiting(postgres, &self.payments.own_names()).await? {
+            warn!(
+                account,
+                "orders wait for the payment account of a tenant that is not in the settings"
+            );
+        }
+        Ok(())
+    }
+
     pub fn runs(&self, service: Service) -> bool {
         self.config.grpc.services.contains(&service)
     }
@@ -94,7 +112,8 @@ impl Parts {
     }
 
     /// The probes of `/readyz`: the stores, the keys of tokens, and the accounts at the payment provider where orders are
-    /// charged. One of a tenant is no reason to send the orders of others elsewhere.
+    /// charged. Of several, one is no reason to send the orders of others
+    /// elsewhere.
     pub fn probes(&self, monitor: &HealthMonitor, keys: Option<TrustedKeys>) -> Vec<Probe> {
         let mut probes = monitor.probes();
         if let Some(keys) = keys {
@@ -104,14 +123,15 @@ impl Parts {
             }));
         }
         if self.runs(Service::Order) {
+            let is_only_one = self.payments.all().count() == 1;
             probes.extend(self.payments.all().map(|(account, _)| {
                 let (account, payments) = (account.clone(), self.payments.clone());
                 Probe::new(account.to_string(), move || {
                     let rejects_us = payments.client(&account).ok().and_then(PaymentClient::rejects_us);
                     let found = match rejects_us {
                         None => ProbeOutcome::Ok,
-                        Some(why) if account.name().is_some() => ProbeOutcome::Warning(why),
-                        Some(why) => ProbeOutcome::Failed(why),
+                        Some(why) if is_only_one => ProbeOutcome::Failed(why),
+                        Some(why) => ProbeOutcome::Warning(why),
                     };
                     async move { found }
                 })

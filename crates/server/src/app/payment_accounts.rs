@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use waybill_domain::payment_account::PaymentAccount;
 
 use crate::config::{Account, Config, Payments};
-use crate::egress::payments::{PaymentAccounts, PaymentClient, PaymentSettings, SettingsError};
+use crate::egress::payments::{AccountClient, PaymentAccounts, PaymentClient, PaymentSettings, SettingsError};
 use crate::metrics::DependencyMetrics;
 
 /// Settings of an account with which no client can be made.
@@ -27,17 +27,22 @@ pub fn build(
     let own = config.payments.accounts.iter().filter_map(|(name, account)| {
         // Each is of a tenant: that was checked.
         let tenant = name.parse().ok()?;
-        Some((PaymentAccount::own_of(&tenant), own_account(config, account)))
+        let settings = own_account(config, account);
+        Some((PaymentAccount::own_of(&tenant), settings, account.new_orders))
     });
-    let all = std::iter::once((PaymentAccount::default(), payments(config))).chain(own);
-    let clients = all.map(|(account, mut settings)| {
+    let shared = (PaymentAccount::default(), payments(config), true);
+    // Where each business has its own, there may be none that all share.
+    let has_shared = config.payments.accounts.is_empty() || !shared.1.secret.expose_secret().is_empty();
+    let all = has_shared.then_some(shared).into_iter().chain(own);
+    let accounts = all.map(|(account, mut settings, new_orders)| {
         settings.name = account.to_string();
-        match PaymentClient::with_metrics(&settings, metrics) {
-            Ok(client) => Ok((account.clone(), finish(&account, &settings, client))),
-            Err(source) => Err(PaymentSettingsError { account, source }),
-        }
+        let client = match PaymentClient::with_metrics(&settings, metrics) {
+            Ok(client) => finish(&account, &settings, client),
+            Err(source) => return Err(PaymentSettingsError { account, source }),
+        };
+        Ok((account, AccountClient { client, new_orders }))
     });
-    Ok(PaymentAccounts::new(clients.collect::<Result<_, _>>()?))
+    Ok(PaymentAccounts::new(accounts.collect::<Result<_, _>>()?))
 }
 
 /// The clients of all accounts, for a command: it counts nothing.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::audit::AuditError;
-use super::windows::{Window, Windows, oldest_payment, share};
-use super::{Stores, payment_accounts};
+use super::Stores;
+use super::audit::{AuditError, all_accounts};
+use super::windows::{ListError, Window, Windows, oldest_payment, share};
 use crate::config::Config;
 use crate::egress::payments::{Cause, PaymentAccounts};
 use crate::resilience::Deadline;
@@ -96,7 +96,7 @@ impl Reconciliation {
     /// Begins one. Nothing is compared yet.
     pub async fn begin(config: &Config, range: ReconcileRange) -> Result<Reconciliation, AuditError> {
         let stores = Stores::new(config)?;
-        let accounts = payment_accounts::open(config)?;
+        let accounts = all_accounts(config, &stores.postgres).await?;
         let session = ReconcileSession::begin(&stores.postgres).await?;
         let now = session.now().await?;
         let from = match range.from {
@@ -144,7 +144,8 @@ impl Reconciliation {
         let mut differences = Vec::new();
         for mut candidate in compared.candidates {
             if candidate.ours_is_elsewhere {
-                let found = self.look_up(&candidate).await?;
+                let found = self.look_up(&candidate).await;
+                let found = found.map_err(ListError::of(&candidate.account))?;
                 candidate.theirs.extend(found);
             }
             differences.extend(difference(candidate));

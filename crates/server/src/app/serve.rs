@@ -61,6 +61,7 @@ impl App {
             )
         };
         let parts = Parts::new(config, stores, metrics)?;
+        parts.register_payment_accounts().await.map_err(StartError::Store)?;
         // Bound before any worker runs: a second process on the same ports touches nothing.
         let grpc = http::bind(parts.config.grpc.addr, "--grpc-addr").await?;
         let ops = http::bind(parts.config.http.addr, "--http-addr").await?;

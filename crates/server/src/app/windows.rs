@@ -1,6 +1,7 @@
 //! The movements at all accounts of the provider, a window of time after another: however large they are, one window of them is in
 //! memory.
 
+use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -20,6 +21,29 @@ const MOVEMENTS_FEW: usize = 2_500;
 const MOVEMENTS_MANY: usize = 10_000;
 /// A window that has more of one kind is not read to its end: its first half is.
 const MOVEMENTS_MAX: usize = 50_000;
+
+/// A list of an account that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub struct ListError {
+    account: PaymentAccount,
+    cause: Cause,
+}
+
+impl fmt::Display for ListError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.account.name() {
+            None => self.cause.fmt(f),
+            Some(_) => write!(f, "[{}] {}", self.account, self.cause),
+        }
+    }
+}
+
+impl ListError {
+    pub(super) fn of(account: &PaymentAccount) -> impl FnOnce(Cause) -> ListError {
+        let account = account.clone();
+        |cause| ListError { account, cause }
+    }
+}
 
 /// A window that was read.
 #[derive(Debug)]
@@ -78,9 +102,10 @@ impl Windows {
     }
 
     /// The movements of this time; `None`: an account has more than `max` of one kind.
-    async fn read(&self, period: Period, max: usize) -> Result<Option<Vec<Movement>>, Cause> {
+    async fn read(&self, period: Period, max: usize) -> Result<Option<Vec<Movement>>, ListError> {
         let lists = self.accounts.all().map(async |(account, client)| {
-            let lists = tokio::try_join!(client.list_charges(period, max), client.list_refunds(period, max))?;
+            let lists = tokio::try_join!(client.list_charges(period, max), client.list_refunds(period, max));
+            let lists = lists.map_err(ListError::of(account))?;
             let (Some(charges), Some(refunds)) = lists else {
                 return Ok(None);
             };
@@ -93,7 +118,7 @@ impl Windows {
     }
 
     /// Reads the next window; `None` after the last. After an error the same window is the next one.
-    pub async fn read_next(&mut self) -> Result<Option<Window>, Cause> {
+    pub async fn read_next(&mut self) -> Result<Option<Window>, ListError> {
         while self.next < self.until {
             let until = end(self.next, self.length_secs).min(self.until);
             let period = Period {
@@ -124,8 +149,15 @@ impl Windows {
 }
 
 /// When the first payment before this time was made, at any account.
-pub(super) async fn oldest_payment(accounts: &PaymentAccounts, before: Timestamp) -> Result<Option<Timestamp>, Cause> {
-    let oldest = try_join_all(accounts.all().map(|(_, client)| client.oldest_payment(before))).await?;
+pub(super) async fn oldest_payment(
+    accounts: &PaymentAccounts,
+    before: Timestamp,
+) -> Result<Option<Timestamp>, ListError> {
+    let oldest = accounts.all().map(async |(account, client)| {
+        let oldest = client.oldest_payment(before).await;
+        oldest.map_err(ListError::of(account))
+    });
+    let oldest = try_join_all(oldest).await?;
     Ok(oldest.into_iter().flatten().min())
 }
 

@@ -371,10 +371,17 @@ fn setting(name: &str) -> Result<Option<String>, ConfigError> {
     }
     if rest.contains(SEPARATOR) {
         // A bucket is a section within its section: WAYBILL_LIMITS__ORDERS_PER_USER__BURST.
-        Ok(Some(rest.replace(SEPARATOR, ".").to_lowercase()))
+        let key = rest.replace(SEPARATOR, ".").to_lowercase();
+        Ok(Some(with_tenant(&key).unwrap_or(key)))
     } else {
         Err(ConfigError::Variable(name.to_owned()))
     }
+}
+
+/// A tenant may have a `-` in its name, and a variable may not: there it is written as `_`.
+fn with_tenant(key: &str) -> Option<String> {
+    let (tenant, setting) = key.strip_prefix("payments.accounts.")?.split_once('.')?;
+    Some(format!("payments.accounts.{}.{setting}", tenant.replace('_', "-")))
 }
 
 /// A list is written with commas; all else is converted where it is read, and may hold commas of its own.

@@ -1,5 +1,6 @@
 //! The accounts at the payment provider, and what must hold of them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -22,6 +23,13 @@ pub struct Account {
     pub statement_descriptor_suffix: Option<String>,
     /// The largest number of attempts a second.
     pub rate_per_second: Option<u32>,
+    /// Whether new orders of the tenant are paid into it.
+    #[serde(default = "yes")]
+    pub new_orders: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Config {
@@ -29,6 +37,8 @@ impl Config {
         let payments = &self.payments;
         check_webhook_secrets(&"payments", &payments.webhook_secrets)?;
         check_descriptor(&"payments", &payments.statement_descriptor_suffix)?;
+        // One account under two names has everything twice: its rate, and each movement.
+        let mut known = BTreeSet::from([(payments.url.as_str(), payments.secret_key.expose_secret())]);
         for (tenant, account) in &payments.accounts {
             let section = format!("payments.accounts.{tenant}");
             if !self.tenants.names.iter().any(|name| name.as_str() == tenant) {
@@ -39,6 +49,14 @@ impl Config {
             }
             if account.secret_key.expose_secret().is_empty() {
                 return Err(bad(&section, "secret_key", "must not be empty"));
+            }
+            let url = account.url.as_deref().unwrap_or(&payments.url);
+            if !known.insert((url, account.secret_key.expose_secret())) {
+                return Err(bad(
+                    &section,
+                    "secret_key",
+                    "must be another than that of each other account",
+                ));
             }
             if account.rate_per_second == Some(0) {
                 return Err(bad(&section, "rate_per_second", "must be at least 1"));

@@ -137,7 +137,13 @@ impl From<redis::RedisError> for StoreError {
 
 /// Our own limits, which a slow statement or a held lock runs into: 57014 statement timeout, 55P03 lock timeout.
 fn is_limit(code: &SqlState) -> bool {
-    [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(code)
+    [
+        SqlState::QUERY_CANCELED,
+        SqlState::LOCK_NOT_AVAILABLE,
+        // Of a trigger of ours: this server is not set to do it, and another one may be.
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+    ]
+    .contains(code)
 }
 
 /// Classes of <https://www.postgresql.org/docs/15/errcodes-appendix.html> that pass by themselves: 08 connection, 53

@@ -1,13 +1,15 @@
 //! Brings the schema to this version, and checks whether it is.
 //!
-//! All pending migrations run in one transaction under an advisory lock: two instances that start at once do not race,
-//! and a migration that fails leaves nothing behind. One that waits for a table would make all that come after it wait, too:
+//! Each pending migration runs in a transaction of its own, all of them under one advisory lock: two instances that start at once do not race, a
+//! migration that fails leaves nothing of it behind, and one has no table while the next one waits. One that waits for a table would make all that come after it wait, too:
 //! it waits for a moment, lets them pass, and begins again. An applied file is never edited; its checksum is kept to see that.
 
 use std::time::Duration;
 
+use deadpool_postgres::{ClientWrapper, Object};
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 use tracing::info;
 
 use super::StoreError;
@@ -71,7 +73,7 @@ const LOCK: i64 = 0x0077_6179_6269_6c6c;
 const LOCK_TIMEOUT: &str = "500ms";
 /// How long it lets others pass before it tries again, and how often it does: for about two minutes.
 const PAUSE: Duration = Duration::from_secs(1);
-const TRIES_MAX: u32 = 80;
+const WAITS_MAX: u32 = 80;
 
 const CREATE_TABLE: &str = "create table if not exists schema_migrations (
     version integer primary key,
@@ -104,46 +106,62 @@ pub enum SchemaState {
 
 /// Runs what is pending; the names of the migrations that ran.
 pub async fn migrate(postgres: &Postgres) -> Result<Vec<&'static str>, StoreError> {
-    let mut tries = 1;
+    // A session of its own, out of the pool: its lock goes with it.
+    let mut session = Object::take(postgres.client().await?);
+    // A migration may rewrite a large table, and another instance may be at it: the limits of ordinary statements are not for it.
+    session
+        .batch_execute("set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0")
+        .await?;
+    session.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
+    session.batch_execute(CREATE_TABLE).await?;
+    session
+        .batch_execute(&format!("set lock_timeout = '{LOCK_TIMEOUT}'"))
+        .await?;
+    let (mut ran, mut waits) = (Vec::new(), 0);
     loop {
-        match try_to_migrate(postgres).await {
-            Err(StoreError::Busy { why, .. }) if tries < TRIES_MAX => {
-                if tries == 1 {
-                    info!(why, "a migration waits for a table that a long transaction has");
+        match run_next(&mut session).await? {
+            Next::Ran(name) => ran.push(name),
+            Next::None => return Ok(ran),
+            Next::Waits(error) if waits == WAITS_MAX => return Err(error),
+            Next::Waits(error) => {
+                if waits == 0 {
+                    info!(%error, "a migration waits for a table that a long transaction has");
                 }
-                tries += 1;
+                waits += 1;
                 tokio::time::sleep(PAUSE).await;
             }
-            done => return done,
         }
     }
 }
 
-async fn try_to_migrate(postgres: &Postgres) -> Result<Vec<&'static str>, StoreError> {
-    let mut client = postgres.client().await?;
-    let tx = client.transaction().await?;
-    // A migration may rewrite a large table: the limits of ordinary statements are not for it.
-    tx.batch_execute("set local statement_timeout = 0; set local lock_timeout = 0")
-        .await?;
-    tx.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-    tx.batch_execute(&format!("set local lock_timeout = '{LOCK_TIMEOUT}'"))
-        .await?;
-    tx.batch_execute(CREATE_TABLE).await?;
+/// What became of the first migration that is pending.
+enum Next {
+    Ran(&'static str),
+    /// None is.
+    None,
+    /// Another session has a table that it needs.
+    Waits(StoreError),
+}
 
+async fn run_next(session: &mut ClientWrapper) -> Result<Next, StoreError> {
+    let tx = session.transaction().await?;
     let applied = tx.query(APPLIED.sql, &[]).await?;
     if let Some(why) = foreign(&applied)? {
         return Err(StoreError::unexpected(why));
     }
-    let mut ran = Vec::new();
-    for migration in MIGRATIONS.iter().skip(applied.len()) {
-        tx.batch_execute(migration.sql).await?;
-        let (version, name) = migration.id();
-        tx.execute(RECORD.sql, &[&version, &name, &migration.checksum()])
-            .await?;
-        ran.push(name);
+    let Some(migration) = MIGRATIONS.get(applied.len()) else {
+        return Ok(Next::None);
+    };
+    match tx.batch_execute(migration.sql).await {
+        Ok(()) => {}
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(Next::Waits(error.into())),
+        Err(error) => return Err(error.into()),
     }
+    let (version, name) = migration.id();
+    tx.execute(RECORD.sql, &[&version, &name, &migration.checksum()])
+        .await?;
     tx.commit().await?;
-    Ok(ran)
+    Ok(Next::Ran(name))
 }
 
 /// Compares the database's schema with this program's.

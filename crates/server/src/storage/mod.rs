@@ -1,8 +1,8 @@
 //! The only place with SQL and Redis commands. A method here owns one whole transaction or one pipeline: no transaction
 //! type leaves this module, so no one can call a network inside one.
 //!
-//! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker, and by TLS as [`tls`] has it. [`orders`], [`history`] and
-//! [`api_keys`] are Postgres; [`live`] and [`payment_rate`] are Redis; [`keys`] names every key of it. [`audit`] makes the checks of
+//! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker, and by TLS as [`tls`] has it. [`orders`], [`history`],
+//! [`payment_accounts`] and [`api_keys`] are Postgres; [`live`] and [`payment_rate`] are Redis; [`keys`] names every key of it. [`audit`] makes the checks of
 //! `waybill audit`, [`reconcile`] those of `waybill reconcile`, both beside the provider's [`movements`], and
 //! [`commit_durability`] one of `waybill doctor`.
 
@@ -19,6 +19,7 @@ pub mod keys;
 pub mod live;
 pub mod migrations;
 pub mod orders;
+pub mod payment_accounts;
 mod payment_rate;
 pub mod postgres;
 pub mod reconcile;
@@ -58,6 +59,7 @@ pub fn all_statements() -> Vec<Statement> {
         orders::refund_again::STATEMENTS,
         orders::refund_request::STATEMENTS,
         api_keys::STATEMENTS,
+        payment_accounts::STATEMENTS,
         history::STATEMENTS,
         migrations::STATEMENTS,
         commit_durability::STATEMENTS,

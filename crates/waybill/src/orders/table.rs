@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::Table;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use waybill_domain::tenant::name_of;
 use waybill_server::app::{LeaseHolder, LogLine, OrderDetails, UnfinishedOrders};
 
 use crate::table::{amount, table};
@@ -175,7 +176,7 @@ pub fn details_json(order: &OrderDetails) -> Value {
             "release_reason": assignment.release_reason,
         })).collect::<Vec<_>>(),
         "payment_events": order.events.iter().map(|event| json!({
-            "event_id": event.event,
+            "event_id": name_of(&event.event),
             "type": event.kind,
             "received_at": event.received_at.to_string(),
         })).collect::<Vec<_>>(),
@@ -344,7 +345,11 @@ fn assignments(order: &OrderDetails) -> Table {
 fn events(order: &OrderDetails) -> Table {
     let mut table = table(&["event", "type", "received"]);
     for event in &order.events {
-        table.add_row([event.event.clone(), event.kind.clone(), time(event.received_at)]);
+        table.add_row([
+            name_of(&event.event).to_owned(),
+            event.kind.clone(),
+            time(event.received_at),
+        ]);
     }
     table
 }

@@ -9,37 +9,56 @@ use waybill_domain::tenant::Tenant;
 
 use super::{Cause, PaymentClient};
 
-/// The clients, by their accounts. Clones share them.
+/// The accounts. Clones share them.
 #[derive(Debug, Clone)]
 pub struct PaymentAccounts {
-    clients: Arc<BTreeMap<PaymentAccount, PaymentClient>>,
+    accounts: Arc<BTreeMap<PaymentAccount, AccountClient>>,
+}
+
+/// An account that this process can reach.
+#[derive(Debug)]
+pub struct AccountClient {
+    /// Its client.
+    pub client: PaymentClient,
+    /// Whether new orders are paid into it. One that is given up serves the orders that it has.
+    pub new_orders: bool,
 }
 
 impl PaymentAccounts {
-    /// These, of which one should be the deployment's.
-    pub fn new(clients: BTreeMap<PaymentAccount, PaymentClient>) -> PaymentAccounts {
+    /// These.
+    pub fn new(accounts: BTreeMap<PaymentAccount, AccountClient>) -> PaymentAccounts {
         PaymentAccounts {
-            clients: Arc::new(clients),
+            accounts: Arc::new(accounts),
         }
     }
 
     /// The account that new orders of this tenant are paid into: its own if it has one.
     pub fn of_new_order(&self, tenant: &Tenant) -> PaymentAccount {
         let own = PaymentAccount::own_of(tenant);
-        if self.clients.contains_key(&own) {
-            own
-        } else {
-            PaymentAccount::default()
+        match self.accounts.get(&own) {
+            Some(account) if account.new_orders => own,
+            _ => PaymentAccount::default(),
         }
     }
 
-    /// The client of this account. `Err`: it is not in the configuration any more.
+    /// The client of this account. `Err`: it is not in the configuration.
     pub fn client(&self, account: &PaymentAccount) -> Result<&PaymentClient, Cause> {
-        self.clients.get(account).ok_or(Cause::NoAccount)
+        let account = self.accounts.get(account).ok_or(Cause::NoAccount)?;
+        Ok(&account.client)
     }
 
-    /// All of them, the deployment's first.
+    /// The clients of all, the deployment's first.
     pub fn all(&self) -> impl Iterator<Item = (&PaymentAccount, &PaymentClient)> {
-        self.clients.iter()
+        self.accounts.iter().map(|(name, account)| (name, &account.client))
+    }
+
+    /// Those that tenants have for themselves, by their names.
+    pub fn own_names(&self) -> Vec<&str> {
+        self.accounts.keys().filter_map(PaymentAccount::name).collect()
+    }
+
+    /// All, with whether new orders are paid into them.
+    pub fn for_new_orders(&self) -> impl Iterator<Item = (&PaymentAccount, bool)> {
+        self.accounts.iter().map(|(name, account)| (name, account.new_orders))
     }
 }

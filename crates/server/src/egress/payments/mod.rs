@@ -22,7 +22,7 @@ mod settings;
 mod verdict;
 mod wire;
 
-pub use accounts::PaymentAccounts;
+pub use accounts::{AccountClient, PaymentAccounts};
 pub use answer::{Answer, Cause, DeclineReason, Movement, PaymentIntent, ProviderDispute, ProviderRefund, Receipt};
 pub use guarded_call::Place;
 pub use holds::{CaptureRequest, Ended};

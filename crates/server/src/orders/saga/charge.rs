@@ -14,6 +14,7 @@ use super::recovery::{
     Prior, QUERY_EVERY, count_answer, count_query, deadline, flag, not_executed, prior_attempt, record_send, rejected,
     retry_later, sent_nothing, unknown_outcome,
 };
+use super::step;
 use crate::crash_points::crash_point;
 use crate::egress::payments::{Answer, Cause, ChargeRequest, PaymentClient, Receipt};
 use crate::orders::Context;
@@ -190,6 +191,15 @@ fn not_found<T>(order: &LeasedOrder, age: Duration, found: &Result<Option<Answer
         (delay_of(order), why)
     };
     Progress::Defer(delay, flag(order, Operation::Charge, why))
+}
+
+/// The account is not in the configuration. What was never executed, and is not wanted any more, needs no one to be asked.
+pub(super) async fn without_account(context: &Context, order: &LeasedOrder) -> Result<Progress, StoreError> {
+    let prior = prior_attempt(context, order, Operation::Charge).await?;
+    Ok(match unwanted(context, order, &prior) {
+        Some(reason) if prior.is_unexecuted() => Progress::Commit(StepOutcome::ChargeRevoked { reason }),
+        _ => step::without_account(Operation::Charge.as_str(), order),
+    })
 }
 
 #[cfg(test)]

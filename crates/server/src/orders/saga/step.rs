@@ -19,7 +19,10 @@ pub(super) async fn run(context: &Context, step: Step, order: &LeasedOrder) -> R
         Step::HonourCancellation => Ok(Progress::Commit(StepOutcome::Cancelled)),
         Step::Charge | Step::Capture | Step::Refund | Step::Reconcile => {
             let Ok(payments) = context.payments.client(&order.payment_account) else {
-                return Ok(without_account(step, order));
+                return match step {
+                    Step::Charge => charge::without_account(context, order).await,
+                    _ => Ok(without_account(step.as_str(), order)),
+                };
             };
             match step {
                 Step::Charge => Box::pin(charge::charge(context, payments, order)).await,
@@ -32,14 +35,14 @@ pub(super) async fn run(context: &Context, step: Step, order: &LeasedOrder) -> R
 }
 
 /// The order was paid into an account that the configuration does not have any more: nothing can be asked of it there.
-fn without_account(step: Step, order: &LeasedOrder) -> Progress {
+pub(super) fn without_account(step: &'static str, order: &LeasedOrder) -> Progress {
     let why = format!(
         "the configuration has no [{}], the account that the order is paid into",
         order.payment_account
     );
     let why = Deferral {
         sent_nothing: true,
-        ..flag_step(order, step.as_str(), why)
+        ..flag_step(order, step, why)
     };
     Progress::Defer(delay_by_wait(order), why)
 }
