@@ -11,10 +11,9 @@ use waybill_domain::payment::{KEY_AGE_MAX, Operation, ProviderKey, Recovery};
 use super::line::{self, Wait, unwanted};
 use super::progress::{Progress, delay_of};
 use super::recovery::{
-    Prior, QUERY_EVERY, count_answer, count_query, deadline, flag, not_executed, prior_attempt, record_send, rejected,
-    retry_later, sent_nothing, unknown_outcome,
+    self, Prior, QUERY_EVERY, count_answer, count_query, deadline, flag, not_executed, prior_attempt, record_send,
+    rejected, retry_later, sent_nothing, unknown_outcome,
 };
-use super::step;
 use crate::crash_points::crash_point;
 use crate::egress::payments::{Answer, Cause, ChargeRequest, PaymentClient, Receipt};
 use crate::orders::Context;
@@ -198,7 +197,7 @@ pub(super) async fn without_account(context: &Context, order: &LeasedOrder) -> R
     let prior = prior_attempt(context, order, Operation::Charge).await?;
     Ok(match unwanted(context, order, &prior) {
         Some(reason) if prior.is_unexecuted() => Progress::Commit(StepOutcome::ChargeRevoked { reason }),
-        _ => step::without_account(Operation::Charge.as_str(), order),
+        _ => recovery::without_account(Operation::Charge.as_str(), order),
     })
 }
 

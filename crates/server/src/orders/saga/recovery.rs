@@ -184,6 +184,19 @@ pub(super) fn flag_step(order: &LeasedOrder, step: &'static str, why: String) ->
     }
 }
 
+/// The order was paid into an account that the configuration does not have any more: nothing can be asked of it there.
+pub(super) fn without_account(step: &'static str, order: &LeasedOrder) -> Progress {
+    let why = format!(
+        "the configuration has no [{}], the account that the order is paid into",
+        order.payment_account
+    );
+    let why = Deferral {
+        sent_nothing: true,
+        ..flag_step(order, step, why)
+    };
+    Progress::Defer(delay_by_wait(order), why)
+}
+
 pub(super) fn count_answer<T>(context: &Context, step: &'static str, answer: &Answer<T>) {
     let outcome = match answer {
         Answer::Done(_) => "succeeded",

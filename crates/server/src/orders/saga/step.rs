@@ -3,12 +3,12 @@
 
 use waybill_domain::order::Step;
 
-use super::progress::{Progress, delay_by_wait};
-use super::recovery::flag_step;
+use super::progress::Progress;
+use super::recovery::without_account;
 use super::{assign, capture, charge, reconcile, refund};
 use crate::orders::Context;
 use crate::storage::StoreError;
-use crate::storage::orders::{Deferral, LeasedOrder, StepOutcome};
+use crate::storage::orders::{LeasedOrder, StepOutcome};
 
 /// Runs one step, with no transaction open while it waits for another service.
 pub(super) async fn run(context: &Context, step: Step, order: &LeasedOrder) -> Result<Progress, StoreError> {
@@ -32,17 +32,4 @@ pub(super) async fn run(context: &Context, step: Step, order: &LeasedOrder) -> R
             }
         }
     }
-}
-
-/// The order was paid into an account that the configuration does not have any more: nothing can be asked of it there.
-pub(super) fn without_account(step: &'static str, order: &LeasedOrder) -> Progress {
-    let why = format!(
-        "the configuration has no [{}], the account that the order is paid into",
-        order.payment_account
-    );
-    let why = Deferral {
-        sent_nothing: true,
-        ..flag_step(order, step, why)
-    };
-    Progress::Defer(delay_by_wait(order), why)
 }
