@@ -10,6 +10,7 @@ pub mod breaker;
 pub mod charge_wait;
 pub mod fix;
 pub mod id;
+pub mod live;
 pub mod money;
 pub mod operator;
 pub mod order;

@@ -1,0 +1,221 @@
+//! The fleet as those who watch it see it: where each driver is now, and what has changed since any moment of the last minute. No
+//! one is sent anything from here: who watches asks, as often as it likes, what is newer than what it knows.
+//!
+//! Drivers lie in cells. What leaves a cell leaves its name there for a while, so that who knew it there learns that it is gone.
+
+mod area;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::Timestamp;
+
+pub use self::area::{AREA_SIDE_MAX_DEG, Area, AreaError};
+
+use self::area::Cell;
+use crate::fix::Fix;
+use crate::id::{DriverId, OrderId};
+
+/// A moment of the fleet: grows with every change. It says nothing to another process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(u64);
+
+/// A driver as it is now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// Its latest fix.
+    pub fix: Fix,
+    /// The order that it serves.
+    pub order: Option<OrderId>,
+}
+
+/// What is newer than a version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct News {
+    /// Drivers that came, moved, were taken or are free again.
+    pub drivers: Vec<Seen>,
+    /// Drivers that left, or are silent. One that was not known may be among them.
+    pub gone: Vec<DriverId>,
+    /// Up to this one.
+    pub version: Version,
+}
+
+/// The fleet of one business.
+#[derive(Debug, Clone, Default)]
+pub struct LiveMap {
+    version: Version,
+    cells: BTreeMap<Cell, Contents>,
+    /// Where each driver is.
+    whereabouts: HashMap<DriverId, Cell>,
+    /// When those who are silent were last removed.
+    silent: HashMap<DriverId, Departure>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Contents {
+    drivers: HashMap<DriverId, Entry>,
+    departed: HashMap<DriverId, Departure>,
+    /// The version of its last change.
+    newest: Version,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    seen: Seen,
+    version: Version,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Departure {
+    version: Version,
+    at: Timestamp,
+}
+
+impl LiveMap {
+    /// How many drivers there are.
+    pub fn len(&self) -> usize {
+        self.whereabouts.len()
+    }
+
+    /// Whether there is no driver.
+    pub fn is_empty(&self) -> bool {
+        self.whereabouts.is_empty()
+    }
+
+    /// Where it stands: what changes from now on is newer.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// A driver is there now, unless a newer fix of it is known. `now`: by our clock.
+    pub fn apply(&mut self, fix: Fix, now: Timestamp) {
+        let cell = Cell::of(fix.position);
+        let driver = fix.driver.clone();
+        let mut order = None;
+        if let Some(old) = self.whereabouts.get(&driver).copied() {
+            let contents = self.cells.entry(old).or_default();
+            let Some(entry) = contents.drivers.get_mut(&driver) else {
+                return;
+            };
+            if entry.seen.fix.recorded_at >= fix.recorded_at {
+                return;
+            }
+            if old == cell {
+                self.version.0 += 1;
+                (entry.seen.fix, entry.version, contents.newest) = (fix, self.version, self.version);
+                return;
+            }
+            order = entry.seen.order;
+            self.depart(&driver, old, now);
+        }
+        self.version.0 += 1;
+        self.silent.remove(&driver);
+        let contents = self.cells.entry(cell).or_default();
+        let entry = Entry {
+            seen: Seen { fix, order },
+            version: self.version,
+        };
+        contents.newest = self.version;
+        contents.departed.remove(&driver);
+        contents.drivers.insert(driver.clone(), entry);
+        self.whereabouts.insert(driver, cell);
+    }
+
+    /// These drivers serve these orders, and no others do.
+    pub fn set_serving(&mut self, serving: &HashMap<DriverId, OrderId>) {
+        for contents in self.cells.values_mut() {
+            for (driver, entry) in &mut contents.drivers {
+                let order = serving.get(driver).copied();
+                if entry.seen.order != order {
+                    self.version.0 += 1;
+                    entry.seen.order = order;
+                    (entry.version, contents.newest) = (self.version, self.version);
+                }
+            }
+        }
+    }
+
+    /// Removes the drivers whose last fix is from before `fresh_since`, and forgets who left before `known_since`.
+    pub fn expire(&mut self, fresh_since: Timestamp, known_since: Timestamp, now: Timestamp) {
+        let drivers = self.cells.values().flat_map(|contents| &contents.drivers);
+        let silent = drivers.filter(|(_, entry)| entry.seen.fix.recorded_at < fresh_since);
+        let silent: Vec<DriverId> = silent.map(|(driver, _)| driver.clone()).collect();
+        for driver in silent {
+            if let Some(cell) = self.whereabouts.remove(&driver) {
+                let departure = self.depart(&driver, cell, now);
+                self.silent.insert(driver, departure);
+            }
+        }
+        let is_known = |departure: &Departure| departure.at >= known_since;
+        self.silent.retain(|_, departure| is_known(departure));
+        self.cells.retain(|_, contents| {
+            contents.departed.retain(|_, departure| is_known(departure));
+            !contents.drivers.is_empty() || !contents.departed.is_empty()
+        });
+    }
+
+    fn depart(&mut self, driver: &DriverId, cell: Cell, now: Timestamp) -> Departure {
+        self.version.0 += 1;
+        let departure = Departure {
+            version: self.version,
+            at: now,
+        };
+        let contents = self.cells.entry(cell).or_default();
+        contents.drivers.remove(driver);
+        contents.departed.insert(driver.clone(), departure);
+        contents.newest = self.version;
+        departure
+    }
+
+    /// What is newer than `since` in the cells that the area touches. With the first version, all that is there.
+    pub fn in_area(&self, area: &Area, since: Version) -> News {
+        let mut drivers = Vec::new();
+        // A driver that crossed several cells left its name in each.
+        let mut gone = BTreeSet::new();
+        for (first, last) in area.rows() {
+            for contents in self.cells.range(first..=last).map(|(_, contents)| contents) {
+                if contents.newest <= since {
+                    continue;
+                }
+                let moved = contents.drivers.values().filter(|entry| entry.version > since);
+                drivers.extend(moved.map(|entry| entry.seen.clone()));
+                let left = contents.departed.iter();
+                gone.extend(left.filter(|(_, left)| left.version > since).map(|(driver, _)| driver));
+            }
+        }
+        let is_elsewhere = |driver: &&DriverId| {
+            let cell = self.whereabouts.get(*driver).and_then(|cell| self.cells.get(cell));
+            let entry = cell.and_then(|contents| contents.drivers.get(*driver));
+            entry.is_none_or(|entry| !area.touches_cell_of(entry.seen.fix.position))
+        };
+        News {
+            drivers,
+            gone: gone.into_iter().filter(is_elsewhere).cloned().collect(),
+            version: self.version,
+        }
+    }
+
+    /// What is newer than `since` of these drivers.
+    pub fn of_drivers<'a>(&self, drivers: impl IntoIterator<Item = &'a DriverId>, since: Version) -> News {
+        let mut news = News {
+            drivers: Vec::new(),
+            gone: Vec::new(),
+            version: self.version,
+        };
+        for driver in drivers {
+            let cell = self.whereabouts.get(driver).and_then(|cell| self.cells.get(cell));
+            match cell.and_then(|contents| contents.drivers.get(driver)) {
+                Some(entry) if entry.version > since => news.drivers.push(entry.seen.clone()),
+                Some(_) => {}
+                None => {
+                    if self.silent.get(driver).is_some_and(|silent| silent.version > since) {
+                        news.gone.push(driver.clone());
+                    }
+                }
+            }
+        }
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! The map against a plain list: whoever applies all news, at whatever moments it asks, knows just what is there.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use proptest::prelude::*;
+
+use super::*;
+use crate::position::Position;
+
+const TTL: SignedDuration = SignedDuration::from_secs(30);
+
+/// What happens.
+#[derive(Debug, Clone)]
+enum Act {
+    /// A driver is at a place; its fix is so many seconds old.
+    Fix(u8, f64, f64, i64),
+    /// Some drivers serve orders.
+    Serve(u8),
+    /// So many seconds pass.
+    Pass(i64),
+    /// The watcher of this number asks.
+    Ask(usize),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        8 => (0_u8..12, 36.97..37.07, -122.07..-121.97, 0_i64..40).prop_map(|(driver, lat, lon, age)| {
+            Act::Fix(driver, lat, lon, age)
+        }),
+        1 => any::<u8>().prop_map(Act::Serve),
+        2 => (0_i64..20).prop_map(Act::Pass),
+        4 => (0_usize..3).prop_map(Act::Ask),
+    ];
+    proptest::collection::vec(act, 0..200)
+}
+
+fn driver(number: u8) -> DriverId {
+    format!("cab-{number}").parse().unwrap()
+}
+
+fn order(number: u8) -> OrderId {
+    OrderId::new(uuid::Uuid::from_u128(u128::from(number)))
+}
+
+/// A client: what it knows, and up to where.
+#[derive(Default)]
+struct Client {
+    version: Version,
+    known: BTreeMap<DriverId, Seen>,
+}
+
+impl Client {
+    fn learn(&mut self, news: News) {
+        for seen in news.drivers {
+            self.known.insert(seen.fix.driver.clone(), seen);
+        }
+        for driver in news.gone {
+            self.known.remove(&driver);
+        }
+        self.version = news.version;
+    }
+}
+
+fn areas() -> [Area; 2] {
+    let at = |lat, lon| Position::new(lat, lon).unwrap();
+    [
+        Area::new(at(37.0, -122.04), at(37.04, -122.0)).unwrap(),
+        Area::new(at(36.9, -122.1), at(37.1, -121.9)).unwrap(),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whoever_applies_all_news_knows_what_is_there(acts in acts()) {
+        let (mut map, mut plain) = (LiveMap::default(), BTreeMap::<DriverId, Seen>::new());
+        let mut now: Timestamp = "2026-11-27T18:00:00Z".parse().unwrap();
+        let mut clients = [Client::default(), Client::default(), Client::default()];
+        let ids: Vec<DriverId> = (0..4).map(driver).collect();
+        for act in acts.into_iter().chain([Act::Ask(0), Act::Ask(1), Act::Ask(2)]) {
+            match act {
+                Act::Fix(number, lat, lon, age) => {
+                    let fix = Fix {
+                        driver: driver(number),
+                        position: Position::new(lat, lon).unwrap(),
+                        recorded_at: now - SignedDuration::from_secs(age),
+                    };
+                    if fix.recorded_at >= now - TTL {
+                        let known = plain.get(&fix.driver);
+                        if known.is_none_or(|known| known.fix.recorded_at < fix.recorded_at) {
+                            let order = known.and_then(|known| known.order);
+                            plain.insert(fix.driver.clone(), Seen { fix: fix.clone(), order });
+                        }
+                        map.apply(fix, now);
+                    }
+                }
+                Act::Serve(mask) => {
+                    let serving = (0..8).filter(|bit| mask & (1 << bit) != 0);
+                    let serving: HashMap<_, _> = serving.map(|bit| (driver(bit), order(bit))).collect();
+                    for (driver, seen) in &mut plain {
+                        seen.order = serving.get(driver).copied();
+                    }
+                    map.set_serving(&serving);
+                }
+                Act::Pass(secs) => {
+                    now += SignedDuration::from_secs(secs);
+                    plain.retain(|_, seen| seen.fix.recorded_at >= now - TTL);
+                    map.expire(now - TTL, now - SignedDuration::from_hours(1), now);
+                }
+                Act::Ask(number) => {
+                    let since = clients[number].version;
+                    let area = areas().get(number).copied();
+                    let is_wanted = |seen: &Seen| match area {
+                        Some(area) => area.touches_cell_of(seen.fix.position),
+                        None => ids.contains(&seen.fix.driver),
+                    };
+                    let news = match area {
+                        Some(area) => map.in_area(&area, since),
+                        None => map.of_drivers(&ids, since),
+                    };
+                    clients[number].learn(news);
+                    let mut wanted = plain.clone();
+                    wanted.retain(|_, seen| is_wanted(seen));
+                    prop_assert_eq!(&clients[number].known, &wanted, "client {}", number);
+                }
+            }
+            prop_assert_eq!(map.len(), plain.len());
+        }
+    }
+}
+
+#[test]
+fn who_asks_again_learns_nothing_again() {
+    let mut map = LiveMap::default();
+    let now: Timestamp = "2026-11-27T18:00:00Z".parse().unwrap();
+    let [area, _] = areas();
+    let fix = Fix {
+        driver: driver(1),
+        position: Position::new(37.02, -122.02).unwrap(),
+        recorded_at: now,
+    };
+    map.apply(fix.clone(), now);
+    let first = map.in_area(&area, Version::default());
+    assert_eq!((first.drivers.len(), first.gone.len()), (1, 0));
+    map.apply(fix, now);
+    let again = map.in_area(&area, first.version);
+    assert_eq!(
+        (again.drivers.len(), again.gone.len(), again.version),
+        (0, 0, first.version)
+    );
+}
+
+#[test]
+fn what_left_long_ago_takes_no_room() {
+    let mut map = LiveMap::default();
+    let now: Timestamp = "2026-11-27T18:00:00Z".parse().unwrap();
+    for number in 0..100 {
+        let fix = Fix {
+            driver: driver(1),
+            position: Position::new(37.0 + f64::from(number) / 50.0, -122.02).unwrap(),
+            recorded_at: now + SignedDuration::from_secs(number.into()),
+        };
+        map.apply(fix, now);
+    }
+    assert_eq!(map.cells.len(), 100);
+    let later = now + SignedDuration::from_mins(5);
+    map.expire(later, later, later);
+    assert!(map.is_empty());
+    assert_eq!(
+        (map.cells.len(), map.silent.len()),
+        (1, 1),
+        "what left just now is known"
+    );
+    let later = later + SignedDuration::from_secs(1);
+    map.expire(later, later, later);
+    assert_eq!((map.cells.len(), map.silent.len()), (0, 0));
+}
