@@ -45,6 +45,7 @@ pub enum Method {
     ReportLocations,
     GetDriver,
     SearchDrivers,
+    WatchDrivers,
     ListStuckOrders,
     ShowOrder,
     RetryOrder,
@@ -147,7 +148,7 @@ impl Role {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Method; 20] = [
+    pub const ALL: [Method; 21] = [
         Method::CreateOrder,
         Method::GetOrder,
         Method::ListOrders,
@@ -163,6 +164,7 @@ impl Method {
         Method::ReportLocations,
         Method::GetDriver,
         Method::SearchDrivers,
+        Method::WatchDrivers,
         Method::ListStuckOrders,
         Method::ShowOrder,
         Method::RetryOrder,
@@ -198,7 +200,7 @@ impl Method {
             Method::ReportLocations => [NO, OWN, NO, ALL, NO],
             // A customer sees the driver of its order.
             Method::GetDriver => [OWN, OWN, ALL, ALL, ALL],
-            Method::SearchDrivers => [NO, NO, ALL, ALL, ALL],
+            Method::SearchDrivers | Method::WatchDrivers => [NO, NO, ALL, ALL, ALL],
             Method::ListStuckOrders
             | Method::ShowOrder
             | Method::RetryOrder
@@ -376,6 +378,7 @@ mod tests {
             ("ReportLocations", "- . - * -"),
             ("GetDriver", ". . * * *"),
             ("SearchDrivers", "- - * * *"),
+            ("WatchDrivers", "- - * * *"),
             ("ListStuckOrders", "- - - - *"),
             ("ShowOrder", "- - - - *"),
             ("RetryOrder", "- - - - *"),

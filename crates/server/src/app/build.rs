@@ -19,6 +19,7 @@ use crate::egress::payments::{PaymentAccounts, PaymentClient};
 use crate::grpc::{self, FleetApi, LocationApi, OperatorApi, OrderApi, TrackingApi, edge};
 use crate::http::ops::{Probe, ProbeOutcome};
 use crate::identity::TrustedKeys;
+use crate::live_feed::LiveFeed;
 use crate::locations::history::HistoryWriter;
 use crate::locations::ingest::Ingest;
 use crate::locations::stale_drivers;
@@ -262,7 +263,16 @@ impl Parts {
         }
         let orders = self.orders.for_callers();
         let dispatch = settings::dispatch(&self.config, self.live.clone(), orders.clone());
-        let api = FleetApi::new(self.live.clone(), orders, dispatch, Arc::clone(limits));
+        let Lifecycle { sagas, draining, .. } = &self.lifecycle;
+        let feed = LiveFeed::new(
+            self.live.clone(),
+            orders.clone(),
+            settings::live_feed(&self.config),
+            Arc::clone(&self.metrics),
+            sagas.clone(),
+            draining.clone(),
+        );
+        let api = FleetApi::new(feed, self.live.clone(), orders, dispatch, Arc::clone(limits));
         routes.add_service(FleetServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
     }
 

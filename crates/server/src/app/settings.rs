@@ -9,6 +9,7 @@ use waybill_domain::fix::TimeWindow;
 use crate::config::{Bucket, Config, HoldExpiryName};
 use crate::grpc::{LocationLimits, STREAMS, edge};
 use crate::identity::{KeySource, KeysError, TokenRules};
+use crate::live_feed::LiveFeedSettings;
 use crate::locations::LocationSettings;
 use crate::orders::workers::driver_liveness::DriverLivenessSettings;
 use crate::orders::workers::hold_expiry::HoldExpiry;
@@ -54,6 +55,14 @@ pub fn live(config: &Config) -> LiveSettings {
     LiveSettings {
         ttl: config.locations.ttl.0,
         high_water: config.locations.high_water,
+    }
+}
+
+pub fn live_feed(config: &Config) -> LiveFeedSettings {
+    LiveFeedSettings {
+        watchers_max: config.locations.watchers_max,
+        tenant_share: config.limits.tenant_share,
+        ttl: config.locations.ttl.0,
     }
 }
 

@@ -14,7 +14,7 @@ const KEY_RETENTION_MIN: Duration = Duration::from_hours(24);
 impl Config {
     /// The keys of counts that are 0 and must not be.
     fn zeros(&self) -> impl Iterator<Item = &'static str> {
-        let counts: [(&'static str, usize); 11] = [
+        let counts: [(&'static str, usize); 12] = [
             ("postgres.pool_max", self.postgres.pool_max),
             ("payments.in_flight_max", self.payments.in_flight_max),
             ("orders.candidates", self.orders.candidates),
@@ -25,6 +25,7 @@ impl Config {
             ("locations.batch_max", self.locations.batch_max),
             ("locations.queue_max", self.locations.queue_max),
             ("locations.history_batch_max", self.locations.history_batch_max),
+            ("locations.watchers_max", self.locations.watchers_max),
             ("grpc.connections_max", self.grpc.connections_max),
         ];
         counts.into_iter().filter(|(_, count)| *count == 0).map(|(key, _)| key)

@@ -229,6 +229,7 @@ section! {
         history_batch_max: usize,
         history_poll: Span,
         retention_days: i32,
+        watchers_max: usize,
     }
 }
 

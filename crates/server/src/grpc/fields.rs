@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tonic::{Code, Status};
@@ -95,6 +96,11 @@ impl Violations {
         self.check(&minor_units, amount(currency, given.minor_units))
     }
 
+    /// Whether no field is bad so far.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
     /// Notes a bad field.
     pub fn add(&mut self, field: &str, message: &str) {
         self.fields.push(FieldViolation::new(field, message));
@@ -127,6 +133,15 @@ pub fn position(field: &str, given: Option<&LatLng>) -> Result<Position, BadFiel
         };
         bad(&format!("{field}.{coordinate}"), error)
     })
+}
+
+/// A span of time; `None`: it is negative, or not as the contract of the type has it. Not by prost's conversion, which takes nanoseconds
+/// of more than a second, and overflows at the least number.
+pub fn duration(given: &prost_types::Duration) -> Option<Duration> {
+    match (u64::try_from(given.seconds), u32::try_from(given.nanos)) {
+        (Ok(seconds), Ok(nanos @ 0..1_000_000_000)) => Some(Duration::new(seconds, nanos)),
+        _ => None,
+    }
 }
 
 /// A time that must be given.

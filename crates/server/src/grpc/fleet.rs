@@ -1,28 +1,40 @@
 //! `waybill.fleet.v1.FleetService`: the fleet as it is now.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
 use waybill_domain::access::Scope;
 use waybill_domain::id::DriverId;
+use waybill_domain::live::Area;
 use waybill_proto::fleet::v1 as pb;
 use waybill_proto::fleet::v1::fleet_service_server::FleetService as Api;
 
 use super::edge::{Class, IngressLimits};
-use super::fields::Violations;
+use super::fields::{Violations, duration};
 use super::{principal, render};
+use crate::live_feed::{FleetNews, LiveFeed, WatchedDrivers};
 use crate::orders::Dispatch;
 use crate::storage::live::{LiveStore, SearchArea};
 use crate::storage::orders::OrderStore;
 
 /// The radius in metres where none is given, and the largest. The largest is about a city.
 const RADIUS_M: (f64, f64) = (5_000.0, 50_000.0);
+/// How many drivers are watched by their ids at most.
+const WATCHED_MAX: usize = 100;
+/// How often is looked for changes where that is not said, and how often it may be.
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
+const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(250)..=Duration::from_secs(30);
 /// The count where none is given, and the largest.
 const COUNT: (i32, i32) = (8, 50);
 
 /// The fleet service on the wire.
 pub struct FleetApi {
+    feed: LiveFeed,
     live: LiveStore,
     orders: OrderStore,
     dispatch: Dispatch,
@@ -31,8 +43,15 @@ pub struct FleetApi {
 
 impl FleetApi {
     /// Serves these stores within `limits`.
-    pub fn new(live: LiveStore, orders: OrderStore, dispatch: Dispatch, limits: Arc<IngressLimits>) -> FleetApi {
+    pub fn new(
+        feed: LiveFeed,
+        live: LiveStore,
+        orders: OrderStore,
+        dispatch: Dispatch,
+        limits: Arc<IngressLimits>,
+    ) -> FleetApi {
         FleetApi {
+            feed,
             live,
             orders,
             dispatch,
@@ -77,6 +96,28 @@ impl Api for FleetApi {
         }))
     }
 
+    type WatchDriversStream = BoxStream<'static, Result<pb::WatchDriversResponse, Status>>;
+
+    async fn watch_drivers(
+        &self,
+        request: Request<pb::WatchDriversRequest>,
+    ) -> Result<Response<Self::WatchDriversStream>, Status> {
+        let (drivers, interval) = parse_watch(request.get_ref())?;
+        let access = principal::access(&request)?;
+        let tenant = access.tenant();
+        let drivers = match drivers {
+            WatchedDrivers::Drivers(ids) => {
+                WatchedDrivers::Drivers(ids.into_iter().map(|driver| driver.of(&tenant)).collect())
+            }
+            area @ WatchedDrivers::Area(_) => area,
+        };
+        let principal = principal::of(&access, || principal::address(&request));
+        self.limits.admit_call(Class::Reads, &principal, &request).await?;
+        let watched = self.feed.watch(&tenant, drivers, interval).await?;
+        let rendered = watched.map(|news| Ok(render_news(&news?)));
+        Ok(Response::new(principal::until_ended(rendered, access).boxed()))
+    }
+
     async fn search_drivers(
         &self,
         request: Request<pb::SearchDriversRequest>,
@@ -100,6 +141,66 @@ impl Api for FleetApi {
         Ok(Response::new(pb::SearchDriversResponse {
             drivers: found.collect(),
         }))
+    }
+}
+
+fn render_news(news: &FleetNews) -> pb::WatchDriversResponse {
+    let now = Timestamp::now();
+    let drivers = news.drivers.iter();
+    pb::WatchDriversResponse {
+        reset: news.reset,
+        drivers: drivers.map(|seen| render::driver(&seen.fix, seen.order, now)).collect(),
+        gone: news.gone.iter().map(|driver| driver.name().to_owned()).collect(),
+        now: Some(render::timestamp(now)),
+        more: news.more,
+    }
+}
+
+/// Which drivers to watch, and how often to look. Ids are as the caller wrote them.
+pub(super) fn parse_watch(request: &pb::WatchDriversRequest) -> Result<(WatchedDrivers, Duration), Status> {
+    let mut bad = Violations::default();
+    let drivers = match &request.scope {
+        None => {
+            bad.add("scope", "must name an area, or drivers");
+            None
+        }
+        Some(pb::watch_drivers_request::Scope::Area(area)) => parse_area(&mut bad, area).map(WatchedDrivers::Area),
+        Some(pb::watch_drivers_request::Scope::Drivers(drivers)) => {
+            let ids = &drivers.driver_ids;
+            if !(1..=WATCHED_MAX).contains(&ids.len()) {
+                bad.add("drivers.driver_ids", "must be from 1 to 100");
+            }
+            let parsed = ids.iter().take(WATCHED_MAX).enumerate();
+            // Each is looked at, so that all bad ones are named.
+            let parsed: Vec<Option<DriverId>> = parsed
+                .map(|(number, id)| bad.parse(&format!("drivers.driver_ids[{number}]"), id))
+                .collect();
+            let parsed: Option<Vec<DriverId>> = parsed.into_iter().collect();
+            parsed.map(WatchedDrivers::Drivers)
+        }
+    };
+    let interval = match &request.interval {
+        None => Some(INTERVAL_DEFAULT),
+        Some(given) => duration(given).filter(|interval| INTERVAL.contains(interval)),
+    };
+    if interval.is_none() {
+        bad.add("interval", "must be from 0.25 s to 30 s, or not set for 1 s");
+    }
+    match (drivers, interval) {
+        (Some(drivers), Some(interval)) if bad.is_empty() => Ok((drivers, interval)),
+        _ => Err(bad.into_status()),
+    }
+}
+
+fn parse_area(bad: &mut Violations, area: &pb::Area) -> Option<Area> {
+    let south_west = bad.position("area.south_west", area.south_west.as_ref());
+    let north_east = bad.position("area.north_east", area.north_east.as_ref());
+    match Area::new(south_west?, north_east?) {
+        Ok(area) => Some(area),
+        Err(error) => {
+            bad.add("area.south_west", &error.to_string());
+            None
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tracing::{error, warn};
 
 use super::edge::RateLimited;
 use crate::identity::AccessError;
+use crate::live_feed;
 use crate::locations::ingest::IngestError;
 use crate::operator::{IN_FLIGHT_RETRY, OperatorError};
 use crate::orders::service::{OrderError, PlaceError};
@@ -183,6 +184,19 @@ impl From<tracking::WatchError> for Status {
             }
             tracking::WatchError::Draining => retry(Code::Unavailable, text, ELSEWHERE_RETRY),
             tracking::WatchError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<live_feed::WatchError> for Status {
+    fn from(error: live_feed::WatchError) -> Status {
+        let text = error.to_string();
+        match error {
+            live_feed::WatchError::TooMany | live_feed::WatchError::Unread => {
+                retry(Code::ResourceExhausted, text, STORE_RETRY)
+            }
+            live_feed::WatchError::Unavailable => retry(Code::Unavailable, text, STORE_RETRY),
+            live_feed::WatchError::Draining => retry(Code::Unavailable, text, ELSEWHERE_RETRY),
         }
     }
 }

@@ -16,7 +16,7 @@ use waybill_proto::tracking::v1 as pb;
 use waybill_proto::tracking::v1::tracking_service_server::TrackingService as Api;
 
 use super::edge::{Class, IngressLimits};
-use super::fields::Violations;
+use super::fields::{Violations, duration};
 use super::{principal, render};
 use crate::tracking::{Followed, Tracking};
 
@@ -85,11 +85,7 @@ pub(super) fn parse_share(request: &order::ShareOrderRequest) -> Result<(OrderId
     let id = bad.order_id(&request.order_id);
     let lifetime = match &request.lifetime {
         None => Some(LIFETIME_DEFAULT),
-        // Not by prost's conversion, which takes nanoseconds of more than a second, and overflows at the least number.
-        Some(given) => match (u64::try_from(given.seconds), u32::try_from(given.nanos)) {
-            (Ok(seconds), Ok(nanos @ 0..1_000_000_000)) => Some(Duration::new(seconds, nanos)),
-            _ => None,
-        },
+        Some(given) => duration(given),
     };
     let lifetime = lifetime.filter(|lifetime| LIFETIME.contains(lifetime));
     if lifetime.is_none() {

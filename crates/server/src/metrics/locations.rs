@@ -22,6 +22,8 @@ pub struct LocationMetrics {
     history_duplicates: Counter,
     #[serde(serialize_with = "level")]
     history_lag_entries: Gauge,
+    #[serde(serialize_with = "level")]
+    fleet_watches: Gauge,
 }
 
 impl LocationMetrics {
@@ -54,7 +56,22 @@ impl LocationMetrics {
                 "Entries that are stored and not yet in the history, when the history writer last counted",
                 Gauge::default(),
             ),
+            fleet_watches: registry.declare(
+                "fleet_watches",
+                "Watches of drivers, of an area or by their ids, at this server",
+                Gauge::default(),
+            ),
         }
+    }
+
+    /// Someone watches drivers.
+    pub fn fleet_watch_begun(&self) {
+        self.fleet_watches.inc();
+    }
+
+    /// Someone watches drivers no longer.
+    pub fn fleet_watch_ended(&self) {
+        self.fleet_watches.dec();
     }
 
     /// `fixes` were stored.

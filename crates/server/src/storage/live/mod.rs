@@ -4,6 +4,7 @@
 mod commands;
 mod events;
 mod fixes;
+mod fleet;
 mod script;
 mod search;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 pub use self::commands::Commands;
 pub use self::events::{Backlog, StreamEntry};
 pub use self::fixes::Stored;
+pub use self::fleet::DriversPage;
 pub use self::script::ScriptCall;
 pub use self::search::{Near, SearchArea};
 

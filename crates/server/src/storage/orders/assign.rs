@@ -1,16 +1,18 @@
 //! Binds a driver. Redis proposed the candidates; this decides, under the lock of the driver's row and with a
 //! unique index as the last line of defence.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio::try_join;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 use waybill_domain::access::Scope;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{Assignment, Event, Order, Payment, PaymentMode};
+use waybill_domain::tenant::Tenant;
 
 use super::advance::lock_and_check_fence;
 use super::row::{driver, in_scope, scope_values};
@@ -49,6 +51,8 @@ statements! {
                    limit $2";
     /// Every driver that serves an order.
     BUSY = "select driver_id from drivers where active_order_id is not null";
+    SERVING = "select driver_id, active_order_id from drivers
+                where active_order_id is not null and tenant_of(driver_id) = $1";
     /// Which order this driver serves.
     ACTIVE_ORDER = concat!(
         "select s.order_id
@@ -82,6 +86,13 @@ impl OrderStore {
     pub async fn busy_drivers(&self) -> Result<HashSet<DriverId>, StoreError> {
         let rows = self.postgres.query(BUSY, &[]).await?;
         rows.iter().map(|row| driver(row.try_get(0)?)).collect()
+    }
+
+    /// Which drivers of the tenant serve which orders.
+    pub async fn serving(&self, tenant: &Tenant) -> Result<HashMap<DriverId, OrderId>, StoreError> {
+        let rows = self.postgres.query(SERVING, &[&tenant.as_str()]).await?;
+        let serving = |row: &Row| Ok((driver(row.try_get(0)?)?, OrderId::new(row.try_get(1)?)));
+        rows.iter().map(serving).collect()
     }
 
     /// The order that this driver serves, if it serves one within `scope`.

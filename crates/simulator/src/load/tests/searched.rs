@@ -56,6 +56,15 @@ impl FleetService for Searched {
         }
     }
 
+    type WatchDriversStream = tokio_stream::Empty<Result<pb::WatchDriversResponse, Status>>;
+
+    async fn watch_drivers(
+        &self,
+        _: Request<pb::WatchDriversRequest>,
+    ) -> Result<Response<Self::WatchDriversStream>, Status> {
+        Err(Status::unimplemented("not part of this server"))
+    }
+
     async fn get_driver(&self, _: Request<pb::GetDriverRequest>) -> Result<Response<pb::GetDriverResponse>, Status> {
         Err(Status::unimplemented("not part of this server"))
     }

@@ -47,6 +47,7 @@ const TABLE: &str = "
     ShareOrder       uuu uuu oxx oxx ddd oox oox oox
     GetDriver        uuu uuu oxx oxx oxx oox oox oox
     SearchDrivers    uuu uuu ddd ddd ddd ooo ooo ooo
+    WatchDrivers     uuu uuu ddd ddd ddd ooo ooo ooo
     StreamLocations  uuu uuu ddd ddd orr ddd ooo ddd
     ReportLocations  uuu uuu ddd ddd orr ddd ooo ddd
     ListStuckOrders  uuu uuu ddd ddd ddd ddd ddd ooo
@@ -315,6 +316,19 @@ pub async fn call(method: Method, token: Option<&str>, target: &Target, channel:
                 ..fleet::SearchDriversRequest::default()
             };
             done(drivers.search_drivers(by(token, request)).await.map(drop))
+        }
+        Method::WatchDrivers => {
+            let ids = fleet::DriverIds {
+                driver_ids: vec![driver_id],
+            };
+            let request = fleet::WatchDriversRequest {
+                scope: Some(fleet::watch_drivers_request::Scope::Drivers(ids)),
+                interval: None,
+            };
+            match drivers.watch_drivers(by(token, request)).await {
+                Ok(stream) => done(stream.into_inner().message().await.map(drop)),
+                Err(status) => Err(status),
+            }
         }
         Method::ListStuckOrders => {
             let request = admin::ListStuckOrdersRequest { page_size: 0 };

@@ -13,7 +13,8 @@ use waybill_domain::access::Method;
 use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
 use waybill_proto::admin::v1::{ListStuckOrdersRequest, Outcome, ResolveOrderRequest, ShowOrderRequest};
 use waybill_proto::fleet::v1::fleet_service_client::FleetServiceClient;
-use waybill_proto::fleet::v1::{GetDriverRequest, SearchDriversRequest};
+use waybill_proto::fleet::v1::watch_drivers_request::Scope;
+use waybill_proto::fleet::v1::{DriverIds, GetDriverRequest, SearchDriversRequest, WatchDriversRequest};
 use waybill_proto::location::v1::ReportLocationsRequest;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::order::v1::{CreateOrderRequest, GetOrderRequest, ListOrdersRequest, Order, ShareOrderRequest};
@@ -278,6 +279,17 @@ async fn lists_and_searches_are_of_one_business_and_show_no_prefix() {
         let found = driver.get_ref().driver.as_ref().unwrap().position.unwrap();
         assert!((found.latitude - place.0).abs() < 1e-6, "{tenant:?}: {found:?}");
         bytes(&mut answers, driver);
+        let ids = DriverIds {
+            driver_ids: vec!["cab-1".to_owned()],
+        };
+        let watch = WatchDriversRequest {
+            scope: Some(Scope::Drivers(ids)),
+            interval: None,
+        };
+        let watched = fleet.watch_drivers(by(Some(&dora), watch)).await.unwrap();
+        let first = watched.into_inner().message().await.unwrap().unwrap();
+        assert_eq!(first.drivers[0].position, Some(found), "{tenant:?}");
+        bytes(&mut answers, Response::new(first));
         let mut operators = AdminServiceClient::new(doors.rig.channel());
         let show = ShowOrderRequest {
             order_id: order.order_id.clone(),

@@ -5,3 +5,4 @@ mod fixes;
 mod fleet;
 mod history;
 mod limits;
+mod watched;

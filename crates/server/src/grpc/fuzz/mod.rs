@@ -11,20 +11,21 @@ use tonic::{Code, Status};
 use waybill_domain::fix::TimeWindow;
 use waybill_domain::id::DriverId;
 use waybill_domain::money::Money;
-use waybill_domain::operator::Operator;
-use waybill_domain::position::Position;
 use waybill_domain::tenant::Tenant;
-use waybill_domain::text::Reason;
 use waybill_proto::admin::v1 as admin;
 use waybill_proto::fleet::v1 as fleet;
 use waybill_proto::location::v1 as location;
 use waybill_proto::order::v1 as order;
 use waybill_proto::tracking::v1 as tracking;
 
+mod checks;
+
+use self::checks::{check_name, check_operator, check_position, check_reason, check_refund, check_stored};
 use super::fixes::Batch;
 use super::{fields, tracking as tracking_api};
 use super::{fleet as fleet_api, location as location_api, operator as operator_api, order as order_api};
 use crate::fuzz::{corpus, fuzz};
+use crate::live_feed::WatchedDrivers;
 
 const NOW_SECS: i64 = 1_795_348_000;
 const ORDER: &str = "01a20315-5e19-7147-aacf-821719f49b3a";
@@ -263,6 +264,24 @@ fn positions() -> Vec<Request> {
             },
         ),
         request(
+            fleet::WatchDriversRequest {
+                scope: Some(fleet::watch_drivers_request::Scope::Area(fleet::Area {
+                    south_west: Some(san_francisco()),
+                    north_east: Some(san_francisco()),
+                })),
+                interval: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+            },
+            |watch| {
+                if let Some((drivers, interval)) = taken(fleet_api::parse_watch(watch)) {
+                    assert!((250..=30_000).contains(&interval.as_millis()));
+                    if let WatchedDrivers::Drivers(drivers) = drivers {
+                        assert!((1..=100).contains(&drivers.len()));
+                        drivers.iter().map(DriverId::as_str).for_each(check_name);
+                    }
+                }
+            },
+        ),
+        request(
             fleet::SearchDriversRequest {
                 near: Some(san_francisco()),
                 radius_meters: 800.0,
@@ -450,37 +469,4 @@ fn check_fixes(fixes: &[location::Fix], first: u64) {
         assert!(rejection.sequence - first < fixes.len() as u64);
         assert!(rejection.message.len() < 300, "{}", rejection.message);
     }
-}
-
-/// An id as it is stored: the caller writes its name, and never another tenant.
-fn check_stored(id: &str) {
-    check_name(id.strip_prefix("acme/").unwrap());
-}
-
-fn check_name(name: &str) {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
-    assert!((1..=64).contains(&name.len()) && name.bytes().all(is_plain), "{name:?}");
-}
-
-fn check_position(position: Position) {
-    assert!((-90.0..=90.0).contains(&position.lat_deg()) && (-180.0..=180.0).contains(&position.lon_deg()));
-}
-
-fn check_refund(amount: Money) {
-    assert_eq!(Money::refundable(amount.currency(), amount.minor_units()), Ok(amount));
-}
-
-fn check_reason(reason: &Reason) {
-    check_line(reason.as_str(), 500);
-}
-
-fn check_operator(name: &Operator) {
-    check_line(name.as_str(), 64);
-}
-
-fn check_line(text: &str, max: usize) {
-    assert!(
-        (1..=max).contains(&text.chars().count()) && !text.contains(char::is_control),
-        "{text:?}"
-    );
 }
