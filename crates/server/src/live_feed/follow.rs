@@ -203,7 +203,7 @@ impl Follower {
             }
         }
         if tidied_at.is_none_or(|at| at.elapsed() >= TIDIED_EVERY) {
-            self.tidy().await?;
+            self.tidy().await;
             *tidied_at = Some(Instant::now());
         }
         if has_more {
@@ -277,16 +277,18 @@ impl Follower {
         Ok(ends.is_some_and(|(first, _)| parts(&first) > parts(&stream.cursor)))
     }
 
-    /// Who serves an order now, and who is silent.
-    async fn tidy(&self) -> Result<(), StoreError> {
-        let serving = self.orders.serving(&self.tenant).await?;
+    /// Who serves an order now, and who is silent. Without Postgres it is not known who serves: what was known stays, and positions go on.
+    async fn tidy(&self) {
+        let serving = self.orders.serving(&self.tenant).await;
+        let serving = serving.inspect_err(|error| debug!(tenant = %self.tenant, %error, "who serves is not known"));
         let now = Timestamp::now();
         let before = |span: SignedDuration| now.saturating_sub(span).unwrap_or(Timestamp::MIN);
         let (fresh_since, known_since) = (before(self.settings.ttl), before(2 * self.settings.ttl));
         let mut state = self.fleet.write();
-        state.map.set_serving(&serving);
+        if let Ok(serving) = serving {
+            state.map.set_serving(&serving);
+        }
         state.map.expire(fresh_since, known_since, now);
-        Ok(())
     }
 }
 

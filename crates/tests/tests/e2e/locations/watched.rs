@@ -312,6 +312,28 @@ async fn a_watch_lives_through_a_redis_that_is_away_for_a_moment() {
 }
 
 #[tokio::test]
+async fn without_postgres_positions_go_on() {
+    let mut rig = Rig::builder().private_stores().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let order = rig.place(a_ride()).await;
+    let mut watcher = Watcher::begin(&rig, around()).await;
+    watcher
+        .until(|known| {
+            known
+                .get("cab-1")
+                .is_some_and(|driver| driver.active_order_id == order.order_id)
+        })
+        .await;
+    rig.stores().postgres().kill().await.unwrap();
+    rig.driver_at("cab-1", PICKUP.0 + 0.01, PICKUP.1).await;
+    rig.driver_at("cab-2", PICKUP.0, PICKUP.1).await;
+    watcher.until(|known| known.contains_key("cab-2")).await;
+    let seen = &watcher.known["cab-1"];
+    assert!((seen.position.unwrap().latitude - PICKUP.0 - 0.01).abs() < 1e-6);
+    assert_eq!(seen.active_order_id, order.order_id, "as it was last known");
+}
+
+#[tokio::test]
 async fn a_server_that_drains_ends_its_watches_with_the_reason() {
     let mut rig = Rig::start().await;
     let mut watcher = Watcher::begin(&rig, around()).await;
