@@ -46,6 +46,7 @@ pub enum Method {
     GetDriver,
     SearchDrivers,
     WatchDrivers,
+    ListLocations,
     ListStuckOrders,
     ShowOrder,
     RetryOrder,
@@ -148,7 +149,7 @@ impl Role {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Method; 21] = [
+    pub const ALL: [Method; 22] = [
         Method::CreateOrder,
         Method::GetOrder,
         Method::ListOrders,
@@ -165,6 +166,7 @@ impl Method {
         Method::GetDriver,
         Method::SearchDrivers,
         Method::WatchDrivers,
+        Method::ListLocations,
         Method::ListStuckOrders,
         Method::ShowOrder,
         Method::RetryOrder,
@@ -201,6 +203,7 @@ impl Method {
             // A customer sees the driver of its order.
             Method::GetDriver => [OWN, OWN, ALL, ALL, ALL],
             Method::SearchDrivers | Method::WatchDrivers => [NO, NO, ALL, ALL, ALL],
+            Method::ListLocations => [NO, OWN, ALL, ALL, ALL],
             Method::ListStuckOrders
             | Method::ShowOrder
             | Method::RetryOrder
@@ -379,6 +382,7 @@ mod tests {
             ("GetDriver", ". . * * *"),
             ("SearchDrivers", "- - * * *"),
             ("WatchDrivers", "- - * * *"),
+            ("ListLocations", "- . * * *"),
             ("ListStuckOrders", "- - - - *"),
             ("ShowOrder", "- - - - *"),
             ("RetryOrder", "- - - - *"),

@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod dev;
 mod doctor;
+mod history;
 mod keys;
 mod load;
 mod logging;
@@ -131,6 +132,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Keys(args) => keys::run(config, args).await,
         Command::Audit(args) => audit::run(config, args).await,
         Command::Orders(args) => orders::run(config, args).await,
+        Command::History(args) => history::run(config, args).await,
         Command::Reconcile(args) => Box::pin(reconcile::run(config, args)).await,
         Command::Doctor(args) => doctor::run(config, args).await,
     }

@@ -272,7 +272,14 @@ impl Parts {
             sagas.clone(),
             draining.clone(),
         );
-        let api = FleetApi::new(feed, self.live.clone(), orders, dispatch, Arc::clone(limits));
+        let api = FleetApi::new(
+            feed,
+            self.live.clone(),
+            orders,
+            HistoryStore::new(self.stores.postgres.for_callers(), self.instance.clone()),
+            dispatch,
+            Arc::clone(limits),
+        );
         routes.add_service(FleetServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
     }
 

@@ -59,6 +59,17 @@ impl Violations {
         }
     }
 
+    /// A time that must be given.
+    pub fn time(&mut self, field: &str, given: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
+        match timestamp(field, given) {
+            Ok(time) => Some(time),
+            Err(bad) => {
+                self.add(&bad.field, &bad.message);
+                None
+            }
+        }
+    }
+
     /// A sum to charge, which must be given.
     pub fn money(&mut self, field: &str, given: Option<&pb::Money>) -> Option<Money> {
         self.amount(field, given, Money::payable)

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tonic::{Request, Response, Status};
 use waybill_domain::access::Scope;
+use waybill_domain::fix::Fix;
 use waybill_domain::id::DriverId;
 use waybill_domain::live::Area;
 use waybill_proto::fleet::v1 as pb;
@@ -19,11 +20,14 @@ use super::fields::{Violations, duration};
 use super::{principal, render};
 use crate::live_feed::{FleetNews, LiveFeed, WatchedDrivers};
 use crate::orders::Dispatch;
+use crate::storage::history::{HistoryStore, Listed};
 use crate::storage::live::{LiveStore, SearchArea};
 use crate::storage::orders::OrderStore;
 
 /// The radius in metres where none is given, and the largest. The largest is about a city.
 const RADIUS_M: (f64, f64) = (5_000.0, 50_000.0);
+/// Fixes on a page where that is not said, and at most.
+const LOCATIONS: (usize, usize) = (100, 1_000);
 /// How many drivers are watched by their ids at most.
 const WATCHED_MAX: usize = 100;
 /// How often is looked for changes where that is not said, and how often it may be.
@@ -37,6 +41,7 @@ pub struct FleetApi {
     feed: LiveFeed,
     live: LiveStore,
     orders: OrderStore,
+    history: HistoryStore,
     dispatch: Dispatch,
     limits: Arc<IngressLimits>,
 }
@@ -47,6 +52,7 @@ impl FleetApi {
         feed: LiveFeed,
         live: LiveStore,
         orders: OrderStore,
+        history: HistoryStore,
         dispatch: Dispatch,
         limits: Arc<IngressLimits>,
     ) -> FleetApi {
@@ -54,6 +60,7 @@ impl FleetApi {
             feed,
             live,
             orders,
+            history,
             dispatch,
             limits,
         }
@@ -116,6 +123,38 @@ impl Api for FleetApi {
         let watched = self.feed.watch(&tenant, drivers, interval).await?;
         let rendered = watched.map(|news| Ok(render_news(&news?)));
         Ok(Response::new(principal::until_ended(rendered, access).boxed()))
+    }
+
+    async fn list_locations(
+        &self,
+        request: Request<pb::ListLocationsRequest>,
+    ) -> Result<Response<pb::ListLocationsResponse>, Status> {
+        let (driver, listed, size) = parse_locations(request.get_ref())?;
+        let access = principal::access(&request)?;
+        let driver = driver.of(&access.tenant());
+        let principal = principal::of(&access, || principal::driver(driver.as_str()));
+        self.limits.admit_call(Class::Reads, &principal, &request).await?;
+        // Another driver's are as those of one that there is not.
+        if access.scope.driver().is_some_and(|own| *own != driver) {
+            return Ok(Response::new(pb::ListLocationsResponse::default()));
+        }
+        // One more than the page: whether there is a next one.
+        let limit = i64::try_from(size).unwrap_or(i64::MAX).saturating_add(1);
+        let mut fixes = self.history.list(&driver, listed, limit).await?;
+        let more = fixes.len() > size;
+        fixes.truncate(size);
+        let next_page_token = match fixes.last() {
+            Some(last) if more => locations_token(request.get_ref(), last.recorded_at),
+            _ => String::new(),
+        };
+        let location = |fix: &Fix| pb::Location {
+            position: Some(render::position(fix.position)),
+            recorded_at: Some(render::timestamp(fix.recorded_at)),
+        };
+        Ok(Response::new(pb::ListLocationsResponse {
+            locations: fixes.iter().map(location).collect(),
+            next_page_token,
+        }))
     }
 
     async fn search_drivers(
@@ -202,6 +241,60 @@ fn parse_area(bad: &mut Violations, area: &pb::Area) -> Option<Area> {
             None
         }
     }
+}
+
+/// The driver, which of its fixes, and how many of them.
+pub(super) fn parse_locations(request: &pb::ListLocationsRequest) -> Result<(DriverId, Listed, usize), Status> {
+    let mut bad = Violations::default();
+    let driver = bad.parse::<DriverId>("driver_id", &request.driver_id);
+    let mut time =
+        |field, given: &Option<prost_types::Timestamp>| given.as_ref().and_then(|given| bad.time(field, Some(given)));
+    let (from, until) = (time("from", &request.from), time("until", &request.until));
+    if from.zip(until).is_some_and(|(from, until)| until <= from) {
+        bad.add("until", "must be after from");
+    }
+    if request.page_size < 0 {
+        bad.add("page_size", "must not be negative");
+    }
+    let size = usize::try_from(request.page_size).unwrap_or(0);
+    let size = if size == 0 { LOCATIONS.0 } else { size.min(LOCATIONS.1) };
+    let mut listed = Listed {
+        from,
+        until,
+        oldest_first: request.oldest_first,
+    };
+    if !request.page_token.is_empty() {
+        match (parse_locations_token(request), request.oldest_first) {
+            (None, _) => bad.add("page_token", "is not a token of this listing"),
+            // What comes after the last fix of the page before. Times are in whole microseconds.
+            (Some(last), true) => listed.from = last.checked_add(SignedDuration::from_micros(1)).ok().or(from),
+            (Some(last), false) => listed.until = Some(last),
+        }
+    }
+    match driver {
+        Some(driver) if bad.is_empty() => Ok((driver, listed, size)),
+        _ => Err(bad.into_status()),
+    }
+}
+
+/// Where the next page begins, and of which listing it is a page. Opaque to callers.
+fn locations_token(request: &pb::ListLocationsRequest, last: Timestamp) -> String {
+    format!("{}{}", locations_listing(request), last.as_microsecond())
+}
+
+fn parse_locations_token(request: &pb::ListLocationsRequest) -> Option<Timestamp> {
+    let micros = request.page_token.strip_prefix(&locations_listing(request))?;
+    Timestamp::from_microsecond(micros.parse().ok()?).ok()
+}
+
+fn locations_listing(request: &pb::ListLocationsRequest) -> String {
+    let time = |time: &Option<prost_types::Timestamp>| {
+        time.as_ref()
+            .map_or_else(String::new, |time| format!("{}:{}", time.seconds, time.nanos))
+    };
+    let (from, until) = (time(&request.from), time(&request.until));
+    let oldest_first = u8::from(request.oldest_first);
+    format!("1.{oldest_first}.{from}.{until}.{}.", request.driver_id)
 }
 
 pub(super) fn parse_search(request: &pb::SearchDriversRequest) -> Result<(SearchArea, usize), Status> {

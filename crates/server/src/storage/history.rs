@@ -5,7 +5,11 @@ use std::collections::BTreeSet;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use waybill_domain::fix::Fix;
+use waybill_domain::id::DriverId;
+use waybill_domain::position::Position;
 
 use super::StoreError;
 use super::postgres::Postgres;
@@ -32,6 +36,17 @@ pub struct StreamCursor {
     pub last_id: String,
 }
 
+/// A time range of one driver's fixes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// From this time on; `None`: from the oldest.
+    pub from: Option<Timestamp>,
+    /// Until before this time; `None`: to the newest.
+    pub until: Option<Timestamp>,
+    /// Whether the oldest comes first. Else the newest does.
+    pub oldest_first: bool,
+}
+
 /// The history of fixes.
 #[derive(Clone)]
 pub struct HistoryStore {
@@ -56,6 +71,16 @@ statements! {
     INSERT_FIXES = "insert into driver_locations (driver_id, lat, long, recorded_at)
                     select * from unnest($1::text[], $2::float8[], $3::float8[], $4::timestamptz[])
                     on conflict (driver_id, recorded_at) do nothing";
+    LIST_NEWEST = "select lat, long, recorded_at from driver_locations
+                    where driver_id = $1
+                      and recorded_at >= coalesce($2, '-infinity'::timestamptz)
+                      and recorded_at < coalesce($3, 'infinity'::timestamptz)
+                    order by recorded_at desc limit $4";
+    LIST_OLDEST = "select lat, long, recorded_at from driver_locations
+                    where driver_id = $1
+                      and recorded_at >= coalesce($2, '-infinity'::timestamptz)
+                      and recorded_at < coalesce($3, 'infinity'::timestamptz)
+                    order by recorded_at limit $4";
     PARTITIONS = "select c.relname::text
                     from pg_inherits i
                     join pg_class c on c.oid = i.inhrelid
@@ -66,6 +91,22 @@ impl HistoryStore {
     /// The history in `postgres`, written in the name of `instance`.
     pub fn new(postgres: Postgres, instance: String) -> HistoryStore {
         HistoryStore { postgres, instance }
+    }
+
+    /// Up to `limit` fixes of the driver.
+    pub async fn list(&self, driver: &DriverId, listed: Listed, limit: i64) -> Result<Vec<Fix>, StoreError> {
+        let statement = if listed.oldest_first { LIST_OLDEST } else { LIST_NEWEST };
+        let parameters: [&(dyn ToSql + Sync); 4] = [&driver.as_str(), &listed.from, &listed.until, &limit];
+        let rows = self.postgres.query(statement, &parameters).await?;
+        let fix = |row: &Row| {
+            let position = Position::new(row.try_get("lat")?, row.try_get("long")?);
+            Ok(Fix {
+                driver: driver.clone(),
+                position: position.map_err(StoreError::unexpected)?,
+                recorded_at: row.try_get("recorded_at")?,
+            })
+        };
+        rows.iter().map(fix).collect()
     }
 
     /// The last stored entry of the stream, if this instance is its writer now.

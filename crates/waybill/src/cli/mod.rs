@@ -1,5 +1,6 @@
 //! Commands and flags.
 
+pub mod history;
 pub mod keys;
 pub mod load;
 mod values;
@@ -18,6 +19,7 @@ use waybill_domain::operator::{AssertedOutcome, Operator};
 use waybill_domain::text::Reason;
 use waybill_server::config::{Config, ConfigError};
 
+use self::history::HistoryArgs;
 use self::keys::KeysArgs;
 use self::load::LoadArgs;
 use self::values::{A_YEAR, duration, rate};
@@ -57,6 +59,8 @@ pub enum Command {
     Orders(OrdersArgs),
     /// Compare the payment provider's list with the ledger
     Reconcile(ReconcileArgs),
+    /// Export where drivers were
+    History(HistoryArgs),
     /// Check all that a server needs, and print what to change
     Doctor(StoreArgs),
 }

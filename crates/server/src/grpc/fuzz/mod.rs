@@ -264,6 +264,26 @@ fn positions() -> Vec<Request> {
             },
         ),
         request(
+            fleet::ListLocationsRequest {
+                driver_id: "cab-1".to_owned(),
+                from: Some(prost_types::Timestamp {
+                    seconds: NOW_SECS,
+                    nanos: 0,
+                }),
+                until: None,
+                oldest_first: true,
+                page_size: 10,
+                page_token: format!("1.1.{NOW_SECS}:0..cab-1.{NOW_SECS}000000"),
+            },
+            |list| {
+                if let Some((driver, listed, size)) = taken(fleet_api::parse_locations(list)) {
+                    check_name(driver.as_str());
+                    assert!((1..=1_000).contains(&size));
+                    assert!(listed.from.zip(listed.until).is_none_or(|(from, until)| from <= until));
+                }
+            },
+        ),
+        request(
             fleet::WatchDriversRequest {
                 scope: Some(fleet::watch_drivers_request::Scope::Area(fleet::Area {
                     south_west: Some(san_francisco()),

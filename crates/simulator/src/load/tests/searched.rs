@@ -65,6 +65,13 @@ impl FleetService for Searched {
         Err(Status::unimplemented("not part of this server"))
     }
 
+    async fn list_locations(
+        &self,
+        _: Request<pb::ListLocationsRequest>,
+    ) -> Result<Response<pb::ListLocationsResponse>, Status> {
+        Err(Status::unimplemented("not part of this server"))
+    }
+
     async fn get_driver(&self, _: Request<pb::GetDriverRequest>) -> Result<Response<pb::GetDriverResponse>, Status> {
         Err(Status::unimplemented("not part of this server"))
     }

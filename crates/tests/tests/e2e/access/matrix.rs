@@ -48,6 +48,7 @@ const TABLE: &str = "
     GetDriver        uuu uuu oxx oxx oxx oox oox oox
     SearchDrivers    uuu uuu ddd ddd ddd ooo ooo ooo
     WatchDrivers     uuu uuu ddd ddd ddd ooo ooo ooo
+    ListLocations    uuu uuu ddd ddd oee ooe ooe ooe
     StreamLocations  uuu uuu ddd ddd orr ddd ooo ddd
     ReportLocations  uuu uuu ddd ddd orr ddd ooo ddd
     ListStuckOrders  uuu uuu ddd ddd ddd ddd ddd ooo
@@ -119,6 +120,7 @@ async fn every_caller_gets_of_every_method_what_the_table_says() {
             link: "AAAAAAAAAAAAAAAAAAAAAA".to_owned(),
         },
     ];
+    doors.rig.until_written().await;
     let mut expired = TokenSigner::claims("service", "shop", Duration::from_mins(1));
     expired["exp"] = (Timestamp::now().as_second() - 60).into();
     let mut for_one = TokenSigner::claims("customer", "anna", Duration::from_mins(10));
@@ -329,6 +331,20 @@ pub async fn call(method: Method, token: Option<&str>, target: &Target, channel:
                 Ok(stream) => done(stream.into_inner().message().await.map(drop)),
                 Err(status) => Err(status),
             }
+        }
+        Method::ListLocations => {
+            let request = fleet::ListLocationsRequest {
+                driver_id,
+                ..fleet::ListLocationsRequest::default()
+            };
+            let listed = drivers.list_locations(by(token, request)).await;
+            listed.map(|listed| {
+                if listed.into_inner().locations.is_empty() {
+                    'e'
+                } else {
+                    'o'
+                }
+            })
         }
         Method::ListStuckOrders => {
             let request = admin::ListStuckOrdersRequest { page_size: 0 };

@@ -5,4 +5,5 @@ mod fixes;
 mod fleet;
 mod history;
 mod limits;
+mod listed;
 mod watched;
