@@ -202,7 +202,9 @@ impl Method {
             Method::ReportLocations => [NO, OWN, NO, ALL, NO],
             // A customer sees the driver of its order.
             Method::GetDriver => [OWN, OWN, ALL, ALL, ALL],
-            Method::SearchDrivers | Method::WatchDrivers => [NO, NO, ALL, ALL, ALL],
+            Method::SearchDrivers => [NO, NO, ALL, ALL, ALL],
+            // A customer follows the driver of its order.
+            Method::WatchDrivers => [OWN, NO, ALL, ALL, ALL],
             Method::ListLocations => [NO, OWN, ALL, ALL, ALL],
             Method::ListStuckOrders
             | Method::ShowOrder
@@ -381,7 +383,7 @@ mod tests {
             ("ReportLocations", "- . - * -"),
             ("GetDriver", ". . * * *"),
             ("SearchDrivers", "- - * * *"),
-            ("WatchDrivers", "- - * * *"),
+            ("WatchDrivers", ". - * * *"),
             ("ListLocations", "- . * * *"),
             ("ListStuckOrders", "- - - - *"),
             ("ShowOrder", "- - - - *"),

@@ -17,6 +17,7 @@ use waybill_proto::fleet::v1::fleet_service_server::FleetService as Api;
 
 use super::edge::{Class, IngressLimits};
 use super::fields::{Violations, duration};
+use super::status::not_permitted;
 use super::{principal, render};
 use crate::live_feed::{FleetNews, LiveFeed, WatchedDrivers};
 use crate::orders::Dispatch;
@@ -111,16 +112,20 @@ impl Api for FleetApi {
     ) -> Result<Response<Self::WatchDriversStream>, Status> {
         let (drivers, interval) = parse_watch(request.get_ref())?;
         let access = principal::access(&request)?;
-        let tenant = access.tenant();
-        let drivers = match drivers {
+        let (drivers, field) = match drivers {
             WatchedDrivers::Drivers(ids) => {
-                WatchedDrivers::Drivers(ids.into_iter().map(|driver| driver.of(&tenant)).collect())
+                let ids = ids.into_iter().map(|driver| driver.of(&access.tenant()));
+                (WatchedDrivers::Drivers(ids.collect()), Some("drivers"))
             }
-            area @ WatchedDrivers::Area(_) => area,
+            area @ WatchedDrivers::Area(_) => (area, Some("area")),
+            order @ WatchedDrivers::Order(_) => (order, None),
         };
+        if let (Scope::User(..) | Scope::Driver(_), Some(field)) = (&access.scope, field) {
+            return Err(not_permitted(field, "is for the business to watch: name an order_id"));
+        }
         let principal = principal::of(&access, || principal::address(&request));
         self.limits.admit_call(Class::Reads, &principal, &request).await?;
-        let watched = self.feed.watch(&tenant, drivers, interval).await?;
+        let watched = self.feed.watch(&access.scope, drivers, interval).await?;
         let rendered = watched.map(|news| Ok(render_news(&news?)));
         Ok(Response::new(principal::until_ended(rendered, access).boxed()))
     }
@@ -200,9 +205,10 @@ pub(super) fn parse_watch(request: &pb::WatchDriversRequest) -> Result<(WatchedD
     let mut bad = Violations::default();
     let drivers = match &request.scope {
         None => {
-            bad.add("scope", "must name an area, or drivers");
+            bad.add("scope", "must name an area, drivers, or an order");
             None
         }
+        Some(pb::watch_drivers_request::Scope::OrderId(id)) => bad.order_id(id).map(WatchedDrivers::Order),
         Some(pb::watch_drivers_request::Scope::Area(area)) => parse_area(&mut bad, area).map(WatchedDrivers::Area),
         Some(pb::watch_drivers_request::Scope::Drivers(drivers)) => {
             let ids = &drivers.driver_ids;

@@ -195,6 +195,8 @@ impl From<live_feed::WatchError> for Status {
             live_feed::WatchError::TooMany | live_feed::WatchError::Unread => {
                 retry(Code::ResourceExhausted, text, STORE_RETRY)
             }
+            live_feed::WatchError::NotFound => Status::not_found(text),
+            live_feed::WatchError::Store(error) => error.into(),
             live_feed::WatchError::Unavailable => retry(Code::Unavailable, text, STORE_RETRY),
             live_feed::WatchError::Draining => retry(Code::Unavailable, text, ELSEWHERE_RETRY),
         }

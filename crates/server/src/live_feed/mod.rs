@@ -1,9 +1,11 @@
 //! The live feed: who watches a fleet sees each driver come, move, be taken and go.
 //!
 //! [`follow`] keeps what a process knows of a fleet up to date while someone watches it: it reads the stream of fixes, as the history
-//! writer does. [`watch`] looks into that for one watcher, as often as that likes. No one is sent anything that it does not read: a
+//! writer does. [`watch`] looks into that for one watcher, as often as that likes; [`by_order`] knows whom to
+//! look at where that is whoever serves an order. No one is sent anything that it does not read: a
 //! thousand watchers cost a look each, and one that stops reading costs nothing.
 
+mod by_order;
 mod follow;
 mod watch;
 
@@ -11,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waybill_domain::tenant::Tenant;
@@ -23,6 +26,11 @@ use crate::metrics::Metrics;
 use crate::resilience::{PlaceLimits, Places};
 use crate::storage::live::LiveStore;
 use crate::storage::orders::OrderStore;
+
+/// Watches of one customer.
+const WATCHES_OF_ONE_MAX: usize = 50;
+/// Reads of followed orders at a time: they leave connections to others.
+const ORDER_READS_MAX: usize = 2;
 
 /// How many may watch. See `[locations]` and `[limits]` in `config/waybill.toml`.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +57,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     draining: CancellationToken,
+    /// For those who follow orders.
+    order_reads: Arc<Semaphore>,
     /// The fleets that are followed.
     fleets: Mutex<HashMap<Tenant, Arc<Fleet>>>,
 }
@@ -66,7 +76,7 @@ impl LiveFeed {
         let limits = PlaceLimits {
             all_max: settings.watchers_max,
             tenant_share: settings.tenant_share,
-            caller_max: usize::MAX,
+            caller_max: WATCHES_OF_ONE_MAX,
         };
         LiveFeed {
             shared: Arc::new(Shared {
@@ -77,6 +87,7 @@ impl LiveFeed {
                 metrics,
                 tasks,
                 draining,
+                order_reads: Arc::new(Semaphore::new(ORDER_READS_MAX)),
                 fleets: Mutex::default(),
             }),
         }

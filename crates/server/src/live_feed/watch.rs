@@ -1,6 +1,7 @@
 //! One watcher of a fleet: looks every so often for what is newer than what it knows. There is room for a message before there is a
 //! look, so that who reads late learns what is so then.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -8,13 +9,15 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use waybill_domain::id::DriverId;
+use waybill_domain::access::Scope;
+use waybill_domain::id::{DriverId, OrderId, UserId};
 use waybill_domain::live::{Area, News, Seen, Version};
-use waybill_domain::tenant::Tenant;
 
 use super::LiveFeed;
+use super::by_order::{FollowedOrder, Serves};
 use super::follow::Watching;
 use crate::resilience::Place;
+use crate::storage::StoreError;
 
 /// Drivers in one message.
 const DRIVERS_MAX: usize = 500;
@@ -36,6 +39,8 @@ pub enum WatchedDrivers {
     Area(Area),
     /// Some.
     Drivers(Vec<DriverId>),
+    /// Whoever serves this order.
+    Order(OrderId),
 }
 
 /// A message: what there is, or what changed.
@@ -57,7 +62,10 @@ pub type Watched = ReceiverStream<Result<FleetNews, WatchError>>;
 /// Why drivers are not, or no longer, watched.
 #[derive(Debug, Error)]
 pub enum WatchError {
-    /// This process has as many watchers as it may, in all or of this tenant.
+    /// There is no such order in the scope.
+    #[error("there is no such order")]
+    NotFound,
+    /// This process has as many watchers as it may, in all, of this tenant, or of this customer.
     #[error("too many watch drivers")]
     TooMany,
     /// The watcher does not read what there is.
@@ -66,13 +74,27 @@ pub enum WatchError {
     /// The live store does not answer.
     #[error("the drivers' positions are not available")]
     Unavailable,
+    /// The order cannot be read; for long, if the watch had begun.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// This process ends.
     #[error("the server is draining")]
     Draining,
 }
 
+/// What a watcher looks at.
+enum View {
+    Area(Area),
+    Drivers(Vec<DriverId>),
+    Order {
+        followed: Box<FollowedOrder>,
+        /// The driver who is shown.
+        shown: Option<DriverId>,
+    },
+}
+
 struct Watcher {
-    drivers: WatchedDrivers,
+    view: View,
     interval: Duration,
     watching: Watching,
     /// What it knows: up to which version, of the map that was made as this.
@@ -81,10 +103,11 @@ struct Watcher {
 }
 
 impl LiveFeed {
-    /// Watches these drivers of a tenant, and looks for changes every `interval`.
+    /// Watches these drivers within a scope, and looks for changes every `interval`. A scope that is narrower than a business has
+    /// orders only.
     pub async fn watch(
         &self,
-        tenant: &Tenant,
+        scope: &Scope,
         drivers: WatchedDrivers,
         interval: Duration,
     ) -> Result<Watched, WatchError> {
@@ -92,12 +115,26 @@ impl LiveFeed {
         if shared.draining.is_cancelled() {
             return Err(WatchError::Draining);
         }
-        let place = shared.places.take(tenant, None).ok_or(WatchError::TooMany)?;
-        let watching = Watching::begin(self.fleet(tenant));
+        let tenant = scope.business();
+        let customer = scope.user().map(UserId::as_str);
+        let place = shared.places.take(&tenant, customer).ok_or(WatchError::TooMany)?;
+        let view = match drivers {
+            WatchedDrivers::Area(area) => View::Area(area),
+            WatchedDrivers::Drivers(drivers) => View::Drivers(drivers),
+            WatchedDrivers::Order(id) => {
+                let (orders, reads) = (shared.orders.clone(), Arc::clone(&shared.order_reads));
+                let followed = FollowedOrder::begin(orders, reads, scope.clone(), id).await?;
+                View::Order {
+                    followed: Box::new(followed.ok_or(WatchError::NotFound)?),
+                    shown: None,
+                }
+            }
+        };
+        let watching = Watching::begin(self.fleet(&tenant));
         // It was over just now: the next one is followed.
-        let watching = watching.or_else(|| Watching::begin(self.fleet(tenant)));
+        let watching = watching.or_else(|| Watching::begin(self.fleet(&tenant)));
         let mut watcher = Watcher {
-            drivers,
+            view,
             interval,
             watching: watching.ok_or(WatchError::Unavailable)?,
             known: None,
@@ -114,7 +151,7 @@ impl LiveFeed {
         // One message ahead, and room for the last word.
         let (messages, receiver) = mpsc::channel(2);
         let draining = shared.draining.clone();
-        let metrics = std::sync::Arc::clone(&shared.metrics);
+        let metrics = Arc::clone(&shared.metrics);
         shared.tasks.spawn(async move {
             metrics.locations.fleet_watch_begun();
             // Kept from the beginning: a stream that is cut must not look like one that has ended well.
@@ -144,6 +181,9 @@ impl Watcher {
                 return Err(WatchError::Unread);
             };
             let Ok(room) = room else { return Ok(()) };
+            if let View::Order { followed, .. } = &mut self.view {
+                followed.refresh().await?;
+            }
             let news = self.look()?;
             let is_silent = sent_at.is_some_and(|at| at.elapsed() < SILENCE_MAX);
             let has_news = news.reset || !news.drivers.is_empty() || !news.gone.is_empty();
@@ -163,10 +203,18 @@ impl Watcher {
             } else {
                 drop(room);
             }
+            if self.is_over() {
+                return Ok(());
+            }
             // Jittered, so that those who watch one city do not look in step.
             let pause = self.interval.mul_f64(rand::rng().random_range(0.9..1.1));
             sleep(pause).await;
         }
+    }
+
+    /// Whether there will be nothing more to see.
+    fn is_over(&self) -> bool {
+        matches!(&self.view, View::Order { followed, .. } if *followed.serves() == Serves::Over)
     }
 
     /// What is newer than what it knows.
@@ -177,9 +225,23 @@ impl Watcher {
         }
         let known = self.known.filter(|(made, _)| *made == state.made);
         let since = known.map_or(Version::default(), |(_, version)| version);
-        let News { drivers, gone, version } = match &self.drivers {
-            WatchedDrivers::Area(area) => state.map.in_area(area, since),
-            WatchedDrivers::Drivers(drivers) => state.map.of_drivers(drivers, since),
+        let News { drivers, gone, version } = match &mut self.view {
+            View::Area(area) => state.map.in_area(area, since),
+            View::Drivers(drivers) => state.map.of_drivers(drivers.iter(), since),
+            View::Order { followed, shown } => {
+                let current = match followed.serves() {
+                    Serves::Driver(driver) => Some(driver.clone()),
+                    Serves::NoOne | Serves::Over => None,
+                };
+                if *shown == current {
+                    state.map.of_drivers(current.iter(), since)
+                } else {
+                    let before = std::mem::replace(shown, current);
+                    let mut news = state.map.of_drivers(shown.iter(), Version::default());
+                    news.gone.extend(before);
+                    news
+                }
+            }
         };
         self.known = Some((state.made, version));
         let reset = known.is_none();

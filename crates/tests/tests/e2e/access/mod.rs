@@ -4,6 +4,7 @@ mod accounts;
 mod actors;
 mod api_keys;
 mod canaries;
+mod followed;
 mod key_reads;
 pub mod key_url;
 mod matrix;

@@ -6,4 +6,4 @@ mod fleet;
 mod history;
 mod limits;
 mod listed;
-mod watched;
+pub mod watched;

@@ -14,20 +14,20 @@ use waybill_proto::fleet::v1::watch_drivers_request::Scope;
 const IN_TIME: Duration = Duration::from_mins(1);
 
 /// Around the place where rides begin, some 4 km each way.
-fn around() -> Scope {
+pub fn around() -> Scope {
     Scope::Area(pb::Area {
         south_west: Some(position((PICKUP.0 - 0.04, PICKUP.1 - 0.04))),
         north_east: Some(position((PICKUP.0 + 0.04, PICKUP.1 + 0.04))),
     })
 }
 
-fn named(drivers: &[&str]) -> Scope {
+pub fn named(drivers: &[&str]) -> Scope {
     Scope::Drivers(pb::DriverIds {
         driver_ids: drivers.iter().map(|&driver| driver.to_owned()).collect(),
     })
 }
 
-fn request(scope: Scope) -> pb::WatchDriversRequest {
+pub fn request(scope: Scope) -> pb::WatchDriversRequest {
     pb::WatchDriversRequest {
         scope: Some(scope),
         interval: Some(prost_types::Duration {
@@ -38,15 +38,18 @@ fn request(scope: Scope) -> pb::WatchDriversRequest {
 }
 
 /// A client, and the drivers that it knows.
-struct Watcher {
+pub struct Watcher {
     stream: Streaming<pb::WatchDriversResponse>,
-    known: BTreeMap<String, pb::Driver>,
+    pub known: BTreeMap<String, pb::Driver>,
     resets: usize,
 }
 
 impl Watcher {
     async fn begin(rig: &Rig, scope: Scope) -> Watcher {
-        let stream = rig.fleet().watch_drivers(request(scope)).await.unwrap().into_inner();
+        Watcher::of(rig.fleet().watch_drivers(request(scope)).await.unwrap().into_inner())
+    }
+
+    pub fn of(stream: Streaming<pb::WatchDriversResponse>) -> Watcher {
         Watcher {
             stream,
             known: BTreeMap::new(),
@@ -54,12 +57,12 @@ impl Watcher {
         }
     }
 
-    /// Applies the next message.
-    async fn read(&mut self) -> Result<(), Status> {
+    /// Applies the next message; whether the stream goes on.
+    pub async fn read_on(&mut self) -> Result<bool, Status> {
         let message = tokio::time::timeout(IN_TIME, self.stream.message()).await;
-        let message = message
-            .expect("a message comes in time")?
-            .expect("the stream does not end");
+        let Some(message) = message.expect("a message comes in time")? else {
+            return Ok(false);
+        };
         if message.reset {
             self.known.clear();
             self.resets += 1;
@@ -70,11 +73,16 @@ impl Watcher {
         for driver in message.gone {
             self.known.remove(&driver);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Applies the next message of a stream that goes on.
+    async fn read(&mut self) -> Result<(), Status> {
+        self.read_on().await.map(|goes_on| assert!(goes_on, "the stream ended"))
     }
 
     /// Reads on until this is so.
-    async fn until(&mut self, is_so: impl Fn(&BTreeMap<String, pb::Driver>) -> bool) {
+    pub async fn until(&mut self, is_so: impl Fn(&BTreeMap<String, pb::Driver>) -> bool) {
         while !is_so(&self.known) {
             let known: Vec<&String> = self.known.keys().collect();
             let known = format!("{known:?}");
@@ -84,7 +92,7 @@ impl Watcher {
         }
     }
 
-    fn names(&self) -> Vec<&str> {
+    pub fn names(&self) -> Vec<&str> {
         self.known.keys().map(String::as_str).collect()
     }
 }
@@ -239,6 +247,7 @@ async fn a_watch_that_cannot_be_names_each_field() {
     for (scope, interval, fields) in [
         (None, None, vec!["scope"]),
         (None, second(31, 0), vec!["interval", "scope"]),
+        (Some(Scope::OrderId("1".to_owned())), None, vec!["order_id"]),
         (area((1.0, 1.0), (0.0, 2.0)), None, vec!["area.south_west"]),
         (area((1.0, 1.0), (3.1, 2.0)), None, vec!["area.south_west"]),
         (area((1.0, 1.0), (2.0, 0.0)), None, vec!["area.south_west"]),
