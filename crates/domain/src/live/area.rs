@@ -8,6 +8,8 @@ use crate::position::Position;
 const CELLS_A_DEGREE: f64 = 100.0;
 /// How high and how wide an area may be, in degrees.
 pub const AREA_SIDE_MAX_DEG: f64 = 2.0;
+/// What the difference of two edges may be off by.
+const ROUNDING_DEG: f64 = 1e-9;
 
 /// A cell of the grid, counted from the equator and the meridian of Greenwich: south to north, and west to east.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,7 +44,12 @@ impl Cell {
     pub(super) fn of(place: Position) -> Cell {
         Cell {
             row: index(place.lat_deg()),
-            column: index(place.lon_deg()),
+            // 180 degrees east are 180 degrees west.
+            column: index(if place.lon_deg() >= 180.0 {
+                -180.0
+            } else {
+                place.lon_deg()
+            }),
         }
     }
 }
@@ -62,9 +69,9 @@ impl Area {
         let wide = if wide < 0.0 { wide + 360.0 } else { wide };
         if high < 0.0 {
             Err(AreaError::UpsideDown)
-        } else if high > AREA_SIDE_MAX_DEG {
+        } else if high > AREA_SIDE_MAX_DEG + ROUNDING_DEG {
             Err(AreaError::TooHigh)
-        } else if wide > AREA_SIDE_MAX_DEG {
+        } else if wide > AREA_SIDE_MAX_DEG + ROUNDING_DEG {
             Err(AreaError::TooWide)
         } else {
             Ok(Area { south_west, north_east })
@@ -73,28 +80,30 @@ impl Area {
 
     /// Whether the cell of this place is one that the box touches. Nothing is closer: who draws a map draws its edge, too.
     pub fn touches_cell_of(&self, place: Position) -> bool {
-        let cell = Cell::of(place);
-        self.rows().any(|(first, last)| {
-            // A row of cells is from west to east.
-            cell.row == first.row && (first.column..=last.column).contains(&cell.column)
-        })
+        let (first, last, cell) = (Cell::of(self.south_west), Cell::of(self.north_east), Cell::of(place));
+        let mut runs = columns(first, last).into_iter().flatten();
+        (first.row..=last.row).contains(&cell.row) && runs.any(|(from, to)| (from..=to).contains(&cell.column))
     }
 
     /// Its cells, row by row: the first and the last of each run from west to east. Beyond the 180th meridian a run of its own
     /// begins.
     pub(super) fn rows(&self) -> impl Iterator<Item = (Cell, Cell)> {
         let (first, last) = (Cell::of(self.south_west), Cell::of(self.north_east));
-        let runs = if first.column <= last.column {
-            [Some((first.column, last.column)), None]
-        } else {
-            let (west, east) = (index(-180.0), index(180.0));
-            [Some((first.column, east)), Some((west, last.column))]
-        };
+        let runs = columns(first, last);
         (first.row..=last.row).flat_map(move |row| {
             let runs = runs.into_iter().flatten();
             runs.map(move |(from, to)| (Cell { row, column: from }, Cell { row, column: to }))
         })
     }
+}
+
+/// The runs of columns from one to the other, eastwards.
+fn columns(first: Cell, last: Cell) -> [Option<(i32, i32)>; 2] {
+    if first.column <= last.column {
+        return [Some((first.column, last.column)), None];
+    }
+    let (west, east) = (index(-180.0), index(180.0) - 1);
+    [Some((first.column, east)), Some((west, last.column))]
 }
 
 #[cfg(test)]
@@ -116,6 +125,7 @@ mod tests {
             ((37.0, -124.1), (38.0, -122.0), Err(AreaError::TooWide)),
             ((37.0, -122.0), (38.0, -122.5), Err(AreaError::TooWide)),
             ((-90.0, -180.0), (-89.0, -179.0), Ok(())),
+            ((15.9, 63.3), (17.9, 65.3), Ok(())),
         ] {
             let area = Area::new(at(south_west.0, south_west.1), at(north_east.0, north_east.1));
             assert_eq!(area.map(drop), expected, "{south_west:?} {north_east:?}");
@@ -149,6 +159,19 @@ mod tests {
             (0.0, false),
         ] {
             assert_eq!(area.touches_cell_of(at(-16.8, lon)), is_in, "{lon}");
+        }
+    }
+
+    /// The edge of the map is one meridian.
+    #[test]
+    fn an_area_that_ends_at_the_180th_meridian_has_it() {
+        let (west, east) = (at(-17.0, -180.0), at(-17.0, 180.0));
+        for area in [
+            Area::new(at(-17.0, 179.5), at(-16.5, 180.0)).unwrap(),
+            Area::new(at(-17.0, -180.0), at(-16.5, -179.5)).unwrap(),
+        ] {
+            assert!(area.touches_cell_of(west) && area.touches_cell_of(east), "{area:?}");
+            assert!(area.rows().all(|(first, last)| first <= last));
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct News {
     pub drivers: Vec<Seen>,
     /// Drivers that left, or are silent. One that was not known may be among them.
     pub gone: Vec<DriverId>,
+    /// Whether this is all that there is, and not what is newer: the version was the first one, or the departures since then have expired.
+    pub is_whole: bool,
     /// Up to this one.
     pub version: Version,
 }
@@ -46,8 +48,12 @@ pub struct LiveMap {
     cells: BTreeMap<Cell, Contents>,
     /// Where each driver is.
     whereabouts: HashMap<DriverId, Cell>,
-    /// When those who are silent were last removed.
+    /// Who was removed for being silent.
     silent: HashMap<DriverId, Departure>,
+    /// Who serves what, as was last said: also of drivers who are not there.
+    serving: HashMap<DriverId, OrderId>,
+    /// The departures at this version and before have expired.
+    expired: Version,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -70,6 +76,18 @@ struct Departure {
     at: Timestamp,
 }
 
+impl News {
+    /// Nothing is newer than this.
+    pub fn none(version: Version) -> News {
+        News {
+            drivers: Vec::new(),
+            gone: Vec::new(),
+            is_whole: false,
+            version,
+        }
+    }
+}
+
 impl LiveMap {
     /// How many drivers there are.
     pub fn len(&self) -> usize {
@@ -90,7 +108,7 @@ impl LiveMap {
     pub fn apply(&mut self, fix: Fix, now: Timestamp) {
         let cell = Cell::of(fix.position);
         let driver = fix.driver.clone();
-        let mut order = None;
+        let order = self.serving.get(&driver).copied();
         if let Some(old) = self.whereabouts.get(&driver).copied() {
             let contents = self.cells.entry(old).or_default();
             let Some(entry) = contents.drivers.get_mut(&driver) else {
@@ -104,7 +122,6 @@ impl LiveMap {
                 (entry.seen.fix, entry.version, contents.newest) = (fix, self.version, self.version);
                 return;
             }
-            order = entry.seen.order;
             self.depart(&driver, old, now);
         }
         self.version.0 += 1;
@@ -121,20 +138,29 @@ impl LiveMap {
     }
 
     /// These drivers serve these orders, and no others do.
-    pub fn set_serving(&mut self, serving: &HashMap<DriverId, OrderId>) {
-        for contents in self.cells.values_mut() {
-            for (driver, entry) in &mut contents.drivers {
-                let order = serving.get(driver).copied();
-                if entry.seen.order != order {
-                    self.version.0 += 1;
-                    entry.seen.order = order;
-                    (entry.version, contents.newest) = (self.version, self.version);
-                }
-            }
+    pub fn set_serving(&mut self, serving: HashMap<DriverId, OrderId>) {
+        let before = std::mem::replace(&mut self.serving, serving);
+        let left = before.keys().filter(|driver| !self.serving.contains_key(*driver));
+        let taken = self.serving.iter();
+        let taken = taken.filter(|(driver, order)| before.get(*driver) != Some(*order));
+        for driver in left.chain(taken.map(|(driver, _)| driver)) {
+            let contents = self.whereabouts.get(driver).and_then(|cell| self.cells.get_mut(cell));
+            let Some(contents) = contents else { continue };
+            let Some(entry) = contents.drivers.get_mut(driver) else {
+                continue;
+            };
+            self.version.0 += 1;
+            entry.seen.order = self.serving.get(driver).copied();
+            (entry.version, contents.newest) = (self.version, self.version);
         }
     }
 
-    /// Removes the drivers whose last fix is from before `fresh_since`, and forgets who left before `known_since`.
+    /// Who serves what, as was last said.
+    pub fn serving(&self) -> &HashMap<DriverId, OrderId> {
+        &self.serving
+    }
+
+    /// Removes the drivers whose last fix is from before `fresh_since`, and the departures from before `known_since`.
     pub fn expire(&mut self, fresh_since: Timestamp, known_since: Timestamp, now: Timestamp) {
         let drivers = self.cells.values().flat_map(|contents| &contents.drivers);
         let silent = drivers.filter(|(_, entry)| entry.seen.fix.recorded_at < fresh_since);
@@ -145,12 +171,29 @@ impl LiveMap {
                 self.silent.insert(driver, departure);
             }
         }
-        let is_known = |departure: &Departure| departure.at >= known_since;
+        let mut expired = self.expired;
+        let mut is_known = |departure: &Departure| {
+            let is_known = departure.at >= known_since;
+            if !is_known {
+                expired = expired.max(departure.version);
+            }
+            is_known
+        };
         self.silent.retain(|_, departure| is_known(departure));
         self.cells.retain(|_, contents| {
             contents.departed.retain(|_, departure| is_known(departure));
             !contents.drivers.is_empty() || !contents.departed.is_empty()
         });
+        self.expired = expired;
+    }
+
+    /// From which version on there are news; the first one, if they are all that there is.
+    fn known(&self, since: Version) -> Version {
+        if since < self.expired {
+            Version::default()
+        } else {
+            since
+        }
     }
 
     fn depart(&mut self, driver: &DriverId, cell: Cell, now: Timestamp) -> Departure {
@@ -168,6 +211,8 @@ impl LiveMap {
 
     /// What is newer than `since` in the cells that the area touches. With the first version, all that is there.
     pub fn in_area(&self, area: &Area, since: Version) -> News {
+        let since = self.known(since);
+        let is_whole = since == Version::default();
         let mut drivers = Vec::new();
         // A driver that crossed several cells left its name in each.
         let mut gone = BTreeSet::new();
@@ -178,42 +223,52 @@ impl LiveMap {
                 }
                 let moved = contents.drivers.values().filter(|entry| entry.version > since);
                 drivers.extend(moved.map(|entry| entry.seen.clone()));
-                let left = contents.departed.iter();
-                gone.extend(left.filter(|(_, left)| left.version > since).map(|(driver, _)| driver));
+                if !is_whole {
+                    let left = contents.departed.iter();
+                    gone.extend(left.filter(|(_, left)| left.version > since).map(|(driver, _)| driver));
+                }
             }
         }
         let is_elsewhere = |driver: &&DriverId| {
-            let cell = self.whereabouts.get(*driver).and_then(|cell| self.cells.get(cell));
-            let entry = cell.and_then(|contents| contents.drivers.get(*driver));
+            let entry = self.entry(driver);
             entry.is_none_or(|entry| !area.touches_cell_of(entry.seen.fix.position))
         };
         News {
             drivers,
             gone: gone.into_iter().filter(is_elsewhere).cloned().collect(),
+            is_whole,
             version: self.version,
         }
     }
 
     /// What is newer than `since` of these drivers.
     pub fn of_drivers<'a>(&self, drivers: impl IntoIterator<Item = &'a DriverId>, since: Version) -> News {
-        let mut news = News {
-            drivers: Vec::new(),
-            gone: Vec::new(),
-            version: self.version,
-        };
+        let since = self.known(since);
+        let is_whole = since == Version::default();
+        let (mut newer, mut gone) = (Vec::new(), Vec::new());
         for driver in drivers {
-            let cell = self.whereabouts.get(driver).and_then(|cell| self.cells.get(cell));
-            match cell.and_then(|contents| contents.drivers.get(driver)) {
-                Some(entry) if entry.version > since => news.drivers.push(entry.seen.clone()),
+            match self.entry(driver) {
+                Some(entry) if entry.version > since => newer.push(entry.seen.clone()),
                 Some(_) => {}
                 None => {
-                    if self.silent.get(driver).is_some_and(|silent| silent.version > since) {
-                        news.gone.push(driver.clone());
+                    let is_news = self.silent.get(driver).is_some_and(|silent| silent.version > since);
+                    if is_news && !is_whole {
+                        gone.push(driver.clone());
                     }
                 }
             }
         }
-        news
+        News {
+            drivers: newer,
+            gone,
+            is_whole,
+            version: self.version,
+        }
+    }
+
+    fn entry(&self, driver: &DriverId) -> Option<&Entry> {
+        let contents = self.whereabouts.get(driver).and_then(|cell| self.cells.get(cell));
+        contents.and_then(|contents| contents.drivers.get(driver))
     }
 }
 

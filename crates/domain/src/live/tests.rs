@@ -52,6 +52,9 @@ struct Client {
 
 impl Client {
     fn learn(&mut self, news: News) {
+        if news.is_whole {
+            self.known.clear();
+        }
         for seen in news.drivers {
             self.known.insert(seen.fix.driver.clone(), seen);
         }
@@ -75,6 +78,7 @@ proptest! {
     fn whoever_applies_all_news_knows_what_is_there(acts in acts()) {
         let (mut map, mut plain) = (LiveMap::default(), BTreeMap::<DriverId, Seen>::new());
         let mut now: Timestamp = "2026-11-27T18:00:00Z".parse().unwrap();
+        let mut serving = HashMap::new();
         let mut clients = [Client::default(), Client::default(), Client::default()];
         let ids: Vec<DriverId> = (0..4).map(driver).collect();
         for act in acts.into_iter().chain([Act::Ask(0), Act::Ask(1), Act::Ask(2)]) {
@@ -88,24 +92,25 @@ proptest! {
                     if fix.recorded_at >= now - TTL {
                         let known = plain.get(&fix.driver);
                         if known.is_none_or(|known| known.fix.recorded_at < fix.recorded_at) {
-                            let order = known.and_then(|known| known.order);
+                            let order = serving.get(&fix.driver).copied();
                             plain.insert(fix.driver.clone(), Seen { fix: fix.clone(), order });
                         }
                         map.apply(fix, now);
                     }
                 }
                 Act::Serve(mask) => {
-                    let serving = (0..8).filter(|bit| mask & (1 << bit) != 0);
-                    let serving: HashMap<_, _> = serving.map(|bit| (driver(bit), order(bit))).collect();
+                    let busy = (0..8).filter(|bit| mask & (1 << bit) != 0);
+                    serving = busy.map(|bit| (driver(bit), order(bit))).collect();
                     for (driver, seen) in &mut plain {
                         seen.order = serving.get(driver).copied();
                     }
-                    map.set_serving(&serving);
+                    map.set_serving(serving.clone());
                 }
                 Act::Pass(secs) => {
                     now += SignedDuration::from_secs(secs);
                     plain.retain(|_, seen| seen.fix.recorded_at >= now - TTL);
-                    map.expire(now - TTL, now - SignedDuration::from_hours(1), now);
+                    // Departures expire soon: a client that sleeps for longer begins anew.
+                    map.expire(now - TTL, now - SignedDuration::from_secs(15), now);
                 }
                 Act::Ask(number) => {
                     let since = clients[number].version;
@@ -174,4 +179,40 @@ fn what_left_long_ago_takes_no_room() {
     let later = later + SignedDuration::from_secs(1);
     map.expire(later, later, later);
     assert_eq!((map.cells.len(), map.silent.len()), (0, 0));
+}
+
+/// Else it would be shown for ever to who slept meanwhile.
+#[test]
+fn who_slept_for_longer_than_a_departure_is_known_begins_anew() {
+    let mut map = LiveMap::default();
+    let now: Timestamp = "2026-11-27T18:00:00Z".parse().unwrap();
+    let [area, _] = areas();
+    let fix = |number, at| Fix {
+        driver: driver(number),
+        position: Position::new(37.02, -122.02).unwrap(),
+        recorded_at: at,
+    };
+    map.apply(fix(1, now), now);
+    let ids = [driver(1), driver(2)];
+    let (in_area, of_drivers) = (
+        map.in_area(&area, Version::default()),
+        map.of_drivers(&ids, Version::default()),
+    );
+    assert!(in_area.is_whole && of_drivers.is_whole);
+    let later = now + SignedDuration::from_mins(1);
+    map.expire(later - TTL, later - TTL, later);
+    let known = map.in_area(&area, in_area.version);
+    assert_eq!((known.is_whole, known.gone), (false, vec![driver(1)]));
+    let later = later + SignedDuration::from_mins(5);
+    map.expire(later - TTL, later - TTL, later);
+    map.apply(fix(2, later), later);
+    for news in [
+        map.in_area(&area, in_area.version),
+        map.of_drivers(&ids, of_drivers.version),
+    ] {
+        assert!(news.is_whole && news.gone.is_empty());
+        assert_eq!(news.drivers.len(), 1);
+    }
+    // Who was awake knows what it has to.
+    assert!(!map.in_area(&area, known.version).is_whole);
 }

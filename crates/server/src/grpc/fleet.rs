@@ -27,6 +27,8 @@ use crate::storage::orders::OrderStore;
 
 /// The radius in metres where none is given, and the largest. The largest is about a city.
 const RADIUS_M: (f64, f64) = (5_000.0, 50_000.0);
+/// So many bad ids are named in a refusal.
+const BAD_NAMED_MAX: usize = 10;
 /// Fixes on a page where that is not said, and at most.
 const LOCATIONS: (usize, usize) = (100, 1_000);
 /// How many drivers are watched by their ids at most.
@@ -216,12 +218,18 @@ pub(super) fn parse_watch(request: &pb::WatchDriversRequest) -> Result<(WatchedD
                 bad.add("drivers.driver_ids", "must be from 1 to 100");
             }
             let parsed = ids.iter().take(WATCHED_MAX).enumerate();
-            // Each is looked at, so that all bad ones are named.
-            let parsed: Vec<Option<DriverId>> = parsed
-                .map(|(number, id)| bad.parse(&format!("drivers.driver_ids[{number}]"), id))
-                .collect();
-            let parsed: Option<Vec<DriverId>> = parsed.into_iter().collect();
-            parsed.map(WatchedDrivers::Drivers)
+            let (mut good, mut bad_ones) = (Vec::new(), 0);
+            for (number, id) in parsed {
+                match bad.parse(&format!("drivers.driver_ids[{number}]"), id) {
+                    Some(id) => good.push(id),
+                    None => bad_ones += 1,
+                }
+                // A refusal has to fit into what clients read of one.
+                if bad_ones == BAD_NAMED_MAX {
+                    break;
+                }
+            }
+            (bad_ones == 0).then_some(WatchedDrivers::Drivers(good))
         }
     };
     let interval = match &request.interval {
@@ -270,7 +278,9 @@ pub(super) fn parse_locations(request: &pb::ListLocationsRequest) -> Result<(Dri
         oldest_first: request.oldest_first,
     };
     if !request.page_token.is_empty() {
-        match (parse_locations_token(request), request.oldest_first) {
+        let last = parse_locations_token(request);
+        let last = last.filter(|last| from.is_none_or(|from| *last >= from) && until.is_none_or(|until| *last < until));
+        match (last, request.oldest_first) {
             (None, _) => bad.add("page_token", "is not a token of this listing"),
             // What comes after the last fix of the page before. Times are in whole microseconds.
             (Some(last), true) => listed.from = last.checked_add(SignedDuration::from_micros(1)).ok().or(from),

@@ -14,19 +14,28 @@ use crate::storage::StoreError;
 use crate::storage::orders::OrderStore;
 
 /// How long what was read of the order is believed.
-const ORDER_FRESH: Duration = Duration::from_secs(1);
+const ORDER_FRESH: Duration = Duration::from_secs(2);
 /// How old it may be, where it cannot be read, for the driver to be shown: who serves it may have changed.
-const DRIVER_FRESH: Duration = Duration::from_secs(3);
+const DRIVER_FRESH: Duration = Duration::from_secs(5);
 /// How long reads may fail before the watcher gets the error.
 const READ_FAILURE_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a read may wait for its turn.
 const TURN_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// Reads of followed orders at a time: they leave connections to others.
+const READS_MAX: usize = 2;
+
+/// The turns of those who follow orders at this server. Who begins does not wait behind those who look again.
+#[derive(Debug, Clone)]
+pub(super) struct OrderReads {
+    first: Arc<Semaphore>,
+    again: Arc<Semaphore>,
+}
+
 /// An order whose driver is followed.
 pub(super) struct FollowedOrder {
     orders: OrderStore,
-    /// Reads at a time, of all who follow orders at this server.
-    reads: Arc<Semaphore>,
+    reads: OrderReads,
     /// Whose order it may be.
     scope: Scope,
     id: OrderId,
@@ -45,11 +54,20 @@ pub(super) enum Serves {
     Over,
 }
 
+impl Default for OrderReads {
+    fn default() -> OrderReads {
+        OrderReads {
+            first: Arc::new(Semaphore::new(READS_MAX)),
+            again: Arc::new(Semaphore::new(READS_MAX)),
+        }
+    }
+}
+
 impl FollowedOrder {
     /// The order as it is now; `None`: there is none of this id in the scope.
     pub(super) async fn begin(
         orders: OrderStore,
-        reads: Arc<Semaphore>,
+        reads: OrderReads,
         scope: Scope,
         id: OrderId,
     ) -> Result<Option<FollowedOrder>, StoreError> {
@@ -61,10 +79,15 @@ impl FollowedOrder {
             serves: Serves::NoOne,
             read_at: Instant::now(),
         };
-        Ok(followed.read().await?.map(|serves| {
+        Ok(followed.read(&followed.reads.first).await?.map(|serves| {
             followed.serves = serves;
             followed
         }))
+    }
+
+    /// Its id.
+    pub(super) fn id(&self) -> OrderId {
+        self.id
     }
 
     /// Who serves it, as far as is known.
@@ -77,7 +100,7 @@ impl FollowedOrder {
         if self.read_at.elapsed() < ORDER_FRESH {
             return Ok(());
         }
-        match self.read().await {
+        match self.read(&self.reads.again).await {
             Ok(serves) => {
                 // One that is out of the scope meanwhile has no driver to show.
                 self.serves = serves.unwrap_or(Serves::Over);
@@ -94,8 +117,8 @@ impl FollowedOrder {
         Ok(())
     }
 
-    async fn read(&self) -> Result<Option<Serves>, StoreError> {
-        let Ok(_turn) = timeout(TURN_TIME_MAX, self.reads.acquire()).await else {
+    async fn read(&self, reads: &Semaphore) -> Result<Option<Serves>, StoreError> {
+        let Ok(_turn) = timeout(TURN_TIME_MAX, reads.acquire()).await else {
             return Err(StoreError::Busy {
                 store: "postgres",
                 why: "too many follow orders".to_owned(),

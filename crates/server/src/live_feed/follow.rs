@@ -1,17 +1,19 @@
-//! Follows one fleet: first the index as it is, then the stream of fixes from the entry before that on. So nothing is missed, and what
-//! comes twice changes nothing: the newest fix of a driver counts, as in the index.
+//! Follows one fleet: first the index as it is, then the stream of fixes, from some seconds before that on. So nothing is missed, and
+//! what comes twice changes nothing: the newest fix of a driver counts, as in the index.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+use waybill_domain::fix::Fix;
+use waybill_domain::id::DriverId;
 use waybill_domain::live::LiveMap;
 use waybill_domain::tenant::Tenant;
 
+use super::fleet::{Fleet, Following};
 use crate::storage::StoreError;
 use crate::storage::keys::ShardKeys;
 use crate::storage::live::LiveStore;
@@ -21,56 +23,35 @@ use crate::storage::orders::OrderStore;
 const READ_EVERY: Duration = Duration::from_millis(100);
 /// Entries read at once.
 const ENTRIES_MAX: usize = 1_000;
-/// How often it is asked which drivers serve an order, and who is silent.
+/// After such a pause what is next may be trimmed.
+const LATE_AFTER: Duration = Duration::from_secs(1);
+/// How long before its end the stream is read from: where a driver is now is written just after its entry, if that succeeds.
+const BEGINS_BEFORE_MS: u64 = 5_000;
+/// How often it is asked which drivers serve an order, who is silent, and whether the streams are still those that are read.
 const TIDIED_EVERY: Duration = Duration::from_secs(1);
 /// How long a fleet is followed after its last watcher left: one that comes back finds it.
 const LINGERS: Duration = Duration::from_secs(30);
-/// The rest after an error.
+/// The rest after an error, and before the index is read as a whole again.
 const REST: Duration = Duration::from_secs(1);
-
-/// How a fleet is followed.
-#[derive(Debug, Clone, Copy)]
-pub struct FollowSettings {
-    /// How long a fix counts as the driver's position.
-    ttl: SignedDuration,
-}
-
-/// A fleet that is followed, for its follower and its watchers.
-#[derive(Debug, Default)]
-pub(super) struct Fleet {
-    state: RwLock<State>,
-    watchers: AtomicUsize,
-    is_over: AtomicBool,
-}
-
-/// What is known of it.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    /// Where its drivers are.
-    pub map: LiveMap,
-    /// Grows each time that the map was made anew: what was known of it before says nothing.
-    pub made: u64,
-    /// When it was last known to be up to date; `None`: never.
-    pub current_at: Option<Instant>,
-}
-
-/// A watcher of a fleet. While there is one, it is followed.
-#[derive(Debug)]
-pub(super) struct Watching(pub Arc<Fleet>);
 
 /// Keeps a fleet up to date.
 pub(super) struct Follower {
     live: LiveStore,
     orders: OrderStore,
     tenant: Tenant,
-    settings: FollowSettings,
+    /// How long a fix counts as the driver's position.
+    ttl: SignedDuration,
     fleet: Arc<Fleet>,
 }
 
-/// A stream that is read, and its last entry that was.
+/// A stream that is read.
 struct Stream {
     shard: ShardKeys,
+    /// After which entry.
     cursor: String,
+    /// Whether that is one that was read, and not a time.
+    is_entry: bool,
+    read_at: Instant,
 }
 
 /// How far reading on came.
@@ -79,48 +60,8 @@ enum Page {
     Last,
     /// There may be more.
     Full,
-    /// Nowhere: what lies between was trimmed.
-    Trimmed,
-}
-
-impl FollowSettings {
-    /// With this time to live of fixes.
-    pub fn of(ttl: Duration) -> FollowSettings {
-        FollowSettings {
-            ttl: SignedDuration::try_from(ttl).unwrap_or(SignedDuration::MAX),
-        }
-    }
-}
-
-impl Fleet {
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether it is not followed any more.
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::SeqCst)
-    }
-}
-
-impl Watching {
-    /// Counts one more watcher; `None`: the fleet is not followed any more.
-    pub(super) fn begin(fleet: Arc<Fleet>) -> Option<Watching> {
-        fleet.watchers.fetch_add(1, Ordering::SeqCst);
-        let watching = Watching(fleet);
-        // The follower looks at both in the other order.
-        (!watching.0.is_over()).then_some(watching)
-    }
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        self.0.watchers.fetch_sub(1, Ordering::SeqCst);
-    }
+    /// Nowhere: what lies between was trimmed, or it is another stream.
+    Broken,
 }
 
 impl Follower {
@@ -128,30 +69,41 @@ impl Follower {
         live: LiveStore,
         orders: OrderStore,
         tenant: Tenant,
-        settings: FollowSettings,
+        ttl: Duration,
         fleet: Arc<Fleet>,
     ) -> Follower {
         Follower {
             live,
             orders,
             tenant,
-            settings,
+            ttl: SignedDuration::try_from(ttl).unwrap_or(SignedDuration::MAX),
             fleet,
         }
     }
 
     /// Follows the fleet until a while after its last watcher left.
     pub(super) async fn run(self, stopping: CancellationToken) {
+        let _following = Following(Arc::clone(&self.fleet));
+        // Apart: a Postgres that is slow holds up no position.
+        tokio::select! {
+            () = self.follow_positions() => {}
+            () = self.follow_orders() => {}
+            () = self.expire_silent() => {}
+            () = stopping.cancelled() => {}
+        }
+    }
+
+    async fn follow_positions(&self) {
         let mut watched_at = Instant::now();
         let mut streams = None;
-        let mut tidied_at: Option<Instant> = None;
-        while !stopping.is_cancelled() {
-            if self.fleet.watchers.load(Ordering::SeqCst) > 0 {
+        let mut checked_at = Instant::now();
+        loop {
+            if self.fleet.is_watched() {
                 watched_at = Instant::now();
-            } else if watched_at.elapsed() >= LINGERS && self.is_left() {
+            } else if watched_at.elapsed() >= LINGERS && self.fleet.is_left() {
                 return;
             }
-            let pause = match self.round(&mut streams, &mut tidied_at).await {
+            let pause = match self.round(&mut streams, &mut checked_at).await {
                 Ok(pause) => pause,
                 Err(error) => {
                     // Its guard counts it, and has it in the log.
@@ -159,52 +111,38 @@ impl Follower {
                     REST
                 }
             };
-            tokio::select! {
-                () = stopping.cancelled() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
+            sleep(pause).await;
         }
-        self.fleet.is_over.store(true, Ordering::SeqCst);
-    }
-
-    /// Ends it, unless a watcher came meanwhile.
-    fn is_left(&self) -> bool {
-        self.fleet.is_over.store(true, Ordering::SeqCst);
-        if self.fleet.watchers.load(Ordering::SeqCst) == 0 {
-            return true;
-        }
-        self.fleet.is_over.store(false, Ordering::SeqCst);
-        false
     }
 
     /// Brings it up to date; how long to wait for the next time.
-    async fn round(
-        &self,
-        streams: &mut Option<Vec<Stream>>,
-        tidied_at: &mut Option<Instant>,
-    ) -> Result<Duration, StoreError> {
+    async fn round(&self, streams: &mut Option<Vec<Stream>>, checked_at: &mut Instant) -> Result<Duration, StoreError> {
         let known = if let Some(known) = streams {
             known
         } else {
-            *tidied_at = None;
             streams.insert(self.make().await?)
         };
+        let is_due = checked_at.elapsed() >= TIDIED_EVERY;
         let mut has_more = false;
         for stream in known {
-            match self.read_on(stream).await? {
+            let page = if is_due && self.is_another(stream).await? {
+                Page::Broken
+            } else {
+                self.read_on(stream).await?
+            };
+            match page {
                 Page::Last => {}
                 Page::Full => has_more = true,
                 // The fleet is read as a whole again.
-                Page::Trimmed => {
-                    warn!(tenant = %self.tenant, "the feed fell behind the stream of fixes, and begins anew");
+                Page::Broken => {
+                    warn!(tenant = %self.tenant, "the feed lost the stream of fixes, and begins anew");
                     *streams = None;
-                    return Ok(Duration::ZERO);
+                    return Ok(REST);
                 }
             }
         }
-        if tidied_at.is_none_or(|at| at.elapsed() >= TIDIED_EVERY) {
-            self.tidy().await;
-            *tidied_at = Some(Instant::now());
+        if is_due {
+            *checked_at = Instant::now();
         }
         if has_more {
             return Ok(Duration::ZERO);
@@ -217,10 +155,13 @@ impl Follower {
     async fn make(&self) -> Result<Vec<Stream>, StoreError> {
         let mut streams = Vec::new();
         for shard in self.live.keys().shards_of(&self.tenant) {
-            let last = self.live.events_ends(shard).await?.map(|(_, last)| last);
+            let last = self.live.events_ends(shard).await?;
+            let last_ms = last.map_or(0, |(_, last)| parts(&last).0);
             streams.push(Stream {
                 shard: shard.clone(),
-                cursor: last.unwrap_or_else(|| "0-0".to_owned()),
+                cursor: format!("{}-0", last_ms.saturating_sub(BEGINS_BEFORE_MS)),
+                is_entry: false,
+                read_at: Instant::now(),
             });
         }
         let mut map = LiveMap::default();
@@ -229,8 +170,7 @@ impl Follower {
             loop {
                 let page = self.live.indexed_drivers(&stream.shard, from).await?;
                 let now = Timestamp::now();
-                let fixes = self.live.latest_of(&page.drivers, now).await?;
-                for fix in fixes.into_iter().flatten() {
+                for fix in self.latest_of(&page.drivers, now).await? {
                     map.apply(fix, now);
                 }
                 from = page.next;
@@ -240,28 +180,50 @@ impl Follower {
             }
         }
         let mut state = self.fleet.write();
-        state.map = map;
+        map.set_serving(state.map.serving().clone());
+        let before = std::mem::replace(&mut state.map, map);
         state.made += 1;
+        drop(state);
+        // Not while watchers wait to look.
+        drop(before);
         Ok(streams)
+    }
+
+    /// The fresh ones of their latest fixes. One that cannot be read hides no other.
+    async fn latest_of(&self, drivers: &[DriverId], now: Timestamp) -> Result<Vec<Fix>, StoreError> {
+        let all = match self.live.latest_of(drivers, now).await {
+            Err(StoreError::Unexpected(_)) => {
+                let mut readable = Vec::new();
+                for driver in drivers {
+                    match self.live.latest(driver, now).await {
+                        Err(StoreError::Unexpected(_)) => {}
+                        fix => readable.push(fix?),
+                    }
+                }
+                readable
+            }
+            all => all?,
+        };
+        Ok(all.into_iter().flatten().collect())
     }
 
     /// Applies the next entries of a stream.
     async fn read_on(&self, stream: &mut Stream) -> Result<Page, StoreError> {
-        let entries = self
-            .live
-            .read_events(&stream.shard, &stream.cursor, ENTRIES_MAX)
-            .await?;
+        let cursor = &stream.cursor;
+        let entries = self.live.read_events(&stream.shard, cursor, ENTRIES_MAX).await?;
         let is_full = entries.len() >= ENTRIES_MAX;
+        let is_late = stream.read_at.elapsed() >= LATE_AFTER;
+        // Who is behind may be behind what is kept.
+        if stream.is_entry && (is_full || is_late && !entries.is_empty()) && self.is_trimmed(stream).await? {
+            return Ok(Page::Broken);
+        }
+        stream.read_at = Instant::now();
         let Some(last) = entries.last().map(|entry| entry.id.clone()) else {
             return Ok(Page::Last);
         };
-        // Who reads page after page is behind, and may be behind what is kept.
-        if is_full && self.is_trimmed(stream).await? {
-            return Ok(Page::Trimmed);
-        }
-        stream.cursor = last;
+        (stream.cursor, stream.is_entry) = (last, true);
         let now = Timestamp::now();
-        let since = now.saturating_sub(self.settings.ttl).unwrap_or(Timestamp::MIN);
+        let since = now.saturating_sub(self.ttl).unwrap_or(Timestamp::MIN);
         let mut state = self.fleet.write();
         for fix in entries.into_iter().filter_map(|entry| entry.fix.ok()) {
             if fix.recorded_at >= since {
@@ -271,24 +233,42 @@ impl Follower {
         Ok(if is_full { Page::Full } else { Page::Last })
     }
 
-    /// Whether the stream begins after the cursor.
+    /// Whether the stream begins after the last entry that was read.
     async fn is_trimmed(&self, stream: &Stream) -> Result<bool, StoreError> {
         let ends = self.live.events_ends(&stream.shard).await?;
         Ok(ends.is_some_and(|(first, _)| parts(&first) > parts(&stream.cursor)))
     }
 
-    /// Who serves an order now, and who is silent. Without Postgres it is not known who serves: what was known stays, and positions go on.
-    async fn tidy(&self) {
-        let serving = self.orders.serving(&self.tenant).await;
-        let serving = serving.inspect_err(|error| debug!(tenant = %self.tenant, %error, "who serves is not known"));
-        let now = Timestamp::now();
-        let before = |span: SignedDuration| now.saturating_sub(span).unwrap_or(Timestamp::MIN);
-        let (fresh_since, known_since) = (before(self.settings.ttl), before(2 * self.settings.ttl));
-        let mut state = self.fleet.write();
-        if let Ok(serving) = serving {
-            state.map.set_serving(&serving);
+    /// Whether it ends before what was read: a Redis that took over, or came back from a copy, and whose clock is behind.
+    async fn is_another(&self, stream: &Stream) -> Result<bool, StoreError> {
+        let ends = self.live.events_ends(&stream.shard).await?;
+        Ok(ends.is_some_and(|(_, last)| parts(&last) < parts(&stream.cursor)))
+    }
+
+    /// Who serves an order now. While Postgres does not say, what was known stays, and positions go on.
+    async fn follow_orders(&self) {
+        loop {
+            match self.orders.serving(&self.tenant).await {
+                Ok(serving) => {
+                    let mut state = self.fleet.write();
+                    state.map.set_serving(serving);
+                    state.knows_serving = true;
+                }
+                Err(error) => debug!(tenant = %self.tenant, %error, "who serves an order is not known"),
+            }
+            sleep(TIDIED_EVERY).await;
         }
-        state.map.expire(fresh_since, known_since, now);
+    }
+
+    /// Who is silent is gone, also while nothing can be read.
+    async fn expire_silent(&self) {
+        loop {
+            sleep(TIDIED_EVERY).await;
+            let now = Timestamp::now();
+            let before = |span: SignedDuration| now.saturating_sub(span).unwrap_or(Timestamp::MIN);
+            let (fresh_since, known_since) = (before(self.ttl), before(2 * self.ttl));
+            self.fleet.write().map.expire(fresh_since, known_since, now);
+        }
     }
 }
 
@@ -307,16 +287,5 @@ mod tests {
         assert!(parts("1795348061741-10") > parts("1795348061741-9"));
         assert!(parts("999-1") < parts("1000-0"));
         assert_eq!(parts("0-0"), (0, 0));
-    }
-
-    #[test]
-    fn a_fleet_that_is_over_is_not_watched_any_more() {
-        let fleet = Arc::new(Fleet::default());
-        let watching = Watching::begin(Arc::clone(&fleet)).unwrap();
-        assert_eq!(fleet.watchers.load(Ordering::SeqCst), 1);
-        drop(watching);
-        fleet.is_over.store(true, Ordering::SeqCst);
-        assert!(Watching::begin(Arc::clone(&fleet)).is_none());
-        assert_eq!(fleet.watchers.load(Ordering::SeqCst), 0);
     }
 }

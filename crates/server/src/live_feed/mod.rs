@@ -1,11 +1,12 @@
 //! The live feed: who watches a fleet sees each driver come, move, be taken and go.
 //!
-//! [`follow`] keeps what a process knows of a fleet up to date while someone watches it: it reads the stream of fixes, as the history
+//! [`follow`] keeps what a process knows of a [`fleet`] up to date while someone watches it: it reads the stream of fixes, as the history
 //! writer does. [`watch`] looks into that for one watcher, as often as that likes; [`by_order`] knows whom to
 //! look at where that is whoever serves an order. No one is sent anything that it does not read: a
 //! thousand watchers cost a look each, and one that stops reading costs nothing.
 
 mod by_order;
+mod fleet;
 mod follow;
 mod watch;
 
@@ -13,15 +14,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waybill_domain::tenant::Tenant;
 
-pub use self::follow::FollowSettings;
 pub use self::watch::{FleetNews, WatchError, Watched, WatchedDrivers};
 
-use self::follow::{Fleet, Follower};
+use self::by_order::OrderReads;
+use self::fleet::Fleet;
+use self::follow::Follower;
 use crate::metrics::Metrics;
 use crate::resilience::{PlaceLimits, Places};
 use crate::storage::live::LiveStore;
@@ -29,9 +30,6 @@ use crate::storage::orders::OrderStore;
 
 /// Watches of one customer.
 const WATCHES_OF_ONE_MAX: usize = 50;
-/// Reads of followed orders at a time: they leave connections to others.
-const ORDER_READS_MAX: usize = 2;
-
 /// How many may watch. See `[locations]` and `[limits]` in `config/waybill.toml`.
 #[derive(Debug, Clone, Copy)]
 pub struct LiveFeedSettings {
@@ -58,7 +56,7 @@ struct Shared {
     tasks: TaskTracker,
     draining: CancellationToken,
     /// For those who follow orders.
-    order_reads: Arc<Semaphore>,
+    order_reads: OrderReads,
     /// The fleets that are followed.
     fleets: Mutex<HashMap<Tenant, Arc<Fleet>>>,
 }
@@ -87,7 +85,7 @@ impl LiveFeed {
                 metrics,
                 tasks,
                 draining,
-                order_reads: Arc::new(Semaphore::new(ORDER_READS_MAX)),
+                order_reads: OrderReads::default(),
                 fleets: Mutex::default(),
             }),
         }
@@ -105,7 +103,7 @@ impl LiveFeed {
             shared.live.clone(),
             shared.orders.clone(),
             tenant.clone(),
-            FollowSettings::of(shared.settings.ttl),
+            shared.settings.ttl,
             Arc::clone(&fleet),
         );
         shared.tasks.spawn(follower.run(shared.draining.clone()));

@@ -15,14 +15,18 @@ use waybill_domain::live::{Area, News, Seen, Version};
 
 use super::LiveFeed;
 use super::by_order::{FollowedOrder, Serves};
-use super::follow::Watching;
+use super::fleet::Watching;
+use crate::metrics::Metrics;
 use crate::resilience::Place;
 use crate::storage::StoreError;
 
-/// Drivers in one message.
+/// Drivers in one message, and the names of those who are gone: far below what a client takes at once.
 const DRIVERS_MAX: usize = 500;
+const GONE_MAX: usize = 5_000;
 /// How long nothing is sent where nothing changes. Proxies cut what is silent for a minute.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// No look follows another one sooner.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// How long a watcher may not read: its place is for others then.
 const UNREAD_TIME_MAX: Duration = Duration::from_mins(5);
 /// How long the fleet may not be up to date before its watchers get the error.
@@ -82,6 +86,9 @@ pub enum WatchError {
     Draining,
 }
 
+/// Counted while it lasts.
+struct CountedWatch(Arc<Metrics>);
+
 /// What a watcher looks at.
 enum View {
     Area(Area),
@@ -122,7 +129,7 @@ impl LiveFeed {
             WatchedDrivers::Area(area) => View::Area(area),
             WatchedDrivers::Drivers(drivers) => View::Drivers(drivers),
             WatchedDrivers::Order(id) => {
-                let (orders, reads) = (shared.orders.clone(), Arc::clone(&shared.order_reads));
+                let (orders, reads) = (shared.orders.clone(), shared.order_reads.clone());
                 let followed = FollowedOrder::begin(orders, reads, scope.clone(), id).await?;
                 View::Order {
                     followed: Box::new(followed.ok_or(WatchError::NotFound)?),
@@ -142,7 +149,7 @@ impl LiveFeed {
         };
         // Within the call, so that a store that is away is an error of the call.
         let begun_at = Instant::now();
-        while watcher.watching.0.read().current_at.is_none() {
+        while watcher.watching.0.read().shown_since().is_none() {
             if begun_at.elapsed() >= FIRST_LOOK_MAX {
                 return Err(WatchError::Unavailable);
             }
@@ -151,9 +158,9 @@ impl LiveFeed {
         // One message ahead, and room for the last word.
         let (messages, receiver) = mpsc::channel(2);
         let draining = shared.draining.clone();
-        let metrics = Arc::clone(&shared.metrics);
+        let counted = CountedWatch::begin(Arc::clone(&shared.metrics));
         shared.tasks.spawn(async move {
-            metrics.locations.fleet_watch_begun();
+            let _counted = counted;
             // Kept from the beginning: a stream that is cut must not look like one that has ended well.
             if let Ok(last_word) = messages.clone().reserve_owned().await {
                 let end = tokio::select! {
@@ -167,9 +174,21 @@ impl LiveFeed {
                     last_word.send(Err(error));
                 }
             }
-            metrics.locations.fleet_watch_ended();
         });
         Ok(ReceiverStream::new(receiver))
+    }
+}
+
+impl CountedWatch {
+    fn begin(metrics: Arc<Metrics>) -> CountedWatch {
+        metrics.locations.fleet_watch_begun();
+        CountedWatch(metrics)
+    }
+}
+
+impl Drop for CountedWatch {
+    fn drop(&mut self) {
+        self.0.locations.fleet_watch_ended();
     }
 }
 
@@ -208,7 +227,8 @@ impl Watcher {
             }
             // Jittered, so that those who watch one city do not look in step.
             let pause = self.interval.mul_f64(rand::rng().random_range(0.9..1.1));
-            sleep(pause).await;
+            let silent = sent_at.map_or(Duration::ZERO, |at| at.elapsed());
+            sleep(pause.min(SILENCE_MAX.saturating_sub(silent).max(INTERVAL_MIN))).await;
         }
     }
 
@@ -220,12 +240,14 @@ impl Watcher {
     /// What is newer than what it knows.
     fn look(&mut self) -> Result<FleetNews, WatchError> {
         let state = self.watching.0.read();
-        if state.current_at.is_none_or(|at| at.elapsed() > STALE_MAX) {
+        if state.shown_since().is_none_or(|at| at.elapsed() > STALE_MAX) {
             return Err(WatchError::Unavailable);
         }
         let known = self.known.filter(|(made, _)| *made == state.made);
         let since = known.map_or(Version::default(), |(_, version)| version);
-        let News { drivers, gone, version } = match &mut self.view {
+        let is_current = known.is_some_and(|(_, version)| version == state.map.version());
+        let news = match &mut self.view {
+            View::Area(_) | View::Drivers(_) if is_current => News::none(since),
             View::Area(area) => state.map.in_area(area, since),
             View::Drivers(drivers) => state.map.of_drivers(drivers.iter(), since),
             View::Order { followed, shown } => {
@@ -234,49 +256,56 @@ impl Watcher {
                     Serves::NoOne | Serves::Over => None,
                 };
                 if *shown == current {
-                    state.map.of_drivers(current.iter(), since)
+                    of_order(followed.id(), state.map.of_drivers(current.iter(), since))
                 } else {
                     let before = std::mem::replace(shown, current);
-                    let mut news = state.map.of_drivers(shown.iter(), Version::default());
+                    let mut news = of_order(followed.id(), state.map.of_drivers(shown.iter(), Version::default()));
                     news.gone.extend(before);
+                    news.is_whole = known.is_none();
                     news
                 }
             }
         };
-        self.known = Some((state.made, version));
-        let reset = known.is_none();
+        self.known = Some((state.made, news.version));
+        let reset = known.is_none() || news.is_whole && !is_current;
         Ok(FleetNews {
             reset,
-            drivers,
+            drivers: news.drivers,
             // Nothing is known that could be gone.
-            gone: if reset { Vec::new() } else { gone },
+            gone: if reset { Vec::new() } else { news.gone },
             more: false,
         })
     }
 }
 
-/// The news in messages of so many drivers; at least one.
+/// The news of the driver who serves this order. One who serves another by now is gone: where it is, is that one's to see.
+fn of_order(id: OrderId, mut news: News) -> News {
+    for seen in std::mem::take(&mut news.drivers) {
+        if seen.order.is_some_and(|order| order != id) {
+            news.gone.push(seen.fix.driver);
+        } else {
+            news.drivers.push(Seen {
+                order: Some(id),
+                ..seen
+            });
+        }
+    }
+    news
+}
+
+/// The news in messages of so many drivers, and of so many that are gone; at least one.
 fn parts(news: FleetNews) -> impl Iterator<Item = FleetNews> {
-    let FleetNews {
-        reset,
-        mut drivers,
-        gone,
-        ..
-    } = news;
-    let mut head = Some((reset, gone));
+    let (mut drivers, mut gone) = (news.drivers.into_iter(), news.gone.into_iter());
+    let mut first = Some(news.reset);
     std::iter::from_fn(move || {
-        let head = head.take();
-        if head.is_none() && drivers.is_empty() {
+        if first.is_none() && drivers.len() == 0 && gone.len() == 0 {
             return None;
         }
-        let later = drivers.split_off(drivers.len().min(DRIVERS_MAX));
-        let part = std::mem::replace(&mut drivers, later);
-        let (reset, gone) = head.unwrap_or_default();
         Some(FleetNews {
-            reset,
-            drivers: part,
-            gone,
-            more: !drivers.is_empty(),
+            reset: first.take().unwrap_or(false),
+            drivers: drivers.by_ref().take(DRIVERS_MAX).collect(),
+            gone: gone.by_ref().take(GONE_MAX).collect(),
+            more: drivers.len() > 0 || gone.len() > 0,
         })
     })
 }
@@ -308,23 +337,42 @@ mod tests {
 
     #[test]
     fn a_large_fleet_comes_in_parts_of_which_the_last_says_so() {
-        for (drivers, expected) in [
-            (0, vec![0]),
-            (500, vec![500]),
-            (501, vec![500, 1]),
-            (1_200, vec![500, 500, 200]),
+        for (drivers, gone, expected) in [
+            (0, 1, vec![(0, 1)]),
+            (500, 1, vec![(500, 1)]),
+            (501, 1, vec![(500, 1), (1, 0)]),
+            (1_200, 0, vec![(500, 0), (500, 0), (200, 0)]),
+            (1, 12_000, vec![(1, 5_000), (0, 5_000), (0, 2_000)]),
         ] {
-            let parts: Vec<FleetNews> = parts(news(drivers)).collect();
-            let sizes: Vec<usize> = parts.iter().map(|part| part.drivers.len()).collect();
+            let mut all = news(drivers);
+            all.gone = (0..gone)
+                .map(|number| format!("cab-{number}").parse().unwrap())
+                .collect();
+            let parts: Vec<FleetNews> = parts(all).collect();
+            let sizes: Vec<_> = parts.iter().map(|part| (part.drivers.len(), part.gone.len())).collect();
             assert_eq!(sizes, expected);
-            let last = parts.len() - 1;
             for (number, part) in parts.iter().enumerate() {
-                let is_first = number == 0;
-                assert_eq!(
-                    (part.reset, part.gone.len() == 1, part.more),
-                    (is_first, is_first, number < last)
-                );
+                assert_eq!((part.reset, part.more), (number == 0, number + 1 < parts.len()));
             }
         }
+    }
+
+    /// Its next order is not for who follows this one, nor its way there.
+    #[test]
+    fn who_serves_another_order_by_now_is_gone() {
+        let order = |number| OrderId::new(uuid::Uuid::from_u128(number));
+        let seen = |order| News {
+            drivers: vec![Seen {
+                order,
+                ..news(1).drivers.remove(0)
+            }],
+            ..News::none(Version::default())
+        };
+        for serves in [None, Some(order(1))] {
+            let news = of_order(order(1), seen(serves));
+            assert_eq!((news.drivers[0].order, news.gone.len()), (Some(order(1)), 0));
+        }
+        let news = of_order(order(1), seen(Some(order(2))));
+        assert_eq!((news.drivers.len(), news.gone.len()), (0, 1));
     }
 }

@@ -58,7 +58,7 @@ impl LocationMetrics {
             ),
             fleet_watches: registry.declare(
                 "fleet_watches",
-                "Watches of drivers, of an area or by their ids, at this server",
+                "Watches of drivers at this server: of an area, by their ids, or by order",
                 Gauge::default(),
             ),
         }

@@ -36,6 +36,9 @@ pub struct StreamCursor {
     pub last_id: String,
 }
 
+/// The end of the year 9998: no day after it has a partition.
+const STORABLE_UNTIL: Timestamp = Timestamp::constant(253_370_764_800, 0);
+
 /// A time range of one driver's fixes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Listed {
@@ -96,7 +99,10 @@ impl HistoryStore {
     /// Up to `limit` fixes of the driver.
     pub async fn list(&self, driver: &DriverId, listed: Listed, limit: i64) -> Result<Vec<Fix>, StoreError> {
         let statement = if listed.oldest_first { LIST_OLDEST } else { LIST_NEWEST };
-        let parameters: [&(dyn ToSql + Sync); 4] = [&driver.as_str(), &listed.from, &listed.until, &limit];
+        // Beyond these times there is nothing, and further out none that Postgres knows.
+        let storable = |at: Timestamp| at.clamp(Timestamp::UNIX_EPOCH, STORABLE_UNTIL);
+        let (from, until) = (listed.from.map(storable), listed.until.map(storable));
+        let parameters: [&(dyn ToSql + Sync); 4] = [&driver.as_str(), &from, &until, &limit];
         let rows = self.postgres.query(statement, &parameters).await?;
         let fix = |row: &Row| {
             let position = Position::new(row.try_get("lat")?, row.try_get("long")?);

@@ -104,6 +104,13 @@ async fn a_time_range_has_its_beginning_and_not_its_end() {
         ..of("cab-1")
     };
     assert_eq!(all(&rig, never).await, (vec![], 1));
+    // Further than any clock of a database.
+    let ever = pb::ListLocationsRequest {
+        from: Some(time("-009999-01-03T00:00:00Z".parse().unwrap())),
+        until: Some(time("9999-12-29T00:00:00Z".parse().unwrap())),
+        ..of("cab-1")
+    };
+    assert_eq!(all(&rig, ever).await.0.len(), 10);
     assert_eq!(all(&rig, of("cab-unknown")).await, (vec![], 1));
 }
 

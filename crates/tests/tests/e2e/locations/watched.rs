@@ -244,7 +244,11 @@ async fn a_watch_that_cannot_be_names_each_field() {
     let too_many: Vec<String> = (0..101).map(|number| format!("cab-{number}")).collect();
     let too_many: Vec<&str> = too_many.iter().map(String::as_str).collect();
     let second = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
+    // As many as are named: a refusal has to fit into what clients read.
+    let bad: Vec<&str> = vec![""; 100];
+    let named_bad: Vec<String> = (0..10).map(|number| format!("drivers.driver_ids[{number}]")).collect();
     for (scope, interval, fields) in [
+        (Some(named(&bad)), None, named_bad.iter().map(String::as_str).collect()),
         (None, None, vec!["scope"]),
         (None, second(31, 0), vec!["interval", "scope"]),
         (Some(Scope::OrderId("1".to_owned())), None, vec!["order_id"]),
@@ -340,6 +344,16 @@ async fn without_postgres_positions_go_on() {
     let seen = &watcher.known["cab-1"];
     assert!((seen.position.unwrap().latitude - PICKUP.0 - 0.01).abs() < 1e-6);
     assert_eq!(seen.active_order_id, order.order_id, "as it was last known");
+}
+
+/// Of no driver is it said that it is free before that is known.
+#[tokio::test]
+async fn a_watch_that_begins_without_postgres_is_refused() {
+    let mut rig = Rig::builder().private_stores().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    rig.stores().postgres().kill().await.unwrap();
+    let refused = rig.fleet().watch_drivers(request(around())).await.unwrap_err();
+    testkit::wire::assert_refused_for_now(&refused, Code::Unavailable);
 }
 
 #[tokio::test]
