@@ -33,10 +33,15 @@ async fn export(file: Option<&Path>, args: ExportArgs) -> Result<(), Failure> {
     let name = driver.name().to_owned();
     let mut reader = HistoryReader::open(&config, driver, args.from, args.until).map_err(Failure::unavailable)?;
     let mut export = Export::new(args.format, BufWriter::new(io::stdout().lock()));
+    // Before a word is written: what cannot be read leaves no beginning of a file.
+    let mut next = Some(reader.read_next().await.map_err(Failure::unavailable)?);
     let mut count = 0_u64;
     let mut written = export.begin(&name);
     while written.is_ok() {
-        let fixes = reader.read_next().await.map_err(Failure::unavailable)?;
+        let fixes = match next.take() {
+            Some(first) => first,
+            None => reader.read_next().await.map_err(Failure::unavailable)?,
+        };
         if fixes.is_empty() {
             written = export.end();
             break;

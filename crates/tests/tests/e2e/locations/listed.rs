@@ -6,7 +6,7 @@ use testkit::wire::{PICKUP, fix, now, refusal_fields, time};
 use tonic::{Code, Status};
 use waybill_proto::fleet::v1 as pb;
 
-use crate::cli::on_stores;
+use crate::cli::{on_stores, on_stores_with};
 
 /// A driver's fixes, one a second up to now; their times, the oldest first. In the history when this returns.
 async fn driven(rig: &Rig, driver: &str, count: i64) -> Vec<Timestamp> {
@@ -228,4 +228,7 @@ async fn the_history_of_a_driver_is_exported_as_other_programs_read_it() {
         let refused = on_stores(&rig, &[&["history", "export", "cab-1"], args].concat()).await;
         assert_eq!((refused.status, refused.stdout.as_str()), (Some(64), ""), "{refused:?}");
     }
+    let nowhere = [("DATABASE_URL", "postgres://waybill@127.0.0.1:1/waybill")];
+    let failed = on_stores_with(&rig, &["history", "export", "cab-1"], &nowhere).await;
+    assert_eq!((failed.status, failed.stdout.as_str()), (Some(69), ""), "{failed:?}");
 }
