@@ -37,11 +37,11 @@ async fn a_customer_sees_the_driver_of_its_order_come_until_the_service_is_over(
         .until(|known| is_there(known["cab-1"].position.unwrap().latitude))
         .await;
     doors.complete("cab-1", &order).await;
-    while watcher.read_on().await.unwrap() {}
+    watcher.until_ended().await;
     assert!(watcher.known.is_empty(), "it is no longer anna's to see");
     // What is over has no driver.
     let mut again = doors.watch(&doors.anna(), of(&order)).await.unwrap();
-    while again.read_on().await.unwrap() {}
+    again.until_ended().await;
     assert!(again.known.is_empty());
 }
 

@@ -58,7 +58,7 @@ impl Watcher {
     }
 
     /// Applies the next message; whether the stream goes on.
-    pub async fn read_on(&mut self) -> Result<bool, Status> {
+    async fn read_on(&mut self) -> Result<bool, Status> {
         let message = tokio::time::timeout(IN_TIME, self.stream.message()).await;
         let Some(message) = message.expect("a message comes in time")? else {
             return Ok(false);
@@ -81,15 +81,23 @@ impl Watcher {
         self.read_on().await.map(|goes_on| assert!(goes_on, "the stream ended"))
     }
 
-    /// Reads on until this is so.
+    /// Reads on until this is so. Messages come without news, too, so that all of it has a limit.
     pub async fn until(&mut self, is_so: impl Fn(&BTreeMap<String, pb::Driver>) -> bool) {
-        while !is_so(&self.known) {
-            let known: Vec<&String> = self.known.keys().collect();
-            let known = format!("{known:?}");
-            self.read()
-                .await
-                .unwrap_or_else(|error| panic!("{error:?}, knows {known}"));
-        }
+        let reads = async {
+            while !is_so(&self.known) {
+                self.read().await.unwrap();
+            }
+        };
+        let in_time = tokio::time::timeout(IN_TIME, reads).await;
+        in_time.unwrap_or_else(|_| panic!("it is not so in time: {:?}", self.known));
+    }
+
+    /// Reads on to the end of the stream.
+    pub async fn until_ended(&mut self) {
+        let reads = async { while self.read_on().await.unwrap() {} };
+        tokio::time::timeout(IN_TIME, reads)
+            .await
+            .expect("the stream ends in time");
     }
 
     pub fn names(&self) -> Vec<&str> {
