@@ -1,10 +1,10 @@
 //! Waybill's service. Modules in the order in which a call meets them:
 //!
 //! ```text
-//! app -> { grpc, http } -> { orders, tracking, live_feed, locations, operator, payment_webhooks } -> { storage, egress } -> resilience -> domain
+//! app -> { grpc, http, web } -> { orders, tracking, live_feed, locations, operator, payment_webhooks } -> { storage, egress } -> resilience -> domain
 //! ```
 //!
-//! [`app`] puts a process together from a [`config`]. [`grpc`] and [`http`] are what it listens with, within [`tls`]. [`orders`],
+//! [`app`] puts a process together from a [`config`]. [`grpc`], [`http`] and [`web`] are what it listens with, within [`tls`]. [`orders`],
 //! [`tracking`], [`live_feed`], [`locations`], [`operator`] and [`payment_webhooks`] do the work; they decide with the rules of `waybill-domain` and act
 //! through [`storage`] (Postgres and Redis) and [`egress`] (the payment provider), each call behind the guards of
 //! [`resilience`]. [`metrics`] counts, [`telemetry`]
@@ -16,6 +16,7 @@ pub mod crash_points;
 
 pub mod grpc;
 pub mod http;
+pub mod web;
 
 pub mod live_feed;
 pub mod locations;

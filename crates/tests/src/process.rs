@@ -83,6 +83,8 @@ pub struct Addresses {
     pub http: SocketAddr,
     /// The payment provider's webhooks, where they are received.
     pub webhooks: Option<SocketAddr>,
+    /// The listener for browsers, where there is one.
+    pub web: Option<SocketAddr>,
 }
 
 /// Where a server listens by its log: gRPC and HTTP.
@@ -96,6 +98,7 @@ pub fn addresses(log: &str) -> Option<Addresses> {
         grpc: address("grpc")?,
         http: address("http")?,
         webhooks: address("webhooks"),
+        web: address("web"),
     })
 }
 

@@ -37,7 +37,7 @@ pub async fn run(file: Option<&Path>, args: DemoArgs) -> Result<(), Failure> {
     let private = Private::start(file, &args.data_dir, flags()).await?;
     let played = play(&args, &private, &stop).await;
     // The server ends before the audit: it writes the history of all that it acknowledged.
-    let remains = private.end_server().await?;
+    let remains = Box::pin(private.end_server()).await?;
     let audited = match played {
         Ok(report) => judge(&remains, &report).await.map(|audit| (report, audit)),
         Err(failure) => Err(failure),
@@ -70,6 +70,7 @@ fn flags() -> Flags {
         ("grpc.addr", "127.0.0.1:0".to_owned()),
         ("http.addr", "127.0.0.1:0".to_owned()),
         ("webhooks.addr", "127.0.0.1:0".to_owned()),
+        ("web.addr", "127.0.0.1:0".to_owned()),
         ("limits.fixes_per_driver.per_second", "1000".to_owned()),
         ("limits.fixes_per_driver.burst", "5000".to_owned()),
     ])

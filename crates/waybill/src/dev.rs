@@ -49,8 +49,9 @@ pub async fn run(file: Option<&Path>, args: DevArgs) -> Result<(), Failure> {
     let env_file = args.data_dir.join("dev.env");
     private.write_env(&env_file)?;
     eprintln!(
-        "\n{}\n  settings for other programs are in {}; Ctrl-C ends it\n",
+        "\n{}{}\n  settings for other programs are in {}; Ctrl-C ends it\n",
         private.banner(),
+        private.console()?,
         env_file.display()
     );
     stop.cancelled().await;
@@ -100,6 +101,8 @@ impl Private {
             // The private stores share this machine's processors with everything else on it.
             ("redis.command_timeout", "1s".to_owned()),
             ("grpc.reflection", "true".to_owned()),
+            // The console is of little use without an operator's calls.
+            ("grpc.services", "order,location,fleet,operator".to_owned()),
             ("auth.keys", keys.display().to_string()),
             ("auth.issuer", TokenSigner::ISSUER.to_owned()),
             ("auth.audience", TokenSigner::AUDIENCE.to_owned()),
@@ -148,7 +151,7 @@ impl Private {
 
     /// Ends everything.
     pub async fn stop(self) -> Result<(), Failure> {
-        self.end_server().await?.stop().await
+        Box::pin(self.end_server()).await?.stop().await
     }
 
     fn banner(&self) -> String {
@@ -158,6 +161,15 @@ impl Private {
              Postgres  {}\n  Redis     {}\n  payments  {}",
             self.world.database_url, self.world.redis_url, self.world.payments_url
         )
+    }
+
+    /// Where the console is, with a token that opens all of it.
+    pub fn console(&self) -> Result<String, Failure> {
+        let Some(addr) = self.app.web_addr() else {
+            return Ok(String::new());
+        };
+        let token = self.token(Role::Operator, "olga", TOKEN_LIVES)?;
+        Ok(format!("\n  console   http://{addr}/#token={token}"))
     }
 
     fn write_env(&self, path: &Path) -> Result<(), Failure> {
@@ -172,6 +184,9 @@ impl Private {
         for (variable, role, subject) in TOKENS {
             let token = self.token(role, subject, TOKEN_LIVES)?;
             lines.extend([variable, "=", &token, "\n"]);
+        }
+        if let Some(addr) = self.app.web_addr() {
+            lines.extend(["WEB_ADDR=", &addr.to_string(), "\n"]);
         }
         // In one piece: whoever waits for the file must not read half of it.
         let draft = path.with_extension("env.part");

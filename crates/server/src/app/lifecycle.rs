@@ -27,7 +27,7 @@ pub(super) struct Lifecycle {
     pub sagas: TaskTracker,
     /// Batchers, the history writer, the sweeper and its neighbours, the health monitor.
     pub workers: TaskTracker,
-    /// The gRPC server.
+    /// The gRPC servers: on their own listener, and on that for browsers.
     pub grpc: TaskTracker,
     /// The HTTP servers.
     pub http: TaskTracker,
@@ -97,11 +97,11 @@ impl App {
 impl Lifecycle {
     /// What is left are calls that are no sagas, which are short, and connections. A client that keeps its connection open
     /// must not hold up the end: hyper waits for it without limit.
-    async fn close_grpc(&self, cut: &AbortHandle) {
+    async fn close_grpc(&self, cut: &[AbortHandle]) {
         self.grpc.close();
         if timeout(CLOSING_MAX, self.grpc.wait()).await.is_err() {
             info!("open gRPC connections cut");
-            cut.abort();
+            cut.iter().for_each(AbortHandle::abort);
         }
     }
 }

@@ -97,8 +97,8 @@ pub struct App {
     postgres: Postgres,
     health_monitor: HealthMonitor,
     lifecycle: Lifecycle,
-    /// Ends the gRPC server where clients keep their connections open.
-    cut_grpc: AbortHandle,
+    /// End the gRPC servers where clients keep their connections open.
+    cut_grpc: Vec<AbortHandle>,
 }
 
 /// Where a server listens.
@@ -107,6 +107,7 @@ struct Addresses {
     grpc: SocketAddr,
     http: SocketAddr,
     webhooks: Option<SocketAddr>,
+    web: Option<SocketAddr>,
 }
 
 /// The stores of a process.
@@ -152,5 +153,10 @@ impl App {
     /// Where `/webhooks/payments` is; `None` without `payments.webhook_secrets`.
     pub fn webhooks_addr(&self) -> Option<SocketAddr> {
         self.addresses.webhooks
+    }
+
+    /// Where browsers are served; `None` with an empty `web.addr`.
+    pub fn web_addr(&self) -> Option<SocketAddr> {
+        self.addresses.web
     }
 }

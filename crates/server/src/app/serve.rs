@@ -8,13 +8,16 @@ use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tonic::service::Routes;
+use tower::Layer;
+use tower::layer::layer_fn;
 use tracing::{error, info, warn};
 
 use super::build::{Parts, routes_with_health};
 use super::lifecycle::Lifecycle;
 use super::{Addresses, App, StartError, Stores, settings};
 use crate::config::Config;
-use crate::grpc::{METHODS, edge};
+use crate::grpc::METHODS;
+use crate::grpc::edge::{self, LayeredRoutes, Speaks};
 use crate::http;
 use crate::identity::{ApiKeys, Identity, TokenVerifier, TrustedKeys};
 use crate::metrics::Metrics;
@@ -23,6 +26,7 @@ use crate::storage::api_keys::ApiKeyStore;
 use crate::storage::migrations::{self, SchemaState};
 use crate::storage::postgres::Postgres;
 use crate::tls::ServerTls;
+use crate::web;
 
 impl App {
     /// Starts a server. When this returns it answers calls.
@@ -72,12 +76,17 @@ impl App {
             }
             None => None,
         };
+        let web = match parts.config.web.addr {
+            Some(addr) => Some(http::bind(addr, "--web-addr").await?),
+            None => None,
+        };
         let addresses = Addresses {
             grpc: local(&grpc, parts.config.grpc.addr),
             http: local(&ops, parts.config.http.addr),
             webhooks: webhooks
                 .as_ref()
                 .map(|(listener, _)| local(listener, parts.config.webhooks.addr)),
+            web: web.as_ref().and_then(|listener| listener.local_addr().ok()),
         };
 
         let (mut routes, reporter) = routes_with_health();
@@ -104,7 +113,12 @@ impl App {
             }
             None => Identity::Anonymous,
         };
-        let cut_grpc = parts.serve_grpc(grpc, routes.routes(), identity, tls.clone());
+        let routes = routes.routes();
+        let layers = edge::layers(Arc::clone(&parts.metrics), settings::deadlines(&parts.config), identity);
+        let mut cut_grpc = vec![parts.serve_grpc(grpc, routes.clone(), layers.clone(), tls.clone())];
+        if let Some(listener) = web {
+            cut_grpc.push(parts.serve_web(listener, routes, layers, tls.clone()));
+        }
         let readiness = http::ops::Readiness::new(parts.probes(&health_monitor, keys), parts.lifecycle.unready.clone());
         let ops_router = http::ops::router(
             Arc::clone(&parts.metrics),
@@ -117,7 +131,8 @@ impl App {
             parts.serve_http(listener, http::webhooks::router(&webhooks, &parts.metrics), tls);
         }
         let webhooks = addresses.webhooks.map(tracing::field::display);
-        info!(grpc = %addresses.grpc, http = %addresses.http, webhooks, "waybill serves");
+        let web = addresses.web.map(tracing::field::display);
+        info!(grpc = %addresses.grpc, http = %addresses.http, webhooks, web, "waybill serves");
         Ok(App {
             addresses,
             postgres: parts.stores.postgres,
@@ -134,16 +149,12 @@ impl Parts {
         &self,
         listener: TcpListener,
         routes: Routes,
-        identity: Identity,
+        layers: impl Layer<Routes, Service = LayeredRoutes> + Clone + Send + 'static,
         tls: Option<ServerTls>,
     ) -> AbortHandle {
         let limits = settings::connections(&self.config);
-        let connections = edge::incoming(listener, limits, Arc::clone(&self.metrics), tls);
-        let mut server = edge::server_builder(&settings::http2(&self.config)).layer(edge::layers(
-            Arc::clone(&self.metrics),
-            settings::deadlines(&self.config),
-            identity,
-        ));
+        let connections = edge::incoming(listener, limits, Arc::clone(&self.metrics), tls, Speaks::Http2);
+        let mut server = edge::server_builder(&settings::http2(&self.config)).layer(layers);
         let draining = self.lifecycle.draining.clone();
         let serving = self.lifecycle.grpc.spawn(async move {
             let end = server
@@ -151,6 +162,34 @@ impl Parts {
                 .serve_with_incoming_shutdown(connections, draining.cancelled_owned());
             if let Err(error) = end.await {
                 error!(%error, "gRPC server ended");
+            }
+        });
+        serving.abort_handle()
+    }
+
+    /// Serves browsers: pages, and by gRPC-Web the same services behind the same layers.
+    fn serve_web(
+        &self,
+        listener: TcpListener,
+        routes: Routes,
+        layers: impl Layer<Routes, Service = LayeredRoutes> + Clone + Send + 'static,
+        tls: Option<ServerTls>,
+    ) -> AbortHandle {
+        let limits = settings::connections(&self.config);
+        let connections = edge::incoming(listener, limits, Arc::clone(&self.metrics), tls, Speaks::Either);
+        let web = settings::web(&self.config);
+        let mut server = edge::server_builder(&settings::http2(&self.config))
+            .accept_http1(true)
+            .layer(layer_fn(move |routes| {
+                web::router(&web, layers.layer(routes).by_grpc_web())
+            }));
+        let draining = self.lifecycle.draining.clone();
+        let serving = self.lifecycle.grpc.spawn(async move {
+            let end = server
+                .add_routes(routes)
+                .serve_with_incoming_shutdown(connections, draining.cancelled_owned());
+            if let Err(error) = end.await {
+                error!(%error, "web server ended");
             }
         });
         serving.abort_handle()

@@ -19,6 +19,7 @@ use crate::storage::orders::{OrderStore, OrderStoreSettings};
 use crate::storage::postgres::PostgresSettings;
 use crate::storage::redis::RedisSettings;
 use crate::tls::TlsFiles;
+use crate::web::{Tiles, WebSettings, tile_origin, web_origin};
 
 /// A name for this process, in every step that it logs: unique, since two instances may share a host and a pid may
 /// come again.
@@ -150,6 +151,24 @@ pub fn connections(config: &Config) -> edge::ConnectionLimits {
     edge::ConnectionLimits {
         connections_max: config.grpc.connections_max,
         ..edge::ConnectionLimits::default()
+    }
+}
+
+pub fn web(config: &Config) -> WebSettings {
+    let settings = &config.web;
+    // Both were checked when they were read.
+    let tiles = tile_origin(&settings.tiles).map(|origin| Tiles {
+        url: settings.tiles.clone(),
+        origin,
+        attribution: settings.tiles_attribution.clone(),
+    });
+    WebSettings {
+        origins: settings
+            .origins
+            .iter()
+            .filter_map(|origin| web_origin(origin))
+            .collect(),
+        tiles,
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use super::{Auth, Config, ConfigError, Service, Tls};
+use crate::web::{tile_origin, web_origin};
 
 /// A client may repeat a request for a day, as with the payment provider's own keys: a repeat that comes after its key
 /// expired is a second order.
@@ -34,7 +35,8 @@ impl Config {
     /// Whether the gRPC services, or the webhooks, can be reached from other machines.
     fn is_public(&self) -> bool {
         let webhooks = self.payments.receives_webhooks() && self.grpc.services.contains(&Service::Order);
-        !self.grpc.addr.ip().is_loopback() || webhooks && !self.webhooks.addr.ip().is_loopback()
+        let web = self.web.addr.is_some_and(|addr| !addr.ip().is_loopback());
+        !self.grpc.addr.ip().is_loopback() || web || webhooks && !self.webhooks.addr.ip().is_loopback()
     }
 
     /// What must hold of a server, and not of the commands that only read its stores: who may reach it, and how it knows
@@ -57,6 +59,9 @@ impl Config {
             ),
             (false, true) if !self.grpc.addr.ip().is_loopback() => {
                 ("auth.anonymous", "must be false where grpc.addr is no loopback address")
+            }
+            (false, true) if self.web.addr.is_some_and(|addr| !addr.ip().is_loopback()) => {
+                ("auth.anonymous", "must be false where web.addr is no loopback address")
             }
             (true, true) => ("auth.anonymous", "must be false where auth.keys is set"),
             (true, false) if issuer.is_empty() => ("auth.issuer", "must be the iss of the tokens"),
@@ -85,7 +90,7 @@ impl Config {
             (true, true, _) if *plaintext => ("tls.plaintext", "must be false where tls.cert is set"),
             (false, false, false) if !plaintext && self.is_public() => (
                 "tls.cert",
-                "and tls.key must be set where grpc.addr or webhooks.addr is no loopback address; or say with \
+                "and tls.key must be set where grpc.addr, web.addr or webhooks.addr is no loopback address; or say with \
                  tls.plaintext = true that TLS ends before this server",
             ),
             _ => return Ok(()),
@@ -94,6 +99,22 @@ impl Config {
             key: key_name.into(),
             why: why.to_owned(),
         })
+    }
+
+    /// What browsers would not understand.
+    fn check_web(&self) -> Result<(), ConfigError> {
+        let bad = |key: &'static str, why: String| Err(ConfigError::Value { key: key.into(), why });
+        for origin in &self.web.origins {
+            if web_origin(origin).is_none() {
+                let why = format!("has {origin:?}, which is no origin such as \"https://app.example.com\"");
+                return bad("web.origins", why);
+            }
+        }
+        if !self.web.tiles.is_empty() && tile_origin(&self.web.tiles).is_none() {
+            let why = "must be an address such as \"https://tiles.example.com/{z}/{x}/{y}.png\"".to_owned();
+            return bad("web.tiles", why);
+        }
+        Ok(())
     }
 
     /// What no single value shows.
@@ -114,6 +135,7 @@ impl Config {
             );
         }
         self.check_payments()?;
+        self.check_web()?;
         self.check_stores()?;
         if self.redis.shards == 0 {
             return bad("redis.shards", "must be at least 1");

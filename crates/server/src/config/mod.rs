@@ -36,7 +36,7 @@ const NOT_SETTINGS: &[&str] = &[
 ];
 
 /// Settings that are lists, by the ends of their names.
-const LISTS: [&str; 3] = ["grpc.services", ".webhook_secrets", "tenants.names"];
+const LISTS: [&str; 4] = ["grpc.services", ".webhook_secrets", "tenants.names", "web.origins"];
 
 /// A setting that cannot be used. The text names the key, and ends the program with status 64.
 #[derive(Debug, Error)]
@@ -76,6 +76,7 @@ section! {
         grpc: Grpc,
         http: Http,
         webhooks: Webhooks,
+        web: Web,
         tls: Tls,
         auth: Auth,
         tenants: Tenants,
@@ -115,6 +116,18 @@ section! {
 section! {
     /// The HTTP listener for the payment provider's webhooks.
     Webhooks { addr: SocketAddr, }
+}
+
+section! {
+    /// The listener for browsers.
+    Web {
+        #[serde(deserialize_with = "optional_addr")]
+        addr: Option<SocketAddr>,
+        console: bool,
+        origins: Vec<String>,
+        tiles: String,
+        tiles_attribution: String,
+    }
 }
 
 section! {
@@ -325,6 +338,17 @@ fn tenants<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Tena
             .map_err(|error| serde::de::Error::custom(format!("{name:?} {error}")))
     });
     parsed.collect()
+}
+
+fn optional_addr<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = text.parse();
+    parsed
+        .map(Some)
+        .map_err(|_| serde::de::Error::custom(format!("{text:?} is not an address such as \"127.0.0.1:7202\"")))
 }
 
 fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -98,6 +98,8 @@ fn whoever_listens_to_other_machines_speaks_tls_or_says_that_it_ends_before() {
         (vec![("WAYBILL_GRPC__ADDR", "[::1]:7200")], None),
         (webhooks.to_vec(), Some("tls.cert")),
         (vec![webhooks[0]], None),
+        (vec![("WAYBILL_WEB__ADDR", "0.0.0.0:7202")], Some("tls.cert")),
+        (vec![("WAYBILL_WEB__ADDR", "")], None),
         (vec![public, plaintext], None),
         (vec![public, cert, key], None),
         (vec![public, cert, key, client_ca], None),
@@ -130,6 +132,10 @@ fn a_server_knows_its_callers_or_serves_this_machine_alone() {
         (vec![public], Some("tls.cert")),
         (vec![anonymous], None),
         (vec![anonymous, public, plaintext], Some("auth.anonymous")),
+        (
+            vec![anonymous, ("WAYBILL_WEB__ADDR", "0.0.0.0:7202"), plaintext],
+            Some("auth.anonymous"),
+        ),
         (vec![keys], Some("auth.issuer")),
         (vec![keys, issuer], None),
         (vec![keys, issuer, public, plaintext], None),
@@ -157,6 +163,29 @@ fn refused(settings: &[(&str, &str)]) -> Option<(Cow<'static, str>, String)> {
         ConfigError::Value { key, .. } => Some((key, text)),
         other => panic!("{settings:?}: {other}"),
     }
+}
+
+#[test]
+fn what_browsers_would_not_understand_is_refused_by_name() {
+    let origins = |list| ("WAYBILL_WEB__ORIGINS", list);
+    let tiles = |url| ("WAYBILL_WEB__TILES", url);
+    for (setting, expected) in [
+        (origins(""), None),
+        (origins("https://app.example.com, http://127.0.0.1:5173"), None),
+        (origins("https://app.example.com,*"), Some(("web.origins", "\"*\""))),
+        (origins("https://app.example.com/"), Some(("web.origins", "/"))),
+        (tiles("https://tiles.example.com/{z}/{x}/{y}.png"), None),
+        (tiles("https://tiles.example.com/"), Some(("web.tiles", "{z}/{x}/{y}"))),
+    ] {
+        let found = refused(&[setting]);
+        let expected_key = expected.map(|(key, _)| key);
+        assert_eq!(found.as_ref().map(|(key, _)| &**key), expected_key, "{setting:?}");
+        if let (Some((_, text)), Some((_, named))) = (found, expected) {
+            assert!(text.contains(named), "{text}");
+        }
+    }
+    let text = refusal(&[("WAYBILL_WEB__ADDR", "localhost")]);
+    assert!(text.contains("web.addr") && text.contains("127.0.0.1:7202"), "{text}");
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub enum Protocol {
     Http2,
     /// The payment provider's webhooks.
     Http1,
+    /// Browsers: gRPC-Web and pages, by either.
+    Web,
 }
 
 /// The TLS of a server's listeners.
@@ -74,6 +76,7 @@ struct Loaded {
     digest: [u8; 32],
     http2: Arc<ServerConfig>,
     http1: Arc<ServerConfig>,
+    web: Arc<ServerConfig>,
     validity: Validity,
 }
 
@@ -112,6 +115,7 @@ impl ServerTls {
         let config = match protocol {
             Protocol::Http2 => &loaded.http2,
             Protocol::Http1 => &loaded.http1,
+            Protocol::Web => &loaded.web,
         };
         let acceptor = TlsAcceptor::from(Arc::clone(config));
         ServerStream::handshaking(acceptor.accept(stream), self.metrics.clone())
@@ -209,10 +213,13 @@ impl Loaded {
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         let mut http2 = http2;
         http2.alpn_protocols = vec![b"h2".to_vec()];
+        let mut web = http2.clone();
+        web.alpn_protocols.push(b"http/1.1".to_vec());
         Ok(Loaded {
             digest: contents.digest(),
             http2: Arc::new(http2),
             http1: Arc::new(http1),
+            web: Arc::new(web),
             validity,
         })
     }

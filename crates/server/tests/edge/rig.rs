@@ -21,7 +21,7 @@ use waybill_proto::location::v1::{
 };
 use waybill_server::grpc::edge::{
     self, CallDeadline, Class, ConnectionLimits, DeadlineSettings, Http2Limits, IngressLimits, IngressSettings,
-    MESSAGE_SIZE_MAX,
+    MESSAGE_SIZE_MAX, Speaks,
 };
 use waybill_server::identity::Identity;
 use waybill_server::metrics::{MethodSnapshot, Metrics};
@@ -67,7 +67,13 @@ impl Rig {
             streams: &[STREAM],
             ..settings.deadline
         };
-        let connections = edge::incoming(listener, settings.connections, Arc::clone(&metrics), settings.tls);
+        let connections = edge::incoming(
+            listener,
+            settings.connections,
+            Arc::clone(&metrics),
+            settings.tls,
+            Speaks::Http2,
+        );
         let router = edge::server_builder(&settings.http2)
             .layer(edge::layers(Arc::clone(&metrics), deadline, Identity::Anonymous))
             .add_routes(Routes::new(service));

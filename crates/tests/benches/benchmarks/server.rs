@@ -68,7 +68,15 @@ impl Server {
         let addr = || format!("127.0.0.1:{}", port::free());
         let (grpc, http) = (addr(), addr());
         let log = world.path("server.log");
-        let args = ["serve", "--grpc-addr", &grpc, "--http-addr", &http];
+        let args = [
+            "serve",
+            "--grpc-addr",
+            &grpc,
+            "--http-addr",
+            &http,
+            "--web-addr",
+            "127.0.0.1:0",
+        ];
         let settings = SETTINGS.iter().map(|(key, value)| (*key, (*value).to_owned()));
         let mut process = launch(&program(), &args, settings.chain(stores), &log);
         until_ready(&mut process, &http, &log).await;

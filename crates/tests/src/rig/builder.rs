@@ -41,6 +41,7 @@ fn test_settings() -> Flags {
         ("grpc.addr", "127.0.0.1:0".to_owned()),
         ("http.addr", "127.0.0.1:0".to_owned()),
         ("webhooks.addr", "127.0.0.1:0".to_owned()),
+        ("web.addr", "127.0.0.1:0".to_owned()),
         ("grpc.reflection", "false".to_owned()),
         ("auth.anonymous", "true".to_owned()),
         ("payments.secret_key", SECRET_KEY.to_owned()),

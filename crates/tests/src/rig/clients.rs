@@ -70,6 +70,12 @@ impl Rig {
         self.servers[0].app.webhooks_addr()
     }
 
+    /// `http://` URL of the first server's listener for browsers, without a slash at the end.
+    pub fn web(&self) -> String {
+        let addr = self.servers[0].app.web_addr().expect("web.addr is set");
+        format!("http://{addr}")
+    }
+
     /// The metrics of the first server, as JSON.
     pub async fn metrics(&self) -> serde_json::Value {
         let (status, metrics) = get_json(&format!("{}/metrics", self.http())).await;

@@ -16,6 +16,7 @@ mod locations;
 mod operator;
 mod orders;
 mod store_tls;
+mod web;
 mod webhooks;
 
 mod audit;

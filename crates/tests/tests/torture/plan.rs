@@ -153,6 +153,7 @@ fn flags(times: &[(&'static str, &str)]) -> Flags {
         ("auth.issuer", TokenSigner::ISSUER),
         ("http.addr", "127.0.0.1:0"),
         ("webhooks.addr", "127.0.0.1:0"),
+        ("web.addr", "127.0.0.1:0"),
         ("payments.secret_key", "sk_test_torture"),
         ("payments.rate_per_second", "1000"),
         ("payments.webhook_secrets", WEBHOOK_SECRET),

@@ -93,6 +93,9 @@ pub struct ListenArgs {
     /// Where the payment provider's webhooks are received; port 0 for any free one
     #[arg(long = "webhooks-addr", value_name = "ADDR")]
     pub webhooks: Option<SocketAddr>,
+    /// Where browsers are served; port 0 for any free one
+    #[arg(long = "web-addr", value_name = "ADDR")]
+    pub web: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -408,6 +411,7 @@ impl ListenArgs {
             ("grpc.addr", self.grpc),
             ("http.addr", self.http),
             ("webhooks.addr", self.webhooks),
+            ("web.addr", self.web),
         ];
         settings
             .into_iter()

@@ -2,6 +2,7 @@
 //!
 //! A [`Connection`] is a stream that tonic serves HTTP/2 on: of TCP, or of TLS over it. It reads along, and fails a read
 //! when the peer floods it with control frames or does not begin to speak HTTP/2; tonic then closes it and drops its calls.
+//! Browsers may speak HTTP/1.1 instead ([`Speaks::Either`]), which has no such frames: hyper's own time limits hold then.
 //! What a peer does within calls is limited elsewhere: in h2 by [`super::Http2Limits`], in handlers by
 //! [`super::IngressLimits`].
 
@@ -26,6 +27,18 @@ use crate::tls::{Protocol, ServerStream, ServerTls};
 /// processor, too.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// What one peer speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speech {
+    Http2,
+    Http1,
+    /// Not known yet: so many bytes came, all of them as [`HTTP2_BEGINS`] has them.
+    Open(usize),
+}
+
+/// How HTTP/2 begins. No method of HTTP/1.1 does.
+const HTTP2_BEGINS: &[u8] = b"PRI ";
+
 /// The limits of peers at a listener.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
@@ -40,9 +53,19 @@ pub struct ConnectionLimits {
     pub control_frames_window: Duration,
 }
 
+/// What peers speak at a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/2: clients of gRPC.
+    Http2,
+    /// HTTP/2 or HTTP/1.1: browsers. Without TLS they speak HTTP/1.1.
+    Either,
+}
+
 /// One connection, for tonic to serve.
 pub struct Connection {
     stream: ServerStream,
+    speech: Speech,
     peer: TcpConnectInfo,
     limits: ConnectionLimits,
     inbound: Frames,
@@ -63,12 +86,13 @@ enum Abuse {
     Handshake,
 }
 
-/// Accepts connections for ever, never more at a time than `limits` says; with `tls`, of peers that speak it.
+/// Accepts connections for ever, never more at a time than `limits` says, of peers that speak this; with `tls`, within TLS.
 pub fn incoming(
     listener: TcpListener,
     limits: ConnectionLimits,
     metrics: Arc<Metrics>,
     tls: Option<ServerTls>,
+    speaks: Speaks,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
     let permits = Arc::new(Semaphore::new(limits.connections_max));
     let acceptor = Acceptor {
@@ -77,6 +101,7 @@ pub fn incoming(
         permits,
         metrics,
         tls,
+        speaks,
     };
     unfold(acceptor, |acceptor| async {
         Some((Ok(acceptor.accept().await), acceptor))
@@ -89,6 +114,7 @@ struct Acceptor {
     permits: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     tls: Option<ServerTls>,
+    speaks: Speaks,
 }
 
 impl Default for ConnectionLimits {
@@ -129,9 +155,14 @@ impl Acceptor {
         self.metrics.ingress.connection_opened();
         Connection {
             peer: stream.connect_info(),
-            stream: match &self.tls {
-                Some(tls) => tls.accept(stream, Protocol::Http2),
-                None => stream.into(),
+            stream: match (&self.tls, self.speaks) {
+                (Some(tls), Speaks::Http2) => tls.accept(stream, Protocol::Http2),
+                (Some(tls), Speaks::Either) => tls.accept(stream, Protocol::Web),
+                (None, _) => stream.into(),
+            },
+            speech: match self.speaks {
+                Speaks::Http2 => Speech::Http2,
+                Speaks::Either => Speech::Open(0),
             },
             limits: self.limits.clone(),
             inbound: Frames::from_client(),
@@ -172,8 +203,36 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
+    fn follow_received(&mut self, received: &[u8]) {
+        self.speech = self.speech.after(received);
+        if self.speech == Speech::Http1 {
+            self.handshake = None;
+            return;
+        }
+        self.traffic.renew(self.limits.control_frames_window);
+        self.inbound.follow(received, |kind| {
+            self.traffic.count_received(kind);
+            self.handshake = None;
+        });
+    }
+
     fn follow_sent(&mut self, bytes: &[u8]) {
+        if self.speech == Speech::Http1 {
+            return;
+        }
         self.outbound.follow(bytes, |kind| self.traffic.count_sent(kind));
+    }
+}
+
+impl Speech {
+    /// What is known of it once these bytes came, too.
+    fn after(self, received: &[u8]) -> Speech {
+        received.iter().fold(self, |speech, byte| match speech {
+            Speech::Open(seen) if HTTP2_BEGINS.get(seen) != Some(byte) => Speech::Http1,
+            Speech::Open(seen) if seen + 1 == HTTP2_BEGINS.len() => Speech::Http2,
+            Speech::Open(seen) => Speech::Open(seen + 1),
+            known => known,
+        })
     }
 }
 
@@ -202,11 +261,7 @@ impl AsyncRead for Connection {
         let filled = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
         let received = buffer.filled().get(filled..).unwrap_or_default();
-        this.traffic.renew(this.limits.control_frames_window);
-        this.inbound.follow(received, |kind| {
-            this.traffic.count_received(kind);
-            this.handshake = None;
-        });
+        this.follow_received(received);
         if this.traffic.is_flood(this.limits.control_frames_max) {
             return Poll::Ready(Err(this.report_abuse(Abuse::ControlFrames)));
         }

@@ -25,6 +25,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::server::TcpConnectInfo;
+use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::layer::layer_fn;
 use tower::{Layer, Service};
 use tracing::field::Empty;
@@ -45,6 +46,9 @@ pub struct LayeredRoutes {
     deadline: DeadlineSettings,
     doors: Arc<Doors>,
 }
+
+/// The same for browsers: it translates gRPC-Web to gRPC and back, outside of the layers.
+pub type WebRoutes = GrpcWebService<LayeredRoutes>;
 
 /// Lets callers in.
 struct Doors {
@@ -109,6 +113,11 @@ impl Service<Request<Body>> for LayeredRoutes {
 }
 
 impl LayeredRoutes {
+    /// Takes calls by gRPC-Web.
+    pub fn by_grpc_web(self) -> WebRoutes {
+        GrpcWebLayer::new().layer(self)
+    }
+
     /// The timer of a call that may go to its service, none if it may take for ever; or the answer to one that may not.
     fn admit(&self, request: &mut Request<Body>) -> Result<Option<Timer>, Box<Response<Body>>> {
         if !is_grpc(request.headers()) {

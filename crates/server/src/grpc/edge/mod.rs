@@ -5,11 +5,11 @@
 //!
 //! ```no_run
 //! # use std::sync::Arc;
-//! # use waybill_server::grpc::edge::{self, ConnectionLimits, DeadlineSettings, Http2Limits};
+//! # use waybill_server::grpc::edge::{self, ConnectionLimits, DeadlineSettings, Http2Limits, Speaks};
 //! # use waybill_server::identity::Identity;
 //! # use waybill_server::metrics::Metrics;
 //! # async fn serve(listener: tokio::net::TcpListener, metrics: Arc<Metrics>, routes: tonic::service::Routes) {
-//! let connections = edge::incoming(listener, ConnectionLimits::default(), Arc::clone(&metrics), None);
+//! let connections = edge::incoming(listener, ConnectionLimits::default(), Arc::clone(&metrics), None, Speaks::Http2);
 //! edge::server_builder(&Http2Limits::default())
 //!     .layer(edge::layers(metrics, DeadlineSettings::default(), Identity::Anonymous))
 //!     .add_routes(routes)
@@ -33,10 +33,10 @@ use std::time::Duration;
 
 use tonic::transport::Server;
 
-pub use self::connection::{Connection, ConnectionLimits, incoming};
+pub use self::connection::{Connection, ConnectionLimits, Speaks, incoming};
 pub use self::deadline::{CallDeadline, DeadlineSettings};
 pub use self::ingress::{Class, ClassLimit, IngressLimits, IngressSettings, Rate, RateLimited};
-pub use self::layers::{LayeredRoutes, layers};
+pub use self::layers::{LayeredRoutes, WebRoutes, layers};
 
 /// The largest message that a service takes, in bytes: some 700 fixes. Each service sets it with
 /// `max_decoding_message_size`, since tonic has it there.

@@ -56,6 +56,7 @@ async fn no_secret_is_in_a_log_a_metric_an_error_or_the_list_of_processes() {
             ("grpc.services", "order,location,fleet,operator"),
             ("payments.webhook_secrets", "whsec_canary"),
             ("webhooks.addr", "127.0.0.1:0"),
+            ("web.addr", "127.0.0.1:0"),
             ("postgres.url", &database),
             ("log.filter", "waybill=trace,debug"),
         ],

@@ -29,8 +29,8 @@ use waybill_proto::order::v1::{CompleteOrderRequest, CreateOrderRequest, Order};
 use waybill_sandbox::tokens::TokenSigner;
 
 /// A server that lets in whom this signer signed for, and the signer.
-struct Doors {
-    rig: Rig,
+pub struct Doors {
+    pub rig: Rig,
     signer: TokenSigner,
     /// The file of `auth.keys`.
     keys: PathBuf,
@@ -38,13 +38,13 @@ struct Doors {
 }
 
 /// What has to come well within this time, and in a program that is broken never would.
-async fn in_time<T>(what: impl Future<Output = T>) -> T {
+pub async fn in_time<T>(what: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(Duration::from_mins(1), what).await;
     waited.expect("it comes in time")
 }
 
 impl Doors {
-    async fn start(builder: Builder) -> Doors {
+    pub async fn start(builder: Builder) -> Doors {
         let signer = TokenSigner::new().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let keys = folder.path().join("keys.json");
@@ -68,12 +68,12 @@ impl Doors {
         OrderServiceClient::new(self.rig.channel())
     }
 
-    fn token(&self, role: &str, subject: &str) -> String {
+    pub fn token(&self, role: &str, subject: &str) -> String {
         self.signer.token(role, subject, Duration::from_mins(10)).unwrap()
     }
 
     /// The id of an order of this user that finds no driver, and is searched for longer than a test takes.
-    async fn searching(&self, user: &str) -> String {
+    pub async fn searching(&self, user: &str) -> String {
         let ride = CreateOrderRequest {
             user_id: user.to_owned(),
             ..a_ride()
@@ -91,7 +91,7 @@ impl Doors {
         row.get(0)
     }
 
-    async fn drive(&self, driver: &str, (lat, lon): (f64, f64)) {
+    pub async fn drive(&self, driver: &str, (lat, lon): (f64, f64)) {
         let fixes = vec![fix(driver, lat, lon, Timestamp::now())];
         let call = by(Some(&self.token("driver", driver)), ReportLocationsRequest { fixes });
         let mut locations = LocationServiceClient::new(self.rig.channel());
@@ -102,7 +102,7 @@ impl Doors {
     }
 
     /// Anna's order, served by cab-1.
-    async fn annas(&self) -> Order {
+    pub async fn annas(&self) -> Order {
         self.drive("cab-1", PICKUP).await;
         let ride = CreateOrderRequest {
             user_id: "anna".to_owned(),
@@ -112,12 +112,12 @@ impl Doors {
         placed.unwrap().into_inner().order.unwrap()
     }
 
-    fn anna(&self) -> String {
+    pub fn anna(&self) -> String {
         self.token("customer", "anna")
     }
 
     /// The driver has served the order.
-    async fn complete(&self, driver: &str, order_id: &str) {
+    pub async fn complete(&self, driver: &str, order_id: &str) {
         let request = CompleteOrderRequest {
             order_id: order_id.to_owned(),
             ..CompleteOrderRequest::default()

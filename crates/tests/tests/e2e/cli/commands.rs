@@ -16,7 +16,14 @@ const USAGE: Option<i32> = Some(64);
 const UNAVAILABLE: Option<i32> = Some(69);
 
 /// Any free ports.
-const ANYWHERE: [&str; 4] = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
+const ANYWHERE: [&str; 6] = [
+    "--grpc-addr",
+    "127.0.0.1:0",
+    "--http-addr",
+    "127.0.0.1:0",
+    "--web-addr",
+    "127.0.0.1:0",
+];
 
 /// Ends with one line for a person, which names all of these.
 #[track_caller]
@@ -132,8 +139,11 @@ async fn an_address_that_is_taken_is_named_with_its_flag() {
     let rig = Rig::builder().no_server().start().await;
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for (flag, other) in [("--grpc-addr", "--http-addr"), ("--http-addr", "--grpc-addr")] {
-        let ended = on_stores(&rig, &["serve", flag, &address, other, "127.0.0.1:0"]).await;
+    for flag in ["--grpc-addr", "--http-addr", "--web-addr"] {
+        let taken = |other: &'static str| if other == flag { address.as_str() } else { "127.0.0.1:0" };
+        let listen = ANYWHERE.chunks(2).flat_map(|pair| [pair[0], taken(pair[0])]);
+        let args: Vec<&str> = ["serve"].into_iter().chain(listen).collect();
+        let ended = on_stores(&rig, &args).await;
         assert_names(&ended, UNAVAILABLE, &["in use", &address, flag]);
     }
 }

@@ -16,11 +16,13 @@ use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 use waybill_proto::order::v1::{CreateOrderRequest, GetOrderRequest};
 use waybill_sandbox::process::{Process, Signal};
 
-const DEV: [&str; 6] = [
+const DEV: [&str; 8] = [
     "dev",
     "--grpc-addr",
     "127.0.0.1:0",
     "--http-addr",
+    "127.0.0.1:0",
+    "--web-addr",
     "127.0.0.1:0",
     "--data-dir",
 ];
