@@ -52,6 +52,7 @@ pub enum Method {
     RetryOrder,
     ResolveOrder,
     RefundAgain,
+    ShowHealth,
 }
 
 /// On whose data a role may call a method.
@@ -149,7 +150,7 @@ impl Role {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Method; 22] = [
+    pub const ALL: [Method; 23] = [
         Method::CreateOrder,
         Method::GetOrder,
         Method::ListOrders,
@@ -172,6 +173,7 @@ impl Method {
         Method::RetryOrder,
         Method::ResolveOrder,
         Method::RefundAgain,
+        Method::ShowHealth,
     ];
 
     /// Whether the caller is not asked who it is: a secret in its message says what it sees.
@@ -210,7 +212,8 @@ impl Method {
             | Method::ShowOrder
             | Method::RetryOrder
             | Method::ResolveOrder
-            | Method::RefundAgain => [NO, NO, NO, NO, ALL],
+            | Method::RefundAgain
+            | Method::ShowHealth => [NO, NO, NO, NO, ALL],
         };
         match role {
             Role::Customer => customer,
@@ -390,6 +393,7 @@ mod tests {
             ("RetryOrder", "- - - - *"),
             ("ResolveOrder", "- - - - *"),
             ("RefundAgain", "- - - - *"),
+            ("ShowHealth", "- - - - *"),
         ];
         let is: Vec<(String, String)> = Method::ALL
             .iter()

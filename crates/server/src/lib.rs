@@ -32,6 +32,7 @@ pub mod storage;
 
 mod json;
 pub mod metrics;
+pub mod readiness;
 pub mod reload;
 pub mod resilience;
 pub mod telemetry;

@@ -16,8 +16,7 @@ use super::lifecycle::Lifecycle;
 use super::{StartError, Stores, payment_accounts, settings};
 use crate::config::{Config, Service};
 use crate::egress::payments::{PaymentAccounts, PaymentClient};
-use crate::grpc::{self, FleetApi, LocationApi, OperatorApi, OrderApi, TrackingApi, edge};
-use crate::http::ops::{Probe, ProbeOutcome};
+use crate::grpc::{self, FleetApi, LocationApi, OperatorApi, OrderApi, ServerHealth, TrackingApi, edge};
 use crate::identity::TrustedKeys;
 use crate::live_feed::LiveFeed;
 use crate::locations::history::HistoryWriter;
@@ -30,6 +29,7 @@ use crate::orders::workers::driver_liveness::DriverLivenessMonitor;
 use crate::orders::workers::{hold_expiry, key_retention, sweeper};
 use crate::orders::{Context, Dispatch};
 use crate::payment_webhooks::PaymentWebhooks;
+use crate::readiness::{Probe, ProbeOutcome, Readiness};
 use crate::storage::history::HistoryStore;
 use crate::storage::keys::Keys;
 use crate::storage::live::LiveStore;
@@ -142,7 +142,7 @@ impl Parts {
     }
 
     /// The gRPC services that this process runs, and their workers.
-    pub fn start_services(&self, routes: &mut RoutesBuilder) -> Result<(), StartError> {
+    pub fn start_services(&self, routes: &mut RoutesBuilder, readiness: &Arc<Readiness>) -> Result<(), StartError> {
         let limits = Arc::new(edge::IngressLimits::new(
             &settings::ingress(&self.config),
             Arc::clone(&self.metrics),
@@ -153,7 +153,7 @@ impl Parts {
         self.add_orders(routes, &limits);
         self.add_locations(routes, &limits);
         self.add_fleet(routes, &limits);
-        self.add_operator(routes, &limits);
+        self.add_operator(routes, &limits, readiness);
         let stopping = self.lifecycle.stopping.clone();
         self.lifecycle
             .workers
@@ -283,13 +283,14 @@ impl Parts {
         routes.add_service(FleetServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
     }
 
-    fn add_operator(&self, routes: &mut RoutesBuilder, limits: &Arc<edge::IngressLimits>) {
+    fn add_operator(&self, routes: &mut RoutesBuilder, limits: &Arc<edge::IngressLimits>, readiness: &Arc<Readiness>) {
         if !self.runs(Service::Operator) {
             return;
         }
         // In the sagas' partition of the pool: operators call when there are too many other calls, too.
         let service = OperatorService::new(self.orders.clone(), self.payments.clone());
-        let api = OperatorApi::new(service, Arc::clone(limits));
+        let health = ServerHealth::new(Arc::clone(readiness), Arc::clone(&self.metrics));
+        let api = OperatorApi::new(service, health, Arc::clone(limits));
         routes.add_service(AdminServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
     }
 }

@@ -9,7 +9,7 @@ use tonic_health::server::HealthReporter;
 
 use super::Stores;
 use crate::config::Service;
-use crate::http::ops::{Probe, ProbeOutcome};
+use crate::readiness::{Probe, ProbeOutcome};
 use crate::storage::postgres::Postgres;
 use crate::storage::redis::{Durability, Redis};
 

@@ -21,6 +21,7 @@ use crate::grpc::edge::{self, LayeredRoutes, Speaks};
 use crate::http;
 use crate::identity::{ApiKeys, Identity, TokenVerifier, TrustedKeys};
 use crate::metrics::Metrics;
+use crate::readiness::Readiness;
 use crate::reload;
 use crate::storage::api_keys::ApiKeyStore;
 use crate::storage::migrations::{self, SchemaState};
@@ -90,8 +91,10 @@ impl App {
         };
 
         let (mut routes, reporter) = routes_with_health();
-        parts.start_services(&mut routes)?;
         let health_monitor = parts.start_health_monitor(reporter);
+        let probes = parts.probes(&health_monitor, keys.clone());
+        let readiness = Arc::new(Readiness::new(probes, parts.lifecycle.unready.clone()));
+        parts.start_services(&mut routes, &readiness)?;
         let Lifecycle { workers, stopping, .. } = &parts.lifecycle;
         if let Some(tls) = tls.clone() {
             workers.spawn(reload::follow(tls, reload::READ_EVERY, stopping.clone()));
@@ -119,12 +122,7 @@ impl App {
         if let Some(listener) = web {
             cut_grpc.push(parts.serve_web(listener, routes, layers, tls.clone()));
         }
-        let readiness = http::ops::Readiness::new(parts.probes(&health_monitor, keys), parts.lifecycle.unready.clone());
-        let ops_router = http::ops::router(
-            Arc::clone(&parts.metrics),
-            Arc::new(readiness),
-            parts.config.http.token.clone(),
-        );
+        let ops_router = http::ops::router(Arc::clone(&parts.metrics), readiness, parts.config.http.token.clone());
         // Private, and for machines that expect no certificate.
         parts.serve_http(ops, ops_router, None);
         if let Some((listener, webhooks)) = webhooks {

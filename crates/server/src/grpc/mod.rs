@@ -11,6 +11,7 @@ pub mod fixes;
 mod fleet;
 #[cfg(test)]
 mod fuzz;
+mod health;
 mod location;
 mod operator;
 mod order;
@@ -20,6 +21,7 @@ mod status;
 mod tracking;
 
 pub use self::fleet::FleetApi;
+pub use self::health::ServerHealth;
 pub use self::location::{LocationApi, LocationLimits};
 pub use self::operator::OperatorApi;
 pub use self::order::OrderApi;
@@ -52,6 +54,7 @@ pub const METHODS: &[&str] = &[
     "/waybill.admin.v1.AdminService/RetryOrder",
     "/waybill.admin.v1.AdminService/ResolveOrder",
     "/waybill.admin.v1.AdminService/RefundAgain",
+    "/waybill.admin.v1.AdminService/ShowHealth",
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
 ];
@@ -81,6 +84,7 @@ pub fn method(path: &str) -> Option<Method> {
         "/waybill.admin.v1.AdminService/RetryOrder" => Method::RetryOrder,
         "/waybill.admin.v1.AdminService/ResolveOrder" => Method::ResolveOrder,
         "/waybill.admin.v1.AdminService/RefundAgain" => Method::RefundAgain,
+        "/waybill.admin.v1.AdminService/ShowHealth" => Method::ShowHealth,
         _ => return None,
     })
 }

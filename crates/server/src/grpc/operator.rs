@@ -14,6 +14,7 @@ use waybill_proto::order::v1::{Money, OrderStatus};
 
 use super::edge::{Class, IngressLimits};
 use super::fields::Violations;
+use super::health::ServerHealth;
 use super::order::deadline;
 use super::principal;
 use super::render::{self, timestamp};
@@ -27,13 +28,18 @@ const PAGE: (i32, i32) = (100, 500);
 /// The operator service on the wire.
 pub struct OperatorApi {
     operator: OperatorService,
+    health: ServerHealth,
     limits: Arc<IngressLimits>,
 }
 
 impl OperatorApi {
-    /// Serves `operator` within `limits`.
-    pub fn new(operator: OperatorService, limits: Arc<IngressLimits>) -> OperatorApi {
-        OperatorApi { operator, limits }
+    /// Serves `operator`, and shows `health`, within `limits`.
+    pub fn new(operator: OperatorService, health: ServerHealth, limits: Arc<IngressLimits>) -> OperatorApi {
+        OperatorApi {
+            operator,
+            health,
+            limits,
+        }
     }
 
     /// The calls within what the caller may reach. Its limits count by the caller, or its address: the order that a call is about
@@ -115,6 +121,15 @@ impl Api for OperatorApi {
         Ok(Response::new(pb::RefundAgainResponse {
             order: Some(render::order(&order)),
         }))
+    }
+
+    async fn show_health(
+        &self,
+        request: Request<pb::ShowHealthRequest>,
+    ) -> Result<Response<pb::ShowHealthResponse>, Status> {
+        let (_, access) = self.admit(&request).await?;
+        principal::check_all_businesses(&access)?;
+        Ok(Response::new(self.health.shown().await))
     }
 }
 

@@ -9,7 +9,7 @@ use waybill_domain::access::{Caller, Scope};
 use waybill_domain::id::{DriverId, OrderId, ProviderCustomer, UserId};
 use waybill_domain::operator::Operator;
 
-use super::status::not_permitted;
+use super::status::{not_of_one_business, not_permitted};
 use crate::identity::Access;
 
 /// What this call sees and changes. A call that did not pass the edge sees nothing.
@@ -62,6 +62,14 @@ pub fn check_operator(access: &Access, named: &Operator) -> Result<(), Status> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Refuses what is about the whole deployment to an operator of one of its businesses.
+pub fn check_all_businesses(access: &Access) -> Result<(), Status> {
+    if access.scope.business().is_default() {
+        return Ok(());
+    }
+    Err(not_of_one_business())
 }
 
 /// The stream, until what the caller showed is worth nothing any more: then it ends with that reason.

@@ -1,5 +1,7 @@
 //! Domain values as messages.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use prost::Message as _;
 use waybill_domain::access::Scope;
@@ -169,10 +171,7 @@ pub fn driver(fix: &Fix, active_order: Option<OrderId>, now: Timestamp) -> fleet
         driver_id: fix.driver.name().to_owned(),
         position: Some(position(fix.position)),
         recorded_at: Some(timestamp(fix.recorded_at)),
-        age: Some(prost_types::Duration {
-            seconds: age.as_secs(),
-            nanos: age.subsec_nanos(),
-        }),
+        age: Some(duration(age.unsigned_abs())),
         active_order_id: active_order.map(|order| order.to_string()).unwrap_or_default(),
     }
 }
@@ -216,6 +215,14 @@ pub fn position(position: Position) -> LatLng {
     LatLng {
         latitude: position.lat_deg(),
         longitude: position.lon_deg(),
+    }
+}
+
+/// A length of time on the wire.
+pub fn duration(length: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(length.as_secs()).unwrap_or(i64::MAX),
+        nanos: length.subsec_nanos().cast_signed(),
     }
 }
 

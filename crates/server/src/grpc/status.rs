@@ -99,6 +99,12 @@ pub fn not_permitted(field: &str, why: &str) -> Status {
     Status::with_error_details(Code::PermissionDenied, format!("{field} {why}"), details)
 }
 
+/// What is asked for is about the whole deployment, and the caller is of one of its businesses.
+pub fn not_of_one_business() -> Status {
+    let text = "how the server is, is for operators of the whole deployment, and not of one of its businesses";
+    with_reason(Code::PermissionDenied, text.to_owned(), "NOT_PERMITTED", HashMap::new())
+}
+
 impl From<OrderError> for Status {
     fn from(error: OrderError) -> Status {
         let text = error.to_string();

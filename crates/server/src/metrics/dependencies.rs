@@ -241,6 +241,13 @@ impl DependencyMetrics {
         }
     }
 
+    /// The state of each circuit breaker, as in the JSON snapshot, by dependency.
+    pub(super) fn breakers(&self) -> Vec<(String, &'static str)> {
+        let all = self.breaker_state.all().into_iter();
+        all.map(|([dependency], state)| (dependency.into_owned(), state_name(&state)))
+            .collect()
+    }
+
     /// The payment provider gave an answer of this kind.
     pub fn provider_answered(&self, kind: &'static str) {
         self.provider_answers.get([kind]).inc();
@@ -273,10 +280,13 @@ where
 }
 
 fn state_names<S: Serializer>(states: &Labelled<Gauge, 1>, serializer: S) -> Result<S::Ok, S::Error> {
-    let name = |state: &Gauge| match state.get() {
+    states.serialize_as(state_name, serializer)
+}
+
+fn state_name(state: &Gauge) -> &'static str {
+    match state.get() {
         0 => "closed",
         1 => "half_open",
         _ => "open",
-    };
-    states.serialize_as(name, serializer)
+    }
 }

@@ -17,6 +17,7 @@ use tonic::Code;
 use waybill_proto::code_name;
 
 use super::declare::Declare as _;
+use super::health::MethodCounts;
 use super::labelled::Labelled;
 use super::latencies::Latencies;
 
@@ -132,6 +133,18 @@ impl GrpcMetrics {
         self.panics.get()
     }
 
+    /// What each method that was called counted.
+    pub(super) fn counts(&self) -> Vec<MethodCounts> {
+        let all = self
+            .methods
+            .values()
+            .chain([&self.unknown])
+            .map(|method| method.counts());
+        let mut called: Vec<MethodCounts> = all.filter(|counts| counts.calls > 0 || counts.in_flight > 0).collect();
+        called.sort_unstable_by_key(|counts| counts.method);
+        called
+    }
+
     pub(super) fn snapshot(&self) -> MethodSnapshots {
         let unknown = Some(self.unknown.snapshot()).filter(|unknown| unknown.count > 0 || unknown.in_flight > 0);
         let known = self.methods.iter().map(|(name, method)| (*name, method.snapshot()));
@@ -191,6 +204,17 @@ impl Method {
             self.errors.fetch_add(1, Ordering::Relaxed);
         }
         self.latencies.record(latency);
+    }
+
+    fn counts(&self) -> MethodCounts {
+        let latency_counts = self.latencies.buckets();
+        MethodCounts {
+            method: self.name.trim_start_matches('/'),
+            calls: latency_counts.iter().sum(),
+            errors: self.errors.load(Ordering::Relaxed),
+            in_flight: self.in_flight.get(),
+            latency_counts,
+        }
     }
 
     fn snapshot(&self) -> MethodSnapshot {

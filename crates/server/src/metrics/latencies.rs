@@ -9,7 +9,7 @@ use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
 /// Upper bounds of the buckets, in microseconds: from a read of Redis to the longest deadline.
-const BUCKETS_US: [u64; 14] = [
+pub(super) const BUCKETS_US: [u64; 14] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000,
     30_000_000,
 ];
@@ -58,6 +58,12 @@ impl Latencies {
         }
     }
 
+    /// How many were in each bucket of [`BUCKETS_US`], and last how many took longer.
+    pub fn buckets(&self) -> Vec<u64> {
+        let recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recorded.buckets()
+    }
+
     pub fn summary(&self) -> Summary {
         let recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let spread = recorded.spread.as_ref();
@@ -71,6 +77,24 @@ impl Latencies {
             p95_us: percentile_us(0.95),
             p99_us: percentile_us(0.99),
         }
+    }
+}
+
+impl Recorded {
+    fn buckets(&self) -> Vec<u64> {
+        let up_to = |bound_us| {
+            self.spread
+                .as_ref()
+                .map_or(0, |spread| spread.count_between(0, bound_us))
+        };
+        let (mut buckets, mut below) = (Vec::with_capacity(BUCKETS_US.len() + 1), 0);
+        for bound_us in BUCKETS_US {
+            let count = up_to(bound_us);
+            buckets.push(count - below);
+            below = count;
+        }
+        buckets.push(self.count - below);
+        buckets
     }
 }
 
@@ -93,19 +117,9 @@ impl TypedMetric for Latencies {
 impl EncodeMetric for Latencies {
     fn encode(&self, mut encoder: MetricEncoder) -> Result<(), fmt::Error> {
         let recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let up_to = |bound_us| {
-            recorded
-                .spread
-                .as_ref()
-                .map_or(0, |spread| spread.count_between(0, bound_us))
-        };
-        let (mut buckets, mut below) = (Vec::with_capacity(BUCKETS_US.len() + 1), 0);
-        for bound_us in BUCKETS_US {
-            let count = up_to(bound_us);
-            buckets.push((Duration::from_micros(bound_us).as_secs_f64(), count - below));
-            below = count;
-        }
-        buckets.push((f64::INFINITY, recorded.count - below));
+        let bounds = BUCKETS_US.map(|bound_us| Duration::from_micros(bound_us).as_secs_f64());
+        let bounds = bounds.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(recorded.buckets()).collect();
         let sum = Duration::from_micros(recorded.sum_us).as_secs_f64();
         encoder.encode_histogram::<NoLabelSet>(sum, recorded.count, &buckets, None)
     }

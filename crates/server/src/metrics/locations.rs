@@ -64,6 +64,21 @@ impl LocationMetrics {
         }
     }
 
+    /// Fixes that were stored, and that were refused.
+    pub(super) fn fixes(&self) -> (u64, u64) {
+        (self.stored.get(), self.refused.get())
+    }
+
+    /// Entries that wait for the history.
+    pub(super) fn lag(&self) -> i64 {
+        self.history_lag_entries.get()
+    }
+
+    /// Watches of drivers.
+    pub(super) fn watches(&self) -> i64 {
+        self.fleet_watches.get()
+    }
+
     /// Someone watches drivers.
     pub fn fleet_watch_begun(&self) {
         self.fleet_watches.inc();

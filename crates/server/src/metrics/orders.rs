@@ -124,6 +124,11 @@ impl OrderMetrics {
         self.needs_attention.set(needs_attention);
     }
 
+    /// Orders that are unfinished, and that need attention.
+    pub(super) fn open(&self) -> (i64, i64) {
+        (self.unfinished.get(), self.needs_attention.get())
+    }
+
     /// A watch of an order begins.
     pub fn watch_begun(&self) {
         self.watches.inc();

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Code;
 use waybill_server::http;
-use waybill_server::http::ops::{self, Probe, ProbeOutcome, Readiness};
+use waybill_server::http::ops;
 use waybill_server::metrics::Metrics;
+use waybill_server::readiness::{Probe, ProbeOutcome, Readiness};
 use waybill_server::resilience::BreakerState;
 
 const CREATE: &str = "/waybill.order.v1.OrderService/CreateOrder";

@@ -321,6 +321,8 @@ fn operators() -> Vec<Request> {
     let order_id = || ORDER.to_owned();
     let (olga, reason) = (|| "Olga Ortiz".to_owned(), || "asked the bank".to_owned());
     vec![
+        // There is nothing in it to parse.
+        request(admin::ShowHealthRequest {}, |_| {}),
         request(admin::ListStuckOrdersRequest { page_size: 10 }, |list| {
             if let Some(size) = taken(operator_api::parse_page(list.page_size)) {
                 assert!((1..=500).contains(&size));

@@ -15,8 +15,8 @@ use axum::{Json, Router};
 use secrecy::SecretString;
 use serde_json::json;
 
-pub use self::ready::{Probe, ProbeOutcome, Readiness};
 use crate::metrics::Metrics;
+use crate::readiness::Readiness;
 
 /// `/livez`, `/readyz` and `/metrics`; the last two for who shows `token`, unless that is empty.
 pub fn router(metrics: Arc<Metrics>, readiness: Arc<Readiness>, token: SecretString) -> Router {

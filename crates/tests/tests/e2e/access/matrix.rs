@@ -56,6 +56,7 @@ const TABLE: &str = "
     RetryOrder       uuu uuu ddd ddd ddd ddd ddd oox
     ResolveOrder     uuu uuu ddd ddd ddd ddd ddd oox
     RefundAgain      uuu uuu ddd ddd ddd ddd ddd oox
+    ShowHealth       uuu uuu ddd ddd ddd ddd ddd ooo
     RevokeShare      uuu uuu oxx oxx ddd oox oox oox
     CreateOrder      uuu uuu odd ddd ddd ooo ooo ddd
     RefundOrder      uuu uuu ddd ddd ddd ddd oox oox
@@ -381,6 +382,10 @@ pub async fn call(method: Method, token: Option<&str>, target: &Target, channel:
                 reason,
             };
             done(operators.refund_again(by(token, request)).await.map(drop))
+        }
+        Method::ShowHealth => {
+            let request = admin::ShowHealthRequest {};
+            done(operators.show_health(by(token, request)).await.map(drop))
         }
     };
     match answer {

@@ -2,6 +2,7 @@
 //! ledger.
 
 mod cli;
+mod health;
 pub mod in_doubt;
 mod large_account;
 mod past_provider;
