@@ -6,12 +6,13 @@ use std::{env, fs};
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "waybill/order/v1/order.proto",
     "waybill/location/v1/location.proto",
     "waybill/fleet/v1/fleet.proto",
     "waybill/admin/v1/admin.proto",
     "waybill/tracking/v1/tracking.proto",
+    "waybill/driver/v1/driver.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -47,6 +47,8 @@ pub enum Method {
     SearchDrivers,
     WatchDrivers,
     ListLocations,
+    WatchAssignments,
+    SetDuty,
     ListStuckOrders,
     ShowOrder,
     RetryOrder,
@@ -150,7 +152,7 @@ impl Role {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Method; 23] = [
+    pub const ALL: [Method; 25] = [
         Method::CreateOrder,
         Method::GetOrder,
         Method::ListOrders,
@@ -168,6 +170,8 @@ impl Method {
         Method::SearchDrivers,
         Method::WatchDrivers,
         Method::ListLocations,
+        Method::WatchAssignments,
+        Method::SetDuty,
         Method::ListStuckOrders,
         Method::ShowOrder,
         Method::RetryOrder,
@@ -208,6 +212,8 @@ impl Method {
             // A customer follows the driver of its order.
             Method::WatchDrivers => [OWN, NO, ALL, ALL, ALL],
             Method::ListLocations => [NO, OWN, ALL, ALL, ALL],
+            Method::WatchAssignments => [NO, OWN, ALL, ALL, ALL],
+            Method::SetDuty => [NO, OWN, ALL, ALL, NO],
             Method::ListStuckOrders
             | Method::ShowOrder
             | Method::RetryOrder
@@ -388,6 +394,8 @@ mod tests {
             ("SearchDrivers", "- - * * *"),
             ("WatchDrivers", ". - * * *"),
             ("ListLocations", "- . * * *"),
+            ("WatchAssignments", "- . * * *"),
+            ("SetDuty", "- . * * -"),
             ("ListStuckOrders", "- - - - *"),
             ("ShowOrder", "- - - - *"),
             ("RetryOrder", "- - - - *"),

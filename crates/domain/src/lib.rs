@@ -8,6 +8,7 @@ pub mod access;
 pub mod api_key;
 pub mod breaker;
 pub mod charge_wait;
+pub mod duty;
 pub mod fix;
 pub mod id;
 pub mod live;

@@ -150,6 +150,7 @@ impl Recovery {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::duty::Tags;
     use crate::money::Money;
     use crate::order::PaymentMode;
     use crate::position::Position;
@@ -179,6 +180,7 @@ mod tests {
             payment_mode: PaymentMode::ChargeFirst,
             pickup: Position::new(37.7749, -122.4194).unwrap(),
             drop_off: None,
+            required_tags: Tags::default(),
         }
     }
 

@@ -35,6 +35,15 @@ pub mod fleet {
     }
 }
 
+/// For the driver's app.
+pub mod driver {
+    /// `waybill.driver.v1`
+    pub mod v1 {
+        tonic::include_proto!("waybill.driver.v1");
+        tonic::include_proto!("servers/waybill.driver.v1");
+    }
+}
+
 /// Of operators: what the service needs a person for.
 pub mod admin {
     /// `waybill.admin.v1`

@@ -86,6 +86,7 @@ const PARTS: &[Part] = &[
             ("waybill_orders_needing_attention", &["orders.needs_attention"]),
             ("waybill_order_watches", &["orders.watches"]),
             ("waybill_link_watches", &["orders.link_watches"]),
+            ("waybill_assignment_watches", &["orders.assignment_watches"]),
         ],
     ),
     (

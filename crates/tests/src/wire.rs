@@ -37,6 +37,7 @@ pub fn a_ride() -> CreateOrderRequest {
         payment_method: "pm_card_visa".to_owned(),
         provider_customer_id: String::new(),
         payment_mode: 0,
+        required_tags: Vec::new(),
         pickup: Some(position(PICKUP)),
         drop_off: None,
     }

@@ -72,6 +72,7 @@ pub async fn run(addr: &str, tokens: &Tokens) -> Result<Order, Error> {
         pickup: Some(here),
         drop_off: None,
         payment_mode: PaymentMode::ChargeFirst.into(),
+        required_tags: Vec::new(),
     };
     let first = orders.create_order(request.clone()).await?.into_inner();
     let order = first.order.clone().ok_or("an answer without an order")?;

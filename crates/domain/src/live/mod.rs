@@ -5,7 +5,7 @@
 
 mod area;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -26,6 +26,8 @@ pub struct Seen {
     pub fix: Fix,
     /// The order that it serves.
     pub order: Option<OrderId>,
+    /// Whether it takes no orders.
+    pub off_duty: bool,
 }
 
 /// What is newer than a version.
@@ -52,6 +54,8 @@ pub struct LiveMap {
     silent: HashMap<DriverId, Departure>,
     /// Who serves what, as was last said: also of drivers who are not there.
     serving: HashMap<DriverId, OrderId>,
+    /// Who came, and of whom nothing was said yet.
+    newcomers: HashSet<DriverId>,
     /// The departures at this version and before have expired.
     expired: Version,
 }
@@ -108,7 +112,7 @@ impl LiveMap {
     pub fn apply(&mut self, fix: Fix, now: Timestamp) {
         let cell = Cell::of(fix.position);
         let driver = fix.driver.clone();
-        let order = self.serving.get(&driver).copied();
+        let mut off_duty = false;
         if let Some(old) = self.whereabouts.get(&driver).copied() {
             let contents = self.cells.entry(old).or_default();
             let Some(entry) = contents.drivers.get_mut(&driver) else {
@@ -122,13 +126,17 @@ impl LiveMap {
                 (entry.seen.fix, entry.version, contents.newest) = (fix, self.version, self.version);
                 return;
             }
+            off_duty = entry.seen.off_duty;
             self.depart(&driver, old, now);
+        } else {
+            self.newcomers.insert(driver.clone());
         }
         self.version.0 += 1;
         self.silent.remove(&driver);
+        let order = self.serving.get(&driver).copied();
         let contents = self.cells.entry(cell).or_default();
         let entry = Entry {
-            seen: Seen { fix, order },
+            seen: Seen { fix, order, off_duty },
             version: self.version,
         };
         contents.newest = self.version;
@@ -155,6 +163,44 @@ impl LiveMap {
         }
     }
 
+    /// Some of those who came, and of whom it was not said yet whether they are off duty: whoever calls says so.
+    pub fn take_newcomers(&mut self, count: usize) -> Vec<DriverId> {
+        let some: Vec<DriverId> = self.newcomers.iter().take(count).cloned().collect();
+        for driver in &some {
+            self.newcomers.remove(driver);
+        }
+        some
+    }
+
+    /// Nothing could be said of these.
+    pub fn put_back(&mut self, newcomers: Vec<DriverId>) {
+        let there = newcomers
+            .into_iter()
+            .filter(|driver| self.whereabouts.contains_key(driver));
+        self.newcomers.extend(there);
+    }
+
+    /// Whether a driver takes no orders. Of one who is not there nothing is kept.
+    pub fn set_off_duty(&mut self, driver: &DriverId, off_duty: bool) {
+        let contents = self.whereabouts.get(driver).and_then(|cell| self.cells.get_mut(cell));
+        let Some(contents) = contents else { return };
+        if let Some(entry) = contents.drivers.get_mut(driver)
+            && entry.seen.off_duty != off_duty
+        {
+            self.version.0 += 1;
+            entry.seen.off_duty = off_duty;
+            (entry.version, contents.newest) = (self.version, self.version);
+        }
+    }
+
+    /// Who is off duty there is so here, too, until something else is said.
+    pub fn copy_duty(&mut self, other: &LiveMap) {
+        let entries = other.cells.values().flat_map(|contents| &contents.drivers);
+        for (driver, _) in entries.filter(|(_, entry)| entry.seen.off_duty) {
+            self.set_off_duty(driver, true);
+        }
+    }
+
     /// Who serves what, as was last said.
     pub fn serving(&self) -> &HashMap<DriverId, OrderId> {
         &self.serving
@@ -166,6 +212,7 @@ impl LiveMap {
         let silent = drivers.filter(|(_, entry)| entry.seen.fix.recorded_at < fresh_since);
         let silent: Vec<DriverId> = silent.map(|(driver, _)| driver.clone()).collect();
         for driver in silent {
+            self.newcomers.remove(&driver);
             if let Some(cell) = self.whereabouts.remove(&driver) {
                 let departure = self.depart(&driver, cell, now);
                 self.silent.insert(driver, departure);

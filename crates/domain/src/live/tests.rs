@@ -17,6 +17,8 @@ enum Act {
     Fix(u8, f64, f64, i64),
     /// Some drivers serve orders.
     Serve(u8),
+    /// A driver goes off duty, or on duty.
+    Duty(u8, bool),
     /// So many seconds pass.
     Pass(i64),
     /// The watcher of this number asks.
@@ -29,6 +31,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
             Act::Fix(driver, lat, lon, age)
         }),
         1 => any::<u8>().prop_map(Act::Serve),
+        2 => (0_u8..12, any::<bool>()).prop_map(|(driver, off)| Act::Duty(driver, off)),
         2 => (0_i64..20).prop_map(Act::Pass),
         4 => (0_usize..3).prop_map(Act::Ask),
     ];
@@ -79,6 +82,7 @@ proptest! {
         let (mut map, mut plain) = (LiveMap::default(), BTreeMap::<DriverId, Seen>::new());
         let mut now: Timestamp = "2026-11-27T18:00:00Z".parse().unwrap();
         let mut serving = HashMap::new();
+        let mut newcomers = BTreeSet::new();
         let mut clients = [Client::default(), Client::default(), Client::default()];
         let ids: Vec<DriverId> = (0..4).map(driver).collect();
         for act in acts.into_iter().chain([Act::Ask(0), Act::Ask(1), Act::Ask(2)]) {
@@ -93,7 +97,11 @@ proptest! {
                         let known = plain.get(&fix.driver);
                         if known.is_none_or(|known| known.fix.recorded_at < fix.recorded_at) {
                             let order = serving.get(&fix.driver).copied();
-                            plain.insert(fix.driver.clone(), Seen { fix: fix.clone(), order });
+                            let off_duty = known.is_some_and(|known| known.off_duty);
+                            if known.is_none() {
+                                newcomers.insert(fix.driver.clone());
+                            }
+                            plain.insert(fix.driver.clone(), Seen { fix: fix.clone(), order, off_duty });
                         }
                         map.apply(fix, now);
                     }
@@ -106,9 +114,21 @@ proptest! {
                     }
                     map.set_serving(serving.clone());
                 }
+                Act::Duty(number, off_duty) => {
+                    // Whoever came since is asked about.
+                    let mut asked: Vec<DriverId> = map.take_newcomers(20);
+                    asked.sort();
+                    let expected: Vec<DriverId> = std::mem::take(&mut newcomers).into_iter().collect();
+                    prop_assert_eq!(asked, expected);
+                    map.set_off_duty(&driver(number), off_duty);
+                    if let Some(seen) = plain.get_mut(&driver(number)) {
+                        seen.off_duty = off_duty;
+                    }
+                }
                 Act::Pass(secs) => {
                     now += SignedDuration::from_secs(secs);
                     plain.retain(|_, seen| seen.fix.recorded_at >= now - TTL);
+                    newcomers.retain(|driver| plain.contains_key(driver));
                     // Departures expire soon: a client that sleeps for longer begins anew.
                     map.expire(now - TTL, now - SignedDuration::from_secs(15), now);
                 }

@@ -16,6 +16,7 @@ pub use self::refunds::{
 pub use self::request::{OrderRequest, RequestHash};
 pub use self::rulebook::{Event, IllegalTransition, State, Step, Work};
 
+use crate::duty::Tags;
 use crate::id::{DriverId, OrderId, UserId};
 use crate::money::Money;
 use crate::position::Position;
@@ -35,6 +36,8 @@ pub struct Order {
     pub pickup: Position,
     /// Where it ends, if that was given.
     pub drop_off: Option<Position>,
+    /// What its driver must be able to do.
+    pub required_tags: Tags,
     /// Its state.
     pub state: State,
     /// Why it is compensated; set from the moment that this is decided.

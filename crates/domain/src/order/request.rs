@@ -3,6 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::payment_mode::PaymentMode;
+use crate::duty::Tags;
 use crate::id::{IdempotencyKey, PaymentMethod, ProviderCustomer, UserId};
 use crate::money::Money;
 use crate::position::Position;
@@ -26,6 +27,8 @@ pub struct OrderRequest {
     pub pickup: Position,
     /// Where it ends, if that is known.
     pub drop_off: Option<Position>,
+    /// What its driver must be able to do.
+    pub required_tags: Tags,
 }
 
 /// SHA-256 of a request's canonical form.
@@ -64,6 +67,10 @@ impl OrderRequest {
             field(b"payment_mode");
             field(self.payment_mode.as_str().as_bytes());
         }
+        if !self.required_tags.is_empty() {
+            field(b"required_tags");
+            self.required_tags.iter().for_each(|tag| field(tag.as_bytes()));
+        }
         RequestHash(hash.finalize().into())
     }
 }
@@ -90,6 +97,7 @@ mod tests {
             payment_mode: PaymentMode::ChargeFirst,
             pickup: Position::new(37.7749, -122.4194).unwrap(),
             drop_off: None,
+            required_tags: Tags::default(),
         }
     }
 
@@ -132,6 +140,10 @@ mod tests {
             },
             OrderRequest {
                 drop_off: Some(place),
+                ..request()
+            },
+            OrderRequest {
+                required_tags: Tags::new(&["xl"]).unwrap(),
                 ..request()
             },
         ];

@@ -185,6 +185,7 @@ fn order() -> Order {
         payment_mode: PaymentMode::ChargeFirst,
         pickup: place(37.774_929, -122.419_416),
         drop_off: Some(place(37.804_363, -122.271_111)),
+        required_tags: waybill_domain::duty::Tags::default(),
         state: State::Succeeded,
         failure_reason: None,
         created_at: now(),

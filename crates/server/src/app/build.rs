@@ -6,6 +6,7 @@ use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::server::HealthReporter;
 use tracing::warn;
 use waybill_proto::admin::v1::admin_service_server::AdminServiceServer;
+use waybill_proto::driver::v1::driver_service_server::DriverServiceServer;
 use waybill_proto::fleet::v1::fleet_service_server::FleetServiceServer;
 use waybill_proto::location::v1::location_service_server::LocationServiceServer;
 use waybill_proto::order::v1::order_service_server::OrderServiceServer;
@@ -15,8 +16,9 @@ use super::health_monitor::HealthMonitor;
 use super::lifecycle::Lifecycle;
 use super::{StartError, Stores, payment_accounts, settings};
 use crate::config::{Config, Service};
+use crate::drivers::Drivers;
 use crate::egress::payments::{PaymentAccounts, PaymentClient};
-use crate::grpc::{self, FleetApi, LocationApi, OperatorApi, OrderApi, ServerHealth, TrackingApi, edge};
+use crate::grpc::{self, DriverApi, FleetApi, LocationApi, OperatorApi, OrderApi, ServerHealth, TrackingApi, edge};
 use crate::identity::TrustedKeys;
 use crate::live_feed::LiveFeed;
 use crate::locations::history::HistoryWriter;
@@ -180,6 +182,7 @@ impl Parts {
             sagas,
             workers,
             draining,
+            stopping,
             ..
         } = &self.lifecycle;
         // In the callers' partition of the pool: who looks on takes no connection from those who work.
@@ -212,6 +215,16 @@ impl Parts {
         let bytes_max = self.config.grpc.message_bytes_max;
         let api = TrackingApi::new(tracking.clone(), Arc::clone(limits));
         routes.add_service(TrackingServiceServer::new(api).max_decoding_message_size(bytes_max));
+        let drivers = Drivers::new(
+            self.orders.for_callers(),
+            settings::drivers(&self.config),
+            Arc::clone(&self.metrics),
+            sagas.clone(),
+            draining.clone(),
+        );
+        workers.spawn(drivers.clone().run(stopping.clone()));
+        let api = DriverApi::new(drivers, Arc::clone(limits));
+        routes.add_service(DriverServiceServer::new(api).max_decoding_message_size(bytes_max));
         let api = OrderApi::new(OrderService::new(context), tracking, Arc::clone(limits));
         routes.add_service(OrderServiceServer::new(api).max_decoding_message_size(bytes_max));
     }

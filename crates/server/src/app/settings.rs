@@ -7,6 +7,7 @@ use uuid::Uuid;
 use waybill_domain::fix::TimeWindow;
 
 use crate::config::{Bucket, Config, HoldExpiryName};
+use crate::drivers::DriversSettings;
 use crate::grpc::{LocationLimits, STREAMS, edge};
 use crate::identity::{KeySource, KeysError, TokenRules};
 use crate::live_feed::LiveFeedSettings;
@@ -64,6 +65,13 @@ pub fn live_feed(config: &Config) -> LiveFeedSettings {
         watchers_max: config.locations.watchers_max,
         tenant_share: config.limits.tenant_share,
         ttl: config.locations.ttl.0,
+    }
+}
+
+pub fn drivers(config: &Config) -> DriversSettings {
+    DriversSettings {
+        watchers_max: config.orders.assignment_watchers_max,
+        tenant_share: config.limits.tenant_share,
     }
 }
 

@@ -15,13 +15,14 @@ const KEY_RETENTION_MIN: Duration = Duration::from_hours(24);
 impl Config {
     /// The keys of counts that are 0 and must not be.
     fn zeros(&self) -> impl Iterator<Item = &'static str> {
-        let counts: [(&'static str, usize); 12] = [
+        let counts: [(&'static str, usize); 13] = [
             ("postgres.pool_max", self.postgres.pool_max),
             ("payments.in_flight_max", self.payments.in_flight_max),
             ("orders.candidates", self.orders.candidates),
             ("orders.sweep_batch", self.orders.sweep_batch),
             ("orders.in_flight_max", self.orders.in_flight_max),
             ("orders.watchers_max", self.orders.watchers_max),
+            ("orders.assignment_watchers_max", self.orders.assignment_watchers_max),
             ("tracking.followers_max", self.tracking.followers_max),
             ("locations.batch_max", self.locations.batch_max),
             ("locations.queue_max", self.locations.queue_max),

@@ -221,6 +221,7 @@ section! {
         charge_wait_max: Span,
         in_flight_max: usize,
         watchers_max: usize,
+        assignment_watchers_max: usize,
     }
 }
 

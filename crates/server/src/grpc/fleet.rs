@@ -101,9 +101,15 @@ impl Api for FleetApi {
             }
         };
         let fix = fix.ok_or_else(unknown)?;
-        Ok(Response::new(pb::GetDriverResponse {
-            driver: Some(render::driver(&fix, active, now)),
-        }))
+        let mut driver = render::driver(&fix, active, now);
+        // A customer sees who comes, and not what the driver's working day is like.
+        if access.scope.user().is_none() {
+            let duty = self.orders.duty_of(std::slice::from_ref(&fix.driver)).await?;
+            let duty = duty.get(&fix.driver);
+            driver.off_duty = duty.is_some_and(|duty| !duty.is_on);
+            driver.tags = duty.map_or_else(Vec::new, |duty| duty.tags.iter().map(str::to_owned).collect());
+        }
+        Ok(Response::new(pb::GetDriverResponse { driver: Some(driver) }))
     }
 
     type WatchDriversStream = BoxStream<'static, Result<pb::WatchDriversResponse, Status>>;
@@ -195,7 +201,7 @@ fn render_news(news: &FleetNews) -> pb::WatchDriversResponse {
     let drivers = news.drivers.iter();
     pb::WatchDriversResponse {
         reset: news.reset,
-        drivers: drivers.map(|seen| render::driver(&seen.fix, seen.order, now)).collect(),
+        drivers: drivers.map(|seen| render::seen(seen, now)).collect(),
         gone: news.gone.iter().map(|driver| driver.name().to_owned()).collect(),
         now: Some(render::timestamp(now)),
         more: news.more,

@@ -5,6 +5,7 @@
 //! [`fixes`] sorts the good ones from the bad. [`render`] writes domain values as messages. [`status`] is the one place
 //! where errors get their status codes.
 
+mod driver;
 pub mod edge;
 mod fields;
 pub mod fixes;
@@ -20,6 +21,7 @@ mod render;
 mod status;
 mod tracking;
 
+pub use self::driver::DriverApi;
 pub use self::fleet::FleetApi;
 pub use self::health::ServerHealth;
 pub use self::location::{LocationApi, LocationLimits};
@@ -49,6 +51,8 @@ pub const METHODS: &[&str] = &[
     "/waybill.fleet.v1.FleetService/SearchDrivers",
     "/waybill.fleet.v1.FleetService/WatchDrivers",
     "/waybill.fleet.v1.FleetService/ListLocations",
+    "/waybill.driver.v1.DriverService/WatchAssignments",
+    "/waybill.driver.v1.DriverService/SetDuty",
     "/waybill.admin.v1.AdminService/ListStuckOrders",
     "/waybill.admin.v1.AdminService/ShowOrder",
     "/waybill.admin.v1.AdminService/RetryOrder",
@@ -79,6 +83,8 @@ pub fn method(path: &str) -> Option<Method> {
         "/waybill.fleet.v1.FleetService/SearchDrivers" => Method::SearchDrivers,
         "/waybill.fleet.v1.FleetService/WatchDrivers" => Method::WatchDrivers,
         "/waybill.fleet.v1.FleetService/ListLocations" => Method::ListLocations,
+        "/waybill.driver.v1.DriverService/WatchAssignments" => Method::WatchAssignments,
+        "/waybill.driver.v1.DriverService/SetDuty" => Method::SetDuty,
         "/waybill.admin.v1.AdminService/ListStuckOrders" => Method::ListStuckOrders,
         "/waybill.admin.v1.AdminService/ShowOrder" => Method::ShowOrder,
         "/waybill.admin.v1.AdminService/RetryOrder" => Method::RetryOrder,
@@ -95,6 +101,7 @@ pub const STREAMS: &[&str] = &[
     "/waybill.order.v1.OrderService/WatchOrder",
     "/waybill.location.v1.LocationService/StreamLocations",
     "/waybill.fleet.v1.FleetService/WatchDrivers",
+    "/waybill.driver.v1.DriverService/WatchAssignments",
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",

@@ -260,6 +260,7 @@ fn render_details(order: OrderDetails) -> pb::OrderFile {
         next_run_at: Some(timestamp(order.next_run_at)),
         needs_attention: order.needs_attention.unwrap_or_default(),
         payment_account: order.payment_account.unwrap_or_default(),
+        required_tags: order.required_tags,
         steps: (order.steps.into_iter())
             .map(|line| pb::LogLine {
                 created_at: Some(timestamp(line.created_at)),

@@ -7,6 +7,7 @@ use futures_util::stream::BoxStream;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Extensions, Request, Response, Status};
 use waybill_domain::access::Scope;
+use waybill_domain::duty::Tags;
 use waybill_domain::id::{DriverId, OrderId, UserId};
 use waybill_domain::money::Money;
 use waybill_domain::order::{OrderRequest, RefundRequest};
@@ -266,15 +267,16 @@ pub(super) fn parse_create(request: &pb::CreateOrderRequest, tenant: &Tenant) ->
     };
     let payment_mode = pb::PaymentMode::try_from(request.payment_mode).map_err(|_| "is not a known mode");
     let payment_mode = bad.check("payment_mode", payment_mode).map(render::payment_mode_of);
+    let required_tags = bad.check("required_tags", Tags::new(&request.required_tags));
     let payment = payment_method.zip(provider_customer).zip(payment_mode);
-    let places = pickup.zip(drop_off);
-    match (key, user, amount, payment, places) {
+    let service = pickup.zip(drop_off).zip(required_tags);
+    match (key, user, amount, payment, service) {
         (
             Some(key),
             Some(user),
             Some(amount),
             Some(((payment_method, provider_customer), payment_mode)),
-            Some((pickup, drop_off)),
+            Some(((pickup, drop_off), required_tags)),
         ) => Ok(OrderRequest {
             key,
             user,
@@ -284,6 +286,7 @@ pub(super) fn parse_create(request: &pb::CreateOrderRequest, tenant: &Tenant) ->
             payment_mode,
             pickup,
             drop_off,
+            required_tags,
         }),
         _ => Err(bad.into_status()),
     }

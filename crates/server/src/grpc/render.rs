@@ -7,6 +7,7 @@ use prost::Message as _;
 use waybill_domain::access::Scope;
 use waybill_domain::fix::Fix;
 use waybill_domain::id::OrderId;
+use waybill_domain::live::Seen;
 use waybill_domain::money::Money;
 use waybill_domain::order::PaymentMode;
 use waybill_domain::order::{FailureReason, Order, RefundState, ReleaseReason, State};
@@ -69,6 +70,7 @@ pub fn order(order: &Order) -> pb::Order {
         }),
         steps: Vec::new(),
         payment_mode: payment_mode(order.payment_mode).into(),
+        required_tags: order.required_tags.iter().map(str::to_owned).collect(),
     }
 }
 
@@ -173,6 +175,16 @@ pub fn driver(fix: &Fix, active_order: Option<OrderId>, now: Timestamp) -> fleet
         recorded_at: Some(timestamp(fix.recorded_at)),
         age: Some(duration(age.unsigned_abs())),
         active_order_id: active_order.map(|order| order.to_string()).unwrap_or_default(),
+        off_duty: false,
+        tags: Vec::new(),
+    }
+}
+
+/// A driver as its watchers see it at `now`.
+pub fn seen(seen: &Seen, now: Timestamp) -> fleet::Driver {
+    fleet::Driver {
+        off_duty: seen.off_duty,
+        ..driver(&seen.fix, seen.order, now)
     }
 }
 

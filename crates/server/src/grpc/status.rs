@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::{error, warn};
 
 use super::edge::RateLimited;
+use crate::drivers;
 use crate::identity::AccessError;
 use crate::live_feed;
 use crate::locations::ingest::IngestError;
@@ -190,6 +191,19 @@ impl From<tracking::WatchError> for Status {
             }
             tracking::WatchError::Draining => retry(Code::Unavailable, text, ELSEWHERE_RETRY),
             tracking::WatchError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<drivers::WatchError> for Status {
+    fn from(error: drivers::WatchError) -> Status {
+        let text = error.to_string();
+        match error {
+            drivers::WatchError::TooMany | drivers::WatchError::Unread => {
+                retry(Code::ResourceExhausted, text, STORE_RETRY)
+            }
+            drivers::WatchError::Store(error) => error.into(),
+            drivers::WatchError::Draining => retry(Code::Unavailable, text, ELSEWHERE_RETRY),
         }
     }
 }

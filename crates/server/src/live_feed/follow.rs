@@ -1,6 +1,7 @@
 //! Follows one fleet: first the index as it is, then the stream of fixes, from some seconds before that on. So nothing is missed, and
 //! what comes twice changes nothing: the newest fix of a driver counts, as in the index.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+use waybill_domain::duty::Duty;
 use waybill_domain::fix::Fix;
 use waybill_domain::id::DriverId;
 use waybill_domain::live::LiveMap;
@@ -29,6 +31,10 @@ const LATE_AFTER: Duration = Duration::from_secs(1);
 const BEGINS_BEFORE_MS: u64 = 5_000;
 /// How often it is asked which drivers serve an order, who is silent, and whether the streams are still those that are read.
 const TIDIED_EVERY: Duration = Duration::from_secs(1);
+/// Drivers in one statement.
+const DRIVERS_MAX: usize = 1_000;
+/// How long before the last look a duty may have been changed that was not seen then: its statement had not ended.
+const CHANGED_BEFORE: Duration = Duration::from_secs(10);
 /// How long a fleet is followed after its last watcher left: one that comes back finds it.
 const LINGERS: Duration = Duration::from_secs(30);
 /// The rest after an error, and before the index is read as a whole again.
@@ -88,6 +94,7 @@ impl Follower {
         tokio::select! {
             () = self.follow_positions() => {}
             () = self.follow_orders() => {}
+            () = self.follow_duty() => {}
             () = self.expire_silent() => {}
             () = stopping.cancelled() => {}
         }
@@ -181,6 +188,7 @@ impl Follower {
         }
         let mut state = self.fleet.write();
         map.set_serving(state.map.serving().clone());
+        map.copy_duty(&state.map);
         let before = std::mem::replace(&mut state.map, map);
         state.made += 1;
         drop(state);
@@ -258,6 +266,44 @@ impl Follower {
             }
             sleep(TIDIED_EVERY).await;
         }
+    }
+
+    /// Who is off duty: asked of those who came, and of those whose duty changed. While Postgres does not say, what was known stays.
+    async fn follow_duty(&self) {
+        let mut asked_at = Instant::now();
+        loop {
+            let newcomers = self.fleet.write().map.take_newcomers(DRIVERS_MAX);
+            let is_full = newcomers.len() >= DRIVERS_MAX;
+            let begun_at = Instant::now();
+            match self.read_duty(&newcomers, asked_at.elapsed()).await {
+                Ok(duties) => {
+                    asked_at = begun_at;
+                    let mut state = self.fleet.write();
+                    for (driver, duty) in duties {
+                        state.map.set_off_duty(&driver, !duty.is_on);
+                    }
+                }
+                Err(error) => {
+                    debug!(tenant = %self.tenant, %error, "who is off duty is not known");
+                    self.fleet.write().map.put_back(newcomers);
+                }
+            }
+            sleep(if is_full { READ_EVERY } else { TIDIED_EVERY }).await;
+        }
+    }
+
+    async fn read_duty(
+        &self,
+        newcomers: &[DriverId],
+        asked_before: Duration,
+    ) -> Result<HashMap<DriverId, Duty>, StoreError> {
+        let mut duties = self.orders.duty_of(newcomers).await?;
+        let changed = self
+            .orders
+            .duty_changed(&self.tenant, asked_before + CHANGED_BEFORE)
+            .await?;
+        duties.extend(changed);
+        Ok(duties)
     }
 
     /// Who is silent is gone, also while nothing can be read.

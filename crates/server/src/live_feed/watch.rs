@@ -17,7 +17,7 @@ use super::LiveFeed;
 use super::by_order::{FollowedOrder, Serves};
 use super::fleet::Watching;
 use crate::metrics::Metrics;
-use crate::resilience::Place;
+use crate::resilience::{Place, task_stream};
 use crate::storage::StoreError;
 
 /// Drivers in one message, and the names of those who are gone: far below what a client takes at once.
@@ -155,27 +155,17 @@ impl LiveFeed {
             }
             sleep(FIRST_LOOK_EVERY).await;
         }
-        // One message ahead, and room for the last word.
-        let (messages, receiver) = mpsc::channel(2);
-        let draining = shared.draining.clone();
         let counted = CountedWatch::begin(Arc::clone(&shared.metrics));
-        shared.tasks.spawn(async move {
-            let _counted = counted;
-            // Kept from the beginning: a stream that is cut must not look like one that has ended well.
-            if let Ok(last_word) = messages.clone().reserve_owned().await {
-                let end = tokio::select! {
-                    biased;
-                    end = watcher.follow(&messages) => end,
-                    () = draining.cancelled() => Err(WatchError::Draining),
-                    // The watcher is gone.
-                    () = messages.closed() => Ok(()),
-                };
-                if let Err(error) = end {
-                    last_word.send(Err(error));
-                }
-            }
-        });
-        Ok(ReceiverStream::new(receiver))
+        let draining = shared.draining.clone();
+        Ok(task_stream(
+            &shared.tasks,
+            draining,
+            WatchError::Draining,
+            |messages| async move {
+                let _counted = counted;
+                watcher.follow(&messages).await
+            },
+        ))
     }
 }
 
@@ -326,6 +316,7 @@ mod tests {
                 recorded_at: Timestamp::UNIX_EPOCH,
             },
             order: None,
+            off_duty: false,
         };
         FleetNews {
             reset: true,

@@ -33,6 +33,8 @@ pub struct OrderMetrics {
     watches: Gauge,
     #[serde(serialize_with = "level")]
     link_watches: Gauge,
+    #[serde(serialize_with = "level")]
+    assignment_watches: Gauge,
 }
 
 impl OrderMetrics {
@@ -100,6 +102,11 @@ impl OrderMetrics {
                 "Links by which orders are followed at this process",
                 Gauge::default(),
             ),
+            assignment_watches: registry.declare(
+                "assignment_watches",
+                "Streams by which apps follow what drivers serve, at this process",
+                Gauge::default(),
+            ),
         }
     }
 
@@ -127,6 +134,16 @@ impl OrderMetrics {
     /// Orders that are unfinished, and that need attention.
     pub(super) fn open(&self) -> (i64, i64) {
         (self.unfinished.get(), self.needs_attention.get())
+    }
+
+    /// Someone follows what a driver serves.
+    pub fn assignment_watch_begun(&self) {
+        self.assignment_watches.inc();
+    }
+
+    /// Someone follows what a driver serves no longer.
+    pub fn assignment_watch_ended(&self) {
+        self.assignment_watches.dec();
     }
 
     /// A watch of an order begins.

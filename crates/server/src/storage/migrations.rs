@@ -52,6 +52,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0019_tenants",
     "0020_payment_account",
     "0021_link_expiry",
+    "0022_driver_duty",
 ];
 
 impl Migration {

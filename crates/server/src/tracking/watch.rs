@@ -18,7 +18,7 @@ use waybill_domain::position::Position;
 use waybill_domain::tracking::Stage;
 
 use super::{AFTERWARDS, LinkHash, Tracking, hash};
-use crate::resilience::Place;
+use crate::resilience::{Place, task_stream};
 use crate::storage::StoreError;
 
 /// How long a follower waits between two looks at the driver.
@@ -98,17 +98,20 @@ impl Tracking {
         let place = self.places.take(&order.user.tenant(), Some(order.user.as_str()));
         let place = place.ok_or(WatchError::TooMany)?;
         self.metrics.orders.link_watch_begun();
-        let watcher = Watcher {
+        let mut watcher = Watcher {
             tracking: self.clone(),
             link,
             order,
             read_at: Instant::now(),
             _place: place,
         };
-        // One message ahead, and room for the last word.
-        let (messages, receiver) = mpsc::channel(2);
-        self.tasks.spawn(watcher.run(messages));
-        Ok(ReceiverStream::new(receiver))
+        let draining = self.draining.clone();
+        Ok(task_stream(
+            &self.tasks,
+            draining,
+            WatchError::Draining,
+            |messages| async move { watcher.follow(&messages).await },
+        ))
     }
 
     async fn order_of(&self, link: &LinkHash, reads: &Semaphore) -> Result<Order, WatchError> {
@@ -130,24 +133,6 @@ impl Drop for Watcher {
 }
 
 impl Watcher {
-    async fn run(mut self, messages: mpsc::Sender<Result<Followed, WatchError>>) {
-        // Kept from the beginning: a stream that is cut must not look like one whose order is over.
-        let Ok(last_word) = messages.clone().reserve_owned().await else {
-            return;
-        };
-        let draining = self.tracking.draining.clone();
-        let end = tokio::select! {
-            biased;
-            end = self.follow(&messages) => end,
-            () = draining.cancelled() => Err(WatchError::Draining),
-            // The follower is gone.
-            () = messages.closed() => Ok(()),
-        };
-        if let Err(error) = end {
-            last_word.send(Err(error));
-        }
-    }
-
     async fn follow(&mut self, messages: &mpsc::Sender<Result<Followed, WatchError>>) -> Result<(), WatchError> {
         let mut sent: Option<(Followed, Instant)> = None;
         loop {

@@ -222,6 +222,7 @@ fn create_request(order: &PlannedOrder) -> pb::CreateOrderRequest {
         payment_method: order.payment_method.to_owned(),
         provider_customer_id: String::new(),
         payment_mode: 0,
+        required_tags: Vec::new(),
         pickup: Some(position(order.pickup)),
         drop_off: Some(position(order.drop_off)),
     }

@@ -99,6 +99,7 @@ fn create_request(place: u32) -> pb::CreateOrderRequest {
         payment_method: "pm_card_visa".to_owned(),
         provider_customer_id: String::new(),
         payment_mode: 0,
+        required_tags: Vec::new(),
         pickup: Some(position(middle(place))),
         drop_off: None,
     }

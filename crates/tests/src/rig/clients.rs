@@ -22,6 +22,11 @@ impl Rig {
         self.servers[0].channel.clone()
     }
 
+    /// A connection to one of several servers, counted from 0.
+    pub fn channel_of(&self, server: usize) -> Channel {
+        self.servers[server].channel.clone()
+    }
+
     /// The order service of the first server.
     pub fn orders(&self) -> OrderServiceClient<Channel> {
         self.orders_of(0)
@@ -29,7 +34,7 @@ impl Rig {
 
     /// The order service of one of several servers, counted from 0.
     pub fn orders_of(&self, server: usize) -> OrderServiceClient<Channel> {
-        OrderServiceClient::new(self.servers[server].channel.clone())
+        OrderServiceClient::new(self.channel_of(server))
     }
 
     /// The location service of the first server.

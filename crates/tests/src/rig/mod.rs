@@ -129,6 +129,12 @@ impl Rig {
         self.servers.insert(0, server);
     }
 
+    /// Drains one of several servers, counted from 0; those after it move up.
+    pub async fn shut_down(&mut self, server: usize) {
+        let server = self.servers.remove(server);
+        assert_eq!(server.app.shut_down().await, Drained::Clean);
+    }
+
     /// Drains all servers.
     pub async fn stop_servers(&mut self) {
         for server in self.servers.drain(..) {

@@ -12,6 +12,7 @@
 
 mod access;
 mod cli;
+mod drivers;
 mod locations;
 mod operator;
 mod orders;

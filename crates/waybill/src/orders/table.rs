@@ -99,6 +99,7 @@ pub fn details_json(order: &OrderDetails) -> Value {
         "user_id": order.user,
         "idempotency_key": order.idempotency_key,
         "payment_account": order.payment_account,
+        "required_tags": order.required_tags,
         "amount_minor": order.amount_minor,
         "currency": order.currency,
         "status": order.status,
@@ -199,6 +200,10 @@ fn header(order: &OrderDetails) -> String {
     ];
     let optional = [
         ("account", order.payment_account.clone()),
+        (
+            "requires",
+            (!order.required_tags.is_empty()).then(|| order.required_tags.join(", ")),
+        ),
         ("failure reason", order.failure_reason.clone()),
         ("cancellation", order.cancel_requested_at.map(time)),
         ("settled since", order.finished_at.map(time)),

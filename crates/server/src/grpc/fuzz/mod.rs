@@ -19,6 +19,7 @@ use waybill_proto::order::v1 as order;
 use waybill_proto::tracking::v1 as tracking;
 
 mod checks;
+mod drivers;
 
 use self::checks::{check_name, check_operator, check_position, check_reason, check_refund, check_stored};
 use super::fixes::Batch;
@@ -104,6 +105,7 @@ fn taken<T>(parsed: Result<T, Status>) -> Option<T> {
 fn requests() -> Vec<Request> {
     let mut requests = orders();
     requests.extend(positions());
+    requests.extend(drivers::drivers());
     requests.extend(operators());
     requests
 }
@@ -120,6 +122,7 @@ fn orders() -> Vec<Request> {
                 check_name(order.payment_method.as_str());
                 check_position(order.pickup);
                 order.drop_off.into_iter().for_each(check_position);
+                drivers::check_tags(&order.required_tags);
                 let _ = order.hash();
             }
         }),
@@ -387,6 +390,7 @@ fn create_order() -> order::CreateOrderRequest {
         drop_off: Some(san_francisco()),
         provider_customer_id: "cus_1".to_owned(),
         payment_mode: order::PaymentMode::CaptureAtCompletion.into(),
+        required_tags: vec!["xl".to_owned(), "wheelchair".to_owned()],
     }
 }
 

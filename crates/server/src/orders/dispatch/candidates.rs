@@ -1,14 +1,16 @@
 //! The nearest drivers that are fresh and free.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use waybill_domain::duty::{Duty, Tags};
 use waybill_domain::id::DriverId;
 use waybill_domain::position::Position;
 use waybill_domain::tenant::Tenant;
 
 use super::busy::BusyDrivers;
+use super::duty::KnownDuty;
 use crate::storage::StoreError;
 use crate::storage::live::{LiveStore, Near, SearchArea};
 use crate::storage::orders::{Candidate, OrderStore};
@@ -25,6 +27,7 @@ pub struct Dispatch {
     live: LiveStore,
     orders: OrderStore,
     busy: Arc<BusyDrivers>,
+    duty: Arc<KnownDuty>,
     radius_m: f64,
     candidates: usize,
 }
@@ -36,6 +39,7 @@ impl Dispatch {
             live,
             orders,
             busy: Arc::default(),
+            duty: Arc::default(),
             radius_m,
             candidates,
         }
@@ -46,7 +50,13 @@ impl Dispatch {
         self.live.check().await
     }
 
-    /// The nearest drivers of the tenant that are fresh, were free a moment ago and are not `excluded`, nearest first.
+    /// The duty of drivers who were proposed and not taken: they are not proposed again at once where they take no such order.
+    pub fn learn_duty(&self, found: HashMap<DriverId, Duty>) {
+        self.duty.learn(found);
+    }
+
+    /// The nearest drivers of the tenant that are fresh, were free a moment ago, take what requires these tags as far as is known, and
+    /// are not `excluded`, nearest first.
     ///
     /// As many are asked for as are busy, and a few more: so one search of the index finds a free driver if there is one,
     /// unless the fleet is so large that the search has to widen.
@@ -54,6 +64,7 @@ impl Dispatch {
         &self,
         tenant: &Tenant,
         pickup: Position,
+        required: &Tags,
         excluded: &HashSet<DriverId>,
     ) -> Result<Vec<Candidate>, StoreError> {
         let area = SearchArea {
@@ -63,7 +74,9 @@ impl Dispatch {
         let busy = self.busy.now(&self.orders).await?;
         let mut asked = (self.candidates + busy.len() + excluded.len()).min(SEARCH_FIRST_MAX);
         loop {
-            let is_free = |driver: &DriverId| !busy.contains(driver) && !excluded.contains(driver);
+            let is_free = |driver: &DriverId| {
+                !busy.contains(driver) && !excluded.contains(driver) && self.duty.may_take(driver, required)
+            };
             let (free, whole) = self
                 .live
                 .nearest(tenant, area, asked, Timestamp::now(), is_free)

@@ -29,18 +29,21 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
         if is_old && search.renew(context, order).await? {
             return Ok(cancel_requested(order));
         }
+        let required = &order.order.required_tags;
         let (candidates, none_why) = match context
             .dispatch
-            .candidates(&order.order.user.tenant(), order.order.pickup, &unassigned)
+            .candidates(&order.order.user.tenant(), order.order.pickup, required, &unassigned)
             .await
         {
-            Ok(candidates) => (candidates, "no free driver is near"),
+            Ok(candidates) if required.is_empty() => (candidates, "no free driver is near".to_owned()),
+            Ok(candidates) => (candidates, format!("no free driver with {required} is near")),
             // No reason to refund before the window ends; and whatever the error is, it does end.
             Err(error) => {
                 warn!(order_id = %order.order.id, %error, "search for drivers failed");
-                (Vec::new(), "drivers could not be searched")
+                (Vec::new(), "drivers could not be searched".to_owned())
             }
         };
+        let mut passed_over = false;
         if !candidates.is_empty() {
             crash_point!("candidates_read");
             match context.store.assign(order, &candidates).await? {
@@ -49,7 +52,10 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
                     return Ok(Progress::Moved(settled));
                 }
                 Assigned::CancelRequested => return Ok(cancel_requested(order)),
-                Assigned::NoneFree => {}
+                Assigned::NoneFree(duty) => {
+                    passed_over = duty.values().any(|duty| !duty.takes(required));
+                    context.dispatch.learn_duty(duty);
+                }
             }
         }
         // This process's clock may have been set meanwhile: before a refund the database's decides.
@@ -58,8 +64,11 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
         }
         if search.is_over() {
             context.metrics.orders.step("assign", "failed");
-            let why = none_why.to_owned();
-            return Ok(Progress::Commit(StepOutcome::NoDriver { why }));
+            return Ok(Progress::Commit(StepOutcome::NoDriver { why: none_why }));
+        }
+        // Whoever takes no such order is not proposed again: the next ones may be free.
+        if passed_over && !context.draining.is_cancelled() {
+            continue;
         }
         tokio::select! {
             () = tokio::time::sleep(search.pause()) => {}

@@ -226,6 +226,7 @@ pub(super) fn count_query<T>(context: &Context, step: &'static str, found: &Resu
 #[cfg(test)]
 pub(super) mod tests {
     use uuid::Uuid;
+    use waybill_domain::duty::Tags;
     use waybill_domain::id::OrderId;
     use waybill_domain::money::Money;
     use waybill_domain::order::{Order, PaymentMode, State};
@@ -248,6 +249,7 @@ pub(super) mod tests {
                 payment_mode: PaymentMode::ChargeFirst,
                 pickup: Position::new(52.52, 13.405).unwrap(),
                 drop_off: None,
+                required_tags: Tags::default(),
                 state: State::Charging,
                 failure_reason: None,
                 created_at: now,

@@ -52,8 +52,8 @@ statements! {
     /// Two calls with one key meet here: the second waits for the first's commit, then gets no row.
     INSERT_ORDER = "insert into order_sagas (order_id, idempotency_key, user_id, amount, currency, payment_method, status,
                                       pickup_lat, pickup_long, drop_off_lat, drop_off_long, request_hash,
-                                      provider_customer, payment_key, payment_mode, payment_account, fence, lease_owner, lease_until)
-             values ($1, $2, $3, $4, $5, $6, 'started', $7, $8, $9, $10, $11, $14, $15, $16, $17,
+                                      provider_customer, payment_key, payment_mode, payment_account, required_tags, fence, lease_owner, lease_until)
+             values ($1, $2, $3, $4, $5, $6, 'started', $7, $8, $9, $10, $11, $14, $15, $16, $17, $18,
                      1, $12, now() + make_interval(secs => $13))
              on conflict (user_id, idempotency_key) do nothing
              returning created_at";
@@ -144,6 +144,7 @@ impl OrderStore {
                     &payment_key.as_str(),
                     &request.payment_mode.as_str(),
                     &account.name(),
+                    &request.required_tags.iter().collect::<Vec<_>>(),
                 ],
             )
             .await?;
@@ -174,6 +175,7 @@ impl OrderStore {
             payment_mode: request.payment_mode,
             pickup: request.pickup,
             drop_off: request.drop_off,
+            required_tags: request.required_tags.clone(),
             state,
             failure_reason: None,
             created_at,

@@ -10,6 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 use waybill_domain::access::Scope;
+use waybill_domain::duty::Duty;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{Assignment, Event, Order, Payment, PaymentMode};
 use waybill_domain::tenant::Tenant;
@@ -34,19 +35,19 @@ pub struct Candidate {
 pub enum Assigned {
     /// A driver is bound; the order is settled, as it is here.
     Driver(Box<LeasedOrder>),
-    /// None of the candidates is free any more.
-    NoneFree,
+    /// None of the candidates is free any more and takes the order; the duty of those of whom one is known.
+    NoneFree(HashMap<DriverId, Duty>),
     /// A cancellation was requested in the meantime; no driver was bound.
     CancelRequested,
 }
 
 statements! {
-    /// The candidates that serve no order, nearest first. A hint, read without a lock: `LOCK_FREE` decides. A driver
-    /// that was never a candidate has no row yet and is free.
+    /// The candidates that serve no order and are on duty, nearest first. A hint, read without a lock: `LOCK_FREE` decides. A
+    /// driver that was never a candidate has no row yet and is free.
     FREE_AMONG = "select c.driver_id
                     from unnest($1::text[]) with ordinality c (driver_id, nearness)
                     left join drivers d on d.driver_id = c.driver_id
-                   where d.active_order_id is null
+                   where d.active_order_id is null and d.off_duty_since is null
                    order by c.nearness
                    limit $2";
     /// Every driver that serves an order.
@@ -61,10 +62,11 @@ statements! {
            join drivers d on d.driver_id = a.driver_id and d.active_order_id = s.order_id
           where d.driver_id = $1 and ", in_scope!("$2", "$3", "$4", "$5"));
     ENSURE_DRIVERS = "insert into drivers (driver_id) select unnest($1::text[]) on conflict (driver_id) do nothing";
-    /// Locks the nearest free driver. One that another order is just taking is passed over, not waited for.
+    /// Locks the nearest free driver who takes the order. One that another order is just taking is passed over, not waited for.
     LOCK_FREE = "select driver_id
                    from drivers
                   where driver_id = any($1) and active_order_id is null
+                    and off_duty_since is null and tags @> $2
                   order by array_position($1, driver_id)
                   limit 1
                     for update skip locked";
@@ -125,9 +127,11 @@ impl OrderStore {
         ENSURE_DRIVERS.execute(&tx, &[&sorted]).await?;
         // Its own statement: what it reads must be newer than the locks above, or a driver that was taken while we
         // waited would look free.
-        let Some(row) = LOCK_FREE.query_opt(&tx, &[&nearest]).await? else {
+        let required: Vec<&str> = leased.order.required_tags.iter().collect();
+        let Some(row) = LOCK_FREE.query_opt(&tx, &[&nearest, &required]).await? else {
+            let duty = OrderStore::duty_within(&tx, &nearest).await?;
             tx.commit().await?;
-            return Ok(Assigned::NoneFree);
+            return Ok(Assigned::NoneFree(duty));
         };
         let chosen = driver(row.try_get(0)?)?;
 
@@ -141,7 +145,7 @@ impl OrderStore {
             }),
             ..leased.order.clone()
         };
-        let detail = detail(candidates, &chosen);
+        let detail = self::detail(&tx, leased, candidates, &chosen).await?;
         let mut assigned = LeasedOrder {
             order: next,
             confirmed: Confirmed::new(now, begun_at),
@@ -181,24 +185,36 @@ async fn record_assignment(tx: &Transaction<'_>, leased: &LeasedOrder, driver: &
     Ok(())
 }
 
-/// Who was chosen and who, nearer, was passed over because another order was just taking them.
-fn detail(candidates: &[Candidate], chosen: &DriverId) -> String {
-    let skipped: Vec<&str> = candidates
-        .iter()
-        .take_while(|candidate| candidate.driver != *chosen)
-        .map(|candidate| candidate.driver.name())
-        .collect();
-    let chosen_name = chosen.name();
+/// Who was chosen; and who, nearer, was passed over and why.
+async fn detail(
+    tx: &Transaction<'_>,
+    leased: &LeasedOrder,
+    candidates: &[Candidate],
+    chosen: &DriverId,
+) -> Result<String, StoreError> {
+    let nearer = candidates.iter().map(|candidate| &candidate.driver);
+    let passed_over: Vec<&DriverId> = nearer.take_while(|driver| *driver != chosen).collect();
     let distance_m = candidates
-        .iter()
-        .find(|candidate| candidate.driver == *chosen)
-        .map_or(0.0, |candidate| candidate.distance_m);
-    if skipped.is_empty() {
-        format!("{chosen_name}, {distance_m:.0} m away")
-    } else {
-        format!(
-            "{chosen_name}, {distance_m:.0} m away; taken in the meantime: {}",
-            skipped.join(", ")
-        )
+        .get(passed_over.len())
+        .map_or(0.0, |chosen| chosen.distance_m);
+    let mut detail = format!("{}, {distance_m:.0} m away", chosen.name());
+    if passed_over.is_empty() {
+        return Ok(detail);
     }
+    let names: Vec<&str> = passed_over.iter().map(|driver| driver.as_str()).collect();
+    let duty = OrderStore::duty_within(tx, &names).await?;
+    let why = |driver: &DriverId| match duty.get(driver) {
+        Some(duty) if !duty.is_on => "off duty",
+        Some(duty) if !duty.takes(&leased.order.required_tags) => "without what it requires",
+        // Another order was just taking it.
+        _ => "taken in the meantime",
+    };
+    for reason in ["taken in the meantime", "off duty", "without what it requires"] {
+        let of_it = passed_over.iter().filter(|driver| why(driver) == reason);
+        let names: Vec<&str> = of_it.map(|driver| driver.name()).collect();
+        if !names.is_empty() {
+            detail.extend(["; ", reason, ": ", &names.join(", ")]);
+        }
+    }
+    Ok(detail)
 }

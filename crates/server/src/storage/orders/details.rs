@@ -24,6 +24,8 @@ pub struct OrderDetails {
     pub idempotency_key: Option<String>,
     /// The account at the payment provider, by the tenant that has it for itself; `None`: that of the deployment.
     pub payment_account: Option<String>,
+    /// What its driver must be able to do.
+    pub required_tags: Vec<String>,
     /// What it costs, in minor units.
     pub amount_minor: i64,
     /// ISO 4217 code.
@@ -191,7 +193,8 @@ pub struct PaymentEvent {
 statements! {
     READ_HEADER = "select order_id, user_id, idempotency_key, amount, currency, status, failure_reason, created_at,
                           updated_at, finished_at, cancel_requested_at, fence, attempts, reassignments,
-                          lease_owner, lease_until, next_run_at, needs_attention, payment_account, now() as now
+                          lease_owner, lease_until, next_run_at, needs_attention, payment_account, required_tags,
+                          now() as now
                      from order_sagas where order_id = $1";
     READ_ATTEMPTS = "select operation, number, state, provider_key, sends, first_sent_at, last_sent_at, provider_id, last_error,
                             server_errors
@@ -243,6 +246,7 @@ async fn read_details(tx: &Transaction<'_>, id: OrderId) -> Result<Option<OrderD
         user: get(&row, "user_id")?,
         idempotency_key: get(&row, "idempotency_key")?,
         payment_account: get(&row, "payment_account")?,
+        required_tags: get(&row, "required_tags")?,
         amount_minor: get(&row, "amount")?,
         currency: get(&row, "currency")?,
         status: get(&row, "status")?,

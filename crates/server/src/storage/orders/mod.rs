@@ -19,6 +19,8 @@
 //! * [`refund_again`]: an operator's decision about a refund that failed;
 //! * [`retention`]: the expiry of keys and of the provider's events;
 //! * [`provider_events`]: the events that the payment provider sent;
+//! * [`driver_assignments`]: what a driver serves;
+//! * [`duty`]: whether a driver takes orders, and which;
 //! * [`driver_liveness`]: who serves an order, and who was seen;
 //! * [`shares`]: links by which anyone follows an order;
 //! * [`row`]: rows as domain values.
@@ -31,7 +33,9 @@ pub(super) mod cancel;
 pub(super) mod captures;
 pub(super) mod complete;
 pub(super) mod details;
+pub(super) mod driver_assignments;
 pub(super) mod driver_liveness;
+pub(super) mod duty;
 pub(super) mod lease;
 pub(super) mod ledger;
 mod outcome;
@@ -70,6 +74,7 @@ pub use self::complete::Completed;
 pub use self::details::{
     ConfirmedPayment, DriverAssignment, OrderDetails, PaymentDispute, PaymentEvent, PaymentRefund, ProviderAttempt,
 };
+pub use self::driver_assignments::{CurrentAssignment, DriverAssignments};
 pub use self::driver_liveness::ServingDriver;
 pub use self::lease::{Deferral, LeaseHolder, Renewal};
 pub use self::ledger::{Attempt, UnknownOutcome};

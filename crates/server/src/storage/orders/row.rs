@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
 use waybill_domain::access::Scope;
+use waybill_domain::duty::Tags;
 use waybill_domain::id::{DriverId, OrderId, UserId};
 use waybill_domain::money::Money;
 use waybill_domain::order::{
@@ -24,7 +25,7 @@ use crate::storage::StoreError;
 macro_rules! order_columns {
     () => {
         "s.order_id, s.user_id, s.amount, s.currency, s.status, s.failure_reason,
-         s.pickup_lat, s.pickup_long, s.drop_off_lat, s.drop_off_long, s.created_at, s.updated_at,
+         s.pickup_lat, s.pickup_long, s.drop_off_lat, s.drop_off_long, s.required_tags, s.created_at, s.updated_at,
          s.payment_mode, p.charged_at, p.provider_charge_id, p.to_capture, p.captured_amount, p.kept_amount,
          p.refund_amount, p.refunded_at,
          a.driver_id, a.assigned_at, a.released_at, a.release_reason"
@@ -116,6 +117,7 @@ pub(super) fn order(row: &Row) -> Result<Order, StoreError> {
             (Some(lat), Some(long)) => Some(position(lat, long)?),
             _ => None,
         },
+        required_tags: tags(&get::<Vec<&str>>(row, "required_tags")?)?,
         state: state(get(row, "status")?)?,
         failure_reason: get::<Option<&str>>(row, "failure_reason")?
             .map(failure_reason)
@@ -259,7 +261,12 @@ pub(super) fn refund_state(name: &str) -> Result<RefundState, StoreError> {
         .ok_or_else(|| unknown("refund", name))
 }
 
-fn position(lat: f64, long: f64) -> Result<Position, StoreError> {
+/// The tags of a driver or of an order.
+pub(super) fn tags(stored: &[&str]) -> Result<Tags, StoreError> {
+    Tags::new(stored).map_err(|error| corrupt("tags", &error))
+}
+
+pub(super) fn position(lat: f64, long: f64) -> Result<Position, StoreError> {
     Position::new(lat, long).map_err(|error| corrupt("a position", &error))
 }
 

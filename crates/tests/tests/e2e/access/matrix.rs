@@ -12,6 +12,8 @@ use uuid::Uuid;
 use waybill_domain::access::Method;
 use waybill_proto::admin::v1 as admin;
 use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
+use waybill_proto::driver::v1 as driver;
+use waybill_proto::driver::v1::driver_service_client::DriverServiceClient;
 use waybill_proto::fleet::v1 as fleet;
 use waybill_proto::fleet::v1::fleet_service_client::FleetServiceClient;
 use waybill_proto::location::v1 as location;
@@ -51,6 +53,8 @@ const TABLE: &str = "
     ListLocations    uuu uuu ddd ddd oee ooe ooe ooe
     StreamLocations  uuu uuu ddd ddd orr ddd ooo ddd
     ReportLocations  uuu uuu ddd ddd orr ddd ooo ddd
+    WatchAssignments uuu uuu ddd ddd odd ooo ooo ooo
+    SetDuty          uuu uuu ddd ddd odd ooo ooo ddd
     ListStuckOrders  uuu uuu ddd ddd ddd ddd ddd ooo
     ShowOrder        uuu uuu ddd ddd ddd ddd ddd oox
     RetryOrder       uuu uuu ddd ddd ddd ddd ddd oox
@@ -174,6 +178,7 @@ pub async fn call(method: Method, token: Option<&str>, target: &Target, channel:
     let mut orders = OrderServiceClient::new(channel.clone());
     let mut locations = LocationServiceClient::new(channel.clone());
     let mut drivers = FleetServiceClient::new(channel.clone());
+    let mut apps = DriverServiceClient::new(channel.clone());
     let mut operators = AdminServiceClient::new(channel.clone());
     let mut followers = TrackingServiceClient::new(channel);
     let (order_id, driver_id) = (target.order.clone(), target.driver.to_owned());
@@ -332,6 +337,24 @@ pub async fn call(method: Method, token: Option<&str>, target: &Target, channel:
                 Ok(stream) => done(stream.into_inner().message().await.map(drop)),
                 Err(status) => Err(status),
             }
+        }
+        Method::WatchAssignments => {
+            let request = driver::WatchAssignmentsRequest {
+                driver_id,
+                cursor: String::new(),
+            };
+            match apps.watch_assignments(by(token, request)).await {
+                Ok(stream) => done(stream.into_inner().message().await.map(drop)),
+                Err(status) => Err(status),
+            }
+        }
+        Method::SetDuty => {
+            let request = driver::SetDutyRequest {
+                driver_id,
+                on_duty: Some(true),
+                tags: None,
+            };
+            done(apps.set_duty(by(token, request)).await.map(drop))
         }
         Method::ListLocations => {
             let request = fleet::ListLocationsRequest {

@@ -89,6 +89,7 @@ async fn the_customer_is_a_part_of_the_request_that_a_key_stands_for() {
     let another = CreateOrderRequest {
         provider_customer_id: String::new(),
         payment_mode: 0,
+        required_tags: Vec::new(),
         ..request.clone()
     };
     assert!(rig.orders().create_order(another).await.is_err());

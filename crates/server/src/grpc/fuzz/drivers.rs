@@ -1,0 +1,55 @@
+//! The requests of the apps of drivers.
+
+use waybill_domain::duty::{TAG_LENGTH_MAX, TAGS_MAX, Tags};
+use waybill_domain::id::DriverId;
+use waybill_proto::driver::v1 as driver;
+
+use super::checks::check_name;
+use super::{ORDER, Request, request, taken};
+use crate::grpc::driver as driver_api;
+
+pub(super) fn drivers() -> Vec<Request> {
+    let driver_id = || "cab-1".to_owned();
+    vec![
+        request(
+            driver::WatchAssignmentsRequest {
+                driver_id: driver_id(),
+                cursor: ORDER.to_owned(),
+            },
+            |watch| {
+                if let Some((driver, _)) = taken(driver_api::parse_watch(watch, false)) {
+                    check_name(driver.as_ref().map(DriverId::as_str).unwrap());
+                }
+                taken(driver_api::parse_watch(watch, true));
+            },
+        ),
+        request(
+            driver::SetDutyRequest {
+                driver_id: driver_id(),
+                on_duty: Some(true),
+                tags: Some(driver::Tags {
+                    tags: vec!["xl".to_owned(), "wheelchair".to_owned()],
+                }),
+            },
+            |duty| {
+                if let Some((driver, is_on, tags)) = taken(driver_api::parse_duty(duty, false)) {
+                    check_name(driver.as_ref().map(DriverId::as_str).unwrap());
+                    assert!(is_on.is_some() || tags.is_some());
+                    tags.iter().for_each(check_tags);
+                }
+            },
+        ),
+    ]
+}
+
+pub(super) fn check_tags(tags: &Tags) {
+    let all: Vec<&str> = tags.iter().collect();
+    assert!(all.len() <= TAGS_MAX && all.is_sorted(), "{all:?}");
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    for tag in all {
+        assert!(
+            (1..=TAG_LENGTH_MAX).contains(&tag.len()) && tag.bytes().all(is_plain),
+            "{tag:?}"
+        );
+    }
+}
