@@ -18,7 +18,7 @@ use crate::sql::connect;
 /// The migrated database that each test's is a copy of.
 const TEMPLATE: &str = "waybill_template";
 /// How many databases the sandbox's Redis has.
-const REDIS_DATABASES: u16 = 512;
+const REDIS_DATABASES: u16 = 1024;
 /// The beginning of the name of the shared servers' folder.
 pub(crate) const FOLDER: &str = "waybill-e2e-";
 

@@ -54,6 +54,15 @@ impl Cell {
     }
 }
 
+impl Cell {
+    /// Its middle, in degrees north and east.
+    pub(super) fn centre(self) -> (f64, f64) {
+        let middle = |index: i32| (f64::from(index) + 0.5) / CELLS_A_DEGREE;
+        // Of the row that begins at the pole the middle would lie beyond it.
+        (middle(self.row).min(90.0), middle(self.column))
+    }
+}
+
 /// Both coordinates are at most 180 degrees, so that this is a small number.
 #[expect(clippy::cast_possible_truncation, reason = "at most 18,000, rounded down before")]
 fn index(degrees: f64) -> i32 {
@@ -76,6 +85,11 @@ impl Area {
         } else {
             Ok(Area { south_west, north_east })
         }
+    }
+
+    /// Its south-western and its north-eastern corner.
+    pub fn corners(&self) -> [Position; 2] {
+        [self.south_west, self.north_east]
     }
 
     /// Whether the cell of this place is one that the box touches. Nothing is closer: who draws a map draws its edge, too.

@@ -43,6 +43,28 @@ pub struct News {
     pub version: Version,
 }
 
+/// How many drivers are in a cell.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CellCount {
+    /// The middle of the cell, in degrees north and east.
+    pub centre: (f64, f64),
+    /// All of them.
+    pub drivers: usize,
+    /// Those who serve no order and are on duty.
+    pub free: usize,
+}
+
+/// The cells that changed since a version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellNews {
+    /// Their counts now.
+    pub cells: Vec<CellCount>,
+    /// Whether these are all that have drivers, and not those that changed.
+    pub is_whole: bool,
+    /// Up to this one.
+    pub version: Version,
+}
+
 /// The fleet of one business.
 #[derive(Debug, Clone, Default)]
 pub struct LiveMap {
@@ -283,6 +305,40 @@ impl LiveMap {
         News {
             drivers,
             gone: gone.into_iter().filter(is_elsewhere).cloned().collect(),
+            is_whole,
+            version: self.version,
+        }
+    }
+
+    /// How many drivers are in the cells that the area touches.
+    pub fn count_in(&self, area: &Area) -> usize {
+        let contents = area.rows().flat_map(|(first, last)| self.cells.range(first..=last));
+        contents.map(|(_, contents)| contents.drivers.len()).sum()
+    }
+
+    /// How many drivers are in each of those cells whose drivers changed since then. With the first version, in each that has any.
+    pub fn cells_in(&self, area: &Area, since: Version) -> CellNews {
+        let since = self.known(since);
+        let is_whole = since == Version::default();
+        let mut cells = Vec::new();
+        for (cell, contents) in area.rows().flat_map(|(first, last)| self.cells.range(first..=last)) {
+            let is_news = if is_whole {
+                !contents.drivers.is_empty()
+            } else {
+                contents.newest > since
+            };
+            if is_news {
+                let entries = contents.drivers.values();
+                let free = entries.filter(|entry| entry.seen.order.is_none() && !entry.seen.off_duty);
+                cells.push(CellCount {
+                    centre: cell.centre(),
+                    drivers: contents.drivers.len(),
+                    free: free.count(),
+                });
+            }
+        }
+        CellNews {
+            cells,
             is_whole,
             version: self.version,
         }

@@ -33,7 +33,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => any::<u8>().prop_map(Act::Serve),
         2 => (0_u8..12, any::<bool>()).prop_map(|(driver, off)| Act::Duty(driver, off)),
         2 => (0_i64..20).prop_map(Act::Pass),
-        4 => (0_usize..3).prop_map(Act::Ask),
+        4 => (0_usize..4).prop_map(Act::Ask),
     ];
     proptest::collection::vec(act, 0..200)
 }
@@ -76,6 +76,45 @@ fn areas() -> [Area; 2] {
     ]
 }
 
+/// A client that is sent how many there are: the count of all and of the free, by the middle of the cell.
+#[derive(Default)]
+struct Counter {
+    version: Version,
+    known: BTreeMap<String, (usize, usize)>,
+}
+
+impl Counter {
+    fn learn(&mut self, news: CellNews) {
+        if news.is_whole {
+            self.known.clear();
+        }
+        for cell in news.cells {
+            self.known.insert(middle(cell.centre), (cell.drivers, cell.free));
+        }
+        self.known.retain(|_, (drivers, _)| *drivers > 0);
+        self.version = news.version;
+    }
+}
+
+fn middle((lat, lon): (f64, f64)) -> String {
+    format!("{lat:.3} {lon:.3}")
+}
+
+/// How many of these there are in each cell of the area.
+fn counted<'a>(all: impl Iterator<Item = &'a Seen>, area: &Area) -> BTreeMap<String, (usize, usize)> {
+    let mut counts = BTreeMap::<String, (usize, usize)>::new();
+    for seen in all.filter(|seen| area.touches_cell_of(seen.fix.position)) {
+        let down = |degrees: f64| (degrees * 100.0).floor() / 100.0 + 0.005;
+        let place = seen.fix.position;
+        let count = counts
+            .entry(middle((down(place.lat_deg()), down(place.lon_deg()))))
+            .or_default();
+        count.0 += 1;
+        count.1 += usize::from(seen.order.is_none() && !seen.off_duty);
+    }
+    counts
+}
+
 proptest! {
     #[test]
     fn whoever_applies_all_news_knows_what_is_there(acts in acts()) {
@@ -85,7 +124,8 @@ proptest! {
         let mut newcomers = BTreeSet::new();
         let mut clients = [Client::default(), Client::default(), Client::default()];
         let ids: Vec<DriverId> = (0..4).map(driver).collect();
-        for act in acts.into_iter().chain([Act::Ask(0), Act::Ask(1), Act::Ask(2)]) {
+        let mut counter = Counter::default();
+        for act in acts.into_iter().chain((0..4).map(Act::Ask)) {
             match act {
                 Act::Fix(number, lat, lon, age) => {
                     let fix = Fix {
@@ -131,6 +171,14 @@ proptest! {
                     newcomers.retain(|driver| plain.contains_key(driver));
                     // Departures expire soon: a client that sleeps for longer begins anew.
                     map.expire(now - TTL, now - SignedDuration::from_secs(15), now);
+                }
+                Act::Ask(3) => {
+                    let area = areas()[1];
+                    counter.learn(map.cells_in(&area, counter.version));
+                    let expected = counted(plain.values(), &area);
+                    prop_assert_eq!(&counter.known, &expected);
+                    let all: usize = expected.values().map(|(drivers, _)| drivers).sum();
+                    prop_assert_eq!(map.count_in(&area), all);
                 }
                 Act::Ask(number) => {
                     let since = clients[number].version;

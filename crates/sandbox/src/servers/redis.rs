@@ -18,7 +18,7 @@ use crate::process::{Launch, Signal};
 use crate::programs;
 
 /// One database per test, and a run has more tests than the default of 16.
-const DATABASES: u16 = 512;
+const DATABASES: u16 = 1024;
 /// A server that is loading its data answers so at once; one that does not answer is asked again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
@@ -31,7 +31,7 @@ impl Redis {
         self.url_for(0)
     }
 
-    /// `redis://` URL of one of the 512 databases, 0 to 511.
+    /// `redis://` URL of one of the 1,024 databases, 0 to 1023.
     pub fn url_for(&self, database: u16) -> String {
         format!("redis://127.0.0.1:{}/{database}", self.port())
     }

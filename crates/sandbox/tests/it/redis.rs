@@ -31,7 +31,7 @@ async fn an_answered_command_survives_the_death_of_a_durable_server() {
         ("appendfsync", "always"),
         ("save", ""),
         ("maxmemory-policy", "noeviction"),
-        ("databases", "512"),
+        ("databases", "1024"),
         ("bind", "127.0.0.1"),
     ] {
         assert_eq!(setting(&mut client, name).await, expected, "{name}");

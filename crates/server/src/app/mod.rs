@@ -88,6 +88,9 @@ pub enum StartError {
     /// Reflection cannot be built: a defect of the build.
     #[error("the contract's descriptors cannot be read")]
     Descriptors,
+    /// The pages cannot be prepared.
+    #[error("the pages of the console cannot be prepared")]
+    Pages(#[source] std::io::Error),
 }
 
 /// A running server.

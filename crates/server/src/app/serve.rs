@@ -27,7 +27,7 @@ use crate::storage::api_keys::ApiKeyStore;
 use crate::storage::migrations::{self, SchemaState};
 use crate::storage::postgres::Postgres;
 use crate::tls::ServerTls;
-use crate::web;
+use crate::web::{self, Assets};
 
 impl App {
     /// Starts a server. When this returns it answers calls.
@@ -120,7 +120,9 @@ impl App {
         let layers = edge::layers(Arc::clone(&parts.metrics), settings::deadlines(&parts.config), identity);
         let mut cut_grpc = vec![parts.serve_grpc(grpc, routes.clone(), layers.clone(), tls.clone())];
         if let Some(listener) = web {
-            cut_grpc.push(parts.serve_web(listener, routes, layers, tls.clone()));
+            let pages = parts.config.web.console.then(Assets::embedded).transpose();
+            let pages = pages.map_err(StartError::Pages)?;
+            cut_grpc.push(parts.serve_web(listener, pages, routes, layers, tls.clone()));
         }
         let ops_router = http::ops::router(Arc::clone(&parts.metrics), readiness, parts.config.http.token.clone());
         // Private, and for machines that expect no certificate.
@@ -169,17 +171,18 @@ impl Parts {
     fn serve_web(
         &self,
         listener: TcpListener,
+        pages: Option<Assets>,
         routes: Routes,
         layers: impl Layer<Routes, Service = LayeredRoutes> + Clone + Send + 'static,
         tls: Option<ServerTls>,
     ) -> AbortHandle {
         let limits = settings::connections(&self.config);
         let connections = edge::incoming(listener, limits, Arc::clone(&self.metrics), tls, Speaks::Either);
-        let web = settings::web(&self.config);
+        let settings = settings::web(&self.config);
         let mut server = edge::server_builder(&settings::http2(&self.config))
             .accept_http1(true)
             .layer(layer_fn(move |routes| {
-                web::router(&web, layers.layer(routes).by_grpc_web())
+                web::router(&settings, pages.as_ref(), layers.layer(routes).by_grpc_web())
             }));
         let draining = self.lifecycle.draining.clone();
         let serving = self.lifecycle.grpc.spawn(async move {

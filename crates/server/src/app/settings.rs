@@ -63,6 +63,7 @@ pub fn live(config: &Config) -> LiveSettings {
 pub fn live_feed(config: &Config) -> LiveFeedSettings {
     LiveFeedSettings {
         watchers_max: config.locations.watchers_max,
+        area_max: config.locations.watch_area_max,
         tenant_share: config.limits.tenant_share,
         ttl: config.locations.ttl.0,
     }

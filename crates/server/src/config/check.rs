@@ -15,7 +15,7 @@ const KEY_RETENTION_MIN: Duration = Duration::from_hours(24);
 impl Config {
     /// The keys of counts that are 0 and must not be.
     fn zeros(&self) -> impl Iterator<Item = &'static str> {
-        let counts: [(&'static str, usize); 13] = [
+        let counts: [(&'static str, usize); 14] = [
             ("postgres.pool_max", self.postgres.pool_max),
             ("payments.in_flight_max", self.payments.in_flight_max),
             ("orders.candidates", self.orders.candidates),
@@ -28,6 +28,7 @@ impl Config {
             ("locations.queue_max", self.locations.queue_max),
             ("locations.history_batch_max", self.locations.history_batch_max),
             ("locations.watchers_max", self.locations.watchers_max),
+            ("locations.watch_area_max", self.locations.watch_area_max),
             ("grpc.connections_max", self.grpc.connections_max),
         ];
         counts.into_iter().filter(|(_, count)| *count == 0).map(|(key, _)| key)

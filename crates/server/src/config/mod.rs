@@ -244,6 +244,7 @@ section! {
         history_poll: Span,
         retention_days: i32,
         watchers_max: usize,
+        watch_area_max: usize,
     }
 }
 

@@ -119,6 +119,7 @@ impl Api for FleetApi {
         request: Request<pb::WatchDriversRequest>,
     ) -> Result<Response<Self::WatchDriversStream>, Status> {
         let (drivers, interval) = parse_watch(request.get_ref())?;
+        let cursor = request.get_ref().cursor.clone();
         let access = principal::access(&request)?;
         let (drivers, field) = match drivers {
             WatchedDrivers::Drivers(ids) => {
@@ -133,7 +134,7 @@ impl Api for FleetApi {
         }
         let principal = principal::of(&access, || principal::address(&request));
         self.limits.admit_call(Class::Reads, &principal, &request).await?;
-        let watched = self.feed.watch(&access.scope, drivers, interval).await?;
+        let watched = self.feed.watch(&access.scope, drivers, interval, &cursor).await?;
         let rendered = watched.map(|news| Ok(render_news(&news?)));
         Ok(Response::new(principal::until_ended(rendered, access).boxed()))
     }
@@ -205,6 +206,8 @@ fn render_news(news: &FleetNews) -> pb::WatchDriversResponse {
         gone: news.gone.iter().map(|driver| driver.name().to_owned()).collect(),
         now: Some(render::timestamp(now)),
         more: news.more,
+        cells: news.cells.iter().map(render::cell).collect(),
+        cursor: news.cursor.clone(),
     }
 }
 

@@ -7,7 +7,7 @@ use prost::Message as _;
 use waybill_domain::access::Scope;
 use waybill_domain::fix::Fix;
 use waybill_domain::id::OrderId;
-use waybill_domain::live::Seen;
+use waybill_domain::live::{CellCount, Seen};
 use waybill_domain::money::Money;
 use waybill_domain::order::PaymentMode;
 use waybill_domain::order::{FailureReason, Order, RefundState, ReleaseReason, State};
@@ -185,6 +185,17 @@ pub fn seen(seen: &Seen, now: Timestamp) -> fleet::Driver {
     fleet::Driver {
         off_duty: seen.off_duty,
         ..driver(&seen.fix, seen.order, now)
+    }
+}
+
+/// How many drivers are in a cell.
+pub fn cell(cell: &CellCount) -> fleet::Cell {
+    let (latitude, longitude) = cell.centre;
+    let count = |drivers: usize| i32::try_from(drivers).unwrap_or(i32::MAX);
+    fleet::Cell {
+        centre: Some(LatLng { latitude, longitude }),
+        drivers: count(cell.drivers),
+        free: count(cell.free),
     }
 }
 

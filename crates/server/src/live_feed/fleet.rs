@@ -3,8 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 use waybill_domain::live::LiveMap;
+
+use super::cursor::Moments;
 
 /// A fleet that is followed.
 #[derive(Debug, Default)]
@@ -21,10 +24,16 @@ pub(super) struct State {
     pub map: LiveMap,
     /// Grows each time that the map was made anew: what was known of it before says nothing.
     pub made: u64,
-    /// Whether it was ever known who serves an order: until then no driver counts as free.
-    pub knows_serving: bool,
     /// When it was last known to be up to date; `None`: never.
     pub current_at: Option<Instant>,
+    /// Up to when who serves an order is known; `None`: it never was, and no driver counts as free.
+    pub serving_at: Option<Timestamp>,
+    /// Up to when all else is known: the streams, who is off duty, and who is silent.
+    pub streams_at: Option<Timestamp>,
+    pub duty_at: Option<Timestamp>,
+    pub silence_at: Option<Timestamp>,
+    /// Which version the map had when.
+    pub moments: Moments,
 }
 
 /// A watcher of a fleet. While there is one, it is followed.
@@ -38,7 +47,13 @@ pub(super) struct Following(pub Arc<Fleet>);
 impl State {
     /// Since when it is up to date, and fit to be shown.
     pub(super) fn shown_since(&self) -> Option<Instant> {
-        self.current_at.filter(|_| self.knows_serving)
+        self.current_at.filter(|_| self.serving_at.is_some())
+    }
+
+    /// Up to when all is known that there is to know.
+    pub(super) fn known_at(&self) -> Option<Timestamp> {
+        let known = [self.streams_at, self.serving_at, self.duty_at, self.silence_at];
+        known.into_iter().min().flatten()
     }
 }
 

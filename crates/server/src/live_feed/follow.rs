@@ -15,6 +15,7 @@ use waybill_domain::id::DriverId;
 use waybill_domain::live::LiveMap;
 use waybill_domain::tenant::Tenant;
 
+use super::cursor::Moments;
 use super::fleet::{Fleet, Following};
 use crate::storage::StoreError;
 use crate::storage::keys::ShardKeys;
@@ -129,6 +130,7 @@ impl Follower {
         } else {
             streams.insert(self.make().await?)
         };
+        let begun_at = Timestamp::now();
         let is_due = checked_at.elapsed() >= TIDIED_EVERY;
         let mut has_more = false;
         for stream in known {
@@ -154,7 +156,10 @@ impl Follower {
         if has_more {
             return Ok(Duration::ZERO);
         }
-        self.fleet.write().current_at = Some(Instant::now());
+        let mut state = self.fleet.write();
+        (state.current_at, state.streams_at) = (Some(Instant::now()), Some(begun_at));
+        let version = state.map.version();
+        state.moments.keep(Timestamp::now(), version);
         Ok(READ_EVERY)
     }
 
@@ -191,6 +196,7 @@ impl Follower {
         map.copy_duty(&state.map);
         let before = std::mem::replace(&mut state.map, map);
         state.made += 1;
+        state.moments = Moments::default();
         drop(state);
         // Not while watchers wait to look.
         drop(before);
@@ -256,11 +262,12 @@ impl Follower {
     /// Who serves an order now. While Postgres does not say, what was known stays, and positions go on.
     async fn follow_orders(&self) {
         loop {
+            let begun_at = Timestamp::now();
             match self.orders.serving(&self.tenant).await {
                 Ok(serving) => {
                     let mut state = self.fleet.write();
                     state.map.set_serving(serving);
-                    state.knows_serving = true;
+                    state.serving_at = Some(begun_at);
                 }
                 Err(error) => debug!(tenant = %self.tenant, %error, "who serves an order is not known"),
             }
@@ -274,11 +281,12 @@ impl Follower {
         loop {
             let newcomers = self.fleet.write().map.take_newcomers(DRIVERS_MAX);
             let is_full = newcomers.len() >= DRIVERS_MAX;
-            let begun_at = Instant::now();
+            let (begun_at, now) = (Instant::now(), Timestamp::now());
             match self.read_duty(&newcomers, asked_at.elapsed()).await {
                 Ok(duties) => {
                     asked_at = begun_at;
                     let mut state = self.fleet.write();
+                    state.duty_at = Some(now);
                     for (driver, duty) in duties {
                         state.map.set_off_duty(&driver, !duty.is_on);
                     }
@@ -313,7 +321,9 @@ impl Follower {
             let now = Timestamp::now();
             let before = |span: SignedDuration| now.saturating_sub(span).unwrap_or(Timestamp::MIN);
             let (fresh_since, known_since) = (before(self.ttl), before(2 * self.ttl));
-            self.fleet.write().map.expire(fresh_since, known_since, now);
+            let mut state = self.fleet.write();
+            state.map.expire(fresh_since, known_since, now);
+            state.silence_at = Some(now);
         }
     }
 }

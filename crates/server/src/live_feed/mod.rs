@@ -2,10 +2,11 @@
 //!
 //! [`follow`] keeps what a process knows of a [`fleet`] up to date while someone watches it: it reads the stream of fixes, as the history
 //! writer does. [`watch`] looks into that for one watcher, as often as that likes; [`by_order`] knows whom to
-//! look at where that is whoever serves an order. No one is sent anything that it does not read: a
+//! look at where that is whoever serves an order, and [`cursor`] where it goes on after a broken stream. No one is sent anything that it does not read: a
 //! thousand watchers cost a look each, and one that stops reading costs nothing.
 
 mod by_order;
+mod cursor;
 mod fleet;
 mod follow;
 mod watch;
@@ -16,9 +17,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use waybill_domain::id::{DriverId, OrderId};
+use waybill_domain::live::Area;
 use waybill_domain::tenant::Tenant;
 
-pub use self::watch::{FleetNews, WatchError, Watched, WatchedDrivers};
+pub use self::watch::{FleetNews, WatchError, Watched};
 
 use self::by_order::OrderReads;
 use self::fleet::Fleet;
@@ -30,6 +33,17 @@ use crate::storage::orders::OrderStore;
 
 /// Watches of one customer.
 const WATCHES_OF_ONE_MAX: usize = 50;
+/// Which drivers are watched.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WatchedDrivers {
+    /// All in an area.
+    Area(Area),
+    /// Some.
+    Drivers(Vec<DriverId>),
+    /// Whoever serves this order.
+    Order(OrderId),
+}
+
 /// How many may watch. See `[locations]` and `[limits]` in `config/waybill.toml`.
 #[derive(Debug, Clone, Copy)]
 pub struct LiveFeedSettings {
@@ -37,6 +51,8 @@ pub struct LiveFeedSettings {
     pub watchers_max: usize,
     /// Which share of them a tenant with a name has at most.
     pub tenant_share: f64,
+    /// How many drivers an area may have for them to be sent: beyond that, how many there are.
+    pub area_max: usize,
     /// How long a fix counts as the driver's position.
     pub ttl: Duration,
 }

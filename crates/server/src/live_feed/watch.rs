@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rand::RngExt as _;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -11,11 +12,12 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use waybill_domain::access::Scope;
 use waybill_domain::id::{DriverId, OrderId, UserId};
-use waybill_domain::live::{Area, News, Seen, Version};
+use waybill_domain::live::{Area, CellCount, LiveMap, News, Seen, Version};
 
-use super::LiveFeed;
 use super::by_order::{FollowedOrder, Serves};
-use super::fleet::Watching;
+use super::cursor::{Cursor, Views};
+use super::fleet::{State, Watching};
+use super::{LiveFeed, WatchedDrivers};
 use crate::metrics::Metrics;
 use crate::resilience::{Place, task_stream};
 use crate::storage::StoreError;
@@ -23,6 +25,8 @@ use crate::storage::StoreError;
 /// Drivers in one message, and the names of those who are gone: far below what a client takes at once.
 const DRIVERS_MAX: usize = 500;
 const GONE_MAX: usize = 5_000;
+/// Cells in one message.
+const CELLS_MAX: usize = 2_000;
 /// How long nothing is sent where nothing changes. Proxies cut what is silent for a minute.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// No look follows another one sooner.
@@ -36,17 +40,6 @@ const FIRST_LOOK_MAX: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const FIRST_LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Which drivers are watched.
-#[derive(Debug, Clone, PartialEq)]
-pub enum WatchedDrivers {
-    /// All in an area.
-    Area(Area),
-    /// Some.
-    Drivers(Vec<DriverId>),
-    /// Whoever serves this order.
-    Order(OrderId),
-}
-
 /// A message: what there is, or what changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FleetNews {
@@ -56,6 +49,10 @@ pub struct FleetNews {
     pub drivers: Vec<Seen>,
     /// Drivers that are gone.
     pub gone: Vec<DriverId>,
+    /// Instead of both: how many there are, where there are too many.
+    pub cells: Vec<CellCount>,
+    /// Where the watcher goes on after this; empty while more follows.
+    pub cursor: String,
     /// More of the same moment follows.
     pub more: bool,
 }
@@ -91,7 +88,11 @@ struct CountedWatch(Arc<Metrics>);
 
 /// What a watcher looks at.
 enum View {
-    Area(Area),
+    Area {
+        area: Area,
+        /// Whether there were too many drivers when it was last looked at.
+        is_crowded: bool,
+    },
     Drivers(Vec<DriverId>),
     Order {
         followed: Box<FollowedOrder>,
@@ -102,6 +103,11 @@ enum View {
 
 struct Watcher {
     view: View,
+    /// What its cursors are for.
+    views: Option<Views>,
+    /// Where it goes on, until the first look.
+    resumed: Option<Cursor>,
+    area_max: usize,
     interval: Duration,
     watching: Watching,
     /// What it knows: up to which version, of the map that was made as this.
@@ -111,12 +117,13 @@ struct Watcher {
 
 impl LiveFeed {
     /// Watches these drivers within a scope, and looks for changes every `interval`. A scope that is narrower than a business has
-    /// orders only.
+    /// orders only. `cursor` is that of the last message of a stream that broke, and empty for a new one.
     pub async fn watch(
         &self,
         scope: &Scope,
         drivers: WatchedDrivers,
         interval: Duration,
+        cursor: &str,
     ) -> Result<Watched, WatchError> {
         let shared = &self.shared;
         if shared.draining.is_cancelled() {
@@ -125,8 +132,12 @@ impl LiveFeed {
         let tenant = scope.business();
         let customer = scope.user().map(UserId::as_str);
         let place = shared.places.take(&tenant, customer).ok_or(WatchError::TooMany)?;
+        let views = Views::new(&tenant, &drivers);
         let view = match drivers {
-            WatchedDrivers::Area(area) => View::Area(area),
+            WatchedDrivers::Area(area) => View::Area {
+                area,
+                is_crowded: false,
+            },
             WatchedDrivers::Drivers(drivers) => View::Drivers(drivers),
             WatchedDrivers::Order(id) => {
                 let (orders, reads) = (shared.orders.clone(), shared.order_reads.clone());
@@ -142,6 +153,9 @@ impl LiveFeed {
         let watching = watching.or_else(|| Watching::begin(self.fleet(&tenant)));
         let mut watcher = Watcher {
             view,
+            views,
+            resumed: Cursor::parse(cursor),
+            area_max: shared.settings.area_max,
             interval,
             watching: watching.ok_or(WatchError::Unavailable)?,
             known: None,
@@ -195,7 +209,7 @@ impl Watcher {
             }
             let news = self.look()?;
             let is_silent = sent_at.is_some_and(|at| at.elapsed() < SILENCE_MAX);
-            let has_news = news.reset || !news.drivers.is_empty() || !news.gone.is_empty();
+            let has_news = news.reset || !news.drivers.is_empty() || !news.gone.is_empty() || !news.cells.is_empty();
             if has_news || !is_silent {
                 let mut parts = parts(news);
                 if let Some(first) = parts.next() {
@@ -229,43 +243,103 @@ impl Watcher {
 
     /// What is newer than what it knows.
     fn look(&mut self) -> Result<FleetNews, WatchError> {
-        let state = self.watching.0.read();
+        let fleet = Arc::clone(&self.watching.0);
+        let state = fleet.read();
         if state.shown_since().is_none_or(|at| at.elapsed() > STALE_MAX) {
             return Err(WatchError::Unavailable);
         }
+        let is_of_now = |(made, version)| (made, version) == (state.made, state.map.version());
+        let is_current = self.known.is_some_and(is_of_now);
+        let is_crowded = if is_current {
+            self.is_crowded()
+        } else {
+            self.notice_crowd(&state.map)
+        };
+        if let Some(resumed) = self.resumed.take() {
+            self.known = self.resume(resumed, &state, is_crowded);
+        }
         let known = self.known.filter(|(made, _)| *made == state.made);
         let since = known.map_or(Version::default(), |(_, version)| version);
-        let is_current = known.is_some_and(|(_, version)| version == state.map.version());
-        let news = match &mut self.view {
-            View::Area(_) | View::Drivers(_) if is_current => News::none(since),
-            View::Area(area) => state.map.in_area(area, since),
-            View::Drivers(drivers) => state.map.of_drivers(drivers.iter(), since),
-            View::Order { followed, shown } => {
-                let current = match followed.serves() {
-                    Serves::Driver(driver) => Some(driver.clone()),
-                    Serves::NoOne | Serves::Over => None,
-                };
-                if *shown == current {
-                    of_order(followed.id(), state.map.of_drivers(current.iter(), since))
-                } else {
-                    let before = std::mem::replace(shown, current);
-                    let mut news = of_order(followed.id(), state.map.of_drivers(shown.iter(), Version::default()));
-                    news.gone.extend(before);
-                    news.is_whole = known.is_none();
-                    news
-                }
+        let (news, cells) = match &mut self.view {
+            View::Area { .. } | View::Drivers(_) if is_current => (News::none(since), Vec::new()),
+            View::Area { area, is_crowded: true } => {
+                let news = state.map.cells_in(area, since);
+                let is_whole = news.is_whole;
+                (
+                    News {
+                        is_whole,
+                        ..News::none(news.version)
+                    },
+                    news.cells,
+                )
             }
+            View::Area { area, .. } => (state.map.in_area(area, since), Vec::new()),
+            View::Drivers(drivers) => (state.map.of_drivers(drivers.iter(), since), Vec::new()),
+            View::Order { followed, shown } => (
+                look_at_order(followed, shown, &state.map, known.map(|_| since)),
+                Vec::new(),
+            ),
         };
         self.known = Some((state.made, news.version));
         let reset = known.is_none() || news.is_whole && !is_current;
+        let cursor = self.views.map(|views| views.of(is_crowded)).zip(state.known_at());
         Ok(FleetNews {
             reset,
             drivers: news.drivers,
             // Nothing is known that could be gone.
             gone: if reset { Vec::new() } else { news.gone },
+            cells,
+            cursor: cursor.map_or_else(String::new, |(view, known)| Cursor::new(view, known).text()),
             more: false,
         })
     }
+
+    /// Whether the area had too many drivers when it was last looked at.
+    fn is_crowded(&self) -> bool {
+        matches!(self.view, View::Area { is_crowded: true, .. })
+    }
+
+    /// Whether the area has too many drivers. Who is sent the one is sent the other only after some have come or gone, and begins anew.
+    fn notice_crowd(&mut self, map: &LiveMap) -> bool {
+        let View::Area { area, is_crowded } = &mut self.view else {
+            return false;
+        };
+        let count = map.count_in(area);
+        let was_crowded = *is_crowded;
+        *is_crowded = count > self.area_max || was_crowded && count > self.area_max - self.area_max / 5;
+        if *is_crowded != was_crowded {
+            self.known = None;
+        }
+        *is_crowded
+    }
+
+    /// What one who goes on knows already; `None`: nothing that counts here.
+    fn resume(&self, cursor: Cursor, state: &State, is_crowded: bool) -> Option<(u64, Version)> {
+        let view = self.views?.of(is_crowded);
+        let known = cursor.known(view, Timestamp::now())?;
+        Some((state.made, state.moments.version_before(known)?))
+    }
+}
+
+/// What is newer of the driver who serves this order; without `since`, all that there is.
+fn look_at_order(
+    followed: &FollowedOrder,
+    shown: &mut Option<DriverId>,
+    map: &LiveMap,
+    since: Option<Version>,
+) -> News {
+    let current = match followed.serves() {
+        Serves::Driver(driver) => Some(driver.clone()),
+        Serves::NoOne | Serves::Over => None,
+    };
+    if *shown == current {
+        return of_order(followed.id(), map.of_drivers(current.iter(), since.unwrap_or_default()));
+    }
+    let before = std::mem::replace(shown, current);
+    let mut news = of_order(followed.id(), map.of_drivers(shown.iter(), Version::default()));
+    news.gone.extend(before);
+    news.is_whole = since.is_none();
+    news
 }
 
 /// The news of the driver who serves this order. One who serves another by now is gone: where it is, is that one's to see.
@@ -286,17 +360,24 @@ fn of_order(id: OrderId, mut news: News) -> News {
 /// The news in messages of so many drivers, and of so many that are gone; at least one.
 fn parts(news: FleetNews) -> impl Iterator<Item = FleetNews> {
     let (mut drivers, mut gone) = (news.drivers.into_iter(), news.gone.into_iter());
+    let mut cells = news.cells.into_iter();
     let mut first = Some(news.reset);
     std::iter::from_fn(move || {
-        if first.is_none() && drivers.len() == 0 && gone.len() == 0 {
+        if first.is_none() && drivers.len() == 0 && gone.len() == 0 && cells.len() == 0 {
             return None;
         }
-        Some(FleetNews {
+        let mut part = FleetNews {
             reset: first.take().unwrap_or(false),
             drivers: drivers.by_ref().take(DRIVERS_MAX).collect(),
             gone: gone.by_ref().take(GONE_MAX).collect(),
-            more: drivers.len() > 0 || gone.len() > 0,
-        })
+            cells: cells.by_ref().take(CELLS_MAX).collect(),
+            cursor: String::new(),
+            more: drivers.len() > 0 || gone.len() > 0 || cells.len() > 0,
+        };
+        if !part.more {
+            part.cursor.clone_from(&news.cursor);
+        }
+        Some(part)
     })
 }
 
@@ -322,6 +403,8 @@ mod tests {
             reset: true,
             drivers: (0..drivers).map(seen).collect(),
             gone: vec!["cab-x".parse().unwrap()],
+            cells: Vec::new(),
+            cursor: "a cursor".to_owned(),
             more: false,
         }
     }
@@ -344,6 +427,7 @@ mod tests {
             assert_eq!(sizes, expected);
             for (number, part) in parts.iter().enumerate() {
                 assert_eq!((part.reset, part.more), (number == 0, number + 1 < parts.len()));
+                assert_eq!(part.cursor.is_empty(), part.more);
             }
         }
     }

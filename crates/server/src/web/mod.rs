@@ -1,31 +1,52 @@
-//! The listener for browsers: gRPC-Web, by which pages call the same services through the same layers as every other client
-//! ([`crate::grpc::edge`]).
+//! The listener for browsers: the console, the tracking page of shared links, and gRPC-Web, by which pages call the same services through
+//! the same layers as every other client ([`crate::grpc::edge`]).
 //!
 //! There is no second API and no cookie: a page sends its token as a header, so a call that another site makes brings none. What any
 //! answer may do in a browser is in [`policy`].
 
+mod assets;
 mod policy;
 mod settings;
 
-use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::map_response_with_state;
 use axum::response::{Html, IntoResponse};
-use axum::routing::post_service;
+use axum::routing::{get, post_service};
+use axum::{Json, Router};
+use serde_json::json;
 
+pub use self::assets::Assets;
 pub use self::settings::{Tiles, WebSettings, tile_origin, web_origin};
 use crate::grpc::edge::WebRoutes;
 
-/// All that is served to browsers; `calls` answers those of gRPC-Web.
-pub fn router(settings: &WebSettings, calls: WebRoutes) -> Router {
+/// What an answer is from, where there are no pages.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// All that is served to browsers; `calls` answers those of gRPC-Web. Without `pages` there is no console.
+pub fn router(settings: &WebSettings, pages: Option<&Assets>, calls: WebRoutes) -> Router {
     let calls = Router::new().route("/{service}/{method}", post_service(calls).fallback(not_found));
     let calls = match policy::cors(&settings.origins) {
         Some(cors) => calls.layer(cors),
         None => calls,
     };
-    calls
-        .fallback(not_found)
-        .layer(map_response_with_state(policy::Headers::new(settings), policy::add))
+    let version = HeaderValue::from_static(VERSION);
+    let build = pages.map_or(&version, Assets::build);
+    let pages = pages.map_or_else(Router::new, |pages| {
+        pages.router().route("/config.json", get(config(settings)))
+    });
+    calls.merge(pages).fallback(not_found).layer(map_response_with_state(
+        policy::Headers::new(settings, build),
+        policy::add,
+    ))
+}
+
+/// What the pages have to know before they call.
+fn config(settings: &WebSettings) -> Json<serde_json::Value> {
+    let tiles = settings.tiles.as_ref();
+    Json(json!({
+        "tiles": tiles.map_or("", |tiles| &tiles.url),
+        "tiles_attribution": tiles.map_or("", |tiles| &tiles.attribution),
+    }))
 }
 
 async fn not_found() -> impl IntoResponse {

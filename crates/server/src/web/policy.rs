@@ -27,11 +27,12 @@ const SENT: [HeaderName; 6] = [
 ];
 
 /// What it may read of the answer. A call that is refused has its status in the headers.
-const READ: [HeaderName; 4] = [
+const READ: [HeaderName; 5] = [
     HeaderName::from_static("grpc-status"),
     HeaderName::from_static("grpc-message"),
     HeaderName::from_static("grpc-status-details-bin"),
     HeaderName::from_static("idempotent-replayed"),
+    BUILD,
 ];
 
 /// For how long a browser need not ask again; browsers take no more than two hours.
@@ -42,7 +43,7 @@ const ASKED_FOR: Duration = Duration::from_hours(2);
 pub(super) struct Headers(HeaderMap);
 
 impl Headers {
-    pub fn new(settings: &WebSettings) -> Headers {
+    pub fn new(settings: &WebSettings, build: &HeaderValue) -> Headers {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_SECURITY_POLICY, content_policy(settings));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -52,7 +53,7 @@ impl Headers {
             HeaderName::from_static("cross-origin-opener-policy"),
             HeaderValue::from_static("same-origin"),
         );
-        headers.insert(BUILD, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+        headers.insert(BUILD, build.clone());
         Headers(headers)
     }
 }

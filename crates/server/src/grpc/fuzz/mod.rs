@@ -293,6 +293,7 @@ fn positions() -> Vec<Request> {
                     north_east: Some(san_francisco()),
                 })),
                 interval: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+                cursor: "AAAAAAAAAAAAAAAAAAAAAA".to_owned(),
             },
             |watch| {
                 if let Some((drivers, interval)) = taken(fleet_api::parse_watch(watch)) {

@@ -332,6 +332,7 @@ pub async fn call(method: Method, token: Option<&str>, target: &Target, channel:
             let request = fleet::WatchDriversRequest {
                 scope: Some(fleet::watch_drivers_request::Scope::Drivers(ids)),
                 interval: None,
+                cursor: String::new(),
             };
             match drivers.watch_drivers(by(token, request)).await {
                 Ok(stream) => done(stream.into_inner().message().await.map(drop)),

@@ -285,6 +285,7 @@ async fn lists_and_searches_are_of_one_business_and_show_no_prefix() {
         let watch = WatchDriversRequest {
             scope: Some(Scope::Drivers(ids)),
             interval: None,
+            cursor: String::new(),
         };
         let watched = fleet.watch_drivers(by(Some(&dora), watch)).await.unwrap();
         let first = watched.into_inner().message().await.unwrap().unwrap();

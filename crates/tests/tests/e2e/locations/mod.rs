@@ -6,4 +6,5 @@ mod fleet;
 mod history;
 mod limits;
 mod listed;
+mod resumed;
 pub mod watched;

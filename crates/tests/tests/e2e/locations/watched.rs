@@ -34,6 +34,7 @@ pub fn request(scope: Scope) -> pb::WatchDriversRequest {
             seconds: 0,
             nanos: 250_000_000,
         }),
+        cursor: String::new(),
     }
 }
 
@@ -41,7 +42,11 @@ pub fn request(scope: Scope) -> pb::WatchDriversRequest {
 pub struct Watcher {
     stream: Streaming<pb::WatchDriversResponse>,
     pub known: BTreeMap<String, pb::Driver>,
-    resets: usize,
+    /// The drivers and the free ones of each cell, by its middle.
+    pub cells: BTreeMap<String, (i32, i32)>,
+    pub resets: usize,
+    /// Where a broken stream goes on.
+    pub cursor: String,
 }
 
 impl Watcher {
@@ -53,7 +58,9 @@ impl Watcher {
         Watcher {
             stream,
             known: BTreeMap::new(),
+            cells: BTreeMap::new(),
             resets: 0,
+            cursor: String::new(),
         }
     }
 
@@ -65,6 +72,7 @@ impl Watcher {
         };
         if message.reset {
             self.known.clear();
+            self.cells.clear();
             self.resets += 1;
         }
         for driver in message.drivers {
@@ -73,11 +81,22 @@ impl Watcher {
         for driver in message.gone {
             self.known.remove(&driver);
         }
+        for cell in message.cells {
+            let centre = cell.centre.unwrap();
+            let middle = format!("{:.3} {:.3}", centre.latitude, centre.longitude);
+            self.cells.insert(middle, (cell.drivers, cell.free));
+        }
+        self.cells.retain(|_, (drivers, _)| *drivers > 0);
+        // A message that is cut off from those after it is no place to go on.
+        assert!(!message.more || message.cursor.is_empty());
+        if !message.cursor.is_empty() {
+            self.cursor = message.cursor;
+        }
         Ok(true)
     }
 
     /// Applies the next message of a stream that goes on.
-    async fn read(&mut self) -> Result<(), Status> {
+    pub async fn read(&mut self) -> Result<(), Status> {
         self.read_on().await.map(|goes_on| assert!(goes_on, "the stream ended"))
     }
 
@@ -286,7 +305,11 @@ async fn a_watch_that_cannot_be_names_each_field() {
     ] {
         let refused = rig
             .fleet()
-            .watch_drivers(pb::WatchDriversRequest { scope, interval })
+            .watch_drivers(pb::WatchDriversRequest {
+                scope,
+                interval,
+                cursor: String::new(),
+            })
             .await;
         let refused = refused.expect_err("it is refused");
         assert_eq!(

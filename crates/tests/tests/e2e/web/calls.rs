@@ -68,6 +68,7 @@ async fn a_stream_brings_each_change_as_it_comes_and_ends_with_the_tab() {
             driver_ids: vec!["cab-1".to_owned()],
         })),
         interval: None,
+        cursor: String::new(),
     };
     let answer = fleet.watch_drivers(by(Some(&dispatcher), request)).await.unwrap();
     let mut drivers = answer.into_inner();

@@ -2,6 +2,7 @@
 
 mod calls;
 mod cross_origin;
+mod pages;
 
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
