@@ -72,12 +72,12 @@ function options(width: number, unit: (value: number) => string, lines: readonly
     legend: { show: false },
     cursor: { show: false },
     scales: {
-      // Ten minutes, also while there are fewer: time then runs at the same pace all along.
-      x: { range: (_plot, _min, max) => [max - KEPT_MS / 1000, max] },
-      y: { range: (_plot, _min, max) => [0, Math.max(max * 1.15, 0.001)] },
+      // A minute at least, so that a page that was just opened does not make much of two seconds.
+      x: { range: (_plot, min, max) => [max - Math.min(KEPT_MS / 1000, Math.max(60, max - min)), max] },
+      y: { range: (_plot, _min, max) => [0, Math.max(max * 1.15, 1)] },
     },
     axes: [
-      { ...axis, size: 26, values: (_plot, splits) => splits.map(minute) },
+      { ...axis, size: 26, space: 80, values: (_plot, splits) => splits.map(clock) },
       { ...axis, size: 58, values: (_plot, splits) => splits.map(unit) },
     ],
     series: [
@@ -93,8 +93,8 @@ function options(width: number, unit: (value: number) => string, lines: readonly
   };
 }
 
-const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const minute = (seconds: number): string => CLOCK.format(seconds * 1000);
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const clock = (seconds: number): string => CLOCK.format(seconds * 1000);
 
 function data(at: readonly number[], lines: readonly Line[]): uPlot.AlignedData {
   const values = lines.map((line) => line.values.map((value) => (Number.isFinite(value) ? value : null)));

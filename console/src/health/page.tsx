@@ -72,7 +72,7 @@ function Standing({ health }: { health: ShowHealthResponse }) {
         <div key={breaker.dependency} class="tile">
           <p class={`status status-${breaker.state === "closed" ? "good" : breaker.state === "open" ? "bad" : "wait"}`}>
             <span class="shape" aria-hidden="true" />
-            breaker {breaker.dependency}
+            {breaker.dependency}
           </p>
           <p class="dim">{BREAKER[breaker.state] ?? breaker.state}</p>
         </div>
@@ -87,9 +87,9 @@ function Standing({ health }: { health: ShowHealthResponse }) {
 }
 
 const BREAKER: Readonly<Record<string, string>> = {
-  closed: "closed: calls pass",
-  open: "open: calls are refused at once",
-  "half open": "half open: one call tries",
+  closed: "breaker closed: calls pass",
+  open: "breaker open: calls are refused at once",
+  "half open": "breaker half open: one call tries",
 };
 
 function Count({ label, value, isBad = false }: { label: string; value: bigint; isBad?: boolean }) {

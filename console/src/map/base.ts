@@ -6,6 +6,9 @@ import { Trails } from "./trails.js";
 
 export const SAN_FRANCISCO: L.LatLngTuple = [37.7749, -122.4194];
 
+/** Longer than Leaflet's own animation of a zoom takes. */
+const ZOOM_MS = 300;
+
 export interface BaseMap {
   readonly map: L.Map;
   remove(): void;
@@ -47,7 +50,9 @@ export function baseMap(element: HTMLElement, options: L.MapOptions = {}): BaseM
       isRemoved = true;
       resized.disconnect();
       stopTheme();
-      map.remove();
+      // A zoom that is under way looks at the map's elements once more when it ends, and would find none.
+      map.stop();
+      setTimeout(() => map.remove(), ZOOM_MS);
     },
   };
 }

@@ -50,7 +50,7 @@ export class Dots extends L.Layer {
   beforeFrame: (now: number) => void = () => {};
 
   constructor(fleet: Fleet) {
-    super({ pane: "overlayPane" });
+    super({ pane: "markerPane" });
     this.#fleet = fleet;
   }
 

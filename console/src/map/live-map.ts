@@ -18,6 +18,8 @@ import { firstView, keepView, keptView, recentPickups } from "./view.js";
 
 const REWATCH_MS = 250;
 const WAITING_EVERY_MS = 2_000;
+/** How many of the drivers the first view shows at least, along each axis. */
+const MOST = 0.9;
 
 export interface LiveMap {
   readonly fleet: Fleet;
@@ -79,7 +81,7 @@ export function liveMap(element: HTMLElement, events: Events): LiveMap {
         fleet.apply(message);
         if (isFirstView && fleet.isKnown && fleet.dots.size > 0) {
           isFirstView = false;
-          fit();
+          fit(MOST);
         }
         dots.wake();
       },
@@ -90,11 +92,14 @@ export function liveMap(element: HTMLElement, events: Events): LiveMap {
     });
   };
 
-  const fit = () => {
+  /** Shows all drivers and orders; or, with `most`, the middle of them: one far away would make the city a speck. */
+  const fit = (most = 1) => {
     const now = performance.now();
     const points = [...fleet.dots.values()].map(({ motion }) => positionAt(motion, now)).concat(dots.waiting);
     if (points.length === 0) return false;
-    const bounds = L.latLngBounds(points.map(({ x, y }) => toLatLng(x, y)));
+    const [west, east] = spread(points.map(({ x }) => x), most);
+    const [north, south] = spread(points.map(({ y }) => y), most);
+    const bounds = L.latLngBounds(toLatLng(west, north), toLatLng(east, south));
     map.fitBounds(bounds, { padding: [48, 48], maxZoom: 15 });
     return true;
   };
@@ -192,9 +197,17 @@ export function liveMap(element: HTMLElement, events: Events): LiveMap {
       clearTimeout(rewatch);
       stopWatch();
       waiting.stop();
+      dots.remove();
       removeBase();
     },
   };
+}
+
+/** Between which values the middle `part` of them lies. */
+function spread(values: number[], part: number): [number, number] {
+  values.sort((a, b) => a - b);
+  const cut = Math.floor((values.length * (1 - part)) / 2);
+  return [values[cut] ?? 0, values[values.length - 1 - cut] ?? 0];
 }
 
 function boxOf(map: L.Map): Box {

@@ -12,6 +12,6 @@ export function places(map: L.Map, pickup: LatLng, dropOff: LatLng | undefined):
 function mark(map: L.Map, at: LatLng, name: string, title: string): L.LatLngTuple {
   const place: L.LatLngTuple = [at.latitude, at.longitude];
   const icon = L.divIcon({ className: `place place-${name}`, iconSize: [18, 18] });
-  L.marker(place, { icon, keyboard: false, interactive: false, alt: title }).addTo(map);
+  L.marker(place, { icon, pane: "overlayPane", keyboard: false, interactive: false, alt: title }).addTo(map);
   return place;
 }

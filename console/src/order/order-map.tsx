@@ -57,6 +57,7 @@ export function OrderMap({ id, isServing, pickup, dropOff }: Properties) {
       clearInterval(timer);
       stop();
       fleet.clear();
+      dots.remove();
       remove();
     };
   }, [id, isServing]);

@@ -52,7 +52,6 @@ export function trackMap(element: HTMLElement): TrackMap {
   return {
     show: ({ pickup, dropOff, driver }) => {
       if (!hasPlaces && pickup !== undefined) {
-        map.setView([pickup.latitude, pickup.longitude], 14, { animate: false });
         bounds = places(map, pickup, dropOff);
         hasPlaces = true;
       }
