@@ -97,7 +97,7 @@ test("the pages have landmarks, headings and names", async () => {
 
 for (const theme of ["light", "dark"]) {
   test(`at 320 px nothing is cut off and all is legible, ${theme}`, async () => {
-    await calls.report([["driver-4", 37.71, -122.41]]);
+    await calls.report([[`driver-of-${theme}`, 37.71, -122.41]]);
     const order = await calls.place(37.71, -122.41);
     const link = (await calls.customer.shareOrder({ orderId: order.orderId })).token;
     const opened = await browser.open(waybill, { role: "operator", view: HERE_VIEW, width: 320, height: 640, theme });

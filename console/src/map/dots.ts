@@ -6,6 +6,7 @@ import { colour, theme } from "../theme.js";
 import { serverNow } from "../time.js";
 import { kindOf, KINDS, type Dot, type Fleet, type Kind } from "./fleet.js";
 import { positionAt, progress } from "./motion.js";
+import { Raster } from "./raster.js";
 import { sprites, type Sprites } from "./sprites.js";
 
 /** An order that waits for a driver. */
@@ -37,6 +38,7 @@ export class Dots extends L.Layer {
   readonly #canvas = L.DomUtil.create("canvas", "dots leaflet-zoom-animated");
   readonly #fleet: Fleet;
   #sprites: Sprites | null = null;
+  #raster = new Raster(0, 0);
   #palette = palette();
   #ratio = 1;
   #frame = 0;
@@ -133,6 +135,7 @@ export class Dots extends L.Layer {
     this.#ratio = Math.min(window.devicePixelRatio || 1, 2);
     this.#canvas.width = Math.round(size.x * this.#ratio);
     this.#canvas.height = Math.round(size.y * this.#ratio);
+    this.#raster = new Raster(this.#canvas.width, this.#canvas.height);
     this.#canvas.style.width = `${size.x}px`;
     this.#canvas.style.height = `${size.y}px`;
     this.#repaint();
@@ -161,24 +164,25 @@ export class Dots extends L.Layer {
     const now = performance.now();
     const clock = Date.now();
 
-    for (const order of this.waiting) this.#drawWaiting(context, order, order.x * scale - left, order.y * scale - top);
-
     const seen: Record<Kind, number[]> = { off: [], stale: [], free: [], serving: [] };
     for (const dot of this.#fleet.dots.values()) {
       const { motion } = dot;
       const t = progress(motion, now);
       const x = (motion.fromX + (motion.toX - motion.fromX) * t) * scale - left;
       const y = (motion.fromY + (motion.toY - motion.fromY) * t) * scale - top;
-      if (x < -10 || y < -10 || x > width + 10 || y > height + 10) continue;
-      seen[kindOf(dot, clock)].push(x, y);
+      if (x > -10 && y > -10 && x < width + 10 && y < height + 10) seen[kindOf(dot, clock)].push(x, y);
     }
+    this.#raster.clear();
+    // A kind at a time, so that those who serve are above those who are free, and they above the others.
     for (const kind of KINDS) {
-      const { picture, size } = this.#sprites[kind];
       const places = seen[kind];
       for (let at = 0; at < places.length; at += 2) {
-        context.drawImage(picture, (places[at] ?? 0) - size / 2, (places[at + 1] ?? 0) - size / 2, size, size);
+        this.#raster.place(this.#sprites[kind], (places[at] ?? 0) * this.#ratio, (places[at + 1] ?? 0) * this.#ratio);
       }
     }
+    this.#raster.copyTo(context);
+
+    for (const order of this.waiting) this.#drawWaiting(context, order, order.x * scale - left, order.y * scale - top);
     const chosen = this.#fleet.dots.get(this.chosen);
     if (chosen !== undefined) this.#drawChosen(context, chosen, now, scale, left, top);
   }

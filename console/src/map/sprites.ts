@@ -1,40 +1,22 @@
-// The pictures of which the moving layer consists, each drawn once: a frame then only copies them.
+// How a driver looks on the map, by what it does.
 import { colour } from "../theme.js";
 import { KINDS, type Kind } from "./fleet.js";
+import { stamp, type Stamp } from "./raster.js";
 
-export interface Sprite {
-  readonly picture: HTMLCanvasElement;
-  /** Its width and height on the page. */
-  readonly size: number;
-}
+export type Sprites = Readonly<Record<Kind, Stamp>>;
 
-export type Sprites = Readonly<Record<Kind, Sprite>>;
-
-const SIZE = 16;
+const SIZE = 15;
 
 export function sprites(ratio: number): Sprites {
-  const drawn = KINDS.map((kind) => [kind, sprite(kind, ratio)] as const);
-  return Object.fromEntries(drawn) as Record<Kind, Sprite>;
-}
-
-function sprite(kind: Kind, ratio: number): Sprite {
-  const picture = document.createElement("canvas");
-  picture.width = Math.ceil(SIZE * ratio);
-  picture.height = picture.width;
-  const context = picture.getContext("2d");
-  if (context !== null) {
-    context.scale(picture.width / SIZE, picture.width / SIZE);
-    draw(context, kind);
-  }
-  return { picture, size: SIZE };
+  const drawn = KINDS.map((kind) => [kind, stamp(SIZE, ratio, (context) => draw(context, kind))] as const);
+  return Object.fromEntries(drawn) as Record<Kind, Stamp>;
 }
 
 function draw(context: CanvasRenderingContext2D, kind: Kind): void {
-  const middle = SIZE / 2;
   const rim = colour("--map");
   const circle = (radius: number) => {
     context.beginPath();
-    context.arc(middle, middle, radius, 0, 2 * Math.PI);
+    context.arc(0, 0, radius, 0, 2 * Math.PI);
   };
   if (kind === "stale") {
     // Hollow: there is no telling where it is.
@@ -49,7 +31,7 @@ function draw(context: CanvasRenderingContext2D, kind: Kind): void {
   }
   const radius = kind === "off" ? 3.6 : 4.9;
   context.fillStyle = rim;
-  circle(radius + 1.5);
+  circle(radius + 1.4);
   context.fill();
   context.fillStyle = colour(`--${kind}`);
   circle(radius);
