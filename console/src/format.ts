@@ -1,9 +1,11 @@
 // Times, ages, money and words, as people of the browser's language read them.
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { FailureReason, OrderStatus, PaymentMode, type Money } from "./gen/waybill/order/v1/order_pb.js";
+import { decimal } from "./format-money.js";
 import { instant } from "./time.js";
 
 export { age } from "./format-age.js";
+export { decimal, minorUnits } from "./format-money.js";
 
 const DATE_TIME = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
@@ -31,35 +33,6 @@ export function clock(timestamp: Timestamp | undefined, now = Date.now()): strin
 export function duration(ms: number): string {
   if (!Number.isFinite(ms)) return "–";
   return ms < 1000 ? `${short(ms)} ms` : `${short(ms / 1000)} s`;
-}
-
-/** How many digits the currency has after the point, by ISO 4217. */
-export function digitsOf(currency: string): number {
-  try {
-    const format = new Intl.NumberFormat("en", { style: "currency", currency });
-    return format.resolvedOptions().maximumFractionDigits ?? 2;
-  } catch {
-    return 2;
-  }
-}
-
-/** Minor units as a decimal number: 1990 USD is "19.90". Exact, also beyond what a float can hold. */
-export function decimal(minorUnits: bigint, currency: string): string {
-  const digits = digitsOf(currency);
-  const sign = minorUnits < 0n ? "-" : "";
-  const text = (minorUnits < 0n ? -minorUnits : minorUnits).toString().padStart(digits + 1, "0");
-  if (digits === 0) return sign + text;
-  return `${sign}${text.slice(0, -digits)}.${text.slice(-digits)}`;
-}
-
-/** The minor units of a decimal number, or null if it is none of this currency. */
-export function minorUnits(text: string, currency: string): bigint | null {
-  const digits = digitsOf(currency);
-  const match = /^(\d{1,15})(?:[.,](\d+))?$/.exec(text.trim().replace(/[\s']/g, ""));
-  if (match === null) return null;
-  const fraction = match[2] ?? "";
-  if (fraction.length > digits) return null;
-  return BigInt((match[1] ?? "0") + fraction.padEnd(digits, "0"));
 }
 
 export function money(amount: Money | undefined): string {

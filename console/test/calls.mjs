@@ -43,9 +43,11 @@ export function callsOf(waybill) {
   const locations = createClient(LocationService, as("service"));
   const customer = createClient(OrderService, as("customer"));
   const dispatcher = createClient(OrderService, as("dispatcher"));
+  const operator = createClient(OrderService, as("operator"));
   return {
     customer,
     dispatcher,
+    operator,
     /** Reports where drivers are now: `[id, latitude, longitude]` each. */
     async report(drivers) {
       const recordedAt = timestamp(Date.now());

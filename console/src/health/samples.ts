@@ -9,6 +9,7 @@ import { LocationService } from "../gen/waybill/location/v1/location_pb.js";
 import { OrderService } from "../gen/waybill/order/v1/order_pb.js";
 import { TrackingService } from "../gen/waybill/tracking/v1/tracking_pb.js";
 import { instant, milliseconds } from "../time.js";
+import { quantile, sum } from "./quantile.js";
 
 export const KEPT_MS = 10 * 60_000;
 
@@ -104,21 +105,3 @@ function unaryCounts(health: ShowHealthResponse, before: ShowHealthResponse): nu
 
 const differences = (now: readonly bigint[], then: readonly bigint[]): number[] =>
   now.map((count, bucket) => Number(count - (then[bucket] ?? 0n)));
-
-/** The quantile of a histogram, taken as even within a bucket. What is beyond the last bound counts as that bound. */
-export function quantile(counts: readonly number[], bounds: readonly number[], q: number): number {
-  const total = sum(counts);
-  if (total <= 0) return Number.NaN;
-  let below = 0;
-  for (const [bucket, count] of counts.entries()) {
-    if (below + count >= q * total) {
-      const low = bounds[bucket - 1] ?? 0;
-      const high = bounds[bucket] ?? bounds.at(-1) ?? 0;
-      return low + ((q * total - below) / count) * Math.max(0, high - low);
-    }
-    below += count;
-  }
-  return bounds.at(-1) ?? Number.NaN;
-}
-
-const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0);

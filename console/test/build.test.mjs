@@ -1,0 +1,33 @@
+// The same sources make the same bytes, and those are the ones that are committed.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { readFileSync, readdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+/** What a page may weigh, compressed. A map library, a chart library and the contract are most of it. */
+const LIMITS = { "app.js": 150_000, "track.js": 95_000, "app.css": 9_000, "track.css": 6_000 };
+
+test("a build makes the bytes of dist/, and each page is within its weight", () => {
+  const out = join(root, ".build", "dist");
+  const sizes = execFileSync(process.execPath, ["build.mjs", out], { cwd: root, encoding: "utf8" });
+  const files = readdirSync(join(root, "dist")).sort();
+  assert.deepEqual(readdirSync(out).sort(), files);
+  for (const file of files) {
+    assert.ok(readFileSync(join(out, file)).equals(readFileSync(join(root, "dist", file))), `${file} differs: run npm run build`);
+  }
+  for (const [file, limit] of Object.entries(LIMITS)) {
+    const weight = Number(new RegExp(`^${file} .* (\\d+) gzipped$`, "m").exec(sizes)?.[1]);
+    assert.ok(weight <= limit, `${file} weighs ${weight}, more than ${limit}`);
+  }
+});
+
+test("the pages have nothing inline, and name their build", () => {
+  for (const file of ["index.html", "track.html"]) {
+    const html = readFileSync(join(root, "dist", file), "utf8");
+    assert.doesNotMatch(html, /style=|<style|onclick|<script(?![^>]*src=)/);
+    assert.match(html, /<meta name="waybill-build" content="WAYBILL_BUILD">/);
+  }
+});
