@@ -48,7 +48,7 @@ test("an order that waits for a driver is on the map, with its age", async () =>
   // It is settled when the search is over, which no one waits for here.
   placed.catch(() => {});
   await page.locator("[data-count=waiting] b", { hasText: "1" }).waitFor({ timeout: 5_000 });
-  await page.locator("summary", { hasText: "Orders that wait" }).click();
+  await page.locator("summary", { hasText: "Orders waiting" }).click();
   await page.getByText(/^\d+ s$/).waitFor();
   await opened.close();
 });

@@ -68,7 +68,7 @@ function options(width: number, unit: (value: number) => string, lines: readonly
   return {
     width,
     height: HEIGHT,
-    padding: [8, 8, 0, 0],
+    padding: [8, 28, 0, 0],
     legend: { show: false },
     cursor: { show: false },
     scales: {

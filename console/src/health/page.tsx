@@ -121,6 +121,18 @@ function Charts({ samples }: { samples: readonly Sample[] }) {
   );
 }
 
+/** Without its package, and with the service behind the method. What no one knows is one name. */
+function MethodName({ name }: { name: string }) {
+  const [service = "", method] = name.split("/");
+  if (method === undefined) return <>{service}</>;
+  return (
+    <>
+      <span class="dim">{service.split(".").at(-1)}/</span>
+      {method}
+    </>
+  );
+}
+
 function Methods({ methods }: { methods: readonly MethodRate[] }) {
   const sorted = [...methods].sort((a, b) => b.calls - a.calls || a.method.localeCompare(b.method));
   return (
@@ -141,8 +153,7 @@ function Methods({ methods }: { methods: readonly MethodRate[] }) {
           {sorted.map((method) => (
             <tr key={method.method}>
               <td data-label="Method" title={method.method}>
-                <span class="dim">{method.method.split("/")[0]?.split(".").at(-1)}/</span>
-                {method.method.split("/")[1]}
+                <MethodName name={method.method} />
               </td>
               <td data-label="Calls a second" class="number">{short(method.calls)}</td>
               <td data-label="Errors a second" class={method.errors > 0 ? "number bad" : "number"}>{short(method.errors)}</td>

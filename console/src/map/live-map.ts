@@ -111,8 +111,9 @@ export function liveMap(element: HTMLElement, events: Events): LiveMap {
     answered: ({ orders }) => {
       dots.waiting = orders.flatMap((order) => {
         if (order.pickup === undefined) return [];
+        // What changed last is that it began to wait: it was paid, or its driver was released.
         const { x, y } = toWorld(order.pickup.latitude, order.pickup.longitude);
-        return [{ id: order.orderId, x, y, since: instant(order.createdAt) }];
+        return [{ id: order.orderId, x, y, since: instant(order.updatedAt) }];
       });
       dots.wake();
     },

@@ -31,7 +31,7 @@ export function Panel({ glance, chosen, choose }: Properties) {
         ))}
         <li data-count="waiting">
           <DriverMark kind="waiting" />
-          <b>{whole(waiting.length)}</b> <span>{waiting.length === 1 ? "order waits" : "orders wait"}</span>
+          <b>{whole(waiting.length)}</b> <span>waiting</span>
         </li>
       </ul>
       {glance.isKnown && total === 0 && (
@@ -51,7 +51,9 @@ function WaitingList({ glance }: { glance: Glance }) {
   const oldest = [...glance.waiting].sort((a, b) => a.since - b.since).slice(0, LISTED_MAX);
   return (
     <details class="fold">
-      <summary>Orders that wait</summary>
+      <summary>
+        Orders waiting <span class="dim">{whole(glance.waiting.length)}</span>
+      </summary>
       <ul class="list">
         {oldest.map((order) => (
           <li key={order.id}>

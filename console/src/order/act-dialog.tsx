@@ -47,7 +47,7 @@ export function ActDialog({ act, close, done }: Properties) {
           {result.startsWith("http") ? <LinkResult link={result} /> : result}
         </p>
         <div class="dialog-buttons">
-          <button type="button" class="button primary" autoFocus onClick={close}>
+          <button type="button" class="button primary" autofocus onClick={close}>
             Close
           </button>
         </div>
@@ -58,9 +58,10 @@ export function ActDialog({ act, close, done }: Properties) {
     <Dialog title={act.title} close={close}>
       <form onSubmit={submit}>
         <p class="explain">{act.explain}</p>
-        {shown.map((field) => (
+        {shown.map((field, at) => (
           <Input
             key={field.name}
+            isFirst={at === 0}
             field={field}
             value={values[field.name] ?? ""}
             problem={problems[field.name] ?? violation(field, refused)}
@@ -104,10 +105,12 @@ interface InputProperties {
   field: FieldSpec;
   value: string;
   problem: string | undefined;
+  /** The dialog opens with the keyboard in it. */
+  isFirst: boolean;
   change(value: string): void;
 }
 
-function Input({ field, value, problem, change }: InputProperties) {
+function Input({ field, value, problem, isFirst, change }: InputProperties) {
   const id = `act-${field.name}`;
   if (field.kind === "check") {
     return (
@@ -120,6 +123,7 @@ function Input({ field, value, problem, change }: InputProperties) {
   const common = {
     id,
     value,
+    autofocus: isFirst,
     required: field.isRequired === true,
     "aria-describedby": describedBy(id),
     "aria-invalid": problem !== undefined,

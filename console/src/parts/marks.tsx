@@ -17,7 +17,7 @@ export function StatusMark({ status }: { status: OrderStatus }) {
 export const KIND_WORD: Readonly<Record<Kind, string>> = {
   free: "Free",
   serving: "Serving",
-  stale: "Not seen lately",
+  stale: "Stale",
   off: "Off duty",
 };
 

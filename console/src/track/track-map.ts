@@ -46,7 +46,8 @@ export function trackMap(element: HTMLElement): TrackMap {
     if (at !== null) wanted.extend(at);
     // Only when something has left the view: a map that moves at each fix is hard to look at.
     if (hasView && map.getBounds().contains(wanted)) return;
-    map.fitBounds(wanted, { padding: [40, 40], maxZoom: 16, animate: hasView });
+    // The sentence lies on the map's upper edge.
+    map.fitBounds(wanted, { paddingTopLeft: [40, 120], paddingBottomRight: [40, 40], maxZoom: 16, animate: hasView });
     hasView = true;
   };
   return {
