@@ -4,7 +4,7 @@ CARGO ?= cargo
 BUF_VERSION = 1.75.0
 BUF = .waybill/tools/node_modules/.bin/buf
 
-.PHONY: setup demo dev test count fuzz torture mutants race lint deny bench release fmt clean
+.PHONY: setup demo dev test console count fuzz torture mutants race lint deny bench release fmt clean
 
 setup: ## what the sandbox needs: PostgreSQL and Redis, installed only where they are missing
 	@scripts/setup.sh
@@ -17,6 +17,10 @@ dev: setup ## a private Waybill to try things on, until Ctrl-C
 
 test: setup ## everything; one crate: cargo test -p waybill-domain
 	$(CARGO) test --workspace --quiet
+	@scripts/console.sh target/debug/waybill-under-test
+
+console: ## the pages anew, after a change in console/: see console/README.md
+	cd console && npm ci --silent && npm run build
 
 count: ## instructions of the hottest pure paths, compared with the committed counts; to renew: scripts/count.sh --renew
 	@scripts/count.sh
