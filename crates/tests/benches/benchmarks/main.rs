@@ -6,7 +6,7 @@
 //! machine does with all of them together, and so does its baseline; between the two lies what Waybill costs.
 //!
 //! `make bench`; `BENCH_QUICK=1` for a look of four minutes at less data; `BENCH_ONLY=orders,fixes` for some of
-//! `fixes`, `orders`, `latency`, `searches`, `edge`, `tokens`, `tls`, `idle_streams`, `growth`. It ends with a table and writes
+//! `fixes`, `orders`, `latency`, `searches`, `edge`, `tokens`, `tls`, `idle_streams`, `watches`, `growth`. It ends with a table and writes
 //! `target/bench/report.json` and `report.html`. Any error of any call ends it, naming the benchmark.
 
 #![allow(
@@ -44,14 +44,14 @@ use testkit::benchmark::{self, Benchmark};
 use tokio::signal::unix::{SignalKind, signal};
 use waybill_simulator::report::bench_page;
 
-use self::measures::{edge, fixes, growth, idle_streams, latency, orders, searches, tls, tokens};
+use self::measures::{edge, fixes, growth, idle_streams, latency, orders, searches, tls, tokens, watches};
 use self::report::Report;
 use self::scale::Scale;
 use self::world::World;
 
 /// What is measured, and in which order. Latencies feel most what a neighbour leaves of the machine, which changes for
 /// minutes: half of their rounds are early and half are late.
-const VISITS: [&str; 10] = [
+const VISITS: [&str; 11] = [
     "fixes",
     "orders",
     "latency",
@@ -60,6 +60,7 @@ const VISITS: [&str; 10] = [
     "tokens",
     "tls",
     "idle_streams",
+    "watches",
     "latency",
     "growth",
 ];
@@ -206,6 +207,7 @@ async fn measure(name: &str, world: &World, scale: &Scale) -> Vec<Benchmark> {
         "tokens" => tokens::measure(world, scale).await,
         "tls" => tls::measure(world, scale).await,
         "idle_streams" => idle_streams::measure(world, scale).await,
+        "watches" => watches::measure(world, scale).await,
         _ => {
             let mut benchmarks = growth::of_orders(world, scale).await;
             benchmarks.extend(growth::of_fixes(world, scale).await);

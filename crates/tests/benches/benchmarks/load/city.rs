@@ -14,6 +14,8 @@ use super::{RADIUS_M, WANTED};
 /// The city of the load's searches: a square of 20 km, out at sea.
 const MIDDLE_DEG: (f64, f64) = (0.25, -120.25);
 const SIDE_DEG: f64 = 0.18;
+/// How the names of those that are put there begin.
+pub const NAMES: &str = "driver-";
 /// The contract takes 500.
 const FIXES_PER_CALL: usize = 500;
 

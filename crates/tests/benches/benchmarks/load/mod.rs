@@ -6,6 +6,7 @@ pub mod city;
 pub mod handshakes;
 pub mod one_order;
 pub mod refusals;
+pub mod watchers;
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};

@@ -9,6 +9,7 @@ pub mod orders;
 pub mod searches;
 pub mod tls;
 pub mod tokens;
+pub mod watches;
 
 use testkit::benchmark::arithmetic::number;
 use testkit::benchmark::process_cost::ProcessCost;
