@@ -17,6 +17,12 @@ export class Freshness {
     this.problem.value = "";
   }
 
+  /** For how long there has been no news, as far as some were to be expected. */
+  silentFor(now: number): number {
+    const newsAt = this.newsAt.value;
+    return now - Math.max(Number.isNaN(newsAt) ? 0 : newsAt, this.waitsSince);
+  }
+
   /** The page was hidden, where nothing is received on purpose: waiting begins now. */
   resume(): void {
     this.waitsSince = Date.now();

@@ -50,7 +50,7 @@ test("what would break the promise is seen by these tests", async () => {
 test("the token leaves the address at once", async () => {
   const opened = await browser.open(waybill, { role: "operator" });
   await opened.page.getByRole("navigation", { name: "Pages" }).waitFor();
-  assert.ok(!opened.page.url().includes("token"), opened.page.url());
+  assert.ok(!opened.page.url().includes("token"), "the token is in the address");
   assert.ok(!(await opened.page.evaluate(() => document.cookie)), "there is a cookie");
   await opened.close();
 });

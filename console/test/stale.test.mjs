@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { HERE, HERE_VIEW, startBrowser } from "./browser.mjs";
 import { callsOf } from "./calls.mjs";
+import { startLine } from "./line.mjs";
 import { startWaybill } from "./waybill.mjs";
 
 /** The promise's own deadline. */
@@ -54,6 +55,20 @@ test("a frozen server is noticed within 15 seconds, and its return too", async (
     assert.deepEqual(opened.seen.errors, []);
     await opened.close();
   }
+});
+
+test("a connection that went dead without a word is replaced by another one", async () => {
+  const line = await startLine(after, waybill.origin);
+  const opened = await browser.open({ ...waybill, origin: line.origin }, { role: "dispatcher", view: HERE_VIEW });
+  const { page } = opened;
+  await page.locator("summary", { hasText: "Drivers in view" }).click();
+  await calls.report([["driver-6", ...HERE]]);
+  await page.getByRole("button", { name: "driver-6" }).waitFor();
+  line.cut();
+  // The calls that ask again and again get through on new connections, which must not make the dead stream look alive.
+  await calls.report([["driver-7", ...HERE]]);
+  await page.getByRole("button", { name: "driver-7" }).waitFor({ timeout: PROMISED_MS });
+  await opened.close();
 });
 
 test("a hidden page has no stream, and has one again when it is seen", async () => {

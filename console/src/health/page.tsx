@@ -29,7 +29,7 @@ export function HealthPage() {
   );
   return (
     <div class="sheet">
-      <StaleBanner freshness={freshness} />
+      <StaleBanner sources={[freshness]} />
       <h1 class="sr">Health</h1>
       {refusal !== null && <RefusalNote refusal={refusal} />}
       {answer === null && refusal === null && <p class="loading">Loading…</p>}

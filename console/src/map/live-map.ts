@@ -37,7 +37,9 @@ export interface LiveMap {
 }
 
 interface Events {
-  freshness: Freshness;
+  /** Of what is known of the drivers, and of the orders that wait: one may be dead while the other is not. */
+  drivers: Freshness;
+  orders: Freshness;
   clicked(hit: Hit | null): void;
   /** The map was dragged, so the driver is not followed any more. */
   followEnded(): void;
@@ -62,7 +64,7 @@ export function liveMap(element: HTMLElement, events: Events): LiveMap {
     const asked = areaFor(view);
     area = asked;
     stopWatch = follow({
-      freshness: events.freshness,
+      freshness: events.drivers,
       open: (signal) =>
         fleetService.watchDrivers(
           {
@@ -105,7 +107,7 @@ export function liveMap(element: HTMLElement, events: Events): LiveMap {
   };
 
   const waiting = poll({
-    freshness: events.freshness,
+    freshness: events.orders,
     every: WAITING_EVERY_MS,
     ask: (signal) => orderService.listOrders({ status: OrderStatus.CHARGED, pageSize: 200 }, { signal, timeoutMs: READ_MS }),
     answered: ({ orders }) => {

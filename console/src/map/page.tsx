@@ -25,7 +25,8 @@ const GLANCE_MS = 500;
 export function MapPage() {
   const element = useRef<HTMLDivElement>(null);
   const live = useRef<LiveMap | null>(null);
-  const [freshness] = useState(() => new Freshness());
+  const [drivers] = useState(() => new Freshness());
+  const [orders] = useState(() => new Freshness());
   const [glance, setGlance] = useState<Glance | null>(null);
   const [chosen, setChosen] = useState("");
   const [isFollowing, setIsFollowing] = useState(false);
@@ -33,7 +34,8 @@ export function MapPage() {
   useEffect(() => {
     if (element.current === null) return;
     const made = liveMap(element.current, {
-      freshness,
+      drivers,
+      orders,
       clicked: (hit) => {
         if (hit?.order !== undefined) location.hash = orderHref(hit.order);
         else setChosen(hit?.driver ?? "");
@@ -67,7 +69,7 @@ export function MapPage() {
         role="application"
         aria-label={`Map with ${whole(seen)} drivers. Arrow keys move it, plus and minus zoom. The drivers are also in a list.`}
       />
-      <StaleBanner freshness={freshness} />
+      <StaleBanner sources={[drivers, orders]} />
       {glance !== null && <Panel glance={glance} chosen={chosen} choose={setChosen} />}
       {chosen !== "" && (
         <DriverCard

@@ -59,7 +59,7 @@ export function OrderPage({ id, isOperator, operator }: Properties) {
   }, [id]);
   return (
     <div class="sheet">
-      <StaleBanner freshness={freshness} />
+      <StaleBanner sources={[freshness]} />
       <p class="crumb">
         <a href="#/orders">
           <Icon name="back" />

@@ -36,7 +36,7 @@ export function OrdersPage({ isOperator }: { isOperator: boolean }) {
   );
   return (
     <div class="sheet">
-      {token === "" && <StaleBanner freshness={freshness} />}
+      {token === "" && <StaleBanner sources={[freshness]} />}
       <h1 class="sr">Orders</h1>
       {isOperator && <StuckOrders />}
       <section aria-labelledby="all-orders">

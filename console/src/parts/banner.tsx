@@ -5,34 +5,33 @@ import { age } from "../format.js";
 import { SILENCE_MS, type Freshness } from "../freshness.js";
 import { useServerNow } from "./now.js";
 
-/** Says that what is seen is old, as soon as it is. It is always there, so that a screen reader hears it appear. */
-export function StaleBanner({ freshness }: { freshness: Freshness }) {
+/** Says that what is seen is old, as soon as it is: the one of the sources that was silent for longest decides. */
+export function StaleBanner({ sources }: { sources: readonly Freshness[] }) {
   useServerNow();
-  const newsAt = useCell(freshness.newsAt);
-  const problem = useCell(freshness.problem);
+  const now = Date.now();
+  const stalest = sources.reduce((a, b) => (b.silentFor(now) > a.silentFor(now) ? b : a));
+  const newsAt = stalest.newsAt.value;
+  const problem = stalest.problem.value;
   const isEmpty = Number.isNaN(newsAt);
-  const waits = Date.now() - Math.max(isEmpty ? 0 : newsAt, freshness.waitsSince);
-  const isStale = waits > SILENCE_MS;
-  const isDown = isEmpty && problem !== "";
+  const isStale = stalest.silentFor(now) > SILENCE_MS || (isEmpty && problem !== "");
   return (
     <div class="banner-place">
-      {/* The count changes each second; a reader hears the sentence once. */}
+      {/* It is always there, so that a reader hears the sentence appear; once, and not each second with the count. */}
       <p class="sr" role="status">
-        {isStale || isDown ? "What you see is old. Reconnecting." : ""}
+        {isStale ? "What you see is old. Reconnecting." : ""}
       </p>
-      {isStale && !isEmpty && (
+      {isStale && (
         <p class="banner banner-warn" data-banner="stale">
           <span class="banner-mark" aria-hidden="true" />
           <span>
-            What you see is <b>{age(Date.now() - newsAt)}</b> old. Reconnecting… <span class="dim">{problem}</span>
-          </span>
-        </p>
-      )}
-      {isEmpty && (isDown || isStale) && (
-        <p class="banner banner-warn" data-banner="stale">
-          <span class="banner-mark" aria-hidden="true" />
-          <span>
-            Nothing to show yet. Connecting… <span class="dim">{problem}</span>
+            {isEmpty ? (
+              "Nothing to show yet. Connecting… "
+            ) : (
+              <>
+                What you see is <b>{age(now - newsAt)}</b> old. Reconnecting…{" "}
+              </>
+            )}
+            <span class="dim">{problem}</span>
           </span>
         </p>
       )}
