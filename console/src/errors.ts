@@ -1,6 +1,7 @@
 // The server's refusals in words: its own sentence, what to do about it, which field it is about and when to try again.
 import { Code, ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+import { asSentence } from "./sentence.js";
 import { milliseconds } from "./time.js";
 
 export interface Refusal {
@@ -87,6 +88,5 @@ function sentence(error: ConnectError): string {
   if (error.code === Code.DeadlineExceeded) return "The server did not answer in time.";
   const text = error.rawMessage.trim();
   if (text === "") return "The server refused it, and did not say why.";
-  const capital = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(capital) ? capital : `${capital}.`;
+  return asSentence(text);
 }

@@ -4,6 +4,7 @@ import { FailureReason, OrderStatus, PaymentMode, type Money } from "./gen/waybi
 import { decimal } from "./format-money.js";
 import { instant } from "./time.js";
 
+export { asSentence } from "./sentence.js";
 export { age } from "./format-age.js";
 export { decimal, minorUnits } from "./format-money.js";
 

@@ -20,10 +20,10 @@ function draw(context: CanvasRenderingContext2D, kind: Kind): void {
   };
   if (kind === "stale") {
     // Hollow: there is no telling where it is.
-    context.strokeStyle = rim;
-    context.lineWidth = 4;
+    context.fillStyle = rim;
+    circle(6);
+    context.fill();
     circle(4);
-    context.stroke();
     context.strokeStyle = colour("--stale");
     context.lineWidth = 1.8;
     context.stroke();

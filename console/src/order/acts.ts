@@ -109,7 +109,7 @@ function resolve(order: OrderView, operator: string): Act {
   return {
     name: "resolve",
     label: "Resolve",
-    title: "Resolve an unknown outcome",
+    title: order.status === OrderStatus.SUCCEEDED ? "Resolve a failed refund" : "Resolve an unknown outcome",
     explain: "Say what became of the money. It is verified with the provider first, and the provider's record decides.",
     fields: [
       { name: "outcome", label: "What happened", kind: "choice", choices, initial: choices[0][0], isRequired: true, paths: ["outcome"] },

@@ -1,7 +1,7 @@
 // One order: where it stands, what was done about it, its money, its drivers, and what can be done.
 import { Code } from "@connectrpc/connect";
 import { useEffect, useState } from "preact/hooks";
-import { age, clock, dateTime, money, paymentModeWord } from "../format.js";
+import { age, asSentence, clock, dateTime, money, paymentModeWord } from "../format.js";
 import { Freshness } from "../freshness.js";
 import type { Order } from "../gen/waybill/order/v1/order_pb.js";
 import { StaleBanner } from "../parts/banner.js";
@@ -98,7 +98,7 @@ function Shown({ answer: { view, order }, isOperator, operator, refresh }: Shown
       </header>
       {view.needsAttention !== "" && (
         <p class="note note-warn">
-          <b>Needs attention.</b> {view.needsAttention}
+          <b>Needs attention.</b> {asSentence(view.needsAttention)}
         </p>
       )}
       <Actions order={view} isOperator={isOperator} operator={operator} refresh={refresh} />

@@ -1,9 +1,10 @@
 // The orders that need an operator: flagged ones, and those that take longer than they should.
 import { Code } from "@connectrpc/connect";
 import { useState } from "preact/hooks";
-import { age, dateTime, whole } from "../format.js";
+import { age, asSentence, dateTime, whole } from "../format.js";
 import { Freshness } from "../freshness.js";
 import type { UnfinishedOrder } from "../gen/waybill/admin/v1/admin_pb.js";
+import { OrderStatus } from "../gen/waybill/order/v1/order_pb.js";
 import { OrderLink, StatusMark } from "../parts/marks.js";
 import { RefusalNote } from "../parts/refusal.js";
 import { usePoll } from "../poll.js";
@@ -12,6 +13,8 @@ import { instant, noteServerClock } from "../time.js";
 
 const EVERY_MS = 3_000;
 const SHOWN = 20;
+/** Nothing goes on by itself any more. */
+const SETTLED = new Set([OrderStatus.SUCCEEDED, OrderStatus.FAILED, OrderStatus.REFUNDED]);
 
 export function StuckOrders() {
   const [freshness] = useState(() => new Freshness());
@@ -45,7 +48,7 @@ export function StuckOrders() {
       <table class="table">
         <thead>
           <tr>
-            <th scope="col">Unfinished for</th>
+            <th scope="col">Since</th>
             <th scope="col">Order</th>
             <th scope="col">Status</th>
             <th scope="col">Why</th>
@@ -66,7 +69,7 @@ export function StuckOrders() {
 function Row({ order, now }: { order: UnfinishedOrder; now: number }) {
   return (
     <tr>
-      <td data-label="Unfinished for" title={dateTime(order.since)}>
+      <td data-label="Since" title={dateTime(order.since)}>
         {age(now - instant(order.since))}
       </td>
       <td data-label="Order">
@@ -76,7 +79,7 @@ function Row({ order, now }: { order: UnfinishedOrder; now: number }) {
         <StatusMark status={order.status} />
       </td>
       <td data-label="Why" class="why">
-        {order.needsAttention === "" ? "It takes longer than a minute." : order.needsAttention}
+        {order.needsAttention === "" ? "It takes longer than a minute." : asSentence(order.needsAttention)}
         <span class="dim">
           {" "}
           {whole(order.attempts)} {order.attempts === 1 ? "try" : "tries"}, {whole(order.sends)} sent
@@ -89,6 +92,7 @@ function Row({ order, now }: { order: UnfinishedOrder; now: number }) {
 
 function nextTry(order: UnfinishedOrder, now: number): string {
   if (order.leaseOwner !== "") return "at work now";
+  if (SETTLED.has(order.status)) return "waits for an operator";
   const wait = instant(order.nextRunAt) - now;
   return wait > 0 ? `in ${age(wait)}` : "due";
 }

@@ -27,7 +27,7 @@ export function DriverMark({ kind }: { kind: Kind | "waiting" }) {
 
 export function OrderLink({ id }: { id: string }) {
   return (
-    <a class="mono" href={orderHref(id)} title={id}>
+    <a class="mono order-id" href={orderHref(id)} title={id}>
       {shortId(id)}
     </a>
   );
