@@ -59,8 +59,17 @@ function Console({ session: signedIn }: { session: Session }) {
       <OutdatedHint />
       <main id="main" ref={main} tabIndex={-1} class={`page page-${place}`}>
         <Page path={path} session={signedIn} />
+        <Licences />
       </main>
     </>
+  );
+}
+
+function Licences() {
+  return (
+    <a class="licences" href="/assets/licenses.txt">
+      Licences
+    </a>
   );
 }
 
