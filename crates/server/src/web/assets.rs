@@ -33,14 +33,24 @@ macro_rules! dist {
     };
 }
 
-const FILES: [Source; 7] = [
+const FILES: [Source; 9] = [
     ("/", HTML, dist!("index.html")),
     ("/t/", HTML, dist!("track.html")),
     ("/assets/app.js", "text/javascript; charset=utf-8", dist!("app.js")),
     ("/assets/app.css", "text/css; charset=utf-8", dist!("app.css")),
+    (
+        "/assets/shared.js",
+        "text/javascript; charset=utf-8",
+        dist!("shared.js"),
+    ),
     ("/assets/track.js", "text/javascript; charset=utf-8", dist!("track.js")),
     ("/assets/track.css", "text/css; charset=utf-8", dist!("track.css")),
     ("/assets/favicon.svg", "image/svg+xml", dist!("favicon.svg")),
+    (
+        "/assets/licenses.txt",
+        "text/plain; charset=utf-8",
+        dist!("licenses.txt"),
+    ),
 ];
 
 /// The files, ready to be sent. A clone shares them.
