@@ -35,7 +35,12 @@ pub async fn run(file: Option<&Path>, args: DemoArgs) -> Result<(), Failure> {
     logging::to_file(&config.log, &log)?;
 
     let private = Private::start(file, &args.data_dir, flags()).await?;
+    eprintln!("look at it:{}\n", private.console()?);
     let played = play(&args, &private, &stop).await;
+    if args.web && played.is_ok() && !stop.is_cancelled() {
+        eprintln!("\nthe city is over, and the server stays: Ctrl-C ends it, and audits what is left");
+        stop.cancelled().await;
+    }
     // The server ends before the audit: it writes the history of all that it acknowledged.
     let remains = Box::pin(private.end_server()).await?;
     let audited = match played {

@@ -187,6 +187,9 @@ pub struct DemoArgs {
     /// The seed of the invented city
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// Stay up after the city's end, to be looked at in the console, until Ctrl-C
+    #[arg(long)]
+    pub web: bool,
     /// Print one JSON object at the end, and no screen
     #[arg(long)]
     pub json: bool,

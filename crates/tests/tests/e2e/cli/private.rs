@@ -274,3 +274,48 @@ async fn the_demo_prints_one_json_object_and_a_clean_audit() {
     assert!(number("/audit/checks") > 10, "{report}");
     assert_eq!(number("/audit/violations"), 0, "{report}");
 }
+
+#[tokio::test]
+async fn the_demo_stays_to_be_looked_at_and_its_link_opens_the_console() {
+    let rig = Rig::builder().no_server().start().await;
+    let folder = rig.folder().join("demo");
+    let output = rig.folder().join("demo.log");
+    let args = [
+        "demo",
+        "--for",
+        "2s",
+        "--web",
+        "--json",
+        "--data-dir",
+        folder.to_str().unwrap(),
+    ];
+    let mut process = launch(&program(), &args, [("", ""); 0], &output);
+    let (page, token) = until("it says where the console is", async || {
+        let log = read(&output);
+        let link = log.split_whitespace().find(|word| word.contains("/#token="));
+        let (page, token) = link.and_then(|link| link.split_once("#token=")).ok_or(log.clone())?;
+        Ok::<_, String>((page.to_owned(), token.to_owned()))
+    })
+    .await;
+    let (status, html) = get(&page).await;
+    assert_eq!(status, 200);
+    assert!(html.contains("/assets/app.js"), "{html}");
+    until("the city is over", async || {
+        assert_eq!(process.try_wait().unwrap(), None, "{}", read(&output));
+        let log = read(&output);
+        if log.contains("Ctrl-C") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    // It is an operator's.
+    let call = testkit::wire::http()
+        .post(format!("{page}waybill.admin.v1.AdminService/ListStuckOrders"))
+        .header("content-type", "application/grpc-web+proto")
+        .bearer_auth(&token)
+        .body(vec![0; 5]);
+    let answer = call.send().await.unwrap().bytes().await.unwrap();
+    assert!(String::from_utf8_lossy(&answer).contains("grpc-status:0"), "{answer:?}");
+    process.signal(Signal::SIGINT).unwrap();
+    let status = until("it ends", async || process.try_wait().unwrap().ok_or("it runs")).await;
+    assert!(status.success(), "{}", read(&output));
+    assert!(read(&output).contains(r#""violations":0"#), "{}", read(&output));
+}
