@@ -47,6 +47,7 @@ pub enum Method {
     SearchDrivers,
     WatchDrivers,
     ListLocations,
+    ReplayLocations,
     WatchAssignments,
     SetDuty,
     ListStuckOrders,
@@ -152,7 +153,7 @@ impl Role {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Method; 25] = [
+    pub const ALL: [Method; 26] = [
         Method::CreateOrder,
         Method::GetOrder,
         Method::ListOrders,
@@ -170,6 +171,7 @@ impl Method {
         Method::SearchDrivers,
         Method::WatchDrivers,
         Method::ListLocations,
+        Method::ReplayLocations,
         Method::WatchAssignments,
         Method::SetDuty,
         Method::ListStuckOrders,
@@ -212,6 +214,7 @@ impl Method {
             // A customer follows the driver of its order.
             Method::WatchDrivers => [OWN, NO, ALL, ALL, ALL],
             Method::ListLocations => [NO, OWN, ALL, ALL, ALL],
+            Method::ReplayLocations => [NO, NO, ALL, ALL, ALL],
             Method::WatchAssignments => [NO, OWN, ALL, ALL, ALL],
             Method::SetDuty => [NO, OWN, ALL, ALL, NO],
             Method::ListStuckOrders
@@ -394,6 +397,7 @@ mod tests {
             ("SearchDrivers", "- - * * *"),
             ("WatchDrivers", ". - * * *"),
             ("ListLocations", "- . * * *"),
+            ("ReplayLocations", "- - * * *"),
             ("WatchAssignments", "- . * * *"),
             ("SetDuty", "- . * * -"),
             ("ListStuckOrders", "- - - - *"),

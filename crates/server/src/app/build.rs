@@ -292,6 +292,7 @@ impl Parts {
             HistoryStore::new(self.stores.postgres.for_callers(), self.instance.clone()),
             dispatch,
             Arc::clone(limits),
+            draining.clone(),
         );
         routes.add_service(FleetServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use waybill_domain::access::Scope;
 use waybill_domain::fix::Fix;
@@ -17,9 +18,11 @@ use waybill_proto::fleet::v1::fleet_service_server::FleetService as Api;
 
 use super::edge::{Class, IngressLimits};
 use super::fields::{Violations, duration};
+use super::replay::{Replayed, not_a_cursor, parse_replay, replayed};
 use super::status::not_permitted;
 use super::{principal, render};
 use crate::live_feed::{FleetNews, LiveFeed, WatchedDrivers};
+use crate::locations::replay::Replay;
 use crate::orders::Dispatch;
 use crate::storage::history::{HistoryStore, Listed};
 use crate::storage::live::{LiveStore, SearchArea};
@@ -47,10 +50,11 @@ pub struct FleetApi {
     history: HistoryStore,
     dispatch: Dispatch,
     limits: Arc<IngressLimits>,
+    draining: CancellationToken,
 }
 
 impl FleetApi {
-    /// Serves these stores within `limits`.
+    /// Serves these stores within `limits`. Replays end once `draining` is cancelled.
     pub fn new(
         feed: LiveFeed,
         live: LiveStore,
@@ -58,6 +62,7 @@ impl FleetApi {
         history: HistoryStore,
         dispatch: Dispatch,
         limits: Arc<IngressLimits>,
+        draining: CancellationToken,
     ) -> FleetApi {
         FleetApi {
             feed,
@@ -66,6 +71,7 @@ impl FleetApi {
             history,
             dispatch,
             limits,
+            draining,
         }
     }
 }
@@ -169,6 +175,21 @@ impl Api for FleetApi {
             locations: fixes.iter().map(location).collect(),
             next_page_token,
         }))
+    }
+
+    type ReplayLocationsStream = Replayed;
+
+    async fn replay_locations(
+        &self,
+        request: Request<pb::ReplayLocationsRequest>,
+    ) -> Result<Response<Replayed>, Status> {
+        let from = parse_replay(request.get_ref())?;
+        let access = principal::access(&request)?;
+        let principal = principal::of(&access, || principal::address(&request));
+        self.limits.admit_call(Class::Reads, &principal, &request).await?;
+        let replay = Replay::begin(self.live.clone(), &access.tenant(), &from).await?;
+        let replayed = replayed(replay.ok_or_else(not_a_cursor)?, self.draining.clone());
+        Ok(Response::new(principal::until_ended(replayed, access).boxed()))
     }
 
     async fn search_drivers(

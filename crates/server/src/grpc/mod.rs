@@ -18,6 +18,7 @@ mod operator;
 mod order;
 mod principal;
 mod render;
+mod replay;
 mod status;
 mod tracking;
 
@@ -51,6 +52,7 @@ pub const METHODS: &[&str] = &[
     "/waybill.fleet.v1.FleetService/SearchDrivers",
     "/waybill.fleet.v1.FleetService/WatchDrivers",
     "/waybill.fleet.v1.FleetService/ListLocations",
+    "/waybill.fleet.v1.FleetService/ReplayLocations",
     "/waybill.driver.v1.DriverService/WatchAssignments",
     "/waybill.driver.v1.DriverService/SetDuty",
     "/waybill.admin.v1.AdminService/ListStuckOrders",
@@ -83,6 +85,7 @@ pub fn method(path: &str) -> Option<Method> {
         "/waybill.fleet.v1.FleetService/SearchDrivers" => Method::SearchDrivers,
         "/waybill.fleet.v1.FleetService/WatchDrivers" => Method::WatchDrivers,
         "/waybill.fleet.v1.FleetService/ListLocations" => Method::ListLocations,
+        "/waybill.fleet.v1.FleetService/ReplayLocations" => Method::ReplayLocations,
         "/waybill.driver.v1.DriverService/WatchAssignments" => Method::WatchAssignments,
         "/waybill.driver.v1.DriverService/SetDuty" => Method::SetDuty,
         "/waybill.admin.v1.AdminService/ListStuckOrders" => Method::ListStuckOrders,
@@ -101,6 +104,7 @@ pub const STREAMS: &[&str] = &[
     "/waybill.order.v1.OrderService/WatchOrder",
     "/waybill.location.v1.LocationService/StreamLocations",
     "/waybill.fleet.v1.FleetService/WatchDrivers",
+    "/waybill.fleet.v1.FleetService/ReplayLocations",
     "/waybill.driver.v1.DriverService/WatchAssignments",
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",

@@ -100,6 +100,11 @@ pub fn not_permitted(field: &str, why: &str) -> Status {
     Status::with_error_details(Code::PermissionDenied, format!("{field} {why}"), details)
 }
 
+/// This server is draining: the call goes on at any other.
+pub fn elsewhere() -> Status {
+    retry(Code::Unavailable, "the server is draining".to_owned(), ELSEWHERE_RETRY)
+}
+
 /// What is asked for is about the whole deployment, and the caller is of one of its businesses.
 pub fn not_of_one_business() -> Status {
     let text = "how the server is, is for operators of the whole deployment, and not of one of its businesses";

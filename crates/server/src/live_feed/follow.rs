@@ -19,7 +19,7 @@ use super::cursor::Moments;
 use super::fleet::{Fleet, Following};
 use crate::storage::StoreError;
 use crate::storage::keys::ShardKeys;
-use crate::storage::live::LiveStore;
+use crate::storage::live::{LiveStore, entry_order};
 use crate::storage::orders::OrderStore;
 
 /// How often the stream is read.
@@ -168,7 +168,7 @@ impl Follower {
         let mut streams = Vec::new();
         for shard in self.live.keys().shards_of(&self.tenant) {
             let last = self.live.events_ends(shard).await?;
-            let last_ms = last.map_or(0, |(_, last)| parts(&last).0);
+            let last_ms = last.map_or(0, |(_, last)| entry_order(&last).0);
             streams.push(Stream {
                 shard: shard.clone(),
                 cursor: format!("{}-0", last_ms.saturating_sub(BEGINS_BEFORE_MS)),
@@ -250,13 +250,13 @@ impl Follower {
     /// Whether the stream begins after the last entry that was read.
     async fn is_trimmed(&self, stream: &Stream) -> Result<bool, StoreError> {
         let ends = self.live.events_ends(&stream.shard).await?;
-        Ok(ends.is_some_and(|(first, _)| parts(&first) > parts(&stream.cursor)))
+        Ok(ends.is_some_and(|(first, _)| entry_order(&first) > entry_order(&stream.cursor)))
     }
 
     /// Whether it ends before what was read: a Redis that took over, or came back from a copy, and whose clock is behind.
     async fn is_another(&self, stream: &Stream) -> Result<bool, StoreError> {
         let ends = self.live.events_ends(&stream.shard).await?;
-        Ok(ends.is_some_and(|(_, last)| parts(&last) < parts(&stream.cursor)))
+        Ok(ends.is_some_and(|(_, last)| entry_order(&last) < entry_order(&stream.cursor)))
     }
 
     /// Who serves an order now. While Postgres does not say, what was known stays, and positions go on.
@@ -325,23 +325,5 @@ impl Follower {
             state.map.expire(fresh_since, known_since, now);
             state.silence_at = Some(now);
         }
-    }
-}
-
-/// The id of an entry as it is ordered: its milliseconds, and its number within them.
-fn parts(id: &str) -> (u64, u64) {
-    let (millis, number) = id.split_once('-').unwrap_or((id, "0"));
-    (millis.parse().unwrap_or(0), number.parse().unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_ordered_as_numbers() {
-        assert!(parts("1795348061741-10") > parts("1795348061741-9"));
-        assert!(parts("999-1") < parts("1000-0"));
-        assert_eq!(parts("0-0"), (0, 0));
     }
 }

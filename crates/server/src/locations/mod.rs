@@ -6,6 +6,7 @@
 
 pub mod history;
 pub mod ingest;
+pub mod replay;
 pub mod stale_drivers;
 
 use std::time::Duration;

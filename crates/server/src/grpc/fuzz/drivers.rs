@@ -1,16 +1,26 @@
-//! The requests of the apps of drivers.
+//! The requests of the apps of drivers, and of who reads their positions again.
 
 use waybill_domain::duty::{TAG_LENGTH_MAX, TAGS_MAX, Tags};
 use waybill_domain::id::DriverId;
 use waybill_proto::driver::v1 as driver;
+use waybill_proto::fleet::v1 as fleet;
+use waybill_proto::fleet::v1::replay_locations_request::From;
 
 use super::checks::check_name;
 use super::{ORDER, Request, request, taken};
-use crate::grpc::driver as driver_api;
+use crate::grpc::{driver as driver_api, replay as replay_api};
 
 pub(super) fn drivers() -> Vec<Request> {
     let driver_id = || "cab-1".to_owned();
     vec![
+        request(
+            fleet::ReplayLocationsRequest {
+                from: Some(From::Cursor("1795800000123-7,1795800000124-0".to_owned())),
+            },
+            |replay| {
+                taken(replay_api::parse_replay(replay));
+            },
+        ),
         request(
             driver::WatchAssignmentsRequest {
                 driver_id: driver_id(),

@@ -38,6 +38,12 @@ impl StreamEntry {
     }
 }
 
+/// The id of an entry as it is ordered: its milliseconds, and its number within them.
+pub fn entry_order(id: &str) -> (u64, u64) {
+    let (millis, number) = id.split_once('-').unwrap_or((id, "0"));
+    (millis.parse().unwrap_or(0), number.parse().unwrap_or(0))
+}
+
 impl LiveStore {
     /// Up to `count` entries after the entry `after`, the oldest first.
     pub async fn read_events(
@@ -134,5 +140,17 @@ fn parse_entry(entry: &redis::streams::StreamId) -> StreamEntry {
     StreamEntry {
         id: entry.id.clone(),
         fix,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_ordered_as_numbers() {
+        assert!(entry_order("1795348061741-10") > entry_order("1795348061741-9"));
+        assert!(entry_order("999-1") < entry_order("1000-0"));
+        assert_eq!(entry_order("0-0"), (0, 0));
     }
 }

@@ -11,7 +11,7 @@ mod search;
 use std::time::Duration;
 
 pub use self::commands::Commands;
-pub use self::events::{Backlog, StreamEntry};
+pub use self::events::{Backlog, StreamEntry, entry_order};
 pub use self::fixes::Stored;
 pub use self::fleet::DriversPage;
 pub use self::script::ScriptCall;

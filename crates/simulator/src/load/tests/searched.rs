@@ -72,6 +72,15 @@ impl FleetService for Searched {
         Err(Status::unimplemented("not part of this server"))
     }
 
+    type ReplayLocationsStream = tokio_stream::Empty<Result<pb::ReplayLocationsResponse, Status>>;
+
+    async fn replay_locations(
+        &self,
+        _: Request<pb::ReplayLocationsRequest>,
+    ) -> Result<Response<Self::ReplayLocationsStream>, Status> {
+        Err(Status::unimplemented("not part of this server"))
+    }
+
     async fn get_driver(&self, _: Request<pb::GetDriverRequest>) -> Result<Response<pb::GetDriverResponse>, Status> {
         Err(Status::unimplemented("not part of this server"))
     }

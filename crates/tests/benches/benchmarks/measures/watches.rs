@@ -14,11 +14,11 @@ use waybill_proto::location::v1::{LatLng, ReportLocationsRequest};
 use super::{FRESH, cost_each};
 use crate::history::History;
 use crate::load::watchers::Watchers;
-use crate::load::{Load, STREAMS, WINDOW, city};
+use crate::load::{Load, STREAMS, WINDOW, city, operation};
 use crate::scale::Scale;
 use crate::server::Server;
 use crate::world::World;
-use testkit::benchmark::rounds::take_turns;
+use testkit::benchmark::rounds::{Turn, take_turns};
 use testkit::benchmark::{Benchmark, Better};
 
 const DRIVERS: u32 = 10_000;
@@ -118,16 +118,14 @@ impl Side {
     /// With the drivers of the load, and so many elsewhere.
     async fn start(world: &World, database: &'static str, redis: u16, elsewhere: usize) -> Side {
         let server = Server::start_with(world, database, redis, &FRESH).await;
-        let side = Side {
-            load: Load::on(server.endpoint()),
+        let load = Load::on(server.endpoint());
+        load.fixes_of_all(DRIVERS).await;
+        city::populate(server.channel(), elsewhere).await;
+        Side {
+            load,
             history: History::of(world, &server).await,
             server,
-        };
-        side.load.fixes_of_all(DRIVERS).await;
-        if elsewhere > 0 {
-            city::populate(side.server.channel(), elsewhere).await;
         }
-        side
     }
 
     /// Where some drivers of the load are.
@@ -157,8 +155,17 @@ impl Side {
     /// What the server uses in a second, in processor microseconds a watcher.
     async fn cost_of_watcher(&self, time: Duration) -> f64 {
         let (before, began_at) = (self.server.cost(), Instant::now());
-        self.load.singles_at(DRIVERS, STEADY, time).await;
+        let report = self.load.singles_at(DRIVERS, STEADY, time).await;
         let (used, _) = cost_each(before, self.server.cost(), WATCHERS as u64);
-        used / began_at.elapsed().as_secs_f64()
+        let cost = used / began_at.elapsed().as_secs_f64();
+        let all = operation(&report, None).totals.answered;
+        let turn = Turn {
+            count: all,
+            elapsed: time,
+            all,
+        };
+        // What is still on its way to the history is no part of the next turn.
+        self.history.finish(turn).await;
+        cost
     }
 }

@@ -53,6 +53,7 @@ const TABLE: &str = "
     ListLocations    uuu uuu ddd ddd oee ooe ooe ooe
     StreamLocations  uuu uuu ddd ddd orr ddd ooo ddd
     ReportLocations  uuu uuu ddd ddd orr ddd ooo ddd
+    ReplayLocations  uuu uuu ddd ddd ddd ooo ooo ooo
     WatchAssignments uuu uuu ddd ddd odd ooo ooo ooo
     SetDuty          uuu uuu ddd ddd odd ooo ooo ddd
     ListStuckOrders  uuu uuu ddd ddd ddd ddd ddd ooo
@@ -335,6 +336,13 @@ pub async fn call(method: Method, token: Option<&str>, target: &Target, channel:
                 cursor: String::new(),
             };
             match drivers.watch_drivers(by(token, request)).await {
+                Ok(stream) => done(stream.into_inner().message().await.map(drop)),
+                Err(status) => Err(status),
+            }
+        }
+        Method::ReplayLocations => {
+            let request = fleet::ReplayLocationsRequest { from: None };
+            match drivers.replay_locations(by(token, request)).await {
                 Ok(stream) => done(stream.into_inner().message().await.map(drop)),
                 Err(status) => Err(status),
             }

@@ -42,7 +42,7 @@ impl Doors {
         self.signer.sign(&claims).unwrap()
     }
 
-    pub(super) async fn report_in(&self, tenant: &str, driver: &str, place: (f64, f64)) {
+    pub async fn report_in(&self, tenant: &str, driver: &str, place: (f64, f64)) {
         let locations = LocationServiceClient::new(self.rig.channel());
         self.report_to(locations, tenant, driver, place).await;
     }

@@ -6,5 +6,6 @@ mod fleet;
 mod history;
 mod limits;
 mod listed;
+mod replayed;
 mod resumed;
 pub mod watched;
