@@ -27,7 +27,8 @@ const contract = await load(
    export * from "./src/gen/waybill/order/v1/order_pb.js";
    export * from "./src/gen/waybill/location/v1/location_pb.js";
    export * from "./src/gen/waybill/fleet/v1/fleet_pb.js";
-   export * from "./src/gen/waybill/tracking/v1/tracking_pb.js";`,
+   export * from "./src/gen/waybill/tracking/v1/tracking_pb.js";
+   export * from "./src/gen/waybill/driver/v1/driver_pb.js";`,
   "contract",
 );
 
@@ -39,7 +40,8 @@ export function callsOf(waybill) {
     };
     return contract.createGrpcWebTransport({ baseUrl: waybill.origin, interceptors: [bearer] });
   };
-  const { createClient, LocationService, OrderService } = contract;
+  const { createClient, DriverService, LocationService, OrderService } = contract;
+  const drivers = createClient(DriverService, as("service"));
   const locations = createClient(LocationService, as("service"));
   const customer = createClient(OrderService, as("customer"));
   const dispatcher = createClient(OrderService, as("dispatcher"));
@@ -60,6 +62,8 @@ export function callsOf(waybill) {
       }
       await Promise.all(batches);
     },
+    /** Says whether a driver takes orders. */
+    setDuty: (driverId, onDuty) => drivers.setDuty({ driverId, onDuty }),
     /** Has anna place an order. Answers when it is settled. */
     async place(latitude, longitude, amount = 1990n) {
       const { order } = await customer.createOrder({

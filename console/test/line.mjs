@@ -27,6 +27,10 @@ export async function startLine(after, origin) {
   });
   return {
     origin: `http://127.0.0.1:${server.address().port}`,
+    /** The connections that there are break, and both ends know. */
+    drop() {
+      for (const [near] of pairs) near.destroy();
+    },
     /** Nothing passes any more on the connections that there are. New ones work. */
     cut() {
       for (const [near, far] of pairs) {

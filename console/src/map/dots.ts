@@ -6,6 +6,8 @@ import { colour, theme } from "../theme.js";
 import { serverNow } from "../time.js";
 import { kindOf, KINDS, type Dot, type Fleet, type Kind } from "./fleet.js";
 import { positionAt, progress } from "./motion.js";
+import { drawGroup, radiusOf } from "./circles.js";
+import { sideFor, type Group } from "./groups.js";
 import { Raster } from "./raster.js";
 import { sprites, type Sprites } from "./sprites.js";
 
@@ -21,6 +23,7 @@ export interface Waiting {
 export interface Hit {
   readonly driver?: string;
   readonly order?: string;
+  readonly group?: Group;
 }
 
 const REACH_PX = 14;
@@ -110,6 +113,10 @@ export class Dots extends L.Layer {
       const distance = Math.hypot(x * scale - left - point.x, y * scale - top - point.y);
       if (distance < nearest) [nearest, best] = [distance, hit];
     };
+    for (const group of this.#groups()) {
+      const isOn = Math.hypot(group.x * scale - left - point.x, group.y * scale - top - point.y) <= radiusOf(group.drivers);
+      if (isOn) best = { group };
+    }
     for (const order of this.waiting) offer(order.x, order.y, { order: order.id });
     for (const dot of this.#fleet.dots.values()) {
       const { x, y } = positionAt(dot.motion, now);
@@ -122,6 +129,10 @@ export class Dots extends L.Layer {
     const scale = 256 * 2 ** this._map.getZoom();
     const { min } = this._map.getPixelBounds();
     return { scale, left: min?.x ?? 0, top: min?.y ?? 0 };
+  }
+
+  #groups(): Group[] {
+    return this.#fleet.cells.size === 0 ? [] : this.#fleet.cells.groups(sideFor(this._map.getZoom()));
   }
 
   #repaint(): void {
@@ -181,6 +192,11 @@ export class Dots extends L.Layer {
       }
     }
     this.#raster.copyTo(context);
+
+    for (const group of this.#groups()) {
+      const [x, y] = [group.x * scale - left, group.y * scale - top];
+      if (x > -60 && y > -60 && x < width + 60 && y < height + 60) drawGroup(context, group, x, y);
+    }
 
     for (const order of this.waiting) this.#drawWaiting(context, order, order.x * scale - left, order.y * scale - top);
     const chosen = this.#fleet.dots.get(this.chosen);

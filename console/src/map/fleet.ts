@@ -2,6 +2,7 @@
 import type { Driver, WatchDriversResponse } from "../gen/waybill/fleet/v1/fleet_pb.js";
 import { milliseconds, noteServerClock } from "../time.js";
 import { prefersStill } from "../theme.js";
+import { Cells } from "./groups.js";
 import { toWorld } from "./mercator.js";
 import { moveTo, standing, type Motion } from "./motion.js";
 
@@ -28,8 +29,16 @@ export function kindOf(dot: Dot, now: number): Kind {
 
 export type Counts = Readonly<Record<Kind, number>>;
 
+/** What a crowd's counts say: who is free, and who is not for one of the other reasons. */
+export interface Crowd {
+  readonly drivers: number;
+  readonly free: number;
+}
+
 export class Fleet {
   readonly dots = new Map<string, Dot>();
+  /** How many drivers there are where, instead of the dots, where there are too many. */
+  readonly cells = new Cells();
   /** Until when something moves, by `performance.now()`. */
   movesUntil = 0;
   /** Whether the first messages came, and say which drivers there are. */
@@ -37,10 +46,19 @@ export class Fleet {
   /** The ids that came since a reset, until all have. What is on screen stays there meanwhile. */
   #since: Set<string> | null = null;
 
+  /** A stream begins: what the one before began to say is not said to its end. */
+  begin(): void {
+    this.#since = null;
+  }
+
   apply(message: WatchDriversResponse): void {
     noteServerClock(message.now);
     const now = performance.now();
-    if (message.reset) this.#since = new Set();
+    if (message.reset) {
+      this.#since = new Set();
+      this.cells.clear();
+    }
+    this.cells.apply(message.cells);
     for (const driver of message.drivers) {
       this.#see(driver, now);
       this.#since?.add(driver.driverId);
@@ -54,6 +72,7 @@ export class Fleet {
 
   clear(): void {
     this.dots.clear();
+    this.cells.clear();
     this.#since = null;
     this.isKnown = false;
   }
@@ -62,6 +81,11 @@ export class Fleet {
     const counts = { off: 0, stale: 0, free: 0, serving: 0 };
     for (const dot of this.dots.values()) counts[kindOf(dot, now)] += 1;
     return counts;
+  }
+
+  /** The counts of a crowd. `null`: the drivers are there one by one. */
+  crowd(): Crowd | null {
+    return this.cells.size === 0 ? null : this.cells.total();
   }
 
   #see(driver: Driver, now: number): void {

@@ -63,11 +63,15 @@ export function liveMap(element: HTMLElement, events: Events): LiveMap {
     stopWatch();
     const asked = areaFor(view);
     area = asked;
+    // Another area has another cursor.
+    let cursor = "";
     stopWatch = follow({
       freshness: events.drivers,
-      open: (signal) =>
-        fleetService.watchDrivers(
+      open: (signal) => {
+        fleet.begin();
+        return fleetService.watchDrivers(
           {
+            cursor,
             scope: {
               case: "area",
               value: {
@@ -78,10 +82,12 @@ export function liveMap(element: HTMLElement, events: Events): LiveMap {
             interval: { seconds: 1n, nanos: 0 },
           },
           { signal },
-        ),
+        );
+      },
       message: (message) => {
+        if (message.cursor !== "") cursor = message.cursor;
         fleet.apply(message);
-        if (isFirstView && fleet.isKnown && fleet.dots.size > 0) {
+        if (isFirstView && fleet.isKnown && (fleet.dots.size > 0 || fleet.cells.size > 0)) {
           isFirstView = false;
           fit(MOST);
         }
@@ -97,7 +103,7 @@ export function liveMap(element: HTMLElement, events: Events): LiveMap {
   /** Shows all drivers and orders; or, with `most`, the middle of them: one far away would make the city a speck. */
   const fit = (most = 1) => {
     const now = performance.now();
-    const points = [...fleet.dots.values()].map(({ motion }) => positionAt(motion, now)).concat(dots.waiting);
+    const points = [...fleet.dots.values()].map(({ motion }) => positionAt(motion, now)).concat(fleet.cells.groups(1), dots.waiting);
     if (points.length === 0) return false;
     const [west, east] = spread(points.map(({ x }) => x), most);
     const [north, south] = spread(points.map(({ y }) => y), most);
@@ -142,7 +148,11 @@ export function liveMap(element: HTMLElement, events: Events): LiveMap {
     isFollowing = false;
     events.followEnded();
   });
-  map.on("click", (event) => events.clicked(dots.at(event.containerPoint)));
+  map.on("click", (event) => {
+    const hit = dots.at(event.containerPoint);
+    if (hit?.group === undefined) return events.clicked(hit);
+    map.setView(toLatLng(hit.group.x, hit.group.y), map.getZoom() + 2);
+  });
   map.on("mousemove", (event) => element.classList.toggle("points", dots.at(event.containerPoint) !== null));
   dots.beforeFrame = (now) => {
     const dot = isFollowing ? fleet.dots.get(dots.chosen) : undefined;

@@ -7,13 +7,14 @@ import { Icon } from "../parts/icons.js";
 import { orderHref } from "../route.js";
 import { DriverCard } from "./card.js";
 import type { Waiting } from "./dots.js";
-import type { Counts, Dot } from "./fleet.js";
+import type { Counts, Crowd, Dot } from "./fleet.js";
 import { liveMap, type LiveMap } from "./live-map.js";
 import { Panel } from "./panel.js";
 
 /** What the panel shows, looked at once a second. */
 export interface Glance {
   readonly counts: Counts;
+  readonly crowd: Crowd | null;
   readonly inView: readonly Dot[];
   readonly waiting: readonly Waiting[];
   readonly isKnown: boolean;
@@ -99,6 +100,7 @@ function glanceAt(live: LiveMap): Glance {
   const inView = live.inView();
   return {
     counts: live.fleet.counts(),
+    crowd: live.fleet.crowd(),
     inView,
     waiting: live.dots.waiting,
     isKnown: live.fleet.isKnown,

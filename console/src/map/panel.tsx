@@ -18,31 +18,46 @@ interface Properties {
 }
 
 export function Panel({ glance, chosen, choose }: Properties) {
-  const { counts, waiting } = glance;
+  const { counts, crowd, waiting } = glance;
   const total = counts.free + counts.serving + counts.stale + counts.off;
   return (
     <section class="panel" aria-label="Fleet">
       <ul class="counts">
-        {SHOWN.filter((kind) => kind === "free" || kind === "serving" || counts[kind] > 0 || kind === "stale").map((kind) => (
-          <li key={kind} data-count={kind}>
-            <DriverMark kind={kind} />
-            <b>{whole(counts[kind])}</b> <span>{KIND_WORD[kind].toLowerCase()}</span>
-          </li>
-        ))}
-        <li data-count="waiting">
-          <DriverMark kind="waiting" />
-          <b>{whole(waiting.length)}</b> <span>waiting</span>
-        </li>
+        {crowd === null ? (
+          SHOWN.filter((kind) => kind !== "off" || counts.off > 0).map((kind) => (
+            <Count key={kind} kind={kind} count={counts[kind]} word={KIND_WORD[kind].toLowerCase()} />
+          ))
+        ) : (
+          <>
+            <Count kind="free" count={crowd.free} word="free" />
+            <Count kind="serving" count={crowd.drivers - crowd.free} word="not free" />
+          </>
+        )}
+        <Count kind="waiting" count={waiting.length} word="waiting" />
       </ul>
-      {glance.isKnown && total === 0 && (
+      {crowd !== null && (
+        <p class="panel-note">
+          There are more drivers than can be shown one by one: a circle has how many are there, and its green part is free. Zoom in, or click one.
+        </p>
+      )}
+      {glance.isKnown && total === 0 && crowd === null && (
         <p class="panel-note">
           No driver reports its position here yet. Move the map, or send a fix: a driver is here within a second.
         </p>
       )}
       {glance.isCut && <p class="panel-note">This view is larger than two degrees: only its middle is watched. Zoom in for all.</p>}
       {waiting.length > 0 && <WaitingList glance={glance} />}
-      <DriverList glance={glance} chosen={chosen} choose={choose} />
+      {crowd === null && <DriverList glance={glance} chosen={chosen} choose={choose} />}
     </section>
+  );
+}
+
+function Count({ kind, count, word }: { kind: Kind | "waiting"; count: number; word: string }) {
+  return (
+    <li data-count={kind}>
+      <DriverMark kind={kind} />
+      <b>{whole(count)}</b> <span>{word}</span>
+    </li>
   );
 }
 

@@ -141,6 +141,18 @@ function Facts({ view, order }: { view: OrderView; order: Order | undefined }) {
         <dd title={dateTime(view.updatedAt)}>
           {clock(view.updatedAt)} <span class="dim">{age(now - instant(view.updatedAt))} ago</span>
         </dd>
+        {view.tags.length > 0 && (
+          <>
+            <dt>Needs</dt>
+            <dd>
+              {view.tags.map((tag) => (
+                <span key={tag} class="tag">
+                  {tag}
+                </span>
+              ))}
+            </dd>
+          </>
+        )}
         {order !== undefined && (
           <>
             <dt>Payment</dt>

@@ -49,6 +49,8 @@ export interface OrderView {
   readonly createdAt: Timestamp | undefined;
   readonly updatedAt: Timestamp | undefined;
   readonly needsAttention: string;
+  /** What its driver must be able to do. */
+  readonly tags: readonly string[];
   readonly lines: readonly Line[];
   readonly drivers: readonly Driven[];
   readonly money: MoneyView | null;
@@ -69,6 +71,7 @@ export function fromFile(file: OrderFile): OrderView {
     createdAt: file.createdAt,
     updatedAt: file.updatedAt,
     needsAttention: file.needsAttention,
+    tags: file.requiredTags,
     lines: file.steps.map((line) => ({
       at: line.createdAt,
       step: line.step,
@@ -120,6 +123,7 @@ export function fromOrder(order: Order): OrderView {
     createdAt: order.createdAt,
     updatedAt: order.updatedAt,
     needsAttention: "",
+    tags: order.requiredTags,
     lines: order.steps.map((step) => ({
       at: step.createdAt,
       step: step.step,
