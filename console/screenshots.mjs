@@ -19,16 +19,21 @@ mkdirSync(out, { recursive: true });
 
 const ends = [];
 const { open } = await startBrowser((end) => ends.push(end));
-const { operator } = callsOf(server);
+const { fleet, operator } = callsOf(server);
 
-/** The order that is served and has the longest story. */
+/** An order whose driver is seen right now, the one that has been served for longest of the newest ones. */
 async function servedOrder() {
   const { orders } = await operator.listOrders({ status: 5, pageSize: 100 });
-  const served = orders.filter(({ assignment }) => assignment !== undefined && assignment.releasedAt === undefined);
-  const full = await Promise.all(served.slice(0, 20).map(({ orderId }) => operator.getOrder({ orderId })));
-  const [longest] = full.map(({ order }) => order).sort((a, b) => b.steps.length - a.steps.length);
-  if (longest === undefined) throw new Error("no order is served right now: place one, or start a replay");
-  return longest;
+  const served = orders.filter(({ assignment, dropOff }) => assignment !== undefined && assignment.releasedAt === undefined && dropOff !== undefined);
+  const seen = await Promise.all(
+    served.slice(0, 40).map(async (order) => {
+      const { driver } = await fleet.getDriver({ driverId: order.assignment.driverId }).catch(() => ({}));
+      return driver !== undefined && driver.age.seconds < 8n ? [order] : [];
+    }),
+  );
+  const order = seen.flat().at(-1);
+  if (order === undefined) throw new Error("no order is served right now: place one, or start a replay");
+  return order;
 }
 
 const order = await servedOrder();
@@ -36,11 +41,12 @@ const { token } = await operator.shareOrder({ orderId: order.orderId });
 
 /** What is on each picture, and what has to be there before it is taken. */
 const PICTURES = {
+  // First, while its driver is where it was seen.
+  tracking: { path: `/t/#${token}`, width: 390, height: 700, ready: (page) => page.locator(".leaflet-marker-icon").first().waitFor() },
   map: { route: "#/map", view: { center: [37.7749, -122.4294], zoom: 14 }, ready: (page) => page.locator("[data-count=free] b").waitFor() },
   orders: { route: "#/orders", ready: (page) => page.getByRole("table").last().waitFor() },
   order: { route: `#/orders/${order.orderId}`, ready: (page) => page.getByText("What happened").waitFor() },
   health: { route: "#/health", ready: (page) => page.getByText("Methods").waitFor(), settle: 12_000 },
-  tracking: { path: `/t/#${token}`, width: 390, height: 700, ready: (page) => page.locator(".leaflet-marker-icon").first().waitFor() },
   "map-phone": { route: "#/map", view: { center: [37.785, -122.412], zoom: 13 }, width: 320, height: 640, ready: (page) => page.locator("[data-count=free] b").waitFor() },
   "orders-phone": { route: "#/orders", width: 320, height: 640, ready: (page) => page.getByRole("table").last().waitFor() },
 };

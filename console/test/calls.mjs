@@ -40,16 +40,18 @@ export function callsOf(waybill) {
     };
     return contract.createGrpcWebTransport({ baseUrl: waybill.origin, interceptors: [bearer] });
   };
-  const { createClient, DriverService, LocationService, OrderService } = contract;
+  const { createClient, DriverService, FleetService, LocationService, OrderService } = contract;
   const drivers = createClient(DriverService, as("service"));
   const locations = createClient(LocationService, as("service"));
   const customer = createClient(OrderService, as("customer"));
   const dispatcher = createClient(OrderService, as("dispatcher"));
   const operator = createClient(OrderService, as("operator"));
+  const fleet = createClient(FleetService, as("operator"));
   return {
     customer,
     dispatcher,
     operator,
+    fleet,
     /** Reports where drivers are now: `[id, latitude, longitude]` each. */
     async report(drivers) {
       const recordedAt = timestamp(Date.now());

@@ -7,8 +7,8 @@ import { callsOf } from "./calls.mjs";
 import { startWaybill } from "./waybill.mjs";
 
 const DRIVERS = 5_000;
-const TURNS = 4;
-const TURN_MS = 4_000;
+const TURNS = 3;
+const TURN_MS = 3_000;
 const PROMISED = 0.8;
 /** A place in the sea, beyond the area that is watched over the city. */
 const EMPTY = [37.7749, -125.4194];

@@ -27,7 +27,7 @@ export function detail(last: WatchSharedResponse, seenAt: number, now: number): 
   if (last.status === TrackingStatus.SEARCHING) return "It is here as soon as one is found.";
   if (last.status === TrackingStatus.ENDED) return "It was cancelled, or could not be served.";
   if (last.status !== TrackingStatus.DRIVER_ASSIGNED) return "";
-  if (Number.isNaN(seenAt)) return "Its position is not known right now. It is shown again as soon as it is.";
+  if (Number.isNaN(seenAt)) return "Where your driver is, is not known right now.";
   const old = now - seenAt;
   return old < FRESH_MS ? "Live" : `Last seen ${age(old)} ago`;
 }
