@@ -22,3 +22,4 @@ pub mod retry;
 pub mod tenant;
 pub mod text;
 pub mod tracking;
+pub mod trails;
