@@ -1,11 +1,11 @@
 //! Waybill's service. Modules in the order in which a call meets them:
 //!
 //! ```text
-//! app -> { grpc, http, web } -> { orders, drivers, tracking, live_feed, locations, operator, payment_webhooks } -> { storage, egress } -> resilience -> domain
+//! app -> { grpc, http, web } -> { orders, drivers, tracking, live_feed, locations, trails, operator, payment_webhooks } -> { storage, egress } -> resilience -> domain
 //! ```
 //!
 //! [`app`] puts a process together from a [`config`]. [`grpc`], [`http`] and [`web`] are what it listens with, within [`tls`]. [`orders`],
-//! [`drivers`], [`tracking`], [`live_feed`], [`locations`], [`operator`] and [`payment_webhooks`] do the work; they decide with the rules of `waybill-domain` and act
+//! [`drivers`], [`tracking`], [`live_feed`], [`locations`], [`trails`], [`operator`] and [`payment_webhooks`] do the work; they decide with the rules of `waybill-domain` and act
 //! through [`storage`] (Postgres and Redis) and [`egress`] (the payment provider), each call behind the guards of
 //! [`resilience`]. [`metrics`] counts, [`telemetry`]
 //! traces. [`crash_points`] is for tests, and absent from what is released.
@@ -25,6 +25,7 @@ pub mod operator;
 pub mod orders;
 pub mod payment_webhooks;
 pub mod tracking;
+pub mod trails;
 
 pub mod identity;
 

@@ -101,6 +101,14 @@ const PARTS: &[Part] = &[
         ],
     ),
     (
+        "Trails",
+        &[
+            ("waybill_trail_segments_total", &["trails.segments"]),
+            ("waybill_trail_tiles_total", &["trails.tiles"]),
+            ("waybill_trail_lag_seconds", &["trails.lag_sec"]),
+        ],
+    ),
+    (
         "Payment webhooks",
         &[("waybill_payment_events_total", &["webhooks.events.*"])],
     ),

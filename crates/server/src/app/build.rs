@@ -37,8 +37,10 @@ use crate::storage::keys::Keys;
 use crate::storage::live::LiveStore;
 use crate::storage::orders::OrderStore;
 use crate::storage::payment_accounts as payment_account_store;
+use crate::storage::trails::TrailStore;
 use crate::storage::{PaymentRate, StoreError};
 use crate::tracking::Tracking;
+use crate::trails::draw::Drawer;
 
 /// What a server is made of.
 pub(super) struct Parts {
@@ -258,6 +260,10 @@ impl Parts {
             );
             workers.spawn(writer.run(stopping.clone()));
         }
+        // In the callers' partition of the pool: a map takes no connection from those who work.
+        let trails = TrailStore::new(self.stores.postgres.for_callers(), self.instance.clone());
+        let drawer = Drawer::new(trails, Arc::clone(&self.metrics), self.config.web.trails_days);
+        workers.spawn(drawer.run(stopping.clone()));
         workers.spawn(stale_drivers::run(self.live.clone(), stopping.clone()));
         let api = LocationApi::new(
             ingest,

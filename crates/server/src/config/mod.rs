@@ -76,7 +76,6 @@ section! {
         grpc: Grpc,
         http: Http,
         webhooks: Webhooks,
-        web: Web,
         tls: Tls,
         auth: Auth,
         tenants: Tenants,
@@ -90,6 +89,7 @@ section! {
         drain: Drain,
         log: Log,
         telemetry: Telemetry,
+        web: Web,
     }
 }
 
@@ -127,6 +127,7 @@ section! {
         origins: Vec<String>,
         tiles: String,
         tiles_attribution: String,
+        trails_days: u16,
     }
 }
 

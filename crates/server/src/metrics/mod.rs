@@ -19,6 +19,7 @@ mod latencies;
 mod locations;
 mod orders;
 mod tls;
+mod trails;
 mod waits;
 mod webhooks;
 
@@ -37,6 +38,7 @@ pub use self::ingress::{IngressMetrics, IngressSnapshot};
 pub use self::locations::LocationMetrics;
 pub use self::orders::OrderMetrics;
 pub use self::tls::TlsMetrics;
+pub use self::trails::TrailMetrics;
 pub use self::waits::{Wait, WaitMetrics};
 pub use self::webhooks::WebhookMetrics;
 
@@ -55,6 +57,8 @@ pub struct Metrics {
     pub orders: OrderMetrics,
     /// Positions, and their way into the history.
     pub locations: LocationMetrics,
+    /// The map that the fleet draws.
+    pub trails: TrailMetrics,
     /// Webhooks of the payment provider.
     pub webhooks: WebhookMetrics,
     /// What the service depends on: stores and the payment provider.
@@ -93,6 +97,8 @@ pub struct Snapshot {
     pub orders: OrderMetrics,
     /// Positions, and their way into the history.
     pub locations: LocationMetrics,
+    /// The map that the fleet draws.
+    pub trails: TrailMetrics,
     /// Webhooks of the payment provider.
     pub webhooks: WebhookMetrics,
     /// Stores, the payment provider, and the guards before them.
@@ -110,6 +116,7 @@ impl Metrics {
             auth: AuthMetrics::new(&mut registry),
             orders: OrderMetrics::new(&mut registry),
             locations: LocationMetrics::new(&mut registry),
+            trails: TrailMetrics::new(&mut registry),
             webhooks: WebhookMetrics::new(&mut registry),
             dependencies: DependencyMetrics::new(&mut registry),
             started: Instant::now(),
@@ -135,6 +142,7 @@ impl Metrics {
             auth: self.auth.clone(),
             orders: self.orders.clone(),
             locations: self.locations.clone(),
+            trails: self.trails.clone(),
             webhooks: self.webhooks.clone(),
             dependencies: self.dependencies.clone(),
         }

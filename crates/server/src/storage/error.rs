@@ -44,7 +44,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn unexpected(why: impl std::fmt::Display) -> StoreError {
+    pub(crate) fn unexpected(why: impl std::fmt::Display) -> StoreError {
         StoreError::Unexpected(why.to_string())
     }
 

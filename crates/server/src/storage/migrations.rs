@@ -53,6 +53,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0020_payment_account",
     "0021_link_expiry",
     "0022_driver_duty",
+    "0023_trails",
 ];
 
 impl Migration {

@@ -1,7 +1,7 @@
 //! The only place with SQL and Redis commands. A method here owns one whole transaction or one pipeline: no transaction
 //! type leaves this module, so no one can call a network inside one.
 //!
-//! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker, and by TLS as [`tls`] has it. [`orders`], [`history`],
+//! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker, and by TLS as [`tls`] has it. [`orders`], [`history`], [`trails`],
 //! [`payment_accounts`] and [`api_keys`] are Postgres; [`live`] and [`payment_rate`] are Redis; [`keys`] names every key of it. [`audit`] makes the checks of
 //! `waybill audit`, [`reconcile`] those of `waybill reconcile`, both beside the provider's [`movements`], and
 //! [`commit_durability`] one of `waybill doctor`.
@@ -25,6 +25,7 @@ pub mod postgres;
 pub mod reconcile;
 pub mod redis;
 pub mod tls;
+pub mod trails;
 
 pub use self::error::StoreError;
 pub use self::movements::Movement;
@@ -63,6 +64,7 @@ pub fn all_statements() -> Vec<Statement> {
         api_keys::STATEMENTS,
         payment_accounts::STATEMENTS,
         history::STATEMENTS,
+        trails::STATEMENTS,
         migrations::STATEMENTS,
         commit_durability::STATEMENTS,
         movements::STATEMENTS,

@@ -105,7 +105,7 @@ async fn each_order_has_a_key_of_its_own() {
 }
 
 #[tokio::test]
-async fn outcomes_are_told_apart() {
+async fn outcomes_are_distinct() {
     let city = City::with(quick()).await;
     let declined = PlannedOrder {
         payment_method: "pm_card_chargeDeclined",

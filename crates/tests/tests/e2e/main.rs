@@ -17,6 +17,7 @@ mod locations;
 mod operator;
 mod orders;
 mod store_tls;
+mod trails;
 mod web;
 mod webhooks;
 
