@@ -88,6 +88,8 @@ struct Contents {
     departed: HashMap<DriverId, Departure>,
     /// The version of its last change.
     newest: Version,
+    /// That of its last change of who is there, or of who of them is free.
+    counted: Version,
 }
 
 #[derive(Debug, Clone)]
@@ -161,7 +163,7 @@ impl LiveMap {
             seen: Seen { fix, order, off_duty },
             version: self.version,
         };
-        contents.newest = self.version;
+        (contents.newest, contents.counted) = (self.version, self.version);
         contents.departed.remove(&driver);
         contents.drivers.insert(driver.clone(), entry);
         self.whereabouts.insert(driver, cell);
@@ -181,7 +183,7 @@ impl LiveMap {
             };
             self.version.0 += 1;
             entry.seen.order = self.serving.get(driver).copied();
-            (entry.version, contents.newest) = (self.version, self.version);
+            (entry.version, contents.newest, contents.counted) = (self.version, self.version, self.version);
         }
     }
 
@@ -211,7 +213,7 @@ impl LiveMap {
         {
             self.version.0 += 1;
             entry.seen.off_duty = off_duty;
-            (entry.version, contents.newest) = (self.version, self.version);
+            (entry.version, contents.newest, contents.counted) = (self.version, self.version, self.version);
         }
     }
 
@@ -274,7 +276,7 @@ impl LiveMap {
         let contents = self.cells.entry(cell).or_default();
         contents.drivers.remove(driver);
         contents.departed.insert(driver.clone(), departure);
-        contents.newest = self.version;
+        (contents.newest, contents.counted) = (self.version, self.version);
         departure
     }
 
@@ -325,7 +327,7 @@ impl LiveMap {
             let is_news = if is_whole {
                 !contents.drivers.is_empty()
             } else {
-                contents.newest > since
+                contents.counted > since
             };
             if is_news {
                 let entries = contents.drivers.values();

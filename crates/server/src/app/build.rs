@@ -40,7 +40,9 @@ use crate::storage::payment_accounts as payment_account_store;
 use crate::storage::trails::TrailStore;
 use crate::storage::{PaymentRate, StoreError};
 use crate::tracking::Tracking;
+use crate::trails::Trails;
 use crate::trails::draw::Drawer;
+use crate::web::{Assets, Pages};
 
 /// What a server is made of.
 pub(super) struct Parts {
@@ -274,6 +276,18 @@ impl Parts {
         );
         routes
             .add_service(LocationServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
+    }
+
+    /// What browsers load; `None` without the console.
+    pub fn pages(&self) -> std::io::Result<Option<Pages>> {
+        if !self.config.web.console {
+            return Ok(None);
+        }
+        let trails = TrailStore::new(self.stores.postgres.for_callers(), self.instance.clone());
+        Ok(Some(Pages {
+            assets: Assets::embedded()?,
+            trails: Trails::new(trails, self.config.web.trails_days),
+        }))
     }
 
     fn add_fleet(&self, routes: &mut RoutesBuilder, limits: &Arc<edge::IngressLimits>) {

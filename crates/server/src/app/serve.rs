@@ -27,7 +27,7 @@ use crate::storage::api_keys::ApiKeyStore;
 use crate::storage::migrations::{self, SchemaState};
 use crate::storage::postgres::Postgres;
 use crate::tls::ServerTls;
-use crate::web::{self, Assets};
+use crate::web::{self, Pages};
 
 impl App {
     /// Starts a server. When this returns it answers calls.
@@ -120,8 +120,7 @@ impl App {
         let layers = edge::layers(Arc::clone(&parts.metrics), settings::deadlines(&parts.config), identity);
         let mut cut_grpc = vec![parts.serve_grpc(grpc, routes.clone(), layers.clone(), tls.clone())];
         if let Some(listener) = web {
-            let pages = parts.config.web.console.then(Assets::embedded).transpose();
-            let pages = pages.map_err(StartError::Pages)?;
+            let pages = parts.pages().map_err(StartError::Pages)?;
             cut_grpc.push(parts.serve_web(listener, pages, routes, layers, tls.clone()));
         }
         let ops_router = http::ops::router(Arc::clone(&parts.metrics), readiness, parts.config.http.token.clone());
@@ -171,7 +170,7 @@ impl Parts {
     fn serve_web(
         &self,
         listener: TcpListener,
-        pages: Option<Assets>,
+        pages: Option<Pages>,
         routes: Routes,
         layers: impl Layer<Routes, Service = LayeredRoutes> + Clone + Send + 'static,
         tls: Option<ServerTls>,

@@ -178,6 +178,7 @@ pub fn web(config: &Config) -> WebSettings {
             .filter_map(|origin| web_origin(origin))
             .collect(),
         tiles,
+        this_machine_only: config.auth.anonymous,
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
+use tracing::debug;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::Release;
 
@@ -20,8 +21,10 @@ use crate::storage::orders::{CurrentAssignment, DriverAssignments};
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How often is looked whether the counts are still read.
 const STALE_LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long they may not be read before the watcher gets the error.
+/// How long they may not be read, nor what the driver serves, before the watcher gets the error.
 const STALE_MAX: Duration = Duration::from_secs(30);
+/// The rest after a read that failed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a watcher may not read: its place is for others then.
 const UNREAD_TIME_MAX: Duration = Duration::from_mins(5);
 /// How long a read may wait for its turn.
@@ -64,6 +67,8 @@ struct Watcher {
     assignments: DriverAssignments,
     /// The order that the watcher knows.
     known: Option<OrderId>,
+    /// Since when it cannot be read again.
+    failing_since: Option<Instant>,
     _place: Place,
     _counted: CountedWatch,
 }
@@ -82,13 +87,14 @@ impl Drivers {
         let place = shared.places.take(&driver.tenant(), Some(driver.as_str()));
         let place = place.ok_or(WatchError::TooMany)?;
         // Within the call, so that a database that is away is an error of the call.
-        let assignments = shared.read(&driver, known).await?;
+        let assignments = shared.read(&shared.first, &driver, known).await?;
         let watcher = Watcher {
             seqs: shared.roster.follow(&driver, assignments.seq),
             shared: Arc::clone(shared),
             driver,
             assignments,
             known,
+            failing_since: None,
             _place: place,
             _counted: CountedWatch::begin(Arc::clone(&shared.metrics)),
         };
@@ -100,8 +106,13 @@ impl Drivers {
 }
 
 impl Shared {
-    async fn read(&self, driver: &DriverId, known: Option<OrderId>) -> Result<DriverAssignments, StoreError> {
-        let Ok(_turn) = timeout(TURN_TIME_MAX, self.reads.acquire()).await else {
+    async fn read(
+        &self,
+        turns: &Semaphore,
+        driver: &DriverId,
+        known: Option<OrderId>,
+    ) -> Result<DriverAssignments, StoreError> {
+        let Ok(_turn) = timeout(TURN_TIME_MAX, turns.acquire()).await else {
             return Err(StoreError::Busy {
                 store: "postgres",
                 why: "too many follow what drivers serve".to_owned(),
@@ -132,11 +143,13 @@ impl Watcher {
                 return Err(WatchError::Unread);
             };
             let Ok(room) = room else { return Ok(()) };
-            if self.seqs.has_changed().unwrap_or(false) {
-                self.refresh().await?;
+            if self.seqs.has_changed().unwrap_or(false) && !self.refresh().await? {
+                drop(room);
+                sleep(RETRY_AFTER).await;
+                continue;
             }
             room.send(Ok(self.news()));
-            self.news_or_silence().await?;
+            self.news_or_silence().await;
         }
     }
 
@@ -152,32 +165,48 @@ impl Watcher {
     }
 
     /// Until there is something new, or it is time to say that there is nothing.
-    async fn news_or_silence(&mut self) -> Result<(), WatchError> {
+    async fn news_or_silence(&mut self) {
         let sent_at = Instant::now();
         loop {
             let left = SILENCE_MAX.saturating_sub(sent_at.elapsed());
             if left.is_zero() {
-                return Ok(());
+                return;
             }
             tokio::select! {
                 // The roster outlives its watchers.
                 _ = self.seqs.changed() => {
                     self.seqs.mark_changed();
-                    return Ok(());
+                    return;
                 }
                 () = sleep(left.min(STALE_LOOK_EVERY)) => {
+                    // No one looks for changes any more: it does so itself, or ends.
                     if self.shared.roster.stale_for() > STALE_MAX {
-                        self.refresh().await?;
+                        self.seqs.mark_changed();
+                        return;
                     }
                 }
             }
         }
     }
 
-    async fn refresh(&mut self) -> Result<(), StoreError> {
+    /// Reads what the driver serves; whether that succeeded. It is an error once it has failed for long.
+    async fn refresh(&mut self) -> Result<bool, StoreError> {
         // Before the read, so that what happens meanwhile is read again.
         self.seqs.mark_unchanged();
-        self.assignments = self.shared.read(&self.driver, self.known).await?;
-        Ok(())
+        match self.shared.read(&self.shared.again, &self.driver, self.known).await {
+            Ok(assignments) => {
+                (self.assignments, self.failing_since) = (assignments, None);
+                Ok(true)
+            }
+            Err(error) => {
+                let failing_for = self.failing_since.get_or_insert_with(Instant::now).elapsed();
+                if failing_for >= STALE_MAX {
+                    return Err(error);
+                }
+                debug!(%error, "what a driver serves cannot be read");
+                self.seqs.mark_changed();
+                Ok(false)
+            }
+        }
     }
 }

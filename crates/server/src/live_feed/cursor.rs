@@ -107,7 +107,8 @@ impl Cursor {
     /// Up to when one who watches this knows all; `None`: it knows nothing, or of too long ago.
     pub(super) fn known(self, view: [u8; 8], now: Timestamp) -> Option<Timestamp> {
         let known = Timestamp::from_millisecond(self.known_ms).ok()?;
-        let is_good = now.duration_since(known) <= GOOD_FOR;
+        // One of a clock that is ahead would pass over what changed meanwhile.
+        let is_good = (-MARGIN..=GOOD_FOR).contains(&now.duration_since(known));
         (self.view == view && is_good).then_some(known)
     }
 }
@@ -161,6 +162,8 @@ mod tests {
         assert_eq!(cursor.known(own, at(0)), Some(at(0)));
         assert_eq!(cursor.known(own, at(60)), Some(at(0)));
         assert_eq!(cursor.known(own, at(61)), None);
+        assert_eq!(cursor.known(own, at(-5)), Some(at(0)));
+        assert_eq!(cursor.known(own, at(-6)), None);
         let acme = "acme".parse().unwrap();
         let ids = |names: &[&str]| WatchedDrivers::Drivers(names.iter().map(|name| name.parse().unwrap()).collect());
         for other in [

@@ -28,9 +28,10 @@ pub(super) struct State {
     pub current_at: Option<Instant>,
     /// Up to when who serves an order is known; `None`: it never was, and no driver counts as free.
     pub serving_at: Option<Timestamp>,
-    /// Up to when all else is known: the streams, who is off duty, and who is silent.
-    pub streams_at: Option<Timestamp>,
+    /// Up to when it is known who is off duty; `None`: of some it never was.
     pub duty_at: Option<Timestamp>,
+    /// Up to when all else is known: the streams, and who is silent.
+    pub streams_at: Option<Timestamp>,
     pub silence_at: Option<Timestamp>,
     /// Which version the map had when.
     pub moments: Moments,
@@ -47,7 +48,8 @@ pub(super) struct Following(pub Arc<Fleet>);
 impl State {
     /// Since when it is up to date, and fit to be shown.
     pub(super) fn shown_since(&self) -> Option<Instant> {
-        self.current_at.filter(|_| self.serving_at.is_some())
+        let is_known = self.serving_at.is_some() && self.duty_at.is_some();
+        self.current_at.filter(|_| is_known)
     }
 
     /// Up to when all is known that there is to know.

@@ -279,14 +279,26 @@ impl Follower {
     async fn follow_duty(&self) {
         let mut asked_at = Instant::now();
         loop {
-            let newcomers = self.fleet.write().map.take_newcomers(DRIVERS_MAX);
+            let newcomers = {
+                let mut state = self.fleet.write();
+                (state.made > 0).then(|| state.map.take_newcomers(DRIVERS_MAX))
+            };
+            // Not before it is known who is there.
+            let Some(newcomers) = newcomers else {
+                sleep(READ_EVERY).await;
+                continue;
+            };
             let is_full = newcomers.len() >= DRIVERS_MAX;
             let (begun_at, now) = (Instant::now(), Timestamp::now());
-            match self.read_duty(&newcomers, asked_at.elapsed()).await {
+            let duties = self.read_duty(&newcomers, asked_at.elapsed()).await;
+            let has_failed = duties.is_err();
+            match duties {
                 Ok(duties) => {
                     asked_at = begun_at;
                     let mut state = self.fleet.write();
-                    state.duty_at = Some(now);
+                    if !is_full {
+                        state.duty_at = Some(now);
+                    }
                     for (driver, duty) in duties {
                         state.map.set_off_duty(&driver, !duty.is_on);
                     }
@@ -296,7 +308,9 @@ impl Follower {
                     self.fleet.write().map.put_back(newcomers);
                 }
             }
-            sleep(if is_full { READ_EVERY } else { TIDIED_EVERY }).await;
+            if !is_full || has_failed {
+                sleep(TIDIED_EVERY).await;
+            }
         }
     }
 

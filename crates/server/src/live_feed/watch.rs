@@ -350,6 +350,8 @@ fn of_order(id: OrderId, mut news: News) -> News {
         } else {
             news.drivers.push(Seen {
                 order: Some(id),
+                // Whoever waits for the driver need not know how its day goes.
+                off_duty: false,
                 ..seen
             });
         }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use axum::http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, VARY,
+};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -109,7 +111,7 @@ impl File {
         encoder.write_all(&bytes)?;
         Ok(File {
             content_type,
-            etag: HeaderValue::from_str(&format!("\"{}\"", short(&Sha256::digest(&bytes))))
+            etag: HeaderValue::from_str(&format!("W/\"{}\"", short(&Sha256::digest(&bytes))))
                 .map_err(io::Error::other)?,
             gzipped: encoder.finish()?.into(),
             plain: bytes.into(),
@@ -118,10 +120,6 @@ impl File {
 }
 
 async fn send(State(file): State<Arc<File>>, asked: HeaderMap) -> Response {
-    let takes_gzip = asked
-        .get(ACCEPT_ENCODING)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.split(',').any(|coding| coding.trim().starts_with("gzip")));
     let mut headers = HeaderMap::from_iter([
         (CONTENT_TYPE, HeaderValue::from_static(file.content_type)),
         // Asked for anew each time, and not sent again: a new server has new pages at once.
@@ -129,14 +127,31 @@ async fn send(State(file): State<Arc<File>>, asked: HeaderMap) -> Response {
         (ETAG, file.etag.clone()),
         (VARY, HeaderValue::from_static("accept-encoding")),
     ]);
-    if asked.get(IF_NONE_MATCH) == Some(&file.etag) {
+    if parts(&asked, &IF_NONE_MATCH).any(|known| known == "*" || file.etag == known) {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
-    if takes_gzip {
+    if parts(&asked, &ACCEPT_ENCODING).any(takes_gzip) {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         return (headers, file.gzipped.clone()).into_response();
     }
     (headers, file.plain.clone()).into_response()
+}
+
+/// What stands between the commas of a header.
+fn parts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',').map(str::trim))
+}
+
+/// Whether this part of `accept-encoding` is gzip, and is not refused.
+fn takes_gzip(coding: &str) -> bool {
+    let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+    let is_refused = weight
+        .trim()
+        .strip_prefix("q=")
+        .is_some_and(|weight| weight.parse() == Ok(0.0));
+    name.trim().eq_ignore_ascii_case("gzip") && !is_refused
 }
 
 /// The beginning of a hash, which is enough to tell builds apart.

@@ -1,14 +1,17 @@
 //! What a browser may do with an answer: headers that every answer has, and which other pages may call.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderValue, Method};
-use axum::response::Response;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
 use tower_http::cors::CorsLayer;
 
 use super::WebSettings;
@@ -68,6 +71,26 @@ pub(super) async fn add(State(Headers(policy)): State<Headers>, mut response: Re
     response
 }
 
+/// Refuses what is sent to a name that is not this machine's own: it is of another site, whose name leads here.
+pub(super) async fn refuse_other_names(request: Request, next: Next) -> Response {
+    let authority = request.uri().authority().map(Authority::as_str);
+    let host = authority.or_else(|| request.headers().get(HOST)?.to_str().ok());
+    if host.is_some_and(is_this_machine) {
+        return next.run(request).await;
+    }
+    let why = "where callers are not known, this server answers to localhost, 127.0.0.1 and [::1] alone";
+    (StatusCode::MISDIRECTED_REQUEST, why).into_response()
+}
+
+/// Whether this is a name of this machine for itself, perhaps with a port.
+fn is_this_machine(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// Only our own scripts and styles, from files; pictures of the tile server, too.
 fn content_policy(settings: &WebSettings) -> HeaderValue {
     let tiles = settings.tiles.as_ref().map_or("", |tiles| &tiles.origin);
@@ -88,4 +111,33 @@ pub(super) fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
         .expose_headers(READ)
         .max_age(ASKED_FOR);
     (!origins.is_empty()).then_some(cors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_leads_here_is_not_this_machines_own() {
+        for own in [
+            "localhost:7202",
+            "LOCALHOST",
+            "127.0.0.1:7202",
+            "127.1.2.3",
+            "[::1]:7202",
+        ] {
+            assert!(is_this_machine(own), "{own:?}");
+        }
+        for other in [
+            "evil.example:7202",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "",
+            "0.0.0.0",
+            "a b",
+        ] {
+            assert!(!is_this_machine(other), "{other:?}");
+        }
+    }
 }

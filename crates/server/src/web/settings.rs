@@ -9,6 +9,9 @@ pub struct WebSettings {
     pub origins: Vec<HeaderValue>,
     /// The tile server of the map; `None`: there is none.
     pub tiles: Option<Tiles>,
+    /// Whether the server is spoken to by names of this machine alone: where callers are not known, any page that a person looks at
+    /// could call it under a name of its own that leads here (DNS rebinding).
+    pub this_machine_only: bool,
 }
 
 /// A tile server.

@@ -179,7 +179,7 @@ async fn find_driver(store: &OrderStore, work: LeasedOrder, candidates: &[Candid
     let offered: Vec<Candidate> = offered.cloned().collect();
     match store.assign(&work, &offered).await? {
         Assigned::Driver(_) => Ok(true),
-        Assigned::NoneFree(_) => release(store, &work).await.map(|()| false),
+        Assigned::NoneFree { .. } => release(store, &work).await.map(|()| false),
         Assigned::CancelRequested => {
             let work = store.advance(&work, &StepOutcome::Cancelled).await?;
             refund(store, work).await?;

@@ -2,7 +2,8 @@
 //!
 //! A [`Connection`] is a stream that tonic serves HTTP/2 on: of TCP, or of TLS over it. It reads along, and fails a read
 //! when the peer floods it with control frames or does not begin to speak HTTP/2; tonic then closes it and drops its calls.
-//! Browsers may speak HTTP/1.1 instead ([`Speaks::Either`]), which has no such frames: hyper's own time limits hold then.
+//! Browsers may speak HTTP/1.1 instead ([`Speaks::Either`]), which has no such frames: hyper limits the time for a head, and a write
+//! that does not get on for [`STUCK_MAX`] fails.
 //! What a peer does within calls is limited elsewhere: in h2 by [`super::Http2Limits`], in handlers by
 //! [`super::IngressLimits`].
 
@@ -36,8 +37,10 @@ enum Speech {
     Open(usize),
 }
 
-/// How HTTP/2 begins. No method of HTTP/1.1 does.
-const HTTP2_BEGINS: &[u8] = b"PRI ";
+/// How HTTP/2 begins (RFC 9113, section 3.4). hyper compares the same bytes.
+const HTTP2_BEGINS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a peer that speaks HTTP/1.1 may take no byte of an answer. One that speaks HTTP/2 is pinged.
+const STUCK_MAX: Duration = Duration::from_secs(40);
 
 /// The limits of peers at a listener.
 #[derive(Debug, Clone)]
@@ -73,6 +76,8 @@ pub struct Connection {
     traffic: Traffic,
     /// Until the first frame.
     handshake: Option<Pin<Box<Sleep>>>,
+    /// While a write of HTTP/1.1 does not get on.
+    stuck: Option<Pin<Box<Sleep>>>,
     metrics: Arc<Metrics>,
     _permit: OwnedSemaphorePermit,
 }
@@ -84,6 +89,8 @@ enum Abuse {
     ControlFrames,
     #[error("the peer does not begin to speak HTTP/2")]
     Handshake,
+    #[error("the peer does not take its answer")]
+    Stuck,
 }
 
 /// Accepts connections for ever, never more at a time than `limits` says, of peers that speak this; with `tls`, within TLS.
@@ -169,6 +176,7 @@ impl Acceptor {
             outbound: Frames::from_server(),
             traffic: Traffic::new(),
             handshake: Some(Box::pin(sleep(self.limits.handshake_time_max))),
+            stuck: None,
             metrics: Arc::clone(&self.metrics),
             _permit: permit,
         }
@@ -201,6 +209,17 @@ impl Connection {
             return Poll::Ready(Err(self.report_abuse(Abuse::Handshake)));
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Fails a write that has not got on for long; `written` is what came of it now.
+    fn poll_unstuck(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() || self.speech != Speech::Http1 {
+            self.stuck = None;
+            return written;
+        }
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(STUCK_MAX)));
+        ready!(stuck.as_mut().poll(context));
+        Poll::Ready(Err(self.report_abuse(Abuse::Stuck)))
     }
 
     fn follow_received(&mut self, received: &[u8]) {
@@ -272,7 +291,8 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_in_time(context))?;
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let written = ready!(self.poll_unstuck(context, written))?;
         self.follow_sent(bytes.get(..written).unwrap_or(bytes));
         Poll::Ready(Ok(written))
     }
@@ -283,7 +303,8 @@ impl AsyncWrite for Connection {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_in_time(context))?;
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let written = ready!(self.poll_unstuck(context, written))?;
         let mut left = written;
         for slice in slices {
             let bytes = slice.get(..left).unwrap_or(slice);

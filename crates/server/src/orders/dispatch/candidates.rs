@@ -1,16 +1,15 @@
 //! The nearest drivers that are fresh and free.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use waybill_domain::duty::{Duty, Tags};
+use waybill_domain::duty::Tags;
 use waybill_domain::id::DriverId;
 use waybill_domain::position::Position;
 use waybill_domain::tenant::Tenant;
 
 use super::busy::BusyDrivers;
-use super::duty::KnownDuty;
 use crate::storage::StoreError;
 use crate::storage::live::{LiveStore, Near, SearchArea};
 use crate::storage::orders::{Candidate, OrderStore};
@@ -27,7 +26,6 @@ pub struct Dispatch {
     live: LiveStore,
     orders: OrderStore,
     busy: Arc<BusyDrivers>,
-    duty: Arc<KnownDuty>,
     radius_m: f64,
     candidates: usize,
 }
@@ -39,7 +37,6 @@ impl Dispatch {
             live,
             orders,
             busy: Arc::default(),
-            duty: Arc::default(),
             radius_m,
             candidates,
         }
@@ -50,13 +47,8 @@ impl Dispatch {
         self.live.check().await
     }
 
-    /// The duty of drivers who were proposed and not taken: they are not proposed again at once where they take no such order.
-    pub fn learn_duty(&self, found: HashMap<DriverId, Duty>) {
-        self.duty.learn(found);
-    }
-
-    /// The nearest drivers of the tenant that are fresh, were free a moment ago, take what requires these tags as far as is known, and
-    /// are not `excluded`, nearest first.
+    /// The nearest drivers of the tenant that are fresh, were free a moment ago and are not `excluded`, nearest first. With `required`,
+    /// only those who are on duty and have these tags: one more read, which most orders can do without.
     ///
     /// As many are asked for as are busy, and a few more: so one search of the index finds a free driver if there is one,
     /// unless the fleet is so large that the search has to widen.
@@ -64,7 +56,7 @@ impl Dispatch {
         &self,
         tenant: &Tenant,
         pickup: Position,
-        required: &Tags,
+        required: Option<&Tags>,
         excluded: &HashSet<DriverId>,
     ) -> Result<Vec<Candidate>, StoreError> {
         let area = SearchArea {
@@ -74,13 +66,15 @@ impl Dispatch {
         let busy = self.busy.now(&self.orders).await?;
         let mut asked = (self.candidates + busy.len() + excluded.len()).min(SEARCH_FIRST_MAX);
         loop {
-            let is_free = |driver: &DriverId| {
-                !busy.contains(driver) && !excluded.contains(driver) && self.duty.may_take(driver, required)
-            };
+            let is_free = |driver: &DriverId| !busy.contains(driver) && !excluded.contains(driver);
             let (free, whole) = self
                 .live
                 .nearest(tenant, area, asked, Timestamp::now(), is_free)
                 .await?;
+            let free = match required {
+                Some(required) => self.takers_of(free, required).await?,
+                None => free,
+            };
             if !free.is_empty() || whole || asked >= SEARCH_MAX {
                 let nearest = free.into_iter().take(self.candidates);
                 return Ok(nearest
@@ -111,18 +105,29 @@ impl Dispatch {
         }
     }
 
+    /// Those of them who are on duty and have these tags.
+    async fn takers_of(&self, near: Vec<Near>, required: &Tags) -> Result<Vec<Near>, StoreError> {
+        let drivers: Vec<DriverId> = near.iter().map(|near| near.driver.clone()).collect();
+        let limit = i64::try_from(self.candidates).unwrap_or(i64::MAX);
+        let takers = self.orders.free_among(&drivers, required, limit).await?;
+        Ok(among(near, takers))
+    }
+
     async fn free_of(&self, near: Vec<Near>, count: usize) -> Result<Vec<Near>, StoreError> {
         if near.is_empty() {
             return Ok(near);
         }
         let drivers: Vec<DriverId> = near.iter().map(|near| near.driver.clone()).collect();
         let limit = i64::try_from(count).unwrap_or(i64::MAX);
-        let free = self.orders.free_among(&drivers, limit).await?;
-        // Both lists are in the order of distance.
-        let mut free = free.into_iter().peekable();
-        Ok(near
-            .into_iter()
-            .filter(|near| free.next_if(|driver| *driver == near.driver).is_some())
-            .collect())
+        let free = self.orders.free_among(&drivers, &Tags::default(), limit).await?;
+        Ok(among(near, free))
     }
+}
+
+/// Those who are among these. Both lists are in the order of distance.
+fn among(near: Vec<Near>, drivers: Vec<DriverId>) -> Vec<Near> {
+    let mut drivers = drivers.into_iter().peekable();
+    near.into_iter()
+        .filter(|near| drivers.next_if(|driver| *driver == near.driver).is_some())
+        .collect()
 }

@@ -1,8 +1,7 @@
 //! Which drivers could serve an order. [`candidates`] searches the index of fresh drivers; [`busy`] leaves out those who
-//! serve an order already, [`duty`] those who take no such order. A proposal: the assignment in `storage` decides.
+//! serve an order already. A proposal: the assignment in `storage` decides.
 
 mod busy;
 mod candidates;
-mod duty;
 
 pub use self::candidates::Dispatch;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt as _;
 use tracing::warn;
+use waybill_domain::duty::Tags;
 
 use super::progress::Progress;
 use crate::crash_points::crash_point;
@@ -32,7 +33,12 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
         let required = &order.order.required_tags;
         let (candidates, none_why) = match context
             .dispatch
-            .candidates(&order.order.user.tenant(), order.order.pickup, required, &unassigned)
+            .candidates(
+                &order.order.user.tenant(),
+                order.order.pickup,
+                search.required_of(order),
+                &unassigned,
+            )
             .await
         {
             Ok(candidates) if required.is_empty() => (candidates, "no free driver is near".to_owned()),
@@ -43,7 +49,7 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
                 (Vec::new(), "drivers could not be searched".to_owned())
             }
         };
-        let mut passed_over = false;
+        let mut is_news = false;
         if !candidates.is_empty() {
             crash_point!("candidates_read");
             match context.store.assign(order, &candidates).await? {
@@ -52,10 +58,9 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
                     return Ok(Progress::Moved(settled));
                 }
                 Assigned::CancelRequested => return Ok(cancel_requested(order)),
-                Assigned::NoneFree(duty) => {
-                    passed_over = duty.values().any(|duty| !duty.takes(required));
-                    context.dispatch.learn_duty(duty);
-                }
+                // From now on only those who take it are proposed: at once, and then with the pauses of every search.
+                Assigned::NoneFree { refused: true } => is_news = !std::mem::replace(&mut search.asks_duty, true),
+                Assigned::NoneFree { refused: false } => {}
             }
         }
         // This process's clock may have been set meanwhile: before a refund the database's decides.
@@ -66,8 +71,7 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
             context.metrics.orders.step("assign", "failed");
             return Ok(Progress::Commit(StepOutcome::NoDriver { why: none_why }));
         }
-        // Whoever takes no such order is not proposed again: the next ones may be free.
-        if passed_over && !context.draining.is_cancelled() {
+        if is_news && !context.draining.is_cancelled() {
             continue;
         }
         tokio::select! {
@@ -101,6 +105,8 @@ struct Search {
     window: SignedDuration,
     rounds: u32,
     confirmed: Confirmed,
+    /// Whether someone was proposed who does not take this order: off duty, or without what it requires. Most searches meet no one.
+    asks_duty: bool,
 }
 
 impl Search {
@@ -111,7 +117,13 @@ impl Search {
             window: SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX),
             rounds: 0,
             confirmed: order.confirmed,
+            asks_duty: false,
         }
+    }
+
+    /// What those who are proposed must have; `None`: that is left to the assignment.
+    fn required_of<'a>(&self, order: &'a LeasedOrder) -> Option<&'a Tags> {
+        self.asks_duty.then_some(&order.order.required_tags)
     }
 
     /// Renews the lease, and with it what is known of the database's clock; whether a cancellation was requested.

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 use waybill_domain::access::Scope;
-use waybill_domain::duty::Duty;
+use waybill_domain::duty::Tags;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{Assignment, Event, Order, Payment, PaymentMode};
 use waybill_domain::tenant::Tenant;
@@ -35,21 +35,24 @@ pub struct Candidate {
 pub enum Assigned {
     /// A driver is bound; the order is settled, as it is here.
     Driver(Box<LeasedOrder>),
-    /// None of the candidates is free any more and takes the order; the duty of those of whom one is known.
-    NoneFree(HashMap<DriverId, Duty>),
+    /// None of the candidates is free any more and takes the order.
+    NoneFree {
+        /// Whether one of them does not take it: off duty, or without what it requires.
+        refused: bool,
+    },
     /// A cancellation was requested in the meantime; no driver was bound.
     CancelRequested,
 }
 
 statements! {
-    /// The candidates that serve no order and are on duty, nearest first. A hint, read without a lock: `LOCK_FREE` decides. A
-    /// driver that was never a candidate has no row yet and is free.
+    /// The candidates that serve no order, are on duty and have these tags, nearest first. A hint, read without a lock: `LOCK_FREE`
+    /// decides. A driver that was never a candidate has no row yet: it is free, on duty, and has no tags.
     FREE_AMONG = "select c.driver_id
                     from unnest($1::text[]) with ordinality c (driver_id, nearness)
                     left join drivers d on d.driver_id = c.driver_id
-                   where d.active_order_id is null and d.off_duty_since is null
+                   where d.active_order_id is null and d.off_duty_since is null and coalesce(d.tags, '{}') @> $2
                    order by c.nearness
-                   limit $2";
+                   limit $3";
     /// Every driver that serves an order.
     BUSY = "select driver_id from drivers where active_order_id is not null";
     SERVING = "select driver_id, active_order_id from drivers
@@ -77,10 +80,16 @@ statements! {
 }
 
 impl OrderStore {
-    /// The first `limit` of these drivers that serve no order, in the order given.
-    pub async fn free_among(&self, drivers: &[DriverId], limit: i64) -> Result<Vec<DriverId>, StoreError> {
+    /// The first `limit` of these drivers that serve no order, are on duty and have these tags, in the order given.
+    pub async fn free_among(
+        &self,
+        drivers: &[DriverId],
+        required: &Tags,
+        limit: i64,
+    ) -> Result<Vec<DriverId>, StoreError> {
+        let required: Vec<&str> = required.iter().collect();
         let names: Vec<&str> = drivers.iter().map(DriverId::as_str).collect();
-        let rows = self.postgres.query(FREE_AMONG, &[&names, &limit]).await?;
+        let rows = self.postgres.query(FREE_AMONG, &[&names, &required, &limit]).await?;
         rows.iter().map(|row| driver(row.try_get(0)?)).collect()
     }
 
@@ -131,7 +140,8 @@ impl OrderStore {
         let Some(row) = LOCK_FREE.query_opt(&tx, &[&nearest, &required]).await? else {
             let duty = OrderStore::duty_within(&tx, &nearest).await?;
             tx.commit().await?;
-            return Ok(Assigned::NoneFree(duty));
+            let refused = duty.values().any(|duty| !duty.takes(&leased.order.required_tags));
+            return Ok(Assigned::NoneFree { refused });
         };
         let chosen = driver(row.try_get(0)?)?;
 

@@ -4,6 +4,8 @@ use testkit::Rig;
 use testkit::wire::{PICKUP, assert_refused, by, refusal_fields};
 use tonic::{Code, Status};
 use uuid::Uuid;
+use waybill_proto::driver::v1::SetDutyRequest;
+use waybill_proto::driver::v1::driver_service_client::DriverServiceClient;
 use waybill_proto::fleet::v1::fleet_service_client::FleetServiceClient;
 use waybill_proto::fleet::v1::watch_drivers_request::Scope;
 use waybill_proto::order::v1::ReleaseDriverRequest;
@@ -43,6 +45,32 @@ async fn a_customer_sees_the_driver_of_its_order_come_until_the_service_is_over(
     let mut again = doors.watch(&doors.anna(), of(&order)).await.unwrap();
     again.until_ended().await;
     assert!(again.known.is_empty());
+}
+
+/// How a driver's day goes is not for who waits for it: the last ride before its end is like any other.
+#[tokio::test]
+async fn a_customer_does_not_learn_that_its_driver_goes_off_duty() {
+    let doors = Doors::start(Rig::builder()).await;
+    let order = doors.annas().await.order_id;
+    let mut watcher = doors.watch(&doors.anna(), of(&order)).await.unwrap();
+    watcher.until(|known| known.len() == 1).await;
+    let dora = doors.token("dispatcher", "dora");
+    let mut hers = doors.watch(&dora, around()).await.unwrap();
+    let off = SetDutyRequest {
+        on_duty: Some(false),
+        ..SetDutyRequest::default()
+    };
+    let mut own = DriverServiceClient::new(doors.rig.channel());
+    own.set_duty(by(Some(&doors.token("driver", "cab-1")), off))
+        .await
+        .unwrap();
+    hers.until(|known| known.get("cab-1").is_some_and(|driver| driver.off_duty))
+        .await;
+    doors.drive("cab-1", (PICKUP.0 + 0.001, PICKUP.1)).await;
+    watcher
+        .until(|known| known["cab-1"].position.unwrap().latitude > PICKUP.0)
+        .await;
+    assert!(!watcher.known["cab-1"].off_duty);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use waybill_proto::location::v1::ReportLocationsRequest;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 
 use super::watched::{Watcher, around, named, request};
+use crate::access::in_time;
 
 /// Goes on after this cursor.
 async fn resume(fleet: &mut FleetServiceClient<Channel>, scope: Scope, cursor: &str) -> Watcher {
@@ -119,13 +120,20 @@ async fn a_cursor_that_is_none_or_of_other_drivers_begins_anew() {
     let mut fleet = rig.fleet();
     let mut watcher = resume(&mut fleet, around(), "").await;
     watcher.until(|known| known.len() == 1).await;
+    watcher.until_it_can_go_on().await;
+    let another = named(&["cab-1"]);
+    let mut of_another = resume(&mut fleet, another.clone(), "").await;
+    of_another.until_it_can_go_on().await;
     for (scope, cursor) in [
         (around(), "garbage"),
         (around(), ""),
-        (named(&["cab-1"]), watcher.cursor.as_str()),
+        (another, watcher.cursor.as_str()),
+        (around(), of_another.cursor.as_str()),
         // A server that was not there then.
         (around(), watcher.cursor.as_str()),
     ] {
+        // It took a while, and who is silent is gone.
+        rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
         let mut other = resume(&mut fleet, scope.clone(), cursor).await;
         other.until(|known| known.len() == 1).await;
         assert_eq!(other.resets, 1, "{scope:?} {cursor:?}");
@@ -136,7 +144,7 @@ async fn a_cursor_that_is_none_or_of_other_drivers_begins_anew() {
 async fn an_area_with_too_many_drivers_is_sent_as_counts_and_as_drivers_again_when_they_left() {
     let rig = Rig::builder()
         .set("locations.watch_area_max", "10")
-        .set("locations.ttl", "8s")
+        .set("locations.ttl", "20s")
         .start()
         .await;
     let here = |name: &str, lat: f64| fix(name, lat, PICKUP.1, Timestamp::now());
@@ -152,18 +160,22 @@ async fn an_area_with_too_many_drivers_is_sent_as_counts_and_as_drivers_again_wh
     assert_eq!((watcher.known.len(), watcher.resets), (0, 1));
 
     rig.place(a_ride()).await;
-    while counts(&watcher) != [(8, 7), (4, 4)] {
-        watcher.read().await.unwrap();
-    }
+    let taken = async {
+        while counts(&watcher) != [(8, 7), (4, 4)] {
+            watcher.read().await.unwrap();
+        }
+    };
+    in_time(taken).await;
     assert_eq!(watcher.resets, 1, "only what changed is sent");
 
     // The others fall silent.
-    let mut begun_anew = false;
-    while !begun_anew {
-        rig.report(near().collect()).await;
-        watcher.read().await.unwrap();
-        begun_anew = watcher.resets == 2;
-    }
+    let silent = async {
+        while watcher.resets < 2 {
+            rig.report(near().collect()).await;
+            watcher.read().await.unwrap();
+        }
+    };
+    in_time(silent).await;
     watcher.until(|known| known.len() == 8).await;
     assert!(watcher.cells.is_empty());
 }

@@ -73,6 +73,8 @@ impl Watcher {
         if message.reset {
             self.known.clear();
             self.cells.clear();
+            // What is only begun is no place to go on.
+            self.cursor.clear();
             self.resets += 1;
         }
         for driver in message.drivers {
@@ -109,6 +111,18 @@ impl Watcher {
         };
         let in_time = tokio::time::timeout(IN_TIME, reads).await;
         in_time.unwrap_or_else(|_| panic!("it is not so in time: {:?}", self.known));
+    }
+
+    /// Reads on until there is a cursor, which is once its server has looked at everything.
+    pub async fn until_it_can_go_on(&mut self) {
+        let reads = async {
+            while self.cursor.is_empty() {
+                self.read().await.unwrap();
+            }
+        };
+        tokio::time::timeout(IN_TIME, reads)
+            .await
+            .expect("there is a cursor in time");
     }
 
     /// Reads on to the end of the stream.

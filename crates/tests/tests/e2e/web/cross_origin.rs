@@ -5,6 +5,8 @@ use reqwest::header::{HeaderMap, ORIGIN};
 use testkit::Rig;
 use testkit::wire::http;
 
+use crate::access::Doors;
+
 const CALL: &str = "/waybill.fleet.v1.FleetService/GetDriver";
 
 /// The answer to the question whether a page of this origin may call.
@@ -68,6 +70,30 @@ async fn a_page_of_a_named_origin_reads_why_a_call_is_refused() {
     for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
         assert!(readable.contains(name), "{readable}");
     }
+}
+
+/// A site whose name is made to lead to this machine would be of our own origin, and could call whatever needs no token.
+#[tokio::test]
+async fn where_callers_are_not_known_no_other_name_leads_here() {
+    let rig = Rig::start().await;
+    let get = async |path: &str, host: &str| {
+        let answer = http()
+            .get(format!("{}{path}", rig.web()))
+            .header("host", host)
+            .send()
+            .await;
+        answer.unwrap().status().as_u16()
+    };
+    let port = rig.web().rsplit(':').next().unwrap().to_owned();
+    for path in ["/", "/config.json", CALL, "/trails/15/1/1.png"] {
+        assert_eq!(get(path, &format!("evil.example:{port}")).await, 421, "{path}");
+    }
+    assert_eq!(get("/", &format!("localhost:{port}")).await, 200);
+    let doors = Doors::start(Rig::builder()).await;
+    let known = http()
+        .get(format!("{}/", doors.rig.web()))
+        .header("host", "waybill.example.com");
+    assert_eq!(known.send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
