@@ -1,5 +1,5 @@
 // Circles with how many drivers are in a part of the map, and how many of them are free.
-import { colour } from "../theme.js";
+import type { Palette } from "./palette.js";
 import type { Group } from "./groups.js";
 
 const COUNT = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
@@ -9,24 +9,24 @@ export function radiusOf(drivers: number): number {
   return Math.min(27, 13 + Math.sqrt(drivers) * 0.5);
 }
 
-export function drawGroup(context: CanvasRenderingContext2D, { drivers, free }: Group, x: number, y: number): void {
+export function drawGroup(context: CanvasRenderingContext2D, { drivers, free }: Group, x: number, y: number, palette: Palette): void {
   const radius = radiusOf(drivers);
   const top = -Math.PI / 2;
   const turn = top + (2 * Math.PI * free) / drivers;
-  context.fillStyle = colour("--surface");
+  context.fillStyle = palette.surface;
   context.beginPath();
   context.arc(x, y, radius + 2, 0, 2 * Math.PI);
   context.fill();
   context.lineWidth = 4;
-  const ring = (from: number, to: number, name: string) => {
-    context.strokeStyle = colour(name);
+  const ring = (from: number, to: number, ink: string) => {
+    context.strokeStyle = ink;
     context.beginPath();
     context.arc(x, y, radius - 1, from, to);
     context.stroke();
   };
-  if (free < drivers) ring(turn, top + 2 * Math.PI, "--serving");
-  if (free > 0) ring(top, turn, "--free");
-  context.fillStyle = colour("--text");
+  if (free < drivers) ring(turn, top + 2 * Math.PI, palette.serving);
+  if (free > 0) ring(top, turn, palette.free);
+  context.fillStyle = palette.text;
   context.font = "600 11px system-ui, sans-serif";
   context.textAlign = "center";
   context.textBaseline = "middle";

@@ -2,12 +2,13 @@
 // It draws a frame only while something moves, and once a second for what grows old.
 import L from "leaflet";
 import { age } from "../format.js";
-import { colour, theme } from "../theme.js";
+import { theme } from "../theme.js";
 import { serverNow } from "../time.js";
 import { kindOf, KINDS, type Dot, type Fleet, type Kind } from "./fleet.js";
 import { positionAt, progress } from "./motion.js";
 import { drawGroup, radiusOf } from "./circles.js";
 import { sideFor, type Group } from "./groups.js";
+import { palette } from "./palette.js";
 import { Raster } from "./raster.js";
 import { sprites, type Sprites } from "./sprites.js";
 
@@ -27,15 +28,6 @@ export interface Hit {
 }
 
 const REACH_PX = 14;
-
-/** The colours that lines and texts have. Asking the style sheet at each frame would cost more than drawing does. */
-interface Palette {
-  readonly map: string;
-  readonly waiting: string;
-  readonly chosen: string;
-}
-
-const palette = (): Palette => ({ map: colour("--map"), waiting: colour("--waiting"), chosen: colour("--text") });
 
 export class Dots extends L.Layer {
   readonly #canvas = L.DomUtil.create("canvas", "dots leaflet-zoom-animated");
@@ -195,7 +187,7 @@ export class Dots extends L.Layer {
 
     for (const group of this.#groups()) {
       const [x, y] = [group.x * scale - left, group.y * scale - top];
-      if (x > -60 && y > -60 && x < width + 60 && y < height + 60) drawGroup(context, group, x, y);
+      if (x > -60 && y > -60 && x < width + 60 && y < height + 60) drawGroup(context, group, x, y, this.#palette);
     }
 
     for (const order of this.waiting) this.#drawWaiting(context, order, order.x * scale - left, order.y * scale - top);
@@ -225,7 +217,7 @@ export class Dots extends L.Layer {
 
   #drawChosen(context: CanvasRenderingContext2D, dot: Dot, now: number, scale: number, left: number, top: number): void {
     const { x, y } = positionAt(dot.motion, now);
-    context.strokeStyle = this.#palette.chosen;
+    context.strokeStyle = this.#palette.text;
     context.lineWidth = 2;
     context.beginPath();
     context.arc(x * scale - left, y * scale - top, 11, 0, 2 * Math.PI);
