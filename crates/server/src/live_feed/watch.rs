@@ -199,6 +199,7 @@ impl Drop for CountedWatch {
 impl Watcher {
     async fn follow(&mut self, messages: &mpsc::Sender<Result<FleetNews, WatchError>>) -> Result<(), WatchError> {
         let mut sent_at: Option<Instant> = None;
+        let mut could_go_on = false;
         loop {
             let Ok(room) = timeout(UNREAD_TIME_MAX, messages.reserve()).await else {
                 return Err(WatchError::Unread);
@@ -210,7 +211,10 @@ impl Watcher {
             let news = self.look()?;
             let is_silent = sent_at.is_some_and(|at| at.elapsed() < SILENCE_MAX);
             let has_news = news.reset || !news.drivers.is_empty() || !news.gone.is_empty() || !news.cells.is_empty();
-            if has_news || !is_silent {
+            // The first cursor is news, too: without one a broken stream begins anew.
+            let can_go_on = !news.cursor.is_empty();
+            if has_news || !is_silent || can_go_on && !could_go_on {
+                could_go_on = can_go_on;
                 let mut parts = parts(news);
                 if let Some(first) = parts.next() {
                     room.send(Ok(first));
