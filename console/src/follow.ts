@@ -4,6 +4,9 @@ import { backoff } from "./backoff.js";
 import { refusal, type Refusal } from "./errors.js";
 import { SILENCE_MS, type Freshness } from "./freshness.js";
 
+/** How long the first message of a stream may take that is opened again. */
+const FIRST_MESSAGE_MS = 6_000;
+
 export interface Following<Message> {
   /** Opens the stream. It is called again for each connection. */
   open(signal: AbortSignal): AsyncIterable<Message>;
@@ -34,7 +37,9 @@ export function follow<Message>(following: Following<Message>): () => void {
     connection = mine;
     const isCurrent = () => connection === mine;
     // The watchdog: a frozen server keeps the connection open and says nothing, so silence is what to look at.
-    let watchdog = setTimeout(() => mine.abort(), SILENCE_MS);
+    // After a failure the browser may have other connections of the same dead line, and take one of them: a stream says something at
+    // once, so each of those is found out sooner.
+    let watchdog = setTimeout(() => mine.abort(), failures > 0 ? FIRST_MESSAGE_MS : SILENCE_MS);
     try {
       for await (const message of following.open(mine.signal)) {
         if (!isCurrent()) return;

@@ -67,7 +67,8 @@ test("a connection that went dead without a word is replaced by another one", as
   line.cut();
   // The calls that ask again and again get through on new connections, which must not make the dead stream look alive.
   await calls.report([["driver-7", ...HERE]]);
-  await page.getByRole("button", { name: "driver-7" }).waitFor({ timeout: PROMISED_MS });
+  // So may the stream, after it was given another connection of those that are dead.
+  await page.getByRole("button", { name: "driver-7" }).waitFor({ timeout: HEALED_MS });
   await opened.close();
 });
 
