@@ -15,7 +15,7 @@ const calls = callsOf(waybill);
 test("a driver that reports is on the map within two seconds", async () => {
   const opened = await browser.open(waybill, { role: "dispatcher", view: HERE_VIEW });
   const { page } = opened;
-  await page.getByText("No driver reports its position here yet").waitFor();
+  await page.getByText("No driver reports its position here").waitFor();
   await page.locator("summary", { hasText: "Drivers in view" }).click();
   await calls.report([["driver-2", ...HERE]]);
   await page.getByRole("button", { name: "driver-2" }).waitFor({ timeout: PROMISED_MS });

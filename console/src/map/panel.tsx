@@ -42,7 +42,7 @@ export function Panel({ glance, chosen, choose }: Properties) {
       )}
       {glance.isKnown && total === 0 && crowd === null && (
         <p class="panel-note">
-          No driver reports its position here yet. Move the map, or send a fix: a driver is here within a second.
+          No driver reports its position here. Move the map, or send a fix: a driver is here within a second.
         </p>
       )}
       {glance.isCut && <p class="panel-note">This view is larger than two degrees: only its middle is watched. Zoom in for all.</p>}

@@ -41,7 +41,14 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
             )
             .await
         {
-            Ok(candidates) if required.is_empty() => (candidates, "no free driver is near".to_owned()),
+            Ok(candidates) if required.is_empty() => {
+                let who = if search.asks_duty {
+                    "no free driver who is on duty"
+                } else {
+                    "no free driver"
+                };
+                (candidates, format!("{who} is near"))
+            }
             Ok(candidates) => (candidates, format!("no free driver with {required} is near")),
             // No reason to refund before the window ends; and whatever the error is, it does end.
             Err(error) => {

@@ -66,9 +66,10 @@ impl Watchers {
         self.seen.swap(0, Ordering::Relaxed)
     }
 
-    /// Those who stopped reading read again: each sees this driver, who came while it did not.
-    pub async fn wake(&mut self, driver: &str) {
-        for stream in &mut self.stalled {
+    /// Those who stopped reading read again: each sees the driver of its number, who came while it did not.
+    pub async fn wake(&mut self, driver_of: impl Fn(usize) -> String) {
+        for (number, stream) in self.stalled.iter_mut().enumerate() {
+            let driver = driver_of(number);
             let found = async {
                 while let Some(message) = stream.message().await.unwrap() {
                     if message.drivers.iter().any(|seen| seen.driver_id == driver) {

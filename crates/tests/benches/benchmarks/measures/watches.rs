@@ -28,8 +28,6 @@ const WATCHERS: usize = 1_000;
 const STALLED: usize = 100;
 /// Fixes a second while it is looked at what a watcher costs.
 const STEADY: f64 = 2_000.0;
-/// Whom those see who read again.
-const NEWCOMER: &str = "newcomer";
 
 /// The benchmarks of watches.
 pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
@@ -57,8 +55,8 @@ async fn fixes_beside(world: &World, scale: &Scale) -> Benchmark {
     .await;
     let seen = watchers.seen();
     // Into the cell of every one who slept.
-    for place in places.iter().take(STALLED) {
-        let fix = wire::fix(NEWCOMER, place.latitude, place.longitude, Timestamp::now());
+    for (number, place) in places.iter().take(STALLED).enumerate() {
+        let fix = wire::fix(&newcomer(number), place.latitude, place.longitude, Timestamp::now());
         let report = ReportLocationsRequest { fixes: vec![fix] };
         let reported = LocationServiceClient::new(watched.server.channel())
             .report_locations(report)
@@ -66,7 +64,7 @@ async fn fixes_beside(world: &World, scale: &Scale) -> Benchmark {
         reported.expect("the fix is taken");
     }
     drop(places);
-    watchers.wake(NEWCOMER).await;
+    watchers.wake(newcomer).await;
     let verdicts = watched.load.verdicts();
     drop(watchers);
     watched.server.stop().await;
@@ -105,6 +103,11 @@ async fn cost_of_one(world: &World, scale: &Scale) -> Benchmark {
              the server uses"
         ))
         .to_reach(1.0 / 1.1)
+}
+
+/// Whom one of those sees who read again.
+fn newcomer(number: usize) -> String {
+    format!("newcomer-{number}")
 }
 
 /// A server, and its fixes.

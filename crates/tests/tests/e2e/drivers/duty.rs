@@ -65,6 +65,7 @@ async fn an_order_whose_only_drivers_are_off_duty_is_refunded_and_one_who_comes_
     let order = rig.place(a_ride()).await;
     assert_eq!(order.status(), OrderStatus::Refunded);
     assert_eq!(order.failure_reason(), FailureReason::NoDriver);
+    assert_eq!(assigned(&rig, &order).await, "no free driver who is on duty is near");
 
     // The twenty-first is found behind them, although eight are proposed at a time.
     rig.driver_at("behind", PICKUP.0 + 0.01, PICKUP.1).await;
