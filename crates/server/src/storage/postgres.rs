@@ -157,9 +157,10 @@ impl Postgres {
             .map_err(|why| StoreError::unexpected(format!("postgres.url {why}")))?;
         config.connect_timeout(settings.acquire_timeout);
         config.application_name("waybill");
-        // `idle_in_transaction`: a worker that stops between two statements must not hold its locks for ever.
+        // `idle_in_transaction`: a worker that stops between two statements must not hold its locks for ever. Notices are of what was made
+        // "if not exists", and no news.
         config.options(format!(
-            "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=5000",
+            "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=5000 -c client_min_messages=warning",
             settings.statement_timeout.as_millis(),
             settings.lock_timeout.as_millis(),
         ));
