@@ -154,16 +154,11 @@ impl Parts {
         let limits = settings::connections(&self.config);
         let connections = edge::incoming(listener, limits, Arc::clone(&self.metrics), tls, Speaks::Http2);
         let mut server = edge::server_builder(&settings::http2(&self.config)).layer(layers);
-        let draining = self.lifecycle.draining.clone();
-        let serving = self.lifecycle.grpc.spawn(async move {
-            let end = server
-                .add_routes(routes)
-                .serve_with_incoming_shutdown(connections, draining.cancelled_owned());
-            if let Err(error) = end.await {
-                error!(%error, "gRPC server ended");
-            }
-        });
-        serving.abort_handle()
+        let draining = self.lifecycle.draining.clone().cancelled_owned();
+        let serving = server
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(connections, draining);
+        self.spawn_server("gRPC", serving)
     }
 
     /// Serves browsers: pages, and by gRPC-Web the same services behind the same layers.
@@ -183,16 +178,25 @@ impl Parts {
             .layer(layer_fn(move |routes| {
                 web::router(&settings, pages.as_ref(), layers.layer(routes).by_grpc_web())
             }));
-        let draining = self.lifecycle.draining.clone();
-        let serving = self.lifecycle.grpc.spawn(async move {
-            let end = server
-                .add_routes(routes)
-                .serve_with_incoming_shutdown(connections, draining.cancelled_owned());
-            if let Err(error) = end.await {
-                error!(%error, "web server ended");
+        let draining = self.lifecycle.draining.clone().cancelled_owned();
+        let serving = server
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(connections, draining);
+        self.spawn_server("web", serving)
+    }
+
+    /// Runs a server until it is drained; what cuts it.
+    fn spawn_server(
+        &self,
+        name: &'static str,
+        serving: impl Future<Output = Result<(), tonic::transport::Error>> + Send + 'static,
+    ) -> AbortHandle {
+        let task = self.lifecycle.grpc.spawn(async move {
+            if let Err(error) = serving.await {
+                error!(%error, server = name, "a server ended");
             }
         });
-        serving.abort_handle()
+        task.abort_handle()
     }
 
     fn serve_http(&self, listener: TcpListener, router: Router, tls: Option<ServerTls>) {

@@ -89,8 +89,6 @@ enum Abuse {
     ControlFrames,
     #[error("the peer does not begin to speak HTTP/2")]
     Handshake,
-    #[error("the peer does not take its answer")]
-    Stuck,
 }
 
 /// Accepts connections for ever, never more at a time than `limits` says, of peers that speak this; with `tls`, within TLS.
@@ -219,7 +217,9 @@ impl Connection {
         }
         let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(STUCK_MAX)));
         ready!(stuck.as_mut().poll(context));
-        Poll::Ready(Err(self.report_abuse(Abuse::Stuck)))
+        // A phone that lost its network does this every day: it is no abuse, which operators are woken for.
+        tracing::debug!("a peer does not take its answer; its connection is closed");
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn follow_received(&mut self, received: &[u8]) {
