@@ -56,6 +56,8 @@ pub enum Method {
     ResolveOrder,
     RefundAgain,
     ShowHealth,
+    EraseDriver,
+    EraseUser,
 }
 
 /// On whose data a role may call a method.
@@ -153,7 +155,7 @@ impl Role {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Method; 26] = [
+    pub const ALL: [Method; 28] = [
         Method::CreateOrder,
         Method::GetOrder,
         Method::ListOrders,
@@ -180,6 +182,8 @@ impl Method {
         Method::ResolveOrder,
         Method::RefundAgain,
         Method::ShowHealth,
+        Method::EraseDriver,
+        Method::EraseUser,
     ];
 
     /// Whether the caller is not asked who it is: a secret in its message says what it sees.
@@ -223,6 +227,8 @@ impl Method {
             | Method::ResolveOrder
             | Method::RefundAgain
             | Method::ShowHealth => [NO, NO, NO, NO, ALL],
+            // A program deletes accounts; a person does it by hand.
+            Method::EraseDriver | Method::EraseUser => [NO, NO, NO, ALL, ALL],
         };
         match role {
             Role::Customer => customer,
@@ -406,6 +412,8 @@ mod tests {
             ("ResolveOrder", "- - - - *"),
             ("RefundAgain", "- - - - *"),
             ("ShowHealth", "- - - - *"),
+            ("EraseDriver", "- - - * *"),
+            ("EraseUser", "- - - * *"),
         ];
         let is: Vec<(String, String)> = Method::ALL
             .iter()

@@ -61,6 +61,8 @@ pub const METHODS: &[&str] = &[
     "/waybill.admin.v1.AdminService/ResolveOrder",
     "/waybill.admin.v1.AdminService/RefundAgain",
     "/waybill.admin.v1.AdminService/ShowHealth",
+    "/waybill.admin.v1.AdminService/EraseDriver",
+    "/waybill.admin.v1.AdminService/EraseUser",
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
 ];
@@ -94,6 +96,8 @@ pub fn method(path: &str) -> Option<Method> {
         "/waybill.admin.v1.AdminService/ResolveOrder" => Method::ResolveOrder,
         "/waybill.admin.v1.AdminService/RefundAgain" => Method::RefundAgain,
         "/waybill.admin.v1.AdminService/ShowHealth" => Method::ShowHealth,
+        "/waybill.admin.v1.AdminService/EraseDriver" => Method::EraseDriver,
+        "/waybill.admin.v1.AdminService/EraseUser" => Method::EraseUser,
         _ => return None,
     })
 }

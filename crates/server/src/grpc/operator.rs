@@ -131,6 +131,17 @@ impl Api for OperatorApi {
         principal::check_all_businesses(&access)?;
         Ok(Response::new(self.health.shown().await))
     }
+
+    async fn erase_driver(
+        &self,
+        _: Request<pb::EraseDriverRequest>,
+    ) -> Result<Response<pb::EraseDriverResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn erase_user(&self, _: Request<pb::EraseUserRequest>) -> Result<Response<pb::EraseUserResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
 }
 
 pub(super) fn parse_page(size: i32) -> Result<i32, Status> {

@@ -13,6 +13,7 @@
 mod access;
 mod cli;
 mod drivers;
+mod erased;
 mod locations;
 mod operator;
 mod orders;

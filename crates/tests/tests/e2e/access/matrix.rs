@@ -62,6 +62,8 @@ const TABLE: &str = "
     ResolveOrder     uuu uuu ddd ddd ddd ddd ddd oox
     RefundAgain      uuu uuu ddd ddd ddd ddd ddd oox
     ShowHealth       uuu uuu ddd ddd ddd ddd ddd ooo
+    EraseDriver      uuu uuu ddd ddd ddd ddd ooo ooo
+    EraseUser        uuu uuu ddd ddd ddd ddd ooo ooo
     RevokeShare      uuu uuu oxx oxx ddd oox oox oox
     CreateOrder      uuu uuu odd ddd ddd ooo ooo ddd
     RefundOrder      uuu uuu ddd ddd ddd ddd oox oox
@@ -418,6 +420,20 @@ pub async fn call(method: Method, token: Option<&str>, target: &Target, channel:
         Method::ShowHealth => {
             let request = admin::ShowHealthRequest {};
             done(operators.show_health(by(token, request)).await.map(drop))
+        }
+        Method::EraseDriver => {
+            let request = admin::EraseDriverRequest {
+                driver_id,
+                ..admin::EraseDriverRequest::default()
+            };
+            done(operators.erase_driver(by(token, request)).await.map(drop))
+        }
+        Method::EraseUser => {
+            let request = admin::EraseUserRequest {
+                user_id: target.user.to_owned(),
+                ..admin::EraseUserRequest::default()
+            };
+            done(operators.erase_user(by(token, request)).await.map(drop))
         }
     };
     match answer {
