@@ -9,6 +9,7 @@ pub mod api_key;
 pub mod breaker;
 pub mod charge_wait;
 pub mod duty;
+pub mod erasure;
 pub mod fix;
 pub mod id;
 pub mod live;

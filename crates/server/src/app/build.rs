@@ -18,6 +18,7 @@ use super::{StartError, Stores, payment_accounts, settings};
 use crate::config::{Config, Service};
 use crate::drivers::Drivers;
 use crate::egress::payments::{PaymentAccounts, PaymentClient};
+use crate::erasure::Erasure;
 use crate::grpc::{self, DriverApi, FleetApi, LocationApi, OperatorApi, OrderApi, ServerHealth, TrackingApi, edge};
 use crate::identity::TrustedKeys;
 use crate::live_feed::LiveFeed;
@@ -324,7 +325,13 @@ impl Parts {
         // In the sagas' partition of the pool: operators call when there are too many other calls, too.
         let service = OperatorService::new(self.orders.clone(), self.payments.clone());
         let health = ServerHealth::new(Arc::clone(readiness), Arc::clone(&self.metrics));
-        let api = OperatorApi::new(service, health, Arc::clone(limits));
+        let erasure = Erasure::new(
+            self.orders.clone(),
+            self.live.clone(),
+            self.history(),
+            grpc::rename_in_answer,
+        );
+        let api = OperatorApi::new(service, erasure, health, Arc::clone(limits));
         routes.add_service(AdminServiceServer::new(api).max_decoding_message_size(self.config.grpc.message_bytes_max));
     }
 }

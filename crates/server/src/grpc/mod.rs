@@ -7,6 +7,7 @@
 
 mod driver;
 pub mod edge;
+mod erasure;
 mod fields;
 pub mod fixes;
 mod fleet;
@@ -23,6 +24,7 @@ mod status;
 mod tracking;
 
 pub use self::driver::DriverApi;
+pub use self::erasure::rename_in_answer;
 pub use self::fleet::FleetApi;
 pub use self::health::ServerHealth;
 pub use self::location::{LocationApi, LocationLimits};

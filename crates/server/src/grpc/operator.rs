@@ -13,11 +13,13 @@ use waybill_proto::admin::v1::admin_service_server::AdminService as Api;
 use waybill_proto::order::v1::{Money, OrderStatus};
 
 use super::edge::{Class, IngressLimits};
+use super::erasure;
 use super::fields::Violations;
 use super::health::ServerHealth;
 use super::order::deadline;
 use super::principal;
 use super::render::{self, timestamp};
+use crate::erasure::Erasure;
 use crate::identity::Access;
 use crate::operator::OperatorService;
 use crate::storage::orders::{LeaseHolder, OrderDetails, UnfinishedOrder};
@@ -28,15 +30,22 @@ const PAGE: (i32, i32) = (100, 500);
 /// The operator service on the wire.
 pub struct OperatorApi {
     operator: OperatorService,
+    erasure: Erasure,
     health: ServerHealth,
     limits: Arc<IngressLimits>,
 }
 
 impl OperatorApi {
-    /// Serves `operator`, and shows `health`, within `limits`.
-    pub fn new(operator: OperatorService, health: ServerHealth, limits: Arc<IngressLimits>) -> OperatorApi {
+    /// Serves `operator` and `erasure`, and shows `health`, within `limits`.
+    pub fn new(
+        operator: OperatorService,
+        erasure: Erasure,
+        health: ServerHealth,
+        limits: Arc<IngressLimits>,
+    ) -> OperatorApi {
         OperatorApi {
             operator,
+            erasure,
             health,
             limits,
         }
@@ -134,13 +143,29 @@ impl Api for OperatorApi {
 
     async fn erase_driver(
         &self,
-        _: Request<pb::EraseDriverRequest>,
+        request: Request<pb::EraseDriverRequest>,
     ) -> Result<Response<pb::EraseDriverResponse>, Status> {
-        Err(Status::unimplemented(""))
+        let (driver, from) = erasure::parse_driver(request.get_ref())?;
+        let (_, access) = self.admit(&request).await?;
+        let driver = driver.of(&access.tenant());
+        let deadline = deadline(&request);
+        let erased = self
+            .erasure
+            .driver(&driver, from, &access.authority(), deadline)
+            .await?;
+        Ok(Response::new(erasure::render_driver(&erased)))
     }
 
-    async fn erase_user(&self, _: Request<pb::EraseUserRequest>) -> Result<Response<pb::EraseUserResponse>, Status> {
-        Err(Status::unimplemented(""))
+    async fn erase_user(
+        &self,
+        request: Request<pb::EraseUserRequest>,
+    ) -> Result<Response<pb::EraseUserResponse>, Status> {
+        let (user, from) = erasure::parse_user(request.get_ref())?;
+        let (_, access) = self.admit(&request).await?;
+        let user = user.of(&access.tenant());
+        let deadline = deadline(&request);
+        let erased = self.erasure.user(&user, from, &access.authority(), deadline).await?;
+        Ok(Response::new(erasure::render_user(&erased)))
     }
 }
 

@@ -8,9 +8,11 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::{error, warn};
+use waybill_domain::id::OrderId;
 
 use super::edge::RateLimited;
 use crate::drivers;
+use crate::erasure::ErasureError;
 use crate::identity::AccessError;
 use crate::live_feed;
 use crate::locations::ingest::IngestError;
@@ -271,6 +273,22 @@ impl From<OperatorError> for Status {
                 retry(Code::Unavailable, text, STORE_RETRY)
             }
             OperatorError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ErasureError> for Status {
+    fn from(error: ErasureError) -> Status {
+        let text = error.to_string();
+        let with_order = |reason, order: OrderId| {
+            let metadata = HashMap::from([("order_id".to_owned(), order.to_string())]);
+            with_reason(Code::FailedPrecondition, text.clone(), reason, metadata)
+        };
+        match error {
+            ErasureError::OnOrder(order) => with_order("DRIVER_ON_ORDER", order),
+            ErasureError::NotErasable(order, _) => with_order("ORDER_NOT_ERASABLE", order),
+            ErasureError::HistoryBehind => retry(Code::Unavailable, text, STORE_RETRY),
+            ErasureError::Store(error) => error.into(),
         }
     }
 }

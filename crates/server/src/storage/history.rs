@@ -84,6 +84,14 @@ statements! {
                       and recorded_at >= coalesce($2, '-infinity'::timestamptz)
                       and recorded_at < coalesce($3, 'infinity'::timestamptz)
                     order by recorded_at limit $4";
+    /// Lets the trigger pass what erases, until the transaction ends.
+    ERASING = "select set_config('waybill.erasing', 'on', true)";
+    ERASE_FIXES = "delete from driver_locations
+                    where driver_id = $1
+                      and recorded_at in (select recorded_at from driver_locations
+                                           where driver_id = $1 order by recorded_at limit $2)";
+    /// Fixes of this transaction are drawn once more, which changes no pixel.
+    ERASE_FROM_TRAIL_CURSOR = "update trail_cursor set driver_id = '', recorded_at = 'epoch' where driver_id = $1";
     PARTITIONS = "select c.relname::text
                     from pg_inherits i
                     join pg_class c on c.oid = i.inhrelid
@@ -172,6 +180,20 @@ impl HistoryStore {
                 Ok(Written::Yes { inserted })
             })
             .await
+    }
+
+    /// Deletes up to `limit` of the oldest fixes of a driver who is erased; how many.
+    pub async fn erase(&self, driver: &DriverId, limit: i64) -> Result<u64, StoreError> {
+        let work = async {
+            let mut client = self.postgres.client().await?;
+            let tx = client.transaction().await?;
+            ERASING.query_one(&tx, &[]).await?;
+            let deleted = ERASE_FIXES.execute(&tx, &[&driver.as_str(), &limit]).await?;
+            ERASE_FROM_TRAIL_CURSOR.execute(&tx, &[&driver.as_str()]).await?;
+            tx.commit().await?;
+            Ok(deleted)
+        };
+        self.postgres.call(work).await
     }
 
     /// Makes the partitions of these days, where they do not exist.

@@ -54,6 +54,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0021_link_expiry",
     "0022_driver_duty",
     "0023_trails",
+    "0024_erasure",
 ];
 
 impl Migration {

@@ -48,6 +48,7 @@ pub fn all_statements() -> Vec<Statement> {
         orders::driver_assignments::STATEMENTS,
         orders::driver_liveness::STATEMENTS,
         orders::duty::STATEMENTS,
+        orders::erase::STATEMENTS,
         orders::retention::STATEMENTS,
         orders::read::STATEMENTS,
         orders::shares::STATEMENTS,

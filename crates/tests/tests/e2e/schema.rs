@@ -108,9 +108,21 @@ async fn what_happened_cannot_be_rewritten() {
         "delete from order_saga_steps",
         "update driver_locations set lat = 0",
         "delete from driver_locations",
+        // Who erases replaces names, and nothing else.
+        "set waybill.erasing = 'on'; update order_saga_steps set status = 'failed'",
+        "set waybill.erasing = 'on'; delete from order_saga_steps",
+        "set waybill.erasing = 'on'; update driver_locations set driver_id = 'cab-2'",
     ] {
         let refused = refusal(&sql, statement).await;
         assert_eq!(refused, SqlState::INSUFFICIENT_PRIVILEGE.code(), "{statement}");
+    }
+    for answer in [
+        "response_message = 'other'",
+        "response_code = 5",
+        "response_body = null",
+    ] {
+        let statement = format!("set waybill.erasing = 'on'; update order_sagas set {answer}");
+        assert_eq!(refusal(&sql, &statement).await, "order_sagas_answer_final", "{answer}");
     }
 }
 
@@ -180,6 +192,8 @@ async fn a_migration_that_waits_for_a_table_lets_others_pass() {
          alter table drivers drop column off_duty_since, drop column tags, drop column duty_changed_at;
          drop table trails, trail_cursor;
          alter table driver_locations drop column tx;
+         alter table order_assignments add constraint order_assignments_driver_id_fkey foreign key (driver_id) references drivers;
+         alter table past_assignments add constraint past_assignments_driver_id_fkey foreign key (driver_id) references drivers;
          delete from schema_migrations where version >= 20",
     )
     .await
@@ -202,5 +216,6 @@ async fn a_migration_that_waits_for_a_table_lets_others_pass() {
     };
     let (names, ()) = tokio::join!(migrate(&config), watched);
     let names = names.unwrap();
-    assert_eq!(names, ["payment_account", "link_expiry", "driver_duty", "trails"]);
+    let expected = ["payment_account", "link_expiry", "driver_duty", "trails", "erasure"];
+    assert_eq!(names, expected);
 }

@@ -1,14 +1,18 @@
-//! The requests of the apps of drivers, and of who reads their positions again.
+//! The requests of the apps of drivers, of who reads their positions again, and of who erases people.
 
 use waybill_domain::duty::{TAG_LENGTH_MAX, TAGS_MAX, Tags};
 use waybill_domain::id::DriverId;
+use waybill_proto::admin::v1 as admin;
 use waybill_proto::driver::v1 as driver;
 use waybill_proto::fleet::v1 as fleet;
 use waybill_proto::fleet::v1::replay_locations_request::From;
 
 use super::checks::check_name;
 use super::{ORDER, Request, request, taken};
-use crate::grpc::{driver as driver_api, replay as replay_api};
+use crate::grpc::{driver as driver_api, erasure as erasure_api, replay as replay_api};
+
+/// Of an erasure that was not finished.
+const RESUME: &str = "erased-019ac4e2b7d17c3f8a52d0c61e9b7f04.20000";
 
 pub(super) fn drivers() -> Vec<Request> {
     let driver_id = || "cab-1".to_owned();
@@ -31,6 +35,28 @@ pub(super) fn drivers() -> Vec<Request> {
                     check_name(driver.as_ref().map(DriverId::as_str).unwrap());
                 }
                 taken(driver_api::parse_watch(watch, true));
+            },
+        ),
+        request(
+            admin::EraseDriverRequest {
+                driver_id: driver_id(),
+                resume_token: RESUME.to_owned(),
+            },
+            |erase| {
+                if let Some((driver, _)) = taken(erasure_api::parse_driver(erase)) {
+                    check_name(driver.as_str());
+                }
+            },
+        ),
+        request(
+            admin::EraseUserRequest {
+                user_id: "anna".to_owned(),
+                resume_token: RESUME.to_owned(),
+            },
+            |erase| {
+                if let Some((user, _)) = taken(erasure_api::parse_user(erase)) {
+                    check_name(user.as_str());
+                }
             },
         ),
         request(

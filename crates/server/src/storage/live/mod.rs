@@ -2,6 +2,7 @@
 //! is written from. The keys are named in [`keys`](super::keys).
 
 mod commands;
+mod erase;
 mod events;
 mod fixes;
 mod fleet;

@@ -21,6 +21,7 @@
 //! * [`provider_events`]: the events that the payment provider sent;
 //! * [`driver_assignments`]: what a driver serves;
 //! * [`duty`]: whether a driver takes orders, and which;
+//! * [`erase`]: a pseudonym takes a name's place;
 //! * [`driver_liveness`]: who serves an order, and who was seen;
 //! * [`shares`]: links by which anyone follows an order;
 //! * [`row`]: rows as domain values.
@@ -36,6 +37,7 @@ pub(super) mod details;
 pub(super) mod driver_assignments;
 pub(super) mod driver_liveness;
 pub(super) mod duty;
+pub(super) mod erase;
 pub(super) mod lease;
 pub(super) mod ledger;
 mod outcome;
@@ -76,6 +78,7 @@ pub use self::details::{
 };
 pub use self::driver_assignments::{CurrentAssignment, DriverAssignments};
 pub use self::driver_liveness::ServingDriver;
+pub use self::erase::{ErasedOrders, Obstacle, RenameInAnswer};
 pub use self::lease::{Deferral, LeaseHolder, Renewal};
 pub use self::ledger::{Attempt, UnknownOutcome};
 pub use self::outcome::StepOutcome;

@@ -1,4 +1,4 @@
-//! Who is erased: of drivers and customers no name, position or answer is left, and the books stay.
+//! Who is erased: of drivers and customers no name and no position is left, and the ledger stays.
 
 mod drivers;
 mod refused;

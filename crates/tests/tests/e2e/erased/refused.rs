@@ -111,6 +111,6 @@ async fn what_is_no_name_or_no_token_is_refused_by_its_field() {
     ] {
         bad.resume_token = token.to_owned();
         let refused = admin(&rig).erase_user(bad.clone()).await.unwrap_err();
-        assert_eq!(refusal_fields(&refused), ["user_id", "resume_token"], "{token}");
+        assert_eq!(refusal_fields(&refused), ["resume_token", "user_id"], "{token}");
     }
 }
