@@ -48,6 +48,8 @@ const STATUS_KIND: Readonly<Record<string, string>> = { ready: "good", "not read
 
 function Standing({ health }: { health: ShowHealthResponse }) {
   const up = instant(health.now) - instant(health.startedAt);
+  // That of a dependency that is checked is in the tile of its check.
+  const own = health.breakers.filter(({ dependency }) => health.checks.every(({ name }) => name !== dependency));
   return (
     <section class="standings" aria-label="Standing">
       <div class="tile tile-wide">
@@ -66,9 +68,16 @@ function Standing({ health }: { health: ShowHealthResponse }) {
             {check.name}
           </p>
           <p class="dim">{check.message === "" ? (check.isOk ? "works" : "does not work") : check.message}</p>
+          {health.breakers
+            .filter(({ dependency }) => dependency === check.name)
+            .map(({ state }) => (
+              <p key={state} class={state === "closed" ? "dim" : "bad"}>
+                {BREAKER[state] ?? state}
+              </p>
+            ))}
         </div>
       ))}
-      {health.breakers.map((breaker) => (
+      {own.map((breaker) => (
         <div key={breaker.dependency} class="tile">
           <p class={`status status-${breaker.state === "closed" ? "good" : breaker.state === "open" ? "bad" : "wait"}`}>
             <span class="shape" aria-hidden="true" />
@@ -112,7 +121,7 @@ function Charts({ samples }: { samples: readonly Sample[] }) {
         { label: "errors", colour: "--bad", values: column("errors") },
       ]} />
       <Chart title="Fixes stored" at={at} unit={rate} lines={[{ label: "fixes", colour: "--free", values: column("fixes") }]} />
-      <Chart title="Time of unary calls" at={at} unit={duration} lines={[
+      <Chart title="Time of calls, with the wait for a driver" at={at} unit={duration} lines={[
         { label: "half are faster", colour: "--free", values: column("p50") },
         { label: "99 % are faster", colour: "--serving", values: column("p99") },
       ]} />

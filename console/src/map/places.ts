@@ -12,6 +12,8 @@ export function places(map: L.Map, pickup: LatLng, dropOff: LatLng | undefined):
 function mark(map: L.Map, at: LatLng, name: string, title: string): L.LatLngTuple {
   const place: L.LatLngTuple = [at.latitude, at.longitude];
   const icon = L.divIcon({ className: `place place-${name}`, iconSize: [18, 18] });
-  L.marker(place, { icon, pane: "overlayPane", keyboard: false, interactive: false, alt: title }).addTo(map);
+  L.marker(place, { icon, pane: "overlayPane", keyboard: false, interactive: false, alt: title })
+    .bindTooltip(title, { permanent: true, direction: "bottom", offset: [0, 8], className: "place-name" })
+    .addTo(map);
   return place;
 }

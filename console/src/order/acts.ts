@@ -54,11 +54,10 @@ export function actsFor(order: OrderView, isOperator: boolean, operator: string)
 function operatorActs(order: OrderView, operator: string): Act[] {
   const { status } = order;
   const hasFailedRefund = order.refunds.some((refund) => refund.state === "failed");
-  const isUnfinished = status !== OrderStatus.SUCCEEDED && status !== OrderStatus.REFUNDED && status !== OrderStatus.FAILED;
   const isResolvable =
     status === OrderStatus.CHARGING || status === OrderStatus.REFUNDING || (status === OrderStatus.SUCCEEDED && hasFailedRefund);
   const acts: Act[] = [];
-  if (isUnfinished || order.money !== null || order.needsAttention !== "") acts.push(retry(order, operator));
+  if (isUnfinished(order) || order.money !== null || order.needsAttention !== "") acts.push(retry(order, operator));
   if (isResolvable) acts.push(resolve(order, operator));
   if (status === OrderStatus.SUCCEEDED && order.money !== null) acts.push(refund(order));
   if (hasFailedRefund) acts.push(refundAgain(order, operator));
@@ -77,6 +76,10 @@ function dispatcherActs(order: OrderView): Act[] {
   return acts;
 }
 
+const SETTLED = [OrderStatus.SUCCEEDED, OrderStatus.REFUNDED, OrderStatus.FAILED];
+
+const isUnfinished = ({ status }: OrderView): boolean => !SETTLED.includes(status);
+
 function canBeShared(order: OrderView): boolean {
   const { status } = order;
   if (status === OrderStatus.SUCCEEDED) return serving(order) !== undefined;
@@ -86,9 +89,11 @@ function canBeShared(order: OrderView): boolean {
 function retry(order: OrderView, operator: string): Act {
   return {
     name: "retry",
-    label: "Retry",
-    title: "Retry this order",
-    explain: "A worker takes it on at once. Of a settled order the payment is compared with the provider's record.",
+    label: isUnfinished(order) ? "Retry" : "Check payment",
+    title: isUnfinished(order) ? "Retry this order" : "Compare the payment with the provider's record",
+    explain: isUnfinished(order)
+      ? "A worker takes it on at once."
+      : "What was missed is taken over, and the order's flag goes, unless a refund failed or a dispute is open.",
     fields: [reasonField(false, "It is written to the step log.")],
     isGrave: false,
     run: async ({ reason = "" }) => {

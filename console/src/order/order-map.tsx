@@ -65,17 +65,11 @@ export function OrderMap({ id, isServing, pickup, dropOff }: Properties) {
   return (
     <section class="panel-box order-map" aria-label="Where it is">
       <div ref={element} class="map" />
-      <p class="legend">
-        <span>
-          <span class="place place-pickup" aria-hidden="true" /> pickup
-        </span>
-        {dropOff !== undefined && (
-          <span>
-            <span class="place place-drop-off" aria-hidden="true" /> drop-off
-          </span>
-        )}
-        {isServing && <span role="status">{seen === "" ? "Its driver is not seen right now." : seen}</span>}
-      </p>
+      {isServing && (
+        <p class="legend" role="status">
+          {seen === "" ? "Its driver is not seen right now." : seen}
+        </p>
+      )}
     </section>
   );
 }

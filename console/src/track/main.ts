@@ -7,7 +7,7 @@ import { fetchNotingBuild } from "../build-hint.js";
 import { follow } from "../follow.js";
 import { age } from "../format-age.js";
 import { Freshness, SILENCE_MS } from "../freshness.js";
-import { TrackingService, type WatchSharedResponse } from "../gen/waybill/tracking/v1/tracking_pb.js";
+import { TrackingService, TrackingStatus, type WatchSharedResponse } from "../gen/waybill/tracking/v1/tracking_pb.js";
 import { startTheme } from "../theme.js";
 import { instant, noteServerClock, serverNow } from "../time.js";
 import { trackMap, type TrackMap } from "./track-map.js";
@@ -24,6 +24,8 @@ const more = element("more");
 const freshness = new Freshness();
 let map: TrackMap | null = null;
 let last: WatchSharedResponse | null = null;
+/** When the driver was last where the map has it. NaN: it was not seen since it was assigned. */
+let seenAt = Number.NaN;
 let hasEnded = false;
 
 function say(text: string, next: string): void {
@@ -43,7 +45,6 @@ function show(): void {
     const old = age(Date.now() - freshness.newsAt.value);
     return say(sentence(last.status), `What you see is ${old} old. Reconnecting…`);
   }
-  const seenAt = last.driver === undefined ? Number.NaN : instant(last.driver.recordedAt);
   say(sentence(last.status), detail(last, seenAt, serverNow()));
 }
 
@@ -67,6 +68,8 @@ function start(token: string): void {
     message: (message) => {
       noteServerClock(message.now);
       last = message;
+      if (message.driver !== undefined) seenAt = instant(message.driver.recordedAt);
+      else if (message.status !== TrackingStatus.DRIVER_ASSIGNED) seenAt = Number.NaN;
       map ??= trackMap(element("map"));
       map.show(message);
       document.body.classList.toggle("over", isFinal(message.status));

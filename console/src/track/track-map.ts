@@ -4,7 +4,7 @@ import { baseMap } from "../map/base.js";
 import { toLatLng, toWorld } from "../map/mercator.js";
 import { moveTo, positionAt, standing, type Motion } from "../map/motion.js";
 import { places } from "../map/places.js";
-import type { WatchSharedResponse } from "../gen/waybill/tracking/v1/tracking_pb.js";
+import { TrackingStatus, type WatchSharedResponse } from "../gen/waybill/tracking/v1/tracking_pb.js";
 import { prefersStill } from "../theme.js";
 
 export interface TrackMap {
@@ -51,12 +51,16 @@ export function trackMap(element: HTMLElement): TrackMap {
     hasView = true;
   };
   return {
-    show: ({ pickup, dropOff, driver }) => {
+    show: ({ pickup, dropOff, driver, status }) => {
       if (!hasPlaces && pickup !== undefined) {
         bounds = places(map, pickup, dropOff);
         hasPlaces = true;
       }
       const position = driver?.position;
+      const isUnseen = position === undefined && status === TrackingStatus.DRIVER_ASSIGNED;
+      marker.getElement()?.classList.toggle("unseen", isUnseen);
+      // Who drives on without being seen is last seen where it was; who does not come any more is not shown.
+      if (isUnseen) return;
       if (position === undefined) {
         marker.remove();
         motion = null;

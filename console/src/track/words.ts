@@ -22,14 +22,14 @@ export function sentence(status: TrackingStatus): string {
   }
 }
 
-/** @param seenAt when the driver was last where it is shown. NaN: it is not shown */
+/** @param seenAt when the driver was last where it is shown, which may be long ago. NaN: it is not shown */
 export function detail(last: WatchSharedResponse, seenAt: number, now: number): string {
   if (last.status === TrackingStatus.SEARCHING) return "It is here as soon as one is found.";
   if (last.status === TrackingStatus.ENDED) return "It was cancelled, or could not be served.";
   if (last.status !== TrackingStatus.DRIVER_ASSIGNED) return "";
   if (Number.isNaN(seenAt)) return "Where your driver is, is not known right now.";
   const old = now - seenAt;
-  return old < FRESH_MS ? "Live" : `Last seen ${age(old)} ago`;
+  return last.driver !== undefined && old < FRESH_MS ? "Live" : `Last seen ${age(old)} ago`;
 }
 
 export const isFinal = (status: TrackingStatus): boolean =>

@@ -91,7 +91,7 @@ pub fn until_ended<T: Send>(
 /// Refuses what the business decides, and neither its customers nor its drivers.
 pub fn check_business(access: &Access, field: &'static str, is_named: bool) -> Result<(), Status> {
     match access.scope {
-        Scope::User(..) | Scope::Driver(_) if is_named => Err(not_permitted(field, "is for the business to decide")),
+        Scope::User(..) | Scope::Driver(_) if is_named => Err(not_permitted(field, "may be set by the business only")),
         _ => Ok(()),
     }
 }

@@ -47,9 +47,9 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
                 } else {
                     "no free driver"
                 };
-                (candidates, format!("{who} is near"))
+                (candidates, format!("{who} was near"))
             }
-            Ok(candidates) => (candidates, format!("no free driver with {required} is near")),
+            Ok(candidates) => (candidates, format!("no free driver with {required} was near")),
             // No reason to refund before the window ends; and whatever the error is, it does end.
             Err(error) => {
                 warn!(order_id = %order.order.id, %error, "search for drivers failed");

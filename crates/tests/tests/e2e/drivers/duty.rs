@@ -65,7 +65,7 @@ async fn an_order_whose_only_drivers_are_off_duty_is_refunded_and_one_who_comes_
     let order = rig.place(a_ride()).await;
     assert_eq!(order.status(), OrderStatus::Refunded);
     assert_eq!(order.failure_reason(), FailureReason::NoDriver);
-    assert_eq!(assigned(&rig, &order).await, "no free driver who is on duty is near");
+    assert_eq!(assigned(&rig, &order).await, "no free driver who is on duty was near");
 
     // The twenty-first is found behind them, although eight are proposed at a time.
     rig.driver_at("behind", PICKUP.0 + 0.01, PICKUP.1).await;
@@ -122,7 +122,7 @@ async fn an_order_goes_to_the_nearest_who_can_do_all_that_it_requires() {
     let why = read.steps.iter().find(|step| step.step == "assign").unwrap();
     assert_eq!(
         (why.status.as_str(), why.detail.as_str()),
-        ("failed", "no free driver with xl is near")
+        ("failed", "no free driver with xl was near")
     );
     rig.assert_clean().await;
 }
