@@ -1,12 +1,15 @@
 -- People are erased: their positions go, and in orders and their logs a pseudonym takes their name's place.
 
+-- In the order in which an assignment locks them.
+lock table drivers, order_assignments, past_assignments in access exclusive mode;
+
 -- Of an erased driver there are assignments and no row in drivers. They are made under the lock of that row, and the audit
 -- compares both.
 alter table order_assignments drop constraint order_assignments_driver_id_fkey;
 alter table past_assignments drop constraint past_assignments_driver_id_fkey;
 
--- As before; and a transaction that says that it erases (`set local waybill.erasing = 'on'`) replaces names, and nothing else, and
--- deletes positions.
+-- As before; and a transaction that says that it erases (`set local waybill.erasing = 'on'`) changes the columns in which names stand,
+-- and no others, and deletes positions.
 create or replace function append_only() returns trigger language plpgsql as $$
 declare
     names constant text[] := array['driver_id', 'detail', 'requested_by'];

@@ -3,9 +3,11 @@
 //! A call works for some seconds and says where the next one goes on. Each part may be repeated, so that a call that was cut off, or
 //! whose server died, is finished by another one; what was left is then under a second pseudonym.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::sleep;
 use tracing::info;
 use waybill_domain::access::Authority;
@@ -21,9 +23,12 @@ use crate::storage::orders::{ErasedOrders, Obstacle, OrderStore, RenameInAnswer}
 
 /// How long a call works, if its deadline leaves twice that.
 const WORK: Duration = Duration::from_secs(4);
-/// Positions that are deleted in one transaction, and entries of the stream that are read at once.
-const POSITIONS: i64 = 10_000;
+/// Positions that are deleted in one transaction, each of which may lie on a page of its own, and entries of the stream that are read at
+/// once.
+const POSITIONS: i64 = 1_000;
 const ENTRIES: usize = 1_000;
+/// How many erasures a process runs at once. They are seldom, and take connections from callers.
+const PLACES: usize = 2;
 /// How often is looked whether what is in the stream is in the history.
 const HISTORY_POLL: Duration = Duration::from_millis(50);
 
@@ -34,6 +39,7 @@ pub struct Erasure {
     live: LiveStore,
     history: HistoryStore,
     in_answer: RenameInAnswer,
+    places: Arc<Semaphore>,
 }
 
 /// What a call erased of a driver.
@@ -72,6 +78,9 @@ pub enum ErasureError {
     /// Positions that the driver sent are in the stream, and would come into the history afterwards.
     #[error("what the driver sent is not in the history yet")]
     HistoryBehind,
+    /// As many run as may at once.
+    #[error("other people are being erased")]
+    TooMany,
     /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -85,6 +94,7 @@ impl Erasure {
             live,
             history,
             in_answer,
+            places: Arc::new(Semaphore::new(PLACES)),
         }
     }
 
@@ -97,19 +107,27 @@ impl Erasure {
         deadline: Deadline,
     ) -> Result<ErasedDriver, ErasureError> {
         let until = work_until(deadline);
+        let _place = self.place(until).await?;
         if let Some(order) = self.orders.retire_driver(driver).await? {
             return Err(ErasureError::OnOrder(order));
         }
         self.live.remove_driver(driver).await?;
-        if let Some(shard) = self.live.shard(driver) {
-            self.erase_from_stream(shard, driver, until).await?;
-        }
         let (mut positions, mut orders) = (0, 0);
         let mut is_left = true;
         while is_left && !until.is_past() {
-            let deleted = self.history.erase(driver, POSITIONS).await?;
-            positions += deleted;
-            is_left = deleted > 0;
+            // Whatever was in the stream: more may have been sent meanwhile.
+            is_left = self.erase_from_stream(driver, until).await?;
+            loop {
+                let deleted = self.history.erase(driver, POSITIONS).await?;
+                positions += deleted;
+                if deleted == 0 {
+                    break;
+                }
+                if until.is_past() {
+                    is_left = true;
+                    break;
+                }
+            }
         }
         let renamed = Renamed::driver(driver, point.pseudonym);
         let last_line = self.orders.last_line().await?;
@@ -122,8 +140,8 @@ impl Erasure {
             orders += changed;
         }
         let is_done = !is_left && point.after_line >= last_line;
-        if is_done {
-            self.orders.delete_driver(driver).await?;
+        if is_done && let Some(order) = self.orders.delete_driver(driver).await? {
+            return Err(ErasureError::OnOrder(order));
         }
         info!(
             pseudonym = %point.pseudonym, by = by.name.as_deref(), positions, orders,
@@ -146,6 +164,7 @@ impl Erasure {
         deadline: Deadline,
     ) -> Result<ErasedUser, ErasureError> {
         let until = work_until(deadline);
+        let _place = self.place(until).await?;
         if let Some((order, obstacle)) = self.orders.obstacle_to_erase(user).await? {
             return Err(ErasureError::NotErasable(order, obstacle));
         }
@@ -172,15 +191,13 @@ impl Erasure {
     }
 
     /// Removes the driver's entries from the stream, once the history has them: what is read before it is removed, and written
-    /// afterwards, would come back.
-    async fn erase_from_stream(
-        &self,
-        shard: &ShardKeys,
-        driver: &DriverId,
-        until: Deadline,
-    ) -> Result<(), ErasureError> {
+    /// afterwards, would come back. Whether there were any.
+    async fn erase_from_stream(&self, driver: &DriverId, until: Deadline) -> Result<bool, ErasureError> {
+        let Some(shard) = self.live.shard(driver) else {
+            return Ok(false);
+        };
         let entries = self.entries_of(shard, driver).await?;
-        let Some(last) = entries.last() else { return Ok(()) };
+        let Some(last) = entries.last() else { return Ok(false) };
         while entry_order(&self.history.read_cursor(&shard.events).await?) < entry_order(last) {
             if until.is_past() {
                 return Err(ErasureError::HistoryBehind);
@@ -190,7 +207,14 @@ impl Erasure {
         for some in entries.chunks(ENTRIES) {
             self.live.delete_events(shard, some).await?;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    async fn place(&self, until: Deadline) -> Result<SemaphorePermit<'_>, ErasureError> {
+        match until.bound(self.places.acquire()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(ErasureError::TooMany),
+        }
     }
 
     /// The ids of the driver's entries in the stream, the oldest first.

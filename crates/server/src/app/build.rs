@@ -325,10 +325,11 @@ impl Parts {
         // In the sagas' partition of the pool: operators call when there are too many other calls, too.
         let service = OperatorService::new(self.orders.clone(), self.payments.clone());
         let health = ServerHealth::new(Arc::clone(readiness), Arc::clone(&self.metrics));
+        // In the callers' partition of the pool: it has time.
         let erasure = Erasure::new(
-            self.orders.clone(),
+            self.orders.for_callers(),
             self.live.clone(),
-            self.history(),
+            HistoryStore::new(self.stores.postgres.for_callers(), self.instance.clone()),
             grpc::rename_in_answer,
         );
         let api = OperatorApi::new(service, erasure, health, Arc::clone(limits));

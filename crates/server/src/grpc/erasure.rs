@@ -1,7 +1,5 @@
 //! The calls of `AdminService` that erase people: parse and render.
 
-use std::fmt::Display;
-
 use prost::Message as _;
 use tonic::Status;
 use uuid::Uuid;
@@ -28,7 +26,7 @@ pub fn rename_in_answer(body: &[u8], renamed: &Renamed) -> Option<Vec<u8>> {
 pub(super) fn parse_driver(request: &pb::EraseDriverRequest) -> Result<(DriverId, ResumePoint), Status> {
     let mut bad = Violations::default();
     let driver = bad.parse("driver_id", &request.driver_id);
-    let from = parse_resume(&mut bad, &request.resume_token);
+    let from = parse_resume(&mut bad, &request.resume_token, &request.driver_id);
     match (driver, from) {
         (Some(driver), Some(from)) => Ok((driver, from)),
         _ => Err(bad.into_status()),
@@ -38,7 +36,7 @@ pub(super) fn parse_driver(request: &pb::EraseDriverRequest) -> Result<(DriverId
 pub(super) fn parse_user(request: &pb::EraseUserRequest) -> Result<(UserId, ResumePoint), Status> {
     let mut bad = Violations::default();
     let user = bad.parse("user_id", &request.user_id);
-    let from = parse_resume(&mut bad, &request.resume_token);
+    let from = parse_resume(&mut bad, &request.resume_token, &request.user_id);
     match (user, from) {
         (Some(user), Some(from)) => Ok((user, from)),
         _ => Err(bad.into_status()),
@@ -46,32 +44,32 @@ pub(super) fn parse_user(request: &pb::EraseUserRequest) -> Result<(UserId, Resu
 }
 
 /// Without a token it begins, under a new pseudonym.
-fn parse_resume(bad: &mut Violations, token: &str) -> Option<ResumePoint> {
+fn parse_resume(bad: &mut Violations, token: &str, name: &str) -> Option<ResumePoint> {
     match token {
         "" => Some(ResumePoint::start(Pseudonym::new(Uuid::new_v4()))),
-        token => bad.parse("resume_token", token),
+        token => bad.check("resume_token", ResumePoint::of_token(token, name)),
     }
 }
 
-pub(super) fn render_driver(erased: &ErasedDriver) -> pb::EraseDriverResponse {
+pub(super) fn render_driver(driver: &DriverId, erased: &ErasedDriver) -> pb::EraseDriverResponse {
     pb::EraseDriverResponse {
         pseudonym: erased.pseudonym.to_string(),
-        resume_token: render_resume(erased.resume.as_ref()),
+        resume_token: render_resume(erased.resume, driver.name()),
         positions: count(erased.positions),
         orders: count(erased.orders),
     }
 }
 
-pub(super) fn render_user(erased: &ErasedUser) -> pb::EraseUserResponse {
+pub(super) fn render_user(user: &UserId, erased: &ErasedUser) -> pb::EraseUserResponse {
     pb::EraseUserResponse {
         pseudonym: erased.pseudonym.to_string(),
-        resume_token: render_resume(erased.resume.as_ref()),
+        resume_token: render_resume(erased.resume, user.name()),
         orders: count(erased.orders),
     }
 }
 
-fn render_resume(point: Option<&impl Display>) -> String {
-    point.map(ToString::to_string).unwrap_or_default()
+fn render_resume(point: Option<ResumePoint>, name: &str) -> String {
+    point.map(|point| point.to_token(name)).unwrap_or_default()
 }
 
 fn count(of: u64) -> i64 {

@@ -153,7 +153,7 @@ impl Api for OperatorApi {
             .erasure
             .driver(&driver, from, &access.authority(), deadline)
             .await?;
-        Ok(Response::new(erasure::render_driver(&erased)))
+        Ok(Response::new(erasure::render_driver(&driver, &erased)))
     }
 
     async fn erase_user(
@@ -165,7 +165,7 @@ impl Api for OperatorApi {
         let user = user.of(&access.tenant());
         let deadline = deadline(&request);
         let erased = self.erasure.user(&user, from, &access.authority(), deadline).await?;
-        Ok(Response::new(erasure::render_user(&erased)))
+        Ok(Response::new(erasure::render_user(&user, &erased)))
     }
 }
 

@@ -288,6 +288,7 @@ impl From<ErasureError> for Status {
             ErasureError::OnOrder(order) => with_order("DRIVER_ON_ORDER", order),
             ErasureError::NotErasable(order, _) => with_order("ORDER_NOT_ERASABLE", order),
             ErasureError::HistoryBehind => retry(Code::Unavailable, text, STORE_RETRY),
+            ErasureError::TooMany => retry(Code::ResourceExhausted, text, STORE_RETRY),
             ErasureError::Store(error) => error.into(),
         }
     }

@@ -256,7 +256,9 @@ impl Follower {
     /// Whether it ends before what was read: a Redis that took over, or came back from a copy, and whose clock is behind.
     async fn is_another(&self, stream: &Stream) -> Result<bool, StoreError> {
         let ends = self.live.events_ends(&stream.shard).await?;
-        Ok(ends.is_some_and(|(_, last)| entry_order(&last) < entry_order(&stream.cursor)))
+        let is_before = |last: &str| entry_order(last) < entry_order(&stream.cursor);
+        // The last entry may have been erased with its driver: the stream remembers that there was one.
+        Ok(ends.is_some_and(|(_, last)| is_before(&last)) && is_before(&self.live.last_event(&stream.shard).await?))
     }
 
     /// Who serves an order now. While Postgres does not say, what was known stays, and positions go on.

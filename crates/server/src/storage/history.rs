@@ -88,8 +88,9 @@ statements! {
     ERASING = "select set_config('waybill.erasing', 'on', true)";
     ERASE_FIXES = "delete from driver_locations
                     where driver_id = $1
-                      and recorded_at in (select recorded_at from driver_locations
-                                           where driver_id = $1 order by recorded_at limit $2)";
+                      and recorded_at <= (select max(recorded_at)
+                                            from (select recorded_at from driver_locations
+                                                   where driver_id = $1 order by recorded_at limit $2) oldest)";
     /// Fixes of this transaction are drawn once more, which changes no pixel.
     ERASE_FROM_TRAIL_CURSOR = "update trail_cursor set driver_id = '', recorded_at = 'epoch' where driver_id = $1";
     PARTITIONS = "select c.relname::text

@@ -282,10 +282,7 @@ impl Mergeable {
 }
 
 fn arrival(row: &Row) -> Result<Arrival, StoreError> {
-    let driver: DriverId = row
-        .try_get::<_, &str>("driver_id")?
-        .parse()
-        .map_err(StoreError::unexpected)?;
+    let driver = DriverId::stored(row.try_get("driver_id")?).map_err(StoreError::unexpected)?;
     let fix = |at: &str, lat: &str, long: &str| {
         let Some(recorded_at) = row.try_get(at)? else {
             return Ok::<_, StoreError>(None);

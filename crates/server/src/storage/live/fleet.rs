@@ -1,6 +1,6 @@
 //! The whole fleet, for those who follow it: which drivers there are, and where the stream of fixes begins and ends.
 
-use redis::streams::StreamRangeReply;
+use redis::streams::{StreamInfoStreamReply, StreamRangeReply};
 use waybill_domain::id::DriverId;
 
 use super::LiveStore;
@@ -37,6 +37,18 @@ impl LiveStore {
                 .collect(),
             next: (next != 0).then_some(next),
         })
+    }
+
+    /// The id of the last entry that was ever added to the stream, which may be gone. There must be such a stream.
+    pub async fn last_event(&self, shard: &ShardKeys) -> Result<String, StoreError> {
+        let mut command = redis::cmd("XINFO");
+        command.arg("STREAM").arg(&shard.events);
+        let mut connection = self.redis.connection();
+        let stream: StreamInfoStreamReply = self
+            .redis
+            .call(async { command.query_async(&mut connection).await })
+            .await?;
+        Ok(stream.last_generated_id)
     }
 
     /// The id of the first entry of the stream, and of the last one; `None`: it is empty.

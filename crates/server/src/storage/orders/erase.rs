@@ -7,7 +7,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
-use waybill_domain::erasure::Renamed;
+use waybill_domain::erasure::{Person, Renamed};
 use waybill_domain::id::{DriverId, OrderId, UserId};
 use waybill_domain::tenant::Tenant;
 
@@ -33,9 +33,9 @@ pub enum Obstacle {
     /// The customer's bank has to decide about its payment.
     #[error("has an open dispute")]
     Disputed,
-    /// Without its key, a repeated request would be a second order, and might be a second charge.
-    #[error("is younger than two days: its charge could be repeated")]
-    Young,
+    /// Without its keys, a repeated call would make another order or another refund, and the provider might know the first no more.
+    #[error("was placed, charged or refunded within two days, and a repeated call would do so again")]
+    Recent,
 }
 
 /// What a transaction erased of a customer.
@@ -52,15 +52,17 @@ pub enum ErasedOrders {
 const LINES: i64 = 20_000;
 const ORDERS: i64 = 500;
 
-/// What stands against it, of an order `s` with its assignment `a`; null if nothing does. The provider knows a charge by its key for a day
-/// after it was first sent, which is at most half a day after the order.
+/// What stands against it, of an order `s` with its assignment `a`; null if nothing does.
 macro_rules! obstacle {
     () => {
         "case when s.finished_at is null then 'open'
               when a.order_id is not null and a.released_at is null then 'served'
               when s.needs_attention is not null then 'flagged'
               when exists (select from disputes d where d.order_id = s.order_id and d.is_open) then 'disputed'
-              when s.created_at > now() - interval '2 days' then 'young' end"
+              when s.created_at > now() - interval '2 days'
+                   or exists (select from payment_attempts t
+                               where t.order_id = s.order_id and t.last_sent_at > now() - interval '2 days')
+              then 'recent' end"
     };
 }
 
@@ -73,27 +75,30 @@ statements! {
                        set off_duty_since = coalesce(d.off_duty_since, now()), duty_changed_at = now()
                     returning active_order_id";
     LAST_LINE = "select coalesce(max(id), 0) from order_saga_steps";
-    /// Names of drivers stand in the lines of these steps, and who asked for one by its role.
-    LINES_ABOUT_DRIVER = "select t.id, t.order_id, t.detail, t.requested_by
+    /// Lines that may name the driver, and those that it asked for; not of an order that it serves after all.
+    LINES_ABOUT_DRIVER = "select t.id, t.order_id, t.step, t.status, t.detail, t.requested_by
                             from order_saga_steps t
                             join order_sagas s on s.order_id = t.order_id
                            where t.id > $1 and t.id <= $1 + $2
-                             and (position($3 in t.detail) > 0 and t.step in ('assign', 'release', 'complete')
-                                  or t.requested_by = 'driver ' || $3)
-                             and tenant_of(s.user_id) = $4
-                           order by t.id";
-    /// Reasons that people gave, and who asked for it.
-    LINES_OF_ORDERS = "select id, order_id, detail, requested_by
+                             and (position($3 in t.detail) > 0
+                                  and (t.status = 'requested' or t.step in ('assign', 'release', 'complete', 'cancel'))
+                                  or t.requested_by = $4)
+                             and tenant_of(s.user_id) = $5
+                             and not exists (select from drivers d where d.driver_id = $6 and d.active_order_id = t.order_id)
+                           order by t.id
+                             for update of t";
+    LINES_OF_ORDERS = "select id, order_id, step, status, detail, requested_by
                          from order_saga_steps
                         where order_id = any($1)
-                          and (position($2 in detail) > 0 and step not in ('assign', 'release', 'complete')
-                               or requested_by = 'customer ' || $2)
-                        order by id";
+                          and (position($2 in detail) > 0 and (status = 'requested' or step = 'release') or requested_by = $3)
+                        order by id
+                          for update";
     RENAME_IN_LINES = "update order_saga_steps t
                           set detail = n.detail, requested_by = n.requested_by
                          from unnest($1::bigint[], $2::text[], $3::text[]) n (id, detail, requested_by)
                         where t.id = n.id";
-    RENAME_IN_ASSIGNMENTS = "update order_assignments set driver_id = $3 where order_id = any($1) and driver_id = $2";
+    RENAME_IN_ASSIGNMENTS = "update order_assignments set driver_id = $3
+                              where order_id = any($1) and driver_id = $2 and released_at is not null";
     RENAME_IN_PAST = "update past_assignments set driver_id = $3 where order_id = any($1) and driver_id = $2";
     ANSWERS_ABOUT_DRIVER = "select order_id, response_body
                               from order_sagas
@@ -104,8 +109,9 @@ statements! {
                             set response_body = n.body
                            from unnest($1::uuid[], $2::bytea[]) n (order_id, body)
                           where s.order_id = n.order_id";
-    /// A driver who was assigned after all stays.
-    DELETE_DRIVER = "delete from drivers where driver_id = $1 and active_order_id is null";
+    /// One row: the order of a driver who was assigned after all, and stays.
+    DELETE_DRIVER = "with deleted as (delete from drivers where driver_id = $1 and active_order_id is null)
+                     select (select active_order_id from drivers where driver_id = $1) as active_order_id";
     /// Whether anything stands against it, before anything is changed.
     FIND_OBSTACLE = concat!(
         "select order_id, obstacle
@@ -133,8 +139,9 @@ statements! {
                             response_code = null, response_message = null, response_details = null, response_body = null
                       where order_id = any($1)";
     DELETE_LINKS = "delete from order_shares where order_id = any($1)";
+    /// What people wrote.
     REFUNDS_OF_ORDERS = "select order_id, number, reason, idempotency_key from refunds
-                          where order_id = any($1)
+                          where order_id = any($1) and (idempotency_key is not null or origin = 'again')
                             and (position($2 in reason) > 0 or position($2 in idempotency_key) > 0)";
     RENAME_IN_REFUNDS = "update refunds r
                             set reason = n.reason, idempotency_key = n.key
@@ -176,15 +183,23 @@ impl OrderStore {
         let work = async {
             let mut client = self.postgres.client().await?;
             let tx = client.transaction().await?;
-            let rows = LINES_ABOUT_DRIVER
-                .query(&tx, &[&after_line, &LINES, &renamed.name(), &tenant.as_str()])
-                .await?;
-            let orders = rename_lines(&tx, &rows, renamed, "driver").await?;
+            let (asked, _) = renamed.requested_by();
+            let parameters: [&(dyn ToSql + Sync); 6] = [
+                &after_line,
+                &LINES,
+                &renamed.name(),
+                &asked,
+                &tenant.as_str(),
+                &renamed.stored,
+            ];
+            let rows = LINES_ABOUT_DRIVER.query(&tx, &parameters).await?;
+            let orders = rename_lines(&tx, &rows, renamed).await?;
             if !orders.is_empty() {
                 rename_answers(&tx, &orders, renamed, in_answer).await?;
                 let (from, to) = (&renamed.stored, &renamed.pseudonym);
                 RENAME_IN_ASSIGNMENTS.execute(&tx, &[&orders, from, to]).await?;
                 RENAME_IN_PAST.execute(&tx, &[&orders, from, to]).await?;
+                rename_refunds(&tx, &orders, renamed).await?;
             }
             tx.commit().await?;
             Ok((after_line.saturating_add(LINES), orders.len() as u64))
@@ -192,10 +207,11 @@ impl OrderStore {
         self.postgres.call(work).await
     }
 
-    /// Deletes what is known of a driver who serves no order.
-    pub async fn delete_driver(&self, driver: &DriverId) -> Result<(), StoreError> {
-        let deleted = self.postgres.execute(DELETE_DRIVER, &[&driver.as_str()]).await;
-        deleted.map(drop)
+    /// Deletes what is known of a driver; the order that it serves, if it was assigned to one after all: then nothing is deleted.
+    pub async fn delete_driver(&self, driver: &DriverId) -> Result<Option<OrderId>, StoreError> {
+        let row = self.postgres.query_opt(DELETE_DRIVER, &[&driver.as_str()]).await?;
+        let active = row.map_or(Ok(None), |row| get::<Option<Uuid>>(&row, "active_order_id"))?;
+        Ok(active.map(OrderId::new))
     }
 
     /// What stands against erasing this customer, if anything does.
@@ -219,8 +235,9 @@ impl OrderStore {
                 .iter()
                 .map(|row| row.try_get("order_id"))
                 .collect::<Result<_, _>>()?;
-            let lines = LINES_OF_ORDERS.query(&tx, &[&orders, &renamed.name()]).await?;
-            rename_lines(&tx, &lines, renamed, "customer").await?;
+            let (asked, _) = renamed.requested_by();
+            let lines = LINES_OF_ORDERS.query(&tx, &[&orders, &renamed.name(), &asked]).await?;
+            rename_lines(&tx, &lines, renamed).await?;
             rename_refunds(&tx, &orders, renamed).await?;
             DELETE_LINKS.execute(&tx, &[&orders]).await?;
             let changed = RENAME_ORDERS.execute(&tx, &[&orders, &renamed.pseudonym]).await?;
@@ -238,27 +255,22 @@ fn obstacle(row: &Row) -> Result<Option<(OrderId, Obstacle)>, StoreError> {
         Some("served") => Obstacle::BeingServed,
         Some("flagged") => Obstacle::Flagged,
         Some("disputed") => Obstacle::Disputed,
-        Some(_) => Obstacle::Young,
+        Some(_) => Obstacle::Recent,
     };
     Ok(Some((OrderId::new(row.try_get("order_id")?), found)))
 }
 
-/// In these lines, as far as the name is not part of another one; their orders.
-async fn rename_lines(
-    tx: &Transaction<'_>,
-    rows: &[Row],
-    renamed: &Renamed,
-    role: &str,
-) -> Result<Vec<Uuid>, StoreError> {
+/// In those of these lines in which the name stands; their orders.
+async fn rename_lines(tx: &Transaction<'_>, rows: &[Row], renamed: &Renamed) -> Result<Vec<Uuid>, StoreError> {
     ERASING.query_one(tx, &[]).await?;
-    let own = format!("{role} {}", renamed.name());
+    let (own, new) = renamed.requested_by();
     let (mut ids, mut details, mut requested) = (Vec::new(), Vec::new(), Vec::new());
     let mut orders = BTreeSet::new();
     for row in rows {
         let detail: &str = row.try_get("detail")?;
         let by: Option<&str> = row.try_get("requested_by")?;
         // Of who only asked for it, the line may name another.
-        let in_detail = renamed.in_text(detail);
+        let in_detail = renamed.in_detail(row.try_get("step")?, row.try_get("status")?, detail);
         let is_own = by == Some(own.as_str());
         if in_detail.is_none() && !is_own {
             continue;
@@ -266,7 +278,7 @@ async fn rename_lines(
         ids.push(row.try_get::<_, i64>("id")?);
         details.push(in_detail.unwrap_or_else(|| detail.to_owned()));
         requested.push(if is_own {
-            Some(format!("{role} {}", renamed.new_name()))
+            Some(new.clone())
         } else {
             by.map(str::to_owned)
         });
@@ -294,7 +306,7 @@ async fn rename_answers(
     RENAME_IN_ANSWERS.execute(tx, &[&changed, &bodies]).await.map(drop)
 }
 
-/// In the reasons of refunds. A key that has the name anywhere in it becomes another: a repeated request would be another refund.
+/// In the reasons of refunds. A key with the name of its customer in it becomes another one; it is two days old by then.
 async fn rename_refunds(tx: &Transaction<'_>, orders: &[Uuid], renamed: &Renamed) -> Result<(), StoreError> {
     let (mut changed, mut numbers, mut reasons, mut keys) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for row in REFUNDS_OF_ORDERS.query(tx, &[&orders, &renamed.name()]).await? {
@@ -304,7 +316,7 @@ async fn rename_refunds(tx: &Transaction<'_>, orders: &[Uuid], renamed: &Renamed
         changed.push(row.try_get::<_, Uuid>("order_id")?);
         reasons.push(renamed.in_text(reason).unwrap_or_else(|| reason.to_owned()));
         keys.push(key.map(|key| {
-            if key.contains(renamed.name()) {
+            if renamed.person == Person::Customer && renamed.in_text(key).is_some() {
                 format!("{}-{number}", renamed.new_name())
             } else {
                 key.to_owned()

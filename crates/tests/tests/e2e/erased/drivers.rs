@@ -1,14 +1,19 @@
 //! Drivers: their positions go, and in orders a pseudonym takes their name's place.
 
+use futures_util::future::join_all;
 use jiff::{Timestamp, ToSpan as _};
 use testkit::Rig;
 use testkit::wire::{PICKUP, a_ride, complete, fix};
+use uuid::Uuid;
+use waybill_domain::erasure::{Pseudonym, ResumePoint};
+use waybill_proto::admin::v1::RetryOrderRequest;
 use waybill_proto::driver::v1::SetDutyRequest;
 use waybill_proto::driver::v1::driver_service_client::DriverServiceClient;
 use waybill_proto::order::v1::{Order, ReleaseDriverRequest};
 
 use super::{admin, assert_gone, driver, erase_driver, tables_with, with_operators};
 use crate::access::{Doors, by};
+use crate::locations::watched::{Watcher, around, request};
 
 const ZOE: &str = "zoe-of-cab-7";
 const CUSTOMERS: &str = "select count(*) from order_saga_steps where requested_by = 'customer anna'";
@@ -128,19 +133,20 @@ async fn a_token_goes_on_behind_what_is_done_under_the_same_pseudonym() {
     rig.until_written().await;
     let first_log =
         "select max(id) from order_saga_steps where order_id = (select min(order_id::text)::uuid from order_sagas)";
-    let pseudonym = "erased-019ac4e2b7d17c3f8a52d0c61e9b7f04";
+    let pseudonym = Pseudonym::new(Uuid::from_u128(7));
+    let from = |after_line| ResumePoint { pseudonym, after_line }.to_token(ZOE);
     let mut request = driver(ZOE);
-    request.resume_token = format!("{pseudonym}.{}", rig.count(first_log).await);
+    request.resume_token = from(rig.count(first_log).await);
     let erased = admin(&rig).erase_driver(request.clone()).await.unwrap().into_inner();
-    assert_eq!((erased.pseudonym.as_str(), erased.orders), (pseudonym, 1));
-    assert_eq!(served_by(&rig.order(&orders[1].order_id).await), pseudonym);
+    assert_eq!((erased.pseudonym, erased.orders), (pseudonym.to_string(), 1));
+    assert_eq!(served_by(&rig.order(&orders[1].order_id).await), pseudonym.to_string());
     assert_eq!(
         served_by(&rig.order(&orders[0].order_id).await),
         ZOE,
         "an earlier call had done it"
     );
 
-    request.resume_token = format!("{pseudonym}.0");
+    request.resume_token = from(0);
     assert_eq!(admin(&rig).erase_driver(request).await.unwrap().into_inner().orders, 1);
     assert_gone(&rig, ZOE).await;
     rig.assert_clean().await;
@@ -185,4 +191,101 @@ async fn a_driver_of_the_same_name_in_another_business_and_a_customer_are_others
         "the customer"
     );
     doors.rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn what_people_wrote_about_a_driver_and_its_cancelled_orders_have_the_name_no_more() {
+    let rig = with_operators().start().await;
+    rig.driver_at(ZOE, PICKUP.0, PICKUP.1).await;
+    let order = rig.place(a_ride()).await;
+    rig.cancel(&order.order_id).await.unwrap();
+    rig.until_settled(&order.order_id).await;
+    assert!(
+        log(&rig, &order)
+            .await
+            .ends_with(&format!("|{ZOE}|{}", last_refund(&rig).await)),
+        "{}",
+        log(&rig, &order).await
+    );
+    let retry = RetryOrderRequest {
+        order_id: order.order_id.clone(),
+        operator: "olga".to_owned(),
+        reason: format!("driver:{ZOE} never came"),
+    };
+    admin(&rig).retry_order(retry).await.unwrap();
+    rig.until_all_settled().await;
+    rig.until_written().await;
+    erase_driver(&rig, ZOE).await;
+    assert_gone(&rig, ZOE).await;
+    rig.assert_clean().await;
+}
+
+/// The provider's id of the refund, which ends the log of a cancelled order, with the key before it.
+async fn last_refund(rig: &Rig) -> String {
+    let sql = rig.sql().await;
+    let query = "select a.provider_key || '|' || r.provider_refund_id from refunds r join payment_attempts a using (order_id, number)
+                  where a.operation = 'refund'";
+    sql.query_one(query, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_name_that_is_a_number_changes_no_distance() {
+    let rig = with_operators().start().await;
+    rig.driver_at("cab-2", PICKUP.0 + 0.003, PICKUP.1).await;
+    let order = rig.place(a_ride()).await;
+    let before = log(&rig, &order).await;
+    assert!(before.ends_with("cab-2, 334 m away"), "{before}");
+    rig.driver_at("334", PICKUP.0, PICKUP.1).await;
+    rig.until_written().await;
+    let erased = erase_driver(&rig, "334").await;
+    assert_eq!((erased.positions, erased.orders), (1, 0));
+    assert_eq!(log(&rig, &order).await, before);
+}
+
+#[tokio::test]
+async fn drivers_who_are_erased_at_once_do_not_bring_each_other_back() {
+    let rig = with_operators().start().await;
+    let all = ["ada-1", "bob-2", "cem-3", "dan-4"];
+    for name in all {
+        rig.driver_at(name, PICKUP.0, PICKUP.1).await;
+        set_duty(&rig, name, false).await;
+    }
+    rig.driver_at("cab-2", PICKUP.0 + 0.003, PICKUP.1).await;
+    let mut orders = Vec::new();
+    for _ in 0..20 {
+        let order = rig.place(a_ride()).await;
+        rig.orders().complete_order(complete(&order.order_id)).await.unwrap();
+        orders.push(order);
+    }
+    rig.until_written().await;
+    // Two run at once, and the others wait for their turn.
+    let erased = all.map(|name| {
+        let mut admin = admin(&rig);
+        async move { admin.erase_driver(driver(name)).await.unwrap().into_inner() }
+    });
+    for erased in join_all(erased).await {
+        assert_eq!((erased.resume_token.as_str(), erased.orders), ("", 20));
+    }
+    for name in all {
+        assert_gone(&rig, name).await;
+    }
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn who_follows_the_fleet_does_not_begin_anew_when_the_last_fix_is_erased() {
+    let rig = with_operators().set("locations.ttl", "3s").start().await;
+    rig.driver_at("cab-2", PICKUP.0, PICKUP.1).await;
+    let stream = rig.fleet().watch_drivers(request(around())).await;
+    let mut watcher = Watcher::of(stream.unwrap().into_inner());
+    watcher.until(|known| known.contains_key("cab-2")).await;
+    rig.driver_at(ZOE, PICKUP.0, PICKUP.1).await;
+    watcher.until(|known| known.contains_key(ZOE)).await;
+    rig.until_written().await;
+    let resets = watcher.resets;
+    erase_driver(&rig, ZOE).await;
+    watcher.until(|known| !known.contains_key(ZOE)).await;
+    rig.driver_at("cab-3", PICKUP.0, PICKUP.1).await;
+    watcher.until(|known| known.contains_key("cab-3")).await;
+    assert_eq!(watcher.resets, resets);
 }

@@ -104,8 +104,13 @@ async fn assert_gone(rig: &Rig, name: &str) {
 
 /// Puts the orders of the rig back by so many days, in all their times.
 async fn age(rig: &Rig, days: i32) {
+    let back = |column: &str| format!("{column} = {column} - interval '{days} days'");
     rig.execute(&format!(
-        "update order_sagas set created_at = created_at - interval '{days} days', finished_at = finished_at - interval '{days} days'"
+        "update order_sagas set {}, {}; update payment_attempts set {}, {}",
+        back("created_at"),
+        back("finished_at"),
+        back("first_sent_at"),
+        back("last_sent_at"),
     ))
     .await;
 }

@@ -19,6 +19,17 @@ async fn a_history_is_drawn_as_the_rules_say() {
     city.assert_drawn(&tracks).await;
 }
 
+#[tokio::test]
+async fn drivers_of_every_business_draw_the_map() {
+    let city = City::start().await;
+    let tracks = ["cab-1", "acme/cab-1", "beta/cab-1"].map(|driver| street(driver, noon(1)));
+    for track in &tracks {
+        city.store(track).await;
+    }
+    city.draw().await;
+    city.assert_drawn(&tracks).await;
+}
+
 /// As when a driver was without a network: its fixes lie between others that are drawn already, or a day before them.
 #[tokio::test]
 async fn a_late_fix_is_drawn_with_those_beside_it() {

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use testkit::chance::Chance;
 use testkit::{Rig, until};
 use waybill_domain::fix::Fix;
+use waybill_domain::id::DriverId;
 use waybill_domain::position::Position;
 use waybill_domain::trails::{Drawing, Drawn, Pixels, TileId};
 use waybill_server::metrics::Metrics;
@@ -150,7 +151,7 @@ pub fn noon(days_ago: i64) -> Timestamp {
 
 pub fn fix(driver: &str, lat: f64, lon: f64, recorded_at: Timestamp) -> Fix {
     Fix {
-        driver: driver.parse().unwrap(),
+        driver: DriverId::stored(driver).unwrap(),
         position: Position::new(lat, lon).unwrap(),
         recorded_at,
     }
