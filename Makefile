@@ -31,7 +31,7 @@ fuzz: ## hostile input for what parses bytes of strangers: a quarter of an hour;
 torture: setup ## ten minutes of kill -9, pauses and cut connections; TORTURE_MINUTES, TORTURE_SEED to repeat a run
 	TORTURE_MINUTES=$${TORTURE_MINUTES:-10} $(CARGO) test --quiet --package waybill-tests --test torture
 
-mutants: setup ## twenty-nine ways to break the program, each of which a test must find: three quarters of an hour or more
+mutants: setup ## thirty-two ways to break the program, each of which a test must find: three quarters of an hour or more
 	@scripts/mutants.sh
 
 race: setup ## twenty thousand assignments and releases of drivers by sixteen workers at once

@@ -14,6 +14,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod commit_durability;
 mod error;
+mod group;
 pub mod history;
 pub mod keys;
 pub mod live;
@@ -37,6 +38,11 @@ pub fn all_statements() -> Vec<Statement> {
     [
         orders::accept::STATEMENTS,
         orders::advance::STATEMENTS,
+        orders::grouped::accept::STATEMENTS,
+        orders::grouped::charge::STATEMENTS,
+        orders::grouped::assign::STATEMENTS,
+        orders::grouped::complete::STATEMENTS,
+        orders::grouped::event::STATEMENTS,
         orders::provider_events::STATEMENTS,
         orders::lease::STATEMENTS,
         orders::ledger::STATEMENTS,

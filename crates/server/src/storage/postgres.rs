@@ -157,10 +157,13 @@ impl Postgres {
             .map_err(|why| StoreError::unexpected(format!("postgres.url {why}")))?;
         config.connect_timeout(settings.acquire_timeout);
         config.application_name("waybill");
+        // Plans by index, whatever statistics say: a table that was empty when a statement was planned grows for a minute before anyone
+        // looks again. What reads whole tables says so (`audit`).
         // `idle_in_transaction`: a worker that stops between two statements must not hold its locks for ever. Notices are of what was made
         // "if not exists", and no news.
         config.options(format!(
-            "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=5000 -c client_min_messages=warning",
+            "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=5000 -c client_min_messages=warning \
+             -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off",
             settings.statement_timeout.as_millis(),
             settings.lock_timeout.as_millis(),
         ));

@@ -66,7 +66,7 @@ impl Race {
 }
 
 /// The store of one process.
-fn store(rig: &Rig, instance: &str) -> OrderStore {
+pub fn store(rig: &Rig, instance: &str) -> OrderStore {
     let timeout = Duration::from_secs(2);
     // It finds out soon that Postgres is back: what is tested is the race, not the wait.
     let policy = BreakerPolicy {

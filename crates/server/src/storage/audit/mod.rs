@@ -150,7 +150,9 @@ pub(super) async fn begin_session(postgres: &Postgres) -> Result<ClientWrapper, 
     // Whole tables are read here: the limits of ordinary statements are not for it. To compile a statement takes longer than to
     // run it for a window.
     session
-        .batch_execute("set statement_timeout = 0; set jit = off")
+        .batch_execute(
+            "set statement_timeout = 0; set enable_seqscan = on; set enable_hashjoin = on; set enable_mergejoin = on",
+        )
         .await?;
     session.batch_execute(CREATE_EVIDENCE_TABLES).await?;
     Ok(session)

@@ -12,7 +12,6 @@ use waybill_domain::payment_account::PaymentAccount;
 
 use super::answer::answer;
 use super::{Confirmed, Lease, LeasedOrder, OrderStore, StoredAnswer};
-use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
 /// What became of a request.
@@ -72,6 +71,11 @@ impl OrderStore {
         request: &OrderRequest,
         account: &PaymentAccount,
     ) -> Result<Accepted, StoreError> {
+        let (payment_key, begun_at) = (PaymentKey::of_request(request, 0), Timestamp::now());
+        if let Some(accepted) = self.accept_in_group(id, request, account, &payment_key).await {
+            let new = new_order(id, request, account, payment_key, Confirmed::new(accepted?, begun_at))?;
+            return Ok(Accepted::New(Box::new(new)));
+        }
         let mut generation = 0;
         for _ in 0..TRIES_MAX {
             match self
@@ -164,45 +168,57 @@ impl OrderStore {
         if !is_new {
             return Ok(Inserted::PaymentExists);
         }
-        crash_point!("accept_uncommitted");
         tx.commit().await?;
-        crash_point!("accept_committed");
 
-        let order = Order {
-            id,
-            user: request.user.clone(),
-            amount: request.amount,
-            payment_mode: request.payment_mode,
-            pickup: request.pickup,
-            drop_off: request.drop_off,
-            required_tags: request.required_tags.clone(),
-            state,
-            failure_reason: None,
-            created_at,
-            updated_at: created_at,
-            payment: None,
-            assignment: None,
-        };
-        Ok(Inserted::Order(Box::new(LeasedOrder {
-            order,
-            lease,
-            confirmed: Confirmed::new(created_at, begun_at),
-            unsent: true,
-            payment_account: account.clone(),
-            transfer_group: Some(payment_key.as_str().to_owned()),
-            payment_key,
-            payment_method: request.payment_method.clone(),
-            provider_customer: request.provider_customer.clone(),
-            cancel_requested: false,
-            attempts: 1,
-            needs_attention: None,
-            reassignments: 0,
-            search_from: None,
-            reconcile_requested_at: None,
-            open_refund: None,
-            answer: None,
-        })))
+        let confirmed = Confirmed::new(created_at, begun_at);
+        let new = new_order(id, request, account, payment_key, confirmed)?;
+        Ok(Inserted::Order(Box::new(new)))
     }
+}
+
+/// The order of this request that was inserted just now, which is leased to this instance.
+fn new_order(
+    id: OrderId,
+    request: &OrderRequest,
+    account: &PaymentAccount,
+    payment_key: PaymentKey,
+    confirmed: Confirmed,
+) -> Result<LeasedOrder, StoreError> {
+    let created_at = confirmed.database;
+    let order = Order {
+        id,
+        user: request.user.clone(),
+        amount: request.amount,
+        payment_mode: request.payment_mode,
+        pickup: request.pickup,
+        drop_off: request.drop_off,
+        required_tags: request.required_tags.clone(),
+        state: State::Started.next(Event::ChargeIntended)?,
+        failure_reason: None,
+        created_at,
+        updated_at: created_at,
+        payment: None,
+        assignment: None,
+    };
+    Ok(LeasedOrder {
+        order,
+        lease: Lease { order: id, fence: 1 },
+        confirmed,
+        unsent: true,
+        payment_account: account.clone(),
+        transfer_group: Some(payment_key.as_str().to_owned()),
+        payment_key,
+        payment_method: request.payment_method.clone(),
+        provider_customer: request.provider_customer.clone(),
+        cancel_requested: false,
+        attempts: 1,
+        needs_attention: None,
+        reassignments: 0,
+        search_from: None,
+        reconcile_requested_at: None,
+        open_refund: None,
+        answer: None,
+    })
 }
 
 async fn set_charging(tx: &Transaction<'_>, id: OrderId, state: State) -> Result<(), StoreError> {

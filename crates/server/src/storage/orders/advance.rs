@@ -56,6 +56,11 @@ statements! {
 impl OrderStore {
     /// Commits the outcome of a step: the order after it. On `Fenced` nothing was written.
     pub async fn advance(&self, order: &LeasedOrder, outcome: &StepOutcome) -> Result<LeasedOrder, StoreError> {
+        if let StepOutcome::Charged { provider_id } = outcome
+            && let Some(entered) = self.enter_charge_in_group(order, provider_id).await
+        {
+            return entered;
+        }
         self.postgres.call(self.commit_outcome(order, outcome)).await
     }
 
@@ -90,7 +95,6 @@ impl OrderStore {
             next.answer = self.set_status(&tx, leased, &next.order, is_done, flag).await?;
         }
         tx.commit().await?;
-        crash_point!("charge_committed", if matches!(outcome, StepOutcome::Charged { .. }));
         crash_point!("refund_intended",
             if matches!(outcome, StepOutcome::NoDriver { .. } | StepOutcome::ChargedTooLate | StepOutcome::Cancelled));
         crash_point!("capture_committed", if matches!(outcome, StepOutcome::Captured { .. }));

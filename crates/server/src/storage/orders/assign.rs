@@ -18,7 +18,6 @@ use waybill_domain::tenant::Tenant;
 use super::advance::lock_and_check_fence;
 use super::row::{driver, in_scope, scope_values};
 use super::{Confirmed, LeasedOrder, OrderStore};
-use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
 /// A driver near the pickup.
@@ -116,6 +115,9 @@ impl OrderStore {
 
     /// Binds the nearest of the candidates that is still free, and settles the order.
     pub async fn assign(&self, order: &LeasedOrder, candidates: &[Candidate]) -> Result<Assigned, StoreError> {
+        if let Some(assigned) = self.assign_in_group(order, candidates).await {
+            return Ok(Assigned::Driver(Box::new(assigned?)));
+        }
         self.postgres.call(self.bind(order, candidates)).await
     }
 
@@ -169,9 +171,7 @@ impl OrderStore {
             self.set_status(&tx, leased, &assigned.order, is_done, None),
             self.log_step(&tx, leased.lease, "assign", "succeeded", &detail),
         )?;
-        crash_point!("assign_uncommitted");
         tx.commit().await?;
-        crash_point!("assign_committed");
         Ok(Assigned::Driver(Box::new(LeasedOrder { answer, ..assigned })))
     }
 
@@ -196,7 +196,7 @@ async fn record_assignment(tx: &Transaction<'_>, leased: &LeasedOrder, driver: &
 }
 
 /// Who was chosen; and who, nearer, was passed over and why.
-async fn detail(
+pub(super) async fn detail(
     tx: &Transaction<'_>,
     leased: &LeasedOrder,
     candidates: &[Candidate],

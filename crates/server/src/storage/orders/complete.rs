@@ -9,6 +9,7 @@ use waybill_domain::money::{Currency, Money, MoneyError};
 use waybill_domain::order::{Order, ReleaseReason};
 use waybill_domain::payment::Operation;
 
+use super::grouped::complete::Rendered;
 use super::lease::lock;
 use super::refunds::{self, FINAL_AMOUNT, RefundOrigin};
 use super::release::{release, released};
@@ -53,6 +54,16 @@ impl OrderStore {
         driver: Option<&DriverId>,
         amount: Option<Money>,
     ) -> Result<Completed, StoreError> {
+        let rendered = Rendered {
+            order: id,
+            scope: scope.clone(),
+            driver: driver.cloned(),
+            amount,
+            requested_by: self.requested_by.clone(),
+        };
+        if let Some(completed) = self.complete_in_group(rendered).await {
+            return Ok(Completed::Done(Box::new(completed?)));
+        }
         self.postgres
             .call(self.commit_completion(scope, id, driver, amount))
             .await

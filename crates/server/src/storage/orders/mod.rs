@@ -1,6 +1,7 @@
 //! Orders in Postgres. Each file owns one kind of change, each method one whole transaction:
 //!
 //! * [`accept`]: the claim of the key and the intent to charge;
+//! * [`grouped`]: accept, charge and assign for all orders that come at the same time; the rest goes by itself;
 //! * [`outcome`]: what a step came to; [`advance`]: its commit, under the fence;
 //! * [`assign`]: the driver;
 //! * [`reassign`]: a driver is unassigned and the search begins again;
@@ -38,6 +39,7 @@ pub(super) mod driver_assignments;
 pub(super) mod driver_liveness;
 pub(super) mod duty;
 pub(super) mod erase;
+pub(super) mod grouped;
 pub(super) mod lease;
 pub(super) mod ledger;
 mod outcome;
@@ -96,6 +98,7 @@ pub use self::shares::{NewShare, Share, Shared};
 pub use self::step_log::LogLine;
 pub use self::unfinished::{UnfinishedOrder, UnfinishedOrders};
 
+use self::grouped::Groups;
 use super::StoreError;
 use super::postgres::Postgres;
 
@@ -110,6 +113,8 @@ pub struct OrderStore {
     postgres: Postgres,
     render: RenderAnswer,
     settings: Arc<OrderStoreSettings>,
+    /// Those who come at the same time.
+    groups: Arc<Groups>,
     /// In whose name it writes: in the lines of the log that it adds.
     requested_by: Option<Arc<str>>,
 }
@@ -240,6 +245,7 @@ impl OrderStore {
             postgres,
             render,
             settings: Arc::new(settings),
+            groups: Arc::default(),
             requested_by: None,
         }
     }

@@ -6,7 +6,6 @@ use waybill_domain::payment_account::PaymentAccount;
 
 use super::lease::lock_row;
 use super::{OrderStore, reconciled};
-use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 
 /// An event of the provider. Its texts are without NUL, its id of 1 to 255 bytes.
@@ -47,6 +46,26 @@ pub enum Recorded {
     Duplicate,
 }
 
+/// Whether an event makes an order due sooner. One that is due already keeps its place in the queue. The holder of its lease is not
+/// disturbed: if it waits for the provider, the order is due as soon as it is deferred.
+macro_rules! due {
+    ($order:literal) => {
+        concat!(
+            $order,
+            ".finished_at is null and (",
+            $order,
+            ".next_run_at > now() or ",
+            $order,
+            ".lease_owner is not null and not ",
+            $order,
+            ".due_requested and ",
+            $order,
+            ".status in ('charging', 'refunding', 'succeeded'))"
+        )
+    };
+}
+pub(super) use due;
+
 statements! {
     /// The order whose payment it names, else the one that it carries: a failover may have lost that one. None, if that is paid
     /// into another account.
@@ -57,18 +76,18 @@ statements! {
               on conflict do nothing
               returning order_id";
     IS_KNOWN = "select 1 from refunds where order_id = $1 and provider_refund_id = $2 and state = $3";
-    /// One that is due already keeps its place in the queue. The holder of its lease is not disturbed: if it waits for the
-    /// provider, the order is due as soon as it is deferred.
-    MAKE_DUE = "update order_sagas
-                   set next_run_at = least(next_run_at, now()), due_requested = lease_owner is not null
-                 where order_id = $1 and finished_at is null
-                   and (next_run_at > now()
-                        or lease_owner is not null and not due_requested and status in ('charging', 'refunding', 'succeeded'))";
+    MAKE_DUE = concat!(
+        "update order_sagas s
+            set next_run_at = least(next_run_at, now()), due_requested = lease_owner is not null
+          where s.order_id = $1 and ", due!("s"));
 }
 
 impl OrderStore {
     /// Stores an event; the first time, the order it is about is due at once.
     pub async fn record_event(&self, event: &ProviderEvent) -> Result<Recorded, StoreError> {
+        if let Some(recorded) = self.record_in_group(event).await {
+            return recorded;
+        }
         self.postgres.call(self.commit_event(event)).await
     }
 
@@ -99,7 +118,6 @@ impl OrderStore {
             }
         }
         tx.commit().await?;
-        crash_point!("webhook_stored");
         Ok(Recorded::New { made_due })
     }
 }

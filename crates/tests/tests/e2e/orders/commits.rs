@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use testkit::Rig;
-use testkit::wire::{PICKUP, a_ride};
-use waybill_proto::order::v1::OrderStatus;
+use testkit::wire::{PICKUP, a_ride, fix};
+use tokio::task::JoinSet;
+use tonic::Status;
+use waybill_proto::order::v1::{CreateOrderRequest, Order, OrderStatus};
 
 /// Notes the transaction of every row that is written for an order, also of rows that are overwritten later. Reading
 /// what is left would not see those; counting all commits would see those of other orders and of the workers behind.
@@ -56,4 +59,76 @@ async fn a_served_order_takes_three_commits_and_its_completion_one() {
     let order_id = orders[0].clone();
     rig.complete(&order_id).await.unwrap();
     assert_eq!(commits(&rig).await[&order_id], 4);
+}
+
+/// So many orders at once, of these users in turn, with a driver for each.
+async fn place_at_once(rig: &Rig, count: usize, users: &[&str]) -> Vec<(String, Result<Order, Status>)> {
+    let drivers = (0..count).map(|number| fix(&format!("cab-{number}"), PICKUP.0, PICKUP.1, Timestamp::now()));
+    rig.report(drivers.collect()).await;
+    let mut placing = JoinSet::new();
+    for number in 0..count {
+        let (mut orders, user) = (rig.orders(), users[number % users.len()].to_owned());
+        let request = CreateOrderRequest {
+            user_id: user.clone(),
+            ..a_ride()
+        };
+        placing.spawn(async move {
+            let placed = orders.create_order(request).await;
+            (user, placed.map(|placed| placed.into_inner().order.unwrap()))
+        });
+    }
+    placing.join_all().await
+}
+
+#[tokio::test]
+async fn orders_that_come_at_once_share_their_commits() {
+    let rig = Rig::start().await;
+    rig.execute(WATCH).await;
+    for (_, placed) in place_at_once(&rig, 60, &["anna", "ben"]).await {
+        assert_eq!(placed.unwrap().status(), OrderStatus::Succeeded);
+    }
+    assert!(
+        commits(&rig).await.values().all(|commits| (3..=4).contains(commits)),
+        "of each order"
+    );
+    let all = rig.count("select count(distinct xid) from writers").await;
+    assert!(all < 2 * 60, "{all} commits for 60 orders, which are 180 of one");
+    rig.assert_clean().await;
+}
+
+/// What is wrong with one row fails the statement for all rows.
+#[tokio::test]
+async fn an_order_that_the_database_refuses_fails_alone() {
+    tokio::join!(
+        refuse_some("order_sagas", None),
+        refuse_some("payments", Some("charging")),
+        refuse_some("order_assignments", Some("charged")),
+    );
+}
+
+/// The orders of one user are refused where they are inserted into this table, and stay in this state.
+async fn refuse_some(table: &str, stuck_in: Option<&str>) {
+    let rig = Rig::builder().impatient().start().await;
+    rig.execute(&format!(
+        "create function refuse() returns trigger language plpgsql as $$
+         begin
+             if (select user_id from order_sagas where order_id = new.order_id) = 'bad'
+                or to_jsonb(new) ->> 'user_id' = 'bad' then
+                 raise exception 'refused' using errcode = 'check_violation';
+             end if;
+             return new;
+         end $$;
+         create trigger refuse before insert on {table} for each row execute function refuse()"
+    ))
+    .await;
+    for (user, placed) in place_at_once(&rig, 30, &["anna", "ben", "bad", "cem", "dan"]).await {
+        assert_eq!(placed.is_ok(), user != "bad", "{table} {user} {placed:?}");
+    }
+    if let Some(status) = stuck_in {
+        assert_eq!(rig.orders_in(status).await, 6, "{table}");
+    }
+    assert_eq!(rig.orders_in("succeeded").await, 24, "{table}");
+    rig.execute(&format!("drop trigger refuse on {table}")).await;
+    rig.until_all_settled().await;
+    rig.assert_clean().await;
 }

@@ -6,6 +6,7 @@ mod charge_line;
 mod commits;
 mod currencies;
 mod failover;
+mod grouped;
 mod holds;
 mod key_retention;
 mod leases;

@@ -1,0 +1,80 @@
+//! Events of the payment provider that say no more than how an order's payment went.
+
+use std::collections::HashMap;
+
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+use waybill_domain::id::OrderId;
+
+use crate::crash_points::crash_point;
+use crate::storage::StoreError;
+use crate::storage::orders::provider_events::due;
+use crate::storage::orders::{OrderStore, ProviderEvent, Recorded};
+
+statements! {
+    /// As one by itself is recorded, in `provider_events.rs`.
+    RECORD_ALL = concat!(
+        "with r as materialized (
+            select * from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[]) r (event_id, type, order_id, payment, account)
+         ), e as (
+            insert into payment_events (event_id, type, order_id)
+            select r.event_id, r.type, case when s.order_id is null or s.payment_account is not distinct from r.account then named end
+              from r
+              left join payments p on p.provider_charge_id = r.payment
+             cross join lateral (select coalesce(p.order_id, r.order_id)) one (named)
+              left join order_sagas s on s.order_id = named
+             order by r.event_id
+            on conflict do nothing
+            returning event_id, order_id
+         ), k as materialized (
+            select s.order_id
+              from order_sagas s
+             where s.order_id in (select order_id from e) and ", due!("s"), "
+             order by s.order_id
+               for update
+         ), o as (
+            update order_sagas s
+               set next_run_at = least(s.next_run_at, now()), due_requested = s.lease_owner is not null
+              from k
+             where s.order_id = k.order_id
+            returning s.order_id)
+         select event_id, exists (select from o where o.order_id = e.order_id) as made_due from e");
+}
+
+impl OrderStore {
+    /// Stores an event with those that come at the same time. `None`: it goes by itself.
+    pub(in crate::storage::orders) async fn record_in_group(
+        &self,
+        event: &ProviderEvent,
+    ) -> Option<Result<Recorded, StoreError>> {
+        if event.reconciles.is_some() {
+            return None;
+        }
+        let record = |events| self.postgres.call(self.record_all(events));
+        self.groups.event.join(event.clone(), record).await
+    }
+
+    async fn record_all(&self, events: Vec<ProviderEvent>) -> Result<Vec<Option<Recorded>>, StoreError> {
+        let ids: Vec<&str> = events.iter().map(|event| event.id.as_str()).collect();
+        let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+        let orders: Vec<Option<Uuid>> = events.iter().map(|event| event.order.map(OrderId::uuid)).collect();
+        let payments: Vec<Option<&str>> = events.iter().map(|event| event.payment.as_deref()).collect();
+        let accounts: Vec<Option<&str>> = events.iter().map(|event| event.account.name()).collect();
+        let parameters: [&(dyn ToSql + Sync); 5] = [&ids, &kinds, &orders, &payments, &accounts];
+        let mut client = self.postgres.client().await?;
+        let tx = client.transaction().await?;
+        let rows = RECORD_ALL.query(&tx, &parameters).await?;
+        tx.commit().await?;
+        crash_point!("webhook_stored");
+        let mut new: HashMap<&str, bool> = rows
+            .iter()
+            .map(|row| Ok((row.try_get("event_id")?, row.try_get("made_due")?)))
+            .collect::<Result<_, StoreError>>()?;
+        // Of two that are the same, one is new.
+        let recorded = ids.iter().map(|id| match new.remove(id) {
+            Some(made_due) => Some(Recorded::New { made_due }),
+            None => Some(Recorded::Duplicate),
+        });
+        Ok(recorded.collect())
+    }
+}
