@@ -48,6 +48,21 @@ impl StoreError {
         StoreError::Unexpected(why.to_string())
     }
 
+    /// The same, for another caller of the transaction that failed.
+    pub(super) fn for_another(&self) -> StoreError {
+        match self {
+            StoreError::Unavailable { store, why } => StoreError::Unavailable {
+                store,
+                why: why.clone(),
+            },
+            StoreError::Busy { store, why } => StoreError::Busy {
+                store,
+                why: why.clone(),
+            },
+            StoreError::Fenced { .. } | StoreError::Unexpected(_) => StoreError::unexpected(self),
+        }
+    }
+
     /// Of a call behind the guard of this store: its own error, or that there was no answer.
     pub(super) fn of_guard(store: &'static str, error: GuardError<StoreError>) -> StoreError {
         match error {

@@ -6,20 +6,39 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::info;
 
 use super::StoreError;
 
 /// Members of a group at most: a transaction of some milliseconds.
 const MEMBERS_MAX: usize = 64;
+/// How long one waits for its turn, before it goes by itself. The group before it is over in milliseconds, or the store is slow.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Callers who change the same kind of thing.
 pub(super) struct Group<T, R> {
-    waiting: Mutex<Waiting<T, R>>,
+    shared: Arc<Shared<T, R>>,
+    wait_max: Duration,
 }
+
+/// What became of a group that was not committed.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// For a reason that may be one's own: each may try by itself.
+    Apart(StoreError),
+    /// The store is away, or has no room: that is the answer to all.
+    Away(StoreError),
+}
+
+type Shared<T, R> = Mutex<Waiting<T, R>>;
+/// How a member learns of its turn, and how it waits for that.
+type Turns<T, R> = oneshot::Sender<Turn<T, R>>;
+type Comes<T, R> = oneshot::Receiver<Turn<T, R>>;
 
 struct Waiting<T, R> {
     members: VecDeque<Member<T, R>>,
@@ -32,158 +51,168 @@ struct Member<T, R> {
     number: u64,
     item: T,
     /// `None`: it leads.
-    turn: Option<oneshot::Sender<Turn<R>>>,
+    turn: Option<Turns<T, R>>,
 }
 
 /// What a member waits for.
-enum Turn<R> {
+enum Turn<T, R> {
     /// To lead the next group.
-    Lead,
+    Lead(Leadership<T, R>),
     /// What became of its change; `None`: it was left out.
     Done(Option<Result<R, StoreError>>),
 }
 
+/// How one joins.
+enum Entered<T, R> {
+    Leads(Leadership<T, R>),
+    Waits(Comes<T, R>),
+}
+
+/// The right to commit the next group. Wherever it is dropped, it goes to the first of those who wait.
+struct Leadership<T, R>(Option<Arc<Shared<T, R>>>);
+
 impl<T, R> Default for Group<T, R> {
     fn default() -> Group<T, R> {
         Group {
-            waiting: Mutex::new(Waiting {
+            shared: Arc::new(Mutex::new(Waiting {
                 members: VecDeque::new(),
                 is_led: false,
                 joined: 0,
-            }),
+            })),
+            wait_max: WAIT_MAX,
         }
     }
 }
 
 impl<T, R> Group<T, R> {
     /// Makes the change with those who come at the same time. `commit` makes the changes of a group in one transaction, and says of
-    /// each what became of it; `None`: of this one nothing was changed, for a reason of its own. `None` for all if the transaction
-    /// failed for a reason that may be one's own: then each tries by itself. If the store is away, that is the answer to all.
+    /// each what became of it; `None`: of this one nothing was changed, for a reason of its own. `None` here: it is to go by itself.
     pub(super) async fn join<F>(&self, item: T, commit: impl FnOnce(Vec<T>) -> F) -> Option<Result<R, StoreError>>
     where
-        F: Future<Output = Result<Vec<Option<R>>, StoreError>>,
+        F: Future<Output = Result<Vec<Option<R>>, Failed>>,
     {
-        let (number, mut waits) = self.enter(item);
-        if let Some(turn) = &mut waits.turn {
-            let turn = turn.await;
-            waits.turn = None;
-            match turn {
-                Ok(Turn::Lead) => {}
-                Ok(Turn::Done(done)) => return done,
-                // Its leader is gone in the middle of it. What it changed is under a fence.
-                Err(_) => return None,
-            }
-        }
-        let (items, mut leads) = self.lead(number);
+        let (number, entered) = self.enter(item);
+        let leadership = match entered {
+            Entered::Leads(leadership) => leadership,
+            Entered::Waits(turn) => match self.turn(number, turn).await? {
+                Turn::Lead(leadership) => leadership,
+                Turn::Done(done) => return done,
+            },
+        };
+        let (items, followers) = self.take(number);
         let mut own = None;
         match commit(items).await {
             Ok(done) => {
                 let mut done = done.into_iter().map(|one| one.map(Ok));
                 own = done.next().flatten();
-                for (member, done) in leads.followers.drain(..).zip(done) {
-                    // Whoever does not wait any more need not know.
-                    drop(member.send(Turn::Done(done)));
-                }
+                tell(followers, done);
             }
-            Err(StoreError::Unavailable { store, why }) => {
-                let away = || {
-                    Some(Err(StoreError::Unavailable {
-                        store,
-                        why: why.clone(),
-                    }))
-                };
-                own = away();
-                for member in leads.followers.drain(..) {
-                    drop(member.send(Turn::Done(away())));
-                }
+            Err(Failed::Away(error)) => {
+                tell(followers, std::iter::repeat_with(|| Some(Err(error.for_another()))));
+                own = Some(Err(error));
             }
-            Err(error) => {
-                // A row that the database refuses, or a lock that another holds. Of the first each learns more by itself.
-                info!(%error, members = leads.followers.len() + 1, "not committed together, but one by one");
-                for member in leads.followers.drain(..) {
-                    drop(member.send(Turn::Done(None)));
-                }
+            Err(Failed::Apart(error)) => {
+                info!(%error, members = followers.len() + 1, "not committed together, but one by one");
+                tell(followers, std::iter::repeat_with(|| None));
             }
         }
+        drop(leadership);
         own
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting<T, R>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for the turn of this member. `None`: it does not come, and the change was not made and will not be; or its leader is gone in the
+    /// middle of it, and what it changed is under a fence.
+    async fn turn(&self, number: u64, mut turn: Comes<T, R>) -> Option<Turn<T, R>> {
+        match timeout(self.wait_max, &mut turn).await {
+            Ok(turn) => turn.ok(),
+            Err(_) if self.leave(number) => None,
+            // Its group is on its way.
+            Err(_) => turn.await.ok(),
+        }
     }
 
-    fn enter(&self, item: T) -> (u64, Waits<'_, T, R>) {
-        let mut waiting = self.lock();
+    /// Joins those who wait; or leads, if no one does.
+    fn enter(&self, item: T) -> (u64, Entered<T, R>) {
+        let mut waiting = lock(&self.shared);
         waiting.joined += 1;
         let number = waiting.joined;
         let is_led = mem::replace(&mut waiting.is_led, true);
         let (turn, comes) = is_led.then(oneshot::channel).unzip();
         waiting.members.push_back(Member { number, item, turn });
-        let waits = Waits {
-            group: self,
-            turn: comes,
+        let entered = match comes {
+            Some(comes) => Entered::Waits(comes),
+            None => Entered::Leads(Leadership(Some(Arc::clone(&self.shared)))),
         };
-        (number, waits)
+        (number, entered)
     }
 
-    /// The changes of the next group, this leader's first.
-    fn lead(&self, number: u64) -> (Vec<T>, Leads<'_, T, R>) {
-        let mut waiting = self.lock();
+    /// Whether it still waited. Then it does not any more.
+    fn leave(&self, number: u64) -> bool {
+        let mut waiting = lock(&self.shared);
+        let at = waiting
+            .members
+            .iter()
+            .position(|member| member.number == number && member.turn.is_some());
+        at.and_then(|at| waiting.members.remove(at)).is_some()
+    }
+
+    /// The changes of the next group, this leader's first, and those who wait for the others.
+    fn take(&self, number: u64) -> (Vec<T>, Vec<Turns<T, R>>) {
+        let mut waiting = lock(&self.shared);
         let own = waiting.members.iter().position(|member| member.number == number);
         let own = own.and_then(|at| waiting.members.remove(at));
-        let others = waiting.members.len().min(MEMBERS_MAX - 1);
         let mut items: Vec<T> = own.into_iter().map(|member| member.item).collect();
-        let mut followers = Vec::with_capacity(others);
-        for member in waiting.members.drain(..others) {
-            items.push(member.item);
-            // Without one it was to lead, and is gone: its change is made, and no one waits for it.
-            followers.push(member.turn.unwrap_or_else(|| oneshot::channel().0));
+        let mut followers = Vec::new();
+        while followers.len() < MEMBERS_MAX - 1
+            && let Some(member) = waiting.members.pop_front()
+        {
+            // Whoever is gone wants nothing any more.
+            if let Some(turn) = member.turn.filter(|turn| !turn.is_closed()) {
+                items.push(member.item);
+                followers.push(turn);
+            }
         }
-        (items, Leads { group: self, followers })
-    }
-
-    /// The first of those who wait leads, if any does.
-    fn hand_on(&self) {
-        let mut waiting = self.lock();
-        let leads = waiting.members.iter_mut().any(|member| {
-            let turn = member.turn.take();
-            turn.is_some_and(|turn| turn.send(Turn::Lead).is_ok())
-        });
-        waiting.is_led = leads;
+        (items, followers)
     }
 }
 
-/// One who waits for its turn. Dropped while it was to lead, it hands on.
-struct Waits<'a, T, R> {
-    group: &'a Group<T, R>,
-    turn: Option<oneshot::Receiver<Turn<R>>>,
+fn lock<T, R>(shared: &Shared<T, R>) -> MutexGuard<'_, Waiting<T, R>> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<T, R> Drop for Waits<'_, T, R> {
+/// Says to each what became of its change.
+fn tell<T, R>(followers: Vec<Turns<T, R>>, done: impl Iterator<Item = Option<Result<R, StoreError>>>) {
+    for (member, done) in followers.into_iter().zip(done) {
+        // Whoever does not wait any more need not know.
+        drop(member.send(Turn::Done(done)));
+    }
+}
+
+impl<T, R> Drop for Leadership<T, R> {
     fn drop(&mut self) {
-        let turn = self.turn.take();
-        if turn.is_some_and(|mut turn| matches!(turn.try_recv(), Ok(Turn::Lead))) {
-            self.group.hand_on();
+        let Some(shared) = self.0.take() else { return };
+        loop {
+            let mut waiting = lock(&shared);
+            let Some(first) = waiting.members.front_mut() else {
+                waiting.is_led = false;
+                return;
+            };
+            let turn = first.turn.take();
+            drop(waiting);
+            let leadership = Leadership(Some(Arc::clone(&shared)));
+            match turn.map(|turn| turn.send(Turn::Lead(leadership))) {
+                Some(Ok(())) => return,
+                // It is gone, and does not lead.
+                Some(Err(Turn::Lead(mut unused))) => unused.0 = None,
+                _ => {}
+            }
+            lock(&shared).members.pop_front();
         }
-    }
-}
-
-/// One who leads. Whatever becomes of it, another leads the next group.
-struct Leads<'a, T, R> {
-    group: &'a Group<T, R>,
-    followers: Vec<oneshot::Sender<Turn<R>>>,
-}
-
-impl<T, R> Drop for Leads<'_, T, R> {
-    fn drop(&mut self) {
-        self.group.hand_on();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio::sync::Semaphore;
     use tokio::task::JoinSet;
 
@@ -194,15 +223,15 @@ mod tests {
         groups: Arc<Mutex<Vec<usize>>>,
         gate: Arc<Semaphore>,
         items: Vec<u32>,
-    ) -> Result<Vec<Option<u32>>, StoreError> {
+    ) -> Result<Vec<Option<u32>>, Failed> {
         groups.lock().unwrap().push(items.len());
         gate.acquire().await.unwrap().forget();
         if items.contains(&99) {
-            return Err(StoreError::unexpected("no"));
+            return Err(Failed::Apart(StoreError::unexpected("no")));
         }
         if items.contains(&100) {
             let why = "gone".to_owned();
-            return Err(StoreError::Unavailable { store: "postgres", why });
+            return Err(Failed::Away(StoreError::Unavailable { store: "postgres", why }));
         }
         Ok(items.into_iter().map(|item| (item != 13).then_some(2 * item)).collect())
     }
@@ -309,5 +338,49 @@ mod tests {
                 "{gone} {done:?}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_long_goes_by_itself_and_is_not_committed_as_well() {
+        let mut rig = Rig::new();
+        rig.group = Arc::new(Group {
+            wait_max: Duration::from_millis(1),
+            ..Group::default()
+        });
+        rig.join(1).await;
+        rig.join(2).await;
+        // Its leader is on its way for longer than one waits.
+        let (item, done) = rig.members.join_next().await.unwrap().unwrap();
+        assert!(item == 2 && done.is_none());
+        let groups = Arc::clone(&rig.groups);
+        assert_eq!(rig.done().await, [(1, Some(Ok(2)))]);
+        assert_eq!(*groups.lock().unwrap(), [1]);
+    }
+
+    /// Members come, and go in the middle, on several threads: those who stay get their turn, always.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn leadership_is_never_lost() {
+        let group: Arc<Group<u32, u32>> = Arc::default();
+        let double = |items: Vec<u32>| async move {
+            tokio::task::yield_now().await;
+            Ok(items.into_iter().map(|item| Some(2 * item)).collect())
+        };
+        for round in 0..2_000_u32 {
+            let mut members = JoinSet::new();
+            for item in 0..8 {
+                let group = Arc::clone(&group);
+                let handle = members.spawn(async move { (item, group.join(item, double).await) });
+                if (item + round) % 3 == 0 {
+                    handle.abort();
+                }
+            }
+            while let Some(one) = members.join_next().await {
+                if let Ok((item, done)) = one {
+                    // A leader that was aborted in the middle leaves its followers to themselves.
+                    assert!(done.is_none_or(|done| done.unwrap() == 2 * item));
+                }
+            }
+        }
+        assert_eq!(group.join(7, double).await.unwrap().unwrap(), 14);
     }
 }

@@ -1,6 +1,7 @@
 //! The connections to Postgres: a bounded pool, every session with its timeouts, all calls behind one breaker.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{
@@ -15,10 +16,11 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::group::Failed;
 use super::tls::StoreTlsFiles;
 use super::{Statement, StoreError};
 use crate::metrics::{DependencyMetrics, WaitMetrics};
-use crate::resilience::Guard;
+use crate::resilience::{Guard, GuardError};
 use crate::tls::is_this_machine;
 
 /// How Postgres is used. See `[postgres]` in `config/waybill.toml`.
@@ -233,6 +235,22 @@ impl Postgres {
                 .call(work, StoreError::breaker_outcome)
                 .await
                 .map_err(|error| StoreError::of_guard("postgres", error))
+        }
+    }
+
+    /// The same for a transaction of many, which notes in `begun` that it has a connection. What fails before that, or takes too long, is the
+    /// answer to all of them.
+    pub(super) async fn call_together<T>(
+        &self,
+        begun: &AtomicBool,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, Failed> {
+        let work: BoxFuture<'_, _> = Box::pin(work);
+        let _place = self.place().await.map_err(Failed::Away)?;
+        match self.guard.call(work, StoreError::breaker_outcome).await {
+            Ok(done) => Ok(done),
+            Err(GuardError::Failed(error)) if begun.load(Ordering::Relaxed) => Err(Failed::Apart(error)),
+            Err(error) => Err(Failed::Away(StoreError::of_guard("postgres", error))),
         }
     }
 

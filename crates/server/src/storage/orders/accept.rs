@@ -71,9 +71,9 @@ impl OrderStore {
         request: &OrderRequest,
         account: &PaymentAccount,
     ) -> Result<Accepted, StoreError> {
-        let (payment_key, begun_at) = (PaymentKey::of_request(request, 0), Timestamp::now());
+        let payment_key = PaymentKey::of_request(request, 0);
         if let Some(accepted) = self.accept_in_group(id, request, account, &payment_key).await {
-            let new = new_order(id, request, account, payment_key, Confirmed::new(accepted?, begun_at))?;
+            let new = new_order(id, request, account, payment_key, accepted?)?;
             return Ok(Accepted::New(Box::new(new)));
         }
         let mut generation = 0;

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 use waybill_domain::access::Scope;
-use waybill_domain::duty::Tags;
+use waybill_domain::duty::{Duty, Tags};
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{Assignment, Event, Order, Payment, PaymentMode};
 use waybill_domain::tenant::Tenant;
@@ -196,35 +196,53 @@ async fn record_assignment(tx: &Transaction<'_>, leased: &LeasedOrder, driver: &
 }
 
 /// Who was chosen; and who, nearer, was passed over and why.
-pub(super) async fn detail(
+async fn detail(
     tx: &Transaction<'_>,
     leased: &LeasedOrder,
     candidates: &[Candidate],
     chosen: &DriverId,
 ) -> Result<String, StoreError> {
-    let nearer = candidates.iter().map(|candidate| &candidate.driver);
-    let passed_over: Vec<&DriverId> = nearer.take_while(|driver| *driver != chosen).collect();
-    let distance_m = candidates
-        .get(passed_over.len())
-        .map_or(0.0, |chosen| chosen.distance_m);
-    let mut detail = format!("{}, {distance_m:.0} m away", chosen.name());
-    if passed_over.is_empty() {
-        return Ok(detail);
-    }
-    let names: Vec<&str> = passed_over.iter().map(|driver| driver.as_str()).collect();
-    let duty = OrderStore::duty_within(tx, &names).await?;
-    let why = |driver: &DriverId| match duty.get(driver) {
-        Some(duty) if !duty.is_on => "off duty",
-        Some(duty) if !duty.takes(&leased.order.required_tags) => "without what it requires",
-        // Another order was just taking it.
-        _ => "taken in the meantime",
+    let nearer: Vec<&str> = nearer(candidates, chosen).map(DriverId::as_str).collect();
+    let duty = if nearer.is_empty() {
+        HashMap::new()
+    } else {
+        OrderStore::duty_within(tx, &nearer).await?
     };
-    for reason in ["taken in the meantime", "off duty", "without what it requires"] {
-        let of_it = passed_over.iter().filter(|driver| why(driver) == reason);
-        let names: Vec<&str> = of_it.map(|driver| driver.name()).collect();
+    Ok(describe(candidates, chosen, |driver| {
+        why_not(duty.get(driver), &leased.order.required_tags)
+    }))
+}
+
+fn nearer<'a>(candidates: &'a [Candidate], chosen: &'a DriverId) -> impl Iterator<Item = &'a DriverId> {
+    let drivers = candidates.iter().map(|candidate| &candidate.driver);
+    drivers.take_while(move |driver| *driver != chosen)
+}
+
+/// The same, for whom it is known why they were passed over.
+pub(super) fn describe(candidates: &[Candidate], chosen: &DriverId, why: impl Fn(&DriverId) -> &'static str) -> String {
+    let of_chosen = candidates.iter().find(|candidate| candidate.driver == *chosen);
+    let distance_m = of_chosen.map_or(0.0, |chosen| chosen.distance_m);
+    let mut detail = format!("{}, {distance_m:.0} m away", chosen.name());
+    for reason in [TAKEN, OFF_DUTY, LACKS_TAGS] {
+        let of_it = nearer(candidates, chosen).filter(|driver| why(driver) == reason);
+        let names: Vec<&str> = of_it.map(DriverId::name).collect();
         if !names.is_empty() {
             detail.extend(["; ", reason, ": ", &names.join(", ")]);
         }
     }
-    Ok(detail)
+    detail
 }
+
+/// Why a driver of this duty does not get an order that requires this.
+pub(super) fn why_not(duty: Option<&Duty>, required: &Tags) -> &'static str {
+    match duty {
+        Some(duty) if !duty.is_on => OFF_DUTY,
+        Some(duty) if !duty.takes(required) => LACKS_TAGS,
+        // Another order was just taking it.
+        _ => TAKEN,
+    }
+}
+
+const TAKEN: &str = "taken in the meantime";
+const OFF_DUTY: &str = "off duty";
+const LACKS_TAGS: &str = "without what it requires";

@@ -77,7 +77,8 @@ fn duties(rows: &[Row]) -> Result<HashMap<DriverId, Duty>, StoreError> {
         .collect()
 }
 
-fn duty(row: &Row) -> Result<Duty, StoreError> {
+/// The duty in the columns `is_on` and `tags`.
+pub(super) fn duty(row: &Row) -> Result<Duty, StoreError> {
     Ok(Duty {
         is_on: row.try_get("is_on")?,
         tags: tags(&row.try_get::<_, Vec<&str>>("tags")?)?,

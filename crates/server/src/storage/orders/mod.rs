@@ -1,7 +1,7 @@
 //! Orders in Postgres. Each file owns one kind of change, each method one whole transaction:
 //!
 //! * [`accept`]: the claim of the key and the intent to charge;
-//! * [`grouped`]: accept, charge and assign for all orders that come at the same time; the rest goes by itself;
+//! * [`grouped`]: what orders have in common that come at the same time; the rest goes by itself, as the other files have it;
 //! * [`outcome`]: what a step came to; [`advance`]: its commit, under the fence;
 //! * [`assign`]: the driver;
 //! * [`reassign`]: a driver is unassigned and the search begins again;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use testkit::until_eq;
 use tokio_postgres::Client;
 
-use crate::load::one_order::{self, DRIVERS_PREFIX};
+use crate::load::one_order;
 use crate::server::Server;
 use crate::world::World;
 use testkit::benchmark::statements::{Executed, of_order, parse};
@@ -19,9 +19,6 @@ pub struct Recording {
     pub own: HashMap<String, &'static str>,
 }
 
-/// Where the driver's sequence stands before: a number that no other parameter has.
-const SEQUENCE: i64 = 770_000;
-
 impl Recording {
     /// Serves one order while Postgres logs.
     pub async fn of_one_order(world: &World, server: &Server) -> Recording {
@@ -30,8 +27,6 @@ impl Recording {
         one_order::bring_drivers(&channel).await;
         // One order before, so that caches, prepared statements and the drivers' rows are there.
         one_order::serve(&channel, one_order::request()).await;
-        let mark = format!("update drivers set assignment_seq = {SEQUENCE} where driver_id like '{DRIVERS_PREFIX}%'");
-        sql.execute(mark.as_str(), &[]).await.unwrap();
 
         let settings = ["log_line_prefix = '%p|'", "log_statement = 'all'"];
         alter(&sql, &settings.map(|setting| format!("set {setting}")), "all").await;
@@ -56,8 +51,6 @@ impl Recording {
             (ids.get(0), "charge"),
             (ids.get(1), "payment"),
             (order.assignment.unwrap().driver_id, "driver"),
-            ((SEQUENCE + 1).to_string(), "sequence"),
-            ((SEQUENCE + 2).to_string(), "sequence"),
         ]);
         let statements = of_order(&parse(&log), &order.order_id);
         Recording { statements, own }

@@ -20,9 +20,9 @@ const ID: &str = "lpad(to_hex(:id::bigint), 32, '0')::uuid";
 /// The payment's key of the turn: a hash of the request, as ours is.
 const PAYMENT_KEY: &str = "('waybill-' || md5((:id::bigint)::text))";
 
-/// Whether later statements are given what this one answers.
+/// Whether later statements are given what this one answers: the driver.
 fn is_given_on(sql: &str) -> bool {
-    sql.contains("returning assignment_seq") || sql.starts_with("select driver_id")
+    sql.starts_with("select driver_id")
 }
 
 /// Whether nothing that follows in its transaction needs its answer.
@@ -36,6 +36,8 @@ pub struct Script {
     pub text: String,
     /// Names and values.
     pub constants: Vec<(String, String)>,
+    /// Whether a statement has answered with the driver.
+    has_driver: bool,
 }
 
 impl Script {
@@ -44,6 +46,7 @@ impl Script {
         let mut script = Script {
             text: format!("\\set turn :turn + 1\n\\set id :turn * {CONNECTIONS} + :client_id\n"),
             constants: Vec::new(),
+            has_driver: false,
         };
         // What need not be awaited goes out together, also where the program awaits it: a baseline waits for nothing.
         let mut together = Vec::new();
@@ -55,6 +58,7 @@ impl Script {
             }
             script.send(&mut together);
             let end = if is_given_on(&sql) { " \\gset" } else { ";" };
+            script.has_driver |= is_given_on(&sql);
             writeln!(script.text, "{sql}{end}").unwrap();
         }
         script
@@ -92,30 +96,38 @@ impl Script {
         if value.is_empty() {
             return "''".to_owned();
         }
-        match own.get(value) {
-            Some(&"order") => return ID.to_owned(),
-            Some(&"driver") => return ":driver_id".to_owned(),
-            Some(&"sequence") => return ":assignment_seq".to_owned(),
-            // Anywhere among the others, as those of the load. A hash takes Postgres about a microsecond.
-            Some(&"payment") => return PAYMENT_KEY.to_owned(),
-            Some(&"user") => return "('user-of-the-bench-' || md5((:id::bigint)::text))".to_owned(),
-            Some(name) => return format!("('{name}-of-the-bench-' || :id::bigint)"),
-            None => {}
+        // Who is proposed, before one of them is chosen.
+        if !self.has_driver && value.starts_with('{') && value.contains(DRIVERS_PREFIX) {
+            let name = self.constant(value);
+            return format!("replace(:{name}, '{DRIVERS_PREFIX}', 'cab-of-' || :client_id::bigint || '-')::text[]");
         }
-        // The provider's keys begin with the payment's.
-        for (name, expression) in [("order", ID), ("payment", PAYMENT_KEY)] {
-            let mut of_name = own.iter().filter(|(_, own)| **own == name);
-            if let Some((before, after)) = of_name.find_map(|(text, _)| value.split_once(text.as_str())) {
-                return format!("('{before}' || {expression} || '{after}')");
-            }
+        // By itself, in an array of one, or in a longer text, as the payment's key in those of the provider.
+        let found = own
+            .iter()
+            .find_map(|(text, name)| Some((value.split_once(text.as_str())?, *name)));
+        match found {
+            Some((("", ""), name)) => of_order(name),
+            Some(((before, after), name)) => format!("('{before}' || {} || '{after}')", of_order(name)),
+            None => format!(":{}", self.constant(value)),
         }
+    }
+
+    /// The name of a constant with this value.
+    fn constant(&mut self, value: &str) -> String {
         let name = format!("constant{}", self.constants.len());
-        let expression = if value.starts_with('{') && value.contains(DRIVERS_PREFIX) {
-            format!("replace(:{name}, '{DRIVERS_PREFIX}', 'cab-of-' || :client_id::bigint || '-')::text[]")
-        } else {
-            format!(":{name}")
-        };
-        self.constants.push((name, value.to_owned()));
-        expression
+        self.constants.push((name.clone(), value.to_owned()));
+        name
+    }
+}
+
+/// What is the order's own, of the order of the turn.
+fn of_order(name: &str) -> String {
+    match name {
+        "order" => ID.to_owned(),
+        "driver" => ":driver_id".to_owned(),
+        // Anywhere among the others, as those of the load. A hash takes Postgres about a microsecond.
+        "payment" => PAYMENT_KEY.to_owned(),
+        "user" => "('user-of-the-bench-' || md5((:id::bigint)::text))".to_owned(),
+        _ => format!("('{name}-of-the-bench-' || :id::bigint)"),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use testkit::Rig;
-use testkit::wire::{PICKUP, a_ride, fix};
+use testkit::wire::{PICKUP, a_ride, complete, fix};
 use tokio::task::JoinSet;
 use tonic::Status;
 use waybill_proto::order::v1::{CreateOrderRequest, Order, OrderStatus};
@@ -84,15 +84,33 @@ async fn place_at_once(rig: &Rig, count: usize, users: &[&str]) -> Vec<(String, 
 async fn orders_that_come_at_once_share_their_commits() {
     let rig = Rig::start().await;
     rig.execute(WATCH).await;
+    let mut completing = JoinSet::new();
     for (_, placed) in place_at_once(&rig, 60, &["anna", "ben"]).await {
-        assert_eq!(placed.unwrap().status(), OrderStatus::Succeeded);
+        let order = placed.unwrap();
+        assert_eq!(order.status(), OrderStatus::Succeeded);
+        // Twice: of two who ask for one order, one does it.
+        for _ in 0..2 {
+            let (request, mut orders) = (complete(&order.order_id), rig.orders());
+            completing.spawn(async move { orders.complete_order(request).await.unwrap() });
+        }
     }
     assert!(
         commits(&rig).await.values().all(|commits| (3..=4).contains(commits)),
         "of each order"
     );
-    let all = rig.count("select count(distinct xid) from writers").await;
-    assert!(all < 2 * 60, "{all} commits for 60 orders, which are 180 of one");
+    completing.join_all().await;
+
+    // Of each kind: one that never shares makes sixty.
+    let of_steps =
+        "select step || ' ' || status as kind, count(distinct xmin::text), count(*) from order_saga_steps group by 1";
+    for row in rig.sql().await.query(of_steps, &[]).await.unwrap() {
+        let (kind, commits, lines): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        assert_eq!(lines, 60, "{kind}");
+        assert!(commits < 60, "{kind}: {commits} commits for 60 orders");
+    }
+    let of_events = "select count(distinct xmin::text) from payment_events";
+    let events = rig.count(of_events).await;
+    assert!((1..60).contains(&events), "{events} commits for the provider's events");
     rig.assert_clean().await;
 }
 

@@ -104,3 +104,60 @@ async fn of_orders_that_come_at_once_each_is_under_its_own_fence() {
         5
     );
 }
+
+/// Whoever does not take the order of one is the driver of another in the same group.
+#[tokio::test]
+async fn orders_that_come_at_once_each_get_the_nearest_who_takes_them() {
+    let rig = Rig::builder().no_server().start().await;
+    let store = store(&rig, "worker");
+    for (driver, tags) in [("plain", &[][..]), ("large", &["xl"])] {
+        let tags = waybill_domain::duty::Tags::new(tags).unwrap();
+        store
+            .set_duty(&driver.parse().unwrap(), Some(true), Some(&tags))
+            .await
+            .unwrap();
+    }
+    store
+        .set_duty(&"off".parse().unwrap(), Some(false), None)
+        .await
+        .unwrap();
+    let orders = join_all((0..3).map(|_| accept(&store))).await;
+    let charged = orders.iter().map(|order| {
+        let provider_id = format!("pi_{}", order.order.id);
+        let (store, outcome) = (&store, StepOutcome::Charged { provider_id });
+        async move { store.advance(order, &outcome).await.unwrap() }
+    });
+    let mut charged = join_all(charged).await;
+    // The first one only leads; the other two are a group.
+    charged[1].order.required_tags = waybill_domain::duty::Tags::new(&["xl"]).unwrap();
+    let nearest = |names: &[&str]| {
+        let candidate = |name: &&str| Candidate {
+            driver: name.parse().unwrap(),
+            distance_m: 7.0,
+        };
+        names.iter().map(candidate).collect::<Vec<_>>()
+    };
+    let candidates = [
+        nearest(&["first"]),
+        nearest(&["off", "plain", "large"]),
+        nearest(&["off", "plain", "large"]),
+    ];
+    let assigned = charged
+        .iter()
+        .zip(&candidates)
+        .map(|(order, candidates)| store.assign(order, candidates));
+    let mut drivers = Vec::new();
+    for assigned in join_all(assigned).await {
+        match assigned.unwrap() {
+            Assigned::Driver(order) => drivers.push(order.order.assignment.unwrap().driver.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(drivers, ["first", "large", "plain"]);
+    let details = "select string_agg(detail, '|' order by id) from order_saga_steps where step = 'assign'";
+    let details: String = rig.sql().await.query_one(details, &[]).await.unwrap().get(0);
+    assert_eq!(
+        details,
+        "first, 7 m away|large, 7 m away; off duty: off; without what it requires: plain|plain, 7 m away; off duty: off"
+    );
+}

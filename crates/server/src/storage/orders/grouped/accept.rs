@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
@@ -13,7 +14,7 @@ use waybill_domain::payment_account::PaymentAccount;
 
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
-use crate::storage::orders::OrderStore;
+use crate::storage::orders::{Confirmed, OrderStore};
 
 /// An order to accept.
 pub(in crate::storage::orders) struct NewOrder {
@@ -25,7 +26,7 @@ pub(in crate::storage::orders) struct NewOrder {
 }
 
 statements! {
-    /// A key that is used already gives no row. A payment that another order has ends the statement: each goes by itself then.
+    /// A key that is used already gives no row; nor does a payment that another order has, or a tenant whose account this server lacks.
     INSERT_ORDERS = "with r as materialized (
             select * from unnest($1::uuid[], $2::text[], $3::text[], $4::int8[], $5::text[], $6::text[],
                                  $7::float8[], $8::float8[], $9::float8[], $10::float8[], $11::bytea[], $12::text[],
@@ -42,6 +43,9 @@ statements! {
                    provider_customer, payment_key, payment_mode, payment_account, string_to_array(tags, ','),
                    1, $20, now() + make_interval(secs => $21)
               from r
+             where not exists (select from payment_attempts t where t.provider_key = r.provider_key)
+               and not (payment_account is null and position('/' in user_id) > 0
+                        and exists (select from payment_accounts where tenant = tenant_of(user_id) and new_orders))
             on conflict (user_id, idempotency_key) do nothing
             returning order_id, created_at
          ), a as (
@@ -66,7 +70,7 @@ impl OrderStore {
         request: &OrderRequest,
         account: &PaymentAccount,
         payment_key: &PaymentKey,
-    ) -> Option<Result<Timestamp, StoreError>> {
+    ) -> Option<Result<Confirmed, StoreError>> {
         let new = NewOrder {
             id,
             request: request.clone(),
@@ -74,11 +78,17 @@ impl OrderStore {
             payment_key: payment_key.clone(),
             requested_by: self.requested_by.clone(),
         };
-        let insert = |orders| self.postgres.call(self.insert_orders(orders));
+        let begun = AtomicBool::new(false);
+        let insert = |orders| self.postgres.call_together(&begun, self.insert_orders(orders, &begun));
         self.groups.accept.join(new, insert).await
     }
 
-    async fn insert_orders(&self, mut orders: Vec<NewOrder>) -> Result<Vec<Option<Timestamp>>, StoreError> {
+    async fn insert_orders(
+        &self,
+        mut orders: Vec<NewOrder>,
+        begun: &AtomicBool,
+    ) -> Result<Vec<Option<Confirmed>>, StoreError> {
+        let begun_at = Timestamp::now();
         let ids: Vec<Uuid> = orders.iter().map(|order| order.id.uuid()).collect();
         // Two groups that insert the same keys in different orders would deadlock.
         orders.sort_unstable_by(|a, b| (&a.request.user, &a.request.key).cmp(&(&b.request.user, &b.request.key)));
@@ -111,6 +121,7 @@ impl OrderStore {
             &charge.number(),
         ];
         let mut client = self.postgres.client().await?;
+        begun.store(true, Ordering::Relaxed);
         let tx = client.transaction().await?;
         let rows = INSERT_ORDERS.query(&tx, &parameters).await?;
         crash_point!("accept_uncommitted");
@@ -120,7 +131,8 @@ impl OrderStore {
             .iter()
             .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
             .collect::<Result<_, StoreError>>()?;
-        Ok(ids.iter().map(|id| created.get(id).copied()).collect())
+        let confirmed = |id| Some(Confirmed::new(*created.get(id)?, begun_at));
+        Ok(ids.iter().map(confirmed).collect())
     }
 }
 

@@ -1,8 +1,9 @@
-//! Drivers for orders that were charged: each order gets the nearest of its candidates whom no order before it in the group got. Redis
-//! proposed them; the lock of the driver's row decides.
+//! Drivers for orders that were charged: each order gets the nearest of its candidates who takes it, and whom no order before it in the
+//! group got. Redis proposed them, and a read without a lock sorts out who is busy; the lock of the driver's row decides.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
@@ -15,8 +16,9 @@ use waybill_domain::order::{Assignment, Event, Order, PaymentMode, State};
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 use crate::storage::orders::answer::StoredAnswer;
-use crate::storage::orders::assign::{Candidate, detail};
-use crate::storage::orders::row::{driver, get, tags};
+use crate::storage::orders::assign::{Candidate, describe, why_not};
+use crate::storage::orders::duty::duty;
+use crate::storage::orders::row::{driver, get};
 use crate::storage::orders::{Confirmed, LeasedOrder, OrderStore};
 
 /// An order, and who could serve it.
@@ -37,14 +39,17 @@ struct Chosen<'a> {
 }
 
 statements! {
-    /// Those whose fence holds, and of which nothing else is asked.
+    /// Those whose fence holds, of which nothing else is asked, and which no one else has locked.
     LOCK_ORDERS = "select s.order_id, now() as now
                      from order_sagas s
                      join unnest($1::uuid[], $2::int8[]) r (order_id, fence) on s.order_id = r.order_id
                     where s.fence = r.fence and s.status = $3 and s.cancel_requested_at is null
                       and s.needs_attention is null and s.reconcile_requested_at is null
                     order by s.order_id
-                      for update of s";
+                      for update of s skip locked";
+    READ_CANDIDATES = "select driver_id, active_order_id is not null as is_busy, off_duty_since is null as is_on, tags
+                         from drivers
+                        where driver_id = any($1)";
     ENSURE_DRIVERS = "insert into drivers (driver_id) select unnest($1::text[]) on conflict (driver_id) do nothing";
     /// Those that are free. One that another transaction is just taking is passed over, not waited for.
     LOCK_DRIVERS = "select driver_id, off_duty_since is null as is_on, tags
@@ -103,16 +108,23 @@ impl OrderStore {
             candidates: candidates.to_vec(),
             requested_by: self.requested_by.clone(),
         };
-        let assign = |proposals| self.postgres.call(self.bind_all(proposals));
+        let begun = AtomicBool::new(false);
+        let assign = |proposals| self.postgres.call_together(&begun, self.bind_all(proposals, &begun));
         self.groups.assign.join(proposal, assign).await
     }
 
-    async fn bind_all(&self, proposals: Vec<Proposal>) -> Result<Vec<Option<LeasedOrder>>, StoreError> {
+    async fn bind_all(
+        &self,
+        proposals: Vec<Proposal>,
+        begun: &AtomicBool,
+    ) -> Result<Vec<Option<LeasedOrder>>, StoreError> {
         let begun_at = Timestamp::now();
         let mut client = self.postgres.client().await?;
+        begun.store(true, Ordering::Relaxed);
         let tx = client.transaction().await?;
         let (locked, now) = lock_orders(&tx, &proposals).await?;
-        let proposed = proposed(&proposals, &locked);
+        let known = read_candidates(&tx, &proposals).await?;
+        let proposed = proposed(&proposals, &locked, &known);
         let free = lock_drivers(&tx, &proposed).await?;
         let mut chosen = Vec::with_capacity(proposed.len());
         for (proposal, driver) in proposed {
@@ -135,14 +147,17 @@ impl OrderStore {
             };
             chosen.push(Chosen {
                 proposal,
-                detail: detail(&tx, order, candidates, &driver).await?,
+                detail: describe(candidates, &driver, |driver| {
+                    let duty = known.get(driver).map(|known| &known.duty);
+                    why_not(duty, &order.order.required_tags)
+                }),
                 answer: (self.render)(&next),
                 next,
                 driver,
             });
         }
         self.write(&tx, &chosen).await?;
-        crash_point!("assign_uncommitted");
+        crash_point!("assign_uncommitted", if !chosen.is_empty());
         tx.commit().await?;
         crash_point!("assign_committed", if !chosen.is_empty());
         let confirmed = Confirmed::new(now, begun_at);
@@ -210,16 +225,49 @@ async fn lock_orders(tx: &Transaction<'_>, proposals: &[Proposal]) -> Result<(Ha
     Ok((locked.collect::<Result<_, StoreError>>()?, now))
 }
 
-/// For each locked order the nearest candidate whom no order before it has.
-fn proposed<'a>(proposals: &'a [Proposal], locked: &HashSet<Uuid>) -> Vec<(&'a Proposal, DriverId)> {
+/// What is known of a candidate who was one before.
+struct Known {
+    is_busy: bool,
+    duty: Duty,
+}
+
+/// Of all candidates of the group.
+async fn read_candidates(tx: &Transaction<'_>, proposals: &[Proposal]) -> Result<HashMap<DriverId, Known>, StoreError> {
+    let all = proposals.iter().flat_map(|proposal| &proposal.candidates);
+    let names: BTreeSet<&str> = all.map(|candidate| candidate.driver.as_str()).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    let rows = READ_CANDIDATES.query(tx, &[&names]).await?;
+    rows.iter()
+        .map(|row| {
+            let known = Known {
+                is_busy: get(row, "is_busy")?,
+                duty: duty(row)?,
+            };
+            Ok((driver(get(row, "driver_id")?)?, known))
+        })
+        .collect()
+}
+
+/// For each locked order the nearest candidate who takes it, and whom no order before it has.
+fn proposed<'a>(
+    proposals: &'a [Proposal],
+    locked: &HashSet<Uuid>,
+    known: &HashMap<DriverId, Known>,
+) -> Vec<(&'a Proposal, DriverId)> {
     let mut taken = HashSet::new();
     let mut proposed = Vec::with_capacity(proposals.len());
     for proposal in proposals {
-        if !locked.contains(&proposal.order.order.id.uuid()) {
+        let order = &proposal.order.order;
+        if !locked.contains(&order.id.uuid()) {
             continue;
         }
+        // A driver that was never a candidate is free, on duty, and has no tags.
+        let would_take = |driver: &DriverId| match known.get(driver) {
+            Some(known) => !known.is_busy && known.duty.takes(&order.required_tags),
+            None => Duty::default().takes(&order.required_tags),
+        };
         let mut candidates = proposal.candidates.iter().map(|candidate| &candidate.driver);
-        if let Some(driver) = candidates.find(|driver| !taken.contains(*driver)) {
+        if let Some(driver) = candidates.find(|driver| !taken.contains(*driver) && would_take(driver)) {
             taken.insert(driver);
             proposed.push((proposal, driver.clone()));
         }
@@ -239,12 +287,6 @@ async fn lock_drivers(
     // Its own statement: what it reads must be newer than the locks above.
     let rows = LOCK_DRIVERS.query(tx, &[&names]).await?;
     rows.iter()
-        .map(|row| {
-            let duty = Duty {
-                is_on: get(row, "is_on")?,
-                tags: tags(&get::<Vec<&str>>(row, "tags")?)?,
-            };
-            Ok((driver(get(row, "driver_id")?)?, duty))
-        })
+        .map(|row| Ok((driver(get(row, "driver_id")?)?, duty(row)?)))
         .collect()
 }

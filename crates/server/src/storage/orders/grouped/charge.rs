@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -24,7 +25,7 @@ pub(in crate::storage::orders) struct ConfirmedCharge {
 }
 
 statements! {
-    /// Those whose fence holds, as the first thing of the transaction: the rows stay locked until the commit.
+    /// Those whose fence holds and which no one else has locked, as the first thing of the transaction: they stay locked until the commit.
     ENTER_CHARGES = "with r as materialized (
             select * from unnest($1::uuid[], $2::int8[], $3::text[], $4::int8[], $5::text[], $6::bool[], $7::text[])
                 r (order_id, fence, provider_id, amount, currency, is_held, requested_by)
@@ -33,7 +34,7 @@ statements! {
               from order_sagas s join r on s.order_id = r.order_id
              where s.fence = r.fence and s.status = $10
              order by s.order_id
-               for update of s
+               for update of s skip locked
          ), o as (
             update order_sagas s
                set status = $8, updated_at = now(), lease_until = now() + make_interval(secs => $9)
@@ -72,11 +73,16 @@ impl OrderStore {
             provider_id: provider_id.to_owned(),
             requested_by: self.requested_by.clone(),
         };
-        let enter = |charges| self.postgres.call(self.enter_charges(charges));
+        let begun = AtomicBool::new(false);
+        let enter = |charges| self.postgres.call_together(&begun, self.enter_charges(charges, &begun));
         self.groups.charge.join(charge, enter).await
     }
 
-    async fn enter_charges(&self, charges: Vec<ConfirmedCharge>) -> Result<Vec<Option<LeasedOrder>>, StoreError> {
+    async fn enter_charges(
+        &self,
+        charges: Vec<ConfirmedCharge>,
+        begun: &AtomicBool,
+    ) -> Result<Vec<Option<LeasedOrder>>, StoreError> {
         let begun_at = Timestamp::now();
         let column = |of: fn(&ConfirmedCharge) -> i64| charges.iter().map(of).collect::<Vec<i64>>();
         let ids: Vec<Uuid> = charges.iter().map(|charge| charge.order.order.id.uuid()).collect();
@@ -101,6 +107,7 @@ impl OrderStore {
             &self.settings.instance,
         ];
         let mut client = self.postgres.client().await?;
+        begun.store(true, Ordering::Relaxed);
         let tx = client.transaction().await?;
         let rows = ENTER_CHARGES.query(&tx, &parameters).await?;
         tx.commit().await?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
@@ -29,7 +30,7 @@ pub(in crate::storage::orders) struct Rendered {
 }
 
 statements! {
-    /// Those within the scope of who asks.
+    /// Those within the scope of who asks, which no one else has locked.
     LOCK_ORDERS = "select s.order_id, now() as now
                      from order_sagas s
                      join unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[]) r (order_id, tenant, user_id, one_order, driver_id)
@@ -40,7 +41,7 @@ statements! {
                       and (r.one_order is null or s.order_id = r.one_order)
                       and (r.driver_id is null or a.driver_id = r.driver_id)
                     order by s.order_id
-                      for update of s";
+                      for update of s skip locked";
     READ_LOCKED = concat!(
         "select ", leased_order_columns!(), ", exists (select from refunds f where f.order_id = s.order_id) as has_refunds
            from ", order_tables!(), " ", first_open!(), "
@@ -76,12 +77,14 @@ impl OrderStore {
         &self,
         rendered: Rendered,
     ) -> Option<Result<Order, StoreError>> {
-        let complete = |all| self.postgres.call(self.complete_all(all));
+        let begun = AtomicBool::new(false);
+        let complete = |all| self.postgres.call_together(&begun, self.complete_all(all, &begun));
         self.groups.complete.join(rendered, complete).await
     }
 
-    async fn complete_all(&self, all: Vec<Rendered>) -> Result<Vec<Option<Order>>, StoreError> {
+    async fn complete_all(&self, all: Vec<Rendered>, begun: &AtomicBool) -> Result<Vec<Option<Order>>, StoreError> {
         let mut client = self.postgres.client().await?;
+        begun.store(true, Ordering::Relaxed);
         let tx = client.transaction().await?;
         let (locked, now) = lock(&tx, &all).await?;
         let mut orders = read_plain(&tx, &locked).await?;

@@ -1,6 +1,7 @@
 //! Events of the payment provider that say no more than how an order's payment went.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -50,11 +51,16 @@ impl OrderStore {
         if event.reconciles.is_some() {
             return None;
         }
-        let record = |events| self.postgres.call(self.record_all(events));
+        let begun = AtomicBool::new(false);
+        let record = |events| self.postgres.call_together(&begun, self.record_all(events, &begun));
         self.groups.event.join(event.clone(), record).await
     }
 
-    async fn record_all(&self, events: Vec<ProviderEvent>) -> Result<Vec<Option<Recorded>>, StoreError> {
+    async fn record_all(
+        &self,
+        events: Vec<ProviderEvent>,
+        begun: &AtomicBool,
+    ) -> Result<Vec<Option<Recorded>>, StoreError> {
         let ids: Vec<&str> = events.iter().map(|event| event.id.as_str()).collect();
         let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
         let orders: Vec<Option<Uuid>> = events.iter().map(|event| event.order.map(OrderId::uuid)).collect();
@@ -62,6 +68,7 @@ impl OrderStore {
         let accounts: Vec<Option<&str>> = events.iter().map(|event| event.account.name()).collect();
         let parameters: [&(dyn ToSql + Sync); 5] = [&ids, &kinds, &orders, &payments, &accounts];
         let mut client = self.postgres.client().await?;
+        begun.store(true, Ordering::Relaxed);
         let tx = client.transaction().await?;
         let rows = RECORD_ALL.query(&tx, &parameters).await?;
         tx.commit().await?;

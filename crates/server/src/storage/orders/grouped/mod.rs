@@ -10,20 +10,19 @@ pub(in crate::storage) mod charge;
 pub(in crate::storage) mod complete;
 pub(in crate::storage) mod event;
 
-use jiff::Timestamp;
 use waybill_domain::order::Order;
 
 use self::accept::NewOrder;
 use self::assign::Proposal;
 use self::charge::ConfirmedCharge;
 use self::complete::Rendered;
-use super::{LeasedOrder, ProviderEvent, Recorded};
+use super::{Confirmed, LeasedOrder, ProviderEvent, Recorded};
 use crate::storage::group::Group;
 
 /// Those who come at the same time, of each kind.
 #[derive(Default)]
 pub(super) struct Groups {
-    accept: Group<NewOrder, Timestamp>,
+    accept: Group<NewOrder, Confirmed>,
     charge: Group<ConfirmedCharge, LeasedOrder>,
     assign: Group<Proposal, LeasedOrder>,
     complete: Group<Rendered, Order>,
