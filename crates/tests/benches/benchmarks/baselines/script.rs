@@ -22,7 +22,7 @@ const PAYMENT_KEY: &str = "('waybill-' || md5((:id::bigint)::text))";
 
 /// Whether later statements are given what this one answers: the driver.
 fn is_given_on(sql: &str) -> bool {
-    sql.starts_with("select driver_id")
+    sql.starts_with("select driver_id") && sql.contains("for update")
 }
 
 /// Whether nothing that follows in its transaction needs its answer.
@@ -107,6 +107,9 @@ impl Script {
             .find_map(|(text, name)| Some((value.split_once(text.as_str())?, *name)));
         match found {
             Some((("", ""), name)) => of_order(name),
+            // An array of one, whose type a statement need not say.
+            Some((("{", "}"), "order")) => format!("array[{ID}]"),
+            Some((("{", "}"), name)) => format!("array[{}]::text[]", of_order(name)),
             Some(((before, after), name)) => format!("('{before}' || {} || '{after}')", of_order(name)),
             None => format!(":{}", self.constant(value)),
         }
