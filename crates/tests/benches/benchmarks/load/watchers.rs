@@ -42,11 +42,14 @@ impl Watchers {
                     scope: Some(Scope::Area(cell_of(place))),
                     ..WatchDriversRequest::default()
                 };
-                let answer = FleetServiceClient::new(channel.clone()).watch_drivers(request).await;
+                let is_stalled = number * STREAMS_PER_CONNECTION + within < stalled;
+                // What one does not read fills the connection of all that share it.
+                let channel = if is_stalled { server.channel() } else { channel.clone() };
+                let answer = FleetServiceClient::new(channel).watch_drivers(request).await;
                 let mut stream = answer.expect("the watch begins").into_inner();
                 let first = stream.message().await.unwrap().expect("a first message");
                 assert!(first.reset && !first.drivers.is_empty(), "there are drivers to see");
-                if number * STREAMS_PER_CONNECTION + within < stalled {
+                if is_stalled {
                     watchers.stalled.push(stream);
                     continue;
                 }
