@@ -108,9 +108,6 @@ async fn orders_that_come_at_once_share_their_commits() {
         assert_eq!(lines, 60, "{kind}");
         assert!(commits < 60, "{kind}: {commits} commits for 60 orders");
     }
-    let of_events = "select count(distinct xmin::text) from payment_events";
-    let events = rig.count(of_events).await;
-    assert!((1..60).contains(&events), "{events} commits for the provider's events");
     rig.assert_clean().await;
 }
 
