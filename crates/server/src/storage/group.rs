@@ -197,16 +197,17 @@ impl<T, R> Drop for Leadership<T, R> {
                 waiting.is_led = false;
                 return;
             };
-            let turn = first.turn.take();
+            // It was to lead, and is gone: whoever leads takes its own change out of the line first.
+            let Some(turn) = first.turn.take() else {
+                waiting.members.pop_front();
+                continue;
+            };
             drop(waiting);
-            let leadership = Leadership(Some(Arc::clone(&shared)));
-            match turn.map(|turn| turn.send(Turn::Lead(leadership))) {
-                Some(Ok(())) => return,
-                // It is gone, and does not lead.
-                Some(Err(Turn::Lead(mut unused))) => unused.0 = None,
-                _ => {}
+            match turn.send(Turn::Lead(Leadership(Some(Arc::clone(&shared))))) {
+                Ok(()) => return,
+                Err(Turn::Lead(mut unused)) => unused.0 = None,
+                Err(Turn::Done(_)) => {}
             }
-            lock(&shared).members.pop_front();
         }
     }
 }
@@ -355,6 +356,27 @@ mod tests {
         let groups = Arc::clone(&rig.groups);
         assert_eq!(rig.done().await, [(1, Some(Ok(2)))]);
         assert_eq!(*groups.lock().unwrap(), [1]);
+    }
+
+    #[test]
+    fn a_lead_that_is_given_to_one_who_is_gone_goes_on() {
+        let group: Group<u32, u32> = Group::default();
+        let (first, Entered::Leads(leadership)) = group.enter(1) else {
+            panic!("the first leads");
+        };
+        assert_eq!(group.take(first).0, [1]);
+        let [second, mut third] = [2, 3].map(|item| match group.enter(item).1 {
+            Entered::Waits(comes) => comes,
+            Entered::Leads(_) => panic!("there is a leader"),
+        });
+        drop(leadership);
+        // It was to lead, and did not learn of it.
+        drop(second);
+        let Ok(Turn::Lead(leadership)) = third.try_recv() else {
+            panic!("the third leads");
+        };
+        drop(leadership);
+        assert!(!lock(&group.shared).is_led);
     }
 
     /// Members come, and go in the middle, on several threads: those who stay get their turn, always.
