@@ -1,6 +1,7 @@
 //! The stream of fixes, as the history writer reads and trims it.
 
 use jiff::Timestamp;
+use redis::Value;
 use redis::streams::StreamRangeReply;
 use waybill_domain::fix::Fix;
 
@@ -120,27 +121,45 @@ impl LiveStore {
         let mut command = redis::cmd("XRANGE");
         command.arg(&shard.events).arg(from).arg(to).arg("COUNT").arg(count);
         let mut connection = self.redis.connection();
-        let reply: StreamRangeReply = self
+        let reply: Value = self
             .redis
             .call(async { command.query_async(&mut connection).await })
             .await?;
-        Ok(reply.ids.into_iter().map(|entry| parse_entry(&entry)).collect())
+        let Value::Array(entries) = reply else {
+            return Err(not_entries());
+        };
+        entries.into_iter().map(parse_entry).collect()
     }
 }
 
-fn parse_entry(entry: &redis::streams::StreamId) -> StreamEntry {
-    let text = |name: &str| match entry.map.get(name) {
-        Some(redis::Value::BulkString(bytes)) => std::str::from_utf8(bytes).ok(),
-        _ => None,
+/// An entry as Redis sends it: its id, and its fields and their values in turns. Read in place: a map for each entry would cost more
+/// than all else that is done with it.
+fn parse_entry(entry: Value) -> Result<StreamEntry, StoreError> {
+    let Value::Array(parts) = entry else {
+        return Err(not_entries());
+    };
+    let Ok([Value::BulkString(id), Value::Array(fields)]) = <[Value; 2]>::try_from(parts) else {
+        return Err(not_entries());
+    };
+    let id = String::from_utf8(id).map_err(|_| not_entries())?;
+    let text = |name: &str| {
+        let mut pairs = fields.chunks_exact(2);
+        pairs.find_map(|pair| match pair {
+            [Value::BulkString(field), Value::BulkString(value)] if field == name.as_bytes() => {
+                std::str::from_utf8(value).ok()
+            }
+            _ => None,
+        })
     };
     let fix = text("driver_id")
-        .ok_or_else(|| StoreError::unexpected(format!("stream entry {} has no driver_id", entry.id)))
+        .ok_or_else(|| StoreError::unexpected(format!("stream entry {id} has no driver_id")))
         .and_then(parse_driver)
         .and_then(|driver| parse_fix(driver, text));
-    StreamEntry {
-        id: entry.id.clone(),
-        fix,
-    }
+    Ok(StreamEntry { id, fix })
+}
+
+fn not_entries() -> StoreError {
+    StoreError::unexpected("redis sent something else than entries of a stream".to_owned())
 }
 
 #[cfg(test)]
@@ -152,5 +171,57 @@ mod tests {
         assert!(entry_order("1795348061741-10") > entry_order("1795348061741-9"));
         assert!(entry_order("999-1") < entry_order("1000-0"));
         assert_eq!(entry_order("0-0"), (0, 0));
+    }
+    fn entry(id: &str, fields: &[&str]) -> Value {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        Value::Array(vec![
+            text(id),
+            Value::Array(fields.iter().map(|field| text(field)).collect()),
+        ])
+    }
+
+    #[test]
+    fn an_entry_is_a_fix_whatever_the_order_of_its_fields() {
+        let fields = [
+            "long",
+            "-122.4",
+            "timestamp",
+            "1795348061741000",
+            "lat",
+            "37.5",
+            "driver_id",
+            "cab-1",
+            "x",
+            "y",
+        ];
+        let read = parse_entry(entry("7-1", &fields)).unwrap();
+        let fix = read.fix.unwrap();
+        assert_eq!((read.id.as_str(), fix.driver.as_str()), ("7-1", "cab-1"));
+        assert_eq!((fix.position.lat_deg(), fix.position.lon_deg()), (37.5, -122.4));
+        assert_eq!(fix.recorded_at.as_microsecond(), 1_795_348_061_741_000);
+    }
+
+    /// Others may write to the stream: what they wrote is passed over, and hides nothing that comes after.
+    #[test]
+    fn an_entry_that_is_no_fix_is_an_entry() {
+        for fields in [
+            &[][..],
+            &["a"],
+            &["driver_id"],
+            &["driver_id", "cab-1"],
+            &["lat", "37.5", "driver_id"],
+            // A value is no field.
+            &["x", "driver_id", "cab-1", "lat", "1", "long", "1"],
+        ] {
+            let read = parse_entry(entry("7-1", fields)).unwrap();
+            assert_eq!((read.id.as_str(), read.fix.is_err()), ("7-1", true), "{fields:?}");
+        }
+        for reply in [
+            Value::Nil,
+            Value::Array(Vec::new()),
+            Value::Array(vec![Value::Int(1), Value::Nil]),
+        ] {
+            assert!(parse_entry(reply).is_err());
+        }
     }
 }
