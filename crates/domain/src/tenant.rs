@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -43,7 +44,7 @@ impl Tenant {
     }
 
     /// An id as it is stored.
-    pub(crate) fn prefixed(&self, name: &str) -> Box<str> {
+    pub(crate) fn prefixed(&self, name: &str) -> Arc<str> {
         if self.is_default() {
             return name.into();
         }
