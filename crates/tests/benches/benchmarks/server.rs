@@ -15,7 +15,8 @@ use crate::world::World;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What differs from `config/waybill.toml`. Limits of callers are lifted, for it is not they that are measured; and
-/// Redis may take as long as a machine that all share makes it take.
+/// Redis may take as long as a machine that all share makes it take. No trails: what draws them works in the pauses, and here the
+/// pauses are the turns of what it would be compared with.
 pub const SETTINGS: &[(&str, &str)] = &[
     ("limits.orders_per_user.per_second", "1000000"),
     ("limits.orders_per_user.burst", "1000000"),
@@ -35,6 +36,7 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("redis.command_timeout", "2s"),
     ("drain.unready", "0s"),
     ("log.filter", "warn"),
+    ("web.trails_days", "0"),
 ];
 
 /// A server. Dropped, it is killed.
