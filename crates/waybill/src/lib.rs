@@ -28,6 +28,10 @@ use waybill_server::app::AuditError;
 
 use self::cli::{Cli, Command};
 
+/// Replies of Redis are thousands of small pieces, which glibc's allocator is slow to sort out: docs/adr/0036.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Exit statuses, after BSD's sysexits(3).
 mod status {
     /// Something was found, or refused.
