@@ -2,6 +2,7 @@
 //! the same work with the same statements or commands, and nothing else.
 
 pub mod disk;
+pub mod least_sql;
 pub mod pgbench;
 pub mod recording;
 pub mod redis_fixes;

@@ -1,5 +1,5 @@
-//! The baseline of orders: pgbench running the very statements of an order, prepared, over as many connections as the
-//! server's pool has. No program that says the same to Postgres is faster than that.
+//! The baselines of orders: pgbench running the statements of one order, prepared, over as many connections as the
+//! server's pool has.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,6 @@ use tokio::process::Command;
 use tokio_postgres::Client;
 use waybill_sandbox::programs;
 
-use super::recording::Recording;
 use super::script::{CONNECTIONS, Script};
 use crate::server::Server;
 use crate::world::{World, connect};
@@ -22,21 +21,22 @@ pub struct Pgbench {
     program: PathBuf,
     file: PathBuf,
     constants: Vec<(String, String)>,
+    /// What the keys of its orders begin with.
+    keys: &'static str,
     database_url: String,
     runs: AtomicU64,
 }
 
 impl Pgbench {
-    /// The recorded order, to be run on the server's database.
-    pub async fn of(world: &World, server: &Server, recording: &Recording) -> Pgbench {
+    /// This script, to be run on the server's database.
+    pub async fn of(world: &World, server: &Server, script: Script) -> Pgbench {
         let program = programs::postgres().unwrap().postgres.with_file_name("pgbench");
         assert!(
             program.exists(),
             "pgbench is not beside {}: install postgresql (Debian) or postgresql-contrib",
             program.display()
         );
-        let script = Script::of(recording);
-        let file = world.path("order.sql");
+        let file = world.path(&format!("{}.sql", script.name));
         fs::write(&file, &script.text).unwrap();
         if let Ok(copy) = std::env::var("BENCH_SCRIPT_COPY") {
             fs::write(copy, &script.text).unwrap();
@@ -45,8 +45,9 @@ impl Pgbench {
             program,
             file,
             constants: script.constants,
+            keys: script.keys,
             database_url: world.create_database(&server.database).await,
-            runs: AtomicU64::new(0),
+            runs: AtomicU64::new(script.first_turn),
         }
     }
 
@@ -91,9 +92,10 @@ impl Pgbench {
                        left join payments p using (order_id)
                        left join payment_attempts t using (order_id)
                        left join order_assignments a using (order_id)
-                      where s.idempotency_key like 'key-of-the-bench-%'";
+                      where s.idempotency_key like $1";
         let sql: Client = connect(&self.database_url).await;
-        let counted = sql.query_one(count, &[]).await.unwrap();
+        let keys = format!("{}%", self.keys);
+        let counted = sql.query_one(count, &[&keys]).await.unwrap();
         let (orders, served): (i64, i64) = (counted.get(0), counted.get(1));
         assert!(
             orders > 0 && orders == served,

@@ -56,6 +56,12 @@ impl Recording {
         Recording { statements, own }
     }
 
+    /// The order's id.
+    pub fn order(&self) -> &str {
+        let order = self.own.iter().find(|(_, name)| **name == "order");
+        order.expect("an order was recorded").0
+    }
+
     /// How much it is.
     pub fn summary(&self) -> String {
         let commits = self.statements.iter().filter(|one| one.sql == "COMMIT").count();

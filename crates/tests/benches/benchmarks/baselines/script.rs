@@ -15,10 +15,10 @@ use testkit::benchmark::statements::Executed;
 pub const CONNECTIONS: usize = 16;
 
 /// The order's id of the turn.
-const ID: &str = "lpad(to_hex(:id::bigint), 32, '0')::uuid";
+pub const ID: &str = "lpad(to_hex(:id::bigint), 32, '0')::uuid";
 
 /// The payment's key of the turn: a hash of the request, as ours is.
-const PAYMENT_KEY: &str = "('waybill-' || md5((:id::bigint)::text))";
+pub const PAYMENT_KEY: &str = "('waybill-' || md5((:id::bigint)::text))";
 
 /// Whether later statements are given what this one answers: the driver.
 fn is_given_on(sql: &str) -> bool {
@@ -32,6 +32,12 @@ fn is_write_that_need_not_be_awaited(sql: &str) -> bool {
 
 /// A script, and the constants that it is run with.
 pub struct Script {
+    /// Of its file.
+    pub name: &'static str,
+    /// What the keys of its orders begin with.
+    pub keys: &'static str,
+    /// From where its turns are counted, so that no two scripts make the same ids.
+    pub first_turn: u64,
     /// What pgbench reads.
     pub text: String,
     /// Names and values.
@@ -41,13 +47,21 @@ pub struct Script {
 }
 
 impl Script {
-    /// The script of an order.
-    pub fn of(recording: &Recording) -> Script {
-        let mut script = Script {
-            text: format!("\\set turn :turn + 1\n\\set id :turn * {CONNECTIONS} + :client_id\n"),
+    /// This one, after which `id` is the number of the order.
+    pub fn new(name: &'static str, keys: &'static str, first_turn: u64, text: &str) -> Script {
+        Script {
+            name,
+            keys,
+            first_turn,
+            text: format!("\\set turn :turn + 1\n\\set id :turn * {CONNECTIONS} + :client_id\n{text}"),
             constants: Vec::new(),
             has_driver: false,
-        };
+        }
+    }
+
+    /// The script of an order.
+    pub fn of(recording: &Recording) -> Script {
+        let mut script = Script::new("order", "key-of-the-bench-", 0, "");
         // What need not be awaited goes out together, also where the program awaits it: a baseline waits for nothing.
         let mut together = Vec::new();
         for one in &recording.statements {

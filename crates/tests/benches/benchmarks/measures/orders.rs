@@ -1,14 +1,15 @@
 //! Orders a second, created until they succeeded and completed; and what the server itself spends on one.
 //!
-//! The baseline is pgbench with the statements that Postgres logged for one such order: the gap is all that is not SQL,
-//! the search in Redis and the call to the payment provider among it.
+//! The baselines are pgbench with the statements that Postgres logged for one such order, and with the least SQL that leaves the same
+//! rows. Both commit each order by itself; neither searches, charges or keeps a promise.
 
 use std::cell::RefCell;
 
 use super::cost_each;
+use crate::baselines::least_sql;
 use crate::baselines::pgbench::Pgbench;
 use crate::baselines::recording::Recording;
-use crate::baselines::script::CONNECTIONS;
+use crate::baselines::script::{CONNECTIONS, Script};
 use crate::load::{Load, ORDERERS};
 use crate::scale::Scale;
 use crate::server::Server;
@@ -21,10 +22,12 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
     let server = Server::start(world, "orders", 3).await;
     let recording = Recording::of_one_order(world, &server).await;
     let load = Load::on(server.endpoint());
-    let baseline = Pgbench::of(world, &server, &recording).await;
+    let baseline = Pgbench::of(world, &server, Script::of(&recording)).await;
+    let least = Pgbench::of(world, &server, least_sql::script(world, &server, &recording).await).await;
     let costs = RefCell::new((Vec::new(), Vec::new()));
     load.orders(scale.stored_turn).await;
     baseline.run(scale.stored_turn).await;
+    least.run(scale.stored_turn).await;
     load.verdicts();
     world.settle([server.database.as_str()]).await;
 
@@ -37,7 +40,12 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
         turn.per_second()
     };
     let pairs = take_turns(scale.rounds, ours, async || baseline.run(scale.stored_turn).await).await;
+    let verdicts = load.verdicts();
+    let ours = async || load.orders(scale.stored_turn).await.per_second();
+    let beside_least = take_turns(scale.rounds, ours, async || least.run(scale.stored_turn).await).await;
     baseline.assert_served().await;
+    least.assert_served().await;
+    least_sql::assert_same_rows(&world.session(&server.database).await, &recording).await;
     server.stop().await;
     let (processor, memory) = costs.into_inner();
     let how = format!(
@@ -53,7 +61,16 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
             pairs,
         )
         .with(how)
-        .judged(load.verdicts()),
+        .judged(verdicts),
+        Benchmark::against(
+            "orders_beside_least_sql",
+            "orders/s",
+            Better::More,
+            "pgbench with the least SQL that leaves the same rows, a statement a commit",
+            beside_least,
+        )
+        .judged(load.verdicts())
+        .to_reach(0.7),
         Benchmark::alone("order_server_cpu", "µs/order", Better::Less, processor),
         Benchmark::alone("order_server_memory", "bytes/order", Better::Less, memory)
             .with("growth of the resident memory"),
