@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use serde::{Serialize, Serializer};
 use waybill_domain::breaker::State as BreakerState;
 
-use super::declare::Declare as _;
+use super::declare::{Declare as _, count};
 use super::labelled::Labelled;
 use super::waits::{SecondsCounter, WaitMetrics};
 
@@ -22,6 +22,8 @@ pub struct DependencyMetrics {
     breaker_refusals: Labelled<Counter, 1>,
     store_timeouts: Labelled<Counter, 1>,
     store_failures: Labelled<Counter, 1>,
+    #[serde(serialize_with = "count")]
+    groups_failed: Counter,
     pool_waits: Labelled<Counter, 1>,
     #[serde(rename = "pool_wait_ms")]
     pool_wait_seconds: Labelled<SecondsCounter, 1>,
@@ -122,6 +124,11 @@ impl DependencyMetrics {
                 "Calls of a store that ended in an error that is no answer: no connection, a full pool, a lock or statement \
                  timeout",
             ),
+            groups_failed: registry.declare(
+                "groups_failed",
+                "Transactions of orders that came at the same time which failed: each of their orders was tried by itself",
+                Counter::default(),
+            ),
             pool_waits: registry.declare(
                 "pool_waits",
                 "How often a call waited for a connection of the Postgres pool, by pool partition",
@@ -209,6 +216,11 @@ impl DependencyMetrics {
             timeouts: self.store_timeouts.get([store]),
             failures: self.store_failures.get([store]),
         }
+    }
+
+    /// How often a transaction of several orders failed, of this process.
+    pub fn groups_failed(&self) -> Counter {
+        self.groups_failed.clone()
     }
 
     /// This partition of the Postgres pool.

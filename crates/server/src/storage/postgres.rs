@@ -8,6 +8,7 @@ use deadpool_postgres::{
     Client, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
 use futures_util::future::BoxFuture;
+use prometheus_client::metrics::counter::Counter;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -129,6 +130,7 @@ pub struct Postgres {
     /// The places of the callers' partition.
     callers: Arc<Semaphore>,
     partition: PoolPartition,
+    groups_failed: Counter,
     caller_waits: WaitMetrics,
     worker_waits: WaitMetrics,
 }
@@ -193,6 +195,7 @@ impl Postgres {
             acquire_timeout: settings.acquire_timeout,
             callers: Arc::new(Semaphore::new(caller_places(settings.pool_max))),
             partition: PoolPartition::Workers,
+            groups_failed: metrics.groups_failed(),
             caller_waits: metrics.pool("callers"),
             worker_waits: metrics.pool("workers"),
         })
@@ -249,7 +252,10 @@ impl Postgres {
         let _place = self.place().await.map_err(Failed::Away)?;
         match self.guard.call(work, StoreError::breaker_outcome).await {
             Ok(done) => Ok(done),
-            Err(GuardError::Failed(error)) if begun.load(Ordering::Relaxed) => Err(Failed::Apart(error)),
+            Err(GuardError::Failed(error)) if begun.load(Ordering::Relaxed) => {
+                self.groups_failed.inc();
+                Err(Failed::Apart(error))
+            }
             Err(error) => Err(Failed::Away(StoreError::of_guard("postgres", error))),
         }
     }

@@ -143,6 +143,11 @@ async fn refuse_some(table: &str, stuck_in: Option<&str>) {
         assert_eq!(rig.orders_in(status).await, 6, "{table}");
     }
     assert_eq!(rig.orders_in("succeeded").await, 24, "{table}");
+    let dependencies = &rig.metrics().await["dependencies"];
+    assert!(
+        dependencies["groups_failed"].as_u64() > Some(0),
+        "{table} {dependencies}"
+    );
     rig.execute(&format!("drop trigger refuse on {table}")).await;
     rig.until_all_settled().await;
     rig.assert_clean().await;
