@@ -27,7 +27,7 @@ impl PaymentAccount {
 
     /// An id of the provider such that two accounts never have the same.
     pub fn qualified(&self, id: &str) -> String {
-        self.0.prefixed(id).as_ref().to_owned()
+        self.0.prefixed(id).into()
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -44,7 +43,7 @@ impl Tenant {
     }
 
     /// An id as it is stored.
-    pub(crate) fn prefixed(&self, name: &str) -> Arc<str> {
+    pub(crate) fn prefixed(&self, name: &str) -> Box<str> {
         if self.is_default() {
             return name.into();
         }
