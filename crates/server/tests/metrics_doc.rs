@@ -120,7 +120,10 @@ const PARTS: &[Part] = &[
             ("waybill_breaker_refusals_total", &["dependencies.breaker_refusals.*"]),
             ("waybill_store_timeouts_total", &["dependencies.store_timeouts.*"]),
             ("waybill_store_failures_total", &["dependencies.store_failures.*"]),
-            ("waybill_groups_failed_total", &["dependencies.groups_failed"]),
+            (
+                "waybill_group_commits_failed_total",
+                &["dependencies.group_commits_failed"],
+            ),
             ("waybill_pool_waits_total", &["dependencies.pool_waits.*"]),
             ("waybill_pool_wait_seconds_total", &["dependencies.pool_wait_ms.*"]),
             ("waybill_pool_refusals_total", &["dependencies.pool_refusals.*"]),

@@ -23,7 +23,7 @@ pub struct DependencyMetrics {
     store_timeouts: Labelled<Counter, 1>,
     store_failures: Labelled<Counter, 1>,
     #[serde(serialize_with = "count")]
-    groups_failed: Counter,
+    group_commits_failed: Counter,
     pool_waits: Labelled<Counter, 1>,
     #[serde(rename = "pool_wait_ms")]
     pool_wait_seconds: Labelled<SecondsCounter, 1>,
@@ -124,8 +124,8 @@ impl DependencyMetrics {
                 "Calls of a store that ended in an error that is no answer: no connection, a full pool, a lock or statement \
                  timeout",
             ),
-            groups_failed: registry.declare(
-                "groups_failed",
+            group_commits_failed: registry.declare(
+                "group_commits_failed",
                 "Transactions of orders that came at the same time which failed: each of their orders was tried by itself",
                 Counter::default(),
             ),
@@ -219,8 +219,8 @@ impl DependencyMetrics {
     }
 
     /// How often a transaction of several orders failed, of this process.
-    pub fn groups_failed(&self) -> Counter {
-        self.groups_failed.clone()
+    pub fn group_commits_failed(&self) -> Counter {
+        self.group_commits_failed.clone()
     }
 
     /// This partition of the Postgres pool.

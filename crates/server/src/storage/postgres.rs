@@ -130,7 +130,7 @@ pub struct Postgres {
     /// The places of the callers' partition.
     callers: Arc<Semaphore>,
     partition: PoolPartition,
-    groups_failed: Counter,
+    group_commits_failed: Counter,
     caller_waits: WaitMetrics,
     worker_waits: WaitMetrics,
 }
@@ -195,7 +195,7 @@ impl Postgres {
             acquire_timeout: settings.acquire_timeout,
             callers: Arc::new(Semaphore::new(caller_places(settings.pool_max))),
             partition: PoolPartition::Workers,
-            groups_failed: metrics.groups_failed(),
+            group_commits_failed: metrics.group_commits_failed(),
             caller_waits: metrics.pool("callers"),
             worker_waits: metrics.pool("workers"),
         })
@@ -253,7 +253,7 @@ impl Postgres {
         match self.guard.call(work, StoreError::breaker_outcome).await {
             Ok(done) => Ok(done),
             Err(GuardError::Failed(error)) if begun.load(Ordering::Relaxed) => {
-                self.groups_failed.inc();
+                self.group_commits_failed.inc();
                 Err(Failed::Apart(error))
             }
             Err(error) => Err(Failed::Away(StoreError::of_guard("postgres", error))),

@@ -145,7 +145,7 @@ async fn refuse_some(table: &str, stuck_in: Option<&str>) {
     assert_eq!(rig.orders_in("succeeded").await, 24, "{table}");
     let dependencies = &rig.metrics().await["dependencies"];
     assert!(
-        dependencies["groups_failed"].as_u64() > Some(0),
+        dependencies["group_commits_failed"].as_u64() > Some(0),
         "{table} {dependencies}"
     );
     rig.execute(&format!("drop trigger refuse on {table}")).await;
