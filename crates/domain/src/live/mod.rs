@@ -6,6 +6,7 @@
 mod area;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -33,8 +34,8 @@ pub struct Seen {
 /// What is newer than a version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct News {
-    /// Drivers that came, moved, were taken or are free again.
-    pub drivers: Vec<Seen>,
+    /// Drivers that came, moved, were taken or are free again: shared with the map, so that a thousand watchers copy none.
+    pub drivers: Vec<Arc<Seen>>,
     /// Drivers that left, or are silent. One that was not known may be among them.
     pub gone: Vec<DriverId>,
     /// Whether this is all that there is, and not what is newer: the version was the first one, or the departures since then have expired.
@@ -94,7 +95,7 @@ struct Contents {
 
 #[derive(Debug, Clone)]
 struct Entry {
-    seen: Seen,
+    seen: Arc<Seen>,
     version: Version,
 }
 
@@ -135,11 +136,11 @@ impl LiveMap {
     /// A driver is there now, unless a newer fix of it is known. `now`: by our clock.
     pub fn apply(&mut self, fix: Fix, now: Timestamp) {
         let cell = Cell::of(fix.position);
-        let driver = fix.driver.clone();
         let mut off_duty = false;
-        if let Some(old) = self.whereabouts.get(&driver).copied() {
+        let old = self.whereabouts.get(&fix.driver).copied();
+        if let Some(old) = old {
             let contents = self.cells.entry(old).or_default();
-            let Some(entry) = contents.drivers.get_mut(&driver) else {
+            let Some(entry) = contents.drivers.get_mut(&fix.driver) else {
                 return;
             };
             if entry.seen.fix.recorded_at >= fix.recorded_at {
@@ -147,20 +148,31 @@ impl LiveMap {
             }
             if old == cell {
                 self.version.0 += 1;
-                (entry.seen.fix, entry.version, contents.newest) = (fix, self.version, self.version);
+                match Arc::get_mut(&mut entry.seen) {
+                    Some(seen) => seen.fix = fix,
+                    // Whoever took it from here keeps what it took.
+                    None => entry.seen = Arc::new(Seen { fix, ..*entry.seen }),
+                }
+                (entry.version, contents.newest) = (self.version, self.version);
                 return;
             }
             off_duty = entry.seen.off_duty;
-            self.depart(&driver, old, now);
-        } else {
-            self.newcomers.insert(driver.clone());
+        }
+        let driver = fix.driver.clone();
+        match old {
+            Some(old) => {
+                self.depart(&driver, old, now);
+            }
+            None => {
+                self.newcomers.insert(driver.clone());
+            }
         }
         self.version.0 += 1;
         self.silent.remove(&driver);
         let order = self.serving.get(&driver).copied();
         let contents = self.cells.entry(cell).or_default();
         let entry = Entry {
-            seen: Seen { fix, order, off_duty },
+            seen: Arc::new(Seen { fix, order, off_duty }),
             version: self.version,
         };
         (contents.newest, contents.counted) = (self.version, self.version);
@@ -182,7 +194,8 @@ impl LiveMap {
                 continue;
             };
             self.version.0 += 1;
-            entry.seen.order = self.serving.get(driver).copied();
+            let order = self.serving.get(driver).copied();
+            Arc::make_mut(&mut entry.seen).order = order;
             (entry.version, contents.newest, contents.counted) = (self.version, self.version, self.version);
         }
     }
@@ -212,7 +225,7 @@ impl LiveMap {
             && entry.seen.off_duty != off_duty
         {
             self.version.0 += 1;
-            entry.seen.off_duty = off_duty;
+            Arc::make_mut(&mut entry.seen).off_duty = off_duty;
             (entry.version, contents.newest, contents.counted) = (self.version, self.version, self.version);
         }
     }
@@ -293,7 +306,7 @@ impl LiveMap {
                     continue;
                 }
                 let moved = contents.drivers.values().filter(|entry| entry.version > since);
-                drivers.extend(moved.map(|entry| entry.seen.clone()));
+                drivers.extend(moved.map(|entry| Arc::clone(&entry.seen)));
                 if !is_whole {
                     let left = contents.departed.iter();
                     gone.extend(left.filter(|(_, left)| left.version > since).map(|(driver, _)| driver));
@@ -353,7 +366,7 @@ impl LiveMap {
         let (mut newer, mut gone) = (Vec::new(), Vec::new());
         for driver in drivers {
             match self.entry(driver) {
-                Some(entry) if entry.version > since => newer.push(entry.seen.clone()),
+                Some(entry) if entry.version > since => newer.push(Arc::clone(&entry.seen)),
                 Some(_) => {}
                 None => {
                     let is_news = self.silent.get(driver).is_some_and(|silent| silent.version > since);

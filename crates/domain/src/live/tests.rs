@@ -59,7 +59,7 @@ impl Client {
             self.known.clear();
         }
         for seen in news.drivers {
-            self.known.insert(seen.fix.driver.clone(), seen);
+            self.known.insert(seen.fix.driver.clone(), Seen::clone(&seen));
         }
         for driver in news.gone {
             self.known.remove(&driver);
@@ -283,4 +283,30 @@ fn who_slept_for_longer_than_a_departure_is_known_begins_anew() {
     }
     // Who was awake knows what it has to.
     assert!(!map.in_area(&area, known.version).is_whole);
+}
+
+/// Whoever took a driver from the map sees it as it was then, whatever is done to it afterwards.
+#[test]
+fn what_was_taken_from_the_map_does_not_change() {
+    let at = |lat, seconds| Fix {
+        driver: driver(1),
+        position: Position::new(lat, -122.0).unwrap(),
+        recorded_at: Timestamp::from_second(seconds).unwrap(),
+    };
+    let now = Timestamp::from_second(100).unwrap();
+    let mut map = LiveMap::default();
+    map.apply(at(37.001, 1), now);
+    let take = |map: &LiveMap| map.of_drivers([&driver(1)], Version::default()).drivers.remove(0);
+    let mut taken = vec![(take(&map), at(37.001, 1), None, false)];
+    map.apply(at(37.002, 2), now);
+    taken.push((take(&map), at(37.002, 2), None, false));
+    map.set_serving([(driver(1), order(7))].into());
+    taken.push((take(&map), at(37.002, 2), Some(order(7)), false));
+    map.set_off_duty(&driver(1), true);
+    taken.push((take(&map), at(37.002, 2), Some(order(7)), true));
+    map.apply(at(38.0, 3), now);
+    taken.push((take(&map), at(38.0, 3), Some(order(7)), true));
+    for (seen, fix, order, off_duty) in taken {
+        assert_eq!(*seen, Seen { fix, order, off_duty });
+    }
 }

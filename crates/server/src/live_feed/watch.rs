@@ -46,7 +46,7 @@ pub struct FleetNews {
     /// Nothing that was known before counts any more.
     pub reset: bool,
     /// Drivers that are there, or came, or changed.
-    pub drivers: Vec<Seen>,
+    pub drivers: Vec<Arc<Seen>>,
     /// Drivers that are gone.
     pub gone: Vec<DriverId>,
     /// Instead of both: how many there are, where there are too many.
@@ -350,14 +350,14 @@ fn look_at_order(
 fn of_order(id: OrderId, mut news: News) -> News {
     for seen in std::mem::take(&mut news.drivers) {
         if seen.order.is_some_and(|order| order != id) {
-            news.gone.push(seen.fix.driver);
+            news.gone.push(seen.fix.driver.clone());
         } else {
-            news.drivers.push(Seen {
+            news.drivers.push(Arc::new(Seen {
+                fix: seen.fix.clone(),
                 order: Some(id),
                 // Whoever waits for the driver need not know how its day goes.
                 off_duty: false,
-                ..seen
-            });
+            }));
         }
     }
     news
@@ -396,14 +396,16 @@ mod tests {
     use super::*;
 
     fn news(drivers: usize) -> FleetNews {
-        let seen = |number| Seen {
-            fix: Fix {
-                driver: format!("cab-{number}").parse().unwrap(),
-                position: Position::new(1.0, 2.0).unwrap(),
-                recorded_at: Timestamp::UNIX_EPOCH,
-            },
-            order: None,
-            off_duty: false,
+        let seen = |number| {
+            Arc::new(Seen {
+                fix: Fix {
+                    driver: format!("cab-{number}").parse().unwrap(),
+                    position: Position::new(1.0, 2.0).unwrap(),
+                    recorded_at: Timestamp::UNIX_EPOCH,
+                },
+                order: None,
+                off_duty: false,
+            })
         };
         FleetNews {
             reset: true,
@@ -443,10 +445,10 @@ mod tests {
     fn who_serves_another_order_by_now_is_gone() {
         let order = |number| OrderId::new(uuid::Uuid::from_u128(number));
         let seen = |order| News {
-            drivers: vec![Seen {
+            drivers: vec![Arc::new(Seen {
                 order,
-                ..news(1).drivers.remove(0)
-            }],
+                ..Seen::clone(&news(1).drivers[0])
+            })],
             ..News::none(Version::default())
         };
         for serves in [None, Some(order(1))] {

@@ -132,8 +132,8 @@ impl LiveStore {
     }
 }
 
-/// An entry as Redis sends it: its id, and its fields and their values in turns. Read in place: a map for each entry would cost more
-/// than all else that is done with it.
+/// An entry as Redis sends it: its id, and its fields and their values in turns. Read in place and once: a map for each entry would
+/// cost more than all else that is done with it.
 fn parse_entry(entry: Value) -> Result<StreamEntry, StoreError> {
     let Value::Array(parts) = entry else {
         return Err(not_entries());
@@ -142,16 +142,27 @@ fn parse_entry(entry: Value) -> Result<StreamEntry, StoreError> {
         return Err(not_entries());
     };
     let id = String::from_utf8(id).map_err(|_| not_entries())?;
-    let text = |name: &str| {
-        let mut pairs = fields.chunks_exact(2);
-        pairs.find_map(|pair| match pair {
-            [Value::BulkString(field), Value::BulkString(value)] if field == name.as_bytes() => {
-                std::str::from_utf8(value).ok()
-            }
-            _ => None,
-        })
+    let [mut driver, mut lat, mut long, mut timestamp] = [None; 4];
+    for pair in fields.chunks_exact(2) {
+        let [Value::BulkString(field), Value::BulkString(value)] = pair else {
+            continue;
+        };
+        let known = match field.as_slice() {
+            b"driver_id" => &mut driver,
+            b"lat" => &mut lat,
+            b"long" => &mut long,
+            b"timestamp" => &mut timestamp,
+            _ => continue,
+        };
+        *known = known.or(std::str::from_utf8(value).ok());
+    }
+    let text = |name: &str| match name {
+        "lat" => lat,
+        "long" => long,
+        "timestamp" => timestamp,
+        _ => None,
     };
-    let fix = text("driver_id")
+    let fix = driver
         .ok_or_else(|| StoreError::unexpected(format!("stream entry {id} has no driver_id")))
         .and_then(parse_driver)
         .and_then(|driver| parse_fix(driver, text));
@@ -172,6 +183,7 @@ mod tests {
         assert!(entry_order("999-1") < entry_order("1000-0"));
         assert_eq!(entry_order("0-0"), (0, 0));
     }
+
     fn entry(id: &str, fields: &[&str]) -> Value {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         Value::Array(vec![
