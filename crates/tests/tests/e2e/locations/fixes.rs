@@ -209,6 +209,59 @@ async fn a_sequence_that_does_not_grow_ends_the_stream_and_stores_nothing_more()
     assert_eq!(latest(&rig, "cab-2").await, [].into());
 }
 
+/// What waits behind a slow store is stored and acknowledged together: of some hundred messages each is not a round trip. Nothing is
+/// acknowledged that came after a message that ends the stream, and all that came before it is.
+#[tokio::test]
+async fn messages_that_wait_are_acknowledged_together() {
+    let rig = Rig::start().await;
+    let mut redis = rig.redis().await;
+    let mut stream = DriverStream::open(rig.locations()).await;
+    let mut pause = async |words: &[&str]| {
+        let mut client = redis::cmd("CLIENT");
+        client.arg(words).query_async::<()>(&mut redis).await.unwrap();
+    };
+    pause(&["PAUSE", "10000", "WRITE"]).await;
+    for sequence in 0..200 {
+        let mut fixes = track("cab-1", 1);
+        // One in ten cannot be stored.
+        if sequence % 10 == 7 {
+            fixes[0].position = None;
+        }
+        stream.send(sequence, fixes).await;
+    }
+    stream.send(200, Vec::new()).await;
+    pause(&["UNPAUSE"]).await;
+
+    let (mut responses, mut acknowledged, mut rejected) = (0, None, Vec::new());
+    let status = loop {
+        match stream.next().await {
+            Ok(response) => {
+                responses += 1;
+                assert!(acknowledged < Some(response.acknowledged_sequence));
+                acknowledged = Some(response.acknowledged_sequence);
+                rejected.extend(response.rejections.iter().map(|rejection| rejection.sequence));
+                assert!(
+                    rejected.last() <= acknowledged.as_ref(),
+                    "a rejection comes with its acknowledgement"
+                );
+            }
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(
+        (acknowledged, status.code()),
+        (Some(199), Code::InvalidArgument),
+        "{status:?}"
+    );
+    assert_eq!(
+        rejected,
+        (0..200).filter(|sequence| sequence % 10 == 7).collect::<Vec<u64>>()
+    );
+    assert!(responses < 100, "{responses} responses");
+    rig.until_written().await;
+    assert_eq!(stream_len(&rig).await, 180);
+}
+
 #[tokio::test]
 async fn sequences_may_skip_and_reach_the_largest_number() {
     let rig = Rig::start().await;

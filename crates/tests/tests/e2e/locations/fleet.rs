@@ -160,6 +160,65 @@ async fn a_free_driver_is_found_behind_a_crowd_of_busy_ones() {
     assert_eq!(order.assignment.unwrap().driver_id, "free-1");
 }
 
+/// What others keep in the index hides no driver, however near it is.
+#[tokio::test]
+async fn members_of_the_index_that_are_no_drivers_hide_none() {
+    let rig = Rig::start().await;
+    let mut redis = rig.redis().await;
+    let mut add = redis::cmd("GEOADD");
+    add.arg("drivers:geo");
+    for number in 0..30 {
+        add.arg(PICKUP.1).arg(PICKUP.0).arg(format!("not a driver {number}"));
+    }
+    add.query_async::<()>(&mut redis).await.unwrap();
+    driver_north(&rig, "cab-1", 1_000.0).await;
+    assert_eq!(names_near(&rig, 0.0, 1).await, ["cab-1"]);
+    let order = rig.place(a_ride()).await;
+    assert_eq!(order.assignment.unwrap().driver_id, "cab-1");
+}
+
+/// However crowded the place is, and whatever was searched for before there or elsewhere: the nearest come first, and no one is
+/// passed over.
+#[tokio::test]
+async fn the_nearest_are_found_in_crowds_and_in_deserts() {
+    let rig = Rig::start().await;
+    // A crowd to the north, from 1 m to 900 m, and few to the south, as far as 45 km.
+    let crowd = (1..=300).map(|number| f64::from(number) * 3.0);
+    let desert = (0..20).map(|number| -1_000.5 * 1.222_f64.powi(number));
+    let places: Vec<f64> = crowd.chain(desert).collect();
+    let name = |metres: f64| format!("cab-{:.0}", metres + 100_000.0);
+    let fixes = places
+        .iter()
+        .map(|metres| fix(&name(*metres), PICKUP.0 + metres / 111_195.0, PICKUP.1, now()));
+    rig.report(fixes.collect()).await;
+    for (from, radius, count) in [
+        (0.0, 5_000.0, 8),
+        (0.0, 50_000.0, 50),
+        (-20_001.0, 50_000.0, 8),
+        (451.0, 300.0, 50),
+        (451.0, 50_000.0, 1),
+        (-45_000.0, 50_000.0, 50),
+        (-8_000.0, 500.0, 50),
+        (0.0, 1.0, 1),
+        (0.0, 50_000.0, 8),
+    ] {
+        let mut expected = places.clone();
+        let far = |metres: f64| (metres - from).abs();
+        expected.retain(|metres| far(*metres) <= radius);
+        expected.sort_by(|a, b| far(*a).total_cmp(&far(*b)));
+        expected.truncate(count.try_into().unwrap());
+        let request = pb::SearchDriversRequest {
+            near: Some(position((PICKUP.0 + from / 111_195.0, PICKUP.1))),
+            radius_meters: radius,
+            max_count: count,
+        };
+        let found = search(&rig, request).await.unwrap();
+        let found: Vec<String> = found.into_iter().map(|near| near.driver.unwrap().driver_id).collect();
+        let expected: Vec<String> = expected.into_iter().map(name).collect();
+        assert_eq!(found, expected, "{count} within {radius} m of {from} m");
+    }
+}
+
 #[tokio::test]
 async fn a_bad_search_names_each_bad_field() {
     let rig = Rig::start().await;
