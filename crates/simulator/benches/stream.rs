@@ -119,6 +119,7 @@ async fn load(server: &Target, pace: Pace, fixes: u64, streams: u64, drivers: u6
         streams: usize::try_from(streams).unwrap(),
         gather: Duration::from_millis(10),
         window: 2_000,
+        batch: 500,
     };
     let plan = Plan {
         duration: Duration::from_mins(10),

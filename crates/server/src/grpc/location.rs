@@ -4,6 +4,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,6 +26,8 @@ use crate::locations::ingest::Ingest;
 
 /// Fixes in one ReportLocations call.
 const REPORT_MAX: usize = 500;
+/// With so many fixes in hand a stream does not read on before they are stored: as many as one call may hold.
+const AHEAD_MAX: usize = REPORT_MAX;
 /// How long the status that ends a stream waits for room: a client that does not read does not delay the drain.
 const FINAL_STATUS_TIME_MAX: Duration = Duration::from_secs(2);
 /// Responses that a client has not read yet. When it does not read, its stream stops being read.
@@ -131,30 +134,93 @@ impl Api for LocationApi {
     }
 }
 
+/// The fixes of one message, or of several in a row, which are stored and acknowledged together.
+struct Taken {
+    batch: Batch,
+    /// The sequence of the last one.
+    last: u64,
+}
+
+/// A message that was read.
+struct Message<'a> {
+    /// How many fixes of it can be stored.
+    fixes: usize,
+    /// Waits until they may pass.
+    admitted: Pin<Box<dyn Future<Output = Taken> + Send + 'a>>,
+}
+
+/// A message, or the stream's end.
+type Read<'a> = Result<Option<Message<'a>>, Status>;
+
 impl Sessions {
-    /// Reads one stream to its end. Each message is answered before the next one is read: later ones wait in the
-    /// connection's window, and flow control holds the rest back.
+    /// Reads one stream to its end.
     async fn run(
         &self,
+        inbound: Streaming<pb::StreamLocationsRequest>,
+        responses: &mpsc::Sender<Result<pb::StreamLocationsResponse, Status>>,
+        access: &Access,
+    ) -> Result<(), Status> {
+        let mut ahead = None;
+        let end = self.answer(inbound, &mut ahead, responses, access).await;
+        if let Some(Ok(Some(message))) = ahead {
+            self.ingest.refused(message.fixes);
+        }
+        end
+    }
+
+    /// Answers what is read before it reads on: what comes meanwhile waits in the connection's window, is stored and answered
+    /// together as far as it is there by then, and flow control holds the rest back. `ahead`: what was read and is not answered.
+    async fn answer<'a>(
+        &'a self,
         mut inbound: Streaming<pb::StreamLocationsRequest>,
+        ahead: &mut Option<Read<'a>>,
         responses: &mpsc::Sender<Result<pb::StreamLocationsResponse, Status>>,
         access: &Access,
     ) -> Result<(), Status> {
         let mut next_sequence = 0;
         let mut end = pin!(self.end(access));
         loop {
-            let message = tokio::select! {
-                biased;
-                // Every stored message was acknowledged, so only the reason is left to send.
-                status = &mut end => return Err(status),
-                () = tokio::time::sleep(self.settings.idle_max) => {
-                    let idle = self.settings.idle_max.as_secs();
-                    return Err(Status::deadline_exceeded(format!("the stream was idle for {idle} s")));
+            let read = if let Some(read) = ahead.take() {
+                read
+            } else {
+                tokio::select! {
+                    biased;
+                    // Every stored message was acknowledged, so only the reason is left to send.
+                    status = &mut end => return Err(status),
+                    () = tokio::time::sleep(self.settings.idle_max) => {
+                        let idle = self.settings.idle_max.as_secs();
+                        return Err(Status::deadline_exceeded(format!("the stream was idle for {idle} s")));
+                    }
+                    message = inbound.message() => self.read(message, &mut next_sequence, access),
                 }
-                message = inbound.message() => message?,
             };
-            let Some(message) = message else { return Ok(()) };
-            let response = self.take(message, &mut next_sequence, access, end.as_mut()).await?;
+            let Some(message) = read? else { return Ok(()) };
+            let mut taken = tokio::select! {
+                taken = message.admitted => taken,
+                // Nothing of this message is stored yet: a stream that ends does not wait for the driver's tokens.
+                status = &mut end => {
+                    self.ingest.refused(message.fixes);
+                    return Err(status);
+                }
+            };
+            while taken.batch.fixes.len() < AHEAD_MAX && ahead.is_none() {
+                let Some(message) = inbound.message().now_or_never() else {
+                    break;
+                };
+                match self.read(message, &mut next_sequence, access) {
+                    Ok(Some(mut message)) => match (&mut message.admitted).now_or_never() {
+                        Some(next) => taken.add(next),
+                        // What has to wait holds up nothing that came before it.
+                        None => *ahead = Some(Ok(Some(message))),
+                    },
+                    end => *ahead = Some(end),
+                }
+            }
+            self.ingest.store(taken.batch.fixes).await?;
+            let response = pb::StreamLocationsResponse {
+                acknowledged_sequence: taken.last,
+                rejections: taken.batch.rejections,
+            };
             tokio::select! {
                 // The acknowledgement first: it is sent whenever there is room.
                 biased;
@@ -172,33 +238,27 @@ impl Sessions {
         }
     }
 
-    /// Stores one message's fixes.
-    async fn take(
+    /// Looks at what came of the stream.
+    fn read(
         &self,
-        message: pb::StreamLocationsRequest,
+        message: Result<Option<pb::StreamLocationsRequest>, Status>,
         next_sequence: &mut u64,
         access: &Access,
-        mut end: Pin<&mut impl Future<Output = Status>>,
-    ) -> Result<pb::StreamLocationsResponse, Status> {
+    ) -> Read<'_> {
+        let Some(message) = message? else { return Ok(None) };
         let first = message.first_sequence;
         let (last, after) = parse_sequences(&message, *next_sequence)?;
-        let batch = self.parse(message.fixes, first, access);
-        for (driver, count) in batch.by_driver() {
-            // Nothing of this message is stored yet: a stream that ends does not wait for the driver's tokens.
-            tokio::select! {
-                () = self.limits.pace(Class::Fixes, driver, count) => {}
-                status = &mut end => {
-                    self.ingest.refused(batch.fixes.len());
-                    return Err(status);
-                }
-            }
-        }
-        self.ingest.store(batch.fixes).await?;
         *next_sequence = after;
-        Ok(pb::StreamLocationsResponse {
-            acknowledged_sequence: last,
-            rejections: batch.rejections,
-        })
+        let batch = self.parse(message.fixes, first, access);
+        Ok(Some(Message {
+            fixes: batch.fixes.len(),
+            admitted: Box::pin(async move {
+                for (driver, count) in batch.by_driver() {
+                    self.limits.pace(Class::Fixes, driver, count).await;
+                }
+                Taken { batch, last }
+            }),
+        }))
     }
 
     fn parse(&self, fixes: Vec<pb::Fix>, first_sequence: u64, access: &Access) -> Batch {
@@ -208,6 +268,15 @@ impl Sessions {
             self.ingest.rejected(rejection.reason().as_str_name());
         }
         batch
+    }
+}
+
+impl Taken {
+    /// The next message's, too.
+    fn add(&mut self, next: Taken) {
+        self.batch.fixes.extend(next.batch.fixes);
+        self.batch.rejections.extend(next.batch.rejections);
+        self.last = next.last;
     }
 }
 

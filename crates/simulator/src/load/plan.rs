@@ -115,6 +115,8 @@ pub struct IngestLoad {
     pub gather: Duration,
     /// Unacknowledged fixes on a stream at most.
     pub window: usize,
+    /// Fixes in one message at most.
+    pub batch: usize,
 }
 
 /// The parameters of `nearby`.

@@ -100,6 +100,7 @@ mod tests {
             streams: 1,
             gather: Duration::ZERO,
             window: 100,
+            batch: 500,
         };
         let plan = Plan::new(Workload::Ingest(load), Pace::Closed { callers: 0 });
         assert!(!settings(&plan).contains_key("callers"));

@@ -18,6 +18,8 @@ const RECORDED_MAX: Duration = Duration::from_hours(24 * 365);
 
 /// Unacknowledged fixes on a stream.
 const WINDOW: usize = 2_000;
+/// Fixes in one message at most: well within the size of a message.
+const BATCH: usize = 500;
 
 /// The flags of the run itself, and its plan.
 pub fn plan(command: LoadCommand) -> Result<(RunFlags, Plan), Failure> {
@@ -123,6 +125,7 @@ fn ingest(flags: &FixFlags) -> IngestLoad {
         streams: number(flags.streams.streams),
         gather: flags.gather,
         window: WINDOW,
+        batch: BATCH,
     }
 }
 

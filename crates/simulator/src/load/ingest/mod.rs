@@ -24,9 +24,6 @@ use crate::drive::{Alarm, Clock, RECONNECT};
 use crate::fleet::{DueFix, Fleet, FleetCounts, FleetOptions, Scheduled, Source};
 use crate::recorder::Timeline;
 
-/// Fixes in one message at most: well within the size of a message.
-const BATCH: usize = 500;
-
 /// Fixes on streams, and who counts them.
 pub(crate) struct Ingest<'a> {
     /// The server.
@@ -66,7 +63,7 @@ impl Ingest<'_> {
         let (started, started_at) = (self.timeline.started(), self.timeline.started_at());
         let options = FleetOptions {
             window: load.window,
-            batch: BATCH,
+            batch: load.batch,
             // A full window is not to wait for company.
             gather: self.schedule.map_or(Duration::ZERO, |_| load.gather),
             ..options(streams, self.resend, self.deadline)

@@ -15,6 +15,7 @@ const LOAD: IngestLoad = IngestLoad {
     streams: 2,
     gather: Duration::from_millis(2),
     window: 1_000,
+    batch: 500,
 };
 
 /// A second and a half at 2,000 fixes a second, none of it warm-up.

@@ -316,6 +316,7 @@ async fn a_server_that_refuses_the_streams_is_reported_with_its_reason() {
             streams: 2,
             gather: Duration::from_millis(10),
             window: 100,
+            batch: 500,
         });
         let plan = Plan {
             workload,

@@ -35,8 +35,9 @@ pub const WANTED: u32 = 8;
 pub const STREAMS: usize = 8;
 /// Fixes on a stream that are not acknowledged yet, at most.
 pub const WINDOW: usize = 500;
-/// Streams on which each fix is a message of its own: many, with a fix now and then on each, as vehicles have them. The
-/// server answers a message before it reads the stream's next one, so few of them would measure their queue.
+/// Fixes in one message at most: well within the size of a message.
+const BATCH: usize = 500;
+/// Streams on which each fix is a message of its own: many, as vehicles have them.
 pub const STREAMS_OF_SINGLES: usize = 64;
 /// Their window where they have a rate: no fix waits for room, for it is the acknowledgement that is measured.
 const WINDOW_OF_SINGLES: usize = 20_000;
@@ -75,14 +76,8 @@ impl Load {
     /// Fixes of so many drivers, as fast as they are acknowledged. The turn ends with the last acknowledgement.
     pub async fn fixes(&self, drivers: u32, window: usize, time: Duration) -> Turn {
         let full = Pace::Closed { callers: STREAMS };
-        let began_at = Instant::now();
-        let report = self.run(fixes(drivers, STREAMS, window), full, time, None).await;
-        let all = operation(&report, None).totals.answered;
-        Turn {
-            count: all,
-            elapsed: began_at.elapsed(),
-            all,
-        }
+        self.acknowledged(fixes(drivers, STREAMS, window, BATCH), full, time)
+            .await
     }
 
     /// The most fixes a second when each is a message of its own, and each stream waits for its acknowledgement.
@@ -90,14 +85,27 @@ impl Load {
         let full = Pace::Closed {
             callers: STREAMS_OF_SINGLES,
         };
-        turn(&self.run(fixes(drivers, STREAMS_OF_SINGLES, 1), full, time, None).await)
+        turn(
+            &self
+                .run(fixes(drivers, STREAMS_OF_SINGLES, 1, 1), full, time, None)
+                .await,
+        )
+    }
+
+    /// The same, where so many may be on their way on each stream; and until all of them are acknowledged.
+    pub async fn singles_ahead(&self, drivers: u32, window: usize, time: Duration) -> Turn {
+        let full = Pace::Closed {
+            callers: STREAMS_OF_SINGLES,
+        };
+        let workload = fixes(drivers, STREAMS_OF_SINGLES, window, 1);
+        self.acknowledged(workload, full, time).await
     }
 
     /// A fix of each of so many drivers.
     pub async fn fixes_of_all(&self, drivers: u32) {
         let full = Pace::Closed { callers: STREAMS };
         self.run(
-            fixes(drivers, STREAMS, WINDOW),
+            fixes(drivers, STREAMS, WINDOW, BATCH),
             full,
             Duration::from_mins(2),
             Some(drivers.into()),
@@ -107,8 +115,19 @@ impl Load {
 
     /// Such fixes at `rate` a second.
     pub async fn singles_at(&self, drivers: u32, rate: f64, time: Duration) -> LoadReport {
-        let workload = fixes(drivers, STREAMS_OF_SINGLES, WINDOW_OF_SINGLES);
+        let workload = fixes(drivers, STREAMS_OF_SINGLES, WINDOW_OF_SINGLES, BATCH);
         self.run(workload, at(rate), time, None).await
+    }
+
+    async fn acknowledged(&self, workload: Workload, pace: Pace, time: Duration) -> Turn {
+        let began_at = Instant::now();
+        let report = self.run(workload, pace, time, None).await;
+        let all = operation(&report, None).totals.answered;
+        Turn {
+            count: all,
+            elapsed: began_at.elapsed(),
+            all,
+        }
     }
 
     /// Searches among the drivers that are there, so many at a time, as fast as they are answered.
@@ -161,13 +180,14 @@ fn orders() -> Workload {
     })
 }
 
-fn fixes(drivers: u32, streams: usize, window: usize) -> Workload {
+fn fixes(drivers: u32, streams: usize, window: usize, batch: usize) -> Workload {
     Workload::Ingest(IngestLoad {
         drivers,
         streams,
         // A message takes what is due together, and waits for no more.
         gather: Duration::ZERO,
         window,
+        batch,
     })
 }
 

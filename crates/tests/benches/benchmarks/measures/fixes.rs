@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use super::cost_each;
 use crate::baselines::redis_fixes::RedisFixes;
 use crate::history::History;
-use crate::load::{Load, STREAMS, WINDOW};
+use crate::load::{Load, STREAMS, STREAMS_OF_SINGLES, WINDOW};
 use crate::scale::Scale;
 use crate::server::Server;
 use crate::world::World;
@@ -17,6 +17,8 @@ use testkit::benchmark::rounds::take_turns;
 use testkit::benchmark::{Benchmark, Better};
 
 const DRIVERS: u32 = 10_000;
+/// Messages of one fix that are on their way on each stream.
+const AHEAD: usize = 64;
 /// The baseline's database.
 const BASELINE: &str = "fixes_baseline";
 
@@ -45,7 +47,20 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
         baseline.run(scale.stored_turn).await.per_second()
     })
     .await;
+    let singles = take_turns(
+        scale.rounds,
+        async || {
+            let acknowledged = load.singles_ahead(DRIVERS, AHEAD, scale.stored_turn).await;
+            history.finish(acknowledged).await.per_second()
+        },
+        async || {
+            let acknowledged = load.fixes(DRIVERS, WINDOW, scale.stored_turn).await;
+            history.finish(acknowledged).await.per_second()
+        },
+    )
+    .await;
     server.stop().await;
+    let verdicts = load.verdicts();
     let (processor, memory) = costs.into_inner();
     let how = format!("{DRIVERS} drivers, {STREAMS} streams, {WINDOW} fixes on their way on each");
     vec![
@@ -57,7 +72,19 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
             pairs,
         )
         .with(how)
-        .judged(load.verdicts()),
+        .judged(verdicts.clone()),
+        Benchmark::against(
+            "single_fixes_per_second",
+            "fixes/s",
+            Better::More,
+            "the same in batches on a few streams",
+            singles,
+        )
+        .with(format!(
+            "{STREAMS_OF_SINGLES} streams, each fix a message, {AHEAD} on their way on each"
+        ))
+        .judged(verdicts)
+        .to_reach(0.71),
         Benchmark::alone("fix_server_cpu", "µs/fix", Better::Less, processor),
         Benchmark::alone("fix_server_memory", "bytes/fix", Better::Less, memory).with("growth of the resident memory"),
     ]

@@ -63,6 +63,18 @@ impl DriverStream {
         self.next().await.expect("an answer")
     }
 
+    /// Waits until all up to this sequence are acknowledged; the rejections among them.
+    pub async fn until_acknowledged(&mut self, sequence: u64) -> Vec<pb::Rejection> {
+        let mut rejections = Vec::new();
+        loop {
+            let answer = self.answer().await;
+            rejections.extend(answer.rejections);
+            if answer.acknowledged_sequence >= sequence {
+                return rejections;
+            }
+        }
+    }
+
     /// Sends one message and waits for its answer.
     pub async fn exchange(&mut self, first_sequence: u64, fixes: Vec<pb::Fix>) -> pb::StreamLocationsResponse {
         self.send(first_sequence, fixes).await;
