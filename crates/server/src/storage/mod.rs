@@ -55,6 +55,7 @@ pub fn all_statements() -> Vec<Statement> {
         orders::driver_liveness::STATEMENTS,
         orders::duty::STATEMENTS,
         orders::erase::STATEMENTS,
+        orders::free_drivers::STATEMENTS,
         orders::retention::STATEMENTS,
         orders::read::STATEMENTS,
         orders::shares::STATEMENTS,

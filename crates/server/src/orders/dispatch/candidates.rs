@@ -108,8 +108,7 @@ impl Dispatch {
     /// Those of them who are on duty and have these tags.
     async fn takers_of(&self, near: Vec<Near>, required: &Tags) -> Result<Vec<Near>, StoreError> {
         let drivers: Vec<DriverId> = near.iter().map(|near| near.driver.clone()).collect();
-        let limit = i64::try_from(self.candidates).unwrap_or(i64::MAX);
-        let takers = self.orders.free_among(&drivers, required, limit).await?;
+        let takers = self.orders.free_among(&drivers, required, self.candidates).await?;
         Ok(among(near, takers))
     }
 
@@ -118,8 +117,7 @@ impl Dispatch {
             return Ok(near);
         }
         let drivers: Vec<DriverId> = near.iter().map(|near| near.driver.clone()).collect();
-        let limit = i64::try_from(count).unwrap_or(i64::MAX);
-        let free = self.orders.free_among(&drivers, &Tags::default(), limit).await?;
+        let free = self.orders.free_among(&drivers, &Tags::default(), count).await?;
         Ok(among(near, free))
     }
 }

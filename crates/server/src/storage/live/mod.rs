@@ -1,6 +1,7 @@
 //! Live positions, in Redis: where each driver is now, which are near a point, and the stream of fixes that the history
 //! is written from. The keys are named in [`keys`](super::keys).
 
+mod circles;
 mod commands;
 mod erase;
 mod events;
@@ -9,8 +10,10 @@ mod fleet;
 mod script;
 mod search;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use self::circles::Densities;
 pub use self::commands::Commands;
 pub use self::events::{Backlog, StreamEntry, entry_order};
 pub use self::fixes::Stored;
@@ -38,7 +41,8 @@ pub struct LiveSettings {
 pub struct LiveStore {
     redis: Redis,
     keys: Keys,
-    commands: std::sync::Arc<Commands>,
+    commands: Arc<Commands>,
+    densities: Arc<Densities>,
 }
 
 impl LiveStore {
@@ -48,6 +52,7 @@ impl LiveStore {
             redis,
             keys,
             commands: Commands::new(settings).into(),
+            densities: Arc::default(),
         }
     }
 

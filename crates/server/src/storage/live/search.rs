@@ -8,6 +8,7 @@ use waybill_domain::id::DriverId;
 use waybill_domain::position::Position;
 use waybill_domain::tenant::Tenant;
 
+use super::circles::next_radius;
 use super::{GEO_LATITUDE_MAX, LiveStore};
 use crate::storage::StoreError;
 use crate::storage::keys::Keys;
@@ -32,6 +33,13 @@ pub struct Near {
     pub driver: DriverId,
     /// Great-circle distance from the centre, in metres.
     pub distance_m: f64,
+}
+
+/// What an index holds within a circle, up to a number, nearest first.
+struct Found {
+    /// A member that is no driver was not put there by Waybill, and must not hide those that are.
+    members: usize,
+    drivers: Vec<Near>,
 }
 
 impl LiveStore {
@@ -115,18 +123,36 @@ impl LiveStore {
         let mut near = Vec::new();
         let mut whole = true;
         for keys in self.keys.shards_of(tenant) {
-            let mut found = self.search_index(&keys.geo, area, count).await?;
-            whole &= found.len() < count;
+            let mut found = self.search_circles(&keys.geo, area, count).await?;
+            whole &= found.members < count;
             // Before their freshness is asked for: in a busy city few of those near are wanted.
-            found.retain(|near| wanted(&near.driver));
-            near.extend(self.keep_fresh(&keys.seen, found, now).await?);
+            found.drivers.retain(|near| wanted(&near.driver));
+            near.extend(self.keep_fresh(&keys.seen, found.drivers, now).await?);
         }
         near.sort_by(|a, b| a.distance_m.total_cmp(&b.distance_m));
         near.truncate(count);
         Ok((near, whole))
     }
 
-    async fn search_index(&self, geo: &str, area: SearchArea, count: usize) -> Result<Vec<Near>, StoreError> {
+    /// Looks close by first, and further as long as too few are found.
+    async fn search_circles(&self, geo: &str, area: SearchArea, count: usize) -> Result<Found, StoreError> {
+        let mut radius_m = self.densities.first_radius(geo, area.centre, count, area.radius_m);
+        loop {
+            let found = self.search_index(geo, SearchArea { radius_m, ..area }, count).await?;
+            if found.members < count
+                && let Some(next) = next_radius(radius_m, found.members, count, area.radius_m)
+            {
+                radius_m = next;
+                continue;
+            }
+            let full_within_m = found.drivers.last().filter(|_| found.members >= count);
+            let within_m = full_within_m.map_or(radius_m, |furthest| furthest.distance_m);
+            self.densities.learn(geo, area.centre, found.members, within_m);
+            return Ok(found);
+        }
+    }
+
+    async fn search_index(&self, geo: &str, area: SearchArea, count: usize) -> Result<Found, StoreError> {
         let mut search = redis::cmd("GEOSEARCH");
         search
             .arg(geo)
@@ -146,16 +172,16 @@ impl LiveStore {
             .redis
             .call(async { search.query_async(&mut connection).await })
             .await?;
-        // A member that is no driver was not put there by Waybill, and must not hide those that are.
-        Ok(found
-            .into_iter()
-            .filter_map(|(name, distance_m)| {
-                Some(Near {
-                    driver: DriverId::stored(&name).ok()?,
-                    distance_m,
-                })
+        let driver = |(name, distance_m): (String, f64)| {
+            Some(Near {
+                driver: DriverId::stored(&name).ok()?,
+                distance_m,
             })
-            .collect())
+        };
+        Ok(Found {
+            members: found.len(),
+            drivers: found.into_iter().filter_map(driver).collect(),
+        })
     }
 
     /// Drops stale drivers: the index alone does not show them, its members do not expire.

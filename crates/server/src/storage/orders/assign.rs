@@ -44,14 +44,6 @@ pub enum Assigned {
 }
 
 statements! {
-    /// The candidates that serve no order, are on duty and have these tags, nearest first. A hint, read without a lock: `LOCK_FREE`
-    /// decides. A driver that was never a candidate has no row yet: it is free, on duty, and has no tags.
-    FREE_AMONG = "select c.driver_id
-                    from unnest($1::text[]) with ordinality c (driver_id, nearness)
-                    left join drivers d on d.driver_id = c.driver_id
-                   where d.active_order_id is null and d.off_duty_since is null and coalesce(d.tags, '{}') @> $2
-                   order by c.nearness
-                   limit $3";
     /// Every driver that serves an order.
     BUSY = "select driver_id from drivers where active_order_id is not null";
     SERVING = "select driver_id, active_order_id from drivers
@@ -79,19 +71,6 @@ statements! {
 }
 
 impl OrderStore {
-    /// The first `limit` of these drivers that serve no order, are on duty and have these tags, in the order given.
-    pub async fn free_among(
-        &self,
-        drivers: &[DriverId],
-        required: &Tags,
-        limit: i64,
-    ) -> Result<Vec<DriverId>, StoreError> {
-        let required: Vec<&str> = required.iter().collect();
-        let names: Vec<&str> = drivers.iter().map(DriverId::as_str).collect();
-        let rows = self.postgres.query(FREE_AMONG, &[&names, &required, &limit]).await?;
-        rows.iter().map(|row| driver(row.try_get(0)?)).collect()
-    }
-
     /// Every driver that serves an order.
     pub async fn busy_drivers(&self) -> Result<HashSet<DriverId>, StoreError> {
         let rows = self.postgres.query(BUSY, &[]).await?;

@@ -39,6 +39,7 @@ pub(super) mod driver_assignments;
 pub(super) mod driver_liveness;
 pub(super) mod duty;
 pub(super) mod erase;
+pub(super) mod free_drivers;
 pub(super) mod grouped;
 pub(super) mod lease;
 pub(super) mod ledger;

@@ -103,12 +103,15 @@ fn pipeline(commands: &[Vec<String>]) -> Pipeline {
     pipeline
 }
 
-/// A search begins at the index. What is asked alike is asked at once.
+/// A search begins at the index, and looks further there as long as it found too few. What else is asked alike is asked at once.
 fn searches(received: Vec<Vec<String>>) -> Vec<Search> {
     let mut searches: Vec<Search> = Vec::new();
     for words in received {
         match words[0].as_str() {
-            "GEOSEARCH" => searches.push(vec![vec![words]]),
+            "GEOSEARCH" => match searches.last_mut() {
+                Some(search) if search.iter().all(|trip| trip[0][0] == "GEOSEARCH") => search.push(vec![words]),
+                _ => searches.push(vec![vec![words]]),
+            },
             "ZMSCORE" | "HGETALL" => {
                 if let Some(search) = searches.last_mut() {
                     match search.last_mut() {

@@ -1,7 +1,7 @@
 //! Drivers for orders that were charged: each order gets the nearest of its candidates who takes it, and whom no order before it in the
 //! group got. Redis proposed them, and a read without a lock sorts out who is busy; the lock of the driver's row decides.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +18,7 @@ use crate::storage::StoreError;
 use crate::storage::orders::answer::StoredAnswer;
 use crate::storage::orders::assign::{Candidate, describe, why_not};
 use crate::storage::orders::duty::duty;
+use crate::storage::orders::free_drivers::KnownDrivers;
 use crate::storage::orders::row::{driver, get};
 use crate::storage::orders::{Confirmed, LeasedOrder, OrderStore};
 
@@ -47,9 +48,6 @@ statements! {
                       and s.needs_attention is null and s.reconcile_requested_at is null
                     order by s.order_id
                       for update of s skip locked";
-    READ_CANDIDATES = "select driver_id, active_order_id is not null as is_busy, off_duty_since is null as is_on, tags
-                         from drivers
-                        where driver_id = any($1)";
     ENSURE_DRIVERS = "insert into drivers (driver_id) select unnest($1::text[]) on conflict (driver_id) do nothing";
     /// Those that are free. One that another transaction is just taking is passed over, not waited for.
     LOCK_DRIVERS = "select driver_id, off_duty_since is null as is_on, tags
@@ -123,7 +121,8 @@ impl OrderStore {
         begun.store(true, Ordering::Relaxed);
         let tx = client.transaction().await?;
         let (locked, now) = lock_orders(&tx, &proposals).await?;
-        let known = read_candidates(&tx, &proposals).await?;
+        let candidates = proposals.iter().flat_map(|proposal| &proposal.candidates);
+        let known = KnownDrivers::read_within(&tx, candidates.map(|candidate| &candidate.driver)).await?;
         let proposed = proposed(&proposals, &locked, &known);
         let free = lock_drivers(&tx, &proposed).await?;
         let mut chosen = Vec::with_capacity(proposed.len());
@@ -148,8 +147,7 @@ impl OrderStore {
             chosen.push(Chosen {
                 proposal,
                 detail: describe(candidates, &driver, |driver| {
-                    let duty = known.get(driver).map(|known| &known.duty);
-                    why_not(duty, &order.order.required_tags)
+                    why_not(known.duty(driver), &order.order.required_tags)
                 }),
                 answer: (self.render)(&next),
                 next,
@@ -225,34 +223,11 @@ async fn lock_orders(tx: &Transaction<'_>, proposals: &[Proposal]) -> Result<(Ha
     Ok((locked.collect::<Result<_, StoreError>>()?, now))
 }
 
-/// What is known of a candidate who was one before.
-struct Known {
-    is_busy: bool,
-    duty: Duty,
-}
-
-/// Of all candidates of the group.
-async fn read_candidates(tx: &Transaction<'_>, proposals: &[Proposal]) -> Result<HashMap<DriverId, Known>, StoreError> {
-    let all = proposals.iter().flat_map(|proposal| &proposal.candidates);
-    let names: BTreeSet<&str> = all.map(|candidate| candidate.driver.as_str()).collect();
-    let names: Vec<&str> = names.into_iter().collect();
-    let rows = READ_CANDIDATES.query(tx, &[&names]).await?;
-    rows.iter()
-        .map(|row| {
-            let known = Known {
-                is_busy: get(row, "is_busy")?,
-                duty: duty(row)?,
-            };
-            Ok((driver(get(row, "driver_id")?)?, known))
-        })
-        .collect()
-}
-
 /// For each locked order the nearest candidate who takes it, and whom no order before it has.
 fn proposed<'a>(
     proposals: &'a [Proposal],
     locked: &HashSet<Uuid>,
-    known: &HashMap<DriverId, Known>,
+    known: &KnownDrivers,
 ) -> Vec<(&'a Proposal, DriverId)> {
     let mut taken = HashSet::new();
     let mut proposed = Vec::with_capacity(proposals.len());
@@ -261,13 +236,10 @@ fn proposed<'a>(
         if !locked.contains(&order.id.uuid()) {
             continue;
         }
-        // A driver that was never a candidate is free, on duty, and has no tags.
-        let would_take = |driver: &DriverId| match known.get(driver) {
-            Some(known) => !known.is_busy && known.duty.takes(&order.required_tags),
-            None => Duty::default().takes(&order.required_tags),
-        };
         let mut candidates = proposal.candidates.iter().map(|candidate| &candidate.driver);
-        if let Some(driver) = candidates.find(|driver| !taken.contains(*driver) && would_take(driver)) {
+        if let Some(driver) =
+            candidates.find(|driver| !taken.contains(*driver) && known.would_take(driver, &order.required_tags))
+        {
             taken.insert(driver);
             proposed.push((proposal, driver.clone()));
         }
