@@ -85,3 +85,26 @@ test("a quantile lies within its bucket", () => {
   assert.equal(quantile([0, 0, 0, 3], bounds, 0.99), 100);
   assert.ok(Number.isNaN(quantile([0, 0, 0, 0], bounds, 0.5)));
 });
+
+test("why an order was refunded is said as its log says it, and for how long a driver was looked for", async () => {
+  const words = await load(
+    `export { standing } from "./src/order/words.js";
+     export { FailureReason, OrderStatus } from "./src/gen/waybill/order/v1/order_pb.js";`,
+    "words",
+  );
+  const at = (second) => ({ seconds: BigInt(1_795_000_000 + second), nanos: 0 });
+  const refunded = (...lines) =>
+    words.standing({
+      status: words.OrderStatus.REFUNDED,
+      failure: words.FailureReason.NO_DRIVER,
+      money: { captured: {} },
+      drivers: [],
+      lines: lines.map(([step, status, second, detail = ""]) => ({ step, status, detail, at: at(second) })),
+    });
+  const charged = ["charge", "succeeded", 1];
+  const why = "no free driver who is on duty was near";
+  assert.equal(refunded(charged, ["assign", "failed", 21, why]), `Refunded: ${why}, looked for 20 s.`);
+  // A customer does not see what the log says.
+  assert.equal(refunded(charged, ["assign", "failed", 21]), "Refunded: no free driver was near, looked for 20 s.");
+  assert.equal(refunded(), "Refunded: no free driver was near.");
+});

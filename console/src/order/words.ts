@@ -85,7 +85,7 @@ function because(order: OrderView): string {
     case FailureReason.PAYMENT_DECLINED:
       return "the payment was declined";
     case FailureReason.NO_DRIVER:
-      return `no free driver was within reach${searched(order)}`;
+      return noDriver(order);
     case FailureReason.CANCELLED:
       return "the order was cancelled";
     case FailureReason.PAYMENT_TIMED_OUT:
@@ -95,15 +95,17 @@ function because(order: OrderView): string {
   }
 }
 
-/** For how long a driver was looked for: from the payment, or the release of the one before, to the end of the search. */
-function searched(order: OrderView): string {
+/** Why no driver was found, as its log says where it may be read; and for how long one was looked for: from the payment, or the release of
+ *  the one before, to the end of the search. */
+function noDriver(order: OrderView): string {
   const end = order.lines.findLast((line) => line.step === "assign" && line.status === "failed");
-  if (end === undefined) return "";
+  const why = end?.detail || "no free driver was near";
+  if (end === undefined) return why;
   const until = instant(end.at);
   const begins = (line: Line) => line.status === "succeeded" && (line.step === "charge" || line.step === "release");
   const begin = order.lines.findLast((line) => begins(line) && instant(line.at) <= until);
-  if (begin === undefined) return "";
-  return ` for ${age(Math.round((until - instant(begin.at)) / 1000) * 1000)}`;
+  if (begin === undefined) return why;
+  return `${why}, looked for ${age(Math.round((until - instant(begin.at)) / 1000) * 1000)}`;
 }
 
 /** Why a driver does not serve the order any more. */
