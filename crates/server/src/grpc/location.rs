@@ -26,7 +26,7 @@ use crate::locations::ingest::Ingest;
 
 /// Fixes in one ReportLocations call.
 const REPORT_MAX: usize = 500;
-/// With so many fixes in hand a stream does not read on before they are stored: as many as one call may hold.
+/// After so many fixes a stream is answered before it is read on: as many as one call may have.
 const AHEAD_MAX: usize = REPORT_MAX;
 /// How long the status that ends a stream waits for room: a client that does not read does not delay the drain.
 const FINAL_STATUS_TIME_MAX: Duration = Duration::from_secs(2);
@@ -203,7 +203,7 @@ impl Sessions {
                     return Err(status);
                 }
             };
-            while taken.batch.fixes.len() < AHEAD_MAX && ahead.is_none() {
+            while taken.len() < AHEAD_MAX && ahead.is_none() {
                 let Some(message) = inbound.message().now_or_never() else {
                     break;
                 };
@@ -272,6 +272,11 @@ impl Sessions {
 }
 
 impl Taken {
+    /// How many fixes it had, the rejected ones among them: each of those is named in the response.
+    fn len(&self) -> usize {
+        self.batch.fixes.len() + self.batch.rejections.len()
+    }
+
     /// The next message's, too.
     fn add(&mut self, next: Taken) {
         self.batch.fixes.extend(next.batch.fixes);

@@ -264,6 +264,32 @@ async fn messages_that_wait_are_acknowledged_together() {
     assert_eq!(stream_len(&rig).await, 180);
 }
 
+/// However much waits, a response stays within what a client reads: 500 fixes, and those of one message more.
+#[tokio::test]
+async fn a_response_names_no_more_rejections_than_a_client_reads() {
+    let rig = Rig::start().await;
+    let mut redis = rig.redis().await;
+    let mut stream = DriverStream::open(rig.locations()).await;
+    let mut pause = async |words: &[&str]| {
+        let mut client = redis::cmd("CLIENT");
+        client.arg(words).query_async::<()>(&mut redis).await.unwrap();
+    };
+    pause(&["PAUSE", "10000", "WRITE"]).await;
+    stream.send(0, track("cab-1", 1)).await;
+    let bad = vec![wire::fix("cab 1", 37.0, -122.0, now()); 100];
+    for number in 0..30 {
+        stream.send(1 + 100 * number, bad.clone()).await;
+    }
+    pause(&["UNPAUSE"]).await;
+    let mut rejected = 0;
+    while rejected < 3_000 {
+        let answer = stream.answer().await;
+        assert!(answer.rejections.len() <= 600, "{} at once", answer.rejections.len());
+        rejected += answer.rejections.len();
+        assert_eq!(answer.acknowledged_sequence, rejected as u64);
+    }
+}
+
 #[tokio::test]
 async fn sequences_may_skip_and_reach_the_largest_number() {
     let rig = Rig::start().await;
