@@ -168,8 +168,8 @@ impl Sessions {
         end
     }
 
-    /// Answers what is read before it reads on: what comes meanwhile waits in the connection's window, is stored and answered
-    /// together as far as it is there by then, and flow control holds the rest back. `ahead`: what was read and is not answered.
+    /// Takes what is there, stores it, answers it, and only then reads on. What comes meanwhile waits in the connection's window and is taken
+    /// together; flow control holds the rest back. `ahead`: what was read and is not answered.
     async fn answer<'a>(
         &'a self,
         mut inbound: Streaming<pb::StreamLocationsRequest>,

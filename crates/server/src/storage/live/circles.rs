@@ -12,14 +12,15 @@ use crate::storage::keys::fnv1a;
 const RADIUS_MIN_M: f64 = 50.0;
 /// Where nothing is known, the first circle's radius is the whole one's through this.
 const FIRST_PART: f64 = 8.0;
-/// A circle grows at least this much, or the next one would find as little; and at most so much, since what little is known may be wrong.
+/// A circle grows at least so much, or the next one would find as little; and at most so much, since what little is known may be wrong.
 const GROWTH: (f64, f64) = (2.0, 4.0);
 /// Places whose density is remembered. Two that fall together mislead each other, which costs a circle more.
 const PLACES: usize = 4_096;
 /// Places in a degree: one is some 2 km high.
 const PLACES_A_DEGREE: f64 = 50.0;
 
-/// How many drivers there are on a square metre, by place: as whoever searched there last found it.
+/// How many drivers there are on a square metre, by place and by how many are wanted (a few at a rank say nothing of the suburb around it):
+/// as whoever searched there last found it.
 #[derive(Debug)]
 pub(super) struct Densities(Box<[AtomicU32]>);
 
@@ -34,35 +35,47 @@ impl Densities {
     /// The radius of the first circle of a search for so many within `max_m`.
     pub(super) fn first_radius(&self, index: &str, centre: Position, wanted: usize, max_m: f64) -> f64 {
         let density = self
-            .place(index, centre)
+            .place(index, centre, wanted)
             .map_or(f32::NAN, |place| f32::from_bits(place.load(Ordering::Relaxed)));
         first_radius(density, wanted, max_m)
     }
 
-    /// So many were found within this radius.
-    pub(super) fn learn(&self, index: &str, centre: Position, found: usize, radius_m: f64) {
-        if let Some(place) = self.place(index, centre) {
+    /// Where so many were wanted, so many were found within this radius.
+    pub(super) fn learn(&self, index: &str, centre: Position, wanted: usize, (found, radius_m): (usize, f64)) {
+        if let Some(place) = self.place(index, centre, wanted) {
             place.store(density(found, radius_m).to_bits(), Ordering::Relaxed);
         }
     }
 
-    fn place(&self, index: &str, centre: Position) -> Option<&AtomicU32> {
+    fn place(&self, index: &str, centre: Position, wanted: usize) -> Option<&AtomicU32> {
         let number = |degrees: f64| (degrees * PLACES_A_DEGREE).floor().to_le_bytes();
-        let name = [index.as_bytes(), &number(centre.lat_deg()), &number(centre.lon_deg())].concat();
+        let size = wanted.next_power_of_two().to_le_bytes();
+        let name = [
+            index.as_bytes(),
+            &number(centre.lat_deg()),
+            &number(centre.lon_deg()),
+            &size,
+        ]
+        .concat();
         self.0.get(fnv1a(&name) as usize % PLACES)
     }
 }
 
-/// The radius of the circle after one in which only so many were found; `None` if that was the whole one.
-pub(super) fn next_radius(radius_m: f64, found: usize, wanted: usize, max_m: f64) -> Option<f64> {
+/// The radius of the circle after one in which only so many were found, and `before` in the one before that; `None` if it was the whole
+/// one.
+pub(super) fn next_radius(
+    radius_m: f64,
+    (before, found): (Option<usize>, usize),
+    wanted: usize,
+    max_m: f64,
+) -> Option<f64> {
     if radius_m >= max_m {
         return None;
     }
+    // What lies around a crowd is not as crowded.
+    let least = if before == Some(found) { GROWTH.1 } else { GROWTH.0 };
     let guess = first_radius(density(found, radius_m), wanted, max_m);
-    Some(whole_if_near(
-        guess.clamp(radius_m * GROWTH.0, radius_m * GROWTH.1),
-        max_m,
-    ))
+    Some(whole_if_near(guess.clamp(radius_m * least, radius_m * GROWTH.1), max_m))
 }
 
 fn first_radius(density: f32, wanted: usize, max_m: f64) -> f64 {
@@ -120,14 +133,30 @@ mod tests {
         let first = |index: &str, place, wanted| metres(densities.first_radius(index, place, wanted, 5_000.0));
         let elsewhere = Position::new(37.97, -122.42).unwrap();
         // 25 are expected where 16 are wanted, and 81 for 64.
-        densities.learn("geo", here(), 16, 100.0);
+        densities.learn("geo", here(), 16, (16, 100.0));
+        densities.learn("geo", here(), 64, (16, 100.0));
         assert_eq!((first("geo", here(), 16), first("geo", here(), 64)), (125, 225));
         assert_eq!(
             (first("geo:{acme}", here(), 16), first("geo", elsewhere, 16)),
             (625, 625)
         );
-        densities.learn("geo", here(), 0, 5_000.0);
+        // What a search for a few learned at a rank says nothing to one for many.
+        densities.learn("geo", here(), 2, (2, 5.0));
+        assert_eq!((first("geo", here(), 2), first("geo", here(), 16)), (50, 125));
+        densities.learn("geo", here(), 16, (0, 5_000.0));
         assert_eq!(first("geo", here(), 16), 5_000);
+    }
+
+    #[test]
+    fn around_a_crowd_that_is_too_small_circles_grow_fast() {
+        let mut radius = 50.0;
+        let mut before = None;
+        let mut circles = vec![metres(radius)];
+        while let Some(next) = next_radius(radius, (before, 20), 48, 5_000.0) {
+            (radius, before) = (next, Some(20));
+            circles.push(metres(radius));
+        }
+        assert_eq!(circles, [50, 100, 400, 1_600, 5_000]);
     }
 
     proptest! {
@@ -141,13 +170,15 @@ mod tests {
         ) {
             let densities = Densities::default();
             if let Some((found, radius_m)) = learned {
-                densities.learn("geo", here(), found, radius_m);
+                densities.learn("geo", here(), wanted, (found, radius_m));
             }
             let mut radius = densities.first_radius("geo", here(), wanted, max_m);
             prop_assert!(radius > 0.0 && radius <= max_m);
-            let mut circles = 1;
+            let (mut circles, mut before) = (1, None);
             for found in found {
-                let Some(next) = next_radius(radius, found.min(wanted - 1), wanted, max_m) else { break };
+                let found = found.min(wanted - 1);
+                let Some(next) = next_radius(radius, (before, found), wanted, max_m) else { break };
+                before = Some(found);
                 prop_assert!(next > radius && next <= max_m);
                 radius = next;
                 circles += 1;

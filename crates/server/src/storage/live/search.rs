@@ -39,6 +39,8 @@ pub struct Near {
 struct Found {
     /// A member that is no driver was not put there by Waybill, and must not hide those that are.
     members: usize,
+    /// How far the last of them is, in metres.
+    furthest_m: f64,
     drivers: Vec<Near>,
 }
 
@@ -137,17 +139,21 @@ impl LiveStore {
     /// Looks close by first, and further as long as too few are found.
     async fn search_circles(&self, geo: &str, area: SearchArea, count: usize) -> Result<Found, StoreError> {
         let mut radius_m = self.densities.first_radius(geo, area.centre, count, area.radius_m);
+        let mut before = None;
         loop {
             let found = self.search_index(geo, SearchArea { radius_m, ..area }, count).await?;
             if found.members < count
-                && let Some(next) = next_radius(radius_m, found.members, count, area.radius_m)
+                && let Some(next) = next_radius(radius_m, (before, found.members), count, area.radius_m)
             {
-                radius_m = next;
+                (radius_m, before) = (next, Some(found.members));
                 continue;
             }
-            let full_within_m = found.drivers.last().filter(|_| found.members >= count);
-            let within_m = full_within_m.map_or(radius_m, |furthest| furthest.distance_m);
-            self.densities.learn(geo, area.centre, found.members, within_m);
+            let within_m = if found.members < count {
+                radius_m
+            } else {
+                found.furthest_m
+            };
+            self.densities.learn(geo, area.centre, count, (found.members, within_m));
             return Ok(found);
         }
     }
@@ -180,6 +186,7 @@ impl LiveStore {
         };
         Ok(Found {
             members: found.len(),
+            furthest_m: found.last().map_or(0.0, |(_, distance_m)| *distance_m),
             drivers: found.into_iter().filter_map(driver).collect(),
         })
     }

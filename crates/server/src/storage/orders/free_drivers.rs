@@ -1,7 +1,6 @@
-//! Who of some drivers serves no order, and takes one that requires so much. Searches that come at the same time ask in one statement.
+//! Who of some drivers serves no order, and takes one that requires so much.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
@@ -12,7 +11,6 @@ use super::OrderStore;
 use super::duty::duty;
 use super::row::{driver, get};
 use crate::storage::StoreError;
-use crate::storage::group::Failed;
 
 /// What is known of some drivers.
 pub(super) struct KnownDrivers(HashMap<DriverId, Known>);
@@ -38,28 +36,9 @@ impl OrderStore {
         required: &Tags,
         limit: usize,
     ) -> Result<Vec<DriverId>, StoreError> {
-        let read_all = async |asked: Vec<Vec<DriverId>>| {
-            let known = self
-                .known_of(asked.iter().flatten())
-                .await
-                .map_err(|error| match error {
-                    // It may be for a driver of another search.
-                    StoreError::Unexpected(_) => Failed::Apart(error),
-                    _ => Failed::Away(error),
-                })?;
-            let known = Arc::new(known);
-            Ok(asked.iter().map(|_| Some(Arc::clone(&known))).collect())
-        };
-        let known = match self.groups.free.join(drivers.to_vec(), read_all).await {
-            Some(known) => known?,
-            None => Arc::new(self.known_of(drivers).await?),
-        };
+        let known = KnownDrivers::parse(&self.postgres.query(READ_DRIVERS, &[&names(drivers)]).await?)?;
         let free = drivers.iter().filter(|driver| known.would_take(driver, required));
         Ok(free.take(limit).cloned().collect())
-    }
-
-    async fn known_of(&self, drivers: impl IntoIterator<Item = &DriverId>) -> Result<KnownDrivers, StoreError> {
-        KnownDrivers::parse(&self.postgres.query(READ_DRIVERS, &[&names(drivers)]).await?)
     }
 }
 

@@ -113,7 +113,7 @@ impl Load {
         .await;
     }
 
-    /// Such fixes at `rate` a second.
+    /// Fixes on as many streams at `rate` a second, in one message as far as they are due together.
     pub async fn singles_at(&self, drivers: u32, rate: f64, time: Duration) -> LoadReport {
         let workload = fixes(drivers, STREAMS_OF_SINGLES, WINDOW_OF_SINGLES, BATCH);
         self.run(workload, at(rate), time, None).await

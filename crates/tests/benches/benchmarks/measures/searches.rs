@@ -51,6 +51,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
         Benchmark::against("searches_in_a_crowd", "searches/s", Better::More, is, pairs)
             .with(format!("{} drivers, and {}", large.drivers, small.drivers))
             .judged(large.load.verdicts())
+            .judged(small.load.verdicts())
             .to_reach(0.8),
     );
     for city in cities {

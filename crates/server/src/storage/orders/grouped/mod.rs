@@ -10,16 +10,12 @@ pub(in crate::storage) mod charge;
 pub(in crate::storage) mod complete;
 pub(in crate::storage) mod event;
 
-use std::sync::Arc;
-
-use waybill_domain::id::DriverId;
 use waybill_domain::order::Order;
 
 use self::accept::NewOrder;
 use self::assign::Proposal;
 use self::charge::ConfirmedCharge;
 use self::complete::Rendered;
-use super::free_drivers::KnownDrivers;
 use super::{Confirmed, LeasedOrder, ProviderEvent, Recorded};
 use crate::storage::group::Group;
 
@@ -31,6 +27,4 @@ pub(super) struct Groups {
     assign: Group<Proposal, LeasedOrder>,
     complete: Group<Rendered, Order>,
     event: Group<ProviderEvent, Recorded>,
-    /// Of a read, which is shared as well.
-    pub(super) free: Group<Vec<DriverId>, Arc<KnownDrivers>>,
 }
