@@ -35,6 +35,19 @@ pub use self::statement::Statement;
 
 /// Every SQL text of the program that can be prepared: all but the migrations and partitions, which are DDL.
 pub fn all_statements() -> Vec<Statement> {
+    let tools = [
+        migrations::STATEMENTS,
+        commit_durability::STATEMENTS,
+        movements::STATEMENTS,
+        audit::STATEMENTS,
+        audit::checks::STATEMENTS,
+        reconcile::STATEMENTS,
+    ];
+    [server_statements(), tools.concat()].concat()
+}
+
+/// Those of a server that serves.
+pub fn server_statements() -> Vec<Statement> {
     [
         orders::accept::STATEMENTS,
         orders::advance::STATEMENTS,
@@ -73,12 +86,6 @@ pub fn all_statements() -> Vec<Statement> {
         payment_accounts::STATEMENTS,
         history::STATEMENTS,
         trails::STATEMENTS,
-        migrations::STATEMENTS,
-        commit_durability::STATEMENTS,
-        movements::STATEMENTS,
-        audit::STATEMENTS,
-        audit::checks::STATEMENTS,
-        reconcile::STATEMENTS,
     ]
     .concat()
 }

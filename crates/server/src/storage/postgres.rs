@@ -49,6 +49,16 @@ impl PostgresSettings {
     }
 }
 
+/// How sessions plan: by index, whatever statistics say. A table that was empty when a statement was planned grows for a minute before
+/// anyone looks again. What reads whole tables says so (`audit`).
+pub const PLANNER: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
 /// One connection in so many is kept for sagas and workers.
 const WORKERS_SHARE: usize = 4;
 
@@ -161,15 +171,14 @@ impl Postgres {
             .map_err(|why| StoreError::unexpected(format!("postgres.url {why}")))?;
         config.connect_timeout(settings.acquire_timeout);
         config.application_name("waybill");
-        // Plans by index, whatever statistics say: a table that was empty when a statement was planned grows for a minute before anyone
-        // looks again. What reads whole tables says so (`audit`).
         // `idle_in_transaction`: a worker that stops between two statements must not hold its locks for ever. Notices are of what was made
         // "if not exists", and no news.
         config.options(format!(
             "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=5000 -c client_min_messages=warning \
-             -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off",
+             {}",
             settings.statement_timeout.as_millis(),
             settings.lock_timeout.as_millis(),
+            PLANNER.map(|(name, value)| format!("-c {name}={value}")).join(" "),
         ));
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,

@@ -26,6 +26,7 @@ mod audit;
 mod driver_races;
 mod kill;
 mod ops;
+mod plans;
 mod pool_partition;
 mod schema;
 mod shutdown;

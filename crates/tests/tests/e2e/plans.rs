@@ -1,0 +1,98 @@
+//! How Postgres runs the program's statements: each is planned once a session, and finds its rows by an index.
+//!
+//! The plans are those of an empty database, of which nothing is known: such are kept while the tables grow.
+
+use serde_json::Value;
+use testkit::Rig;
+use tokio_postgres::{Client, SimpleQueryMessage};
+use waybill_server::storage::postgres::PLANNER;
+use waybill_server::storage::{Statement, server_statements};
+
+/// Tables that stay small, whatever is stored.
+const SMALL: [&str; 6] = [
+    "schema_migrations",
+    "payment_accounts",
+    "api_keys",
+    "history_cursors",
+    "trail_cursor",
+    "trails",
+];
+/// Statements that ask for all that is under way, or that waits for a person, and the indexes that know it.
+const OF_WHAT_IS_UNDER_WAY: [(&str, &str); 6] = [
+    ("BUSY", "drivers_active_order"),
+    ("COUNT_UNFINISHED", "order_sagas_due"),
+    ("COUNT_UNFINISHED", "order_sagas_flagged"),
+    ("LIST_UNFINISHED", "order_sagas_due"),
+    ("LIST_UNFINISHED", "order_sagas_flagged"),
+    ("WAITING", "order_sagas_due"),
+];
+
+async fn session(rig: &Rig) -> Client {
+    let sql = rig.sql().await;
+    for (name, value) in PLANNER {
+        sql.batch_execute(&format!("set {name} = {value}")).await.unwrap();
+    }
+    sql
+}
+
+#[tokio::test]
+async fn every_statement_is_planned_once_and_finds_its_rows_by_an_index() {
+    let rig = Rig::builder().no_server().start().await;
+    let sql = session(&rig).await;
+    let mut wrong = Vec::new();
+    let statements = server_statements();
+    assert!(statements.len() > 40, "{} statements", statements.len());
+    for (number, statement) in statements.into_iter().enumerate() {
+        let plan = plan(&sql, number, statement).await;
+        let mut scans = Vec::new();
+        scans_of(&plan, &mut scans);
+        let unbounded = scans
+            .into_iter()
+            .filter(|(_, index)| !OF_WHAT_IS_UNDER_WAY.contains(&(statement.name, index)));
+        wrong.extend(unbounded.map(|(table, index)| format!("{}: all of {table} {index}", statement.name)));
+    }
+    assert!(wrong.is_empty(), "{} scans:\n{}", wrong.len(), wrong.join("\n"));
+    let again = "select coalesce(string_agg(name, ' '), '') from pg_prepared_statements where custom_plans > 0";
+    let again: String = sql.query_one(again, &[]).await.unwrap().get(0);
+    assert_eq!(again, "", "planned anew for each execution");
+}
+
+/// The plan that the session keeps of the statement, whatever its parameters.
+async fn plan(sql: &Client, number: usize, statement: Statement) -> Value {
+    let parameters = sql.prepare(statement.sql).await.unwrap().params().len();
+    sql.batch_execute(&format!("prepare s{number} as {}", statement.sql))
+        .await
+        .unwrap_or_else(|error| panic!("{}: {error:?}", statement.name));
+    let nulls = vec!["null"; parameters].join(", ");
+    let arguments = if parameters == 0 {
+        String::new()
+    } else {
+        format!("({nulls})")
+    };
+    let explain = format!("explain (format json, costs off) execute s{number}{arguments}");
+    let messages = sql.simple_query(&explain).await;
+    let messages = messages.unwrap_or_else(|error| panic!("{}: {error:?}", statement.name));
+    let text = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    serde_json::from_str(text.expect("a plan")).unwrap()
+}
+
+/// Scans of growing tables that no condition of an index bounds: the table and the index, of which one may be unknown.
+fn scans_of<'a>(plan: &'a Value, found: &mut Vec<(&'a str, &'a str)>) {
+    match plan {
+        Value::Object(node) => {
+            let text = |name: &str| node.get(name).and_then(Value::as_str).unwrap_or_default();
+            let (table, index) = (text("Relation Name"), text("Index Name"));
+            let is_scan = text("Node Type").ends_with("Scan") && !(table.is_empty() && index.is_empty());
+            let is_bounded = node.contains_key("Index Cond") || text("Node Type") == "Bitmap Heap Scan";
+            if is_scan && !is_bounded && !SMALL.contains(&table) && !table.starts_with("pg_") {
+                found.push((table, index));
+            }
+            node.values().for_each(|child| scans_of(child, found));
+        }
+        Value::Array(children) => children.iter().for_each(|child| scans_of(child, found)),
+        _ => {}
+    }
+}
