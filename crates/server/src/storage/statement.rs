@@ -26,6 +26,14 @@ macro_rules! statements {
     };
 }
 
+/// A condition on a row that is found by its key, in words that no partial index has: else Postgres, as long as it knows nothing of a table,
+/// may read all of that index for the one row.
+macro_rules! of_found {
+    ($condition:expr) => {
+        concat!("(", $condition, ") is true")
+    };
+}
+
 impl Statement {
     /// Runs it in a transaction; the number of rows that it changed.
     pub(super) async fn execute(self, tx: &Transaction<'_>, params: &[&(dyn ToSql + Sync)]) -> Result<u64, StoreError> {

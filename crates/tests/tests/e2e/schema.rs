@@ -141,41 +141,6 @@ async fn every_statement_of_the_program_prepares() {
     }
 }
 
-/// Postgres keeps a plan for as long as its session, and makes it with what it knows: of a table that autovacuum has
-/// not come to yet that is nothing. The driver of an order is found by name all the same; else an order would read
-/// every driver that is free.
-#[tokio::test]
-async fn a_driver_is_found_by_name_however_little_is_known_of_the_others() {
-    let rig = Rig::builder().no_server().start().await;
-    let sql = rig.sql().await;
-    sql.batch_execute(
-        "alter table drivers set (autovacuum_enabled = false);
-         set plan_cache_mode = force_generic_plan;",
-    )
-    .await
-    .unwrap();
-    let lookups = [
-        ("LOCK_FREE", "array['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'], '{}'"),
-        ("BIND", "'a', gen_random_uuid()"),
-    ];
-    for (name, arguments) in lookups {
-        let statements = all_statements();
-        let statement = statements.iter().find(|statement| statement.name == name).unwrap();
-        sql.batch_execute(&format!("prepare {name} as {}", statement.sql))
-            .await
-            .unwrap();
-        let plan = explain(&sql, name, arguments).await;
-        assert!(plan.contains("drivers_pkey"), "{name}:\n{plan}");
-    }
-}
-
-/// The plan that the session has of a statement that it prepared.
-async fn explain(sql: &Client, name: &str, arguments: &str) -> String {
-    let explain = format!("explain (costs off) execute {name}({arguments})");
-    let plan: Vec<String> = column(sql, &explain, &[]).await.unwrap();
-    plan.join("\n")
-}
-
 /// A statement that waits for a table makes all that come after it wait, too: a migration behind a long transaction must not stop
 /// the servers.
 #[tokio::test]

@@ -151,7 +151,7 @@ pub(super) async fn begin_session(postgres: &Postgres) -> Result<ClientWrapper, 
     // run it for a window.
     session
         .batch_execute(
-            "set statement_timeout = 0; set enable_seqscan = on; set enable_hashjoin = on; set enable_mergejoin = on",
+            "set statement_timeout = 0; set plan_cache_mode = auto; set enable_seqscan = on; set enable_hashjoin = on; set enable_mergejoin = on",
         )
         .await?;
     session.batch_execute(CREATE_EVIDENCE_TABLES).await?;

@@ -17,13 +17,15 @@ use super::{LeasedOrder, OrderStore};
 use crate::storage::StoreError;
 
 statements! {
-    DECIDE = "update payments set to_capture = $2, kept_amount = $3
-               where order_id = $1 and to_capture is null and captured_amount is null";
+    DECIDE = concat!(
+        "update payments set to_capture = $2, kept_amount = $3
+          where order_id = $1 and ", of_found!("to_capture is null and captured_amount is null"));
     KEEP = "update payments set kept_amount = $2 where order_id = $1";
     /// A fee is at most what was captured.
-    CAPTURED = "update payments
-                   set captured_amount = $2, captured_at = now(), kept_amount = least(kept_amount, $2)
-                 where order_id = $1 and captured_amount is null";
+    CAPTURED = concat!(
+        "update payments
+            set captured_amount = $2, captured_at = now(), kept_amount = least(kept_amount, $2)
+          where order_id = $1 and ", of_found!("captured_amount is null"));
     /// Of orders that are served: the others capture or release theirs within minutes.
     EXPIRING = "select p.order_id
                   from payments p

@@ -61,21 +61,23 @@ statements! {
            left join payments p on p.order_id = s.order_id
            left join order_assignments a on a.order_id = s.order_id ", first_open!());
     /// An order that this version cannot read: others, and other versions, can.
-    QUARANTINE = "update order_sagas
-                     set lease_owner = null, lease_until = null, next_run_at = now() + interval '1 minute',
-                         needs_attention = $3
-                   where order_id = $1 and fence = $2 and finished_at is null";
+    QUARANTINE = concat!(
+        "update order_sagas
+            set lease_owner = null, lease_until = null, next_run_at = now() + interval '1 minute',
+                needs_attention = $3
+          where order_id = $1 and fence = $2 and ", of_found!("finished_at is null"));
     /// By the partial indexes of what is due and of what is flagged: other orders cost nothing here.
     COUNT_UNFINISHED = "select (select count(*) from order_sagas where finished_at is null),
                                (select count(*) from order_sagas where needs_attention is not null)";
     /// Renews the lease and reads what is known of a request to the provider, in one statement.
-    RENEW = "update order_sagas s set lease_until = now() + make_interval(secs => $3)
-               from (select 1) one left join payment_attempts a on a.order_id = $1 and a.operation = $4 and a.number = $5
-              where s.order_id = $1 and s.fence = $2 and s.finished_at is null
-             returning now(), s.cancel_requested_at is not null as cancel_requested,
-                       a.first_sent_at, extract(epoch from now() - a.first_sent_at)::float8 as age,
-                       extract(epoch from now() - a.last_sent_at)::float8 as last_sent_age,
-                       a.sends, coalesce(a.state = 'not_executed', false) as unexecuted, a.server_errors";
+    RENEW = concat!(
+        "update order_sagas s set lease_until = now() + make_interval(secs => $3)
+           from (select 1) one left join payment_attempts a on a.order_id = $1 and a.operation = $4 and a.number = $5
+          where s.order_id = $1 and s.fence = $2 and ", of_found!("s.finished_at is null"), "
+         returning now(), s.cancel_requested_at is not null as cancel_requested,
+                   a.first_sent_at, extract(epoch from now() - a.first_sent_at)::float8 as age,
+                   extract(epoch from now() - a.last_sent_at)::float8 as last_sent_age,
+                   a.sends, coalesce(a.state = 'not_executed', false) as unexecuted, a.server_errors");
     /// From whichever worker has it, finished or not: that one's request is repeated under its key. The attempts so far were
     /// for what is done already, and are counted anew.
     REOPEN = "update order_sagas
@@ -85,11 +87,12 @@ statements! {
                where order_id = $1
               returning fence";
     /// A retry that was requested meanwhile is not deferred by this worker's delay.
-    DEFER = "update order_sagas
-                set lease_owner = null, lease_until = null,
-                    next_run_at = case when due_requested then now() else now() + make_interval(secs => $3) end,
-                    needs_attention = coalesce($4, needs_attention), attempts = attempts - $5
-              where order_id = $1 and fence = $2 and finished_at is null";
+    DEFER = concat!(
+        "update order_sagas
+            set lease_owner = null, lease_until = null,
+                next_run_at = case when due_requested then now() else now() + make_interval(secs => $3) end,
+                needs_attention = coalesce($4, needs_attention), attempts = attempts - $5
+          where order_id = $1 and fence = $2 and ", of_found!("finished_at is null"));
 }
 
 /// After so many tries of an order an operator should look. It is still tried.

@@ -26,16 +26,17 @@ statements! {
                        set state = 'unknown', last_error = $4, server_errors = server_errors + $5
                      where order_id = $1 and operation = $2 and number = $3";
     /// Before a request is sent once more, under the lease, which it renews. What was never executed counts from here.
-    RECORD_SEND = "with s as (
+    RECORD_SEND = concat!(
+        "with s as (
                        update order_sagas set lease_until = now() + make_interval(secs => $3)
-                        where order_id = $1 and fence = $2 and finished_at is null
+                        where order_id = $1 and fence = $2 and ", of_found!("finished_at is null"), "
                        returning order_id)
                    update payment_attempts a
                       set state = case a.state when 'not_executed' then 'intent' else a.state end,
                           first_sent_at = case a.state when 'not_executed' then now() else a.first_sent_at end,
                           sends = a.sends + 1, last_sent_at = now()
                      from s
-                    where a.order_id = s.order_id and a.operation = $4 and a.number = $5";
+                    where a.order_id = s.order_id and a.operation = $4 and a.number = $5");
     /// Only of a request whose sender knew that none before it was executed, or that none of them ever will be.
     MARK_NOT_EXECUTED = "update payment_attempts set state = 'not_executed'
                           where order_id = $1 and operation = $2 and number = $3 and state in ('intent', 'unknown')";

@@ -51,8 +51,8 @@ pub enum Recorded {
 macro_rules! due {
     ($order:literal) => {
         concat!(
-            $order,
-            ".finished_at is null and (",
+            of_found!(concat!($order, ".finished_at is null")),
+            " and (",
             $order,
             ".next_run_at > now() or ",
             $order,

@@ -36,7 +36,7 @@ statements! {
     IS_FOREIGN = concat!(
         "select 1
            from ", order_tables!(), "
-          where (s.order_id = $1 or s.order_id = (select order_id from payments where provider_charge_id = $6))
+          where s.order_id = any(array[$1, (select order_id from payments where provider_charge_id = $6)])
             and not (", in_scope!("$2", "$3", "$4", "$5"), ")
           limit 1");
     /// The order, on a line for each of its steps after the one given; on one line without a step if there is none. One
@@ -61,7 +61,7 @@ statements! {
         "select ", order_columns!(), "
            from ", order_tables!(), "
           where ($1::text is null or s.status = $1)
-            and ($2::uuid is null or s.order_id < $2)
+            and s.order_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
             and tenant_of(s.user_id) = $4
           order by s.order_id desc
           limit $3");
@@ -70,7 +70,7 @@ statements! {
         "select ", order_columns!(), "
            from ", order_tables!(), "
           where ($1::text is null or s.status = $1)
-            and ($2::uuid is null or s.order_id < $2)
+            and s.order_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
             and tenant_of(s.user_id) = $4 and position('/' in s.user_id) > 0
           order by s.order_id desc
           limit $3");
@@ -80,7 +80,7 @@ statements! {
            from ", order_tables!(), "
           where s.user_id = $4
             and ($1::text is null or s.status = $1)
-            and ($2::uuid is null or s.order_id < $2)
+            and s.order_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
             and ($5::uuid is null or s.order_id = $5)
           order by s.order_id desc
           limit $3");

@@ -61,10 +61,12 @@ statements! {
                 set state = $3, provider_refund_id = coalesce($4, provider_refund_id), failure = $5, settled_at = now()
               where order_id = $1 and number = $2";
     REPLACE_FAILED = "update refunds set state = 'replaced' where order_id = $1 and state = 'failed'";
-    SUM_UP = "update payments
-                 set (refund_amount, refunded_at) =
-                     (select sum(amount)::bigint, max(settled_at) from refunds where order_id = $1 and state = 'succeeded')
-               where order_id = $1";
+    SUM_UP = concat!(
+        "update payments
+            set (refund_amount, refunded_at) =
+                (select sum(amount)::bigint, max(settled_at) from refunds
+                  where order_id = $1 and ", of_found!("state = 'succeeded'"), ")
+          where order_id = $1");
     READ_OPEN = concat!(
         "select s.currency, o.* from order_sagas s ", first_open!(), " where s.order_id = $1");
     /// What was paid or is held, less what is or will be refunded, and less what the customer's bank took back: where that is
@@ -81,8 +83,9 @@ statements! {
     /// During an inquiry (`warning_...`) the bank has not taken the money, and a refund is an answer to it.
     IS_DISPUTED = "select 1 from disputes where order_id = $1 and is_open and not starts_with(status, 'warning') limit 1";
     READ_FAILED = "select number, amount from refunds where order_id = $1 and state = 'failed' order by number";
-    NAME = "update refunds set is_named = true
-             where order_id = $1 and provider_refund_id = $2 and origin = 'provider' and state = 'succeeded'";
+    NAME = concat!(
+        "update refunds set is_named = true
+          where order_id = $1 and provider_refund_id = $2 and origin = 'provider' and ", of_found!("state = 'succeeded'"));
     READ_NAMED = "select (coalesce(sum(amount) filter (where origin = 'provider' and state = 'succeeded'), 0)
                             - coalesce(sum(amount) filter (where state = 'replaced'), 0))::bigint
                     from refunds where order_id = $1 and is_named";

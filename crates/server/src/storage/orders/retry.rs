@@ -26,8 +26,9 @@ statements! {
     LOCK_UNFINISHED = "select status, finished_at is not null as settled, lease_owner, lease_until, lease_until > now() as leased
                          from order_sagas where order_id = $1 for update";
     /// Where a worker holds the order, it is due as soon as that worker defers it.
-    SET_DUE = "update order_sagas set next_run_at = now(), due_requested = lease_owner is not null
-                where order_id = $1 and finished_at is null";
+    SET_DUE = concat!(
+        "update order_sagas set next_run_at = now(), due_requested = lease_owner is not null
+          where order_id = $1 and ", of_found!("finished_at is null"));
     /// Why a settled order was flagged is dealt with, unless the comparison flags it again.
     CLEAR_FLAG = "update order_sagas set needs_attention = null where order_id = $1";
     /// It was flagged for that, unless for something else.

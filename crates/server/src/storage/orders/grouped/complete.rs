@@ -43,7 +43,7 @@ statements! {
                     order by s.order_id
                       for update of s skip locked";
     READ_LOCKED = concat!(
-        "select ", leased_order_columns!(), ", exists (select from refunds f where f.order_id = s.order_id) as has_refunds
+        "select ", leased_order_columns!(), ", coalesce((select true from refunds f where f.order_id = s.order_id limit 1), false) as has_refunds
            from ", order_tables!(), " ", first_open!(), "
           where s.order_id = any($1)");
     COMPLETE = "with r as materialized (
@@ -53,12 +53,12 @@ statements! {
                set active_order_id = null, assignment_seq = d.assignment_seq + 1
               from r
              where d.driver_id = r.driver_id and d.active_order_id = r.order_id
-            returning r.order_id, d.assignment_seq
+            returning r.order_id, d.driver_id, d.assignment_seq
          ), a as (
             update order_assignments a
                set released_at = now(), released_seq = d.assignment_seq, release_reason = $5
               from d
-             where a.order_id = d.order_id and a.released_at is null
+             where a.order_id = d.order_id and a.driver_id = d.driver_id and a.released_at is null
             returning a.order_id
          ), o as (
             update order_sagas s set updated_at = now() from a where s.order_id = a.order_id
