@@ -5,6 +5,7 @@ use serde_json::json;
 use testkit::sql::one;
 use testkit::wire::{PICKUP, a_ride};
 use testkit::{Rig, until, until_eq};
+use tonic::Code;
 use uuid::Uuid;
 use waybill_proto::order::v1::{FailureReason, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind, FaultTarget, WebhookBehaviour};
@@ -50,9 +51,6 @@ async fn an_order_whose_charge_was_not_answered_is_settled_when_the_provider_rep
     let order = rig.until_settled(&order_id).await;
     assert_eq!(order.status(), OrderStatus::Succeeded);
     assert_eq!(rig.charges().len(), 1);
-    let stored = "select count(*) from payment_events e join order_sagas o using (order_id)
-                   where e.type = 'payment_intent.succeeded'";
-    assert_eq!(rig.count(stored).await, 1);
     rig.assert_clean().await;
 }
 
@@ -144,8 +142,55 @@ async fn a_settled_order_is_not_resumed() {
     assert_eq!(after, before);
 }
 
+/// What most webhooks say: that a charge was made, which its own answer said before.
 #[tokio::test]
-async fn however_badly_events_are_delivered_each_order_is_paid_once_and_each_event_stored_once() {
+async fn an_event_about_a_payment_that_is_known_writes_nothing() {
+    let rig = listening().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let order = rig.place(a_ride()).await;
+    let mut event = event_about(&order.order_id);
+    event["data"]["object"]["id"] = json!(rig.charges()[0].provider_id);
+    let before = stored_rows(&rig).await;
+    for _ in 0..2 {
+        assert_eq!(send_genuine(&rig, &event).await, 200);
+    }
+    assert_eq!(stored_rows(&rig).await, before);
+    let counted = rig.metrics().await["webhooks"]["events"].clone();
+    assert_eq!(counted, json!({ "nothing_new": 2 }));
+
+    // Of another payment than the order's, it is kept for whoever looks into it.
+    event["data"]["object"]["id"] = json!("pi_other");
+    assert_eq!(send_genuine(&rig, &event).await, 200);
+    assert_eq!(rig.count(EVENTS).await, 1);
+}
+
+#[tokio::test]
+async fn an_event_about_an_order_that_is_charged_just_now_writes_nothing_and_has_it_tried_again_at_once() {
+    let rig = without_sweeper().start().await;
+    rig.payments().set_faults(never_charged());
+    let sql = rig.sql().await;
+    let (mut orders, reported) = (rig.orders(), async {
+        let charging = "select order_id::text from order_sagas where status = 'charging'";
+        let order_id: String = until("it is being charged", async || {
+            let row = sql.query_opt(charging, &[]).await.unwrap();
+            row.map(|row| row.get(0))
+        })
+        .await;
+        assert_eq!(send_genuine(&rig, &event_about(&order_id)).await, 200);
+    });
+    let (refused, ()) = tokio::join!(orders.create_order(a_ride()), reported);
+    assert_eq!(refused.unwrap_err().code(), Code::Aborted);
+    assert_eq!(rig.count(EVENTS).await, 0, "its saga knows of it");
+    until_eq("it is deferred", 0, async || {
+        rig.count("select count(*) from order_sagas where lease_until is not null")
+            .await
+    })
+    .await;
+    assert_eq!(due(&rig).await, 1);
+}
+
+#[tokio::test]
+async fn however_badly_events_are_delivered_each_order_is_paid_once_and_each_refund_stored_once() {
     let rig = listening().set("orders.assignment_window", "0s").start().await;
     rig.payments().set_webhooks(Some(endpoint(&rig)));
     let usual = WebhookBehaviour::default();
@@ -175,9 +220,10 @@ async fn however_badly_events_are_delivered_each_order_is_paid_once_and_each_eve
         // There is no driver: each order is charged and refunded.
         let order = rig.place(a_ride()).await;
         assert_eq!(order.status(), OrderStatus::Refunded);
-        let events = 2 * (i64::try_from(round).unwrap() + 1);
-        until_eq("both events of the order are stored", events, async || {
-            rig.count(EVENTS).await
+        // Those of charges may have told nothing new.
+        let refunds = i64::try_from(round).unwrap() + 1;
+        until_eq("the refund's event is stored", refunds, async || {
+            rig.count(&format!("{EVENTS} where type like '%refund%'")).await
         })
         .await;
     }
