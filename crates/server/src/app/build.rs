@@ -149,7 +149,12 @@ impl Parts {
     }
 
     /// The gRPC services that this process runs, and their workers.
-    pub fn start_services(&self, routes: &mut RoutesBuilder, readiness: &Arc<Readiness>) -> Result<(), StartError> {
+    pub fn start_services(
+        &self,
+        routes: &mut RoutesBuilder,
+        readiness: &Arc<Readiness>,
+        orders: Option<Arc<Context>>,
+    ) -> Result<(), StartError> {
         let limits = Arc::new(edge::IngressLimits::new(
             &settings::ingress(&self.config),
             Arc::clone(&self.metrics),
@@ -157,7 +162,9 @@ impl Parts {
         if self.config.grpc.reflection {
             add_reflection(routes)?;
         }
-        self.add_orders(routes, &limits);
+        if let Some(orders) = orders {
+            self.add_orders(routes, &limits, orders);
+        }
         self.add_locations(routes, &limits);
         self.add_fleet(routes, &limits);
         self.add_operator(routes, &limits, readiness);
@@ -169,20 +176,36 @@ impl Parts {
     }
 
     /// `None` without a secret: then a forgery could not be recognised, and nothing is accepted.
-    pub fn payment_webhooks(&self) -> Option<PaymentWebhooks> {
+    pub fn payment_webhooks(&self, orders: Option<&Arc<Context>>) -> Option<PaymentWebhooks> {
         let payments = &self.config.payments;
-        (self.runs(Service::Order) && payments.receives_webhooks())
-            .then(|| PaymentWebhooks::new(self.orders.for_callers(), payment_accounts::webhook_secrets(payments)))
+        let orders = orders.filter(|_| payments.receives_webhooks())?;
+        Some(PaymentWebhooks::new(
+            Arc::clone(orders),
+            payment_accounts::webhook_secrets(payments),
+        ))
+    }
+
+    /// What sagas work with; `None` where no orders are served.
+    pub fn orders(&self) -> Option<Arc<Context>> {
+        let Lifecycle { sagas, draining, .. } = &self.lifecycle;
+        self.runs(Service::Order).then(|| {
+            Context::new(
+                self.orders.clone(),
+                self.payments.clone(),
+                self.dispatch.clone(),
+                Arc::clone(&self.metrics),
+                settings::orders(&self.config),
+                sagas.clone(),
+                draining.clone(),
+            )
+        })
     }
 
     fn history(&self) -> HistoryStore {
         HistoryStore::new(self.stores.postgres.clone(), self.instance.clone())
     }
 
-    fn add_orders(&self, routes: &mut RoutesBuilder, limits: &Arc<edge::IngressLimits>) {
-        if !self.runs(Service::Order) {
-            return;
-        }
+    fn add_orders(&self, routes: &mut RoutesBuilder, limits: &Arc<edge::IngressLimits>, context: Arc<Context>) {
         let Lifecycle {
             sagas,
             workers,
@@ -197,15 +220,6 @@ impl Parts {
             self.config.tracking.followers_max,
             self.config.limits.tenant_share,
             Arc::clone(&self.metrics),
-            sagas.clone(),
-            draining.clone(),
-        );
-        let context = Context::new(
-            self.orders.clone(),
-            self.payments.clone(),
-            self.dispatch.clone(),
-            Arc::clone(&self.metrics),
-            settings::orders(&self.config),
             sagas.clone(),
             draining.clone(),
         );

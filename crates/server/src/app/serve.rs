@@ -70,7 +70,8 @@ impl App {
         // Bound before any worker runs: a second process on the same ports touches nothing.
         let grpc = http::bind(parts.config.grpc.addr, "--grpc-addr").await?;
         let ops = http::bind(parts.config.http.addr, "--http-addr").await?;
-        let webhooks = match parts.payment_webhooks() {
+        let orders = parts.orders();
+        let webhooks = match parts.payment_webhooks(orders.as_ref()) {
             Some(webhooks) => {
                 let listener = http::bind(parts.config.webhooks.addr, "--webhooks-addr").await?;
                 Some((listener, webhooks))
@@ -94,7 +95,7 @@ impl App {
         let health_monitor = parts.start_health_monitor(reporter);
         let probes = parts.probes(&health_monitor, keys.clone());
         let readiness = Arc::new(Readiness::new(probes, parts.lifecycle.unready.clone()));
-        parts.start_services(&mut routes, &readiness)?;
+        parts.start_services(&mut routes, &readiness, orders)?;
         let Lifecycle { workers, stopping, .. } = &parts.lifecycle;
         if let Some(tls) = tls.clone() {
             workers.spawn(reload::follow(tls, reload::READ_EVERY, stopping.clone()));

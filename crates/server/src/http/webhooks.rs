@@ -75,7 +75,7 @@ async fn accept(endpoint: &Endpoint, headers: &HeaderMap, body: Body) -> (Dispos
         .accept(&endpoint.account, signature, &body, Timestamp::now())
         .await;
     let status = match disposition {
-        Disposition::Accepted | Disposition::Duplicate => StatusCode::OK,
+        Disposition::Accepted | Disposition::Duplicate | Disposition::NothingNew => StatusCode::OK,
         Disposition::RefusedSignature => StatusCode::UNAUTHORIZED,
         Disposition::RefusedBody => StatusCode::BAD_REQUEST,
         // Whatever is not 2xx is sent again.

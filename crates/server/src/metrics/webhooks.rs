@@ -18,8 +18,8 @@ impl WebhookMetrics {
         WebhookMetrics {
             events: registry.declare(
                 "payment_events",
-                "Webhooks of the payment provider, by outcome: accepted, duplicate, refused_signature, refused_body, \
-                 unavailable",
+                "Webhooks of the payment provider, by outcome: accepted, duplicate, nothing_new, refused_signature, \
+                 refused_body, unavailable",
                 Labelled::new(["outcome"]),
             ),
         }

@@ -1,7 +1,7 @@
 //! The events that the payment provider sends. An event makes its order due now, and one about a refund or a dispute
 //! has the payment of a settled order compared with the provider's record. It changes nothing else: the saga asks the
 //! provider what happened, as if no event had come. So an event that is untrue, comes twice, late or out of order does no
-//! harm. One that is lost costs time; of a settled order, what it reported is seen only by `waybill reconcile`, and a dispute
+//! harm. One that is lost costs time, and most say what the answer to the charge said: they are not stored; of a settled order, what it reported is seen only by `waybill reconcile`, and a dispute
 //! not even there. [`signature`] verifies that an event is the provider's.
 
 pub mod signature;
@@ -18,8 +18,9 @@ use waybill_domain::id::OrderId;
 use waybill_domain::payment_account::PaymentAccount;
 
 use self::signature::SignatureError;
+use crate::orders::Context;
 use crate::storage::StoreError;
-use crate::storage::orders::{Object, OrderStore, ProviderEvent, Recorded};
+use crate::storage::orders::{Object, ProviderEvent, Recorded};
 
 /// How far the time of a signature may be from our clock, before or after: Stripe's own libraries take as much.
 const TOLERANCE: Duration = Duration::from_mins(5);
@@ -29,7 +30,7 @@ const NAME_BYTES_MAX: usize = 255;
 /// Accepts the provider's events.
 #[derive(Clone)]
 pub struct PaymentWebhooks {
-    store: OrderStore,
+    orders: Arc<Context>,
     secrets: Arc<BTreeMap<PaymentAccount, Vec<SecretString>>>,
 }
 
@@ -41,6 +42,8 @@ pub enum Disposition {
     Accepted,
     /// It was accepted before; nothing was done.
     Duplicate,
+    /// It says that an order was charged, which is known, or which the order's saga learns of at the moment. Nothing is stored.
+    NothingNew,
     /// Not from the provider, or signed too long ago.
     RefusedSignature,
     /// From the provider, but too long, or not an event.
@@ -50,11 +53,10 @@ pub enum Disposition {
 }
 
 impl PaymentWebhooks {
-    /// Accepts what is signed with one of the secrets of its account. `store` is for callers: the provider waits behind
-    /// sagas.
-    pub fn new(store: OrderStore, secrets: BTreeMap<PaymentAccount, Vec<SecretString>>) -> PaymentWebhooks {
+    /// Accepts what is signed with one of the secrets of its account.
+    pub fn new(orders: Arc<Context>, secrets: BTreeMap<PaymentAccount, Vec<SecretString>>) -> PaymentWebhooks {
         PaymentWebhooks {
-            store,
+            orders,
             secrets: Arc::new(secrets),
         }
     }
@@ -76,13 +78,17 @@ impl PaymentWebhooks {
             warn!("webhook of the payment provider is not an event");
             return Disposition::RefusedBody;
         };
-        let recorded = self.store.record_event(&event).await;
+        let recorded = self.orders.record_event(&event).await;
         let ProviderEvent { id, kind, order, .. } = event;
         let order_id = order.map(tracing::field::display);
         match recorded {
             Ok(Recorded::New { made_due }) => {
                 info!(event = id, kind, order_id, made_due, "payment event accepted");
                 Disposition::Accepted
+            }
+            Ok(Recorded::NothingNew) => {
+                debug!(event = id, kind, order_id, "payment event with nothing new");
+                Disposition::NothingNew
             }
             Ok(Recorded::Duplicate) => {
                 debug!(event = id, kind, order_id, "duplicate payment event");
@@ -106,6 +112,7 @@ impl Disposition {
         match self {
             Disposition::Accepted => "accepted",
             Disposition::Duplicate => "duplicate",
+            Disposition::NothingNew => "nothing_new",
             Disposition::RefusedSignature => "refused_signature",
             Disposition::RefusedBody => "refused_body",
             Disposition::Unavailable => "unavailable",
@@ -130,10 +137,12 @@ fn parse(account: &PaymentAccount, body: &[u8]) -> Option<ProviderEvent> {
     };
     // What is still to be decided says nothing yet.
     let is_decided = |(_, status): &(String, String)| !matches!(status.as_str(), "pending" | "requires_action");
+    let kind = name("/type")?;
     Some(ProviderEvent {
         id: Some(account.qualified(&name("/id")?)).filter(|id| id.len() <= NAME_BYTES_MAX)?,
         account: account.clone(),
-        kind: name("/type")?,
+        says_charged: matches!(kind.as_str(), "payment_intent.succeeded" | "charge.succeeded"),
+        kind,
         order,
         payment: match about.as_str() {
             "payment_intent" => name("/data/object/id"),

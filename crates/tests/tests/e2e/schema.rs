@@ -1,6 +1,5 @@
 //! The database's own guards: what no statement may do, whoever types it; and that every statement of ours is valid.
 
-use testkit::sql::column;
 use testkit::table::rows;
 use testkit::wire::{PICKUP, a_ride};
 use testkit::{Rig, until};

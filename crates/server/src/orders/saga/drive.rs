@@ -1,5 +1,7 @@
 //! One order, from its present state until it is settled or deferred.
 
+use std::time::Duration;
+
 use tracing::{Instrument as _, debug, error, info, info_span, warn};
 
 use super::progress::Progress;
@@ -7,7 +9,7 @@ use super::step;
 use crate::orders::Context;
 use crate::orders::in_flight::CompletionNotifier;
 use crate::storage::StoreError;
-use crate::storage::orders::LeasedOrder;
+use crate::storage::orders::{Deferral, LeasedOrder};
 
 /// Drives one order until no step is pending, or until it has to wait for longer than a lease. Safe to run again after a
 /// crash at any line: the next worker sees what was committed, and repeats what was not under the same keys.
@@ -52,11 +54,11 @@ async fn run_steps(
             Progress::Commit(outcome) => order = context.store.advance(&order, &outcome).await?,
             Progress::CommitAndDefer(outcome, delay, why) => {
                 order = context.store.advance(&order, &outcome).await?;
-                context.store.defer(order.lease, delay, &why).await?;
+                defer(context, &order, delay, &why, notifier).await?;
                 return Ok(End::Deferred(order));
             }
             Progress::Defer(delay, why) => {
-                context.store.defer(order.lease, delay, &why).await?;
+                defer(context, &order, delay, &why, notifier).await?;
                 return Ok(End::Deferred(order));
             }
             Progress::Moved(moved) => order = *moved,
@@ -64,4 +66,16 @@ async fn run_steps(
         notifier.moved();
     }
     Ok(End::Settled(order))
+}
+
+/// Leaves the order for later; for now, if its payment was reported meanwhile.
+async fn defer(
+    context: &Context,
+    order: &LeasedOrder,
+    delay: Duration,
+    why: &Deferral,
+    notifier: &CompletionNotifier,
+) -> Result<(), StoreError> {
+    let delay = if notifier.was_reported() { Duration::ZERO } else { delay };
+    context.store.defer(order.lease, delay, why).await
 }

@@ -21,6 +21,8 @@ pub struct ProviderEvent {
     pub order: Option<OrderId>,
     /// The provider's id of the payment that it is about.
     pub payment: Option<String>,
+    /// Whether it says no more than that the order was charged.
+    pub says_charged: bool,
     /// What it is about, where the ledger may have something to learn of it: a refund, a dispute.
     pub reconciles: Option<Object>,
 }
@@ -44,6 +46,8 @@ pub enum Recorded {
     },
     /// It was stored before. Nothing was done.
     Duplicate,
+    /// It says that an order was charged, and nothing waits for that. It is not stored.
+    NothingNew,
 }
 
 /// Whether an event makes an order due sooner. One that is due already keeps its place in the queue. The holder of its lease is not
