@@ -9,9 +9,8 @@
 //! [`crash_point!`] expands to nothing, and the variable is refused as an unknown setting (docs/adr/0011).
 
 /// Every crash point, in the order of the saga.
-pub const NAMES: [&str; 18] = [
-    // The order and the intent to charge are one commit: before it, and after it.
-    "accept_uncommitted",
+pub const NAMES: [&str; 17] = [
+    // The order and the intent to charge are one statement.
     "accept_committed",
     "charge_unsent",
     // The request is on its way and there is no answer yet.

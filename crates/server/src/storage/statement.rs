@@ -1,6 +1,6 @@
 //! SQL texts as named constants, so that one test can prepare every one of them on a real Postgres.
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -35,6 +35,18 @@ macro_rules! of_found {
 }
 
 impl Statement {
+    /// Has it ready on this connection: it is sent as soon as it is asked for, before whatever is asked for after it.
+    pub(super) async fn prepare(self, tx: &Transaction<'_>) -> Result<(), StoreError> {
+        tx.prepare_cached(self.sql).await?;
+        Ok(())
+    }
+
+    /// Runs it as a transaction of its own, in one round trip; its rows, once that is committed.
+    pub(super) async fn commit(self, client: &Client, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
+        let prepared = client.prepare_cached(self.sql).await?;
+        Ok(client.query(&prepared, params).await?)
+    }
+
     /// Runs it in a transaction; the number of rows that it changed.
     pub(super) async fn execute(self, tx: &Transaction<'_>, params: &[&(dyn ToSql + Sync)]) -> Result<u64, StoreError> {
         let prepared = tx.prepare_cached(self.sql).await?;

@@ -120,12 +120,9 @@ impl OrderStore {
             &charge.as_str(),
             &charge.number(),
         ];
-        let mut client = self.postgres.client().await?;
+        let client = self.postgres.client().await?;
         begun.store(true, Ordering::Relaxed);
-        let tx = client.transaction().await?;
-        let rows = INSERT_ORDERS.query(&tx, &parameters).await?;
-        crash_point!("accept_uncommitted");
-        tx.commit().await?;
+        let rows = INSERT_ORDERS.commit(&client, &parameters).await?;
         crash_point!("accept_committed");
         let created: HashMap<Uuid, Timestamp> = rows
             .iter()

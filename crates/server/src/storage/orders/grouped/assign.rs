@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use tokio::try_join;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 use waybill_domain::duty::Duty;
@@ -120,11 +121,13 @@ impl OrderStore {
         let mut client = self.postgres.client().await?;
         begun.store(true, Ordering::Relaxed);
         let tx = client.transaction().await?;
-        let (locked, now) = lock_orders(&tx, &proposals).await?;
         let candidates = proposals.iter().flat_map(|proposal| &proposal.candidates);
-        let known = KnownDrivers::read_within(&tx, candidates.map(|candidate| &candidate.driver)).await?;
+        let ((locked, now), known) = try_join!(
+            lock_orders(&tx, &proposals),
+            KnownDrivers::read_within(&tx, candidates.map(|candidate| &candidate.driver)),
+        )?;
         let proposed = proposed(&proposals, &locked, &known);
-        let free = lock_drivers(&tx, &proposed).await?;
+        let free = lock_drivers(&tx, &proposed, &known).await?;
         let mut chosen = Vec::with_capacity(proposed.len());
         for (proposal, driver) in proposed {
             let Proposal { order, candidates, .. } = proposal;
@@ -251,11 +254,20 @@ fn proposed<'a>(
 async fn lock_drivers(
     tx: &Transaction<'_>,
     proposed: &[(&Proposal, DriverId)],
+    known: &KnownDrivers,
 ) -> Result<HashMap<DriverId, Duty>, StoreError> {
     // Sorted: two transactions that insert the same new drivers in different orders would deadlock.
     let mut names: Vec<&str> = proposed.iter().map(|(_, driver)| driver.as_str()).collect();
     names.sort_unstable();
-    ENSURE_DRIVERS.execute(tx, &[&names]).await?;
+    let mut new: Vec<&str> = proposed
+        .iter()
+        .filter(|(_, driver)| known.duty(driver).is_none())
+        .map(|(_, driver)| driver.as_str())
+        .collect();
+    if !new.is_empty() {
+        new.sort_unstable();
+        ENSURE_DRIVERS.execute(tx, &[&new]).await?;
+    }
     // Its own statement: what it reads must be newer than the locks above.
     let rows = LOCK_DRIVERS.query(tx, &[&names]).await?;
     rows.iter()

@@ -25,7 +25,7 @@ pub(in crate::storage::orders) struct ConfirmedCharge {
 }
 
 statements! {
-    /// Those whose fence holds and which no one else has locked, as the first thing of the transaction: they stay locked until the commit.
+    /// Those whose fence holds and which no one else has locked.
     ENTER_CHARGES = "with r as materialized (
             select * from unnest($1::uuid[], $2::int8[], $3::text[], $4::int8[], $5::text[], $6::bool[], $7::text[])
                 r (order_id, fence, provider_id, amount, currency, is_held, requested_by)
@@ -106,11 +106,9 @@ impl OrderStore {
             &Operation::Charge.number(),
             &self.settings.instance,
         ];
-        let mut client = self.postgres.client().await?;
+        let client = self.postgres.client().await?;
         begun.store(true, Ordering::Relaxed);
-        let tx = client.transaction().await?;
-        let rows = ENTER_CHARGES.query(&tx, &parameters).await?;
-        tx.commit().await?;
+        let rows = ENTER_CHARGES.commit(&client, &parameters).await?;
         crash_point!("charge_committed");
         let entered: HashMap<Uuid, &Row> = rows
             .iter()

@@ -1,11 +1,12 @@
 //! Services that were rendered at the order's price: the driver is free, and no money moves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use tokio::try_join;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 use waybill_domain::access::Scope;
@@ -42,7 +43,7 @@ statements! {
                       and (r.driver_id is null or a.driver_id = r.driver_id)
                     order by s.order_id
                       for update of s skip locked";
-    READ_LOCKED = concat!(
+    READ = concat!(
         "select ", leased_order_columns!(), ", coalesce((select true from refunds f where f.order_id = s.order_id limit 1), false) as has_refunds
            from ", order_tables!(), " ", first_open!(), "
           where s.order_id = any($1)");
@@ -86,8 +87,10 @@ impl OrderStore {
         let mut client = self.postgres.client().await?;
         begun.store(true, Ordering::Relaxed);
         let tx = client.transaction().await?;
-        let (locked, now) = lock(&tx, &all).await?;
-        let mut orders = read_plain(&tx, &locked).await?;
+        // Sent together and in this order: what is read is newer than the locks.
+        LOCK_ORDERS.prepare(&tx).await?;
+        let ((locked, now), mut orders) = try_join!(lock(&tx, &all), read_plain(&tx, &all))?;
+        orders.retain(|order, _| locked.contains(order));
         let mut completed: Vec<Option<Order>> = Vec::with_capacity(all.len());
         let (mut ids, mut drivers, mut details, mut requested_by) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for one in &all {
@@ -125,7 +128,7 @@ impl OrderStore {
 }
 
 /// The orders that are locked now, and the time of the transaction.
-async fn lock(tx: &Transaction<'_>, all: &[Rendered]) -> Result<(Vec<Uuid>, Timestamp), StoreError> {
+async fn lock(tx: &Transaction<'_>, all: &[Rendered]) -> Result<(HashSet<Uuid>, Timestamp), StoreError> {
     let ids: Vec<Uuid> = all.iter().map(|one| one.order.uuid()).collect();
     let scopes = || all.iter().map(|one| scope_values(&one.scope));
     let tenants: Vec<Option<&str>> = scopes().map(|(tenant, ..)| tenant).collect();
@@ -140,13 +143,11 @@ async fn lock(tx: &Transaction<'_>, all: &[Rendered]) -> Result<(Vec<Uuid>, Time
     Ok((ids.collect::<Result<_, StoreError>>()?, now))
 }
 
-/// The locked orders of which nothing was refunded, by their id. What is read is newer than the locks.
-async fn read_plain(tx: &Transaction<'_>, locked: &[Uuid]) -> Result<HashMap<Uuid, LeasedOrder>, StoreError> {
-    if locked.is_empty() {
-        return Ok(HashMap::new());
-    }
+/// The orders of which nothing was refunded, by their id.
+async fn read_plain(tx: &Transaction<'_>, all: &[Rendered]) -> Result<HashMap<Uuid, LeasedOrder>, StoreError> {
+    let ids: Vec<Uuid> = all.iter().map(|one| one.order.uuid()).collect();
     let asked_at = Timestamp::now();
-    let rows = READ_LOCKED.query(tx, &[&locked]).await?;
+    let rows = READ.query(tx, &[&ids]).await?;
     let mut orders = HashMap::with_capacity(rows.len());
     for row in &rows {
         if get::<bool>(row, "has_refunds")? {

@@ -77,12 +77,9 @@ impl OrderStore {
         let accounts: Vec<Option<&str>> = events.iter().map(|event| event.account.name()).collect();
         let charged: Vec<bool> = events.iter().map(|event| event.says_charged).collect();
         let parameters: [&(dyn ToSql + Sync); 6] = [&ids, &kinds, &orders, &payments, &accounts, &charged];
-        let mut client = self.postgres.client().await?;
+        let client = self.postgres.client().await?;
         begun.store(true, Ordering::Relaxed);
-        let tx = client.transaction().await?;
-        let rows = RECORD_ALL.query(&tx, &parameters).await?;
-        tx.commit().await?;
-        crash_point!("webhook_stored");
+        let rows = RECORD_ALL.commit(&client, &parameters).await?;
         let (mut known, mut new) = (HashSet::new(), HashMap::new());
         for row in &rows {
             let id: &str = row.try_get("event_id")?;
@@ -92,6 +89,7 @@ impl OrderStore {
                 new.insert(id, row.try_get("made_due")?);
             }
         }
+        crash_point!("webhook_stored", if !new.is_empty());
         // Of two that are the same, one is new.
         let recorded = ids.iter().map(|id| match new.remove(id) {
             Some(made_due) => Some(Recorded::New { made_due }),
