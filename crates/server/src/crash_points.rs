@@ -9,7 +9,7 @@
 //! [`crash_point!`] expands to nothing, and the variable is refused as an unknown setting (docs/adr/0011).
 
 /// Every crash point, in the order of the saga.
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 16] = [
     // The order and the intent to charge are one statement.
     "accept_committed",
     "charge_unsent",
@@ -18,7 +18,6 @@ pub const NAMES: [&str; 17] = [
     "charge_answered",
     "charge_committed",
     "candidates_read",
-    "assign_uncommitted",
     "assign_committed",
     // What becomes of a hold is decided with the assignment, the completion or the cancellation.
     "capture_intended",

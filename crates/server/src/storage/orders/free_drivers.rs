@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::Client;
+use jiff::Timestamp;
 use tokio_postgres::Row;
 use waybill_domain::duty::{Duty, Tags};
 use waybill_domain::id::DriverId;
@@ -13,7 +14,11 @@ use super::row::{driver, get};
 use crate::storage::StoreError;
 
 /// What is known of some drivers.
-pub(super) struct KnownDrivers(HashMap<DriverId, Known>);
+pub(super) struct KnownDrivers {
+    drivers: HashMap<DriverId, Known>,
+    /// When, by the database's clock; `None`, if no one was asked about.
+    pub at: Option<Timestamp>,
+}
 
 /// Of one who was a candidate before, or said what its duty is.
 struct Known {
@@ -22,9 +27,10 @@ struct Known {
 }
 
 statements! {
-    READ_DRIVERS = "select driver_id, active_order_id is not null as is_busy, off_duty_since is null as is_on, tags
-                      from drivers
-                     where driver_id = any($1)";
+    READ_DRIVERS = "select now() as now, driver_id, d.driver_id is not null as is_known,
+                           active_order_id is not null as is_busy, off_duty_since is null as is_on, tags
+                      from unnest($1::text[]) n (driver_id)
+                      left join drivers d using (driver_id)";
 }
 
 impl OrderStore {
@@ -43,17 +49,17 @@ impl OrderStore {
 }
 
 impl KnownDrivers {
-    /// What a transaction sees of them.
-    pub(super) async fn read_within<'a>(
-        tx: &Transaction<'_>,
+    /// What is known of them now, read on this connection.
+    pub(super) async fn read<'a>(
+        client: &Client,
         drivers: impl IntoIterator<Item = &'a DriverId>,
     ) -> Result<KnownDrivers, StoreError> {
-        KnownDrivers::parse(&READ_DRIVERS.query(tx, &[&names(drivers)]).await?)
+        KnownDrivers::parse(&READ_DRIVERS.commit(client, &[&names(drivers)]).await?)
     }
 
     /// Whether the driver serves no order, is on duty, and has these tags. One of whom nothing is known is free, on duty, and has none.
     pub(super) fn would_take(&self, driver: &DriverId, required: &Tags) -> bool {
-        match self.0.get(driver) {
+        match self.drivers.get(driver) {
             Some(known) => !known.is_busy && known.duty.takes(required),
             None => Duty::default().takes(required),
         }
@@ -61,18 +67,22 @@ impl KnownDrivers {
 
     /// The duty of one of whom it is known.
     pub(super) fn duty(&self, driver: &DriverId) -> Option<&Duty> {
-        self.0.get(driver).map(|known| &known.duty)
+        self.drivers.get(driver).map(|known| &known.duty)
     }
 
     fn parse(rows: &[Row]) -> Result<KnownDrivers, StoreError> {
-        let known = rows.iter().map(|row| {
-            let known = Known {
-                is_busy: get(row, "is_busy")?,
-                duty: duty(row)?,
-            };
-            Ok((driver(get(row, "driver_id")?)?, known))
-        });
-        Ok(KnownDrivers(known.collect::<Result<_, StoreError>>()?))
+        let mut drivers = HashMap::with_capacity(rows.len());
+        for row in rows {
+            if get(row, "is_known")? {
+                let known = Known {
+                    is_busy: get(row, "is_busy")?,
+                    duty: duty(row)?,
+                };
+                drivers.insert(driver(get(row, "driver_id")?)?, known);
+            }
+        }
+        let at = rows.first().map(|row| get(row, "now")).transpose()?;
+        Ok(KnownDrivers { drivers, at })
     }
 }
 

@@ -1,16 +1,15 @@
 //! Drivers for orders that were charged: each order gets the nearest of its candidates who takes it, and whom no order before it in the
-//! group got. Redis proposed them, and a read without a lock sorts out who is busy; the lock of the driver's row decides.
+//! group got. Redis proposed them, and a read without a lock sorts out who is busy. The statement that writes decides, under the locks of
+//! the orders' rows and of the drivers'.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::Client;
 use jiff::Timestamp;
-use tokio::try_join;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
-use waybill_domain::duty::Duty;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{Assignment, Event, Order, PaymentMode, State};
 
@@ -18,9 +17,7 @@ use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 use crate::storage::orders::answer::StoredAnswer;
 use crate::storage::orders::assign::{Candidate, describe, why_not};
-use crate::storage::orders::duty::duty;
 use crate::storage::orders::free_drivers::KnownDrivers;
-use crate::storage::orders::row::{driver, get};
 use crate::storage::orders::{Confirmed, LeasedOrder, OrderStore};
 
 /// An order, and who could serve it.
@@ -31,7 +28,7 @@ pub(in crate::storage::orders) struct Proposal {
     pub requested_by: Option<Arc<str>>,
 }
 
-/// An order with the driver whom it gets, as it then is.
+/// An order with the driver whom it is to get, as it then is.
 struct Chosen<'a> {
     proposal: &'a Proposal,
     driver: DriverId,
@@ -41,50 +38,53 @@ struct Chosen<'a> {
 }
 
 statements! {
-    /// Those whose fence holds, of which nothing else is asked, and which no one else has locked.
-    LOCK_ORDERS = "select s.order_id, now() as now
-                     from order_sagas s
-                     join unnest($1::uuid[], $2::int8[]) r (order_id, fence) on s.order_id = r.order_id
-                    where s.fence = r.fence and s.status = $3 and s.cancel_requested_at is null
-                      and s.needs_attention is null and s.reconcile_requested_at is null
-                    order by s.order_id
-                      for update of s skip locked";
     ENSURE_DRIVERS = "insert into drivers (driver_id) select unnest($1::text[]) on conflict (driver_id) do nothing";
-    /// Those that are free. One that another transaction is just taking is passed over, not waited for.
-    LOCK_DRIVERS = "select driver_id, off_duty_since is null as is_on, tags
-                      from drivers
-                     where driver_id = any($1) and active_order_id is null
-                     order by driver_id
-                       for update skip locked";
+    /// Of the orders those whose fence holds, of which nothing else is asked, and which no one else has locked; then of their drivers those that
+    /// are free and take the order. One that another transaction is just taking is passed over, not waited for.
+    ///
     /// The answer is that of the first time that the order was settled; an order whose key expired keeps none.
     ASSIGN = "with r as materialized (
             select * from unnest($1::uuid[], $2::int8[], $3::text[], $4::text[], $5::text[], $6::int2[], $7::text[], $8::bytea[],
                                  $9::bytea[])
                 r (order_id, fence, driver_id, detail, requested_by, code, message, details, body)
+         ), k as materialized (
+            select s.order_id, s.required_tags
+              from order_sagas s join r on s.order_id = r.order_id
+             where s.fence = r.fence and s.status = $10 and s.cancel_requested_at is null
+               and s.needs_attention is null and s.reconcile_requested_at is null
+             order by s.order_id
+               for update of s skip locked
+         ), f as materialized (
+            select d.driver_id, k.order_id
+              from k join r on r.order_id = k.order_id join drivers d on d.driver_id = r.driver_id
+             where d.active_order_id is null and d.off_duty_since is null and d.tags @> k.required_tags
+             order by d.driver_id
+               for update of d skip locked
          ), d as (
             update drivers d
-               set active_order_id = r.order_id, assignment_seq = d.assignment_seq + 1
-              from r
-             where d.driver_id = r.driver_id
-            returning d.active_order_id as order_id, d.driver_id, d.assignment_seq
+               set active_order_id = f.order_id, assignment_seq = d.assignment_seq + 1
+              from f
+             where d.driver_id = f.driver_id
+            returning f.order_id, d.driver_id, d.assignment_seq
          ), a as (
-            insert into order_assignments (order_id, driver_id, assigned_seq) select order_id, driver_id, assignment_seq from d
+            insert into order_assignments (order_id, driver_id, assigned_at, assigned_seq)
+            select order_id, driver_id, $12, assignment_seq from d
          ), o as (
             update order_sagas s
-               set status = $10, updated_at = now(), finished_at = now(), lease_owner = null, lease_until = null,
+               set status = $11, updated_at = $12, finished_at = $12, lease_owner = null, lease_until = null,
                    response_code = case when idempotency_key is not null then coalesce(s.response_code, r.code) end,
                    response_message = case when idempotency_key is not null then coalesce(s.response_message, r.message) end,
                    response_details = case when idempotency_key is not null then coalesce(s.response_details, r.details) end,
                    response_body = case when idempotency_key is not null then coalesce(s.response_body, r.body) end
-              from r
+              from r join d on d.order_id = r.order_id
              where s.order_id = r.order_id
             returning s.order_id, s.reassignments
          ), l as (
             insert into order_saga_steps (order_id, step, status, detail, fence, actor, requested_by, round)
-            select order_id, 'assign', 'succeeded', detail, fence, $11, requested_by, reassignments
+            select order_id, 'assign', 'succeeded', detail, fence, $13, requested_by, reassignments
               from r join o using (order_id)
              order by order_id)
-         select count(*) from d";
+         select order_id from d";
 }
 
 impl OrderStore {
@@ -108,35 +108,59 @@ impl OrderStore {
             requested_by: self.requested_by.clone(),
         };
         let begun = AtomicBool::new(false);
-        let assign = |proposals| self.postgres.call_together(&begun, self.bind_all(proposals, &begun));
+        let assign = |proposals| self.postgres.call_together(&begun, self.assign_all(proposals, &begun));
         self.groups.assign.join(proposal, assign).await
     }
 
-    async fn bind_all(
+    async fn assign_all(
         &self,
         proposals: Vec<Proposal>,
         begun: &AtomicBool,
     ) -> Result<Vec<Option<LeasedOrder>>, StoreError> {
         let begun_at = Timestamp::now();
-        let mut client = self.postgres.client().await?;
+        let client = self.postgres.client().await?;
         begun.store(true, Ordering::Relaxed);
-        let tx = client.transaction().await?;
         let candidates = proposals.iter().flat_map(|proposal| &proposal.candidates);
-        let ((locked, now), known) = try_join!(
-            lock_orders(&tx, &proposals),
-            KnownDrivers::read_within(&tx, candidates.map(|candidate| &candidate.driver)),
-        )?;
-        let proposed = proposed(&proposals, &locked, &known);
-        let free = lock_drivers(&tx, &proposed, &known).await?;
-        let mut chosen = Vec::with_capacity(proposed.len());
-        for (proposal, driver) in proposed {
+        let known = KnownDrivers::read(&client, candidates.map(|candidate| &candidate.driver)).await?;
+        let chosen = match known.at {
+            Some(now) => self.choose(&proposals, &known, now)?,
+            None => Vec::new(),
+        };
+        let assigned = self.write(&client, &chosen, &known).await?;
+        crash_point!("assign_committed", if !assigned.is_empty());
+        let assigned = chosen.into_iter().filter_map(|one| {
+            let id = one.next.id;
+            let after = LeasedOrder {
+                confirmed: Confirmed::new(one.next.updated_at, begun_at),
+                order: one.next,
+                answer: Some(one.answer),
+                ..one.proposal.order.clone()
+            };
+            assigned.contains(&id.uuid()).then_some((id, after))
+        });
+        let mut assigned: HashMap<OrderId, LeasedOrder> = assigned.collect();
+        let in_turn = proposals
+            .iter()
+            .map(|proposal| assigned.remove(&proposal.order.order.id));
+        Ok(in_turn.collect())
+    }
+
+    /// For each order the nearest candidate who takes it, and whom no order before it has.
+    fn choose<'a>(
+        &self,
+        proposals: &'a [Proposal],
+        known: &KnownDrivers,
+        now: Timestamp,
+    ) -> Result<Vec<Chosen<'a>>, StoreError> {
+        let mut taken = HashSet::new();
+        let mut chosen = Vec::with_capacity(proposals.len());
+        for proposal in proposals {
             let Proposal { order, candidates, .. } = proposal;
-            if !free
-                .get(&driver)
-                .is_some_and(|duty| duty.takes(&order.order.required_tags))
-            {
-                continue;
-            }
+            let tags = &order.order.required_tags;
+            let mut drivers = candidates.iter().map(|candidate| &candidate.driver);
+            let free = drivers.find(|driver| !taken.contains(*driver) && known.would_take(driver, tags));
+            let Some(driver) = free else { continue };
+            taken.insert(driver);
             let next = Order {
                 state: order.order.state.next(Event::DriverAssigned)?,
                 updated_at: now,
@@ -149,38 +173,36 @@ impl OrderStore {
             };
             chosen.push(Chosen {
                 proposal,
-                detail: describe(candidates, &driver, |driver| {
-                    why_not(known.duty(driver), &order.order.required_tags)
-                }),
+                driver: driver.clone(),
+                detail: describe(candidates, driver, |driver| why_not(known.duty(driver), tags)),
                 answer: (self.render)(&next),
                 next,
-                driver,
             });
         }
-        self.write(&tx, &chosen).await?;
-        crash_point!("assign_uncommitted", if !chosen.is_empty());
-        tx.commit().await?;
-        crash_point!("assign_committed", if !chosen.is_empty());
-        let confirmed = Confirmed::new(now, begun_at);
-        let assigned = chosen.into_iter().map(|one| {
-            let assigned = LeasedOrder {
-                order: one.next,
-                confirmed,
-                answer: Some(one.answer),
-                ..one.proposal.order.clone()
-            };
-            (assigned.order.id, assigned)
-        });
-        let mut assigned: HashMap<OrderId, LeasedOrder> = assigned.collect();
-        let in_turn = proposals
-            .iter()
-            .map(|proposal| assigned.remove(&proposal.order.order.id));
-        Ok(in_turn.collect())
+        Ok(chosen)
     }
 
-    async fn write(&self, tx: &Transaction<'_>, chosen: &[Chosen<'_>]) -> Result<(), StoreError> {
-        if chosen.is_empty() {
-            return Ok(());
+    /// Assigns those that can be; the orders that have their driver now.
+    async fn write(
+        &self,
+        client: &Client,
+        chosen: &[Chosen<'_>],
+        known: &KnownDrivers,
+    ) -> Result<HashSet<Uuid>, StoreError> {
+        let Some(now) = known.at.filter(|_| !chosen.is_empty()) else {
+            return Ok(HashSet::new());
+        };
+        let is_new = |driver: &&DriverId| known.duty(driver).is_none();
+        let mut new: Vec<&str> = chosen
+            .iter()
+            .map(|one| &one.driver)
+            .filter(is_new)
+            .map(DriverId::as_str)
+            .collect();
+        if !new.is_empty() {
+            // Sorted: two statements that insert the same new drivers in different orders would deadlock.
+            new.sort_unstable();
+            ENSURE_DRIVERS.commit(client, &[&new]).await?;
         }
         let orders = || chosen.iter().map(|one| one.proposal);
         let ids: Vec<Uuid> = orders().map(|one| one.order.order.id.uuid()).collect();
@@ -192,7 +214,7 @@ impl OrderStore {
         let messages: Vec<&str> = chosen.iter().map(|one| one.answer.message.as_str()).collect();
         let details: Vec<&[u8]> = chosen.iter().map(|one| one.answer.details.as_slice()).collect();
         let bodies: Vec<&[u8]> = chosen.iter().map(|one| one.answer.body.as_slice()).collect();
-        let parameters: [&(dyn ToSql + Sync); 11] = [
+        let parameters: [&(dyn ToSql + Sync); 13] = [
             &ids,
             &fences,
             &drivers,
@@ -202,75 +224,12 @@ impl OrderStore {
             &messages,
             &details,
             &bodies,
+            &State::Charged.as_str(),
             &State::Succeeded.as_str(),
+            &now,
             &self.settings.instance,
         ];
-        let bound: i64 = ASSIGN.query_one(tx, &parameters).await?.try_get(0)?;
-        if usize::try_from(bound) == Ok(chosen.len()) {
-            Ok(())
-        } else {
-            Err(StoreError::unexpected("a locked driver was not bound"))
-        }
+        let rows = ASSIGN.commit(client, &parameters).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
-}
-
-/// The orders that are locked now, and the time of the transaction.
-async fn lock_orders(tx: &Transaction<'_>, proposals: &[Proposal]) -> Result<(HashSet<Uuid>, Timestamp), StoreError> {
-    let ids: Vec<Uuid> = proposals.iter().map(|one| one.order.order.id.uuid()).collect();
-    let fences: Vec<i64> = proposals.iter().map(|one| one.order.lease.fence).collect();
-    let rows = LOCK_ORDERS
-        .query(tx, &[&ids, &fences, &State::Charged.as_str()])
-        .await?;
-    let now = rows.first().map_or(Ok(Timestamp::UNIX_EPOCH), |row| get(row, "now"))?;
-    let locked = rows.iter().map(|row| Ok(row.try_get("order_id")?));
-    Ok((locked.collect::<Result<_, StoreError>>()?, now))
-}
-
-/// For each locked order the nearest candidate who takes it, and whom no order before it has.
-fn proposed<'a>(
-    proposals: &'a [Proposal],
-    locked: &HashSet<Uuid>,
-    known: &KnownDrivers,
-) -> Vec<(&'a Proposal, DriverId)> {
-    let mut taken = HashSet::new();
-    let mut proposed = Vec::with_capacity(proposals.len());
-    for proposal in proposals {
-        let order = &proposal.order.order;
-        if !locked.contains(&order.id.uuid()) {
-            continue;
-        }
-        let mut candidates = proposal.candidates.iter().map(|candidate| &candidate.driver);
-        if let Some(driver) =
-            candidates.find(|driver| !taken.contains(*driver) && known.would_take(driver, &order.required_tags))
-        {
-            taken.insert(driver);
-            proposed.push((proposal, driver.clone()));
-        }
-    }
-    proposed
-}
-
-/// Those of them that are free, and what they take. They stay locked.
-async fn lock_drivers(
-    tx: &Transaction<'_>,
-    proposed: &[(&Proposal, DriverId)],
-    known: &KnownDrivers,
-) -> Result<HashMap<DriverId, Duty>, StoreError> {
-    // Sorted: two transactions that insert the same new drivers in different orders would deadlock.
-    let mut names: Vec<&str> = proposed.iter().map(|(_, driver)| driver.as_str()).collect();
-    names.sort_unstable();
-    let mut new: Vec<&str> = proposed
-        .iter()
-        .filter(|(_, driver)| known.duty(driver).is_none())
-        .map(|(_, driver)| driver.as_str())
-        .collect();
-    if !new.is_empty() {
-        new.sort_unstable();
-        ENSURE_DRIVERS.execute(tx, &[&new]).await?;
-    }
-    // Its own statement: what it reads must be newer than the locks above.
-    let rows = LOCK_DRIVERS.query(tx, &[&names]).await?;
-    rows.iter()
-        .map(|row| Ok((driver(get(row, "driver_id")?)?, duty(row)?)))
-        .collect()
 }
