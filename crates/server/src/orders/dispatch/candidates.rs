@@ -47,10 +47,11 @@ impl Dispatch {
         self.live.check().await
     }
 
-    /// The nearest drivers of the tenant that are fresh, were free a moment ago and are not `excluded`, nearest first. With `required`,
-    /// only those who are on duty and have these tags: one more read, which most orders can do without.
+    /// The nearest drivers of the tenant that are fresh and are not `excluded`, nearest first. With `were_free`, those who were free a moment
+    /// ago. With `required`, only those who are on duty and have these tags. Each is one more read, which most orders can do without:
+    /// whoever assigns one looks at those who are proposed.
     ///
-    /// As many are asked for as are busy, and a few more: so one search of the index finds a free driver if there is one,
+    /// As many are asked for as are known to be busy, and a few more: so one search of the index finds a free driver if there is one,
     /// unless the fleet is so large that the search has to widen.
     pub async fn candidates(
         &self,
@@ -58,12 +59,17 @@ impl Dispatch {
         pickup: Position,
         required: Option<&Tags>,
         excluded: &HashSet<DriverId>,
+        were_free: bool,
     ) -> Result<Vec<Candidate>, StoreError> {
         let area = SearchArea {
             centre: pickup,
             radius_m: self.radius_m,
         };
-        let busy = self.busy.now(&self.orders).await?;
+        let busy = if were_free {
+            self.busy.now(&self.orders).await?
+        } else {
+            Arc::default()
+        };
         let mut asked = (self.candidates + busy.len() + excluded.len()).min(SEARCH_FIRST_MAX);
         loop {
             let is_free = |driver: &DriverId| !busy.contains(driver) && !excluded.contains(driver);

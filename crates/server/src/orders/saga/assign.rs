@@ -38,6 +38,7 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
                 order.order.pickup,
                 search.required_of(order),
                 &unassigned,
+                search.asks_who_is_free,
             )
             .await
         {
@@ -65,10 +66,11 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
                     return Ok(Progress::Moved(settled));
                 }
                 Assigned::CancelRequested => return Ok(cancel_requested(order)),
-                // From now on only those who take it are proposed: at once, and then with the pauses of every search.
-                Assigned::NoneFree { refused: true } => is_news = !std::mem::replace(&mut search.asks_duty, true),
-                Assigned::NoneFree { refused: false } => {}
+                Assigned::NoneFree { refused } => is_news = search.narrow(refused),
             }
+        }
+        if is_news && !context.draining.is_cancelled() {
+            continue;
         }
         // This process's clock may have been set meanwhile: before a refund the database's decides.
         if search.is_over() && search.renew(context, order).await? {
@@ -77,9 +79,6 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
         if search.is_over() {
             context.metrics.orders.step("assign", "failed");
             return Ok(Progress::Commit(StepOutcome::NoDriver { why: none_why }));
-        }
-        if is_news && !context.draining.is_cancelled() {
-            continue;
         }
         tokio::select! {
             () = tokio::time::sleep(search.pause()) => {}
@@ -112,6 +111,8 @@ struct Search {
     window: SignedDuration,
     rounds: u32,
     confirmed: Confirmed,
+    /// Whether all who were proposed once served other orders. Most searches find one who is free at once.
+    asks_who_is_free: bool,
     /// Whether someone was proposed who does not take this order: off duty, or without what it requires. Most searches meet no one.
     asks_duty: bool,
 }
@@ -124,8 +125,18 @@ impl Search {
             window: SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX),
             rounds: 0,
             confirmed: order.confirmed,
+            asks_who_is_free: false,
             asks_duty: false,
         }
+    }
+
+    /// No one who was proposed was free: from now on only those are who were free a moment ago, and, if someone refused, who take it. Whether
+    /// that is new, and the next look is at once; the others come with the pauses of every search.
+    fn narrow(&mut self, refused: bool) -> bool {
+        let before = (self.asks_who_is_free, self.asks_duty);
+        self.asks_who_is_free = true;
+        self.asks_duty |= refused;
+        before != (self.asks_who_is_free, self.asks_duty)
     }
 
     /// What those who are proposed must have; `None`: that is left to the assignment.

@@ -10,12 +10,13 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 use waybill_domain::access::Scope;
-use waybill_domain::duty::{Duty, Tags};
+use waybill_domain::duty::Tags;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::{Assignment, Event, Order, Payment, PaymentMode};
 use waybill_domain::tenant::Tenant;
 
 use super::advance::lock_and_check_fence;
+use super::free_drivers::{KnownDrivers, PassedOver};
 use super::row::{driver, in_scope, scope_values};
 use super::{Confirmed, LeasedOrder, OrderStore};
 use crate::storage::StoreError;
@@ -95,7 +96,7 @@ impl OrderStore {
     /// Binds the nearest of the candidates that is still free, and settles the order.
     pub async fn assign(&self, order: &LeasedOrder, candidates: &[Candidate]) -> Result<Assigned, StoreError> {
         if let Some(assigned) = self.assign_in_group(order, candidates).await {
-            return Ok(Assigned::Driver(Box::new(assigned?)));
+            return assigned;
         }
         self.postgres.call(self.bind(order, candidates)).await
     }
@@ -119,9 +120,10 @@ impl OrderStore {
         // waited would look free.
         let required: Vec<&str> = leased.order.required_tags.iter().collect();
         let Some(row) = LOCK_FREE.query_opt(&tx, &[&nearest, &required]).await? else {
-            let duty = OrderStore::duty_within(&tx, &nearest).await?;
+            let drivers = || candidates.iter().map(|candidate| &candidate.driver);
+            let known = KnownDrivers::read_within(&tx, drivers()).await?;
             tx.commit().await?;
-            let refused = duty.values().any(|duty| !duty.takes(&leased.order.required_tags));
+            let refused = drivers().any(|driver| known.refuses(driver, &leased.order.required_tags));
             return Ok(Assigned::NoneFree { refused });
         };
         let chosen = driver(row.try_get(0)?)?;
@@ -181,15 +183,8 @@ async fn detail(
     candidates: &[Candidate],
     chosen: &DriverId,
 ) -> Result<String, StoreError> {
-    let nearer: Vec<&str> = nearer(candidates, chosen).map(DriverId::as_str).collect();
-    let duty = if nearer.is_empty() {
-        HashMap::new()
-    } else {
-        OrderStore::duty_within(tx, &nearer).await?
-    };
-    Ok(describe(candidates, chosen, |driver| {
-        why_not(duty.get(driver), &leased.order.required_tags)
-    }))
+    let known = KnownDrivers::read_within(tx, nearer(candidates, chosen)).await?;
+    Ok(describe(candidates, chosen, &known, &leased.order.required_tags))
 }
 
 fn nearer<'a>(candidates: &'a [Candidate], chosen: &'a DriverId) -> impl Iterator<Item = &'a DriverId> {
@@ -197,31 +192,17 @@ fn nearer<'a>(candidates: &'a [Candidate], chosen: &'a DriverId) -> impl Iterato
     drivers.take_while(move |driver| *driver != chosen)
 }
 
-/// The same, for whom it is known why they were passed over.
-pub(super) fn describe(candidates: &[Candidate], chosen: &DriverId, why: impl Fn(&DriverId) -> &'static str) -> String {
+/// The same, where the drivers are known.
+pub(super) fn describe(candidates: &[Candidate], chosen: &DriverId, known: &KnownDrivers, required: &Tags) -> String {
     let of_chosen = candidates.iter().find(|candidate| candidate.driver == *chosen);
     let distance_m = of_chosen.map_or(0.0, |chosen| chosen.distance_m);
     let mut detail = format!("{}, {distance_m:.0} m away", chosen.name());
-    for reason in [TAKEN, OFF_DUTY, LACKS_TAGS] {
-        let of_it = nearer(candidates, chosen).filter(|driver| why(driver) == reason);
+    for reason in PassedOver::ALL {
+        let of_it = nearer(candidates, chosen).filter(|driver| known.passed_over(driver, required) == reason);
         let names: Vec<&str> = of_it.map(DriverId::name).collect();
         if !names.is_empty() {
-            detail.extend(["; ", reason, ": ", &names.join(", ")]);
+            detail.extend(["; ", reason.as_str(), ": ", &names.join(", ")]);
         }
     }
     detail
 }
-
-/// Why a driver of this duty does not get an order that requires this.
-pub(super) fn why_not(duty: Option<&Duty>, required: &Tags) -> &'static str {
-    match duty {
-        Some(duty) if !duty.is_on => OFF_DUTY,
-        Some(duty) if !duty.takes(required) => LACKS_TAGS,
-        // Another order was just taking it.
-        _ => TAKEN,
-    }
-}
-
-const TAKEN: &str = "taken in the meantime";
-const OFF_DUTY: &str = "off duty";
-const LACKS_TAGS: &str = "without what it requires";

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use waybill_domain::duty::{Duty, Tags};
 use waybill_domain::id::DriverId;
@@ -60,14 +59,6 @@ impl OrderStore {
     pub async fn duty_changed(&self, tenant: &Tenant, within: Duration) -> Result<HashMap<DriverId, Duty>, StoreError> {
         let within = within.as_secs_f64();
         duties(&self.postgres.query(CHANGED, &[&within, &tenant.as_str()]).await?)
-    }
-
-    /// The same within a transaction, for those who were proposed for an order.
-    pub(super) async fn duty_within(
-        tx: &Transaction<'_>,
-        drivers: &[&str],
-    ) -> Result<HashMap<DriverId, Duty>, StoreError> {
-        duties(&DUTY_OF.query(tx, &[&drivers]).await?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use deadpool_postgres::Client;
+use deadpool_postgres::{Client, Transaction};
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use waybill_domain::duty::{Duty, Tags};
@@ -18,6 +18,16 @@ pub(super) struct KnownDrivers {
     drivers: HashMap<DriverId, Known>,
     /// When, by the database's clock; `None`, if no one was asked about.
     pub at: Option<Timestamp>,
+}
+
+/// Why a candidate did not get an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PassedOver {
+    Busy,
+    OffDuty,
+    LacksTags,
+    /// Free when it was read.
+    Taken,
 }
 
 /// Of one who was a candidate before, or said what its duty is.
@@ -57,6 +67,14 @@ impl KnownDrivers {
         KnownDrivers::parse(&READ_DRIVERS.commit(client, &[&names(drivers)]).await?)
     }
 
+    /// The same within a transaction.
+    pub(super) async fn read_within<'a>(
+        tx: &Transaction<'_>,
+        drivers: impl IntoIterator<Item = &'a DriverId>,
+    ) -> Result<KnownDrivers, StoreError> {
+        KnownDrivers::parse(&READ_DRIVERS.query(tx, &[&names(drivers)]).await?)
+    }
+
     /// Whether the driver serves no order, is on duty, and has these tags. One of whom nothing is known is free, on duty, and has none.
     pub(super) fn would_take(&self, driver: &DriverId, required: &Tags) -> bool {
         match self.drivers.get(driver) {
@@ -65,9 +83,24 @@ impl KnownDrivers {
         }
     }
 
-    /// The duty of one of whom it is known.
-    pub(super) fn duty(&self, driver: &DriverId) -> Option<&Duty> {
-        self.drivers.get(driver).map(|known| &known.duty)
+    /// Whether anything is known of the driver.
+    pub(super) fn has(&self, driver: &DriverId) -> bool {
+        self.drivers.contains_key(driver)
+    }
+
+    /// Whether the driver is off duty, or lacks one of these tags.
+    pub(super) fn refuses(&self, driver: &DriverId, required: &Tags) -> bool {
+        !self.drivers.get(driver).is_none_or(|known| known.duty.takes(required))
+    }
+
+    /// Why this driver did not get an order that requires so much.
+    pub(super) fn passed_over(&self, driver: &DriverId, required: &Tags) -> PassedOver {
+        match self.drivers.get(driver) {
+            Some(known) if known.is_busy => PassedOver::Busy,
+            Some(known) if !known.duty.is_on => PassedOver::OffDuty,
+            Some(known) if !known.duty.takes(required) => PassedOver::LacksTags,
+            _ => PassedOver::Taken,
+        }
     }
 
     fn parse(rows: &[Row]) -> Result<KnownDrivers, StoreError> {
@@ -83,6 +116,26 @@ impl KnownDrivers {
         }
         let at = rows.first().map(|row| get(row, "now")).transpose()?;
         Ok(KnownDrivers { drivers, at })
+    }
+}
+
+impl PassedOver {
+    /// Every reason, in the order in which they are told.
+    pub(super) const ALL: [PassedOver; 4] = [
+        PassedOver::Busy,
+        PassedOver::Taken,
+        PassedOver::OffDuty,
+        PassedOver::LacksTags,
+    ];
+
+    /// For people.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            PassedOver::Busy => "busy",
+            PassedOver::Taken => "taken in the meantime",
+            PassedOver::OffDuty => "off duty",
+            PassedOver::LacksTags => "without what it requires",
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What becomes of an order when nothing breaks: who serves it, who does not, and where the money is.
 
 use jiff::{Timestamp, ToSpan as _};
+use testkit::sql::column;
 use testkit::wire::{PICKUP, a_declined_ride, a_ride, assert_refused, fix};
 use testkit::{Rig, until_eq};
 use tonic::Code;
@@ -79,6 +80,31 @@ async fn an_order_without_a_driver_near_it_is_refunded_in_full() {
     assert!(window >= 1, "the window was not waited out");
     let moved = [rig.charges(), rig.refunds()].map(|list| list.iter().map(|one| one.amount_minor).collect::<Vec<_>>());
     assert_eq!(moved, [vec![1_999], vec![1_999]]);
+    rig.assert_clean().await;
+}
+
+/// More of them than a search proposes, and no time to look again.
+#[tokio::test]
+async fn a_free_driver_behind_many_busy_ones_is_found_within_one_look() {
+    let rig = Rig::builder().set("orders.assignment_window", "0s").start().await;
+    for n in 1..=10 {
+        rig.driver_at(&format!("cab-{n}"), north(10.0 * f64::from(n)), PICKUP.1)
+            .await;
+    }
+    for n in 1..=10 {
+        let order = rig.place(a_ride()).await;
+        assert_eq!(order.assignment.expect("a driver").driver_id, format!("cab-{n}"));
+    }
+    let logged = "select detail from order_saga_steps where step = 'assign' order by id limit 3";
+    let logged: Vec<String> = column(&rig.sql().await, logged, &[]).await.unwrap();
+    assert_eq!(
+        logged,
+        [
+            "cab-1, 10 m away",
+            "cab-2, 20 m away; busy: cab-1",
+            "cab-3, 30 m away; busy: cab-1, cab-2"
+        ]
+    );
     rig.assert_clean().await;
 }
 

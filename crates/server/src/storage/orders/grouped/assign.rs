@@ -16,7 +16,7 @@ use waybill_domain::order::{Assignment, Event, Order, PaymentMode, State};
 use crate::crash_points::crash_point;
 use crate::storage::StoreError;
 use crate::storage::orders::answer::StoredAnswer;
-use crate::storage::orders::assign::{Candidate, describe, why_not};
+use crate::storage::orders::assign::{Assigned, Candidate, describe};
 use crate::storage::orders::free_drivers::KnownDrivers;
 use crate::storage::orders::{Confirmed, LeasedOrder, OrderStore};
 
@@ -38,40 +38,46 @@ struct Chosen<'a> {
 }
 
 statements! {
-    ENSURE_DRIVERS = "insert into drivers (driver_id) select unnest($1::text[]) on conflict (driver_id) do nothing";
     /// Of the orders those whose fence holds, of which nothing else is asked, and which no one else has locked; then of their drivers those that
-    /// are free and take the order. One that another transaction is just taking is passed over, not waited for.
+    /// are free and take the order, or of whom nothing is known. One that another transaction is just taking is passed over, not waited for.
     ///
     /// The answer is that of the first time that the order was settled; an order whose key expired keeps none.
     ASSIGN = "with r as materialized (
             select * from unnest($1::uuid[], $2::int8[], $3::text[], $4::text[], $5::text[], $6::int2[], $7::text[], $8::bytea[],
-                                 $9::bytea[])
-                r (order_id, fence, driver_id, detail, requested_by, code, message, details, body)
+                                 $9::bytea[], $10::bool[])
+                r (order_id, fence, driver_id, detail, requested_by, code, message, details, body, is_new)
          ), k as materialized (
             select s.order_id, s.required_tags
               from order_sagas s join r on s.order_id = r.order_id
-             where s.fence = r.fence and s.status = $10 and s.cancel_requested_at is null
+             where s.fence = r.fence and s.status = $11 and s.cancel_requested_at is null
                and s.needs_attention is null and s.reconcile_requested_at is null
              order by s.order_id
                for update of s skip locked
          ), f as materialized (
             select d.driver_id, k.order_id
               from k join r on r.order_id = k.order_id join drivers d on d.driver_id = r.driver_id
-             where d.active_order_id is null and d.off_duty_since is null and d.tags @> k.required_tags
+             where not r.is_new and d.active_order_id is null and d.off_duty_since is null and d.tags @> k.required_tags
              order by d.driver_id
                for update of d skip locked
-         ), d as (
+         ), u as (
             update drivers d
                set active_order_id = f.order_id, assignment_seq = d.assignment_seq + 1
               from f
              where d.driver_id = f.driver_id
-            returning f.order_id, d.driver_id, d.assignment_seq
+            returning d.active_order_id as order_id, d.driver_id, d.assignment_seq
+         ), n as (
+            insert into drivers (driver_id, active_order_id, assignment_seq)
+            select r.driver_id, r.order_id, 1 from k join r on r.order_id = k.order_id where r.is_new order by r.driver_id
+            on conflict (driver_id) do nothing
+            returning active_order_id as order_id, driver_id, assignment_seq
+         ), d as (
+            select * from u union all select * from n
          ), a as (
             insert into order_assignments (order_id, driver_id, assigned_at, assigned_seq)
-            select order_id, driver_id, $12, assignment_seq from d
+            select order_id, driver_id, $13, assignment_seq from d
          ), o as (
             update order_sagas s
-               set status = $11, updated_at = $12, finished_at = $12, lease_owner = null, lease_until = null,
+               set status = $12, updated_at = $13, finished_at = $13, lease_owner = null, lease_until = null,
                    response_code = case when idempotency_key is not null then coalesce(s.response_code, r.code) end,
                    response_message = case when idempotency_key is not null then coalesce(s.response_message, r.message) end,
                    response_details = case when idempotency_key is not null then coalesce(s.response_details, r.details) end,
@@ -81,19 +87,19 @@ statements! {
             returning s.order_id, s.reassignments
          ), l as (
             insert into order_saga_steps (order_id, step, status, detail, fence, actor, requested_by, round)
-            select order_id, 'assign', 'succeeded', detail, fence, $13, requested_by, reassignments
+            select order_id, 'assign', 'succeeded', detail, fence, $14, requested_by, reassignments
               from r join o using (order_id)
              order by order_id)
          select order_id from d";
 }
 
 impl OrderStore {
-    /// Assigns a driver with the orders that come at the same time: the order after that. `None`: it goes by itself.
+    /// Assigns a driver with the orders that come at the same time. `None`: it goes by itself.
     pub(in crate::storage::orders) async fn assign_in_group(
         &self,
         order: &LeasedOrder,
         candidates: &[Candidate],
-    ) -> Option<Result<LeasedOrder, StoreError>> {
+    ) -> Option<Result<Assigned, StoreError>> {
         // Its first search, after which nothing else is left to be done.
         let is_plain = order.order.state == State::Charged
             && order.order.payment_mode == PaymentMode::ChargeFirst
@@ -116,7 +122,7 @@ impl OrderStore {
         &self,
         proposals: Vec<Proposal>,
         begun: &AtomicBool,
-    ) -> Result<Vec<Option<LeasedOrder>>, StoreError> {
+    ) -> Result<Vec<Option<Assigned>>, StoreError> {
         let begun_at = Timestamp::now();
         let client = self.postgres.client().await?;
         begun.store(true, Ordering::Relaxed);
@@ -139,9 +145,13 @@ impl OrderStore {
             assigned.contains(&id.uuid()).then_some((id, after))
         });
         let mut assigned: HashMap<OrderId, LeasedOrder> = assigned.collect();
-        let in_turn = proposals
-            .iter()
-            .map(|proposal| assigned.remove(&proposal.order.order.id));
+        let in_turn = proposals.iter().map(|proposal| {
+            let bound = assigned.remove(&proposal.order.order.id);
+            bound.map_or_else(
+                || none_free(proposal, &known),
+                |order| Some(Assigned::Driver(Box::new(order))),
+            )
+        });
         Ok(in_turn.collect())
     }
 
@@ -174,7 +184,7 @@ impl OrderStore {
             chosen.push(Chosen {
                 proposal,
                 driver: driver.clone(),
-                detail: describe(candidates, driver, |driver| why_not(known.duty(driver), tags)),
+                detail: describe(candidates, driver, known, tags),
                 answer: (self.render)(&next),
                 next,
             });
@@ -192,18 +202,6 @@ impl OrderStore {
         let Some(now) = known.at.filter(|_| !chosen.is_empty()) else {
             return Ok(HashSet::new());
         };
-        let is_new = |driver: &&DriverId| known.duty(driver).is_none();
-        let mut new: Vec<&str> = chosen
-            .iter()
-            .map(|one| &one.driver)
-            .filter(is_new)
-            .map(DriverId::as_str)
-            .collect();
-        if !new.is_empty() {
-            // Sorted: two statements that insert the same new drivers in different orders would deadlock.
-            new.sort_unstable();
-            ENSURE_DRIVERS.commit(client, &[&new]).await?;
-        }
         let orders = || chosen.iter().map(|one| one.proposal);
         let ids: Vec<Uuid> = orders().map(|one| one.order.order.id.uuid()).collect();
         let fences: Vec<i64> = orders().map(|one| one.order.lease.fence).collect();
@@ -214,7 +212,8 @@ impl OrderStore {
         let messages: Vec<&str> = chosen.iter().map(|one| one.answer.message.as_str()).collect();
         let details: Vec<&[u8]> = chosen.iter().map(|one| one.answer.details.as_slice()).collect();
         let bodies: Vec<&[u8]> = chosen.iter().map(|one| one.answer.body.as_slice()).collect();
-        let parameters: [&(dyn ToSql + Sync); 13] = [
+        let are_new: Vec<bool> = chosen.iter().map(|one| !known.has(&one.driver)).collect();
+        let parameters: [&(dyn ToSql + Sync); 14] = [
             &ids,
             &fences,
             &drivers,
@@ -224,6 +223,7 @@ impl OrderStore {
             &messages,
             &details,
             &bodies,
+            &are_new,
             &State::Charged.as_str(),
             &State::Succeeded.as_str(),
             &now,
@@ -232,4 +232,14 @@ impl OrderStore {
         let rows = ASSIGN.commit(client, &parameters).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
+}
+
+/// Of an order whose candidates were busy, or would not take it, when they were read. `None`: one of them was free.
+fn none_free(proposal: &Proposal, known: &KnownDrivers) -> Option<Assigned> {
+    let required = &proposal.order.order.required_tags;
+    let drivers = || proposal.candidates.iter().map(|candidate| &candidate.driver);
+    let is_none = !drivers().any(|driver| known.would_take(driver, required));
+    is_none.then(|| Assigned::NoneFree {
+        refused: drivers().any(|driver| known.refuses(driver, required)),
+    })
 }

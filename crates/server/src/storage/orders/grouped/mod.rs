@@ -16,7 +16,7 @@ use self::accept::NewOrder;
 use self::assign::Proposal;
 use self::charge::ConfirmedCharge;
 use self::complete::Rendered;
-use super::{Confirmed, LeasedOrder, ProviderEvent, Recorded};
+use super::{Assigned, Confirmed, LeasedOrder, ProviderEvent, Recorded};
 use crate::storage::group::Group;
 
 /// Those who come at the same time, of each kind.
@@ -24,7 +24,7 @@ use crate::storage::group::Group;
 pub(super) struct Groups {
     accept: Group<NewOrder, Confirmed>,
     charge: Group<ConfirmedCharge, LeasedOrder>,
-    assign: Group<Proposal, LeasedOrder>,
+    assign: Group<Proposal, Assigned>,
     complete: Group<Rendered, Order>,
     event: Group<ProviderEvent, Recorded>,
 }
