@@ -31,6 +31,7 @@ mod scale;
 mod serve_again;
 mod server;
 mod stored;
+mod stores_cost;
 mod world;
 
 use std::collections::BTreeSet;

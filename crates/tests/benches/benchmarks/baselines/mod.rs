@@ -2,6 +2,8 @@
 //! the same work with the same statements or commands, and nothing else.
 
 pub mod disk;
+pub mod fix_batches;
+pub mod least_fixes;
 pub mod least_sql;
 pub mod pgbench;
 pub mod recording;

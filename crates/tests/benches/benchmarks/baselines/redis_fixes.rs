@@ -5,9 +5,8 @@
 //! stores must do: take the batch in, give it out to the history, insert the rows, and trim what is stored.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use redis::Script;
@@ -16,18 +15,12 @@ use redis::aio::MultiplexedConnection;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
-use crate::load::city::place_of;
-use crate::server::migrate;
+use super::fix_batches::{self, Batches, Rows};
 use crate::world::World;
 use testkit::benchmark::rounds::Turn;
 
-/// Two whole messages: the server takes them whole while it has less than `locations.batch_max`, 512.
-const BATCH: usize = 1_000;
-/// As `locations.history_batch_max` and `locations.keep_stored` are by default.
-const HISTORY_BATCH: usize = 1_000;
+/// As `locations.keep_stored` is by default.
 const KEEP_STORED: u64 = 10_000;
-/// Batches on their way at a time.
-const BATCHES: usize = 4;
 const HIGH_WATER: u64 = 100_000_000;
 const EVENTS: &str = "location_events";
 const FRESH: Duration = Duration::from_hours(1);
@@ -46,19 +39,9 @@ pub struct RedisFixes {
     insert: Statement,
     append: Script,
     latest: Script,
-    drivers: Arc<Vec<String>>,
-    next: AtomicU64,
+    batches: Batches,
     /// The last entry of the stream that is in the history.
     stored_up_to: Mutex<String>,
-}
-
-/// What one batch put into the stream, for the history.
-#[derive(Default)]
-struct Rows {
-    drivers: Vec<String>,
-    lats: Vec<f64>,
-    longs: Vec<f64>,
-    recorded_at: Vec<Timestamp>,
 }
 
 impl RedisFixes {
@@ -69,15 +52,7 @@ impl RedisFixes {
             source.contains(INSERT),
             "the baseline's insert is not the history's any more"
         );
-        migrate(world, database).await;
-        let sql = world.session(database).await;
-        let day = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
-        let partition = format!(
-            "create table driver_locations_baseline partition of driver_locations
-             for values from ('{day} 00:00:00Z') to ('{} 00:00:00Z')",
-            day.tomorrow().unwrap().tomorrow().unwrap()
-        );
-        sql.batch_execute(&partition).await.unwrap();
+        let sql = fix_batches::history(world, database).await;
         let insert = sql.prepare(INSERT).await.unwrap();
         RedisFixes {
             connection: world.redis(redis).await,
@@ -85,45 +60,15 @@ impl RedisFixes {
             insert,
             append: Script::new(APPEND),
             latest: Script::new(LATEST),
-            drivers: Arc::new((0..drivers).map(|driver| format!("load-driver-{driver:06}")).collect()),
-            next: AtomicU64::new(0),
+            batches: Batches::of(drivers),
             stored_up_to: Mutex::new("0-0".to_owned()),
         }
     }
 
     /// Takes fixes in for so long. It ends when the last one is in the history.
     pub async fn run(&self, time: Duration) -> Turn {
-        let began_at = Instant::now();
-        let taken = Mutex::new(VecDeque::<Rows>::new());
-        let is_taking = AtomicU64::new(BATCHES as u64);
-        let take = |_| async {
-            let mut connection = self.connection.clone();
-            while began_at.elapsed() < time {
-                let rows = self.take(&mut connection).await;
-                taken.lock().unwrap().push_back(rows);
-            }
-            is_taking.fetch_sub(1, Ordering::Release);
-        };
-        let write = async {
-            let mut history = History::new(self);
-            loop {
-                // Asked first: what is taken in between is seen below.
-                let is_over = is_taking.load(Ordering::Acquire) == 0;
-                let rows = Rows::joined(&mut taken.lock().unwrap());
-                match rows {
-                    Some(rows) => history.write(rows).await,
-                    None if is_over => return history.written,
-                    None => tokio::time::sleep(Duration::from_millis(1)).await,
-                }
-            }
-        };
-        let all = futures_util::future::join_all((0..BATCHES).map(take));
-        let (_, count) = tokio::join!(all, write);
-        Turn {
-            count,
-            elapsed: began_at.elapsed(),
-            all: count,
-        }
+        let mut history = History::new(self);
+        fix_batches::run(time, async || self.take().await, async |rows| history.write(rows).await).await
     }
 
     /// From where on the stream is not in the history yet.
@@ -132,46 +77,23 @@ impl RedisFixes {
     }
 
     /// One batch through both scripts.
-    async fn take(&self, connection: &mut MultiplexedConnection) -> Rows {
-        let now = Timestamp::now();
-        let (micros, expires) = (now.as_microsecond(), (now + FRESH).as_millisecond());
-        let first = self.next.fetch_add(BATCH as u64, Ordering::Relaxed);
+    async fn take(&self) -> Rows {
+        let mut connection = self.connection.clone();
+        let rows = self.batches.next();
+        let expires = (Timestamp::now() + FRESH).as_millisecond();
         let mut append = self.append.key(EVENTS);
         append.key("drivers:geo").key("drivers:seen").arg(HIGH_WATER);
         let mut latest = self.latest.prepare_invoke();
-        let mut rows = Rows::default();
-        for number in first..first + BATCH as u64 {
-            let place = usize::try_from(number).unwrap() % self.drivers.len();
-            let (driver, at) = (&self.drivers[place], place_of(place, self.drivers.len()));
-            let lat = at.latitude + 1e-6 * f64::from(u16::try_from(number / BATCH as u64 % 1_000).unwrap());
-            append.arg(driver).arg(lat).arg(at.longitude).arg(micros).arg(1);
+        for (driver, lat, long, at) in rows.iter() {
+            let micros = at.as_microsecond();
+            append.arg(driver).arg(lat).arg(long).arg(micros).arg(1);
             latest.key(format!("driver:{driver}"));
-            latest.arg(driver).arg(lat).arg(at.longitude).arg(micros).arg(expires);
-            rows.drivers.push(driver.clone());
-            rows.lats.push(lat);
-            rows.longs.push(at.longitude);
-            rows.recorded_at.push(now);
+            latest.arg(driver).arg(lat).arg(long).arg(micros).arg(expires);
         }
-        let stored: u8 = append.invoke_async(connection).await.unwrap();
+        let stored: u8 = append.invoke_async(&mut connection).await.unwrap();
         assert_eq!(stored, 1, "the stream is full");
-        latest.invoke_async::<()>(connection).await.unwrap();
+        latest.invoke_async::<()>(&mut connection).await.unwrap();
         rows
-    }
-}
-
-impl Rows {
-    /// What waits, as much as one statement of the history takes.
-    fn joined(taken: &mut VecDeque<Rows>) -> Option<Rows> {
-        let mut rows = taken.pop_front()?;
-        while rows.drivers.len() + BATCH <= HISTORY_BATCH + BATCH / 2
-            && let Some(more) = taken.pop_front()
-        {
-            rows.drivers.extend(more.drivers);
-            rows.lats.extend(more.lats);
-            rows.longs.extend(more.longs);
-            rows.recorded_at.extend(more.recorded_at);
-        }
-        Some(rows)
     }
 }
 
@@ -181,7 +103,6 @@ struct History<'a> {
     connection: MultiplexedConnection,
     /// The last id of each batch that is stored, and its length.
     stored: VecDeque<(String, u64)>,
-    written: u64,
 }
 
 impl History<'_> {
@@ -190,12 +111,11 @@ impl History<'_> {
             stores,
             connection: stores.connection.clone(),
             stored: VecDeque::new(),
-            written: 0,
         }
     }
 
-    /// Reads as many entries of the stream as these are, inserts these, and trims the stream.
-    async fn write(&mut self, rows: Rows) {
+    /// Reads as many entries of the stream as these are, inserts these, and trims the stream. How many were inserted.
+    async fn write(&mut self, rows: Rows) -> u64 {
         let count = rows.drivers.len() as u64;
         let after = self
             .stored
@@ -209,7 +129,7 @@ impl History<'_> {
         let (last, _): (String, Value) = redis::from_redis_value(last).unwrap();
 
         let columns: [&(dyn ToSql + Sync); 4] = [&rows.drivers, &rows.lats, &rows.longs, &rows.recorded_at];
-        self.written += self.stores.sql.execute(&self.stores.insert, &columns).await.unwrap();
+        let written = self.stores.sql.execute(&self.stores.insert, &columns).await.unwrap();
         self.stored.push_back((last.clone(), count));
         let mut kept: u64 = self.stored.iter().map(|(_, count)| count).sum();
         let mut first_kept = None;
@@ -226,5 +146,6 @@ impl History<'_> {
             trim.exec_async(&mut self.connection).await.unwrap();
         }
         *self.stores.stored_up_to.lock().unwrap() = last;
+        written
     }
 }

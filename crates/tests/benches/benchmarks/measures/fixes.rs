@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 
 use super::cost_each;
+use crate::baselines::least_fixes::LeastFixes;
 use crate::baselines::redis_fixes::RedisFixes;
 use crate::history::History;
 use crate::load::{Load, STREAMS, STREAMS_OF_SINGLES, WINDOW};
@@ -19,20 +20,23 @@ use testkit::benchmark::{Benchmark, Better};
 const DRIVERS: u32 = 10_000;
 /// Messages of one fix that are on their way on each stream.
 const AHEAD: usize = 64;
-/// The baseline's database.
+/// The baselines' databases.
 const BASELINE: &str = "fixes_baseline";
+const LEAST: &str = "fixes_least";
 
 /// The benchmarks of fixes; the first is the rate.
 pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
     let server = Server::start(world, "fixes", 1).await;
     let load = Load::on(server.endpoint());
     let baseline = RedisFixes::new(world, BASELINE, 2, DRIVERS as usize).await;
+    let least = LeastFixes::new(world, LEAST, 3, DRIVERS as usize).await;
     let costs = RefCell::new((Vec::new(), Vec::new()));
     load.fixes(DRIVERS, WINDOW, scale.stored_turn).await;
     baseline.run(scale.stored_turn).await;
+    least.run(scale.stored_turn).await;
     let history = History::of(world, &server).await;
     load.verdicts();
-    world.settle([server.database.as_str(), BASELINE]).await;
+    world.settle([server.database.as_str(), BASELINE, LEAST]).await;
 
     let ours = async || {
         let before = server.cost();
@@ -47,16 +51,21 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
         baseline.run(scale.stored_turn).await.per_second()
     })
     .await;
+    let batches = async || {
+        let acknowledged = load.fixes(DRIVERS, WINDOW, scale.stored_turn).await;
+        history.finish(acknowledged).await.per_second()
+    };
+    let beside_least = take_turns(scale.rounds, batches, async || {
+        least.run(scale.stored_turn).await.per_second()
+    })
+    .await;
     let singles = take_turns(
         scale.rounds,
         async || {
             let acknowledged = load.singles_ahead(DRIVERS, AHEAD, scale.stored_turn).await;
             history.finish(acknowledged).await.per_second()
         },
-        async || {
-            let acknowledged = load.fixes(DRIVERS, WINDOW, scale.stored_turn).await;
-            history.finish(acknowledged).await.per_second()
-        },
+        batches,
     )
     .await;
     server.stop().await;
@@ -73,6 +82,15 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
         )
         .with(how)
         .judged(verdicts.clone()),
+        Benchmark::against(
+            "fixes_beside_least_work",
+            "fixes/s",
+            Better::More,
+            "bare HSET and XADD, pipelined, and binary COPY of the same rows",
+            beside_least,
+        )
+        .judged(verdicts.clone())
+        .to_reach(0.7),
         Benchmark::against(
             "single_fixes_per_second",
             "fixes/s",

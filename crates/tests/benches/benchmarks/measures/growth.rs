@@ -19,8 +19,8 @@ const ORDERS: [&str; 3] = ["orders_stored_none", "orders_stored_some", "orders_s
 /// Names, databases and sizes; with their databases in Redis from this on.
 const FLEETS: [(&str, &str, u32); 3] = [
     ("fixes_1k_drivers", "fleet_1k", 1_000),
-    ("fixes_10k_drivers", "fleet_10k", 10_000),
     ("fixes_100k_drivers", "fleet_100k", 100_000),
+    ("fixes_1m_drivers", "fleet_1m", 1_000_000),
 ];
 const FLEETS_REDIS: u16 = 13;
 /// So many of the smallest fleet are on a stream: no fleet has a driver twice in a message, which the server would

@@ -24,6 +24,8 @@ use testkit::benchmark::rounds::{Pairs, Turn, take_turns};
 use testkit::benchmark::{Benchmark, Better};
 
 const DRIVERS: u32 = 10_000;
+/// Orders a second of a machine that has little to do.
+const LOW_RATE: f64 = 25.0;
 const BASELINE_IS: &str = "one fdatasync of this disk and one call to an idle tonic server";
 
 /// The load that looks for a peak and the load at half of it, apart: each tells whether it was its own limit.
@@ -95,7 +97,14 @@ pub async fn of_orders(world: &World, scale: &Scale) -> Vec<Benchmark> {
         operation(&report, Some("CreateOrder")).latency
     };
     let names = ["order_p50", "order_p99"];
-    let benchmarks = rounds(world, scale, &server, &loads, (names, "orders/s", how), (peak, paced)).await;
+    let mut benchmarks = rounds(world, scale, &server, &loads, (names, "orders/s", how), (peak, paced)).await;
+    let mut quiet = Vec::new();
+    for _ in 0..scale.latency_rounds {
+        quiet.push(paced(LOW_RATE, scale.paced_turn).await.p50_ms);
+    }
+    benchmarks.push(
+        Benchmark::alone("order_p50_at_a_low_rate", "ms", Better::Less, quiet).at(format!("{LOW_RATE:.0} orders/s")),
+    );
     server.stop().await;
     benchmarks
 }

@@ -11,6 +11,8 @@ pub mod tls;
 pub mod tokens;
 pub mod watches;
 
+use std::time::Duration;
+
 use testkit::benchmark::arithmetic::number;
 use testkit::benchmark::process_cost::ProcessCost;
 use testkit::benchmark::rounds::Turn;
@@ -21,9 +23,14 @@ const FRESH: [(&str, &str); 1] = [("locations.ttl", "2h")];
 /// What a server used between two looks, for each of `count`: processor microseconds, and bytes that its memory grew
 /// by.
 fn cost_each(before: ProcessCost, after: ProcessCost, count: u64) -> (f64, f64) {
-    let processor = after.processor.saturating_sub(before.processor).as_secs_f64() * 1e6;
+    let processor = after.processor.saturating_sub(before.processor);
     let memory = number(after.memory_bytes) - number(before.memory_bytes);
-    (processor / number(count), memory / number(count))
+    (micros_each(processor, count), memory / number(count))
+}
+
+/// Microseconds for each of `count`.
+fn micros_each(time: Duration, count: u64) -> f64 {
+    time.as_secs_f64() * 1e6 / number(count)
 }
 
 /// What each of a turn cost the process that answered, in processor microseconds.

@@ -1,11 +1,11 @@
-//! Orders a second, created until they succeeded and completed; and what the server itself spends on one.
+//! Orders a second, created until they succeeded and completed; and what the server and its stores spend on one.
 //!
 //! The baselines are pgbench with the statements that Postgres logged for one such order, and with the least SQL that leaves the same
 //! rows. Both commit each order by itself; neither searches, charges or keeps a promise.
 
 use std::cell::RefCell;
 
-use super::cost_each;
+use super::{cost_each, micros_each};
 use crate::baselines::least_sql;
 use crate::baselines::pgbench::Pgbench;
 use crate::baselines::recording::Recording;
@@ -13,6 +13,7 @@ use crate::baselines::script::{CONNECTIONS, Script};
 use crate::load::{Load, ORDERERS};
 use crate::scale::Scale;
 use crate::server::Server;
+use crate::stores_cost::StoresCost;
 use crate::world::World;
 use testkit::benchmark::rounds::take_turns;
 use testkit::benchmark::{Benchmark, Better};
@@ -25,6 +26,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
     let baseline = Pgbench::of(world, &server, Script::of(&recording)).await;
     let least = Pgbench::of(world, &server, least_sql::script(world, &server, &recording).await).await;
     let costs = RefCell::new((Vec::new(), Vec::new()));
+    let (by_postgres, by_redis) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
     load.orders(scale.stored_turn).await;
     baseline.run(scale.stored_turn).await;
     least.run(scale.stored_turn).await;
@@ -32,8 +34,11 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
     world.settle([server.database.as_str()]).await;
 
     let ours = async || {
-        let before = server.cost();
+        let (stores, before) = (StoresCost::of(world, &server.database).await, server.cost());
         let turn = load.orders(scale.stored_turn).await;
+        let spent = StoresCost::of(world, &server.database).await.since(&stores);
+        by_postgres.borrow_mut().push(micros_each(spent.postgres, turn.all));
+        by_redis.borrow_mut().push(micros_each(spent.redis, turn.all));
         let (processor, memory) = cost_each(before, server.cost(), turn.all);
         costs.borrow_mut().0.push(processor);
         costs.borrow_mut().1.push(memory);
@@ -72,6 +77,8 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
         .judged(load.verdicts())
         .to_reach(0.7),
         Benchmark::alone("order_server_cpu", "µs/order", Better::Less, processor),
+        Benchmark::alone("order_postgres_cpu", "µs/order", Better::Less, by_postgres.into_inner()),
+        Benchmark::alone("order_redis_cpu", "µs/order", Better::Less, by_redis.into_inner()),
         Benchmark::alone("order_server_memory", "bytes/order", Better::Less, memory)
             .with("growth of the resident memory"),
     ]
