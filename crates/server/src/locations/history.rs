@@ -24,6 +24,11 @@ use crate::storage::live::{LiveStore, StreamEntry};
 
 /// How long a writer rests after an error, or while another instance is the writer.
 const REST: Duration = Duration::from_secs(1);
+/// Entries that a batch should hold while the stream keeps up: a large one takes a processor and the disk from those who wait for their
+/// acknowledgements.
+const BATCH_AIM: f64 = 100.0;
+/// How many times the pause may be shorter for that. Ten commits a second become fifty, and no more.
+const HASTE_MAX: u32 = 5;
 /// When to try again to make or drop days.
 const DAYS_RETRY: Duration = Duration::from_mins(1);
 /// How often the writer's lease of 5 s is kept.
@@ -60,8 +65,8 @@ struct Held {
 enum Round {
     /// There may be more.
     Busy,
-    /// Nothing more for now.
-    CaughtUp,
+    /// Nothing more for now, after so many entries.
+    CaughtUp(usize),
     /// Another instance writes this stream.
     NotOurs,
 }
@@ -90,11 +95,14 @@ impl HistoryWriter {
 
     /// Writes until the service stops; then until the stream is written, so that a stopped service leaves no backlog.
     pub async fn run(mut self, stopping: CancellationToken) {
+        let mut read_at = Instant::now();
         loop {
+            let gathered_for = read_at.elapsed();
+            read_at = Instant::now();
             let pause = match self.round().await {
                 Ok(Round::Busy) => Duration::ZERO,
-                Ok(Round::CaughtUp | Round::NotOurs) | Err(_) if stopping.is_cancelled() => break,
-                Ok(Round::CaughtUp) => self.settings.history_poll,
+                Ok(Round::CaughtUp(_) | Round::NotOurs) | Err(_) if stopping.is_cancelled() => break,
+                Ok(Round::CaughtUp(entries)) => pause(entries, gathered_for, self.settings.history_poll),
                 Ok(Round::NotOurs) => {
                     // Its writer reports how far behind it is; two would contradict each other.
                     self.metrics.locations.history_lag(0);
@@ -154,7 +162,7 @@ impl HistoryWriter {
         let Some(last) = entries.last().map(|entry| entry.id.clone()) else {
             self.metrics.locations.history_lag(0);
             self.held = Some(held);
-            return Ok(Round::CaughtUp);
+            return Ok(Round::CaughtUp(0));
         };
         let read = entries.len();
         let fixes = readable(entries);
@@ -175,7 +183,7 @@ impl HistoryWriter {
         let lag = if full { self.lag(&held).await? } else { 0 };
         self.metrics.locations.history_lag(lag);
         self.held = Some(held);
-        Ok(if full { Round::Busy } else { Round::CaughtUp })
+        Ok(if full { Round::Busy } else { Round::CaughtUp(read) })
     }
 
     /// How many entries are in the stream and not in the history.
@@ -271,6 +279,13 @@ impl HistoryWriter {
     }
 }
 
+/// How long to wait for the next batch when the last one gathered for so long: `longest`, or less, for it to be no larger than it should be.
+fn pause(entries: usize, gathered_for: Duration, longest: Duration) -> Duration {
+    #[expect(clippy::cast_precision_loss, reason = "at most as many as are written at once")]
+    let aim = gathered_for.mul_f64(BATCH_AIM / entries.max(1) as f64);
+    aim.clamp(longest / HASTE_MAX, longest)
+}
+
 /// The fixes in the entries. What is not a fix was not acknowledged by us: it is passed over, and said so.
 fn readable(entries: Vec<StreamEntry>) -> Vec<Fix> {
     entries
@@ -283,4 +298,30 @@ fn readable(entries: Vec<StreamEntry>) -> Vec<Fix> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_fills_faster_is_read_more_often_within_bounds() {
+        let ms = Duration::from_millis;
+        for (entries, gathered_for, expected) in [
+            (0, ms(100), ms(100)),
+            (10, ms(100), ms(100)),
+            (200, ms(100), ms(50)),
+            (100, ms(50), ms(50)),
+            (800, ms(100), ms(20)),
+            (160, ms(20), ms(20)),
+            (1, ms(20), ms(100)),
+            (1, Duration::ZERO, ms(20)),
+        ] {
+            assert_eq!(
+                pause(entries, gathered_for, ms(100)),
+                expected,
+                "{entries} in {gathered_for:?}"
+            );
+        }
+    }
 }
