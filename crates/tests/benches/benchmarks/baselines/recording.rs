@@ -64,10 +64,10 @@ impl Recording {
 
     /// How much it is.
     pub fn summary(&self) -> String {
-        let commits = self.statements.iter().filter(|one| one.sql == "COMMIT").count();
+        let whole = self.statements.iter().filter(|one| one.sql == "COMMIT").count();
         format!(
-            "an order, placed and completed: {} statements in {commits} transactions, and their begins and commits",
-            self.statements.len() - 2 * commits,
+            "an order, placed and completed: {} statements, {whole} transactions of several and their begins and commits",
+            self.statements.len() - 2 * whole,
         )
     }
 }

@@ -1,8 +1,8 @@
 //! The recorded order as a script of pgbench.
 //!
 //! A statement stays as it is; only its parameters become variables. What is the order's own in them comes from a
-//! counter: ids grow with time, as ours do, so that they too come one after the other in the indexes by order. What the
-//! program reads from an answer (the driver, its sequence) the script reads from it too.
+//! counter: ids grow with time, as ours do, so that they too come one after the other in the indexes by order. Each connection has a driver
+//! of its own.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -20,14 +20,14 @@ pub const ID: &str = "lpad(to_hex(:id::bigint), 32, '0')::uuid";
 /// The payment's key of the turn: a hash of the request, as ours is.
 pub const PAYMENT_KEY: &str = "('waybill-' || md5((:id::bigint)::text))";
 
-/// Whether later statements are given what this one answers: the driver.
-fn is_given_on(sql: &str) -> bool {
-    sql.starts_with("select driver_id") && sql.contains("for update")
-}
+/// The drivers of the connections.
+pub const INSERT_DRIVERS: &str = "insert into drivers (driver_id) select 'cab-of-' || client || '-' || driver
+                                    from generate_series(0, 15) client, generate_series(0, 7) driver
+                                  on conflict do nothing";
 
 /// Whether nothing that follows in its transaction needs its answer.
 fn is_write_that_need_not_be_awaited(sql: &str) -> bool {
-    (sql.starts_with("insert") || sql.starts_with("update")) && !is_given_on(sql)
+    sql.starts_with("insert") || sql.starts_with("update")
 }
 
 /// A script, and the constants that it is run with.
@@ -42,8 +42,6 @@ pub struct Script {
     pub text: String,
     /// Names and values.
     pub constants: Vec<(String, String)>,
-    /// Whether a statement has answered with the driver.
-    has_driver: bool,
 }
 
 impl Script {
@@ -55,7 +53,6 @@ impl Script {
             first_turn,
             text: format!("\\set turn :turn + 1\n\\set id :turn * {CONNECTIONS} + :client_id\n{text}"),
             constants: Vec::new(),
-            has_driver: false,
         }
     }
 
@@ -71,9 +68,7 @@ impl Script {
                 continue;
             }
             script.send(&mut together);
-            let end = if is_given_on(&sql) { " \\gset" } else { ";" };
-            script.has_driver |= is_given_on(&sql);
-            writeln!(script.text, "{sql}{end}").unwrap();
+            writeln!(script.text, "{sql};").unwrap();
         }
         script
     }
@@ -110,21 +105,16 @@ impl Script {
         if value.is_empty() {
             return "''".to_owned();
         }
-        // Who is proposed, before one of them is chosen.
-        if !self.has_driver && value.starts_with('{') && value.contains(DRIVERS_PREFIX) {
-            let name = self.constant(value);
-            return format!("replace(:{name}, '{DRIVERS_PREFIX}', 'cab-of-' || :client_id::bigint || '-')::text[]");
-        }
         // By itself, in an array of one, or in a longer text, as the payment's key in those of the provider.
         let found = own
             .iter()
-            .find_map(|(text, name)| Some((value.split_once(text.as_str())?, *name)));
+            .find_map(|(text, name)| Some((value.split_once(text.as_str())?, of_order(name, text))));
         match found {
-            Some((("", ""), name)) => of_order(name),
+            Some((("", ""), own)) => own,
             // An array of one, whose type a statement need not say.
-            Some((("{", "}"), "order")) => format!("array[{ID}]"),
-            Some((("{", "}"), name)) => format!("array[{}]::text[]", of_order(name)),
-            Some(((before, after), name)) => format!("('{before}' || {} || '{after}')", of_order(name)),
+            Some((("{", "}"), own)) if own == ID => format!("array[{ID}]"),
+            Some((("{", "}"), own)) => format!("array[{own}]::text[]"),
+            Some(((before, after), own)) => format!("('{before}' || {own} || '{after}')"),
             None => format!(":{}", self.constant(value)),
         }
     }
@@ -138,10 +128,13 @@ impl Script {
 }
 
 /// What is the order's own, of the order of the turn.
-fn of_order(name: &str) -> String {
+fn of_order(name: &str, recorded: &str) -> String {
     match name {
         "order" => ID.to_owned(),
-        "driver" => ":driver_id".to_owned(),
+        "driver" => {
+            let number = recorded.strip_prefix(DRIVERS_PREFIX).expect("one of ours");
+            format!("('cab-of-' || :client_id::bigint || '-{number}')")
+        }
         // Anywhere among the others, as those of the load. A hash takes Postgres about a microsecond.
         "payment" => PAYMENT_KEY.to_owned(),
         "user" => "('user-of-the-bench-' || md5((:id::bigint)::text))".to_owned(),

@@ -9,7 +9,7 @@ use super::{cost_each, micros_each};
 use crate::baselines::least_sql;
 use crate::baselines::pgbench::Pgbench;
 use crate::baselines::recording::Recording;
-use crate::baselines::script::{CONNECTIONS, Script};
+use crate::baselines::script::{CONNECTIONS, INSERT_DRIVERS, Script};
 use crate::load::{Load, ORDERERS};
 use crate::scale::Scale;
 use crate::server::Server;
@@ -23,6 +23,9 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
     let server = Server::start(world, "orders", 3).await;
     let recording = Recording::of_one_order(world, &server).await;
     let load = Load::on(server.endpoint());
+    let drivers = world.session(&server.database).await;
+    drivers.batch_execute(INSERT_DRIVERS).await.unwrap();
+    drop(drivers);
     let baseline = Pgbench::of(world, &server, Script::of(&recording)).await;
     let least = Pgbench::of(world, &server, least_sql::script(world, &server, &recording).await).await;
     let costs = RefCell::new((Vec::new(), Vec::new()));
