@@ -4,7 +4,7 @@ CARGO ?= cargo
 BUF_VERSION = 1.75.0
 BUF = .waybill/tools/node_modules/.bin/buf
 
-.PHONY: setup demo dev test console count fuzz torture mutants race lint deny bench release fmt clean
+.PHONY: setup demo dev test console count fuzz torture mutants race lint deny bench bench-peers release fmt clean
 
 setup: ## what the sandbox needs: PostgreSQL and Redis, installed only where they are missing
 	@scripts/setup.sh
@@ -50,6 +50,9 @@ deny: ## licences, bans and sources of the dependencies; known vulnerabilities w
 
 bench: setup ## benchmarks, each compared with its baseline: a quarter of an hour; BENCH_QUICK=1, BENCH_ONLY=orders,fixes
 	$(CARGO) bench --quiet --package waybill-tests --bench benchmarks
+
+bench-peers: setup ## Waybill beside other servers, by one generator: PEERS=other.json (docs/performance.md says what is in it)
+	BENCH_ONLY=peers $(CARGO) bench --quiet --package waybill-tests --bench benchmarks
 
 release: ## the program to hand out, below 25 MB, and its symbols in a side file: target/release/dist
 	@scripts/release.sh

@@ -141,7 +141,10 @@ fn parse(account: &PaymentAccount, body: &[u8]) -> Option<ProviderEvent> {
     Some(ProviderEvent {
         id: Some(account.qualified(&name("/id")?)).filter(|id| id.len() <= NAME_BYTES_MAX)?,
         account: account.clone(),
-        says_charged: matches!(kind.as_str(), "payment_intent.succeeded" | "charge.succeeded"),
+        says_charged: matches!(
+            (kind.as_str(), about.as_str()),
+            ("payment_intent.succeeded", "payment_intent") | ("charge.succeeded", "charge")
+        ),
         kind,
         order,
         payment: match about.as_str() {
@@ -214,6 +217,24 @@ mod tests {
         ));
         let event = event.unwrap();
         assert_eq!((event.payment.as_deref(), event.reconciles), (Some("pi_1"), None));
+    }
+
+    #[test]
+    fn only_an_event_of_a_payment_or_a_charge_that_succeeded_says_no_more_than_that() {
+        for (kind, object, says_charged) in [
+            ("payment_intent.succeeded", "payment_intent", true),
+            ("charge.succeeded", "charge", true),
+            ("charge.succeeded", "refund", false),
+            ("charge.refunded", "charge", false),
+            ("payment_intent.canceled", "payment_intent", false),
+            ("payment_intent.amount_capturable_updated", "payment_intent", false),
+        ] {
+            let object = format!(r#"{{"object":"{object}","id":"x_1","status":"succeeded"}}"#);
+            let event = parse(&format!(
+                r#"{{"id":"evt_1","type":"{kind}","data":{{"object":{object}}}}}"#
+            ));
+            assert_eq!(event.unwrap().says_charged, says_charged, "{kind} {object}");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod history;
 mod load;
 mod machine;
 mod measures;
+mod peers;
 mod report;
 mod scale;
 mod serve_again;
@@ -65,6 +66,8 @@ const VISITS: [&str; 11] = [
     "latency",
     "growth",
 ];
+/// Measured only where it is asked for.
+const ON_REQUEST: [&str; 1] = ["peers"];
 /// What is measured now, for the message of whatever ends the run.
 static UNDER_WAY: Mutex<&str> = Mutex::new("the start");
 
@@ -114,11 +117,14 @@ fn chosen() -> Vec<&'static str> {
         return VISITS.to_vec();
     };
     let named = only.split(',').map(|name| {
-        let found = VISITS.into_iter().find(|known| *known == name.trim());
+        let found = VISITS.into_iter().chain(ON_REQUEST).find(|known| *known == name.trim());
         found.unwrap_or_else(|| {
             panic!(
                 "BENCH_ONLY={name}: there are {}",
-                BTreeSet::from(VISITS).into_iter().collect::<Vec<_>>().join(", ")
+                BTreeSet::from_iter(VISITS.into_iter().chain(ON_REQUEST))
+                    .into_iter()
+                    .collect::<Vec<_>>()
+                    .join(", ")
             )
         })
     });
@@ -148,7 +154,11 @@ async fn run(world: &mut World, scale: &Scale, chosen: &[&'static str], began_at
     }
 
     let mut benchmarks = Vec::new();
-    for name in VISITS.into_iter().filter(|name| chosen.contains(name)) {
+    for name in VISITS
+        .into_iter()
+        .chain(ON_REQUEST)
+        .filter(|name| chosen.contains(name))
+    {
         begin(name, began_at);
         world.clear().await;
         let found = measure(name, world, scale).await;
@@ -209,6 +219,7 @@ async fn measure(name: &str, world: &World, scale: &Scale) -> Vec<Benchmark> {
         "tls" => tls::measure(world, scale).await,
         "idle_streams" => idle_streams::measure(world, scale).await,
         "watches" => watches::measure(world, scale).await,
+        "peers" => peers::measure(world, scale).await,
         _ => {
             let mut benchmarks = growth::of_orders(world, scale).await;
             benchmarks.extend(growth::of_fixes(world, scale).await);

@@ -120,7 +120,7 @@ impl KnownDrivers {
 }
 
 impl PassedOver {
-    /// Every reason, in the order in which they are told.
+    /// Every reason, in the order of the step log.
     pub(super) const ALL: [PassedOver; 4] = [
         PassedOver::Busy,
         PassedOver::Taken,

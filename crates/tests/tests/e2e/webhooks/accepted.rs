@@ -220,7 +220,7 @@ async fn however_badly_events_are_delivered_each_order_is_paid_once_and_each_ref
         // There is no driver: each order is charged and refunded.
         let order = rig.place(a_ride()).await;
         assert_eq!(order.status(), OrderStatus::Refunded);
-        // Those of charges may have told nothing new.
+        // Those of charges may say nothing new.
         let refunds = i64::try_from(round).unwrap() + 1;
         until_eq("the refund's event is stored", refunds, async || {
             rig.count(&format!("{EVENTS} where type like '%refund%'")).await
