@@ -8,17 +8,22 @@ use tokio::sync::watch;
 use waybill_domain::id::OrderId;
 use waybill_domain::payment_account::PaymentAccount;
 
-use crate::storage::orders::StoredAnswer;
+use crate::storage::orders::{LeasedOrder, ProviderEvent, StoredAnswer};
 
 type Orders = Arc<Mutex<HashMap<OrderId, InFlight>>>;
+
+/// Reports of one order's charge that wait for its saga, at most. One is usual.
+const REPORTS_MAX: usize = 8;
 
 /// One order.
 struct InFlight {
     saga: watch::Receiver<Option<StoredAnswer>>,
     /// The account that it is paid into.
     account: PaymentAccount,
-    /// Whether its payment was reported since the saga began. `None`: the saga has looked, and will not look again.
-    reported: Option<bool>,
+    /// The provider's id of its charge, once that is known.
+    charge: Option<String>,
+    /// What the provider reported of a charge before that. `None`: reports go into the database.
+    reported: Option<Vec<ProviderEvent>>,
 }
 
 /// The orders that this process works on now.
@@ -45,14 +50,19 @@ pub(super) struct Waiter(watch::Receiver<Option<StoredAnswer>>);
 
 impl InFlightOrders {
     /// A saga begins.
-    pub(super) fn begin(&self, id: OrderId, account: PaymentAccount) -> CompletionNotifier {
-        let (sender, saga) = watch::channel(None);
-        let order = InFlight {
+    pub(super) fn begin(&self, order: &LeasedOrder) -> CompletionNotifier {
+        let (id, (sender, saga)) = (order.order.id, watch::channel(None));
+        let mut orders = lock(&self.orders);
+        let earlier = orders.remove(&id).and_then(|earlier| earlier.reported);
+        let in_flight = InFlight {
             saga,
-            account,
-            reported: Some(false),
+            account: order.payment_account.clone(),
+            charge: charge_of(order),
+            // That a hold was captured is no news of its charge.
+            reported: (!order.order.payment_mode.holds()).then(|| earlier.unwrap_or_default()),
         };
-        lock(&self.orders).insert(id, order);
+        orders.insert(id, in_flight);
+        drop(orders);
         CompletionNotifier {
             id,
             sender,
@@ -81,20 +91,33 @@ impl InFlightOrders {
         ProgressSignal { saga }
     }
 
-    /// The provider reported the payment of this order into that account. Whether a saga of this process has the order, and will look.
-    pub(super) fn report_payment(&self, id: OrderId, into: &PaymentAccount) -> bool {
-        match lock(&self.orders).get_mut(&id) {
+    /// Takes the provider's report that an order was charged, if a saga of this process has the order and the report says nothing else than the
+    /// saga knows, or waits to know.
+    pub(super) fn take_report(&self, event: &ProviderEvent) -> bool {
+        let mut orders = lock(&self.orders);
+        let order = event.order.and_then(|id| orders.get_mut(&id));
+        match order.filter(|order| order.account == event.account) {
             Some(InFlight {
-                account,
+                charge: Some(charge),
+                reported: Some(_),
+                ..
+            }) => event.payment.as_ref() == Some(charge),
+            Some(InFlight {
                 reported: Some(reported),
                 ..
-            }) if account == into => {
-                *reported = true;
+            }) if reported.len() < REPORTS_MAX => {
+                reported.push(event.clone());
                 true
             }
             _ => false,
         }
     }
+}
+
+/// The provider's id of the order's charge.
+fn charge_of(order: &LeasedOrder) -> Option<String> {
+    let payment = order.order.payment.as_ref();
+    payment.map(|payment| payment.provider_charge_id.clone())
 }
 
 impl ProgressSignal {
@@ -109,16 +132,26 @@ impl ProgressSignal {
 }
 
 impl CompletionNotifier {
-    /// Notifies all watchers that the order moved on.
-    pub(super) fn moved(&self) {
+    /// Notifies all watchers that the order moved on, to this.
+    pub(super) fn moved(&self, order: &LeasedOrder) {
+        let mut orders = lock(&self.orders);
+        if let Some(own) = orders.get_mut(&self.id).filter(|order| self.is_of(order)) {
+            own.charge = charge_of(order);
+        }
+        drop(orders);
         self.sender.send_modify(|_| {});
     }
 
-    /// Whether the payment was reported. Asked once, by a saga that is about to leave the order for later.
-    pub(super) fn was_reported(&self) -> bool {
+    /// The reports that the saga, which is over, does not explain: of another charge than the order's, or of one that it does not know. From now on
+    /// it takes none.
+    pub(super) fn unexplained(&self) -> Vec<ProviderEvent> {
         let mut orders = lock(&self.orders);
-        let own = orders.get_mut(&self.id).filter(|order| self.is_of(order));
-        own.and_then(|order| order.reported.take()).unwrap_or_default()
+        let Some(own) = orders.get_mut(&self.id).filter(|order| self.is_of(order)) else {
+            return Vec::new();
+        };
+        let mut reported = own.reported.take().unwrap_or_default();
+        reported.retain(|event| event.payment.is_none() || event.payment != own.charge);
+        reported
     }
 
     fn is_of(&self, order: &InFlight) -> bool {
@@ -163,10 +196,12 @@ fn lock(orders: &Orders) -> MutexGuard<'_, HashMap<OrderId, InFlight>> {
 mod tests {
     use std::time::Duration;
 
+    use jiff::Timestamp;
     use tokio::time::timeout;
-    use uuid::Uuid;
+    use waybill_domain::order::{Payment, PaymentMode};
 
     use super::*;
+    use crate::orders::saga::charging as order;
 
     /// Far more than it takes; a watcher that nothing wakes looks by itself after a while, which hides it end to end.
     const DEADLINE: Duration = Duration::from_secs(10);
@@ -174,14 +209,14 @@ mod tests {
     #[tokio::test]
     async fn a_watcher_is_woken_by_what_the_saga_does_from_then_on() {
         let in_flight = InFlightOrders::default();
-        let id = OrderId::new(Uuid::from_u128(1));
-        let saga = in_flight.begin(id, PaymentAccount::default());
-        saga.moved();
+        let id = order().order.id;
+        let saga = in_flight.begin(&order());
+        saga.moved(&order());
 
         let mut progress = in_flight.progress(id);
         let early = timeout(Duration::ZERO, progress.moved()).await;
         assert!(early.is_err(), "what was before is seen by the look that follows");
-        saga.moved();
+        saga.moved(&order());
         timeout(DEADLINE, progress.moved()).await.expect("woken by a move");
 
         let mut progress = in_flight.progress(id);
@@ -201,7 +236,7 @@ mod tests {
     #[tokio::test]
     async fn an_order_that_ends_before_its_call_looks_is_not_missed() {
         let in_flight = InFlightOrders::default();
-        let saga = in_flight.begin(OrderId::new(Uuid::from_u128(1)), PaymentAccount::default());
+        let saga = in_flight.begin(&order());
         let waiter = saga.waiter();
         saga.settled(answer());
         drop(saga);
@@ -211,8 +246,8 @@ mod tests {
     #[tokio::test]
     async fn a_saga_that_stops_without_an_answer_is_not_waited_for() {
         let in_flight = InFlightOrders::default();
-        let id = OrderId::new(Uuid::from_u128(1));
-        let saga = in_flight.begin(id, PaymentAccount::default());
+        let id = order().order.id;
+        let saga = in_flight.begin(&order());
         let waiter = saga.waiter();
         drop(saga);
         assert_eq!(waiter.settled().await, None);
@@ -222,32 +257,82 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_joins_gets_the_answer_of_the_later_saga() {
         let in_flight = InFlightOrders::default();
-        let id = OrderId::new(Uuid::from_u128(1));
-        let (first, second) = (
-            in_flight.begin(id, PaymentAccount::default()),
-            in_flight.begin(id, PaymentAccount::default()),
-        );
+        let id = order().order.id;
+        let (first, second) = (in_flight.begin(&order()), in_flight.begin(&order()));
         drop(first);
         let (answered, ()) = tokio::join!(in_flight.settled(id), async { second.settled(answer()) });
         assert_eq!(answered, Some(answer()));
     }
 
+    fn report(payment: &str) -> ProviderEvent {
+        ProviderEvent {
+            account: PaymentAccount::default(),
+            id: format!("evt_{payment}"),
+            kind: "payment_intent.succeeded".to_owned(),
+            order: Some(order().order.id),
+            payment: Some(payment.to_owned()),
+            says_charged: true,
+            reconciles: None,
+        }
+    }
+
+    fn charged(charge: &str) -> LeasedOrder {
+        let mut order = order();
+        order.order.payment = Some(Payment {
+            charged_at: Timestamp::UNIX_EPOCH,
+            provider_charge_id: charge.to_owned(),
+            to_capture_minor: None,
+            captured_minor: Some(1),
+            kept_minor: 0,
+            refund: None,
+        });
+        order
+    }
+
     #[test]
-    fn a_report_is_heard_once_by_the_saga_of_its_account_until_it_has_looked() {
+    fn a_report_of_the_charge_that_the_saga_makes_says_nothing_new() {
         let in_flight = InFlightOrders::default();
-        let id = OrderId::new(Uuid::from_u128(1));
-        let (own, other) = (PaymentAccount::default(), PaymentAccount::stored(Some("acme")).unwrap());
-        assert!(!in_flight.report_payment(id, &own), "no saga");
+        assert!(!in_flight.take_report(&report("pi_1")), "no saga");
+        let saga = in_flight.begin(&order());
+        assert!(in_flight.take_report(&report("pi_1")));
+        let other = ProviderEvent {
+            account: PaymentAccount::stored(Some("acme")).unwrap(),
+            ..report("pi_1")
+        };
+        assert!(!in_flight.take_report(&other), "of another account");
+        saga.moved(&charged("pi_1"));
+        assert!(in_flight.take_report(&report("pi_1")));
+        assert!(!in_flight.take_report(&report("pi_2")), "of another charge");
+        assert_eq!(saga.unexplained(), []);
+        assert!(!in_flight.take_report(&report("pi_1")), "it is over");
+    }
 
-        let (first, second) = (in_flight.begin(id, own.clone()), in_flight.begin(id, own.clone()));
-        assert!(!in_flight.report_payment(id, &other));
-        assert!(in_flight.report_payment(id, &own));
-        assert!(!first.was_reported(), "the later saga has it");
-        assert!(second.was_reported());
-        assert!(!in_flight.report_payment(id, &own), "no one would look");
+    #[test]
+    fn a_report_of_a_charge_that_the_saga_did_not_learn_of_is_left_when_it_is_over() {
+        let in_flight = InFlightOrders::default();
+        let saga = in_flight.begin(&order());
+        for payment in ["pi_1", "pi_2"] {
+            assert!(in_flight.take_report(&report(payment)));
+        }
+        // Another saga of this process goes on with the order, and with what was reported.
+        let next = in_flight.begin(&order());
+        assert_eq!(saga.unexplained(), []);
+        next.moved(&charged("pi_1"));
+        assert_eq!(next.unexplained(), [report("pi_2")]);
+    }
 
-        let third = in_flight.begin(id, own.clone());
-        assert!(!third.was_reported());
-        assert!(!in_flight.report_payment(id, &own));
+    #[test]
+    fn reports_of_holds_and_more_of_them_than_usual_are_for_the_database() {
+        let in_flight = InFlightOrders::default();
+        let saga = in_flight.begin(&order());
+        for _ in 0..REPORTS_MAX {
+            assert!(in_flight.take_report(&report("pi_1")));
+        }
+        assert!(!in_flight.take_report(&report("pi_1")));
+        drop(saga);
+        let mut held = order();
+        held.order.payment_mode = PaymentMode::CaptureAtAssignment;
+        let _saga = in_flight.begin(&held);
+        assert!(!in_flight.take_report(&report("pi_1")));
     }
 }

@@ -132,15 +132,12 @@ impl Context {
     }
 
     /// Stores an event of the provider; the first time, the order it is about is due at once. One that says no more than that an order was
-    /// charged, while a saga of this process has the order, is for that saga: it asks the provider again before it leaves the order
-    /// for later.
+    /// charged waits, if a saga of this process has the order, until that is over: mostly it says then what is known.
     pub(crate) async fn record_event(&self, event: &ProviderEvent) -> Result<Recorded, StoreError> {
-        match event.order {
-            Some(order) if event.says_charged && self.in_flight.report_payment(order, &event.account) => {
-                Ok(Recorded::NothingNew)
-            }
-            _ => self.callers.record_event(event).await,
+        if event.says_charged && self.in_flight.take_report(event) {
+            return Ok(Recorded::NothingNew);
         }
+        self.callers.record_event(event).await
     }
 
     /// Resumes the saga of an order, where there is capacity. Where there is none the sweeper does, once the lease is
@@ -154,7 +151,7 @@ impl Context {
     /// Runs the saga of the order in a task of the process, which keeps its permit until then; a waiter for its answer.
     fn spawn(self: &Arc<Self>, order: LeasedOrder, permit: impl Send + 'static) -> Waiter {
         let context = Arc::clone(self);
-        let notifier = context.in_flight.begin(order.order.id, order.payment_account.clone());
+        let notifier = context.in_flight.begin(&order);
         let waiter = notifier.waiter();
         let span = telemetry::saga_span(order.order.id, order.lease.fence);
         let saga = async move {

@@ -42,7 +42,11 @@ impl Statement {
     }
 
     /// Runs it as a transaction of its own, in one round trip; its rows, once that is committed.
-    pub(super) async fn commit(self, client: &Client, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
+    pub(super) async fn run_alone(
+        self,
+        client: &Client,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StoreError> {
         let prepared = client.prepare_cached(self.sql).await?;
         Ok(client.query(&prepared, params).await?)
     }

@@ -25,6 +25,8 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
         0 => HashSet::new(),
         _ => context.store.unassigned_drivers(order.order.id).await?,
     };
+    // Whom the search leaves out.
+    let mut excluded = unassigned.clone();
     loop {
         let is_old = search.confirmed.age() >= context.settings.renew_lease_every;
         if is_old && search.renew(context, order).await? {
@@ -37,7 +39,7 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
                 &order.order.user.tenant(),
                 order.order.pickup,
                 search.required_of(order),
-                &unassigned,
+                &excluded,
                 search.asks_who_is_free,
             )
             .await
@@ -57,6 +59,7 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
                 (Vec::new(), "drivers could not be searched".to_owned())
             }
         };
+        excluded.clone_from(&unassigned);
         let mut is_news = false;
         if !candidates.is_empty() {
             crash_point!("candidates_read");
@@ -66,12 +69,17 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
                     return Ok(Progress::Moved(settled));
                 }
                 Assigned::CancelRequested => return Ok(cancel_requested(order)),
-                Assigned::NoneFree { refused } => is_news = search.narrow(refused),
+                Assigned::NoneFree { refused } => {
+                    is_news = search.narrow(refused);
+                    // What is known of who is busy may be older than this answer.
+                    excluded.extend(candidates.into_iter().map(|candidate| candidate.driver));
+                }
             }
         }
         if is_news && !context.draining.is_cancelled() {
             continue;
         }
+        excluded.clone_from(&unassigned);
         // This process's clock may have been set meanwhile: before a refund the database's decides.
         if search.is_over() && search.renew(context, order).await? {
             return Ok(cancel_requested(order));
@@ -111,7 +119,7 @@ struct Search {
     window: SignedDuration,
     rounds: u32,
     confirmed: Confirmed,
-    /// Whether all who were proposed once served other orders. Most searches find one who is free at once.
+    /// Whether of those who were proposed once no one was free. Most searches find one who is free at once.
     asks_who_is_free: bool,
     /// Whether someone was proposed who does not take this order: off duty, or without what it requires. Most searches meet no one.
     asks_duty: bool,

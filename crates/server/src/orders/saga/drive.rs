@@ -1,7 +1,5 @@
 //! One order, from its present state until it is settled or deferred.
 
-use std::time::Duration;
-
 use tracing::{Instrument as _, debug, error, info, info_span, warn};
 
 use super::progress::Progress;
@@ -9,7 +7,7 @@ use super::step;
 use crate::orders::Context;
 use crate::orders::in_flight::CompletionNotifier;
 use crate::storage::StoreError;
-use crate::storage::orders::{Deferral, LeasedOrder};
+use crate::storage::orders::LeasedOrder;
 
 /// Drives one order until no step is pending, or until it has to wait for longer than a lease. Safe to run again after a
 /// crash at any line: the next worker sees what was committed, and repeats what was not under the same keys.
@@ -36,6 +34,11 @@ pub(in crate::orders) async fn drive(context: &Context, order: LeasedOrder, noti
         }
         Err(error @ StoreError::Unexpected(_)) => error!(order_id = %id, %error, "order left to the sweeper"),
     }
+    for event in notifier.unexplained() {
+        if let Err(error) = context.callers.record_event(&event).await {
+            warn!(order_id = %id, event = event.id, %error, "event of an order that was at work not stored");
+        }
+    }
 }
 
 enum End {
@@ -54,28 +57,16 @@ async fn run_steps(
             Progress::Commit(outcome) => order = context.store.advance(&order, &outcome).await?,
             Progress::CommitAndDefer(outcome, delay, why) => {
                 order = context.store.advance(&order, &outcome).await?;
-                defer(context, &order, delay, &why, notifier).await?;
+                context.store.defer(order.lease, delay, &why).await?;
                 return Ok(End::Deferred(order));
             }
             Progress::Defer(delay, why) => {
-                defer(context, &order, delay, &why, notifier).await?;
+                context.store.defer(order.lease, delay, &why).await?;
                 return Ok(End::Deferred(order));
             }
             Progress::Moved(moved) => order = *moved,
         }
-        notifier.moved();
+        notifier.moved(&order);
     }
     Ok(End::Settled(order))
-}
-
-/// Leaves the order for later; for now, if its payment was reported meanwhile.
-async fn defer(
-    context: &Context,
-    order: &LeasedOrder,
-    delay: Duration,
-    why: &Deferral,
-    notifier: &CompletionNotifier,
-) -> Result<(), StoreError> {
-    let delay = if notifier.was_reported() { Duration::ZERO } else { delay };
-    context.store.defer(order.lease, delay, why).await
 }

@@ -17,3 +17,6 @@ mod refund;
 mod step;
 
 pub(super) use self::drive::drive;
+
+#[cfg(test)]
+pub(super) use recovery::tests::charging;

@@ -238,7 +238,7 @@ pub(super) mod tests {
     use crate::storage::orders::{Confirmed, Lease};
 
     /// An order whose charge may be sent.
-    pub(in crate::orders::saga) fn charging() -> LeasedOrder {
+    pub(in crate::orders) fn charging() -> LeasedOrder {
         let id = OrderId::new(Uuid::from_u128(1));
         let now = Timestamp::UNIX_EPOCH;
         LeasedOrder {

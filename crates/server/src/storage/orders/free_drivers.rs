@@ -64,7 +64,7 @@ impl KnownDrivers {
         client: &Client,
         drivers: impl IntoIterator<Item = &'a DriverId>,
     ) -> Result<KnownDrivers, StoreError> {
-        KnownDrivers::parse(&READ_DRIVERS.commit(client, &[&names(drivers)]).await?)
+        KnownDrivers::parse(&READ_DRIVERS.run_alone(client, &[&names(drivers)]).await?)
     }
 
     /// The same within a transaction.

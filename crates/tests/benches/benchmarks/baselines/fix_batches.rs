@@ -14,10 +14,9 @@ use crate::server::migrate;
 use crate::world::World;
 use testkit::benchmark::rounds::Turn;
 
-/// Two whole messages: the server takes them whole while it has less than `locations.batch_max`, 512.
+/// Two whole messages: the server takes them whole while it has less than `locations.batch_max`, 512. As many as `locations.history_batch_max`
+/// by default: a batch is a statement of the history.
 pub const BATCH: usize = 1_000;
-/// As `locations.history_batch_max` is by default.
-const HISTORY_BATCH: usize = 1_000;
 /// Batches on their way at a time.
 const IN_FLIGHT: usize = 4;
 
@@ -70,20 +69,6 @@ impl Rows {
         let rows = self.drivers.iter().zip(places).zip(&self.recorded_at);
         rows.map(|((driver, (lat, long)), at)| (driver, *lat, *long, *at))
     }
-
-    /// What waits, as much as one statement of the history takes.
-    fn joined(taken: &mut VecDeque<Rows>) -> Option<Rows> {
-        let mut rows = taken.pop_front()?;
-        while rows.drivers.len() + BATCH <= HISTORY_BATCH + BATCH / 2
-            && let Some(more) = taken.pop_front()
-        {
-            rows.drivers.extend(more.drivers);
-            rows.lats.extend(more.lats);
-            rows.longs.extend(more.longs);
-            rows.recorded_at.extend(more.recorded_at);
-        }
-        Some(rows)
-    }
 }
 
 /// A session on a migrated database with a history for today and tomorrow.
@@ -118,7 +103,7 @@ pub async fn run(time: Duration, take: impl AsyncFn() -> Rows, mut write: impl A
         loop {
             // Asked first: what is taken in between is seen below.
             let is_over = is_taking.load(Ordering::Acquire) == 0;
-            let rows = Rows::joined(&mut taken.lock().unwrap());
+            let rows = taken.lock().unwrap().pop_front();
             match rows {
                 Some(rows) => written += write(rows).await,
                 None if is_over => return written,

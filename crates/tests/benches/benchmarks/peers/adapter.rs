@@ -23,6 +23,8 @@ pub struct Adapter {
     pub address: Option<String>,
     /// A file of descriptors, as `buf build -o` writes it; `None`: Waybill's own.
     pub descriptors: Option<String>,
+    /// What each call carries, such as `authorization`.
+    pub metadata: Map<String, Value>,
     pub order: Call,
     /// What ends an order; `None`: its creation.
     pub complete: Option<Call>,
@@ -64,6 +66,7 @@ impl Adapter {
             name: text("name").unwrap_or_else(|| panic!("{path}: name: a text is missing")),
             address: text("address"),
             descriptors: text("descriptors"),
+            metadata: json["metadata"].as_object().cloned().unwrap_or_default(),
             order: call("order").unwrap_or_else(|| panic!("{path}: order: a call is missing")),
             complete: call("complete"),
             fixes: call("fixes"),

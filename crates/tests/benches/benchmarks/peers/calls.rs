@@ -4,13 +4,15 @@
 use std::str::FromStr as _;
 
 use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue};
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde_json::Value;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Extensions, Request, Status};
 
 use super::adapter::{Adapter, Call};
 
@@ -19,6 +21,7 @@ use super::adapter::{Adapter, Call};
 pub struct Method {
     client: Grpc<Channel>,
     path: PathAndQuery,
+    metadata: MetadataMap,
     input: MessageDescriptor,
     output: MessageDescriptor,
 }
@@ -34,7 +37,13 @@ pub fn descriptors(adapter: &Adapter) -> DescriptorPool {
 
 impl Method {
     /// What this call calls, on these connections.
-    pub fn new(channel: Channel, pool: &DescriptorPool, call: &Call) -> Method {
+    pub fn new(channel: Channel, pool: &DescriptorPool, adapter: &Adapter, call: &Call) -> Method {
+        let headers = adapter.metadata.iter().map(|(name, value)| {
+            let name = HeaderName::from_str(name).expect("a name of metadata");
+            let value = value.as_str().and_then(|value| HeaderValue::from_str(value).ok());
+            (name, value.expect("metadata is text"))
+        });
+        let metadata = MetadataMap::from_headers(headers.collect());
         let (service, name) = call.method.split_once('/').expect("package.Service/Method");
         let service = pool.get_service_by_name(service);
         let mut methods = service.iter().flat_map(|service| service.methods());
@@ -43,6 +52,7 @@ impl Method {
         Method {
             client: Grpc::new(channel),
             path: PathAndQuery::from_str(&format!("/{}", call.method)).expect("a path"),
+            metadata,
             input: method.input(),
             output: method.output(),
         }
@@ -58,7 +68,8 @@ impl Method {
             .await
             .map_err(|error| Status::unavailable(error.to_string()))?;
         let codec = Messages(self.output.clone());
-        let answer = client.unary(Request::new(request), self.path.clone(), codec).await?;
+        let request = Request::from_parts(self.metadata.clone(), Extensions::default(), request);
+        let answer = client.unary(request, self.path.clone(), codec).await?;
         Ok(serde_json::to_value(answer.into_inner()).expect("JSON"))
     }
 }

@@ -87,7 +87,7 @@ impl Subject {
             .expect("the description of a peer has an address");
         let channel = Endpoint::from_shared(address).expect("http://host:port").connect_lazy();
         let pool = descriptors(&adapter);
-        let method = |call: &Call| Method::new(channel.clone(), &pool, call);
+        let method = |call: &Call| Method::new(channel.clone(), &pool, &adapter, call);
         Subject {
             order: method(&adapter.order),
             complete: adapter.complete.as_ref().map(method),

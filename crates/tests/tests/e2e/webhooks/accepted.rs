@@ -164,12 +164,14 @@ async fn an_event_about_a_payment_that_is_known_writes_nothing() {
     assert_eq!(rig.count(EVENTS).await, 1);
 }
 
+/// Its saga waits for the provider: the event waits for the saga, and is stored when that has learned of no charge.
 #[tokio::test]
-async fn an_event_about_an_order_that_is_charged_just_now_writes_nothing_and_has_it_tried_again_at_once() {
+async fn an_event_that_comes_while_its_order_is_charged_makes_it_due_once_the_saga_gives_up() {
     let rig = without_sweeper().start().await;
-    rig.payments().set_faults(never_charged());
+    rig.payments().set_fault(Fault::always(FaultKind::Hang));
     let sql = rig.sql().await;
-    let (mut orders, reported) = (rig.orders(), async {
+    let mut orders = rig.orders();
+    let reported = async {
         let charging = "select order_id::text from order_sagas where status = 'charging'";
         let order_id: String = until("it is being charged", async || {
             let row = sql.query_opt(charging, &[]).await.unwrap();
@@ -177,16 +179,38 @@ async fn an_event_about_an_order_that_is_charged_just_now_writes_nothing_and_has
         })
         .await;
         assert_eq!(send_genuine(&rig, &event_about(&order_id)).await, 200);
-    });
+        assert_eq!(rig.count(EVENTS).await, 0, "its saga has it");
+    };
     let (refused, ()) = tokio::join!(orders.create_order(a_ride()), reported);
     assert_eq!(refused.unwrap_err().code(), Code::Aborted);
-    assert_eq!(rig.count(EVENTS).await, 0, "its saga knows of it");
-    until_eq("it is deferred", 0, async || {
-        rig.count("select count(*) from order_sagas where lease_until is not null")
-            .await
-    })
-    .await;
-    assert_eq!(due(&rig).await, 1);
+    until_eq("the event is stored", 1, async || rig.count(EVENTS).await).await;
+    let due = "select count(*) from order_sagas s join payment_events e using (order_id)
+                where s.lease_owner is null and s.next_run_at <= e.received_at";
+    until_eq("the order is due since then", 1, async || rig.count(due).await).await;
+}
+
+#[tokio::test]
+async fn an_event_about_an_order_that_is_at_work_is_stored_if_it_is_of_another_charge() {
+    let rig = listening().start().await;
+    let mut orders = rig.orders();
+    let reported = async {
+        until_eq("it looks for a driver", 1, async || rig.orders_in("charged").await).await;
+        let charge = rig.charges().remove(0);
+        let mut event = event_about(charge.order_id.as_deref().unwrap());
+        event["data"]["object"]["id"] = json!(charge.provider_id);
+        assert_eq!(send_genuine(&rig, &event).await, 200);
+        assert_eq!(rig.count(EVENTS).await, 0, "that is known");
+        event["data"]["object"]["id"] = json!("pi_other");
+        assert_eq!(send_genuine(&rig, &event).await, 200);
+        assert_eq!(rig.count(EVENTS).await, 1);
+        rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    };
+    let (placed, ()) = tokio::join!(orders.create_order(a_ride()), reported);
+    assert_eq!(
+        placed.unwrap().into_inner().order.unwrap().status(),
+        OrderStatus::Succeeded
+    );
+    rig.assert_clean().await;
 }
 
 #[tokio::test]

@@ -122,7 +122,7 @@ impl OrderStore {
         ];
         let client = self.postgres.client().await?;
         begun.store(true, Ordering::Relaxed);
-        let rows = INSERT_ORDERS.commit(&client, &parameters).await?;
+        let rows = INSERT_ORDERS.run_alone(&client, &parameters).await?;
         crash_point!("accept_committed");
         let created: HashMap<Uuid, Timestamp> = rows
             .iter()

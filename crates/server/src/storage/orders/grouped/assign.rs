@@ -39,7 +39,8 @@ struct Chosen<'a> {
 
 statements! {
     /// Of the orders those whose fence holds, of which nothing else is asked, and which no one else has locked; then of their drivers those that
-    /// are free and take the order, or of whom nothing is known. One that another transaction is just taking is passed over, not waited for.
+    /// are free and take the order, or of whom nothing is known. One that another transaction is just taking is passed over, not waited for, but
+    /// for a driver whom another one is just entering: in the order of bytes, as everywhere.
     ///
     /// The answer is that of the first time that the order was settled; an order whose key expired keeps none.
     ASSIGN = "with r as materialized (
@@ -67,7 +68,8 @@ statements! {
             returning d.active_order_id as order_id, d.driver_id, d.assignment_seq
          ), n as (
             insert into drivers (driver_id, active_order_id, assignment_seq)
-            select r.driver_id, r.order_id, 1 from k join r on r.order_id = k.order_id where r.is_new order by r.driver_id
+            select r.driver_id, r.order_id, 1 from k join r on r.order_id = k.order_id where r.is_new
+             order by r.driver_id collate \"C\"
             on conflict (driver_id) do nothing
             returning active_order_id as order_id, driver_id, assignment_seq
          ), d as (
@@ -229,7 +231,7 @@ impl OrderStore {
             &now,
             &self.settings.instance,
         ];
-        let rows = ASSIGN.commit(client, &parameters).await?;
+        let rows = ASSIGN.run_alone(client, &parameters).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 }

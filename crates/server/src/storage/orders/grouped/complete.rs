@@ -89,7 +89,7 @@ impl OrderStore {
         let tx = client.transaction().await?;
         // Sent together and in this order: what is read is newer than the locks.
         LOCK_ORDERS.prepare(&tx).await?;
-        let ((locked, now), mut orders) = try_join!(lock(&tx, &all), read_plain(&tx, &all))?;
+        let ((locked, now), mut orders) = try_join!(biased; lock(&tx, &all), read_plain(&tx, &all))?;
         orders.retain(|order, _| locked.contains(order));
         let mut completed: Vec<Option<Order>> = Vec::with_capacity(all.len());
         let (mut ids, mut drivers, mut details, mut requested_by) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

@@ -79,7 +79,7 @@ impl OrderStore {
         let parameters: [&(dyn ToSql + Sync); 6] = [&ids, &kinds, &orders, &payments, &accounts, &charged];
         let client = self.postgres.client().await?;
         begun.store(true, Ordering::Relaxed);
-        let rows = RECORD_ALL.commit(&client, &parameters).await?;
+        let rows = RECORD_ALL.run_alone(&client, &parameters).await?;
         let (mut known, mut new) = (HashSet::new(), HashMap::new());
         for row in &rows {
             let id: &str = row.try_get("event_id")?;
