@@ -121,7 +121,10 @@ fn chosen() -> Vec<&'static str> {
         found.unwrap_or_else(|| {
             panic!(
                 "BENCH_ONLY={name}: there are {}",
-                BTreeSet::from_iter(VISITS.into_iter().chain(ON_REQUEST))
+                VISITS
+                    .into_iter()
+                    .chain(ON_REQUEST)
+                    .collect::<BTreeSet<_>>()
                     .into_iter()
                     .collect::<Vec<_>>()
                     .join(", ")

@@ -114,6 +114,10 @@ impl Script {
             // An array of one, whose type a statement need not say.
             Some((("{", "}"), own)) if own == ID => format!("array[{ID}]"),
             Some((("{", "}"), own)) => format!("array[{own}]::text[]"),
+            // Of several, of which one is its own.
+            Some(((before, after), own)) if before.starts_with('{') => {
+                format!("('{before}' || {own} || '{after}')::text[]")
+            }
             Some(((before, after), own)) => format!("('{before}' || {own} || '{after}')"),
             None => format!(":{}", self.constant(value)),
         }

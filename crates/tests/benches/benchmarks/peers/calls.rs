@@ -6,7 +6,7 @@ use std::str::FromStr as _;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ServiceDescriptor};
 use serde_json::Value;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -46,7 +46,7 @@ impl Method {
         let metadata = MetadataMap::from_headers(headers.collect());
         let (service, name) = call.method.split_once('/').expect("package.Service/Method");
         let service = pool.get_service_by_name(service);
-        let mut methods = service.iter().flat_map(|service| service.methods());
+        let mut methods = service.iter().flat_map(ServiceDescriptor::methods);
         let method = methods.find(|method| method.name() == name);
         let method = method.unwrap_or_else(|| panic!("{} is not in the descriptors", call.method));
         Method {

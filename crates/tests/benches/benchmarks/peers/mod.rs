@@ -40,6 +40,9 @@ struct Subject {
     orders: AtomicUsize,
 }
 
+/// What is compared: its name, its unit, which is better, and where a round has it.
+type Kind = (&'static str, &'static str, Better, fn(&Found) -> f64);
+
 /// What one round found of one server.
 struct Found {
     orders_per_second: f64,
@@ -173,7 +176,7 @@ async fn closed<T>(time: Duration, call: impl AsyncFn(usize) -> T) -> f64 {
 
 /// Those of Waybill, and the ratios beside each peer.
 fn benchmarks(subjects: &[Arc<Subject>], found: &[Vec<Found>]) -> Vec<Benchmark> {
-    let kinds: [(&'static str, &'static str, Better, fn(&Found) -> f64); 3] = [
+    let kinds: [Kind; 3] = [
         ("orders", "orders/s", Better::More, |found| found.orders_per_second),
         ("order_p50", "ms", Better::Less, |found| found.p50_ms),
         ("fixes", "fixes/s", Better::More, |found| found.fixes_per_second),
