@@ -276,11 +276,11 @@ mod tests {
         }
     }
 
-    fn charged(charge: &str) -> LeasedOrder {
+    fn with_charge(id: &str) -> LeasedOrder {
         let mut order = order();
         order.order.payment = Some(Payment {
             charged_at: Timestamp::UNIX_EPOCH,
-            provider_charge_id: charge.to_owned(),
+            provider_charge_id: id.to_owned(),
             to_capture_minor: None,
             captured_minor: Some(1),
             kept_minor: 0,
@@ -300,7 +300,7 @@ mod tests {
             ..report("pi_1")
         };
         assert!(!in_flight.take_report(&other), "of another account");
-        saga.moved(&charged("pi_1"));
+        saga.moved(&with_charge("pi_1"));
         assert!(in_flight.take_report(&report("pi_1")));
         assert!(!in_flight.take_report(&report("pi_2")), "of another charge");
         assert_eq!(saga.unexplained(), []);
@@ -317,7 +317,7 @@ mod tests {
         // Another saga of this process goes on with the order, and with what was reported.
         let next = in_flight.begin(&order());
         assert_eq!(saga.unexplained(), []);
-        next.moved(&charged("pi_1"));
+        next.moved(&with_charge("pi_1"));
         assert_eq!(next.unexplained(), [report("pi_2")]);
     }
 
