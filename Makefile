@@ -48,7 +48,7 @@ lint: ## formatting, clippy, documentation, the words and imports, spelling wher
 deny: ## licences, bans and sources of the dependencies; known vulnerabilities where the database can be reached
 	@scripts/deny.sh
 
-bench: setup ## benchmarks, each compared with its baseline: a quarter of an hour; BENCH_QUICK=1, BENCH_ONLY=orders,fixes
+bench: setup ## benchmarks, each compared with its baseline: twenty-five minutes; BENCH_QUICK=1, BENCH_ONLY=orders,fixes
 	$(CARGO) bench --quiet --package waybill-tests --bench benchmarks
 
 bench-peers: setup ## Waybill beside other servers, by one generator: PEERS=other.json (docs/performance.md says what is in it)

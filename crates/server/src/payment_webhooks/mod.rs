@@ -1,8 +1,9 @@
 //! The events that the payment provider sends. An event makes its order due now, and one about a refund or a dispute
 //! has the payment of a settled order compared with the provider's record. It changes nothing else: the saga asks the
 //! provider what happened, as if no event had come. So an event that is untrue, comes twice, late or out of order does no
-//! harm. One that is lost costs time, and most say what the answer to the charge said: they are not stored; of a settled order, what it reported is seen only by `waybill reconcile`, and a dispute
-//! not even there. [`signature`] verifies that an event is the provider's.
+//! harm. One that is lost costs time; of a settled order, what it reported is seen only by `waybill reconcile`, and a dispute
+//! not even there. Most say what the answer to the charge said, and are not stored. [`signature`] verifies that an event is the
+//! provider's.
 
 pub mod signature;
 

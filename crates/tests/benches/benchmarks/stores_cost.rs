@@ -21,10 +21,10 @@ pub struct StoresSpent {
 }
 
 impl StoresCost {
-    /// Up to now, of the sessions of this database and of what works behind all of them.
+    /// Up to now, of the server's sessions on this database and of what works behind all of them.
     pub async fn of(world: &World, database: &str) -> StoresCost {
         let processes = "select pid from pg_stat_activity
-                          where datname = $1 or backend_type in ('walwriter', 'background writer', 'checkpointer')";
+                          where datname = $1 and application_name = 'waybill' or backend_type in ('walwriter', 'background writer', 'checkpointer')";
         let sql = world.session("postgres").await;
         let rows = sql.query(processes, &[&database]).await.unwrap();
         let pids = rows.iter().map(|row| row.get::<_, i32>(0));

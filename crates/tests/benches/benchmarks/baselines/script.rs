@@ -20,10 +20,15 @@ pub const ID: &str = "lpad(to_hex(:id::bigint), 32, '0')::uuid";
 /// The payment's key of the turn: a hash of the request, as ours is.
 pub const PAYMENT_KEY: &str = "('waybill-' || md5((:id::bigint)::text))";
 
-/// The drivers of the connections.
-pub const INSERT_DRIVERS: &str = "insert into drivers (driver_id) select 'cab-of-' || client || '-' || driver
-                                    from generate_series(0, 15) client, generate_series(0, 7) driver
-                                  on conflict do nothing";
+/// Inserts the drivers of the connections.
+pub fn insert_drivers() -> String {
+    let last = CONNECTIONS - 1;
+    format!(
+        "insert into drivers (driver_id) select 'cab-of-' || client || '-' || driver
+           from generate_series(0, {last}) client, generate_series(0, 7) driver
+         on conflict do nothing"
+    )
+}
 
 /// Whether nothing that follows in its transaction needs its answer.
 fn is_write_that_need_not_be_awaited(sql: &str) -> bool {

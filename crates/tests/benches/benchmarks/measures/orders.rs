@@ -9,7 +9,7 @@ use super::{cost_each, micros_each};
 use crate::baselines::least_sql;
 use crate::baselines::pgbench::Pgbench;
 use crate::baselines::recording::Recording;
-use crate::baselines::script::{CONNECTIONS, INSERT_DRIVERS, Script};
+use crate::baselines::script::{CONNECTIONS, Script, insert_drivers};
 use crate::load::{Load, ORDERERS};
 use crate::scale::Scale;
 use crate::server::Server;
@@ -24,7 +24,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
     let recording = Recording::of_one_order(world, &server).await;
     let load = Load::on(server.endpoint());
     let drivers = world.session(&server.database).await;
-    drivers.batch_execute(INSERT_DRIVERS).await.unwrap();
+    drivers.batch_execute(&insert_drivers()).await.unwrap();
     drop(drivers);
     let baseline = Pgbench::of(world, &server, Script::of(&recording)).await;
     let least = Pgbench::of(world, &server, least_sql::script(world, &server, &recording).await).await;

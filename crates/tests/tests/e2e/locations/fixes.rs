@@ -1,6 +1,7 @@
 //! Fixes in: what is acknowledged, what is rejected, and where it is found afterwards.
 
 use jiff::SignedDuration;
+use redis::aio::MultiplexedConnection;
 use testkit::Rig;
 use testkit::chance::Chance;
 use testkit::wire::{self, now, time};
@@ -211,23 +212,29 @@ async fn a_sequence_that_does_not_grow_ends_the_stream_and_stores_nothing_more()
     assert_eq!(latest(&rig, "cab-2").await, [].into());
 }
 
-/// What waits behind a slow store is stored and acknowledged together: of some hundred messages each is not a round trip. Nothing is
-/// acknowledged that came after a message that ends the stream, and all that came before it is.
-#[tokio::test]
-async fn messages_that_wait_are_acknowledged_together() {
-    // A pause is of a whole Redis.
+/// A rig whose Redis, its own, takes no write for now.
+async fn with_paused_writes() -> (Rig, MultiplexedConnection) {
     let rig = Rig::builder()
         .private_stores()
         .set("limits.fixes_per_driver.burst", "1000")
         .start()
         .await;
     let mut redis = rig.redis().await;
+    pause(&mut redis, &["PAUSE", "10000", "WRITE"]).await;
+    (rig, redis)
+}
+
+async fn pause(redis: &mut MultiplexedConnection, words: &[&str]) {
+    let mut client = redis::cmd("CLIENT");
+    client.arg(words).query_async::<()>(redis).await.unwrap();
+}
+
+/// What waits behind a slow store is stored and acknowledged together: of some hundred messages each is not a round trip. Nothing is
+/// acknowledged that came after a message that ends the stream, and all that came before it is.
+#[tokio::test]
+async fn messages_that_wait_are_acknowledged_together() {
+    let (rig, mut redis) = with_paused_writes().await;
     let mut stream = DriverStream::open(rig.locations()).await;
-    let mut pause = async |words: &[&str]| {
-        let mut client = redis::cmd("CLIENT");
-        client.arg(words).query_async::<()>(&mut redis).await.unwrap();
-    };
-    pause(&["PAUSE", "10000", "WRITE"]).await;
     for sequence in 0..200 {
         let mut fixes = track("cab-1", 1);
         // One in ten cannot be stored.
@@ -237,7 +244,7 @@ async fn messages_that_wait_are_acknowledged_together() {
         stream.send(sequence, fixes).await;
     }
     stream.send(200, Vec::new()).await;
-    pause(&["UNPAUSE"]).await;
+    pause(&mut redis, &["UNPAUSE"]).await;
 
     let (mut responses, mut acknowledged, mut rejected) = (0, None, Vec::new());
     let status = loop {
@@ -272,25 +279,14 @@ async fn messages_that_wait_are_acknowledged_together() {
 /// However much waits, a response stays within what a client reads: 500 fixes, and those of one message more.
 #[tokio::test]
 async fn a_response_names_no_more_rejections_than_a_client_reads() {
-    // A pause is of a whole Redis.
-    let rig = Rig::builder()
-        .private_stores()
-        .set("limits.fixes_per_driver.burst", "1000")
-        .start()
-        .await;
-    let mut redis = rig.redis().await;
+    let (rig, mut redis) = with_paused_writes().await;
     let mut stream = DriverStream::open(rig.locations()).await;
-    let mut pause = async |words: &[&str]| {
-        let mut client = redis::cmd("CLIENT");
-        client.arg(words).query_async::<()>(&mut redis).await.unwrap();
-    };
-    pause(&["PAUSE", "10000", "WRITE"]).await;
     stream.send(0, track("cab-1", 1)).await;
     let bad = vec![wire::fix("cab 1", 37.0, -122.0, now()); 100];
     for number in 0..30 {
         stream.send(1 + 100 * number, bad.clone()).await;
     }
-    pause(&["UNPAUSE"]).await;
+    pause(&mut redis, &["UNPAUSE"]).await;
     let mut rejected = 0;
     while rejected < 3_000 {
         let answer = stream.answer().await;

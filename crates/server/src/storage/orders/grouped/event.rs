@@ -14,7 +14,7 @@ use crate::storage::orders::{OrderStore, ProviderEvent, Recorded};
 
 statements! {
     /// As one by itself is recorded, in `provider_events.rs`; but what says that an order was charged, and is known, changes nothing and
-    /// has no row. A charge that is refunded may be in doubt still.
+    /// has no row. While the order is refunded it makes it due, as any other.
     RECORD_ALL = concat!(
         "with r as materialized (
             select * from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bool[])
