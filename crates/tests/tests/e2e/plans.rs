@@ -3,10 +3,13 @@
 //! The plans are those of an empty database, of which nothing is known: such are kept while the tables grow.
 
 use serde_json::Value;
-use testkit::Rig;
+use testkit::{Rig, until};
 use tokio_postgres::{Client, SimpleQueryMessage};
 use waybill_server::storage::postgres::PLANNER;
 use waybill_server::storage::{Statement, server_statements};
+
+use crate::driver_races::store;
+use crate::orders::grouped::accept;
 
 /// Tables that stay small, whatever is stored.
 const SMALL: [&str; 6] = [
@@ -41,6 +44,9 @@ const NOT_OF_ONE: [(&str, &str); 20] = [
     ("WAITING", "driver_locations_tx_idx"),
     ("WAITING", "order_sagas_due"),
 ];
+
+/// Scans of one of the tables that an order is written to, and rows that they read.
+const SCANS: &str = "select sum(idx_scan)::bigint, sum(idx_tup_read)::bigint from pg_stat_user_indexes where relname = 'payment_attempts'";
 
 async fn session(rig: &Rig) -> Client {
     let sql = rig.sql().await;
@@ -77,6 +83,26 @@ async fn every_statement_is_planned_once_and_finds_its_rows_by_an_index() {
     let again = "select coalesce(string_agg(name, ' '), '') from pg_prepared_statements where custom_plans > 0";
     let again: String = sql.query_one(again, &[]).await.unwrap().get(0);
     assert_eq!(again, "", "planned anew for each execution");
+}
+
+/// Where tables were analyzed while they were empty, as after a restore, Postgres is sure that there is nothing to read, and that to read all of it
+/// is best.
+#[tokio::test]
+async fn plans_of_empty_tables_are_made_anew_while_the_tables_grow() {
+    let rig = Rig::builder().no_server().start().await;
+    rig.execute("analyze").await;
+    let store = store(&rig, "worker");
+    // A session tells what it read once a second, after a transaction.
+    let read = until("2000 scans are known of", async || {
+        for _ in 0..100 {
+            accept(&store).await;
+        }
+        let scans = rig.sql().await.query_one(SCANS, &[]).await.unwrap();
+        let (scans, rows): (i64, i64) = (scans.get(0), scans.get(1));
+        if scans < 2_000 { Err(scans) } else { Ok(rows / scans) }
+    })
+    .await;
+    assert!(read < 20, "a scan reads {read} rows, and is for one");
 }
 
 /// The plan that the session keeps of the statement, whatever its parameters.

@@ -14,7 +14,7 @@ use waybill_server::storage::orders::{Accepted, Assigned, Candidate, LeasedOrder
 use crate::driver_races::store;
 
 /// A new order, leased to who accepts it.
-async fn accept(store: &OrderStore) -> LeasedOrder {
+pub async fn accept(store: &OrderStore) -> LeasedOrder {
     let ride = a_ride();
     let request = OrderRequest {
         key: ride.idempotency_key.parse().unwrap(),

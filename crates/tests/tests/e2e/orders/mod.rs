@@ -6,7 +6,7 @@ mod charge_line;
 mod commits;
 mod currencies;
 mod failover;
-mod grouped;
+pub mod grouped;
 mod holds;
 mod key_retention;
 mod leases;
