@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Client, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
+    Client, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
 use futures_util::future::BoxFuture;
 use prometheus_client::metrics::counter::Counter;
@@ -50,8 +50,7 @@ impl PostgresSettings {
 }
 
 /// How sessions plan: a statement once, which took a quarter of Postgres's time when each execution was planned for its parameters; and by
-/// index, whatever statistics say. A table that was empty when a statement was planned grows for a minute before anyone looks again. What
-/// reads whole tables says so (`audit`).
+/// index, whatever statistics say. What reads whole tables says so (`audit`).
 pub const PLANNER: [(&str, &str); 5] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -59,6 +58,10 @@ pub const PLANNER: [(&str, &str); 5] = [
     ("enable_mergejoin", "off"),
     ("jit", "off"),
 ];
+
+/// A session makes its plans anew when it was used 2, 4, 8 times, and so on, and then each so many times. Postgres itself looks again at a table a
+/// minute after it grew, and a plan for an empty table may read all of it, whatever its size is by then.
+const USES_OF_PLANS: usize = 1024;
 
 /// One connection in so many is kept for sagas and workers.
 const WORKERS_SHARE: usize = 4;
@@ -132,6 +135,11 @@ pub(crate) fn address(url: &SecretString) -> String {
     format!("{}/{database}", hosts.join(","))
 }
 
+/// Whether a session that was used so often makes its plans anew.
+fn plans_are_due(uses: usize) -> bool {
+    uses.is_power_of_two() || uses.is_multiple_of(USES_OF_PLANS)
+}
+
 /// Postgres, behind its pool and its breaker. Clones share both.
 #[derive(Clone)]
 pub struct Postgres {
@@ -197,6 +205,18 @@ impl Postgres {
             .wait_timeout(Some(settings.statement_timeout))
             .create_timeout(Some(settings.acquire_timeout))
             .recycle_timeout(Some(settings.acquire_timeout))
+            .pre_recycle(Hook::async_fn(|client, metrics| {
+                let is_due = plans_are_due(metrics.recycle_count);
+                Box::pin(async move {
+                    if is_due {
+                        client
+                            .batch_execute("discard plans")
+                            .await
+                            .map_err(HookError::Backend)?;
+                    }
+                    Ok(())
+                })
+            }))
             .build()
             .map_err(StoreError::unexpected)?;
         Ok(Postgres {

@@ -1,6 +1,6 @@
 //! How Postgres runs the program's statements: each is planned once a session, and finds its rows by an index.
 //!
-//! The plans are those of an empty database, of which nothing is known: such are kept while the tables grow.
+//! The plans are those of an empty database, of which nothing is known: such are kept for a while when the tables grow.
 
 use serde_json::Value;
 use testkit::{Rig, until};
