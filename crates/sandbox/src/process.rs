@@ -117,6 +117,21 @@ impl Process {
         }
     }
 
+    /// The same to it, first, and then to its children, as far as they are there by then. Linux only: from `/proc`.
+    pub fn signal_all(&self, signal: Signal) -> Result<(), Error> {
+        self.signal(signal)?;
+        let pid = self.pid;
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        for child in children.map_err(Error::ChildProcess)?.split_whitespace() {
+            let child = child.parse().map(Pid::from_raw);
+            match child.map(|child| kill(child, signal)) {
+                Ok(Ok(()) | Err(Errno::ESRCH)) | Err(_) => {}
+                Ok(Err(errno)) => return Err(Error::ChildProcess(errno.into())),
+            }
+        }
+        Ok(())
+    }
+
     /// How it ended, or `None` while it runs.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, Error> {
         let ended = self.child.try_wait().map_err(Error::ChildProcess)?;

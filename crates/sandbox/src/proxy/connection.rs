@@ -1,7 +1,7 @@
 //! One proxied connection: the bytes of both directions, delayed, dropped or cut as the mode has it.
 
+use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::Line;
 use super::mode::{Mode, ModeReceiver, TrafficCounter};
 use super::replies::Replies;
 
@@ -20,7 +21,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 const CHUNKS_IN_FLIGHT: usize = 64;
 
 /// One connection, from its acceptance to its end.
-pub(super) async fn serve(mut client: TcpStream, target: SocketAddr, traffic: &TrafficCounter, mut mode: ModeReceiver) {
+pub(super) async fn serve(mut client: TcpStream, line: Line, traffic: &TrafficCounter, mut mode: ModeReceiver) {
     // A connection into a blackhole does not reach the target before the blackhole ends.
     let Ok(current) = mode.wait_for(|mode| *mode != Mode::Blackhole).await.map(|mode| *mode) else {
         return;
@@ -34,13 +35,17 @@ pub(super) async fn serve(mut client: TcpStream, target: SocketAddr, traffic: &T
         }
         _ => {}
     }
-    let Ok(mut target) = TcpStream::connect(target).await else {
+    let Ok(mut target) = TcpStream::connect(line.target).await else {
         return;
     };
     // The proxy adds no delay of its own. If a stream is already closed, its next read reports it.
     let _ = (client.set_nodelay(true), target.set_nodelay(true));
 
-    let end = forward(traffic, &mut client, &mut target, mode).await;
+    let forwarding = forward(traffic, &mut client, &mut target, mode);
+    let Some(end) = line.abandoned.run_until_cancelled(forwarding).await else {
+        // Open, until the proxy is dropped.
+        return pending().await;
+    };
     if end == End::Reset {
         let _ = (client.set_zero_linger(), target.set_zero_linger());
     }

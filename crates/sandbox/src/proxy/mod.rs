@@ -10,7 +10,7 @@ mod replies;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -36,10 +36,27 @@ pub struct FaultProxy {
 
 #[derive(Debug)]
 struct Shared {
-    target: SocketAddr,
+    line: Mutex<Line>,
     traffic: TrafficCounter,
     stopping: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// Where connections go.
+#[derive(Debug, Clone)]
+struct Line {
+    target: SocketAddr,
+    /// Cancelled when its connections are left without a word.
+    abandoned: CancellationToken,
+}
+
+impl Line {
+    fn to(target: SocketAddr) -> Mutex<Line> {
+        Mutex::new(Line {
+            target,
+            abandoned: CancellationToken::new(),
+        })
+    }
 }
 
 impl FaultProxy {
@@ -47,7 +64,7 @@ impl FaultProxy {
     pub fn start(target: SocketAddr) -> Result<FaultProxy, Error> {
         let (addr, listener) = listen_anywhere()?;
         let shared = Arc::new(Shared {
-            target,
+            line: Line::to(target),
             traffic: TrafficCounter::default(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -72,6 +89,22 @@ impl FaultProxy {
         self.mode.send_replace(mode);
     }
 
+    /// A failover behind one address: new connections go to `target`; those that are open stay so, and nothing comes through them any more.
+    pub fn fail_over(&self, target: SocketAddr) {
+        let next = Line {
+            target,
+            abandoned: CancellationToken::new(),
+        };
+        std::mem::replace(&mut *lock(&self.shared.line), next)
+            .abandoned
+            .cancel();
+    }
+
+    /// Where new connections go.
+    pub fn target(&self) -> SocketAddr {
+        lock(&self.shared.line).target
+    }
+
     /// What went through so far.
     pub fn traffic(&self) -> Traffic {
         *self.shared.traffic.lock()
@@ -89,6 +122,10 @@ impl Drop for FaultProxy {
     fn drop(&mut self) {
         self.shared.stopping.cancel();
     }
+}
+
+fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn accept(shared: Arc<Shared>, addr: SocketAddr, listener: TcpListener, mut mode: ModeReceiver) {
@@ -109,8 +146,9 @@ async fn accept(shared: Arc<Shared>, addr: SocketAddr, listener: TcpListener, mu
                 Ok((client, _)) => {
                     shared.traffic.lock().connections += 1;
                     let (own, mode) = (shared.clone(), mode.clone());
+                    let line = lock(&shared.line).clone();
                     shared.tasks.spawn(async move {
-                        let connection = connection::serve(client, own.target, &own.traffic, mode);
+                        let connection = connection::serve(client, line, &own.traffic, mode);
                         own.stopping.run_until_cancelled(connection).await
                     });
                 }

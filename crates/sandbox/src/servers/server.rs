@@ -119,6 +119,11 @@ impl<P: Program> Server<P> {
         self.process.as_ref().ok_or(Error::NotRunning)?.signal(signal)
     }
 
+    /// Sends a signal to that process and to all that it started: stopped, a Postgres answers on no connection, and accepts none. Linux only.
+    pub fn signal_all(&self, signal: Signal) -> Result<(), Error> {
+        self.process.as_ref().ok_or(Error::NotRunning)?.signal_all(signal)
+    }
+
     /// Kills the process with SIGKILL and waits for it. Does nothing to a server that is down. Postgres' backends notice
     /// and end at their next wait; [`Server::restart`] waits for them.
     pub async fn kill(&mut self) -> Result<(), Error> {

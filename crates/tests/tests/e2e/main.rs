@@ -17,7 +17,7 @@ mod erased;
 mod locations;
 mod operator;
 mod orders;
-mod store_tls;
+mod stores;
 mod trails;
 mod web;
 mod webhooks;

@@ -23,6 +23,5 @@ mod rejected;
 mod released;
 mod replayed;
 mod settle_within;
-mod store_faults;
 mod survive;
 mod watched;

@@ -7,7 +7,7 @@ use testkit::Rig;
 
 use super::assert_finds;
 use crate::cli::on_stores_with;
-use crate::store_tls::certificates::Ca;
+use crate::stores::tls::certificates::Ca;
 
 /// The settings of these files.
 fn tls<'a>(cert: &'a str, key: &'a str) -> [(&'a str, &'a str); 2] {

@@ -1,0 +1,7 @@
+//! Stores that are away, silent, demoted, locked or not whom they should be.
+
+mod away;
+mod demoted;
+mod locked;
+mod silent;
+pub mod tls;

@@ -1,0 +1,102 @@
+//! Stores that are there and say nothing.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use testkit::wire::{PICKUP, a_ride, get};
+use testkit::{Rig, until};
+use tonic::{Code, Request};
+use waybill_sandbox::payments::{Fault, FaultKind};
+use waybill_sandbox::process::Signal;
+
+async fn breaker(rig: &Rig, store: &str) -> String {
+    rig.metrics().await["dependencies"]["breakers"][store]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// Calls that are given up by their callers after so long.
+async fn place(rig: &Rig, count: usize, patience: Duration) {
+    let calls = (0..count).map(|_| async {
+        let mut request = Request::new(a_ride());
+        request.set_timeout(patience);
+        rig.orders().create_order(request).await.unwrap_err()
+    });
+    for refused in join_all(calls).await {
+        // A deadline that passes is the caller's own, whose client may say so first.
+        let code = refused.code();
+        assert!(
+            [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled].contains(&code),
+            "{refused:?}"
+        );
+    }
+}
+
+/// A postgres that froze while orders were charged, and whose callers give up before the server does.
+#[tokio::test]
+async fn a_frozen_postgres_opens_the_breaker_and_is_never_called_ready() {
+    let mut rig = Rig::builder().private_stores().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    rig.place(a_ride()).await;
+    let slow = Fault::always(FaultKind::Latency).delayed(Duration::from_millis(500));
+    rig.payments().set_fault(slow);
+    let charged = rig.payments().requests();
+    let begun: Vec<_> = (0..40).map(|_| rig.begin(a_ride())).collect();
+    until("charges are under way", async || {
+        rig.payments().requests() > charged + 30
+    })
+    .await;
+    rig.stores().postgres().signal_all(Signal::SIGSTOP).unwrap();
+    rig.payments().clear_faults();
+
+    let readyz = format!("{}/readyz", rig.http());
+    rig.until_unready().await;
+    // All connections of the pool are in use, and then none.
+    for callers in [30, 1, 1] {
+        place(&rig, callers, Duration::from_secs(1)).await;
+        let (status, body) = get(&readyz).await;
+        assert_eq!(status, 503, "{body}");
+    }
+    until("the breaker is open", async || {
+        match breaker(&rig, "postgres").await.as_str() {
+            "open" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    })
+    .await;
+
+    rig.stores().postgres().signal_all(Signal::SIGCONT).unwrap();
+    let request = a_ride();
+    until("orders are accepted again", async || {
+        rig.driver_at("cab-2", PICKUP.0, PICKUP.1).await;
+        rig.orders().create_order(request.clone()).await
+    })
+    .await;
+    until("it is ready", async || get(&readyz).await.0 == 200).await;
+    drop(begun);
+    rig.until_all_settled().await;
+    rig.assert_clean().await;
+}
+
+/// A failover leaves the old address without a word, while new connections reach the new server. One call finds that out, and not one for each connection
+/// that the pool has.
+#[tokio::test]
+async fn connections_that_say_nothing_any_more_are_left_for_new_ones() {
+    let rig = Rig::builder()
+        .postgres_through_proxy()
+        .with("postgres.statement_timeout=5s orders.lease=30s orders.assignment_window=1s")
+        .start()
+        .await;
+    join_all((0..40).map(|_| rig.place(a_ride()))).await;
+    let line = rig.postgres_line();
+    line.fail_over(line.target());
+
+    let request = a_ride();
+    until("orders are accepted on new connections", async || {
+        rig.orders().create_order(request.clone()).await
+    })
+    .await;
+    rig.until_all_settled().await;
+    rig.assert_clean().await;
+}
