@@ -2,7 +2,7 @@
 
 use super::{Config, ConfigError, StoreTlsMode};
 use crate::storage::tls::{self, StoreTlsFiles};
-use crate::storage::{postgres, redis};
+use crate::storage::{postgres_url, redis};
 use crate::tls::TlsError;
 
 impl Config {
@@ -18,7 +18,7 @@ impl Config {
 
     /// The settings whose store is on another machine and spoken to in plaintext, passwords and all.
     pub fn plaintext_stores(&self) -> Vec<&'static str> {
-        let postgres = self.postgres.tls == StoreTlsMode::Off && postgres::is_remote(&self.postgres.url);
+        let postgres = self.postgres.tls == StoreTlsMode::Off && postgres_url::is_remote(&self.postgres.url);
         let redis = self.redis_tls().is_none() && redis::is_remote(&self.redis.url);
         let settings = [(postgres, "postgres.tls"), (redis, "redis.url")];
         settings
@@ -33,7 +33,7 @@ impl Config {
             why: why.to_owned(),
         };
         let postgres_tls = self.postgres_tls();
-        postgres::parse_url(&self.postgres.url, postgres_tls.is_some()).map_err(|why| bad("postgres.url", why))?;
+        postgres_url::parse_url(&self.postgres.url, postgres_tls.is_some()).map_err(|why| bad("postgres.url", why))?;
         redis::parse_url(&self.redis.url).map_err(|why| bad("redis.url", why))?;
         let redis_tls = self.redis_tls();
         // Whoever names certificates means to have them looked at.

@@ -307,7 +307,7 @@ impl From<StoreError> for Status {
                 "another worker claimed the order".to_owned(),
                 PROGRESS_RETRY,
             ),
-            StoreError::Unexpected(_) => {
+            StoreError::Aborted(_) | StoreError::Unexpected(_) => {
                 error!(%error, "call failed");
                 Status::internal("internal error; see the log")
             }

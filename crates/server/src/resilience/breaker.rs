@@ -40,10 +40,16 @@ impl CircuitBreaker {
 
     /// Lets one call through, or returns how long to stay away.
     pub fn admit(&self) -> Result<CallPermit<'_>, Open> {
-        let admitted = self.change(|breaker| breaker.admit(self.now()));
+        let admitted = self.permit();
         if admitted.is_err() {
             self.metrics.refusals.inc();
         }
+        admitted
+    }
+
+    /// The same, of which a refusal is not counted.
+    pub(super) fn permit(&self) -> Result<CallPermit<'_>, Open> {
+        let admitted = self.change(|breaker| breaker.admit(self.now()));
         admitted.map(|permit| CallPermit {
             breaker: self,
             permit: Some(permit),

@@ -4,8 +4,9 @@
 //! is the one that counts: redis-rs does not apply its own to a command that is issued while it reconnects.
 
 use crate::metrics::{DependencyMetrics, GuardMetrics};
-use crate::resilience::{CircuitBreaker, Deadline};
+use crate::resilience::{CallPermit, CircuitBreaker, Deadline};
 use std::time::Duration;
+use tokio::time::Instant;
 use waybill_domain::breaker::{CallOutcome, Open, Policy};
 
 /// Stands before one store.
@@ -46,6 +47,18 @@ impl Guard {
         }
     }
 
+    /// Whoever gives up a call after this has seen that there is no answer: the store's own limits end a call sooner.
+    pub fn patience(&self) -> Duration {
+        self.timeout / 2
+    }
+
+    /// Says that the store did not answer, as who asks past the breaker has seen.
+    pub fn report_failure(&self) {
+        if let Ok(permit) = self.breaker.permit() {
+            permit.record(CallOutcome::Failure);
+        }
+    }
+
     /// Runs a call within the timeout. `classify` decides what an error means for the breaker: a violated constraint is a
     /// `Success`, for the store answered.
     pub async fn call<T, E>(
@@ -55,6 +68,11 @@ impl Guard {
     ) -> Result<T, GuardError<E>> {
         // The breaker first: a store that is down must not cost each caller its whole timeout.
         let permit = self.breaker.admit()?;
+        let permit = Unanswered {
+            permit: Some(permit),
+            begun_at: Instant::now(),
+            patience: self.patience(),
+        };
         let Ok(result) = Deadline::after(self.timeout).bound(call).await else {
             self.metrics.timeouts.inc();
             permit.record(CallOutcome::Failure);
@@ -71,6 +89,31 @@ impl Guard {
                 permit.record(outcome);
                 Err(GuardError::Failed(error))
             }
+        }
+    }
+}
+
+/// A call that is out. Dropped after some patience, as by who has waited for long enough, it failed; before that it shows nothing.
+struct Unanswered<'a> {
+    permit: Option<CallPermit<'a>>,
+    begun_at: Instant,
+    patience: Duration,
+}
+
+impl Unanswered<'_> {
+    fn record(mut self, outcome: CallOutcome) {
+        if let Some(permit) = self.permit.take() {
+            permit.record(outcome);
+        }
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take()
+            && self.begun_at.elapsed() >= self.patience
+        {
+            permit.record(CallOutcome::Failure);
         }
     }
 }
@@ -113,6 +156,31 @@ mod tests {
         assert!(!was_called);
         let metrics = &guard.metrics;
         assert_eq!((metrics.breaker.refusals.get(), metrics.timeouts.get()), (1, 2));
+    }
+
+    #[test]
+    fn whoever_gives_up_late_has_seen_a_store_that_hangs_and_whoever_does_so_soon_has_not() {
+        let guard = guard(Duration::from_mins(1));
+        for (patience, openings) in [(guard.patience(), 0), (Duration::ZERO, 1)] {
+            for _ in 0..2 {
+                drop(Unanswered {
+                    permit: guard.breaker.admit().ok(),
+                    begun_at: Instant::now(),
+                    patience,
+                });
+            }
+            assert_eq!(guard.metrics.breaker.openings.get(), openings, "after {patience:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_past_the_breaker_opens_it_too() {
+        let guard = guard(Duration::from_secs(4));
+        for _ in 0..3 {
+            guard.report_failure();
+        }
+        let refused = guard.call(ready(Answer::Ok(1)), broken).await;
+        assert!(matches!(refused, Err(GuardError::Refused(_))));
     }
 
     #[tokio::test]

@@ -2,10 +2,10 @@
 
 use deadpool_postgres::TimeoutType;
 use thiserror::Error;
-use tokio_postgres::error::SqlState;
 use waybill_domain::id::OrderId;
 use waybill_domain::order::IllegalTransition;
 
+use super::sqlstate::Meaning;
 use super::tls;
 use crate::resilience::{CallOutcome, GuardError};
 
@@ -38,6 +38,9 @@ pub enum StoreError {
         /// The fence that no longer holds.
         fence: i64,
     },
+    /// An earlier statement of the same transaction failed. Its error is the one to report.
+    #[error("an earlier statement of the transaction failed: {0}")]
+    Aborted(String),
     /// The store's answer makes no sense to this version: a bug, a corrupted row, a schema of another version.
     #[error("{0}")]
     Unexpected(String),
@@ -59,7 +62,9 @@ impl StoreError {
                 store,
                 why: why.clone(),
             },
-            StoreError::Fenced { .. } | StoreError::Unexpected(_) => StoreError::unexpected(self),
+            StoreError::Fenced { .. } | StoreError::Aborted(_) | StoreError::Unexpected(_) => {
+                StoreError::unexpected(self)
+            }
         }
     }
 
@@ -79,7 +84,27 @@ impl StoreError {
         match self {
             StoreError::Unavailable { .. } => CallOutcome::Failure,
             StoreError::Busy { .. } => CallOutcome::Neutral,
-            StoreError::Fenced { .. } | StoreError::Unexpected(_) => CallOutcome::Success,
+            StoreError::Fenced { .. } | StoreError::Aborted(_) | StoreError::Unexpected(_) => CallOutcome::Success,
+        }
+    }
+
+    /// Whether the connection that it came by is of no use any more.
+    pub(super) fn ends_session(&self) -> bool {
+        matches!(self, StoreError::Unavailable { .. })
+    }
+
+    /// Whether the same may be done later.
+    pub(crate) fn may_be_retried(&self) -> bool {
+        matches!(self, StoreError::Unavailable { .. } | StoreError::Busy { .. })
+    }
+
+    /// Of Postgres, which answered with a code of this meaning.
+    pub(super) fn of_meaning(meaning: Meaning, why: String) -> StoreError {
+        match meaning {
+            Meaning::Away => StoreError::Unavailable { store: "postgres", why },
+            Meaning::Busy => StoreError::Busy { store: "postgres", why },
+            Meaning::Aborted => StoreError::Aborted(why),
+            Meaning::Refused => StoreError::Unexpected(why),
         }
     }
 }
@@ -93,22 +118,17 @@ impl From<IllegalTransition> for StoreError {
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> StoreError {
         let why = describe(&error);
-        let (unavailable, busy) = match error.code() {
-            // No code: the connection itself failed, or a value could not be converted (a bug).
-            None => {
-                let is_io =
-                    std::error::Error::source(&error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
-                (error.is_closed() || is_io, false)
+        let meaning = match error.code() {
+            Some(code) => Meaning::of(code),
+            // The connection itself failed, or a value could not be converted (a bug).
+            None if error.is_closed()
+                || std::error::Error::source(&error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>) =>
+            {
+                Meaning::Away
             }
-            Some(code) => (is_transient(code), is_limit(code)),
+            None => Meaning::Refused,
         };
-        if unavailable {
-            StoreError::Unavailable { store: "postgres", why }
-        } else if busy {
-            StoreError::Busy { store: "postgres", why }
-        } else {
-            StoreError::Unexpected(why)
-        }
+        StoreError::of_meaning(meaning, why)
     }
 }
 
@@ -150,27 +170,6 @@ impl From<redis::RedisError> for StoreError {
     }
 }
 
-/// Our own limits, which a slow statement or a held lock runs into: 57014 statement timeout, 55P03 lock timeout.
-fn is_limit(code: &SqlState) -> bool {
-    [
-        SqlState::QUERY_CANCELED,
-        SqlState::LOCK_NOT_AVAILABLE,
-        // Of a trigger of ours: this server is not set to do it, and another one may be.
-        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-    ]
-    .contains(code)
-}
-
-/// Classes of <https://www.postgresql.org/docs/15/errcodes-appendix.html> that pass by themselves: 08 connection, 53
-/// resources, 57P operator intervention (restart), 40 rollback (deadlock); and of 25 that a transaction was ended which
-/// was idle, or lasted, for too long.
-fn is_transient(code: &SqlState) -> bool {
-    let code = code.code();
-    ["08", "53", "57P", "40", "25P03", "25P04"]
-        .iter()
-        .any(|class| code.starts_with(class))
-}
-
 /// The error with its causes: the driver's own text says only "db error".
 fn describe(error: &tokio_postgres::Error) -> String {
     if let Some(why) = tls::failure("postgres", error) {
@@ -180,21 +179,5 @@ fn describe(error: &tokio_postgres::Error) -> String {
         (Some(db), _) => format!("{} ({})", db.message(), db.code().code()),
         (None, Some(source)) => format!("{error}: {source}"),
         (None, None) => error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_passes_by_itself_is_told_from_a_bug() {
-        // A process that is suspended within a transaction finds it ended (25P03, 25P04), as it finds its connection.
-        for code in ["08006", "53300", "57P01", "57P05", "40001", "40P01", "25P03", "25P04"] {
-            assert!(is_transient(&SqlState::from_code(code)), "{code}");
-        }
-        for code in ["25P02", "25001", "23505", "42P01", "57014"] {
-            assert!(!is_transient(&SqlState::from_code(code)), "{code}");
-        }
     }
 }

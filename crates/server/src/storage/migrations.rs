@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Object};
+use deadpool_postgres::ClientWrapper;
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
@@ -110,7 +110,7 @@ pub enum SchemaState {
 /// Runs what is pending; the names of the migrations that ran.
 pub async fn migrate(postgres: &Postgres) -> Result<Vec<&'static str>, StoreError> {
     // A session of its own, out of the pool: its lock goes with it.
-    let mut session = Object::take(postgres.client().await?);
+    let mut session = postgres.client().await?.into_own();
     // A migration may rewrite a large table, and another instance may be at it: the limits of ordinary statements are not for it.
     session
         .batch_execute("set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0")

@@ -17,14 +17,18 @@ mod error;
 mod group;
 pub mod history;
 pub mod keys;
+mod lending;
 pub mod live;
 pub mod migrations;
 pub mod orders;
 pub mod payment_accounts;
 mod payment_rate;
 pub mod postgres;
+mod postgres_pool;
+pub(crate) mod postgres_url;
 pub mod reconcile;
 pub mod redis;
+mod sqlstate;
 pub mod tls;
 pub mod trails;
 

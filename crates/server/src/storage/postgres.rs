@@ -4,25 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{
-    Client, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
-};
+use deadpool_postgres::{Pool, PoolError, TimeoutType, Timeouts};
 use futures_util::future::BoxFuture;
 use prometheus_client::metrics::counter::Counter;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
-use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{NoTls, Row};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::group::Failed;
+use super::lending::{End, Lending, Lent};
+pub use super::postgres_pool::PLANNER;
+use super::postgres_pool::Silence;
 use super::tls::StoreTlsFiles;
-use super::{Statement, StoreError};
+use super::{Statement, StoreError, postgres_pool};
 use crate::metrics::{DependencyMetrics, WaitMetrics};
 use crate::resilience::{Guard, GuardError};
-use crate::tls::is_this_machine;
 
 /// How Postgres is used. See `[postgres]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
@@ -49,96 +47,11 @@ impl PostgresSettings {
     }
 }
 
-/// How sessions plan: a statement once, which took a quarter of Postgres's time when each execution was planned for its parameters; and by
-/// index, whatever statistics say. What reads whole tables says so (`audit`).
-pub const PLANNER: [(&str, &str); 5] = [
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("jit", "off"),
-];
-
-/// A session makes its plans anew when it was used 2, 4, 8 times, and so on, and then each so many times. Postgres itself looks again at a table a
-/// minute after it grew, and a plan for an empty table may read all of it, whatever its size is by then.
-const USES_OF_PLANS: usize = 1024;
+/// How long a ping may take. Whoever asks waits for a little longer.
+const PING_MAX: Duration = Duration::from_millis(450);
 
 /// One connection in so many is kept for sagas and workers.
 const WORKERS_SHARE: usize = 4;
-
-/// The parsed URL, or what is wrong with it, in words for people. Whether there is TLS is not the URL's to say: the driver's
-/// own default, `prefer`, takes plaintext from whoever offers no TLS, and `require` takes any certificate elsewhere.
-pub(crate) fn parse_url(url: &SecretString, tls: bool) -> Result<tokio_postgres::Config, &'static str> {
-    match (tls, ssl_mode(url.expose_secret())) {
-        (_, None) | (true, Some("require")) | (false, Some("disable")) => {}
-        (true, Some(_)) => {
-            return Err(
-                "must have no sslmode, or \"require\": postgres.tls = \"verify\" is what others call verify-full",
-            );
-        }
-        (false, Some(_)) => return Err(ASKS_FOR_TLS),
-    }
-    let mut config = parse(url)?;
-    let is_name = |host: &Host| matches!(host, Host::Tcp(_));
-    if tls && (config.get_hosts().is_empty() || !config.get_hosts().iter().all(is_name)) {
-        return Err("must name each host, as its certificate does, where postgres.tls is \"verify\"");
-    }
-    if !tls && config.get_ssl_mode() == SslMode::Require {
-        return Err(ASKS_FOR_TLS);
-    }
-    config.ssl_mode(if tls { SslMode::Require } else { SslMode::Disable });
-    Ok(config)
-}
-
-/// Whether it is on another machine, as far as the URL says.
-pub(crate) fn is_remote(url: &SecretString) -> bool {
-    let Ok(config) = parse(url) else { return false };
-    let is_other = |host: &Host| matches!(host, Host::Tcp(name) if !is_this_machine(name));
-    config.get_hosts().iter().any(is_other) || config.get_hostaddrs().iter().any(|address| !address.is_loopback())
-}
-
-const ASKS_FOR_TLS: &str =
-    "asks for TLS (sslmode), and postgres.tls is \"off\": set postgres.tls = \"verify\", or leave sslmode out";
-
-fn parse(url: &SecretString) -> Result<tokio_postgres::Config, &'static str> {
-    let parsed = url.expose_secret().parse();
-    // The parser's text may quote the URL, and with it the password.
-    parsed.map_err(|_| "is not a Postgres URL: postgres://user:password@host:port/database")
-}
-
-/// The `sslmode` in a text of either form, `postgres://…?sslmode=require` or `host=… sslmode = 'require'`. The parser's own
-/// result does not tell `prefer` from nothing, and it knows no `verify-full`.
-fn ssl_mode(url: &str) -> Option<&str> {
-    let (_, rest) = url.rsplit_once("sslmode")?;
-    let value = rest.trim_start().strip_prefix('=')?;
-    let ends = |letter: char| matches!(letter, '&' | '\'') || letter.is_whitespace();
-    value.trim_start().trim_start_matches('\'').split(ends).next()
-}
-
-/// The addresses and the database of the URL, as they are tried; nothing of its password.
-pub(crate) fn address(url: &SecretString) -> String {
-    let Ok(config) = parse(url) else {
-        return "no address".to_owned();
-    };
-    let ports = config.get_ports();
-    let hosts = config.get_hosts().iter().enumerate().map(|(n, host)| {
-        // One port for all hosts, or one for each; without any, the default.
-        let port = ports.get(n).or(ports.first()).unwrap_or(&5432);
-        match host {
-            Host::Tcp(name) => format!("{name}:{port}"),
-            #[cfg(unix)]
-            Host::Unix(folder) => format!("{}:{port}", folder.display()),
-        }
-    });
-    let hosts: Vec<String> = hosts.collect();
-    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
-    format!("{}/{database}", hosts.join(","))
-}
-
-/// Whether a session that was used so often makes its plans anew.
-fn plans_are_due(uses: usize) -> bool {
-    uses.is_power_of_two() || uses.is_multiple_of(USES_OF_PLANS)
-}
 
 /// Postgres, behind its pool and its breaker. Clones share both.
 #[derive(Clone)]
@@ -149,6 +62,9 @@ pub struct Postgres {
     /// The places of the callers' partition.
     callers: Arc<Semaphore>,
     partition: PoolPartition,
+    /// A session for pings alone: whether Postgres answers is not known from a pool whose connections are all in use.
+    pings: Pool,
+    silence: Arc<Silence>,
     group_commits_failed: Counter,
     caller_waits: WaitMetrics,
     worker_waits: WaitMetrics,
@@ -176,55 +92,16 @@ impl Postgres {
         guard: Arc<Guard>,
         metrics: &DependencyMetrics,
     ) -> Result<Postgres, StoreError> {
-        let mut config = parse_url(&settings.url, settings.tls.is_some())
-            .map_err(|why| StoreError::unexpected(format!("postgres.url {why}")))?;
-        config.connect_timeout(settings.acquire_timeout);
-        config.application_name("waybill");
-        // `idle_in_transaction`: a worker that stops between two statements must not hold its locks for ever. Notices are of what was made
-        // "if not exists", and no news.
-        config.options(format!(
-            "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=5000 -c client_min_messages=warning \
-             {}",
-            settings.statement_timeout.as_millis(),
-            settings.lock_timeout.as_millis(),
-            PLANNER.map(|(name, value)| format!("-c {name}={value}")).join(" "),
-        ));
-        let recycling = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        };
-        let manager = match &settings.tls {
-            Some(files) => {
-                let tls = files.load().map_err(StoreError::unexpected)?;
-                Manager::from_config(config, MakeRustlsConnect::new(tls.config), recycling)
-            }
-            None => Manager::from_config(config, NoTls, recycling),
-        };
-        let pool = Pool::builder(manager)
-            .max_size(settings.pool_max)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(settings.statement_timeout))
-            .create_timeout(Some(settings.acquire_timeout))
-            .recycle_timeout(Some(settings.acquire_timeout))
-            .pre_recycle(Hook::async_fn(|client, metrics| {
-                let is_due = plans_are_due(metrics.recycle_count);
-                Box::pin(async move {
-                    if is_due {
-                        client
-                            .batch_execute("discard plans")
-                            .await
-                            .map_err(HookError::Backend)?;
-                    }
-                    Ok(())
-                })
-            }))
-            .build()
-            .map_err(StoreError::unexpected)?;
+        let silence = Arc::new(Silence::default());
+        let (pool, pings) = postgres_pool::build(settings, &silence)?;
         Ok(Postgres {
             pool,
             guard,
             acquire_timeout: settings.acquire_timeout,
             callers: Arc::new(Semaphore::new(caller_places(settings.pool_max))),
             partition: PoolPartition::Workers,
+            pings,
+            silence,
             group_commits_failed: metrics.group_commits_failed(),
             caller_waits: metrics.pool("callers"),
             worker_waits: metrics.pool("workers"),
@@ -241,7 +118,7 @@ impl Postgres {
     }
 
     /// A connection of the pool.
-    pub(super) async fn client(&self) -> Result<Client, StoreError> {
+    pub(super) async fn client(&self) -> Result<Lent, StoreError> {
         let is_full = |client: &Result<_, PoolError>| matches!(client, Err(PoolError::Timeout(TimeoutType::Wait)));
         // Without a wait first, so that a wait can be counted.
         let mut client = self.pool.timeout_get(&self.wait_at_most(Duration::ZERO)).await;
@@ -252,7 +129,7 @@ impl Postgres {
                 self.waits().refusals.inc();
             }
         }
-        Ok(client?)
+        Ok(Lent::new(client?))
     }
 
     /// Runs one whole call (connection, transaction, commit) behind the guard.
@@ -264,10 +141,8 @@ impl Postgres {
         let work: BoxFuture<'a, _> = Box::pin(work);
         async move {
             let _place = self.place().await?;
-            self.guard
-                .call(work, StoreError::breaker_outcome)
-                .await
-                .map_err(|error| StoreError::of_guard("postgres", error))
+            let done = self.guarded(work).await;
+            done.map_err(|error| StoreError::of_guard("postgres", error))
         }
     }
 
@@ -280,7 +155,7 @@ impl Postgres {
     ) -> Result<T, Failed> {
         let work: BoxFuture<'_, _> = Box::pin(work);
         let _place = self.place().await.map_err(Failed::Away)?;
-        match self.guard.call(work, StoreError::breaker_outcome).await {
+        match self.guarded(work).await {
             Ok(done) => Ok(done),
             Err(GuardError::Failed(error)) if begun.load(Ordering::Relaxed) => {
                 self.group_commits_failed.inc();
@@ -288,6 +163,22 @@ impl Postgres {
             }
             Err(error) => Err(Failed::Away(StoreError::of_guard("postgres", error))),
         }
+    }
+
+    /// Runs the call behind the guard. The connections of one that had no answer are thrown away.
+    async fn guarded<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, GuardError<StoreError>> {
+        let lending = Lending::new(self.guard.patience(), &self.silence);
+        let done = self.guard.call(lending.lend(work), StoreError::breaker_outcome).await;
+        lending.end(match &done {
+            Ok(_) => End::Answered,
+            Err(GuardError::Failed(error)) if !error.ends_session() => End::Answered,
+            Err(GuardError::Failed(_) | GuardError::Refused(_)) => End::Broken,
+            Err(GuardError::TimedOut) => End::Silent,
+        });
+        done
     }
 
     /// A place in the callers' partition. Outside the breaker: our own load shows nothing about Postgres.
@@ -353,14 +244,34 @@ impl Postgres {
         .await
     }
 
-    /// Whether Postgres answers now. Not behind the breaker, which may be open.
+    /// Whether Postgres answers now, and takes writes. Not behind the breaker, which may be open; but a Postgres that does not answer this counts
+    /// there, for its callers may all have given up too soon to tell.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        match self.pool.timeout_get(&self.wait_at_most(self.acquire_timeout)).await {
-            Ok(client) => Ok(client.simple_query("").await.map(drop)?),
-            // Every connection is in use: Postgres answers others.
-            Err(PoolError::Timeout(TimeoutType::Wait)) => Ok(()),
-            Err(error) => Err(error.into()),
+        // Without a good answer the session is thrown away, and the next ping makes another one.
+        let lending = Lending::new(Duration::ZERO, &self.silence);
+        let asked = timeout(PING_MAX, lending.lend(self.ask_for_writes())).await;
+        let answer = asked.unwrap_or_else(|_| {
+            let why = format!("no answer within {} ms", PING_MAX.as_millis());
+            Err(StoreError::Unavailable { store: "postgres", why })
+        });
+        match answer {
+            Ok(()) => lending.end(End::Answered),
+            Err(_) => self.guard.report_failure(),
         }
+        answer
+    }
+
+    async fn ask_for_writes(&self) -> Result<(), StoreError> {
+        let session = Lent::new(self.pings.get().await?);
+        let answer = session.simple_query("show transaction_read_only").await?;
+        let is_read_only = answer
+            .iter()
+            .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on")));
+        if is_read_only {
+            let why = "it takes no writes: a standby, or demoted".to_owned();
+            return Err(StoreError::Unavailable { store: "postgres", why });
+        }
+        Ok(())
     }
 
     fn wait_at_most(&self, wait: Duration) -> Timeouts {
@@ -406,18 +317,6 @@ mod tests {
         let guard = Guard::new("postgres", settings.call_timeout(), BreakerPolicy::default());
         let postgres = Postgres::with_metrics(&settings, Arc::new(guard), &metrics).unwrap();
         (postgres, metrics)
-    }
-
-    #[test]
-    fn an_address_has_the_hosts_and_the_database_and_no_password() {
-        let address = |url: &str| address(&SecretString::from(url));
-        assert_eq!(
-            address("postgres://me:secret@db.example/waybill"),
-            "db.example:5432/waybill"
-        );
-        assert_eq!(address("postgres://me:secret@a:1,b:2/waybill"), "a:1,b:2/waybill");
-        assert_eq!(address("host=/run/pg user=me password=secret"), "/run/pg:5432/me");
-        assert_eq!(address("secret"), "no address");
     }
 
     #[tokio::test]

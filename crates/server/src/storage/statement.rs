@@ -34,6 +34,49 @@ macro_rules! of_found {
     };
 }
 
+/// Runs statements of one transaction without waiting for an answer in between. The first that fails is the error: those after it only say that one
+/// before them did.
+macro_rules! pipelined {
+    ($($statement:expr),+ $(,)?) => {{
+        use $crate::storage::statement::Pipelined as _;
+        tokio::join!(biased; $($statement),+).all()
+    }};
+}
+
+/// The results of statements that were sent together.
+pub(super) trait Pipelined {
+    /// What they gave.
+    type All;
+
+    fn all(self) -> Result<Self::All, StoreError>;
+}
+
+macro_rules! impl_pipelined {
+    ($($result:ident: $type:ident),+) => {
+        impl<$($type),+> Pipelined for ($(Result<$type, StoreError>,)+) {
+            type All = ($($type,)+);
+
+            fn all(self) -> Result<Self::All, StoreError> {
+                let ($($result,)+) = self;
+                match ($($result,)+) {
+                    ($(Ok($result),)+) => Ok(($($result,)+)),
+                    ($($result,)+) => Err(first([$($result.err()),+])),
+                }
+            }
+        }
+    };
+}
+
+impl_pipelined!(a: A, b: B);
+impl_pipelined!(a: A, b: B, c: C);
+
+/// The error that the others follow from.
+fn first<const N: usize>(errors: [Option<StoreError>; N]) -> StoreError {
+    let mut errors: Vec<StoreError> = errors.into_iter().flatten().collect();
+    let at = errors.iter().position(|error| !matches!(error, StoreError::Aborted(_)));
+    errors.swap_remove(at.unwrap_or_default())
+}
+
 impl Statement {
     /// Has it ready on this connection: it is sent as soon as it is asked for, before whatever is asked for after it.
     pub(super) async fn prepare(self, tx: &Transaction<'_>) -> Result<(), StoreError> {
@@ -85,5 +128,33 @@ impl Statement {
     ) -> Result<Row, StoreError> {
         let prepared = tx.prepare_cached(self.sql).await?;
         Ok(tx.query_one(&prepared, params).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_statements_that_were_sent_together_the_cause_is_the_error() {
+        let aborted = || StoreError::Aborted("25P02".to_owned());
+        let busy = || StoreError::Busy {
+            store: "postgres",
+            why: "55P03".to_owned(),
+        };
+        for failed in [
+            (Err(busy()), Err(aborted()), Err(aborted())),
+            (Err(aborted()), Err(busy()), Err(aborted())),
+            (Err(aborted()), Err(aborted()), Err(busy())),
+            (Ok(1), Err(aborted()), Err(busy())),
+        ] as [(Result<i32, _>, Result<i32, _>, Result<i32, _>); 4]
+        {
+            assert!(matches!(failed.all(), Err(StoreError::Busy { .. })));
+        }
+        assert_eq!((Ok::<_, StoreError>(1), Ok("two")).all().unwrap(), (1, "two"));
+        assert!(matches!(
+            (Ok::<_, StoreError>(1), Err::<(), _>(aborted())).all(),
+            Err(StoreError::Aborted(_))
+        ));
     }
 }

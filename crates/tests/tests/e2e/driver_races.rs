@@ -142,7 +142,7 @@ async fn race(store: OrderStore, mut chance: Chance, race: Arc<Race>) {
                 })
                 .await;
             }
-            Err(StoreError::Unexpected(why)) => panic!("{why}"),
+            Err(StoreError::Aborted(why) | StoreError::Unexpected(why)) => panic!("{why}"),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::storage::migrations::{SchemaState, schema_state};
 use crate::storage::postgres::Postgres;
 use crate::storage::redis::Durability;
 use crate::storage::tls::StoreTlsFiles;
-use crate::storage::{StoreError, postgres, redis};
+use crate::storage::{StoreError, postgres_url, redis};
 
 /// One line of `waybill doctor`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
     }];
     found.push(certificate::certificate(config, now).await);
     found.extend(client_ca::client_ca(config, now).await);
-    let address = postgres::address(&config.postgres.url);
+    let address = postgres_url::address(&config.postgres.url);
     found.push(match stores.postgres.ping().await {
         Ok(()) => ok(
             "postgres",

@@ -29,10 +29,10 @@ pub(in crate::orders) async fn drive(context: &Context, order: LeasedOrder, noti
         Err(StoreError::Fenced { fence, .. }) => {
             info!(order_id = %id, fence, "lease lost, another worker has the order");
         }
-        Err(error @ (StoreError::Unavailable { .. } | StoreError::Busy { .. })) => {
+        Err(error) if error.may_be_retried() => {
             warn!(order_id = %id, %error, "order left to the sweeper");
         }
-        Err(error @ StoreError::Unexpected(_)) => error!(order_id = %id, %error, "order left to the sweeper"),
+        Err(error) => error!(order_id = %id, %error, "order left to the sweeper"),
     }
     for event in notifier.unexplained() {
         if let Err(error) = context.callers.record_event(&event).await {

@@ -3,7 +3,7 @@
 //! The ledger is in the tables. Other evidence is loaded beside it where it is given: the provider's list of movements, the
 //! answers that clients received, and the fixes that were acknowledged.
 
-use deadpool_postgres::{ClientWrapper, Object};
+use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -146,7 +146,7 @@ pub async fn count_fixes(postgres: &Postgres) -> Result<i64, StoreError> {
 
 /// A session of its own, out of the pool, with the tables of the evidence in it, empty.
 pub(super) async fn begin_session(postgres: &Postgres) -> Result<ClientWrapper, StoreError> {
-    let session = Object::take(postgres.client().await?);
+    let session = postgres.client().await?.into_own();
     // Whole tables are read here: the limits of ordinary statements are not for it. To compile a statement takes longer than to
     // run it for a window.
     session

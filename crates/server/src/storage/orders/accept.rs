@@ -3,7 +3,6 @@
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use tokio::try_join;
 use uuid::Uuid;
 use waybill_domain::id::{OrderId, ProviderCustomer};
 use waybill_domain::order::{Event, Order, OrderRequest, RequestHash, State};
@@ -160,7 +159,7 @@ impl OrderStore {
         let state = State::Started.next(Event::ChargeIntended)?;
         let lease = Lease { order: id, fence: 1 };
         // Sent together: one round trip.
-        let ((), (), is_new) = try_join!(
+        let ((), (), is_new) = pipelined!(
             self.log_step(&tx, lease, "create", "succeeded", ""),
             set_charging(&tx, id, state),
             self.try_intend(&tx, lease, &payment_key, Operation::Charge, request.amount),

@@ -2,7 +2,6 @@
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use tokio::try_join;
 use waybill_domain::money::Money;
 use waybill_domain::order::{FailureReason, Order, Payment, Refund, RefundState, State};
 use waybill_domain::payment::{Operation, PaymentKey, ProviderKey};
@@ -84,7 +83,7 @@ impl OrderStore {
         let state = next.order.state;
         if next.order.payment.is_none() || matches!(outcome, StepOutcome::Charged { .. }) {
             let is_done = next.pending_step().is_none();
-            ((), next.answer) = try_join!(
+            ((), next.answer) = pipelined!(
                 self.record(&tx, leased, outcome, state),
                 self.set_status(&tx, leased, &next.order, is_done, None)
             )?;
@@ -154,13 +153,13 @@ impl OrderStore {
                 self.intend(tx, lease, &leased.payment_key, Operation::Charge, amount)
                     .await
             }
-            StepOutcome::Charged { provider_id } => try_join!(
+            StepOutcome::Charged { provider_id } => pipelined!(
                 self.log_step(tx, lease, "charge", "succeeded", provider_id),
                 ledger::record_charged(tx, id, provider_id),
                 ledger::enter_charge(tx, id, amount, provider_id, leased.order.payment_mode.holds()),
             )
             .map(drop),
-            StepOutcome::Declined { code } => try_join!(
+            StepOutcome::Declined { code } => pipelined!(
                 self.log_step(tx, lease, "charge", "failed", code),
                 ledger::record_decline(tx, id, code)
             )
@@ -170,7 +169,7 @@ impl OrderStore {
                     self.log_step(tx, lease, "cancel", "succeeded", "").await?;
                 }
                 let why = format!("revoked: {}", reason.as_str());
-                try_join!(
+                pipelined!(
                     self.log_step(tx, lease, "charge", "failed", &why),
                     ledger::record_revoked(tx, id, &why),
                 )
@@ -201,7 +200,7 @@ impl OrderStore {
                 ..
             } => {
                 let detail = captured_minor.to_string();
-                try_join!(
+                pipelined!(
                     self.log_step(tx, lease, operation.as_str(), "succeeded", &detail),
                     ledger::record_capture_end(tx, id, *operation, "succeeded", None),
                     captures::enter_capture(tx, leased, *captured_minor),
@@ -215,7 +214,7 @@ impl OrderStore {
             StepOutcome::CaptureUnknown(operation, unknown) => {
                 self.record_unknown(tx, lease, *operation, unknown).await
             }
-            StepOutcome::CaptureFailed { code } => try_join!(
+            StepOutcome::CaptureFailed { code } => pipelined!(
                 self.log_step(tx, lease, "capture", "failed", code),
                 ledger::record_capture_end(tx, id, Operation::Capture, "failed", Some(code)),
                 captures::enter_capture(tx, leased, 0),
@@ -226,7 +225,7 @@ impl OrderStore {
                 self.record_unknown(tx, lease, Operation::Refund(number), unknown).await
             }
             StepOutcome::Refunded { refund, provider_id } => {
-                try_join!(
+                pipelined!(
                     self.log_step(tx, lease, "refund", "succeeded", provider_id),
                     ledger::record_refund_end(tx, id, refund.number, "succeeded", Some(provider_id), None),
                     refunds::close(tx, id, refund.number, RefundState::Succeeded, Some(provider_id), None),
@@ -242,7 +241,7 @@ impl OrderStore {
                 refund,
                 provider_id,
                 code,
-            } => try_join!(
+            } => pipelined!(
                 self.log_step(tx, lease, "refund", "failed", code),
                 ledger::record_refund_end(tx, id, refund.number, "failed", provider_id.as_deref(), Some(code)),
                 refunds::close(
@@ -256,7 +255,7 @@ impl OrderStore {
             )
             .map(drop),
             StepOutcome::RefundReplaced { refund, why } => {
-                try_join!(
+                pipelined!(
                     self.log_step(tx, lease, "refund", "failed", why),
                     ledger::record_refund_end(tx, id, refund.number, "revoked", None, Some(why)),
                     refunds::close(tx, id, refund.number, RefundState::Replaced, None, None),
@@ -293,7 +292,7 @@ impl OrderStore {
         amount: Money,
     ) -> Result<bool, StoreError> {
         let key = ProviderKey::new(payment, operation);
-        let (is_new, ()) = try_join!(
+        let (is_new, ()) = pipelined!(
             ledger::record_intent(tx, lease.order, &key, operation, amount),
             self.log_step(tx, lease, operation.as_str(), "started", key.as_str()),
         )?;
@@ -307,7 +306,7 @@ impl OrderStore {
         operation: Operation,
         unknown: &UnknownOutcome,
     ) -> Result<(), StoreError> {
-        try_join!(
+        pipelined!(
             self.log_step(tx, lease, operation.as_str(), "unknown", &unknown.cause),
             ledger::record_unknown(tx, lease.order, operation, unknown),
         )

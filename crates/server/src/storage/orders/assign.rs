@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use tokio::try_join;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -147,7 +146,7 @@ impl OrderStore {
         };
         self.intend_capture(&tx, &mut assigned).await?;
         let is_done = assigned.order.state.pending_step(assigned.work()).is_none();
-        let ((), answer, ()) = try_join!(
+        let ((), answer, ()) = pipelined!(
             record_assignment(&tx, leased, &chosen),
             self.set_status(&tx, leased, &assigned.order, is_done, None),
             self.log_step(&tx, leased.lease, "assign", "succeeded", &detail),

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use tokio::try_join;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 use waybill_domain::access::Scope;
@@ -89,7 +88,7 @@ impl OrderStore {
         let tx = client.transaction().await?;
         // Sent together and in this order: what is read is newer than the locks.
         LOCK_ORDERS.prepare(&tx).await?;
-        let ((locked, now), mut orders) = try_join!(biased; lock(&tx, &all), read_plain(&tx, &all))?;
+        let ((locked, now), mut orders) = pipelined!(lock(&tx, &all), read_plain(&tx, &all))?;
         orders.retain(|order, _| locked.contains(order));
         let mut completed: Vec<Option<Order>> = Vec::with_capacity(all.len());
         let (mut ids, mut drivers, mut details, mut requested_by) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

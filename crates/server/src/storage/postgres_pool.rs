@@ -1,0 +1,130 @@
+//! The pool of connections to Postgres: how its sessions are set, and when one is looked at before it is lent again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio::time::timeout;
+use tokio_postgres::NoTls;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::StoreError;
+use super::postgres::PostgresSettings;
+use super::postgres_url::parse_url;
+
+/// How sessions plan: a statement once, which took a quarter of Postgres's time when each execution was planned for its parameters; and by
+/// index, whatever statistics say. What reads whole tables says so (`audit`).
+pub const PLANNER: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
+/// A session makes its plans anew when it was used 2, 4, 8 times, and so on, and then each so many times. Postgres itself looks again at a table a
+/// minute after it grew, and a plan for an empty table may read all of it, whatever its size is by then.
+const USES_OF_PLANS: usize = 1024;
+
+/// What sessions need whatever the database's own defaults are. Each transition of an order locks the rows that it reads.
+const ISOLATION: &str = "-c default_transaction_isolation=read\\ committed";
+
+/// When a connection that carries nothing is looked at, and after how long without an acknowledgement one that carries something is given up: an
+/// address that a failover left behind says nothing any more.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(8);
+
+/// When Postgres last did not answer. A failover leaves the open connections of an address without a word: each that is older than that is asked
+/// before it is lent again.
+#[derive(Debug, Default)]
+pub(super) struct Silence(Mutex<Option<Instant>>);
+
+impl Silence {
+    /// There was no answer, as of now.
+    pub(super) fn heard(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether there was since then.
+    fn is_since(&self, then: Instant) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|at| at >= then)
+    }
+}
+
+/// The pool, and one of a single connection, for pings alone.
+pub(super) fn build(settings: &PostgresSettings, silence: &Arc<Silence>) -> Result<(Pool, Pool), StoreError> {
+    let config = config(settings)?;
+    let answer_max = settings.acquire_timeout;
+    let silence = Arc::clone(silence);
+    let pool = Pool::builder(manager(settings, &config)?)
+        .max_size(settings.pool_max)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(settings.statement_timeout))
+        .create_timeout(Some(settings.acquire_timeout))
+        .recycle_timeout(Some(settings.acquire_timeout))
+        .pre_recycle(Hook::async_fn(move |client, metrics| {
+            let is_due =
+                plans_are_due(metrics.recycle_count) || silence.is_since(metrics.recycled.unwrap_or(metrics.created));
+            Box::pin(async move {
+                if is_due {
+                    let asked = timeout(answer_max, client.batch_execute("discard plans")).await;
+                    let answer = asked.map_err(|_| HookError::message("no answer"))?;
+                    answer.map_err(HookError::Backend)?;
+                }
+                Ok(())
+            })
+        }))
+        .build()
+        .map_err(StoreError::unexpected)?;
+    let pings = Pool::builder(manager(settings, &config)?).max_size(1).build();
+    Ok((pool, pings.map_err(StoreError::unexpected)?))
+}
+
+/// How sessions are made.
+fn config(settings: &PostgresSettings) -> Result<tokio_postgres::Config, StoreError> {
+    let mut config = parse_url(&settings.url, settings.tls.is_some())
+        .map_err(|why| StoreError::unexpected(format!("postgres.url {why}")))?;
+    config.connect_timeout(settings.acquire_timeout);
+    config.application_name("waybill");
+    // A standby, and a server that was demoted, are no place for this pool.
+    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    config
+        .keepalives_idle(KEEPALIVE)
+        .keepalives_interval(KEEPALIVE / 2)
+        .keepalives_retries(2)
+        .tcp_user_timeout(UNACKNOWLEDGED_MAX);
+    // `idle_in_transaction`: a worker that stops between two statements must not hold its locks for ever. Notices are of what was made
+    // "if not exists", and no news. What the URL sets besides stays set.
+    let of_url = config.get_options().unwrap_or_default().to_owned();
+    config.options(format!(
+            "{of_url} -c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=5000 -c client_min_messages=warning \
+             {ISOLATION} {}",
+            settings.statement_timeout.as_millis(),
+            settings.lock_timeout.as_millis(),
+            PLANNER.map(|(name, value)| format!("-c {name}={value}")).join(" "),
+        ));
+    Ok(config)
+}
+
+/// What makes the connections.
+fn manager(settings: &PostgresSettings, config: &tokio_postgres::Config) -> Result<Manager, StoreError> {
+    let recycling = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    Ok(match &settings.tls {
+        Some(files) => {
+            let tls = files.load().map_err(StoreError::unexpected)?;
+            Manager::from_config(config.clone(), MakeRustlsConnect::new(tls.config), recycling)
+        }
+        None => Manager::from_config(config.clone(), NoTls, recycling),
+    })
+}
+
+/// Whether a session that was used so often makes its plans anew.
+fn plans_are_due(uses: usize) -> bool {
+    uses.is_power_of_two() || uses.is_multiple_of(USES_OF_PLANS)
+}
