@@ -89,7 +89,12 @@ impl FaultProxy {
         self.mode.send_replace(mode);
     }
 
-    /// A failover behind one address: new connections go to `target`; those that are open stay so, and nothing comes through them any more.
+    /// A failover behind one address: new connections go to `target`. Those that are open stay so, and go where they went.
+    pub fn set_target(&self, target: SocketAddr) {
+        lock(&self.shared.line).target = target;
+    }
+
+    /// The same, and nothing comes through the open ones any more.
     pub fn fail_over(&self, target: SocketAddr) {
         let next = Line {
             target,

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prost::Message as _;
-use testkit::wire::{PICKUP, a_ride, assert_refused_for_now};
+use testkit::wire::{PICKUP, a_ride, assert_refused_for_now, fix};
 use testkit::{Rig, until, until_eq};
 use tonic::{Code, Request};
+use waybill_proto::location::v1::ReportLocationsRequest;
 use waybill_proto::order::v1::{FailureReason, OrderStatus};
 use waybill_sandbox::payments::{Fault, FaultKind};
 use waybill_sandbox::proxy::Mode;
@@ -46,10 +48,10 @@ async fn without_redis_new_orders_fail_before_any_charge_while_replays_and_refun
 }
 
 #[tokio::test]
-async fn an_order_that_is_charged_when_redis_goes_is_refunded_at_the_end_of_its_window() {
+async fn an_order_that_is_charged_when_redis_goes_for_long_is_refunded() {
     let rig = Rig::builder()
         .redis_through_proxy()
-        .set("orders.assignment_window", "1s")
+        .with("orders.assignment_window=1s orders.search_outage_max=1s")
         .start()
         .await;
     let slow = Fault::times(FaultKind::Latency, 1).delayed(Duration::from_millis(500));
@@ -65,6 +67,38 @@ async fn an_order_that_is_charged_when_redis_goes_is_refunded_at_the_end_of_its_
     assert_eq!(order.status(), OrderStatus::Refunded);
     assert_eq!(order.failure_reason(), FailureReason::NoDriver);
     rig.redis_line().set_mode(Mode::Pass);
+    rig.assert_clean().await;
+}
+
+/// The window counts only time in which it could search.
+#[tokio::test]
+async fn an_order_that_is_charged_when_redis_goes_for_a_while_waits_for_it() {
+    let rig = Rig::builder()
+        .redis_through_proxy()
+        .set("orders.assignment_window", "1s")
+        .start()
+        .await;
+    let slow = Fault::times(FaultKind::Latency, 1).delayed(Duration::from_millis(500));
+    rig.payments().set_fault(slow);
+    let mut orders = rig.orders();
+    let placed = orders.create_order(a_ride());
+    let away = async {
+        until_eq("the charge is under way", 1, async || rig.count(ORDERS).await).await;
+        rig.redis_line().set_mode(Mode::Refuse);
+        let late = "select count(*) from order_sagas where created_at < now() - interval '4 s'";
+        until_eq("its window is long over", 1, async || rig.count(late).await).await;
+        rig.redis_line().set_mode(Mode::Pass);
+        let fixes = || ReportLocationsRequest {
+            fixes: vec![fix("cab-1", PICKUP.0, PICKUP.1, Timestamp::now())],
+        };
+        until("fixes are taken again", async || {
+            rig.locations().report_locations(fixes()).await
+        })
+        .await;
+    };
+    let (placed, ()) = tokio::join!(placed, away);
+    let order = placed.unwrap().into_inner().order.unwrap();
+    assert_eq!(order.status(), OrderStatus::Succeeded, "{order:?}");
     rig.assert_clean().await;
 }
 

@@ -1,8 +1,10 @@
-//! Stores that answer, and take no writes: a failover made them the second one.
+//! Stores that answer, and take no writes: a failover made them the second one, or they are full.
 
-use testkit::wire::{PICKUP, a_ride, assert_refused_for_now, get};
-use testkit::{Rig, until};
+use jiff::Timestamp;
+use testkit::wire::{PICKUP, a_ride, assert_refused_for_now, fix, get};
+use testkit::{Rig, stores, until};
 use tonic::Code;
+use waybill_proto::location::v1::ReportLocationsRequest;
 
 #[tokio::test]
 async fn a_postgres_that_takes_no_writes_is_not_ready_and_is_left_for_one_that_does() {
@@ -52,4 +54,94 @@ async fn sessions_that_the_server_ends_are_replaced_and_nothing_is_an_internal_e
     }
     rig.until_all_settled().await;
     rig.assert_clean().await;
+}
+
+/// Redis refuses writes, as `made` and `unmade` have it; reads go on.
+async fn redis_without_writes(name: &str, made: &[&[&str]], unmade: &[&[&str]]) {
+    let rig = Rig::builder().private_stores().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    rig.place(a_ride()).await;
+    rig.driver_at("cab-2", PICKUP.0, PICKUP.1).await;
+    let requests = rig.payments().requests();
+    let mut redis = rig.redis().await;
+    for command in made {
+        let mut sent = redis::cmd(command[0]);
+        sent.arg(&command[1..]).exec_async(&mut redis).await.unwrap();
+    }
+
+    rig.until_unready().await;
+    for _ in 0..3 {
+        let refused = rig.orders().create_order(a_ride()).await.unwrap_err();
+        assert_refused_for_now(&refused, Code::Unavailable);
+    }
+    assert_eq!(rig.payments().requests(), requests, "{name}: nothing was charged");
+
+    for command in unmade {
+        let mut sent = redis::cmd(command[0]);
+        sent.arg(&command[1..]).exec_async(&mut redis).await.unwrap();
+    }
+    let request = a_ride();
+    until("orders are accepted again", async || {
+        rig.locations().report_locations(fixes("cab-3")).await.map(drop)?;
+        rig.orders().create_order(request.clone()).await
+    })
+    .await;
+    rig.assert_clean().await;
+}
+
+fn fixes(driver: &str) -> ReportLocationsRequest {
+    ReportLocationsRequest {
+        fixes: vec![fix(driver, PICKUP.0, PICKUP.1, Timestamp::now())],
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_was_demoted_is_not_ready_and_no_order_is_charged_on_it() {
+    // The master of a replica that never answers: it goes on with what it has, and takes no writes.
+    let (made, unmade) = (["replicaof", "127.0.0.1", "1"], ["replicaof", "no", "one"]);
+    redis_without_writes("READONLY", &[&made], &[&unmade]).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_full_is_not_ready_and_no_order_is_charged_on_it() {
+    let (made, unmade) = (["config", "set", "maxmemory", "1"], ["config", "set", "maxmemory", "0"]);
+    redis_without_writes("OOM", &[&made], &[&unmade]).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_lacks_replicas_to_write_to_is_not_ready_and_no_order_is_charged_on_it() {
+    let (made, unmade) = (
+        ["config", "set", "min-replicas-to-write", "1"],
+        ["config", "set", "min-replicas-to-write", "0"],
+    );
+    redis_without_writes("NOREPLICAS", &[&made], &[&unmade]).await;
+}
+
+/// A failover behind one address: the old server is there, and is a replica now.
+#[tokio::test]
+async fn the_connection_to_a_redis_that_was_demoted_is_left_for_one_to_its_successor() {
+    let folder = stores::folder("waybill-successor-");
+    let (_postgres, successor) = stores::start(folder.path(), false).await;
+    let rig = Rig::builder().private_stores().redis_through_proxy().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    rig.place(a_ride()).await;
+
+    let successor = successor.url();
+    let (_, address) = successor.split_once("//").unwrap();
+    rig.redis_line()
+        .set_target(address.split('/').next().unwrap().parse().unwrap());
+    let mut demote = redis::cmd("replicaof");
+    demote.arg("127.0.0.1").arg(1);
+    demote.exec_async(&mut rig.redis().await).await.unwrap();
+
+    let request = a_ride();
+    until("orders are accepted with the successor", async || {
+        rig.locations().report_locations(fixes("cab-2")).await?;
+        rig.orders().create_order(request.clone()).await
+    })
+    .await;
+    until("it is ready", async || {
+        get(&format!("{}/readyz", rig.http())).await.0 == 200
+    })
+    .await;
 }
