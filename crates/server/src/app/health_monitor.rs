@@ -79,11 +79,11 @@ impl HealthMonitor {
             Probe::new("redis", move || {
                 let redis = redis.clone();
                 async move {
-                    match redis.durability().await {
-                        Ok(Durability::Full) => ProbeOutcome::Ok,
-                        Ok(Durability::Less(why)) => ProbeOutcome::Warning(why),
-                        // Some hosts of Redis forbid CONFIG; a ping shows whether Redis answers at all.
-                        Err(_) => redis.ping().await.map_err(|error| error.to_string()).into(),
+                    // Some hosts of Redis forbid CONFIG.
+                    match tokio::join!(redis.ping(), redis.durability()) {
+                        (Err(error), _) => ProbeOutcome::Failed(error.to_string()),
+                        (Ok(()), Ok(Durability::Less(why))) => ProbeOutcome::Warning(why),
+                        (Ok(()), Ok(Durability::Full) | Err(_)) => ProbeOutcome::Ok,
                     }
                 }
             }),

@@ -88,6 +88,7 @@ pub fn orders(config: &Config) -> OrderSettings {
     OrderSettings {
         settle_within: settings.settle_within.0,
         assignment_window: settings.assignment_window.0,
+        search_outage_max: settings.search_outage_max.0,
         renew_lease_every: settings.lease.0 / 3,
         sweep_interval: settings.sweep_interval.0,
         sweep_batch: settings.sweep_batch,

@@ -209,6 +209,7 @@ section! {
     Orders {
         settle_within: Span,
         assignment_window: Span,
+        search_outage_max: Span,
         assignment_radius_m: f64,
         candidates: usize,
         lease: Span,

@@ -45,6 +45,8 @@ pub struct OrderSettings {
     pub settle_within: Duration,
     /// How long the search for a driver lasts.
     pub assignment_window: Duration,
+    /// How much time in which drivers could not be looked for does not count for that.
+    pub search_outage_max: Duration,
     /// How often a step that waits renews its lease, and sees whether a cancellation was requested: a third of the lease.
     pub renew_lease_every: Duration,
     /// How often the sweeper looks for orders to resume.

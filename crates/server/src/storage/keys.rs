@@ -7,9 +7,10 @@
 //! | `drivers:geo` | geo index | the latest position of every fresh driver, for the nearest-driver search |
 //! | `drivers:seen` | sorted set | the time (Unix µs) of that fix: a member of a geo index cannot expire, so its freshness is read here, and stale-driver eviction removes it from both |
 //! | `payments:rate` | string | the time (Unix µs) at which the bucket of calls to the payment provider is full again; written by each process that sends such calls, and neither appended to the file nor replicated |
+//! | `waybill:written` | string | 1: written each second by each process, which sees by it whether Redis takes writes; expires after a minute |
 //!
-//! The three before the last belong together and are written by one script, so on a cluster they must share a slot: with more
-//! than one shard they take a `:{n}` suffix, n the driver's shard. `driver:<id>` and `payments:rate` stay as they are, each
+//! `location_events`, `drivers:geo` and `drivers:seen` belong together and are written by one script, so on a cluster they must share a slot: with more
+//! than one shard they take a `:{n}` suffix, n the driver's shard. The others stay as they are, each
 //! with a script of its own. Those of a tenant with a name have it there, too: `drivers:geo:{acme}`, and with shards `drivers:geo:{acme.3}`;
 //! if it has an account of its own at the payment provider, `payments:rate:{acme}`.
 
@@ -18,6 +19,9 @@ use std::sync::Arc;
 use waybill_domain::id::DriverId;
 use waybill_domain::payment_account::PaymentAccount;
 use waybill_domain::tenant::Tenant;
+
+/// The key by which each process sees whether Redis takes writes.
+pub const WRITTEN: &str = "waybill:written";
 
 /// The keys of one shard.
 #[derive(Debug, Clone)]

@@ -28,6 +28,7 @@ mod postgres_pool;
 pub(crate) mod postgres_url;
 pub mod reconcile;
 pub mod redis;
+mod redis_connection;
 mod sqlstate;
 pub mod tls;
 pub mod trails;

@@ -1,18 +1,24 @@
 //! The connection to Redis: one multiplexed connection that reconnects by itself, all calls behind one breaker.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::ConnectionManager;
 use redis::{AsyncConnectionConfig, ConnectionAddr, FromRedisValue};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::StoreError;
+use super::redis_connection::{Connection, tcp_settings};
 use super::tls::StoreTlsFiles;
-use crate::resilience::Guard;
+use super::{StoreError, keys};
+use crate::resilience::{Guard, GuardError};
 use crate::tls::is_this_machine;
+
+/// How old the last write may be for Redis to be taken for one that takes writes. The health monitor makes one each second.
+const WROTE_LATELY: Duration = Duration::from_millis(1500);
+/// How long the key of such a write is kept.
+const WRITTEN_KEPT_MS: u32 = 60_000;
 
 /// How Redis is used. See `[redis]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
@@ -76,8 +82,10 @@ pub(crate) fn address(url: &SecretString) -> String {
 /// Redis, behind its breaker. Clones share the connection.
 #[derive(Clone)]
 pub struct Redis {
-    connection: ConnectionManager,
+    connection: Arc<Connection>,
     guard: Arc<Guard>,
+    /// When Redis last took a write.
+    wrote_at: Arc<Mutex<Option<Instant>>>,
     command_timeout: Duration,
     connect_timeout: Duration,
     /// For who asks why a Redis that is spoken to by TLS does not answer.
@@ -87,22 +95,19 @@ pub struct Redis {
 impl Redis {
     /// Prepares the connection. It is made at the first command: a service starts, unready, while its Redis is down.
     pub fn new(settings: &RedisSettings, guard: Arc<Guard>) -> Result<Redis, StoreError> {
-        let mut client = parse_url(&settings.url).map_err(|why| StoreError::unexpected(format!("redis.url {why}")))?;
-        if let Some(files) = &settings.tls {
-            let tls = files.load().map_err(StoreError::unexpected)?;
-            client = redis::Client::build_with_tls(settings.url.expose_secret(), tls.certificates)?;
-        }
-        // Few and quick retries, and no response timeout: it would not bound a command that waits for a reconnection.
-        // The guard's timeout bounds every command but those that ask how Redis is, and its breaker paces what comes after.
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(settings.connect_timeout))
-            .set_response_timeout(None)
-            .set_number_of_retries(1)
-            .set_max_delay(Duration::from_millis(100));
+        let client = parse_url(&settings.url).map_err(|why| StoreError::unexpected(format!("redis.url {why}")))?;
+        let address = client.get_connection_info().clone().set_tcp_settings(tcp_settings());
+        let client = match &settings.tls {
+            Some(files) => {
+                let tls = files.load().map_err(StoreError::unexpected)?;
+                redis::Client::build_with_tls(address, tls.certificates)?
+            }
+            None => redis::Client::open(address)?,
+        };
         let by_tls = settings.tls.as_ref().map(|_| client.clone());
-        let connection = ConnectionManager::new_lazy_with_config(client, config)?;
         Ok(Redis {
-            connection,
+            connection: Arc::new(Connection::new(client, settings.connect_timeout)?),
+            wrote_at: Arc::default(),
             guard,
             command_timeout: settings.command_timeout,
             connect_timeout: settings.connect_timeout,
@@ -112,7 +117,7 @@ impl Redis {
 
     /// The connection.
     pub(super) fn connection(&self) -> ConnectionManager {
-        self.connection.clone()
+        self.connection.current()
     }
 
     /// Runs one command or pipeline behind the guard.
@@ -120,25 +125,50 @@ impl Redis {
         &self,
         work: impl Future<Output = Result<T, redis::RedisError>> + Send,
     ) -> Result<T, StoreError> {
-        let work = async { Box::pin(work).await.map_err(StoreError::from) };
-        self.guard
-            .call(work, StoreError::breaker_outcome)
-            .await
-            .map_err(|error| StoreError::of_guard("redis", error))
+        let work = async {
+            let done = Box::pin(work).await;
+            self.connection.answered(done.as_ref().err());
+            done.map_err(StoreError::from)
+        };
+        let done = self.guard.call(work, StoreError::breaker_outcome).await;
+        if matches!(done, Err(GuardError::TimedOut)) {
+            self.connection.said_nothing();
+        }
+        done.map_err(|error| StoreError::of_guard("redis", error))
     }
 
-    /// Whether Redis answers now. Not behind the breaker, which may be open.
+    /// Whether Redis takes writes now. Not behind the breaker, which may be open.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.unguarded(redis::cmd("PING")).await
+        let mut command = redis::cmd("SET");
+        command.arg(keys::WRITTEN).arg(1).arg("PX").arg(WRITTEN_KEPT_MS);
+        let answer = self.unguarded(command).await;
+        *self.lock_wrote_at() = answer.is_ok().then(Instant::now);
+        answer
+    }
+
+    /// The same, for a call: without a write where there was one a moment ago.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        if self.lock_wrote_at().is_none_or(|at| at.elapsed() > WROTE_LATELY) {
+            return self.ping().await;
+        }
+        let mut connection = self.connection();
+        self.call(async { redis::cmd("PING").exec_async(&mut connection).await })
+            .await
+    }
+
+    fn lock_wrote_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.wrote_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One command, past the breaker.
     async fn unguarded<T: FromRedisValue>(&self, command: redis::Cmd) -> Result<T, StoreError> {
         let mut connection = self.connection();
-        match timeout(self.command_timeout, command.query_async(&mut connection)).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(self.silence().await),
-        }
+        let Ok(answer) = timeout(self.command_timeout, command.query_async(&mut connection)).await else {
+            self.connection.said_nothing();
+            return Err(self.silence().await);
+        };
+        self.connection.answered(answer.as_ref().err());
+        Ok(answer?)
     }
 
     /// Why there was no answer. Where it is for TLS, the connection's own tries last for longer than a command may, so one more

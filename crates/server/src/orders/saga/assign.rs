@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt as _;
+use tokio::time::Instant;
 use tracing::warn;
 use waybill_domain::duty::Tags;
 
 use super::progress::Progress;
 use crate::crash_points::crash_point;
-use crate::orders::Context;
+use crate::orders::{Context, OrderSettings};
 use crate::storage::StoreError;
 use crate::storage::orders::{Assigned, Confirmed, Deferral, LeasedOrder, StepOutcome};
 
@@ -19,7 +20,7 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
     if is_charged_too_late(order, context.settings.settle_within) {
         return Ok(Progress::Commit(StepOutcome::ChargedTooLate));
     }
-    let mut search = Search::begin(order, context.settings.assignment_window);
+    let mut search = Search::begin(order, &context.settings);
     // No driver is unassigned while this worker holds the order: that takes a new fence.
     let unassigned = match order.reassignments {
         0 => HashSet::new(),
@@ -33,7 +34,7 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
             return Ok(cancel_requested(order));
         }
         let required = &order.order.required_tags;
-        let (candidates, none_why) = match context
+        let found = context
             .dispatch
             .candidates(
                 &order.order.user.tenant(),
@@ -42,8 +43,9 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
                 &excluded,
                 search.asks_who_is_free,
             )
-            .await
-        {
+            .await;
+        search.looked(found.is_ok());
+        let (candidates, none_why) = match found {
             Ok(candidates) if required.is_empty() => {
                 let who = if search.asks_duty {
                     "no free driver who is on duty"
@@ -53,7 +55,7 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
                 (candidates, format!("{who} was near"))
             }
             Ok(candidates) => (candidates, format!("no free driver with {required} was near")),
-            // No reason to refund before the window ends; and whatever the error is, it does end.
+            // No reason to refund before the window ends, and that counts only time in which it could search; but whatever the error is, it ends.
             Err(error) => {
                 warn!(order_id = %order.order.id, %error, "search for drivers failed");
                 (Vec::new(), "drivers could not be searched".to_owned())
@@ -113,12 +115,48 @@ fn cancel_requested(order: &LeasedOrder) -> Progress {
     }))
 }
 
+/// How long drivers could not be looked for, in one search. Whoever goes on with the order does not know of what was before; but while drivers cannot
+/// be looked for, all of the limit is left.
+struct Outage {
+    limit: Duration,
+    since: Option<Instant>,
+    before: Duration,
+}
+
+impl Outage {
+    fn at_most(limit: Duration) -> Outage {
+        Outage {
+            limit,
+            since: None,
+            before: Duration::ZERO,
+        }
+    }
+
+    fn looked(&mut self, could: bool, now: Instant) {
+        if !could {
+            self.since.get_or_insert(now);
+        } else if let Some(since) = self.since.take() {
+            self.before += now.duration_since(since);
+        }
+    }
+
+    /// What does not count of the time that the search has lasted.
+    fn not_counted(&self) -> SignedDuration {
+        let lost = match self.since {
+            Some(_) => self.limit,
+            None => self.before.min(self.limit),
+        };
+        SignedDuration::try_from(lost).unwrap_or(SignedDuration::MAX)
+    }
+}
+
 /// How long a search has lasted, by the database's clock.
 struct Search {
     began_at: Timestamp,
     window: SignedDuration,
     rounds: u32,
     confirmed: Confirmed,
+    outage: Outage,
     /// Whether of those who were proposed once no one was free. Most searches find one who is free at once.
     asks_who_is_free: bool,
     /// Whether someone was proposed who does not take this order: off duty, or without what it requires. Most searches meet no one.
@@ -126,11 +164,12 @@ struct Search {
 }
 
 impl Search {
-    fn begin(order: &LeasedOrder, window: Duration) -> Search {
+    fn begin(order: &LeasedOrder, settings: &OrderSettings) -> Search {
         let charged_at = order.order.payment.as_ref().map(|payment| payment.charged_at);
         Search {
             began_at: order.search_from.or(charged_at).unwrap_or(order.order.updated_at),
-            window: SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX),
+            window: SignedDuration::try_from(settings.assignment_window).unwrap_or(SignedDuration::MAX),
+            outage: Outage::at_most(settings.search_outage_max),
             rounds: 0,
             confirmed: order.confirmed,
             asks_who_is_free: false,
@@ -159,8 +198,14 @@ impl Search {
         Ok(renewal.cancel_requested)
     }
 
+    /// Drivers were looked for, or could not be.
+    fn looked(&mut self, could: bool) {
+        self.outage.looked(could, Instant::now());
+    }
+
     fn is_over(&self) -> bool {
-        self.confirmed.database_now().duration_since(self.began_at) >= self.window
+        let lasted = self.confirmed.database_now().duration_since(self.began_at);
+        lasted.saturating_sub(self.outage.not_counted()) >= self.window
     }
 
     /// Until the next round: a quarter of a second at first, a second later, jittered so that the orders that wait for

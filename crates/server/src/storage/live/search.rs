@@ -45,12 +45,9 @@ struct Found {
 }
 
 impl LiveStore {
-    /// Whether Redis answers, behind its breaker: a store that is known to be down costs nothing to ask.
+    /// Whether Redis answers and takes writes: positions that are not written are old soon, and no one is found by them.
     pub async fn check(&self) -> Result<(), StoreError> {
-        let mut connection = self.redis.connection();
-        self.redis
-            .call(async { redis::cmd("PING").query_async::<()>(&mut connection).await })
-            .await
+        self.redis.check().await
     }
 
     /// The driver's latest fix; `None` when there is none that is fresh.
