@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use testkit::wire::{a_ride, channel, get, get_json, http};
 use testkit::{Rig, ServerProcess, until, until_eq};
-use tonic::Code;
 use tonic::transport::Channel;
-use tonic_health::pb::HealthCheckRequest;
+use tonic::{Code, Streaming};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
@@ -96,6 +97,40 @@ async fn without_postgres_orders_are_not_served_and_locations_are() {
     until_health(&rig, ORDERS, ServingStatus::Serving).await;
 }
 
+/// The next status that a watcher of a service gets.
+async fn next_status(statuses: &mut Streaming<HealthCheckResponse>) -> ServingStatus {
+    statuses.message().await.unwrap().expect("it goes on").status()
+}
+
+#[tokio::test]
+async fn who_watches_a_service_gets_changes_alone_and_of_one_that_is_not_there_that_it_is_not() {
+    let rig = Rig::builder().redis_through_proxy().start().await;
+    let watch = async |service: &str| {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        rig.health().watch(request).await.unwrap().into_inner()
+    };
+    until_health(&rig, ORDERS, ServingStatus::Serving).await;
+    let (mut orders, mut rides) = (watch(ORDERS).await, watch("waybill.rides.v1.RideService").await);
+    assert_eq!(next_status(&mut rides).await, ServingStatus::ServiceUnknown);
+    assert_eq!(next_status(&mut orders).await, ServingStatus::Serving);
+    for (mode, status) in [
+        (Mode::Refuse, ServingStatus::NotServing),
+        (Mode::Pass, ServingStatus::Serving),
+    ] {
+        // Meanwhile it is looked at again, and is as it was.
+        let answered = rig.redis_line().traffic().reply_bytes;
+        until("it was looked at", async || {
+            mode == Mode::Pass || rig.redis_line().traffic().reply_bytes > answered + 100
+        })
+        .await;
+        rig.redis_line().set_mode(mode);
+        assert_eq!(next_status(&mut orders).await, status);
+    }
+    assert!(rides.message().now_or_never().is_none(), "it is open, and says no more");
+}
+
 #[tokio::test]
 async fn without_redis_nothing_is_served() {
     let rig = Rig::builder().redis_through_proxy().start().await;
@@ -166,7 +201,10 @@ async fn a_scraper_that_asks_for_text_gets_text() {
         let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
         assert!(kind.starts_with(accept.split(';').next().unwrap()), "{kind}");
         let text = answer.text().await.unwrap();
-        assert!(text.contains("# TYPE waybill_") && text.ends_with("# EOF\n"), "{text}");
+        let is_new = accept.starts_with("application/openmetrics-text");
+        let counter = if is_new { "waybill_fixes" } else { "waybill_fixes_total" };
+        assert!(text.contains(&format!("# TYPE {counter} counter\n")), "{text}");
+        assert_eq!(text.ends_with("# EOF\n"), is_new, "{text}");
         assert!(text.contains("ReportLocations"), "{text}");
     }
 }

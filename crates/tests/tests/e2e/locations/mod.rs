@@ -4,6 +4,7 @@ pub mod driver_stream;
 mod fixes;
 mod fleet;
 mod history;
+mod history_behind;
 mod limits;
 mod listed;
 mod replayed;
