@@ -97,6 +97,8 @@ const PARTS: &[Part] = &[
             ("waybill_history_rows_total", &["locations.history_rows"]),
             ("waybill_history_duplicates_total", &["locations.history_duplicates"]),
             ("waybill_history_lag_entries", &["locations.history_lag_entries"]),
+            ("waybill_history_lag_seconds", &["locations.history_lag_sec"]),
+            ("waybill_history_rereads_total", &["locations.history_rereads.*"]),
             ("waybill_fleet_watches", &["locations.fleet_watches"]),
         ],
     ),

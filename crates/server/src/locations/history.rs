@@ -11,8 +11,9 @@ use std::time::Duration;
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan as _};
 use tokio::time::Instant;
+use tokio::try_join;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use waybill_domain::fix::Fix;
 
 use super::LocationSettings;
@@ -20,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::storage::StoreError;
 use crate::storage::history::{HistoryStore, Written, day_of};
 use crate::storage::keys::ShardKeys;
-use crate::storage::live::{LiveStore, StreamEntry};
+use crate::storage::live::{LiveStore, StreamEntry, StreamState, entry_order};
 
 /// How long a writer rests after an error, or while another instance is the writer.
 const REST: Duration = Duration::from_secs(1);
@@ -45,6 +46,8 @@ pub struct HistoryWriter {
     days: BTreeSet<Date>,
     /// What this writer knows of the stream while it is its writer.
     held: Option<Held>,
+    /// The last entry that it knew to be stored, and how many such entries were in the stream: also when it could write no more.
+    last_stored: Option<(String, u64)>,
     /// The last day on which the days were kept in order, and when that failed.
     kept_days_on: Option<Date>,
     days_failed_at: Option<Instant>,
@@ -55,6 +58,8 @@ struct Held {
     /// When that was last confirmed. Between two claims a second writer would fail at the cursor: the lease spares
     /// work, the compare-and-set decides.
     claimed_at: Instant,
+    /// Which Redis the stream is in.
+    epoch: Option<String>,
     /// The last entry that is stored.
     cursor: String,
     /// The last id and the length of each batch that is stored and still in the stream, the oldest first.
@@ -69,6 +74,13 @@ enum Round {
     CaughtUp(usize),
     /// Another instance writes this stream.
     NotOurs,
+}
+
+impl Held {
+    /// Entries that are stored and still in the stream.
+    fn stored_len(&self) -> u64 {
+        self.stored.iter().map(|(_, count)| count).sum()
+    }
 }
 
 impl HistoryWriter {
@@ -88,6 +100,7 @@ impl HistoryWriter {
             shard,
             days: BTreeSet::new(),
             held: None,
+            last_stored: None,
             kept_days_on: None,
             days_failed_at: None,
         }
@@ -105,12 +118,14 @@ impl HistoryWriter {
                 Ok(Round::CaughtUp(entries)) => pause(entries, gathered_for, self.settings.history_poll),
                 Ok(Round::NotOurs) => {
                     // Its writer reports how far behind it is; two would contradict each other.
-                    self.metrics.locations.history_lag(0);
+                    self.metrics.locations.history_lag(0, Duration::ZERO);
                     REST
                 }
                 Err(error) => {
                     warn!(stream = self.shard.events, %error, "history not written");
-                    self.report_backlog().await;
+                    if let Err(error) = self.report_backlog().await {
+                        debug!(stream = self.shard.events, %error, "backlog of the history not known");
+                    }
                     REST
                 }
             };
@@ -141,16 +156,42 @@ impl HistoryWriter {
     /// Takes or keeps the lease of the stream.
     async fn claim(&self, earlier: Option<Held>) -> Result<Option<Held>, StoreError> {
         let claimed_at = Instant::now();
-        let Some(cursor) = self.history.claim_cursor(&self.shard.events).await? else {
+        let Some((cursor, epoch)) = self.history.claim_cursor(&self.shard.events).await? else {
             return Ok(None);
         };
+        let state = self.live.stream_state(&self.shard).await?;
+        let reread = why_reread(&cursor, epoch.as_deref(), &state);
+        let from = match reread {
+            // Entries that are in the history already are passed over by their key.
+            Some(_) => "0-0".to_owned(),
+            None => cursor.clone(),
+        };
+        if (reread.is_some() || epoch != state.epoch)
+            && !self
+                .history
+                .set_epoch(&self.shard.events, &cursor, &from, state.epoch.as_deref())
+                .await?
+        {
+            return Ok(None);
+        }
+        if let Some(reason) = reread {
+            self.metrics.locations.history_reread(reason);
+            warn!(
+                stream = self.shard.events,
+                reason,
+                cursor,
+                last = state.last_id,
+                "stream of fixes read anew from its beginning"
+            );
+        }
         let stored = match earlier {
-            Some(earlier) if earlier.cursor == cursor => earlier.stored,
-            _ => self.count_stored(&cursor).await?,
+            Some(earlier) if earlier.cursor == from => earlier.stored,
+            _ => self.count_stored(&from).await?,
         };
         Ok(Some(Held {
             claimed_at,
-            cursor,
+            epoch: state.epoch,
+            cursor: from,
             stored,
         }))
     }
@@ -158,9 +199,19 @@ impl HistoryWriter {
     /// Writes the next batch, if there is one.
     async fn write_next(&mut self, mut held: Held) -> Result<Round, StoreError> {
         let batch_max = self.settings.history_batch_max;
-        let entries = self.live.read_events(&self.shard, &held.cursor, batch_max).await?;
+        self.last_stored = Some((held.cursor.clone(), held.stored_len()));
+        // In this order: what was read is of the epoch that Redis says it has after that.
+        let (entries, epoch) = try_join!(
+            biased;
+            self.live.read_events(&self.shard, &held.cursor, batch_max),
+            self.live.epoch()
+        )?;
+        if epoch != held.epoch {
+            // The claim sees to it.
+            return Ok(Round::Busy);
+        }
         let Some(last) = entries.last().map(|entry| entry.id.clone()) else {
-            self.metrics.locations.history_lag(0);
+            self.metrics.locations.history_lag(0, Duration::ZERO);
             self.held = Some(held);
             return Ok(Round::CaughtUp(0));
         };
@@ -180,16 +231,33 @@ impl HistoryWriter {
         self.trim(&mut held).await?;
 
         let full = read >= batch_max;
-        let lag = if full { self.lag(&held).await? } else { 0 };
-        self.metrics.locations.history_lag(lag);
+        self.last_stored = Some((held.cursor.clone(), held.stored_len()));
+        if full {
+            self.report_backlog().await?;
+        } else {
+            self.metrics.locations.history_lag(0, Duration::ZERO);
+        }
         self.held = Some(held);
         Ok(if full { Round::Busy } else { Round::CaughtUp(read) })
     }
 
-    /// How many entries are in the stream and not in the history.
-    async fn lag(&self, held: &Held) -> Result<u64, StoreError> {
-        let stored: u64 = held.stored.iter().map(|(_, count)| count).sum();
-        Ok(self.live.events_len(&self.shard).await?.saturating_sub(stored))
+    /// Tells how much is in the stream and not in the history: what is behind the cursor. A writer that never had it knows only how long the stream is.
+    async fn report_backlog(&self) -> Result<(), StoreError> {
+        let (cursor, stored) = match &self.last_stored {
+            Some((cursor, stored)) => (cursor.as_str(), *stored),
+            None => ("0-0", 0),
+        };
+        let (length, first) = try_join!(
+            self.live.events_len(&self.shard),
+            self.live.read_events(&self.shard, cursor, 1)
+        )?;
+        let added_at = first.first().and_then(StreamEntry::added_at);
+        let age = added_at.map(|added_at| Timestamp::now().duration_since(added_at));
+        self.metrics.locations.history_lag(
+            length.saturating_sub(stored),
+            age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default(),
+        );
+        Ok(())
     }
 
     /// What the writers before this one left in the stream: it is stored, and must be trimmed some day too.
@@ -222,7 +290,7 @@ impl HistoryWriter {
 
     /// Keeps the newest `keep_stored` entries that are stored, and never touches one that is not.
     async fn trim(&self, held: &mut Held) -> Result<(), StoreError> {
-        let mut kept: u64 = held.stored.iter().map(|(_, count)| count).sum();
+        let mut kept = held.stored_len();
         let mut first_kept = None;
         while let Some((id, count)) = held.stored.front()
             && kept - count >= self.settings.keep_stored
@@ -234,15 +302,6 @@ impl HistoryWriter {
         match first_kept {
             Some(first_kept) => self.live.trim_events(&self.shard, &first_kept).await.map(drop),
             None => Ok(()),
-        }
-    }
-
-    /// While nothing can be written, what piles up is seen from the stream alone.
-    async fn report_backlog(&self) {
-        if let Ok(length) = self.live.events_len(&self.shard).await {
-            self.metrics
-                .locations
-                .history_lag(length.saturating_sub(self.settings.keep_stored));
         }
     }
 
@@ -276,6 +335,18 @@ impl HistoryWriter {
         }
         self.days.retain(|day| *day >= first_kept);
         Ok(())
+    }
+}
+
+/// Why a stream has to be read from its beginning, if it has to: it ends before the cursor, or is in another Redis than the cursor is of, where entries
+/// may have been added before the cursor.
+fn why_reread(cursor: &str, epoch: Option<&str>, state: &StreamState) -> Option<&'static str> {
+    if entry_order(&state.last_id) < entry_order(cursor) {
+        return Some("lost");
+    }
+    match (epoch, state.epoch.as_deref()) {
+        (Some(before), Some(now)) if before != now => Some("failed_over"),
+        _ => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Fixes: each ends in exactly one of three counted outcomes, and those stored make their way into the history.
 
+use std::time::Duration;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -22,6 +24,9 @@ pub struct LocationMetrics {
     history_duplicates: Counter,
     #[serde(serialize_with = "level")]
     history_lag_entries: Gauge,
+    #[serde(serialize_with = "level")]
+    history_lag_sec: Gauge,
+    history_rereads: Labelled<Counter, 1>,
     #[serde(serialize_with = "level")]
     fleet_watches: Gauge,
 }
@@ -55,6 +60,17 @@ impl LocationMetrics {
                 "history_lag_entries",
                 "Entries that are stored and not yet in the history, when the history writer last counted",
                 Gauge::default(),
+            ),
+            history_lag_sec: registry.declare(
+                "history_lag_seconds",
+                "Age of the oldest entry that is stored and not yet in the history, when the history writer last counted",
+                Gauge::default(),
+            ),
+            history_rereads: registry.declare(
+                "history_rereads",
+                "Streams that were read anew from their beginning, by reason: lost (Redis had less than the history), failed_over (another Redis, or \
+                 the same after a restart)",
+                Labelled::<Counter, 1>::new(["reason"]),
             ),
             fleet_watches: registry.declare(
                 "fleet_watches",
@@ -110,8 +126,15 @@ impl LocationMetrics {
         self.history_duplicates.inc_by(fixes.saturating_sub(rows));
     }
 
-    /// So many entries wait for the history.
-    pub fn history_lag(&self, entries: u64) {
+    /// So many entries wait for the history, the oldest for so long.
+    pub fn history_lag(&self, entries: u64, age: Duration) {
         self.history_lag_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.history_lag_sec
+            .set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// A stream is read anew, for this reason.
+    pub fn history_reread(&self, reason: &'static str) {
+        self.history_rereads.get([reason]).inc();
     }
 }

@@ -63,7 +63,9 @@ statements! {
     CLAIM_CURSOR = "update history_cursors
                        set lease_owner = $2, lease_until = now() + interval '5 seconds'
                      where stream = $1 and (lease_owner is null or lease_owner = $2 or lease_until < now())
-                    returning last_id";
+                    returning last_id, epoch";
+    /// Compare and set, as below: from where on the stream is read, and which Redis it is in.
+    SET_EPOCH = "update history_cursors set last_id = $3, epoch = $4, updated_at = now() where stream = $1 and last_id = $2";
     /// Gives the lease back, so that another instance need not wait for its end.
     YIELD_CURSOR = "update history_cursors set lease_owner = null, lease_until = null
                      where stream = $1 and lease_owner = $2";
@@ -124,14 +126,20 @@ impl HistoryStore {
         rows.iter().map(fix).collect()
     }
 
-    /// The last stored entry of the stream, if this instance is its writer now.
-    pub async fn claim_cursor(&self, stream: &str) -> Result<Option<String>, StoreError> {
+    /// The last stored entry of the stream and the epoch that it is of, if this instance is its writer now.
+    pub async fn claim_cursor(&self, stream: &str) -> Result<Option<(String, Option<String>)>, StoreError> {
         self.postgres.execute(ENSURE_CURSOR, &[&stream]).await?;
         let row = self
             .postgres
             .query_opt(CLAIM_CURSOR, &[&stream, &self.instance])
             .await?;
-        row.map(|row| Ok(row.try_get(0)?)).transpose()
+        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    }
+
+    /// Moves the cursor from `from` to `to`, which is of this epoch. `false`: it was moved by someone else.
+    pub async fn set_epoch(&self, stream: &str, from: &str, to: &str, epoch: Option<&str>) -> Result<bool, StoreError> {
+        let moved = self.postgres.execute(SET_EPOCH, &[&stream, &from, &to, &epoch]).await?;
+        Ok(moved == 1)
     }
 
     /// Stops being the stream's writer.

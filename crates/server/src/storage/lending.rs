@@ -65,7 +65,7 @@ impl Lending {
 
     fn settle(&mut self, end: End) {
         if end == End::Silent {
-            self.silence.heard();
+            self.silence.noticed();
         }
         let used = mem::take(&mut *lock(&self.used));
         if end != End::Answered {

@@ -55,6 +55,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0022_driver_duty",
     "0023_trails",
     "0024_erasure",
+    "0025_stream_epoch",
 ];
 
 impl Migration {

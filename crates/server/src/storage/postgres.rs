@@ -7,7 +7,6 @@ use std::time::Duration;
 use deadpool_postgres::{Pool, PoolError, TimeoutType, Timeouts};
 use futures_util::future::BoxFuture;
 use prometheus_client::metrics::counter::Counter;
-use secrecy::SecretString;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
@@ -15,37 +14,11 @@ use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::group::Failed;
 use super::lending::{End, Lending, Lent};
-pub use super::postgres_pool::PLANNER;
 use super::postgres_pool::Silence;
-use super::tls::StoreTlsFiles;
+pub use super::postgres_pool::{PLANNER, PostgresSettings};
 use super::{Statement, StoreError, postgres_pool};
 use crate::metrics::{DependencyMetrics, WaitMetrics};
 use crate::resilience::{Guard, GuardError};
-
-/// How Postgres is used. See `[postgres]` in `config/waybill.toml`.
-#[derive(Debug, Clone)]
-pub struct PostgresSettings {
-    /// `postgres://user:password@host:port/database`
-    pub url: SecretString,
-    /// The files of TLS; `None`: plaintext.
-    pub tls: Option<StoreTlsFiles>,
-    /// Connections at most. Calls from outside share all but a quarter of them.
-    pub pool_max: usize,
-    /// How long a call from outside waits for a connection, and how long it may take to make one.
-    pub acquire_timeout: Duration,
-    /// How long one statement may run, by the server.
-    pub statement_timeout: Duration,
-    /// How long one statement may wait for a lock, by the server.
-    pub lock_timeout: Duration,
-}
-
-impl PostgresSettings {
-    /// How long one whole call may take: a transaction of a few statements at their worst, and the wait for its
-    /// connection.
-    pub fn call_timeout(&self) -> Duration {
-        self.acquire_timeout + 2 * self.statement_timeout
-    }
-}
 
 /// How long a ping may take. Whoever asks waits for a little longer.
 const PING_MAX: Duration = Duration::from_millis(450);
@@ -300,6 +273,8 @@ fn caller_places(pool_max: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::SecretString;
+
     use super::*;
     use crate::resilience::BreakerPolicy;
 

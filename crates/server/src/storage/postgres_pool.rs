@@ -4,14 +4,40 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use secrecy::SecretString;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::StoreError;
-use super::postgres::PostgresSettings;
 use super::postgres_url::parse_url;
+use super::tls::StoreTlsFiles;
+
+/// How Postgres is used. See `[postgres]` in `config/waybill.toml`.
+#[derive(Debug, Clone)]
+pub struct PostgresSettings {
+    /// `postgres://user:password@host:port/database`
+    pub url: SecretString,
+    /// The files of TLS; `None`: plaintext.
+    pub tls: Option<StoreTlsFiles>,
+    /// Connections at most. Calls from outside share all but a quarter of them.
+    pub pool_max: usize,
+    /// How long a call from outside waits for a connection, and how long it may take to make one.
+    pub acquire_timeout: Duration,
+    /// How long one statement may run, by the server.
+    pub statement_timeout: Duration,
+    /// How long one statement may wait for a lock, by the server.
+    pub lock_timeout: Duration,
+}
+
+impl PostgresSettings {
+    /// How long one whole call may take: a transaction of a few statements at their worst, and the wait for its
+    /// connection.
+    pub fn call_timeout(&self) -> Duration {
+        self.acquire_timeout + 2 * self.statement_timeout
+    }
+}
 
 /// How sessions plan: a statement once, which took a quarter of Postgres's time when each execution was planned for its parameters; and by
 /// index, whatever statistics say. What reads whole tables says so (`audit`).
@@ -42,7 +68,7 @@ pub(super) struct Silence(Mutex<Option<Instant>>);
 
 impl Silence {
     /// There was no answer, as of now.
-    pub(super) fn heard(&self) {
+    pub(super) fn noticed(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 

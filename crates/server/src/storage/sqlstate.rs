@@ -18,7 +18,7 @@ pub(super) enum Meaning {
 }
 
 /// The first row that a code begins with decides; a code without a row is [`Meaning::Refused`].
-const TABLE: [(&str, Meaning, &str); 21] = [
+pub(super) const TABLE: [(&str, Meaning, &str); 21] = [
     ("08", Meaning::Away, "the connection failed"),
     (
         "0A000",
@@ -78,50 +78,5 @@ impl Meaning {
     pub(super) fn of(code: &SqlState) -> Meaning {
         let row = TABLE.iter().find(|(prefix, ..)| code.code().starts_with(prefix));
         row.map_or(Meaning::Refused, |(_, meaning, _)| *meaning)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::resilience::CallOutcome;
-    use crate::storage::StoreError;
-
-    fn meaning(code: &str) -> Meaning {
-        Meaning::of(&SqlState::from_code(code))
-    }
-
-    #[test]
-    fn each_row_is_reached_and_says_what_becomes_of_call_breaker_and_connection() {
-        for (prefix, expected, what) in TABLE {
-            assert_eq!(meaning(prefix), expected, "{prefix}: {what}");
-            let error = StoreError::of_meaning(expected, what.to_owned());
-            let (retried, outcome, thrown_away) = match expected {
-                Meaning::Away => (true, CallOutcome::Failure, true),
-                Meaning::Busy => (true, CallOutcome::Neutral, false),
-                Meaning::Aborted | Meaning::Refused => (false, CallOutcome::Success, false),
-            };
-            assert_eq!(error.may_be_retried(), retried, "{prefix}");
-            assert_eq!(error.breaker_outcome(), outcome, "{prefix}");
-            assert_eq!(error.ends_session(), thrown_away, "{prefix}");
-        }
-    }
-
-    #[test]
-    fn what_passes_by_itself_is_told_from_a_bug() {
-        let ended = [
-            "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04", "08000", "08003", "08006", "08P01",
-        ];
-        let demoted = ["25006", "53300", "53100", "58030", "28P01", "3D000", "0A000", "26000"];
-        for code in ended.into_iter().chain(demoted) {
-            assert_eq!(meaning(code), Meaning::Away, "{code}");
-        }
-        for code in ["40001", "40P01", "55P03", "57014"] {
-            assert_eq!(meaning(code), Meaning::Busy, "{code}");
-        }
-        for code in ["25001", "23505", "42P01", "22001", "XX000"] {
-            assert_eq!(meaning(code), Meaning::Refused, "{code}");
-        }
-        assert_eq!(meaning("25P02"), Meaning::Aborted);
     }
 }

@@ -156,6 +156,7 @@ async fn a_migration_that_waits_for_a_table_lets_others_pass() {
          alter table drivers drop column off_duty_since, drop column tags, drop column duty_changed_at;
          drop table trails, trail_cursor;
          alter table driver_locations drop column tx;
+         alter table history_cursors drop column epoch;
          alter table order_assignments add constraint order_assignments_driver_id_fkey foreign key (driver_id) references drivers;
          alter table past_assignments add constraint past_assignments_driver_id_fkey foreign key (driver_id) references drivers;
          delete from schema_migrations where version >= 20",
@@ -180,6 +181,13 @@ async fn a_migration_that_waits_for_a_table_lets_others_pass() {
     };
     let (names, ()) = tokio::join!(migrate(&config), watched);
     let names = names.unwrap();
-    let expected = ["payment_account", "link_expiry", "driver_duty", "trails", "erasure"];
+    let expected = [
+        "payment_account",
+        "link_expiry",
+        "driver_duty",
+        "trails",
+        "erasure",
+        "stream_epoch",
+    ];
     assert_eq!(names, expected);
 }

@@ -1,8 +1,8 @@
 //! The stream of fixes, as the history writer reads and trims it.
 
 use jiff::Timestamp;
-use redis::Value;
-use redis::streams::StreamRangeReply;
+use redis::streams::{StreamInfoStreamReply, StreamRangeReply};
+use redis::{ErrorKind, RedisResult, ServerErrorKind, Value};
 use waybill_domain::fix::Fix;
 
 use super::LiveStore;
@@ -17,6 +17,15 @@ pub struct StreamEntry {
     pub id: String,
     /// What it holds. An entry that is not a fix was not written by Waybill.
     pub fix: Result<Fix, StoreError>,
+}
+
+/// A stream as Redis has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamState {
+    /// Which Redis this is; see [`LiveStore::epoch`].
+    pub epoch: Option<String>,
+    /// The id of the last entry that was ever added; `0-0` where there is no stream.
+    pub last_id: String,
 }
 
 /// How many entries of a stream come after one of them.
@@ -66,6 +75,34 @@ impl LiveStore {
     ) -> Result<Vec<StreamEntry>, StoreError> {
         let from = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
         self.range(shard, &from, last, count).await
+    }
+
+    /// The id of the replication that Redis leads: a failover and a restart change it. `None`: it does not say.
+    pub async fn epoch(&self) -> Result<Option<String>, StoreError> {
+        let mut command = redis::cmd("INFO");
+        command.arg("replication");
+        let mut connection = self.redis.connection();
+        let info: String = self
+            .redis
+            .call(async { or_none(command.query_async(&mut connection).await).map(Option::unwrap_or_default) })
+            .await?;
+        let id = info.lines().find_map(|line| line.strip_prefix("master_replid:"));
+        Ok(id.map(|id| id.trim().to_owned()))
+    }
+
+    /// What Redis has of the stream.
+    pub async fn stream_state(&self, shard: &ShardKeys) -> Result<StreamState, StoreError> {
+        let mut command = redis::cmd("XINFO");
+        command.arg("STREAM").arg(&shard.events);
+        let mut connection = self.redis.connection();
+        let info: Option<StreamInfoStreamReply> = self
+            .redis
+            .call(async { or_none(command.query_async(&mut connection).await) })
+            .await?;
+        Ok(StreamState {
+            epoch: self.epoch().await?,
+            last_id: info.map_or_else(|| "0-0".to_owned(), |info| info.last_generated_id),
+        })
     }
 
     /// The stream's length.
@@ -129,6 +166,22 @@ impl LiveStore {
             return Err(not_entries());
         };
         entries.into_iter().map(parse_entry).collect()
+    }
+}
+
+/// What was asked for; `None` where Redis says that it is not there, or not for us.
+fn or_none<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::NoPerm)
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

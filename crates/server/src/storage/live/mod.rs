@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use self::circles::Densities;
 pub use self::commands::Commands;
-pub use self::events::{Backlog, StreamEntry, entry_order};
+pub use self::events::{Backlog, StreamEntry, StreamState, entry_order};
 pub use self::fixes::Stored;
 pub use self::fleet::DriversPage;
 pub use self::script::ScriptCall;

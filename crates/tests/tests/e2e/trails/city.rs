@@ -56,7 +56,7 @@ impl City {
         let days: BTreeSet<Date> = fixes.iter().map(|fix| day_of(fix.recorded_at)).collect();
         self.history.ensure_partitions(&days).await.expect("partitions");
         let cursor = self.history.claim_cursor(STREAM).await.expect("Postgres answers");
-        let cursor = cursor.expect("the only writer");
+        let (cursor, _) = cursor.expect("the only writer");
         let next = format!("{}-0", cursor.split('-').next().unwrap().parse::<u64>().unwrap() + 1);
         let written = self.history.write(STREAM, &cursor, &next, fixes).await;
         let expected = Written::Yes {
