@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use tonic::service::{Routes, RoutesBuilder};
-use tonic_health::server::HealthReporter;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
 use tracing::warn;
 use waybill_proto::admin::v1::admin_service_server::AdminServiceServer;
 use waybill_proto::driver::v1::driver_service_server::DriverServiceServer;
@@ -19,6 +20,7 @@ use crate::config::{Config, Service};
 use crate::drivers::Drivers;
 use crate::egress::payments::{PaymentAccounts, PaymentClient};
 use crate::erasure::Erasure;
+use crate::grpc::health_service::WatchedHealth;
 use crate::grpc::{self, DriverApi, FleetApi, LocationApi, OperatorApi, OrderApi, ServerHealth, TrackingApi, edge};
 use crate::identity::TrustedKeys;
 use crate::live_feed::LiveFeed;
@@ -365,8 +367,9 @@ fn add_reflection(routes: &mut RoutesBuilder) -> Result<(), StartError> {
 
 /// A builder with the health service in it, and what reports to that.
 pub(super) fn routes_with_health() -> (RoutesBuilder, HealthReporter) {
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let reporter = HealthReporter::new();
+    let health = WatchedHealth(HealthService::from_health_reporter(reporter.clone()));
     let mut routes = Routes::builder();
-    routes.add_service(health);
+    routes.add_service(HealthServer::new(health));
     (routes, reporter)
 }

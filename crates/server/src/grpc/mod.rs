@@ -14,6 +14,7 @@ mod fleet;
 #[cfg(test)]
 mod fuzz;
 mod health;
+pub mod health_service;
 mod location;
 mod operator;
 mod order;

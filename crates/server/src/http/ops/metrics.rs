@@ -1,5 +1,6 @@
 //! `/metrics`: JSON for people, the Prometheus text for scrapers.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -24,11 +25,14 @@ pub(super) async fn metrics(
     Query(parameters): Query<Parameters>,
     headers: HeaderMap,
 ) -> Response {
-    let Some(content_type) = text_format(&parameters, &headers) else {
+    let Some(format) = text_format(&parameters, &headers) else {
         return Json(metrics.snapshot()).into_response();
     };
     match metrics.openmetrics() {
-        Ok(text) => ([(CONTENT_TYPE, content_type)], text).into_response(),
+        Ok(text) => match format {
+            TextFormat::OpenMetrics => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+            TextFormat::Plain => ([(CONTENT_TYPE, PLAIN)], plain(&text)).into_response(),
+        },
         // Writing to a string does not fail, so this is a defect of a metric.
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be encoded");
@@ -37,9 +41,16 @@ pub(super) async fn metrics(
     }
 }
 
-/// The content type of the text if the caller wants it; `None` means JSON. The body is the same for both types: a
-/// scraper of the older format takes what the newer one adds for comments.
-fn text_format(parameters: &Parameters, headers: &HeaderMap) -> Option<&'static str> {
+/// The formats of scrapers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TextFormat {
+    OpenMetrics,
+    /// The older one, of Prometheus.
+    Plain,
+}
+
+/// The text that the caller wants; `None` means JSON.
+fn text_format(parameters: &Parameters, headers: &HeaderMap) -> Option<TextFormat> {
     let accepts = |kind| {
         headers
             .get_all(ACCEPT)
@@ -47,10 +58,64 @@ fn text_format(parameters: &Parameters, headers: &HeaderMap) -> Option<&'static 
             .any(|value| value.to_str().is_ok_and(|v| v.contains(kind)))
     };
     if parameters.format.as_deref() == Some("prometheus") || accepts("application/openmetrics-text") {
-        Some(OPENMETRICS)
+        Some(TextFormat::OpenMetrics)
     } else if accepts("text/plain") {
-        Some(PLAIN)
+        Some(TextFormat::Plain)
     } else {
         None
+    }
+}
+
+/// The same metrics in the older format: there a counter has its type and its help under the name of its samples, units are in names alone, and the end
+/// is not marked.
+fn plain(openmetrics: &str) -> String {
+    let counters: HashSet<&str> = openmetrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut text = String::with_capacity(openmetrics.len() + 16 * counters.len());
+    for line in openmetrics.lines() {
+        let about = line.strip_prefix("# ").and_then(|about| about.split_once(' '));
+        match about {
+            Some(("UNIT", _)) => {}
+            None if line == "# EOF" => {}
+            Some((kind, rest)) => {
+                let (name, what) = rest.split_once(' ').unwrap_or((rest, ""));
+                let total = if counters.contains(name) { "_total" } else { "" };
+                text.extend(["# ", kind, " ", name, total, " ", what, "\n"]);
+            }
+            None => text.extend([line, "\n"]),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_the_older_format_a_counter_is_typed_by_the_name_of_its_samples() {
+        let openmetrics = "\
+# HELP waybill_calls Calls by method.
+# TYPE waybill_calls counter
+# UNIT waybill_calls calls
+waybill_calls_total{method=\"a # TYPE b\"} 3
+# HELP waybill_open Open now.
+# TYPE waybill_open gauge
+waybill_open 1
+# EOF
+";
+        assert_eq!(
+            plain(openmetrics),
+            "\
+# HELP waybill_calls_total Calls by method.
+# TYPE waybill_calls_total counter
+waybill_calls_total{method=\"a # TYPE b\"} 3
+# HELP waybill_open Open now.
+# TYPE waybill_open gauge
+waybill_open 1
+"
+        );
     }
 }
