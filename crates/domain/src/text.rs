@@ -19,9 +19,20 @@ pub enum TextError {
         /// Characters allowed.
         max: usize,
     },
-    /// A line break, a tab or another control character: the log has one line an entry, and terminals obey them.
-    #[error("has a control character")]
+    /// A line break, a tab or another control character: the log has one line an entry, and terminals obey them. Or a character that turns the direction of
+    /// what follows it, and so shows another text than is there.
+    #[error("has a control character, a line separator, or one that turns the direction of text")]
     Control,
+}
+
+/// Whether a terminal or a page would obey this character instead of showing it: controls, the separators of lines and paragraphs, and the marks that embed,
+/// override and isolate directions (UAX #9).
+pub fn is_obeyed(letter: char) -> bool {
+    letter.is_control()
+        || matches!(
+            letter,
+            '\u{2028}' | '\u{2029}' | '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 /// Declares a text for people, with one fallible constructor. Space around it is cut off.
@@ -53,7 +64,7 @@ macro_rules! text {
                 match length {
                     0 => Err($crate::text::TextError::Blank),
                     _ if length > $max => Err($crate::text::TextError::TooLong { length, max: $max }),
-                    _ if text.chars().any(char::is_control) => Err($crate::text::TextError::Control),
+                    _ if text.chars().any($crate::text::is_obeyed) => Err($crate::text::TextError::Control),
                     _ => Ok($name(text.into())),
                 }
             }
@@ -76,6 +87,10 @@ mod tests {
     #[test]
     fn a_reason_is_one_line_that_says_something() {
         assert_eq!(" looked it up ".parse::<Reason>().unwrap().as_str(), "looked it up");
+        // What is written from the right needs no such mark, and letters may be joined.
+        for text in ["الطلب متأخر", "ההזמנה", "क्\u{200d}ष"] {
+            assert_eq!(text.parse::<Reason>().unwrap().as_str(), text);
+        }
         assert_eq!("ü".repeat(500).parse::<Reason>().unwrap().as_str().len(), 1_000);
         for blank in ["", "  ", "\t\n"] {
             assert_eq!(blank.parse::<Reason>(), Err(TextError::Blank), "{blank:?}");
@@ -84,7 +99,17 @@ mod tests {
             "a".repeat(501).parse::<Reason>(),
             Err(TextError::TooLong { length: 501, max: 500 })
         );
-        for control in ["two\nlines", "bell\u{7}", "red \u{1b}[31m"] {
+        for control in [
+            "two\nlines",
+            "bell\u{7}",
+            "red \u{1b}[31m",
+            "next\u{85}line",
+            "two\u{2028}lines",
+            "two\u{2029}paragraphs",
+            "pay \u{202e}desrever",
+            "an \u{2066}isolate\u{2069}",
+            "a \u{200f}mark",
+        ] {
             assert_eq!(control.parse::<Reason>(), Err(TextError::Control), "{control:?}");
         }
     }
