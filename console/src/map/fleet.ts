@@ -1,4 +1,5 @@
 // The drivers that the page knows of, kept as the messages of WatchDrivers say.
+import { coordinates } from "../coordinates.js";
 import type { Driver, WatchDriversResponse } from "../gen/waybill/fleet/v1/fleet_pb.js";
 import { milliseconds, noteServerClock } from "../time.js";
 import { prefersStill } from "../theme.js";
@@ -90,7 +91,7 @@ export class Fleet {
 
   #see(driver: Driver, now: number): void {
     if (driver.position === undefined) return;
-    const at = toWorld(driver.position.latitude, driver.position.longitude);
+    const at = toWorld(...coordinates(driver.position));
     const fixedAt = Date.now() - (driver.age === undefined ? 0 : milliseconds(driver.age));
     const known = this.dots.get(driver.driverId);
     if (known === undefined) {

@@ -1,5 +1,6 @@
 // Where an area has more drivers than the server sends one by one, it counts them in cells. They are put together into groups
 // that are large enough on the screen to be read.
+import { coordinates } from "../coordinates.js";
 import type { Cell } from "../gen/waybill/fleet/v1/fleet_pb.js";
 import { toWorld, type World } from "./mercator.js";
 
@@ -27,11 +28,12 @@ export class Cells {
   apply(cells: readonly Cell[]): void {
     for (const { centre, drivers, free } of cells) {
       if (centre === undefined) continue;
-      const row = Math.floor((centre.latitude + 90) * 100);
-      const column = Math.floor((centre.longitude + 180) * 100);
+      const [latitude, longitude] = coordinates(centre);
+      const row = Math.floor((latitude + 90) * 100);
+      const column = Math.floor((longitude + 180) * 100);
       const key = `${row} ${column}`;
       if (drivers === 0) this.#cells.delete(key);
-      else this.#cells.set(key, { ...toWorld(centre.latitude, centre.longitude), row, column, drivers, free });
+      else this.#cells.set(key, { ...toWorld(latitude, longitude), row, column, drivers, free });
     }
   }
 

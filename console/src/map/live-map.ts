@@ -1,5 +1,6 @@
 // The map of the fleet: the base, the dots on it, the watch of the area that is seen, and the orders that wait.
 // The page around it tells it what is chosen, and asks it once a second what there is.
+import { coordinates } from "../coordinates.js";
 import L from "leaflet";
 import { Code } from "@connectrpc/connect";
 import { follow } from "../follow.js";
@@ -120,7 +121,7 @@ export function liveMap(element: HTMLElement, events: Events): LiveMap {
       dots.waiting = orders.flatMap((order) => {
         if (order.pickup === undefined) return [];
         // What changed last is that it began to wait: it was paid, or its driver was released.
-        const { x, y } = toWorld(order.pickup.latitude, order.pickup.longitude);
+        const { x, y } = toWorld(...coordinates(order.pickup));
         return [{ id: order.orderId, x, y, since: instant(order.updatedAt) }];
       });
       dots.wake();

@@ -1,5 +1,6 @@
 // The marks of where an order begins and where it ends. They are elements of the style sheet: no pictures are loaded.
 import L from "leaflet";
+import { coordinates } from "../coordinates.js";
 import type { LatLng } from "../gen/waybill/location/v1/lat_lng_pb.js";
 
 /** Puts the marks on the map. Returns what has to be seen. */
@@ -10,7 +11,7 @@ export function places(map: L.Map, pickup: LatLng, dropOff: LatLng | undefined):
 }
 
 function mark(map: L.Map, at: LatLng, name: string, title: string): L.LatLngTuple {
-  const place: L.LatLngTuple = [at.latitude, at.longitude];
+  const place = coordinates(at);
   const icon = L.divIcon({ className: `place place-${name}`, iconSize: [18, 18] });
   L.marker(place, { icon, pane: "overlayPane", keyboard: false, interactive: false, alt: title })
     .bindTooltip(title, { permanent: true, direction: "bottom", offset: [0, 8], className: "place-name" })

@@ -1,4 +1,5 @@
 // Where the map begins: where it was left, or where the fleet is said to be, or where orders were placed lately.
+import { coordinates } from "../coordinates.js";
 import L from "leaflet";
 import { orderService, READ_MS } from "../rpc.js";
 import { settings } from "../settings.js";
@@ -40,7 +41,7 @@ export async function firstView(): Promise<View> {
 
 export async function recentPickups(): Promise<L.LatLngTuple[]> {
   const { orders } = await orderService.listOrders({ pageSize: 50 }, { timeoutMs: READ_MS });
-  return orders.flatMap(({ pickup }) => (pickup === undefined ? [] : [[pickup.latitude, pickup.longitude] as L.LatLngTuple]));
+  return orders.flatMap(({ pickup }) => (pickup === undefined ? [] : [coordinates(pickup)]));
 }
 
 /** The median of each coordinate: one order far away does not move it. */

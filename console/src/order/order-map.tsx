@@ -1,4 +1,5 @@
 // A small map of one order: where it begins and ends, and where its driver is while it serves.
+import { coordinates } from "../coordinates.js";
 import { Code } from "@connectrpc/connect";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { follow } from "../follow.js";
@@ -40,7 +41,7 @@ export function OrderMap({ id, isServing, pickup, dropOff }: Properties) {
             const at = message.drivers[0]?.position;
             if (!isFirst || at === undefined) return;
             isFirst = false;
-            map.fitBounds(bounds.extend([at.latitude, at.longitude]), { padding: [36, 36], maxZoom: 15 });
+            map.fitBounds(bounds.extend(coordinates(at)), { padding: [36, 36], maxZoom: 15 });
           },
           ended: () => fleet.clear(),
           refused: (why, error) => {

@@ -1,4 +1,5 @@
 // The tracking page's map: pickup, drop-off, and the driver's dot between its fixes.
+import { coordinates } from "../coordinates.js";
 import L from "leaflet";
 import { baseMap } from "../map/base.js";
 import { toLatLng, toWorld } from "../map/mercator.js";
@@ -66,16 +67,17 @@ export function trackMap(element: HTMLElement): TrackMap {
         motion = null;
         return look(null);
       }
-      const to = toWorld(position.latitude, position.longitude);
+      const place = coordinates(position);
+      const to = toWorld(...place);
       const now = performance.now();
       if (motion === null) {
         motion = standing(to, now);
-        marker.setLatLng([position.latitude, position.longitude]).addTo(map);
+        marker.setLatLng(place).addTo(map);
       } else {
         moveTo(motion, to, now, prefersStill.matches);
       }
       if (frame === 0) frame = requestAnimationFrame(draw);
-      look([position.latitude, position.longitude]);
+      look(place);
     },
     remove: () => {
       cancelAnimationFrame(frame);

@@ -226,8 +226,8 @@ struct Locations(Arc<Script>);
 fn point(position: Option<location::LatLng>) -> Point {
     let position = position.unwrap();
     Point {
-        lat_deg: position.latitude,
-        lon_deg: position.longitude,
+        lat_deg: position.latitude(),
+        lon_deg: position.longitude(),
     }
 }
 

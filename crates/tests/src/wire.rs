@@ -22,7 +22,10 @@ pub fn channel(address: &str) -> Channel {
 
 /// Degrees north and east.
 pub fn position((latitude, longitude): (f64, f64)) -> LatLng {
-    LatLng { latitude, longitude }
+    LatLng {
+        latitude: Some(latitude),
+        longitude: Some(longitude),
+    }
 }
 
 /// A valid order of a new user under a new key, from [`PICKUP`].

@@ -34,8 +34,8 @@ pub async fn run(addr: &str, tokens: &Tokens) -> Result<Order, Error> {
     let mut drivers_orders = OrderServiceClient::with_interceptor(channel, shows(&tokens.driver)?);
     let driver_id = "driver-7".to_owned();
     let here = LatLng {
-        latitude: 52.5219,
-        longitude: 13.4132,
+        latitude: Some(52.5219),
+        longitude: Some(13.4132),
     };
 
     // 1. A fix counts as the driver's position for 30 s. A real driver's app sends one every few seconds, on a stream.

@@ -96,8 +96,8 @@ fn message(fixes: u32) -> Bytes {
     let fixes = (0..fixes).map(|n| pb::Fix {
         driver_id: format!("driver-{n:06}"),
         position: Some(pb::LatLng {
-            latitude: 37.774_929 + f64::from(n) * 0.000_173,
-            longitude: -122.419_416 - f64::from(n) * 0.000_291,
+            latitude: Some(37.774_929 + f64::from(n) * 0.000_173),
+            longitude: Some(-122.419_416 - f64::from(n) * 0.000_291),
         }),
         recorded_at: Some(prost_types::Timestamp {
             seconds: NOW_SECS,

@@ -137,7 +137,11 @@ pub fn record_order(id: OrderId) {
 /// A point that must be given; or which field of it is bad.
 pub fn position(field: &str, given: Option<&LatLng>) -> Result<Position, BadField> {
     let given = given.ok_or_else(|| bad(field, "is required"))?;
-    Position::new(given.latitude, given.longitude).map_err(|error| {
+    let coordinate =
+        |name: &str, given: Option<f64>| given.ok_or_else(|| bad(&format!("{field}.{name}"), "is required"));
+    let latitude = coordinate("latitude", given.latitude)?;
+    let longitude = coordinate("longitude", given.longitude)?;
+    Position::new(latitude, longitude).map_err(|error| {
         let coordinate = match error {
             PositionError::LatitudeOutOfRange => "latitude",
             PositionError::LongitudeOutOfRange => "longitude",

@@ -113,8 +113,8 @@ mod tests {
         pb::Fix {
             driver_id: driver.to_owned(),
             position: Some(pb::LatLng {
-                latitude: 37.7749,
-                longitude: -122.4194,
+                latitude: Some(37.7749),
+                longitude: Some(-122.4194),
             }),
             recorded_at: Some(prost_types::Timestamp {
                 seconds: recorded_at_secs,

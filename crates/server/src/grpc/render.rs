@@ -193,7 +193,10 @@ pub fn cell(cell: &CellCount) -> fleet::Cell {
     let (latitude, longitude) = cell.centre;
     let count = |drivers: usize| i32::try_from(drivers).unwrap_or(i32::MAX);
     fleet::Cell {
-        centre: Some(LatLng { latitude, longitude }),
+        centre: Some(LatLng {
+            latitude: Some(latitude),
+            longitude: Some(longitude),
+        }),
         drivers: count(cell.drivers),
         free: count(cell.free),
     }
@@ -236,8 +239,8 @@ fn money(money: Money) -> pb::Money {
 /// A point on the map.
 pub fn position(position: Position) -> LatLng {
     LatLng {
-        latitude: position.lat_deg(),
-        longitude: position.lon_deg(),
+        latitude: Some(position.lat_deg()),
+        longitude: Some(position.lon_deg()),
     }
 }
 

@@ -76,7 +76,7 @@ impl Caller {
 /// A point as the contract has it.
 pub(crate) fn position(point: Point) -> LatLng {
     LatLng {
-        latitude: point.lat_deg,
-        longitude: point.lon_deg,
+        latitude: Some(point.lat_deg),
+        longitude: Some(point.lon_deg),
     }
 }

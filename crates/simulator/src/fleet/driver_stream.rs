@@ -391,8 +391,8 @@ fn message(fix: &DueFix, drivers: &Drivers) -> Fix {
     Fix {
         driver_id: drivers.name(fix.driver).to_owned(),
         position: Some(LatLng {
-            latitude: fix.lat_deg,
-            longitude: fix.lon_deg,
+            latitude: Some(fix.lat_deg),
+            longitude: Some(fix.lon_deg),
         }),
         recorded_at: Some(Timestamp {
             seconds: micros.div_euclid(1_000_000),

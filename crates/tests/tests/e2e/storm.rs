@@ -108,7 +108,7 @@ fn requests() -> Vec<Vec<u8>> {
             "pm_card_chargeDeclined".clone_into(&mut request.payment_method);
         }
         if index % 10 == 7 {
-            request.pickup.as_mut().unwrap().latitude += 1.0;
+            *request.pickup.as_mut().unwrap().latitude.as_mut().unwrap() += 1.0;
         }
         request.encode_to_vec()
     };

@@ -408,8 +408,8 @@ fn eur(minor_units: i64) -> order::Money {
 
 fn san_francisco() -> location::LatLng {
     location::LatLng {
-        latitude: 37.7749,
-        longitude: -122.4194,
+        latitude: Some(37.7749),
+        longitude: Some(-122.4194),
     }
 }
 
@@ -443,6 +443,7 @@ fn extremes() -> Vec<Vec<u8>> {
         .zip(points)
         .flat_map(|((seconds, nanos), (latitude, longitude))| {
             let at = Some(prost_types::Timestamp { seconds, nanos });
+            let (latitude, longitude) = (Some(latitude), Some(longitude));
             let there = Some(location::LatLng { latitude, longitude });
             [
                 location::Fix {

@@ -54,8 +54,8 @@ impl Batches {
             let at = place_of(place, self.drivers.len());
             let moved = 1e-6 * f64::from(u16::try_from(number / BATCH as u64 % 1_000).unwrap());
             rows.drivers.push(self.drivers[place].clone());
-            rows.lats.push(at.latitude + moved);
-            rows.longs.push(at.longitude);
+            rows.lats.push(at.latitude() + moved);
+            rows.longs.push(at.longitude());
             rows.recorded_at.push(now);
         }
         rows

@@ -59,7 +59,7 @@ pub async fn assert_found(channel: Channel, drivers: usize) {
 pub fn fix(driver: usize, drivers: usize) -> Fix {
     let place = place_of(driver, drivers);
     let name = format!("driver-{driver}");
-    wire::fix(&name, place.latitude, place.longitude, Timestamp::now())
+    wire::fix(&name, place.latitude(), place.longitude(), Timestamp::now())
 }
 
 /// Where a driver is: every number of them fills the same city evenly.
@@ -71,7 +71,7 @@ pub fn place_of(driver: usize, drivers: usize) -> LatLng {
         (driver as f64 * 0.618_033_988_749_894_9).fract(),
     );
     LatLng {
-        latitude: MIDDLE_DEG.0 + SIDE_DEG * (row - 0.5),
-        longitude: MIDDLE_DEG.1 + SIDE_DEG * (column - 0.5),
+        latitude: Some(MIDDLE_DEG.0 + SIDE_DEG * (row - 0.5)),
+        longitude: Some(MIDDLE_DEG.1 + SIDE_DEG * (column - 0.5)),
     }
 }

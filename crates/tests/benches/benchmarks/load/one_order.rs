@@ -16,8 +16,8 @@ const DRIVERS: usize = 8;
 pub const DRIVERS_PREFIX: &str = "cab-of-0-";
 /// Far from where the load orders.
 const PICKUP: LatLng = LatLng {
-    latitude: 45.0,
-    longitude: 10.0,
+    latitude: Some(45.0),
+    longitude: Some(10.0),
 };
 
 /// Puts drivers around the place of the order.
@@ -28,7 +28,7 @@ pub async fn bring_drivers(channel: &Channel) {
         Fix {
             driver_id: format!("{DRIVERS_PREFIX}{driver}"),
             position: Some(LatLng {
-                latitude: PICKUP.latitude + north,
+                latitude: Some(PICKUP.latitude() + north),
                 ..PICKUP
             }),
             ..city::fix(driver, DRIVERS)

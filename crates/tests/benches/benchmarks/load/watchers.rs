@@ -89,12 +89,12 @@ impl Watchers {
 /// The inside of the cell of this place.
 fn cell_of(place: &LatLng) -> Area {
     let (south, west) = (
-        (place.latitude * 100.0).floor() / 100.0,
-        (place.longitude * 100.0).floor() / 100.0,
+        (place.latitude() * 100.0).floor() / 100.0,
+        (place.longitude() * 100.0).floor() / 100.0,
     );
     let corner = |beyond: f64| LatLng {
-        latitude: south + beyond,
-        longitude: west + beyond,
+        latitude: Some(south + beyond),
+        longitude: Some(west + beyond),
     };
     Area {
         south_west: Some(corner(WITHIN_DEG)),

@@ -56,7 +56,7 @@ async fn fixes_beside(world: &World, scale: &Scale) -> Benchmark {
     let seen = watchers.seen();
     // Into the cell of every one who slept.
     for (number, place) in places.iter().take(STALLED).enumerate() {
-        let fix = wire::fix(&newcomer(number), place.latitude, place.longitude, Timestamp::now());
+        let fix = wire::fix(&newcomer(number), place.latitude(), place.longitude(), Timestamp::now());
         let report = ReportLocationsRequest { fixes: vec![fix] };
         let reported = LocationServiceClient::new(watched.server.channel())
             .report_locations(report)
@@ -146,7 +146,10 @@ impl Side {
             .collect();
         assert_eq!(some.len(), WATCHERS);
         let places: Vec<(f64, f64)> = redis.geo_pos("drivers:geo", some).await.unwrap();
-        let place = |(longitude, latitude)| LatLng { latitude, longitude };
+        let place = |(longitude, latitude)| LatLng {
+            latitude: Some(latitude),
+            longitude: Some(longitude),
+        };
         places.into_iter().map(place).collect()
     }
 

@@ -80,8 +80,8 @@ impl Adapter {
         fill(&self.order.request, &|name| match name {
             "user" => json!(format!("peer-{}", Uuid::new_v4().simple())),
             "key" => json!(Uuid::new_v4().to_string()),
-            "latitude" => json!(place.latitude),
-            "longitude" => json!(place.longitude),
+            "latitude" => json!(place.latitude()),
+            "longitude" => json!(place.longitude()),
             _ => unknown(name),
         })
     }
@@ -93,8 +93,8 @@ impl Adapter {
             let (driver, place) = (driver % DRIVERS, place_of(driver % DRIVERS, DRIVERS));
             fill(&self.fix, &|name| match name {
                 "driver" => json!(format!("peer-driver-{driver}")),
-                "latitude" => json!(place.latitude),
-                "longitude" => json!(place.longitude),
+                "latitude" => json!(place.latitude()),
+                "longitude" => json!(place.longitude()),
                 "time" => json!(Timestamp::now().to_string()),
                 _ => unknown(name),
             })

@@ -36,7 +36,7 @@ async fn a_customer_sees_the_driver_of_its_order_come_until_the_service_is_over(
     doors.drive("cab-1", (PICKUP.0 + 0.2, PICKUP.1)).await;
     let is_there = |latitude: f64| (latitude - PICKUP.0 - 0.2).abs() < 1e-6;
     watcher
-        .until(|known| is_there(known["cab-1"].position.unwrap().latitude))
+        .until(|known| is_there(known["cab-1"].position.unwrap().latitude()))
         .await;
     doors.complete("cab-1", &order).await;
     watcher.until_ended().await;
@@ -68,7 +68,7 @@ async fn a_customer_does_not_learn_that_its_driver_goes_off_duty() {
         .await;
     doors.drive("cab-1", (PICKUP.0 + 0.001, PICKUP.1)).await;
     watcher
-        .until(|known| known["cab-1"].position.unwrap().latitude > PICKUP.0)
+        .until(|known| known["cab-1"].position.unwrap().latitude() > PICKUP.0)
         .await;
     assert!(!watcher.known["cab-1"].off_duty);
 }

@@ -91,7 +91,7 @@ async fn whoever_has_the_link_follows_the_order_to_its_end_and_learns_nothing_el
     doors.drive("cab-1", nearer).await;
     let moved = until_message(&mut stream, |message| {
         let position = message.driver.as_ref().and_then(|driver| driver.position);
-        position.is_some_and(|position| (position.latitude - nearer.0).abs() < 1e-4)
+        position.is_some_and(|position| (position.latitude() - nearer.0).abs() < 1e-4)
     })
     .await;
 

@@ -277,7 +277,7 @@ async fn lists_and_searches_are_of_one_business_and_show_no_prefix() {
         };
         let driver = fleet.get_driver(by(Some(&dora), get)).await.unwrap();
         let found = driver.get_ref().driver.as_ref().unwrap().position.unwrap();
-        assert!((found.latitude - place.0).abs() < 1e-6, "{tenant:?}: {found:?}");
+        assert!((found.latitude() - place.0).abs() < 1e-6, "{tenant:?}: {found:?}");
         bytes(&mut answers, driver);
         let ids = DriverIds {
             driver_ids: vec!["cab-1".to_owned()],

@@ -146,12 +146,26 @@ async fn each_bad_fix_is_rejected_by_name_and_the_good_ones_beside_it_are_stored
         position: None,
         ..fix("cab-1", 1.0, 1.0)
     };
+    let at = |position| pb::Fix {
+        position: Some(position),
+        ..fix("cab-1", 1.0, 1.0)
+    };
     let bad = [
         (fix("", 1.0, 1.0), Reason::DriverId, "driver_id"),
         (fix(&"x".repeat(65), 1.0, 1.0), Reason::DriverId, "driver_id"),
         (fix("cab 1", 1.0, 1.0), Reason::DriverId, "driver_id"),
         (fix("täxi", 1.0, 1.0), Reason::DriverId, "driver_id"),
         (nowhere, Reason::Position, "position"),
+        // 0 is a place, and has to be said.
+        (at(pb::LatLng::default()), Reason::Position, "position.latitude"),
+        (
+            at(pb::LatLng {
+                longitude: None,
+                ..wire::position((0.0, 0.0))
+            }),
+            Reason::Position,
+            "position.longitude",
+        ),
         (placed(f64::NAN, 1.0), Reason::Position, "position.latitude"),
         (placed(1.0, f64::NAN), Reason::Position, "position.longitude"),
         (placed(f64::INFINITY, 1.0), Reason::Position, "position.latitude"),

@@ -47,7 +47,7 @@ async fn a_driver_is_shown_with_its_place_its_age_and_its_order() {
     let driver = get(&rig, "cab-1").await.unwrap();
     assert_eq!(driver.driver_id, "cab-1");
     let position = driver.position.unwrap();
-    assert_eq!((position.latitude, position.longitude), PICKUP);
+    assert_eq!((position.latitude(), position.longitude()), PICKUP);
     assert_eq!(driver.recorded_at, Some(time(at)));
     let age = Duration::try_from(driver.age.unwrap()).unwrap();
     assert!((3..30).contains(&age.as_secs()), "{age:?}");
@@ -237,7 +237,7 @@ async fn a_bad_search_names_each_bad_field() {
     let refusal = search(&rig, nowhere).await.unwrap_err();
     assert_eq!(refusal_fields(&refusal), ["max_count", "near", "radius_meters"]);
     let mut off_the_globe = around(0.0, 0);
-    off_the_globe.near.as_mut().unwrap().latitude = f64::NAN;
+    off_the_globe.near.as_mut().unwrap().latitude = Some(f64::NAN);
     let refusal = search(&rig, off_the_globe).await.unwrap_err();
     assert_eq!(refusal_fields(&refusal), ["near.latitude"]);
 }

@@ -59,7 +59,7 @@ async fn all_fixes_of_a_driver_are_listed_once_page_by_page() {
     let found = page(&rig, &of("cab-1")).await.unwrap();
     let first = &found.locations[0];
     let position = first.position.unwrap();
-    assert_eq!((position.latitude, position.longitude), PICKUP);
+    assert_eq!((position.latitude(), position.longitude()), PICKUP);
     assert_eq!((first.recorded_at, found.locations.len()), (Some(newest_first[0]), 25));
     for (size, pages) in [(10, 3), (25, 1), (24, 2), (5_000, 1), (1, 25)] {
         for oldest in [false, true] {

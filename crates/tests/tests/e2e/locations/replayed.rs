@@ -153,7 +153,7 @@ async fn of_several_streams_each_is_in_order_and_one_business_has_only_its_own()
         assert_eq!(seen.len(), 40, "{tenant:?}");
         for number in 0..20 {
             let of_one = seen.iter().filter(|fix| fix.driver_id == format!("cab-{number}"));
-            let lats: Vec<f64> = of_one.map(|fix| fix.position.unwrap().latitude).collect();
+            let lats: Vec<f64> = of_one.map(|fix| fix.position.unwrap().latitude()).collect();
             assert_eq!(lats.len(), 2, "{tenant:?}");
             assert!(lats[0] < lats[1], "{lats:?}");
         }

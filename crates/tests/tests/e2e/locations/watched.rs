@@ -85,7 +85,7 @@ impl Watcher {
         }
         for cell in message.cells {
             let centre = cell.centre.unwrap();
-            let middle = format!("{:.3} {:.3}", centre.latitude, centre.longitude);
+            let middle = format!("{:.3} {:.3}", centre.latitude(), centre.longitude());
             self.cells.insert(middle, (cell.drivers, cell.free));
         }
         self.cells.retain(|_, (drivers, _)| *drivers > 0);
@@ -155,7 +155,7 @@ async fn who_watches_an_area_sees_drivers_come_move_be_taken_and_leave() {
         .await;
     rig.driver_at("cab-1", PICKUP.0 + 0.02, PICKUP.1).await;
     watcher
-        .until(|known| (known["cab-1"].position.unwrap().latitude - PICKUP.0 - 0.02).abs() < 1e-6)
+        .until(|known| (known["cab-1"].position.unwrap().latitude() - PICKUP.0 - 0.02).abs() < 1e-6)
         .await;
     assert_eq!(
         watcher.known["cab-1"].active_order_id, order.order_id,
@@ -217,7 +217,7 @@ async fn the_newest_fix_of_a_driver_counts() {
     ])
     .await;
     watcher.until(|known| known.contains_key("cab-2")).await;
-    let latitude = watcher.known["cab-1"].position.unwrap().latitude;
+    let latitude = watcher.known["cab-1"].position.unwrap().latitude();
     assert!((latitude - PICKUP.0).abs() < 1e-9, "{latitude}");
 }
 
@@ -266,7 +266,7 @@ async fn once_no_one_moves_watchers_know_what_the_index_has() {
                     && there.iter().all(|driver| {
                         let number: u32 = driver.trim_start_matches("cab-").parse().unwrap();
                         let position = known.get(driver).and_then(|driver| driver.position);
-                        position.is_some_and(|position| (position.latitude - place(number, 5).0).abs() < 1e-6)
+                        position.is_some_and(|position| (position.latitude() - place(number, 5).0).abs() < 1e-6)
                     })
             })
             .await;
@@ -387,7 +387,7 @@ async fn without_postgres_positions_go_on() {
     rig.driver_at("cab-2", PICKUP.0, PICKUP.1).await;
     watcher.until(|known| known.contains_key("cab-2")).await;
     let seen = &watcher.known["cab-1"];
-    assert!((seen.position.unwrap().latitude - PICKUP.0 - 0.01).abs() < 1e-6);
+    assert!((seen.position.unwrap().latitude() - PICKUP.0 - 0.01).abs() < 1e-6);
     assert_eq!(seen.active_order_id, order.order_id, "as it was last known");
 }
 

@@ -39,16 +39,20 @@ const BAD: &[(&str, &[Change])] = &[
     (
         "pickup.latitude",
         &[
-            |request| pickup(request).latitude = f64::NAN,
-            |request| pickup(request).latitude = f64::INFINITY,
-            |request| pickup(request).latitude = 90.000_001,
+            |request| pickup(request).latitude = Some(f64::NAN),
+            |request| pickup(request).latitude = Some(f64::INFINITY),
+            |request| pickup(request).latitude = Some(90.000_001),
+            // 0 is a place, and has to be said.
+            |request| pickup(request).latitude = None,
+            |request| *pickup(request) = LatLng::default(),
         ],
     ),
     (
         "pickup.longitude",
         &[
-            |request| pickup(request).longitude = f64::NEG_INFINITY,
-            |request| pickup(request).longitude = -180.000_001,
+            |request| pickup(request).longitude = Some(f64::NEG_INFINITY),
+            |request| pickup(request).longitude = Some(-180.000_001),
+            |request| pickup(request).longitude = None,
         ],
     ),
     ("pickup", &[|request| request.pickup = None]),
@@ -90,7 +94,7 @@ const BAD: &[(&str, &[Change])] = &[
             request.idempotency_key.clear();
             request.user_id.clear();
             *money(request) = Money::default();
-            pickup(request).latitude = 91.0;
+            pickup(request).latitude = Some(91.0);
         }],
     ),
     (

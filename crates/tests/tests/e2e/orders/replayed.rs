@@ -77,7 +77,7 @@ async fn the_same_key_for_another_request_is_refused_and_reveals_nothing_of_the_
     let changes: [fn(&mut CreateOrderRequest); 4] = [
         |other| other.amount.as_mut().unwrap().minor_units += 1,
         |other| other.amount.as_mut().unwrap().currency_code = "EUR".to_owned(),
-        |other| other.pickup.as_mut().unwrap().latitude += 0.001,
+        |other| *other.pickup.as_mut().unwrap().latitude.as_mut().unwrap() += 0.001,
         |other| other.drop_off = other.pickup,
     ];
     for change in changes {
