@@ -26,6 +26,21 @@ pub fn program() -> PathBuf {
     program
 }
 
+/// A program of the system's that one test needs. Where it is missing the test says so and is left out, but not in CI (`WAYBILL_TEST_ALL`).
+pub fn installed(name: &str) -> Option<PathBuf> {
+    let folders = ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"];
+    let found = folders
+        .iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.is_file());
+    if found.is_none() {
+        let told = format!("{name} is not installed (packages of Debian: pgbouncer, prometheus)");
+        assert!(std::env::var_os("WAYBILL_TEST_ALL").is_none(), "{told}");
+        eprintln!("LEFT OUT: {told}");
+    }
+    found
+}
+
 /// The defaults of the program, with these settings over them.
 pub fn config(flags: &Flags) -> Config {
     Config::load(None, [], flags).expect("valid settings")

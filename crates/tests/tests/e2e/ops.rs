@@ -1,9 +1,12 @@
 //! What operators and their machines see: health, readiness, metrics, reflection.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::Stdio;
 
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
+use testkit::process::installed;
 use testkit::wire::{a_ride, channel, get, get_json, http};
 use testkit::{Rig, ServerProcess, until, until_eq};
 use tonic::transport::Channel;
@@ -207,6 +210,24 @@ async fn a_scraper_that_asks_for_text_gets_text() {
         assert_eq!(text.ends_with("# EOF\n"), is_new, "{text}");
         assert!(text.contains("ReportLocations"), "{text}");
     }
+}
+
+/// By the scraper's own checks: of the format, and of what good names and helps are.
+#[tokio::test]
+async fn prometheus_finds_nothing_wrong_with_the_metrics() {
+    let Some(promtool) = installed("promtool") else { return };
+    let rig = Rig::start().await;
+    rig.driver_at("cab-1", 1.0, 1.0).await;
+    let request = http().get(format!("{}/metrics", rig.http()));
+    let request = request.header("accept", "text/plain;version=0.0.4");
+    let text = request.send().await.unwrap().text().await.unwrap();
+    let mut command = std::process::Command::new(promtool);
+    command.args(["check", "metrics"]).stdin(Stdio::piped());
+    let mut check = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let checked = check.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
+    assert!(checked.status.success() && told.is_empty(), "{told}{text}");
 }
 
 async fn reflected(channel: Channel) -> Result<BTreeSet<String>, Code> {

@@ -3,5 +3,7 @@
 mod away;
 mod demoted;
 mod locked;
+mod pooler;
+mod shared;
 mod silent;
 pub mod tls;
