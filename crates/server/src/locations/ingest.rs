@@ -158,8 +158,9 @@ impl Batcher {
     async fn store(&self, fixes: &[Fix]) -> Result<(), IngestError> {
         let count = fixes.len() as u64;
         match self.live.store(self.shard, fixes, Timestamp::now()).await {
-            Ok(Stored::Yes) => {
+            Ok(Stored::Yes { foreign }) => {
                 self.metrics.locations.stored(count);
+                self.metrics.locations.foreign_keys(foreign);
                 Ok(())
             }
             Ok(Stored::Full) => {

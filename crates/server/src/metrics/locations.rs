@@ -19,6 +19,8 @@ pub struct LocationMetrics {
     refused: Counter,
     rejected: Labelled<Counter, 1>,
     #[serde(serialize_with = "count")]
+    foreign_keys: Counter,
+    #[serde(serialize_with = "count")]
     history_rows: Counter,
     #[serde(serialize_with = "count")]
     history_duplicates: Counter,
@@ -45,6 +47,11 @@ impl LocationMetrics {
                 "fixes_rejected",
                 "Fixes that can never be stored, by reason",
                 Labelled::new(["reason"]),
+            ),
+            foreign_keys: registry.declare(
+                "foreign_keys",
+                "Fixes that were stored while another program holds the key of their driver in Redis: such a driver is not on the map",
+                Counter::default(),
             ),
             history_rows: registry.declare(
                 "history_rows",
@@ -118,6 +125,11 @@ impl LocationMetrics {
     /// `fixes` can never be stored, for this reason.
     pub fn rejected(&self, reason: &'static str, fixes: u64) {
         self.rejected.get([reason]).inc_by(fixes);
+    }
+
+    /// Of so many drivers another program holds the key.
+    pub fn foreign_keys(&self, drivers: u64) {
+        self.foreign_keys.inc_by(drivers);
     }
 
     /// Of `fixes` read from the stream, `rows` were new to the history.

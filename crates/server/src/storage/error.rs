@@ -1,6 +1,6 @@
 //! What can go wrong between us and a store, by what the caller will do about it.
 
-use deadpool_postgres::TimeoutType;
+use deadpool_postgres::{HookError, TimeoutType};
 use thiserror::Error;
 use waybill_domain::id::OrderId;
 use waybill_domain::order::IllegalTransition;
@@ -143,6 +143,12 @@ impl From<deadpool_postgres::PoolError> for StoreError {
                 store: "postgres",
                 why: "all connections are busy".to_owned(),
             },
+            deadpool_postgres::PoolError::PostCreateHook(HookError::Backend(error)) => error.into(),
+            // The message says it, without the hook's name.
+            deadpool_postgres::PoolError::PostCreateHook(HookError::Message(why)) => StoreError::Unavailable {
+                store: "postgres",
+                why: why.into_owned(),
+            },
             other => StoreError::Unavailable {
                 store: "postgres",
                 why: other.to_string(),
@@ -170,12 +176,17 @@ impl From<redis::RedisError> for StoreError {
     }
 }
 
+/// Why a session is not used: without the limits of statements and locks one caller could hold up all others.
+pub(super) const NOT_AS_ASKED: &str = "sessions are not set as they were asked for: a pooler such as PgBouncer is in between; give postgres.url the address of Postgres itself";
+
 /// The error with its causes: the driver's own text says only "db error".
 fn describe(error: &tokio_postgres::Error) -> String {
     if let Some(why) = tls::failure("postgres", error) {
         return why;
     }
     match (error.as_db_error(), std::error::Error::source(error)) {
+        // What passes parameters on, or refuses those that it cannot, is no Postgres.
+        (Some(db), _) if db.message().contains("unsupported startup parameter") => NOT_AS_ASKED.to_owned(),
         (Some(db), _) => format!("{} ({})", db.message(), db.code().code()),
         (None, Some(source)) => format!("{error}: {source}"),
         (None, None) => error.to_string(),

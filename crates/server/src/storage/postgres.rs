@@ -14,8 +14,8 @@ use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::group::Failed;
 use super::lending::{End, Lending, Lent};
-use super::postgres_pool::Silence;
 pub use super::postgres_pool::{PLANNER, PostgresSettings};
+use super::postgres_pool::{READ_ONLY, Silence};
 use super::{Statement, StoreError, postgres_pool};
 use crate::metrics::{DependencyMetrics, WaitMetrics};
 use crate::resilience::{Guard, GuardError};
@@ -241,8 +241,10 @@ impl Postgres {
             .iter()
             .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on")));
         if is_read_only {
-            let why = "it takes no writes: a standby, or demoted".to_owned();
-            return Err(StoreError::Unavailable { store: "postgres", why });
+            return Err(StoreError::Unavailable {
+                store: "postgres",
+                why: READ_ONLY.to_owned(),
+            });
         }
         Ok(())
     }

@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use secrecy::SecretString;
 use tokio::time::timeout;
-use tokio_postgres::NoTls;
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::StoreError;
+use super::error::NOT_AS_ASKED;
 use super::postgres_url::parse_url;
 use super::tls::StoreTlsFiles;
 
@@ -61,6 +61,9 @@ const ISOLATION: &str = "-c default_transaction_isolation=read\\ committed";
 const KEEPALIVE: Duration = Duration::from_secs(5);
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(8);
 
+/// Why a session is not used: a standby, and a server that was demoted, are no place for this pool.
+pub(super) const READ_ONLY: &str = "it takes no writes: a standby, or demoted";
+
 /// When Postgres last did not answer. A failover leaves the open connections of an address without a word: each that is older than that is asked
 /// before it is lent again.
 #[derive(Debug, Default)]
@@ -81,13 +84,36 @@ impl Silence {
     }
 }
 
+/// What a new session says of itself.
+const OF_SESSION: &str = "select current_setting('transaction_read_only'), current_setting('plan_cache_mode')";
+
+/// Looks at a new session before it is used.
+async fn look_at(session: &ClientWrapper) -> Result<(), HookError> {
+    let answer = session.simple_query(OF_SESSION).await.map_err(HookError::Backend)?;
+    let row = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let setting = |at| row.and_then(|row| row.get(at)).unwrap_or_default();
+    if setting(0) == "on" {
+        return Err(HookError::message(READ_ONLY));
+    }
+    // One stands for all, which go together.
+    if PLANNER.first().is_none_or(|(_, value)| setting(1) != *value) {
+        return Err(HookError::message(NOT_AS_ASKED));
+    }
+    Ok(())
+}
+
 /// The pool, and one of a single connection, for pings alone.
 pub(super) fn build(settings: &PostgresSettings, silence: &Arc<Silence>) -> Result<(Pool, Pool), StoreError> {
     let config = config(settings)?;
     let answer_max = settings.acquire_timeout;
     let silence = Arc::clone(silence);
+    let look = || Hook::async_fn(|session, _| Box::pin(look_at(session)));
     let pool = Pool::builder(manager(settings, &config)?)
         .max_size(settings.pool_max)
+        .post_create(look())
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(settings.statement_timeout))
         .create_timeout(Some(settings.acquire_timeout))
@@ -106,7 +132,10 @@ pub(super) fn build(settings: &PostgresSettings, silence: &Arc<Silence>) -> Resu
         }))
         .build()
         .map_err(StoreError::unexpected)?;
-    let pings = Pool::builder(manager(settings, &config)?).max_size(1).build();
+    let pings = Pool::builder(manager(settings, &config)?)
+        .max_size(1)
+        .post_create(look())
+        .build();
     Ok((pool, pings.map_err(StoreError::unexpected)?))
 }
 
@@ -116,8 +145,6 @@ fn config(settings: &PostgresSettings) -> Result<tokio_postgres::Config, StoreEr
         .map_err(|why| StoreError::unexpected(format!("postgres.url {why}")))?;
     config.connect_timeout(settings.acquire_timeout);
     config.application_name("waybill");
-    // A standby, and a server that was demoted, are no place for this pool.
-    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     config
         .keepalives_idle(KEEPALIVE)
         .keepalives_interval(KEEPALIVE / 2)

@@ -1,5 +1,6 @@
 //! What there is of one driver, for who erases it.
 
+use jiff::Timestamp;
 use waybill_domain::id::DriverId;
 
 use super::LiveStore;
@@ -19,6 +20,10 @@ impl LiveStore {
             self.redis
                 .call(async { pipe.query_async::<()>(&mut connection).await })
                 .await?;
+        }
+        // What another program holds there stays.
+        if self.latest(driver, Timestamp::UNIX_EPOCH).await?.is_none() {
+            return Ok(());
         }
         let mut delete = redis::cmd("DEL");
         delete.arg(Keys::driver(driver));

@@ -11,7 +11,10 @@ use crate::storage::StoreError;
 #[must_use]
 pub enum Stored {
     /// All of it is in the stream, and with that safe.
-    Yes,
+    Yes {
+        /// Drivers whose keys another program holds: they are not on the map.
+        foreign: u64,
+    },
     /// The stream is full; nothing was stored.
     Full,
 }
@@ -28,12 +31,11 @@ impl LiveStore {
         if stored == 0 {
             return Ok(Stored::Full);
         }
-        if let Some(latest) = self.commands.latest(fixes, now) {
-            self.redis
-                .call(async { latest.send::<()>(&mut connection).await })
-                .await?;
-        }
-        Ok(Stored::Yes)
+        let foreign = match self.commands.latest(fixes, now) {
+            Some(latest) => self.redis.call(async { latest.send(&mut connection).await }).await?,
+            None => 0,
+        };
+        Ok(Stored::Yes { foreign })
     }
 
     /// Removes up to `limit` drivers of every shard that were last seen before the time to live. How many were.

@@ -1,12 +1,21 @@
--- Sets the latest fix of drivers, each unless a newer one is known.
+-- Sets the latest fix of drivers, each unless a newer one is known. A key that another program holds stays as it is.
 -- KEYS: driver:<id> ...
 -- ARGV: per key: driver, lat, long, recorded_at (µs), when it expires (ms)
+-- Returns how many keys others hold.
+local foreign = 0
 for i, key in ipairs(KEYS) do
   local a = (i - 1) * 5
-  local known = redis.call('HGET', key, 'timestamp')
-  if not known or tonumber(known) < tonumber(ARGV[a + 4]) then
+  -- An error where it is no hash.
+  local known = redis.pcall('HMGET', key, 'driver_id', 'timestamp')
+  local at = not known.err and known[2] and tonumber(known[2])
+  local is_ours = not known.err and known[1] == ARGV[a + 1] and at
+  if is_ours and at >= tonumber(ARGV[a + 4]) then
+    -- A newer one is known.
+  elseif is_ours or (not known.err and not known[1] and not known[2] and redis.call('EXISTS', key) == 0) then
     redis.call('HSET', key, 'driver_id', ARGV[a + 1], 'lat', ARGV[a + 2], 'long', ARGV[a + 3], 'timestamp', ARGV[a + 4])
     redis.call('PEXPIREAT', key, ARGV[a + 5])
+  else
+    foreign = foreign + 1
   end
 end
-return #KEYS
+return foreign

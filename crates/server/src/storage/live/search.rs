@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+use redis::{ErrorKind, RedisError, RedisResult};
 use waybill_domain::fix::Fix;
 use waybill_domain::id::DriverId;
 use waybill_domain::position::Position;
@@ -16,6 +17,11 @@ use crate::storage::keys::Keys;
 /// The times that the history can hold, in Unix microseconds: 1970 to 9998. Outside of them a day has no name of eight
 /// digits or no day after it, and so no partition. No fix that was acknowledged is there.
 const STORABLE_MICROS: std::ops::Range<i64> = 0..253_370_764_800_000_000;
+
+/// Whether it says that a key holds something else than a fix.
+fn is_foreign(error: &RedisError) -> bool {
+    error.code() == Some("WRONGTYPE") || matches!(error.kind(), ErrorKind::UnexpectedReturnType | ErrorKind::Parse)
+}
 
 /// A circle to search.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,30 +66,40 @@ impl LiveStore {
             .flatten())
     }
 
-    /// The latest fixes of several drivers, in their order.
+    /// The latest fixes of several drivers, in their order. A key that another program holds is no fix.
     pub async fn latest_of(&self, drivers: &[DriverId], now: Timestamp) -> Result<Vec<Option<Fix>>, StoreError> {
         if drivers.is_empty() {
             return Ok(Vec::new());
         }
         let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
         for driver in drivers {
             pipeline.hgetall(Keys::driver(driver));
         }
         let mut connection = self.redis.connection();
-        let hashes: Vec<HashMap<String, String>> = self
+        let hashes: Vec<RedisResult<HashMap<String, String>>> = self
             .redis
             .call(async { pipeline.query_async(&mut connection).await })
             .await?;
         let since = self.commands.fresh_since(now);
-        let fix = |(driver, hash): (&DriverId, &HashMap<String, String>)| -> Result<Option<Fix>, StoreError> {
-            if hash.is_empty() {
-                return Ok(None);
-            }
-            let fix = parse_fix(driver.clone(), |field| hash.get(field).map(String::as_str))?;
-            // The key expires by Redis' clock; which fix is fresh is decided by ours, here as everywhere.
-            Ok((fix.recorded_at >= since).then_some(fix))
-        };
-        drivers.iter().zip(&hashes).map(fix).collect()
+        let fix =
+            |(driver, hash): (&DriverId, RedisResult<HashMap<String, String>>)| -> Result<Option<Fix>, StoreError> {
+                let hash = match hash {
+                    Ok(hash) => hash,
+                    // Another type than a hash, or bytes that are no text.
+                    Err(error) if is_foreign(&error) => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                };
+                if hash.get("driver_id").is_none_or(|held| held != driver.as_str()) {
+                    return Ok(None);
+                }
+                let Ok(fix) = parse_fix(driver.clone(), |field| hash.get(field).map(String::as_str)) else {
+                    return Ok(None);
+                };
+                // The key expires by Redis' clock; which fix is fresh is decided by ours, here as everywhere.
+                Ok((fix.recorded_at >= since).then_some(fix))
+            };
+        drivers.iter().zip(hashes).map(fix).collect()
     }
 
     /// Whether any driver's position is fresh.
