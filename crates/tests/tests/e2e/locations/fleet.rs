@@ -1,5 +1,7 @@
 //! The fleet as it is seen: who is where, who is free, who is near.
 
+use std::collections::BTreeSet;
+
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -217,6 +219,37 @@ async fn the_nearest_are_found_in_crowds_and_in_deserts() {
         let expected: Vec<String> = expected.into_iter().map(name).collect();
         assert_eq!(found, expected, "{count} within {radius} m of {from} m");
     }
+}
+
+/// 180 degrees east are 180 degrees west.
+#[tokio::test]
+async fn drivers_at_the_date_line_are_found_from_both_sides() {
+    let rig = Rig::start().await;
+    let places = [
+        ("east", 179.999),
+        ("line-east", 180.0),
+        ("line-west", -180.0),
+        ("west", -179.999),
+    ];
+    for lat in [0.0, -16.8] {
+        for (name, lon) in places {
+            rig.driver_at(&format!("{name}-{lat}"), lat, lon).await;
+        }
+        for (from, lon) in places {
+            let request = pb::SearchDriversRequest {
+                near: Some(position((lat, lon))),
+                ..around(1_000.0, 10)
+            };
+            let found = search(&rig, request).await.unwrap();
+            let found: BTreeSet<String> = found.into_iter().map(|near| near.driver.unwrap().driver_id).collect();
+            let expected = places.map(|(name, _)| format!("{name}-{lat}"));
+            assert_eq!(found, BTreeSet::from(expected), "from {from} at {lat}");
+        }
+    }
+    assert_eq!(
+        get(&rig, "line-east-0").await.unwrap().position,
+        Some(position((0.0, 180.0)))
+    );
 }
 
 #[tokio::test]
