@@ -12,7 +12,8 @@ for i = 2, #ARGV, 5 do
     -- An older fix goes to the history only. Microseconds since 1970 are exact in a double until the year 2255.
     local seen = redis.call('ZSCORE', KEYS[3], driver)
     if not seen or tonumber(seen) < tonumber(at) then
-      redis.call('GEOADD', KEYS[2], long, lat, driver)
+      -- 180 degrees east are 180 degrees west: to the index the first lies beyond its last cell, where no one looks.
+      redis.call('GEOADD', KEYS[2], tonumber(long) == 180 and '-180' or long, lat, driver)
       redis.call('ZADD', KEYS[3], at, driver)
     end
   end

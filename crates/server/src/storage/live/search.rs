@@ -172,11 +172,16 @@ impl LiveStore {
     }
 
     async fn search_index(&self, geo: &str, area: SearchArea, count: usize) -> Result<Found, StoreError> {
+        // As the index has the place; see append.lua.
+        let lon_deg = match area.centre.lon_deg() {
+            lon_deg if lon_deg >= 180.0 => -180.0,
+            lon_deg => lon_deg,
+        };
         let mut search = redis::cmd("GEOSEARCH");
         search
             .arg(geo)
             .arg("FROMLONLAT")
-            .arg(area.centre.lon_deg())
+            .arg(lon_deg)
             .arg(area.centre.lat_deg());
         search
             .arg("BYRADIUS")
