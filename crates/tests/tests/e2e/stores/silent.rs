@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use testkit::wire::{PICKUP, a_ride, get};
+use jiff::Timestamp;
+use testkit::wire::{PICKUP, a_ride, fix, get};
 use testkit::{Rig, until};
 use tonic::{Code, Request};
+use waybill_proto::location::v1::ReportLocationsRequest;
 use waybill_sandbox::payments::{Fault, FaultKind};
 use waybill_sandbox::process::Signal;
 
@@ -98,5 +100,25 @@ async fn connections_that_say_nothing_any_more_are_left_for_new_ones() {
     })
     .await;
     rig.until_all_settled().await;
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_connection_to_redis_that_says_nothing_any_more_is_left_for_a_new_one() {
+    let rig = Rig::builder().redis_through_proxy().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    rig.place(a_ride()).await;
+    let line = rig.redis_line();
+    line.fail_over(line.target());
+
+    let request = a_ride();
+    until("orders are accepted on a new connection", async || {
+        let fixes = ReportLocationsRequest {
+            fixes: vec![fix("cab-2", PICKUP.0, PICKUP.1, Timestamp::now())],
+        };
+        rig.locations().report_locations(fixes).await?;
+        rig.orders().create_order(request.clone()).await
+    })
+    .await;
     rig.assert_clean().await;
 }
