@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -38,8 +38,10 @@ impl HealthMonitor {
     /// Checks every second until the server stops. It reports no more after the first sign of the end (`unready`).
     pub async fn run(self, unready: CancellationToken, stopping: CancellationToken) {
         let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
-            let (postgres, redis) = tokio::join!(in_time(self.postgres.ping()), in_time(self.redis.ping()));
+            let (postgres, redis) = tokio::join!(self.postgres.ping(), in_time(self.redis.ping()));
+            let postgres = postgres.is_ok();
             if unready.is_cancelled() {
                 continue;
             }
@@ -74,7 +76,7 @@ impl HealthMonitor {
         vec![
             Probe::new("postgres", move || {
                 let postgres = postgres.clone();
-                async move { postgres.ping().await.map_err(|error| error.to_string()).into() }
+                async move { postgres.health().await.map_err(|error| error.to_string()).into() }
             }),
             Probe::new("redis", move || {
                 let redis = redis.clone();

@@ -92,7 +92,7 @@ impl App {
         };
 
         let (mut routes, reporter) = routes_with_health();
-        let health_monitor = parts.start_health_monitor(reporter);
+        let health_monitor = parts.start_health_monitor(reporter).await;
         let probes = parts.probes(&health_monitor, keys.clone());
         let readiness = Arc::new(Readiness::new(probes, parts.lifecycle.unready.clone()));
         parts.start_services(&mut routes, &readiness, orders)?;

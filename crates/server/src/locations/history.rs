@@ -5,6 +5,7 @@
 //! would keep a second record of what was read, in a store that may lose it: see docs/adr.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ struct Held {
     /// When that was last confirmed. Between two claims a second writer would fail at the cursor: the lease spares
     /// work, the compare-and-set decides.
     claimed_at: Instant,
+    /// Whether nothing was trimmed since.
+    is_claimed_now: bool,
     /// Which Redis the stream is in.
     epoch: Option<String>,
     /// The last entry that is stored.
@@ -117,6 +120,7 @@ impl HistoryWriter {
                 Ok(Round::CaughtUp(_) | Round::NotOurs) | Err(_) if stopping.is_cancelled() => break,
                 Ok(Round::CaughtUp(entries)) => pause(entries, gathered_for, self.settings.history_poll),
                 Ok(Round::NotOurs) => {
+                    self.last_stored = None;
                     // Its writer reports how far behind it is; two would contradict each other.
                     self.metrics.locations.history_lag(0, Duration::ZERO);
                     REST
@@ -180,7 +184,7 @@ impl HistoryWriter {
                 stream = self.shard.events,
                 reason,
                 cursor,
-                last = state.last_id,
+                last = ?state.last_id,
                 "stream of fixes read anew from its beginning"
             );
         }
@@ -190,6 +194,7 @@ impl HistoryWriter {
         };
         Ok(Some(Held {
             claimed_at,
+            is_claimed_now: true,
             epoch: state.epoch,
             cursor: from,
             stored,
@@ -216,7 +221,10 @@ impl HistoryWriter {
             return Ok(Round::CaughtUp(0));
         };
         let read = entries.len();
-        let fixes = readable(entries);
+        let mut fixes = readable(entries);
+        // Of a stream that is read anew: days that were dropped stay dropped.
+        let first_kept = day_of(Timestamp::now()).saturating_sub(self.settings.retention_days.days());
+        fixes.retain(|fix| day_of(fix.recorded_at) >= first_kept);
         self.ensure_partitions(&fixes).await?;
         match self
             .history
@@ -241,11 +249,10 @@ impl HistoryWriter {
         Ok(if full { Round::Busy } else { Round::CaughtUp(read) })
     }
 
-    /// Tells how much is in the stream and not in the history: what is behind the cursor. A writer that never had it knows only how long the stream is.
+    /// Tells how much is in the stream and not in the history: what is behind the cursor, as this writer last knew it.
     async fn report_backlog(&self) -> Result<(), StoreError> {
-        let (cursor, stored) = match &self.last_stored {
-            Some((cursor, stored)) => (cursor.as_str(), *stored),
-            None => ("0-0", 0),
+        let Some((cursor, stored)) = &self.last_stored else {
+            return Ok(());
         };
         let (length, first) = try_join!(
             self.live.events_len(&self.shard),
@@ -254,7 +261,7 @@ impl HistoryWriter {
         let added_at = first.first().and_then(StreamEntry::added_at);
         let age = added_at.map(|added_at| Timestamp::now().duration_since(added_at));
         self.metrics.locations.history_lag(
-            length.saturating_sub(stored),
+            length.saturating_sub(*stored),
             age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default(),
         );
         Ok(())
@@ -300,8 +307,21 @@ impl HistoryWriter {
             held.stored.pop_front();
         }
         match first_kept {
-            Some(first_kept) => self.live.trim_events(&self.shard, &first_kept).await.map(drop),
+            Some(first_kept) if self.may_trim(held).await? => {
+                self.live.trim_events(&self.shard, &first_kept).await.map(drop)
+            }
+            Some(_) => Ok(()),
             None => Ok(()),
+        }
+    }
+
+    /// Whether the stream is still the one that was read: in another Redis, entries may stand before those that are kept which were never read. Where Redis does not
+    /// say which it is, the claim looks.
+    async fn may_trim(&self, held: &mut Held) -> Result<bool, StoreError> {
+        let is_claimed_now = mem::take(&mut held.is_claimed_now);
+        match &held.epoch {
+            Some(epoch) => Ok(self.live.epoch().await?.as_ref() == Some(epoch)),
+            None => Ok(is_claimed_now),
         }
     }
 
@@ -341,7 +361,11 @@ impl HistoryWriter {
 /// Why a stream has to be read from its beginning, if it has to: it ends before the cursor, or is in another Redis than the cursor is of, where entries
 /// may have been added before the cursor.
 fn why_reread(cursor: &str, epoch: Option<&str>, state: &StreamState) -> Option<&'static str> {
-    if entry_order(&state.last_id) < entry_order(cursor) {
+    if state
+        .last_id
+        .as_ref()
+        .is_some_and(|last| entry_order(last) < entry_order(cursor))
+    {
         return Some("lost");
     }
     match (epoch, state.epoch.as_deref()) {

@@ -4,9 +4,8 @@
 //! is the one that counts: redis-rs does not apply its own to a command that is issued while it reconnects.
 
 use crate::metrics::{DependencyMetrics, GuardMetrics};
-use crate::resilience::{CallPermit, CircuitBreaker, Deadline};
+use crate::resilience::{CircuitBreaker, Deadline};
 use std::time::Duration;
-use tokio::time::Instant;
 use waybill_domain::breaker::{CallOutcome, Open, Policy};
 
 /// Stands before one store.
@@ -52,7 +51,7 @@ impl Guard {
         self.timeout / 2
     }
 
-    /// Says that the store did not answer, as who asks past the breaker has seen.
+    /// Says that the store did not answer: to who asked past the breaker, or gave up.
     pub fn report_failure(&self) {
         if let Ok(permit) = self.breaker.permit() {
             permit.record(CallOutcome::Failure);
@@ -68,11 +67,6 @@ impl Guard {
     ) -> Result<T, GuardError<E>> {
         // The breaker first: a store that is down must not cost each caller its whole timeout.
         let permit = self.breaker.admit()?;
-        let permit = Unanswered {
-            permit: Some(permit),
-            begun_at: Instant::now(),
-            patience: self.patience(),
-        };
         let Ok(result) = Deadline::after(self.timeout).bound(call).await else {
             self.metrics.timeouts.inc();
             permit.record(CallOutcome::Failure);
@@ -89,31 +83,6 @@ impl Guard {
                 permit.record(outcome);
                 Err(GuardError::Failed(error))
             }
-        }
-    }
-}
-
-/// A call that is out. Dropped after some patience, as by who has waited for long enough, it failed; before that it shows nothing.
-struct Unanswered<'a> {
-    permit: Option<CallPermit<'a>>,
-    begun_at: Instant,
-    patience: Duration,
-}
-
-impl Unanswered<'_> {
-    fn record(mut self, outcome: CallOutcome) {
-        if let Some(permit) = self.permit.take() {
-            permit.record(outcome);
-        }
-    }
-}
-
-impl Drop for Unanswered<'_> {
-    fn drop(&mut self) {
-        if let Some(permit) = self.permit.take()
-            && self.begun_at.elapsed() >= self.patience
-        {
-            permit.record(CallOutcome::Failure);
         }
     }
 }
@@ -156,21 +125,6 @@ mod tests {
         assert!(!was_called);
         let metrics = &guard.metrics;
         assert_eq!((metrics.breaker.refusals.get(), metrics.timeouts.get()), (1, 2));
-    }
-
-    #[test]
-    fn whoever_gives_up_late_has_seen_a_store_that_hangs_and_whoever_does_so_soon_has_not() {
-        let guard = guard(Duration::from_mins(1));
-        for (patience, openings) in [(guard.patience(), 0), (Duration::ZERO, 1)] {
-            for _ in 0..2 {
-                drop(Unanswered {
-                    permit: guard.breaker.admit().ok(),
-                    begun_at: Instant::now(),
-                    patience,
-                });
-            }
-            assert_eq!(guard.metrics.breaker.openings.get(), openings, "after {patience:?}");
-        }
     }
 
     #[tokio::test]

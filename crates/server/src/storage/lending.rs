@@ -6,19 +6,27 @@
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use deadpool_postgres::{Client, ClientWrapper, Object};
 use tokio::time::Instant;
 
 use super::postgres_pool::Silence;
+use crate::resilience::Guard;
 
 tokio::task_local! {
     /// Where the connections of the call go that runs now.
     static USED: Used;
 }
 
-type Used = Arc<Mutex<Vec<Client>>>;
+type Used = Arc<Mutex<Held>>;
+
+/// What a call had so far.
+#[derive(Default)]
+struct Held {
+    /// When it got its first connection: before that it waited for other calls, which says nothing about Postgres.
+    lent_at: Option<Instant>,
+    clients: Vec<Client>,
+}
 
 /// A connection of the pool.
 pub(super) struct Lent(Option<Client>);
@@ -37,19 +45,18 @@ pub(super) enum End {
 /// The connections of one call.
 pub(super) struct Lending {
     used: Used,
-    begun_at: Instant,
-    /// Whoever gives up a call after this has seen that there is no answer.
-    patience: Duration,
+    guard: Arc<Guard>,
     silence: Arc<Silence>,
+    has_ended: bool,
 }
 
 impl Lending {
-    pub(super) fn new(patience: Duration, silence: &Arc<Silence>) -> Lending {
+    pub(super) fn new(guard: &Arc<Guard>, silence: &Arc<Silence>) -> Lending {
         Lending {
-            silence: Arc::clone(silence),
             used: Used::default(),
-            begun_at: Instant::now(),
-            patience,
+            guard: Arc::clone(guard),
+            silence: Arc::clone(silence),
+            has_ended: false,
         }
     }
 
@@ -67,19 +74,20 @@ impl Lending {
         if end == End::Silent {
             self.silence.noticed();
         }
-        let used = mem::take(&mut *lock(&self.used));
+        let clients = mem::take(&mut lock(&self.used).clients);
         if end != End::Answered {
-            throw_away(used);
+            throw_away(clients);
         }
-        // Nothing is left to be decided when this is dropped.
-        self.patience = Duration::MAX;
+        self.has_ended = true;
     }
 }
 
 impl Drop for Lending {
-    /// The call was given up, if it has not ended before.
+    /// The call was given up, if it has not ended before. Who does so late has seen that there is no answer.
     fn drop(&mut self) {
-        if self.begun_at.elapsed() >= self.patience {
+        let lent_at = lock(&self.used).lent_at;
+        if !self.has_ended && lent_at.is_some_and(|at| at.elapsed() >= self.guard.patience()) {
+            self.guard.report_failure();
             self.settle(End::Silent);
         }
     }
@@ -91,12 +99,15 @@ fn throw_away(used: Vec<Client>) {
     }
 }
 
-fn lock(used: &Mutex<Vec<Client>>) -> MutexGuard<'_, Vec<Client>> {
+fn lock(used: &Mutex<Held>) -> MutexGuard<'_, Held> {
     used.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Lent {
     pub(super) fn new(client: Client) -> Lent {
+        let _ = USED.try_with(|used| {
+            lock(used).lent_at.get_or_insert_with(Instant::now);
+        });
         Lent(Some(client))
     }
 
@@ -127,7 +138,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         // Outside of a call it goes back as it is.
         if let Some(client) = self.0.take() {
-            let _ = USED.try_with(|used| lock(used).push(client));
+            let _ = USED.try_with(|used| lock(used).clients.push(client));
         }
     }
 }

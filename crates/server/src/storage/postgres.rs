@@ -1,14 +1,14 @@
 //! The connections to Postgres: a bounded pool, every session with its timeouts, all calls behind one breaker.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{Pool, PoolError, TimeoutType, Timeouts};
 use futures_util::future::BoxFuture;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, SimpleQueryMessage};
 
@@ -20,8 +20,12 @@ use super::{Statement, StoreError, postgres_pool};
 use crate::metrics::{DependencyMetrics, WaitMetrics};
 use crate::resilience::{Guard, GuardError};
 
-/// How long a ping may take. Whoever asks waits for a little longer.
+/// How long the answer to a ping may take, once there is a session for it.
 const PING_MAX: Duration = Duration::from_millis(450);
+/// How long what a ping found is the answer to who asks how Postgres is.
+const PING_KEPT: Duration = Duration::from_secs(2);
+/// When a ping was answered, and what was wrong.
+type LastPing = (Instant, Option<String>);
 
 /// One connection in so many is kept for sagas and workers.
 const WORKERS_SHARE: usize = 4;
@@ -37,6 +41,7 @@ pub struct Postgres {
     partition: PoolPartition,
     /// A session for pings alone: whether Postgres answers is not known from a pool whose connections are all in use.
     pings: Pool,
+    last_ping: Arc<Mutex<Option<LastPing>>>,
     silence: Arc<Silence>,
     group_commits_failed: Counter,
     caller_waits: WaitMetrics,
@@ -74,6 +79,7 @@ impl Postgres {
             callers: Arc::new(Semaphore::new(caller_places(settings.pool_max))),
             partition: PoolPartition::Workers,
             pings,
+            last_ping: Arc::default(),
             silence,
             group_commits_failed: metrics.group_commits_failed(),
             caller_waits: metrics.pool("callers"),
@@ -143,7 +149,7 @@ impl Postgres {
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, GuardError<StoreError>> {
-        let lending = Lending::new(self.guard.patience(), &self.silence);
+        let lending = Lending::new(&self.guard, &self.silence);
         let done = self.guard.call(lending.lend(work), StoreError::breaker_outcome).await;
         lending.end(match &done {
             Ok(_) => End::Answered,
@@ -217,26 +223,56 @@ impl Postgres {
         .await
     }
 
+    /// What the last ping found. The health monitor makes one each second; where there was none lately, it is made now.
+    pub async fn health(&self) -> Result<(), StoreError> {
+        match &*self.lock_last_ping() {
+            Some((at, None)) if at.elapsed() < PING_KEPT => return Ok(()),
+            Some((at, Some(why))) if at.elapsed() < PING_KEPT => {
+                return Err(StoreError::Unavailable {
+                    store: "postgres",
+                    why: why.clone(),
+                });
+            }
+            _ => {}
+        }
+        self.ping().await
+    }
+
     /// Whether Postgres answers now, and takes writes. Not behind the breaker, which may be open; but a Postgres that does not answer this counts
     /// there, for its callers may all have given up too soon to tell.
     pub async fn ping(&self) -> Result<(), StoreError> {
+        let lending = Lending::new(&self.guard, &self.silence);
+        let answer = lending.lend(self.ask_for_writes()).await;
         // Without a good answer the session is thrown away, and the next ping makes another one.
-        let lending = Lending::new(Duration::ZERO, &self.silence);
-        let asked = timeout(PING_MAX, lending.lend(self.ask_for_writes())).await;
-        let answer = asked.unwrap_or_else(|_| {
-            let why = format!("no answer within {} ms", PING_MAX.as_millis());
-            Err(StoreError::Unavailable { store: "postgres", why })
-        });
-        match answer {
-            Ok(()) => lending.end(End::Answered),
-            Err(_) => self.guard.report_failure(),
-        }
+        let why = match &answer {
+            Ok(()) => {
+                lending.end(End::Answered);
+                None
+            }
+            Err(error) => {
+                lending.end(End::Silent);
+                self.guard.report_failure();
+                match error {
+                    StoreError::Unavailable { why, .. } => Some(why.clone()),
+                    other => Some(other.to_string()),
+                }
+            }
+        };
+        *self.lock_last_ping() = Some((Instant::now(), why));
         answer
+    }
+
+    fn lock_last_ping(&self) -> MutexGuard<'_, Option<LastPing>> {
+        self.last_ping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask_for_writes(&self) -> Result<(), StoreError> {
         let session = Lent::new(self.pings.get().await?);
-        let answer = session.simple_query("show transaction_read_only").await?;
+        let asked = timeout(PING_MAX, session.simple_query("show transaction_read_only")).await;
+        let answer = asked.map_err(|_| StoreError::Unavailable {
+            store: "postgres",
+            why: format!("no answer within {} ms", PING_MAX.as_millis()),
+        })??;
         let is_read_only = answer
             .iter()
             .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on")));

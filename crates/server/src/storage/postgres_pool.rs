@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::{ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use secrecy::SecretString;
 use tokio::time::timeout;
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -108,9 +109,16 @@ async fn look_at(session: &ClientWrapper) -> Result<(), HookError> {
 /// The pool, and one of a single connection, for pings alone.
 pub(super) fn build(settings: &PostgresSettings, silence: &Arc<Silence>) -> Result<(Pool, Pool), StoreError> {
     let config = config(settings)?;
-    let answer_max = settings.acquire_timeout;
     let silence = Arc::clone(silence);
-    let look = || Hook::async_fn(|session, _| Box::pin(look_at(session)));
+    let answer_max = settings.acquire_timeout;
+    let look = || {
+        Hook::async_fn(move |session, _| {
+            Box::pin(async move {
+                let looked = timeout(answer_max, look_at(session)).await;
+                looked.unwrap_or(Err(HookError::message("a new session does not answer")))
+            })
+        })
+    };
     let pool = Pool::builder(manager(settings, &config)?)
         .max_size(settings.pool_max)
         .post_create(look())
@@ -134,6 +142,9 @@ pub(super) fn build(settings: &PostgresSettings, silence: &Arc<Silence>) -> Resu
         .map_err(StoreError::unexpected)?;
     let pings = Pool::builder(manager(settings, &config)?)
         .max_size(1)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(settings.acquire_timeout))
+        .create_timeout(Some(settings.acquire_timeout))
         .post_create(look())
         .build();
     Ok((pool, pings.map_err(StoreError::unexpected)?))
@@ -145,6 +156,10 @@ fn config(settings: &PostgresSettings) -> Result<tokio_postgres::Config, StoreEr
         .map_err(|why| StoreError::unexpected(format!("postgres.url {why}")))?;
     config.connect_timeout(settings.acquire_timeout);
     config.application_name("waybill");
+    // Of several, the one that takes writes. Of one, the new session is asked, below.
+    if config.get_hosts().len() > 1 {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
     config
         .keepalives_idle(KEEPALIVE)
         .keepalives_interval(KEEPALIVE / 2)

@@ -65,6 +65,13 @@ pub(crate) fn is_remote(url: &SecretString) -> bool {
     })
 }
 
+/// What each process writes now and then, to see whether that is possible.
+fn write() -> redis::Cmd {
+    let mut command = redis::cmd("SET");
+    command.arg(keys::WRITTEN).arg(1).arg("PX").arg(WRITTEN_KEPT_MS);
+    command
+}
+
 /// Whether the URL asks for TLS.
 pub(crate) fn asks_for_tls(url: &SecretString) -> bool {
     let client = parse_url(url);
@@ -139,21 +146,25 @@ impl Redis {
 
     /// Whether Redis takes writes now. Not behind the breaker, which may be open.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let mut command = redis::cmd("SET");
-        command.arg(keys::WRITTEN).arg(1).arg("PX").arg(WRITTEN_KEPT_MS);
-        let answer = self.unguarded(command).await;
-        *self.lock_wrote_at() = answer.is_ok().then(Instant::now);
+        let answer = self.unguarded(write()).await;
+        self.note_write(&answer);
         answer
     }
 
-    /// The same, for a call: without a write where there was one a moment ago.
+    /// The same, for a call: behind the breaker, and without a write where there was one a moment ago.
     pub async fn check(&self) -> Result<(), StoreError> {
-        if self.lock_wrote_at().is_none_or(|at| at.elapsed() > WROTE_LATELY) {
-            return self.ping().await;
-        }
+        let is_known = self.lock_wrote_at().is_some_and(|at| at.elapsed() < WROTE_LATELY);
+        let command = if is_known { redis::cmd("PING") } else { write() };
         let mut connection = self.connection();
-        self.call(async { redis::cmd("PING").exec_async(&mut connection).await })
-            .await
+        let answer = self.call(async { command.exec_async(&mut connection).await }).await;
+        if !is_known {
+            self.note_write(&answer);
+        }
+        answer
+    }
+
+    fn note_write(&self, answer: &Result<(), StoreError>) {
+        *self.lock_wrote_at() = answer.is_ok().then(Instant::now);
     }
 
     fn lock_wrote_at(&self) -> MutexGuard<'_, Option<Instant>> {

@@ -134,6 +134,22 @@ async fn who_watches_a_service_gets_changes_alone_and_of_one_that_is_not_there_t
     assert!(rides.message().now_or_never().is_none(), "it is open, and says no more");
 }
 
+/// Before it was looked at for the first time it does not serve, and is there.
+#[tokio::test]
+async fn who_watches_a_server_from_its_first_moment_on_learns_that_it_serves() {
+    let rig = Rig::start().await;
+    let request = HealthCheckRequest {
+        service: ORDERS.to_owned(),
+    };
+    let mut statuses = rig.health().watch(request).await.unwrap().into_inner();
+    loop {
+        match next_status(&mut statuses).await {
+            ServingStatus::Serving => return,
+            status => assert_eq!(status, ServingStatus::NotServing),
+        }
+    }
+}
+
 #[tokio::test]
 async fn without_redis_nothing_is_served() {
     let rig = Rig::builder().redis_through_proxy().start().await;

@@ -44,7 +44,12 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
                 search.asks_who_is_free,
             )
             .await;
-        search.looked(found.is_ok());
+        // Positions that cannot be written are old soon, and then no one is found: that is no look either.
+        let could = match &found {
+            Ok(candidates) => !candidates.is_empty() || context.dispatch.check().await.is_ok(),
+            Err(_) => false,
+        };
+        search.looked(could);
         let (candidates, none_why) = match found {
             Ok(candidates) if required.is_empty() => {
                 let who = if search.asks_duty {

@@ -24,8 +24,8 @@ pub struct StreamEntry {
 pub struct StreamState {
     /// Which Redis this is; see [`LiveStore::epoch`].
     pub epoch: Option<String>,
-    /// The id of the last entry that was ever added; `0-0` where there is no stream.
-    pub last_id: String,
+    /// The id of the last entry that was ever added; `0-0` where there is no stream. `None`: Redis does not say.
+    pub last_id: Option<String>,
 }
 
 /// How many entries of a stream come after one of them.
@@ -95,13 +95,20 @@ impl LiveStore {
         let mut command = redis::cmd("XINFO");
         command.arg("STREAM").arg(&shard.events);
         let mut connection = self.redis.connection();
-        let info: Option<StreamInfoStreamReply> = self
+        let last_id = self
             .redis
-            .call(async { or_none(command.query_async(&mut connection).await) })
+            .call(async {
+                match command.query_async::<StreamInfoStreamReply>(&mut connection).await {
+                    Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => {
+                        Ok(Some("0-0".to_owned()))
+                    }
+                    answer => Ok(or_none(answer)?.map(|info| info.last_generated_id)),
+                }
+            })
             .await?;
         Ok(StreamState {
             epoch: self.epoch().await?,
-            last_id: info.map_or_else(|| "0-0".to_owned(), |info| info.last_generated_id),
+            last_id,
         })
     }
 
@@ -169,7 +176,7 @@ impl LiveStore {
     }
 }
 
-/// What was asked for; `None` where Redis says that it is not there, or not for us.
+/// What was asked for; `None` where Redis does not know the command, or does not let us have it.
 fn or_none<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer)),

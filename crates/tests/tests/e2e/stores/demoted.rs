@@ -1,10 +1,14 @@
 //! Stores that answer, and take no writes: a failover made them the second one, or they are full.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use testkit::wire::{PICKUP, a_ride, assert_refused_for_now, fix, get};
-use testkit::{Rig, stores, until};
+use testkit::{Rig, stores, until, until_eq};
 use tonic::Code;
 use waybill_proto::location::v1::ReportLocationsRequest;
+use waybill_proto::order::v1::OrderStatus;
+use waybill_sandbox::payments::{Fault, FaultKind};
 
 #[tokio::test]
 async fn a_postgres_that_takes_no_writes_is_not_ready_and_is_left_for_one_that_does() {
@@ -115,6 +119,40 @@ async fn a_redis_that_lacks_replicas_to_write_to_is_not_ready_and_no_order_is_ch
         ["config", "set", "min-replicas-to-write", "0"],
     );
     redis_without_writes("NOREPLICAS", &[&made], &[&unmade]).await;
+}
+
+/// Positions that are not written are old soon, and then no one is found: that does not count as part of the window either.
+#[tokio::test]
+async fn an_order_that_searches_while_redis_takes_no_writes_waits_for_it() {
+    let rig = Rig::builder()
+        .private_stores()
+        .with("orders.assignment_window=2s locations.ttl=1s")
+        .start()
+        .await;
+    let slow = Fault::times(FaultKind::Latency, 1).delayed(Duration::from_millis(500));
+    rig.payments().set_fault(slow);
+    let mut orders = rig.orders();
+    let placed = orders.create_order(a_ride());
+    let away = async {
+        let begun = "select count(*) from order_sagas";
+        until_eq("the charge is under way", 1, async || rig.count(begun).await).await;
+        let mut demote = redis::cmd("replicaof");
+        demote.arg("127.0.0.1").arg(1);
+        demote.exec_async(&mut rig.redis().await).await.unwrap();
+        let late = "select count(*) from order_sagas where created_at < now() - interval '5 s'";
+        until_eq("its window is long over", 1, async || rig.count(late).await).await;
+        let mut promote = redis::cmd("replicaof");
+        promote.arg("no").arg("one");
+        promote.exec_async(&mut rig.redis().await).await.unwrap();
+        until("fixes are taken again", async || {
+            rig.locations().report_locations(fixes("cab-1")).await
+        })
+        .await;
+    };
+    let (placed, ()) = tokio::join!(placed, away);
+    let order = placed.unwrap().into_inner().order.unwrap();
+    assert_eq!(order.status(), OrderStatus::Succeeded, "{order:?}");
+    rig.assert_clean().await;
 }
 
 /// A failover behind one address: the old server is there, and is a replica now.

@@ -28,7 +28,9 @@ async fn a_table_that_is_locked_for_long_refuses_for_now() {
         let completed = rig.complete(&served.order_id).await;
         let placed = rig.orders().create_order(a_ride()).await;
         holder.batch_execute("rollback").await.unwrap();
-        for refused in [completed.err(), placed.err()].into_iter().flatten() {
+        let refused: Vec<_> = [completed.err(), placed.err()].into_iter().flatten().collect();
+        assert!(!refused.is_empty(), "{table}: no one waited for it");
+        for refused in refused {
             // One that was accepted, and goes on when the lock is free, is in progress.
             let codes = [Code::Unavailable, Code::Aborted];
             assert!(codes.contains(&refused.code()), "{table}: {refused:?}");

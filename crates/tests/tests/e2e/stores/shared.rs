@@ -71,6 +71,18 @@ async fn without_the_commands_of_administrators_redis_is_used_as_well() {
         rig.count("select count(*) from driver_locations").await
     })
     .await;
+    // The writer has kept its lease twice since.
+    let claims = "select extract(epoch from lease_until)::bigint from history_cursors";
+    let first = rig.count(claims).await;
+    until("the stream is claimed again", async || {
+        rig.count(claims).await > first + 4
+    })
+    .await;
+    assert_eq!(
+        rig.metrics().await["locations"]["history_rereads"],
+        serde_json::json!({}),
+        "nothing was lost"
+    );
     until("it is ready", async || {
         get(&format!("{}/readyz", rig.http())).await.0 == 200
     })
