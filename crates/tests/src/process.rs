@@ -34,9 +34,9 @@ pub fn installed(name: &str) -> Option<PathBuf> {
         .map(|folder| Path::new(folder).join(name))
         .find(|path| path.is_file());
     if found.is_none() {
-        let told = format!("{name} is not installed (packages of Debian: pgbouncer, prometheus)");
-        assert!(std::env::var_os("WAYBILL_TEST_ALL").is_none(), "{told}");
-        eprintln!("LEFT OUT: {told}");
+        let reported = format!("{name} is not installed (packages of Debian: pgbouncer, prometheus)");
+        assert!(std::env::var_os("WAYBILL_TEST_ALL").is_none(), "{reported}");
+        eprintln!("LEFT OUT: {reported}");
     }
     found
 }

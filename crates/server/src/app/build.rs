@@ -111,7 +111,7 @@ impl Parts {
     /// The monitor of these parts, which runs until the server stops.
     pub async fn start_health_monitor(&self, reporter: HealthReporter) -> HealthMonitor {
         let monitor = HealthMonitor::new(&self.stores, reporter, &self.config.grpc.services);
-        // Who watches a service before the first look at the stores is not told that there is none.
+        // Who watches a service before the first look at the stores does not learn that there is none.
         monitor.not_serving().await;
         let Lifecycle {
             workers,

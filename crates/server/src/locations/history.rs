@@ -310,8 +310,7 @@ impl HistoryWriter {
             Some(first_kept) if self.may_trim(held).await? => {
                 self.live.trim_events(&self.shard, &first_kept).await.map(drop)
             }
-            Some(_) => Ok(()),
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 

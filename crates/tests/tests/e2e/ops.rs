@@ -242,8 +242,8 @@ async fn prometheus_finds_nothing_wrong_with_the_metrics() {
     let mut check = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let checked = check.wait_with_output().unwrap();
-    let told = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
-    assert!(checked.status.success() && told.is_empty(), "{told}{text}");
+    let found = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
+    assert!(checked.status.success() && found.is_empty(), "{found}{text}");
 }
 
 async fn reflected(channel: Channel) -> Result<BTreeSet<String>, Code> {

@@ -1,4 +1,4 @@
-//! A pooler between the program and Postgres: PgBouncer, each transaction on whichever session is free.
+//! A pooler between the program and Postgres: `PgBouncer`, each transaction on whichever session is free.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -9,7 +9,7 @@ use tokio_postgres::NoTls;
 use waybill_sandbox::port;
 use waybill_sandbox::process::{Launch, Process};
 
-/// Starts PgBouncer before the rig's Postgres, with these settings; it, and the URL of the rig's database through it.
+/// Starts `PgBouncer` before the rig's Postgres, with these settings; it, and the URL of the rig's database through it.
 async fn pooler(program: &Path, rig: &Rig, more: &str) -> (Process, String) {
     let direct = rig.flags()["postgres.url"].clone();
     let (_, rest) = direct.split_once('@').expect("a user");
@@ -67,12 +67,12 @@ async fn what_is_behind_a_pooler_is_refused_in_one_line() {
         ];
         let served = waybill(&["serve"], &variables).await;
         assert_eq!(served.status, Some(69), "{served:?}");
-        let told: Vec<&str> = served
+        let reported: Vec<&str> = served
             .stderr
             .lines()
             .filter(|line| line.contains("PgBouncer"))
             .collect();
-        assert_eq!(told.len(), 1, "{served:?}");
+        assert_eq!(reported.len(), 1, "{served:?}");
         let doctor = waybill(&["doctor"], &variables).await;
         assert_eq!(doctor.status, Some(1), "{doctor:?}");
         assert!(doctor.stdout.contains("PgBouncer"), "{doctor:?}");

@@ -8,7 +8,7 @@ use waybill_proto::order::v1::OrderStatus;
 
 use crate::locations::driver_stream::fix;
 
-/// What stands at the key of the driver, told apart by type: its value, and how long it lives.
+/// What stands at the key of the driver, whatever its type: its value, and how long it lives.
 async fn stands_at(redis: &mut redis::aio::MultiplexedConnection, key: &str) -> (Vec<u8>, i64) {
     let dump = redis::cmd("DUMP").arg(key).query_async(redis).await.unwrap();
     let lives = redis::cmd("PTTL").arg(key).query_async(redis).await.unwrap();
