@@ -77,6 +77,8 @@ enum Round {
     CaughtUp(usize),
     /// Another instance writes this stream.
     NotOurs,
+    /// The stream is in another Redis now, to which the next claim sees.
+    Elsewhere,
 }
 
 impl Held {
@@ -117,8 +119,10 @@ impl HistoryWriter {
             read_at = Instant::now();
             let pause = match self.round().await {
                 Ok(Round::Busy) => Duration::ZERO,
-                Ok(Round::CaughtUp(_) | Round::NotOurs) | Err(_) if stopping.is_cancelled() => break,
+                Ok(Round::CaughtUp(_) | Round::NotOurs | Round::Elsewhere) | Err(_) if stopping.is_cancelled() => break,
                 Ok(Round::CaughtUp(entries)) => pause(entries, gathered_for, self.settings.history_poll),
+                // Not at once: a proxy may lead to another one each time.
+                Ok(Round::Elsewhere) => REST,
                 Ok(Round::NotOurs) => {
                     self.last_stored = None;
                     // Its writer reports how far behind it is; two would contradict each other.
@@ -212,8 +216,7 @@ impl HistoryWriter {
             self.live.epoch()
         )?;
         if epoch != held.epoch {
-            // The claim sees to it.
-            return Ok(Round::Busy);
+            return Ok(Round::Elsewhere);
         }
         let Some(last) = entries.last().map(|entry| entry.id.clone()) else {
             self.metrics.locations.history_lag(0, Duration::ZERO);
