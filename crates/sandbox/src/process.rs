@@ -57,6 +57,13 @@ pub struct Process {
     pid: Pid,
 }
 
+impl Drop for Process {
+    /// Children that are stopped would not see that it is gone.
+    fn drop(&mut self) {
+        let _ = self.signal_all(Signal::SIGCONT);
+    }
+}
+
 impl Process {
     /// Starts the program in its own process group (Ctrl-C in a terminal does not reach it), in `/`, with the C locale
     /// and an empty input.

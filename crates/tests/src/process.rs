@@ -26,7 +26,7 @@ pub fn program() -> PathBuf {
     program
 }
 
-/// A program of the system's that one test needs. Where it is missing the test says so and is left out, but not in CI (`WAYBILL_TEST_ALL`).
+/// A program of the system's that one test needs. Where it is missing the test says so and is left out, but not in CI (`TEST_WITH_ALL_PROGRAMS`).
 pub fn installed(name: &str) -> Option<PathBuf> {
     let folders = ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"];
     let found = folders
@@ -35,7 +35,7 @@ pub fn installed(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file());
     if found.is_none() {
         let reported = format!("{name} is not installed (packages of Debian: pgbouncer, prometheus)");
-        assert!(std::env::var_os("WAYBILL_TEST_ALL").is_none(), "{reported}");
+        assert!(std::env::var_os("TEST_WITH_ALL_PROGRAMS").is_none(), "{reported}");
         eprintln!("LEFT OUT: {reported}");
     }
     found

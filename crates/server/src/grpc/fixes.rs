@@ -1,7 +1,7 @@
 //! The fixes of one message into domain values. Good ones are stored, bad ones are named: one bad fix refuses no other.
 //! This is a pure function of the message and the server's clock, and the hottest one: `make count` holds its cost.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 
 use jiff::Timestamp;
@@ -44,6 +44,27 @@ impl Batch {
             }
         }
         batch
+    }
+
+    /// Keeps the last `kept` fixes of this driver, its newest, and rejects those before them. The message is numbered from `first_sequence` on.
+    pub fn keep_last(&mut self, driver: &str, kept: u32, first_sequence: u64) {
+        let Batch { fixes, rejections } = self;
+        let bad: HashSet<u64> = rejections.iter().map(|rejection| rejection.sequence).collect();
+        let mut sequences = (first_sequence..).filter(|sequence| !bad.contains(sequence));
+        let count = fixes.iter().filter(|fix| fix.driver.as_str() == driver).count();
+        let mut excess = count.saturating_sub(kept as usize);
+        fixes.retain(|fix| {
+            let sequence = sequences.next().unwrap_or_default();
+            let is_kept = excess == 0 || fix.driver.as_str() != driver;
+            if !is_kept {
+                excess -= 1;
+                let why = "has too many fixes; send this one again later";
+                let rejection = reject(pb::RejectionReason::RateLimited, "driver_id", why);
+                rejections.push(pb::Rejection { sequence, ..rejection });
+            }
+            is_kept
+        });
+        rejections.sort_unstable_by_key(|rejection| rejection.sequence);
     }
 
     /// How many fixes each driver has in it.

@@ -13,7 +13,8 @@ use tokio_util::task::TaskTracker;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::debug;
-use waybill_domain::fix::TimeWindow;
+use waybill_domain::fix::{Fix, TimeWindow};
+use waybill_domain::id::DriverId;
 use waybill_proto::location::v1 as pb;
 use waybill_proto::location::v1::location_service_server::LocationService as Api;
 
@@ -149,6 +150,16 @@ struct Message<'a> {
     admitted: Pin<Box<dyn Future<Output = Taken> + Send + 'a>>,
 }
 
+/// What a stream has carried so far.
+#[derive(Default)]
+struct Carried {
+    /// The lowest sequence that may come next.
+    next_sequence: u64,
+    driver: Option<DriverId>,
+    /// Whether it has carried fixes of several drivers: none of them waits for another one then.
+    is_shared: bool,
+}
+
 /// A message, or the stream's end.
 type Read<'a> = Result<Option<Message<'a>>, Status>;
 
@@ -177,7 +188,7 @@ impl Sessions {
         responses: &mpsc::Sender<Result<pb::StreamLocationsResponse, Status>>,
         access: &Access,
     ) -> Result<(), Status> {
-        let mut next_sequence = 0;
+        let mut carried = Carried::default();
         let mut end = pin!(self.end(access));
         loop {
             let read = if let Some(read) = ahead.take() {
@@ -191,7 +202,7 @@ impl Sessions {
                         let idle = self.settings.idle_max.as_secs();
                         return Err(Status::deadline_exceeded(format!("the stream was idle for {idle} s")));
                     }
-                    message = inbound.message() => self.read(message, &mut next_sequence, access),
+                    message = inbound.message() => self.read(message, &mut carried, access),
                 }
             };
             let Some(message) = read? else { return Ok(()) };
@@ -207,7 +218,7 @@ impl Sessions {
                 let Some(message) = inbound.message().now_or_never() else {
                     break;
                 };
-                match self.read(message, &mut next_sequence, access) {
+                match self.read(message, &mut carried, access) {
                     Ok(Some(mut message)) => match (&mut message.admitted).now_or_never() {
                         Some(next) => taken.add(next),
                         // What has to wait holds up nothing that came before it.
@@ -242,23 +253,48 @@ impl Sessions {
     fn read(
         &self,
         message: Result<Option<pb::StreamLocationsRequest>, Status>,
-        next_sequence: &mut u64,
+        carried: &mut Carried,
         access: &Access,
     ) -> Read<'_> {
         let Some(message) = message? else { return Ok(None) };
         let first = message.first_sequence;
-        let (last, after) = parse_sequences(&message, *next_sequence)?;
-        *next_sequence = after;
-        let batch = self.parse(message.fixes, first, access);
+        let (last, after) = parse_sequences(&message, carried.next_sequence)?;
+        carried.next_sequence = after;
+        let mut batch = self.parse(message.fixes, first, access);
+        let is_shared = carried.is_shared_with(&batch.fixes);
+        if is_shared {
+            self.reject_excess(&mut batch, first);
+        }
         Ok(Some(Message {
             fixes: batch.fixes.len(),
             admitted: Box::pin(async move {
                 for (driver, count) in batch.by_driver() {
-                    self.limits.pace(Class::Fixes, driver, count).await;
+                    if is_shared {
+                        self.limits.pace_passed(Class::Fixes, driver, count).await;
+                    } else {
+                        self.limits.pace(Class::Fixes, driver, count).await;
+                    }
                 }
                 Taken { batch, last }
             }),
         }))
+    }
+
+    /// Rejects what drivers send beyond their limits.
+    fn reject_excess(&self, batch: &mut Batch, first_sequence: u64) {
+        let mut over = Vec::new();
+        for (driver, count) in batch.by_driver() {
+            let passed = self.limits.pass_some(Class::Fixes, driver, count);
+            if passed < count {
+                over.push((driver.to_owned(), passed));
+                for _ in passed..count {
+                    self.ingest.rejected(pb::RejectionReason::RateLimited.as_str_name());
+                }
+            }
+        }
+        for (driver, kept) in over {
+            batch.keep_last(&driver, kept, first_sequence);
+        }
     }
 
     fn parse(&self, fixes: Vec<pb::Fix>, first_sequence: u64, access: &Access) -> Batch {
@@ -268,6 +304,19 @@ impl Sessions {
             self.ingest.rejected(rejection.reason().as_str_name());
         }
         batch
+    }
+}
+
+impl Carried {
+    /// Whether the stream carries several drivers, with these fixes.
+    fn is_shared_with(&mut self, fixes: &[Fix]) -> bool {
+        for fix in fixes {
+            if self.is_shared {
+                break;
+            }
+            self.is_shared = *self.driver.get_or_insert_with(|| fix.driver.clone()) != fix.driver;
+        }
+        self.is_shared
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A call passes the bucket of its principal, then that of its class; the other way round, one caller over its own
 //! limit would empty the bucket that all share. It waits a little if that is enough, never past its deadline, and is
-//! refused otherwise. A stream is slowed instead: the handler stops reading, and flow control stops the sender.
+//! refused otherwise. A stream is slowed instead: the handler stops reading, and flow control stops the sender. On a stream of
+//! several principals each passes as far as its own limit lets it.
 //! The health service has no limit: it must answer when all other calls are refused.
 //!
 //! The buckets are GCRA, the leaky bucket as a meter, of `governor`. They are kept in memory, so each instance has its
@@ -218,6 +219,28 @@ impl IngressLimits {
     /// Waits until `count` items of `principal` on a stream may pass, however long that takes. While it waits, do not
     /// read from the stream.
     pub async fn pace(&self, class: Class, principal: &str, count: u32) {
+        self.pace_by(class, principal, count, false).await;
+    }
+
+    /// How many of `count` items of `principal` may pass by its own limit, now. They wait for what all have with [`pace_passed`](IngressLimits::pace_passed).
+    pub fn pass_some(&self, class: Class, principal: &str, count: u32) -> u32 {
+        let buckets = self.buckets(class);
+        let mut part = count.min(buckets.limit.principal.burst.get());
+        while let Some(items) = NonZeroU32::new(part) {
+            if buckets.take_of(&buckets.principals, principal, items).is_ok() {
+                break;
+            }
+            part /= 2;
+        }
+        part
+    }
+
+    /// As [`pace`](IngressLimits::pace), for items that passed the limit of their principal.
+    pub async fn pace_passed(&self, class: Class, principal: &str, count: u32) {
+        self.pace_by(class, principal, count, true).await;
+    }
+
+    async fn pace_by(&self, class: Class, principal: &str, count: u32, own: bool) {
         let buckets = self.buckets(class);
         // A bucket never holds more than its burst, so larger counts pass in parts.
         let part_max = buckets.limit.principal.burst.min(buckets.limit.all.burst);
@@ -225,7 +248,7 @@ impl IngressLimits {
         let mut left = count;
         while let Some(remaining) = NonZeroU32::new(left) {
             let part = remaining.min(part_max);
-            let mut passed = Passed::default();
+            let mut passed = Passed { own, tenant: false };
             while let Err(retry_after) = buckets.take(principal, part, &mut passed) {
                 wait.get_or_insert_with(|| Wait::begin(&self.metrics));
                 sleep(retry_after).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use testkit::wire::{assert_refused_for_now, retry_after};
 use testkit::{Builder, Rig, until};
 use tonic::Code;
+use waybill_proto::location::v1::RejectionReason as Reason;
 use waybill_sandbox::proxy::Mode;
 
 use super::driver_stream::{DriverStream, fix, history, report, stream_len, track};
@@ -154,4 +155,48 @@ async fn a_driver_over_its_rate_does_not_slow_another() {
         .await
         .store(0, track("cab-2", 1))
         .await;
+}
+
+/// A gateway sends for several drivers on one stream.
+#[tokio::test]
+async fn of_several_drivers_on_one_stream_only_the_one_with_too_many_fixes_is_rejected() {
+    let rig = Rig::builder()
+        .with("limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=10")
+        .start()
+        .await;
+    let mut stream = DriverStream::open(rig.locations()).await;
+    let (mut sequence, mut rejected) = (0, Vec::new());
+    for round in 0..3 {
+        let mut fixes: Vec<_> = (0..20)
+            .map(|number| fix(&format!("cab-{number}"), 37.0, -122.0))
+            .collect();
+        // A backlog, in the middle of it a fix that is none.
+        let mut backlog = track("noisy", 50);
+        backlog[20].driver_id = "no name".to_owned();
+        fixes.splice(10..10, backlog);
+        let answer = stream.exchange(sequence, fixes).await;
+        assert_eq!(answer.acknowledged_sequence, sequence + 69, "round {round}");
+        rejected.extend(answer.rejections);
+        sequence += 70;
+    }
+    let first_round: Vec<_> = rejected.iter().filter(|one| one.sequence < 70).collect();
+    let sequences: Vec<u64> = first_round.iter().map(|one| one.sequence).collect();
+    // The newest ten of it pass.
+    assert_eq!(sequences, (10..50).collect::<Vec<_>>());
+    for one in first_round {
+        let expected = if one.sequence == 30 {
+            Reason::DriverId
+        } else {
+            Reason::RateLimited
+        };
+        assert_eq!((one.reason(), one.field.as_str()), (expected, "driver_id"), "{one:?}");
+    }
+    rig.until_written().await;
+    let others = "select count(distinct driver_id) from driver_locations where driver_id <> 'noisy'";
+    assert_eq!(rig.count(others).await, 20);
+    let noisy = rig
+        .count("select count(*) from driver_locations where driver_id = 'noisy'")
+        .await;
+    assert!((10..49).contains(&noisy), "{noisy}");
+    rig.assert_clean().await;
 }
