@@ -10,6 +10,7 @@ use tonic::{Code, Request};
 use waybill_proto::location::v1::ReportLocationsRequest;
 use waybill_sandbox::payments::{Fault, FaultKind};
 use waybill_sandbox::process::Signal;
+use waybill_sandbox::proxy::Mode;
 
 async fn breaker(rig: &Rig, store: &str) -> String {
     rig.metrics().await["dependencies"]["breakers"][store]
@@ -121,4 +122,27 @@ async fn a_connection_to_redis_that_says_nothing_any_more_is_left_for_a_new_one(
     })
     .await;
     rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_says_nothing_opens_the_breaker() {
+    let rig = Rig::builder().redis_through_proxy().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    rig.redis_line().set_mode(Mode::Blackhole);
+    until("the breaker is open", async || {
+        place(&rig, 1, Duration::from_secs(5)).await;
+        match breaker(&rig, "redis").await.as_str() {
+            "open" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    })
+    .await;
+    rig.redis_line().set_mode(Mode::Pass);
+    until("fixes are taken again", async || {
+        let fixes = ReportLocationsRequest {
+            fixes: vec![fix("cab-2", PICKUP.0, PICKUP.1, Timestamp::now())],
+        };
+        rig.locations().report_locations(fixes).await
+    })
+    .await;
 }
