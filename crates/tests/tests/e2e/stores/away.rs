@@ -75,30 +75,27 @@ async fn an_order_that_is_charged_when_redis_goes_for_long_is_refunded() {
 async fn an_order_that_is_charged_when_redis_goes_for_a_while_waits_for_it() {
     let rig = Rig::builder()
         .redis_through_proxy()
-        .set("orders.assignment_window", "1s")
+        .set("orders.assignment_window", "5s")
         .start()
         .await;
     let slow = Fault::times(FaultKind::Latency, 1).delayed(Duration::from_millis(500));
     rig.payments().set_fault(slow);
-    let mut orders = rig.orders();
-    let placed = orders.create_order(a_ride());
-    let away = async {
-        until_eq("the charge is under way", 1, async || rig.count(ORDERS).await).await;
-        rig.redis_line().set_mode(Mode::Refuse);
-        let late = "select count(*) from order_sagas where created_at < now() - interval '4 s'";
-        until_eq("its window is long over", 1, async || rig.count(late).await).await;
-        rig.redis_line().set_mode(Mode::Pass);
-        let fixes = || ReportLocationsRequest {
-            fixes: vec![fix("cab-1", PICKUP.0, PICKUP.1, Timestamp::now())],
-        };
-        until("fixes are taken again", async || {
-            rig.locations().report_locations(fixes()).await
-        })
-        .await;
+    let begun = rig.begin(a_ride());
+    until_eq("the charge is under way", 1, async || rig.count(ORDERS).await).await;
+    rig.redis_line().set_mode(Mode::Refuse);
+    let late = "select count(*) from order_sagas where created_at < now() - interval '9 s'";
+    until_eq("its window is long over", 1, async || rig.count(late).await).await;
+    rig.redis_line().set_mode(Mode::Pass);
+    let fixes = || ReportLocationsRequest {
+        fixes: vec![fix("cab-1", PICKUP.0, PICKUP.1, Timestamp::now())],
     };
-    let (placed, ()) = tokio::join!(placed, away);
-    let order = placed.unwrap().into_inner().order.unwrap();
-    assert_eq!(order.status(), OrderStatus::Succeeded, "{order:?}");
+    until("fixes are taken again", async || {
+        rig.locations().report_locations(fixes()).await
+    })
+    .await;
+    rig.until_all_settled().await;
+    assert_eq!(rig.orders_in("succeeded").await, 1);
+    drop(begun);
     rig.assert_clean().await;
 }
 

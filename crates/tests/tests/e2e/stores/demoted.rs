@@ -7,7 +7,6 @@ use testkit::wire::{PICKUP, a_ride, assert_refused_for_now, fix, get};
 use testkit::{Rig, stores, until, until_eq};
 use tonic::Code;
 use waybill_proto::location::v1::ReportLocationsRequest;
-use waybill_proto::order::v1::OrderStatus;
 use waybill_sandbox::payments::{Fault, FaultKind};
 
 #[tokio::test]
@@ -126,32 +125,29 @@ async fn a_redis_that_lacks_replicas_to_write_to_is_not_ready_and_no_order_is_ch
 async fn an_order_that_searches_while_redis_takes_no_writes_waits_for_it() {
     let rig = Rig::builder()
         .private_stores()
-        .with("orders.assignment_window=2s locations.ttl=1s")
+        .set("orders.assignment_window", "5s")
         .start()
         .await;
     let slow = Fault::times(FaultKind::Latency, 1).delayed(Duration::from_millis(500));
     rig.payments().set_fault(slow);
-    let mut orders = rig.orders();
-    let placed = orders.create_order(a_ride());
-    let away = async {
-        let begun = "select count(*) from order_sagas";
-        until_eq("the charge is under way", 1, async || rig.count(begun).await).await;
-        let mut demote = redis::cmd("replicaof");
-        demote.arg("127.0.0.1").arg(1);
-        demote.exec_async(&mut rig.redis().await).await.unwrap();
-        let late = "select count(*) from order_sagas where created_at < now() - interval '5 s'";
-        until_eq("its window is long over", 1, async || rig.count(late).await).await;
-        let mut promote = redis::cmd("replicaof");
-        promote.arg("no").arg("one");
-        promote.exec_async(&mut rig.redis().await).await.unwrap();
-        until("fixes are taken again", async || {
-            rig.locations().report_locations(fixes("cab-1")).await
-        })
-        .await;
-    };
-    let (placed, ()) = tokio::join!(placed, away);
-    let order = placed.unwrap().into_inner().order.unwrap();
-    assert_eq!(order.status(), OrderStatus::Succeeded, "{order:?}");
+    let begun = rig.begin(a_ride());
+    let orders = "select count(*) from order_sagas";
+    until_eq("the charge is under way", 1, async || rig.count(orders).await).await;
+    let mut demote = redis::cmd("replicaof");
+    demote.arg("127.0.0.1").arg(1);
+    demote.exec_async(&mut rig.redis().await).await.unwrap();
+    let late = "select count(*) from order_sagas where created_at < now() - interval '9 s'";
+    until_eq("its window is long over", 1, async || rig.count(late).await).await;
+    let mut promote = redis::cmd("replicaof");
+    promote.arg("no").arg("one");
+    promote.exec_async(&mut rig.redis().await).await.unwrap();
+    until("fixes are taken again", async || {
+        rig.locations().report_locations(fixes("cab-1")).await
+    })
+    .await;
+    rig.until_all_settled().await;
+    assert_eq!(rig.orders_in("succeeded").await, 1);
+    drop(begun);
     rig.assert_clean().await;
 }
 
