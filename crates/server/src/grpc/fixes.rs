@@ -46,23 +46,20 @@ impl Batch {
         batch
     }
 
-    /// Keeps the last `kept` fixes of this driver, its newest, and rejects those before them. The message is numbered from `first_sequence` on.
-    pub fn keep_last(&mut self, driver: &str, kept: u32, first_sequence: u64) {
+    /// Rejects so many fixes of each of these drivers, the first ones: what passes are the newest. The message is numbered from `first_sequence` on.
+    pub fn reject_excess(&mut self, mut excess: HashMap<String, u32>, first_sequence: u64) {
         let Batch { fixes, rejections } = self;
         let bad: HashSet<u64> = rejections.iter().map(|rejection| rejection.sequence).collect();
         let mut sequences = (first_sequence..).filter(|sequence| !bad.contains(sequence));
-        let count = fixes.iter().filter(|fix| fix.driver.as_str() == driver).count();
-        let mut excess = count.saturating_sub(kept as usize);
         fixes.retain(|fix| {
             let sequence = sequences.next().unwrap_or_default();
-            let is_kept = excess == 0 || fix.driver.as_str() != driver;
-            if !is_kept {
-                excess -= 1;
-                let why = "has too many fixes; send this one again later";
-                let rejection = reject(pb::RejectionReason::RateLimited, "driver_id", why);
-                rejections.push(pb::Rejection { sequence, ..rejection });
-            }
-            is_kept
+            let left = excess.get_mut(fix.driver.as_str()).filter(|left| **left > 0);
+            let Some(left) = left else { return true };
+            *left -= 1;
+            let why = "has too many fixes; send this one again later";
+            let rejection = reject(pb::RejectionReason::RateLimited, "driver_id", why);
+            rejections.push(pb::Rejection { sequence, ..rejection });
+            false
         });
         rejections.sort_unstable_by_key(|rejection| rejection.sequence);
     }

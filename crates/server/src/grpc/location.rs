@@ -1,5 +1,6 @@
 //! `waybill.location.v1.LocationService`: fixes in, acknowledgements out.
 
+use std::collections::HashMap;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -282,19 +283,20 @@ impl Sessions {
 
     /// Rejects what drivers send beyond their limits.
     fn reject_excess(&self, batch: &mut Batch, first_sequence: u64) {
-        let mut over = Vec::new();
+        let mut excess = HashMap::new();
         for (driver, count) in batch.by_driver() {
             let passed = self.limits.pass_some(Class::Fixes, driver, count);
             if passed < count {
-                over.push((driver.to_owned(), passed));
-                for _ in passed..count {
-                    self.ingest.rejected(pb::RejectionReason::RateLimited.as_str_name());
-                }
+                excess.insert(driver.to_owned(), count - passed);
             }
         }
-        for (driver, kept) in over {
-            batch.keep_last(&driver, kept, first_sequence);
+        if excess.is_empty() {
+            return;
         }
+        for _ in 0..excess.values().sum() {
+            self.ingest.rejected(pb::RejectionReason::RateLimited.as_str_name());
+        }
+        batch.reject_excess(excess, first_sequence);
     }
 
     fn parse(&self, fixes: Vec<pb::Fix>, first_sequence: u64, access: &Access) -> Batch {
