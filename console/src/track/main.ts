@@ -9,7 +9,7 @@ import { age } from "../format-age.js";
 import { Freshness, SILENCE_MS } from "../freshness.js";
 import { TrackingService, TrackingStatus, type WatchSharedResponse } from "../gen/waybill/tracking/v1/tracking_pb.js";
 import { startTheme } from "../theme.js";
-import { instant, noteServerClock, serverNow } from "../time.js";
+import { instant, milliseconds, noteServerClock, serverNow } from "../time.js";
 import { trackMap, type TrackMap } from "./track-map.js";
 import { detail, isFinal, LINK_ENDED, sentence } from "./words.js";
 
@@ -24,7 +24,7 @@ const more = element("more");
 const freshness = new Freshness();
 let map: TrackMap | null = null;
 let last: WatchSharedResponse | null = null;
-/** When the driver was last where the map has it. NaN: it was not seen since it was assigned. */
+/** When it was last known that the driver is where the map has it. NaN: it was not seen since it was assigned. */
 let seenAt = Number.NaN;
 let hasEnded = false;
 
@@ -68,7 +68,7 @@ function start(token: string): void {
     message: (message) => {
       noteServerClock(message.now);
       last = message;
-      if (message.driver !== undefined) seenAt = instant(message.driver.recordedAt);
+      if (message.driver?.age !== undefined) seenAt = instant(message.now) - milliseconds(message.driver.age);
       else if (message.status !== TrackingStatus.DRIVER_ASSIGNED) seenAt = Number.NaN;
       map ??= trackMap(element("map"));
       map.show(message);

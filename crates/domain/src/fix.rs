@@ -39,6 +39,42 @@ pub struct Fix {
     pub recorded_at: Timestamp,
 }
 
+/// A driver's newest fix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatestFix {
+    /// It.
+    pub fix: Fix,
+    /// When it arrived, by the server's clock.
+    pub arrived_at: Timestamp,
+}
+
+/// Which fixes say where a driver is. A device's clock may be wrong, so the server's decides: by when a fix arrives. Which of two fixes of
+/// one driver is the newer one is decided by the device's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// For how long after its arrival.
+    pub ttl: Duration,
+    /// How long before its arrival it may have been measured, by a device's clock that may be slow by as much. Older ones were kept on the way.
+    pub live_age_max: Duration,
+}
+
+impl Freshness {
+    /// Whether a fix that arrived then says where its driver is, until it is stale.
+    pub fn is_live(&self, recorded_at: Timestamp, arrived_at: Timestamp) -> bool {
+        arrived_at.duration_since(recorded_at) <= signed(self.live_age_max)
+    }
+
+    /// What arrived at this time or later is fresh at `now`.
+    pub fn since(&self, now: Timestamp) -> Timestamp {
+        now.saturating_sub(signed(self.ttl)).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Until when what arrived then is fresh.
+    pub fn until(&self, arrived_at: Timestamp) -> Timestamp {
+        arrived_at.saturating_add(signed(self.ttl)).unwrap_or(Timestamp::MAX)
+    }
+}
+
 impl Fix {
     /// A fix whose time lies in the window round `now`.
     pub fn new(

@@ -95,6 +95,7 @@ const PARTS: &[Part] = &[
             ("waybill_fixes_total", &["locations.stored", "locations.refused"]),
             ("waybill_fixes_rejected_total", &["locations.rejected.*"]),
             ("waybill_foreign_keys_total", &["locations.foreign_keys"]),
+            ("waybill_clocks_off_total", &["locations.clocks_off"]),
             ("waybill_history_rows_total", &["locations.history_rows"]),
             ("waybill_history_duplicates_total", &["locations.history_duplicates"]),
             ("waybill_history_lag_entries", &["locations.history_lag_entries"]),

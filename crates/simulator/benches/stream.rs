@@ -51,6 +51,7 @@ impl LocationService for AtOnce {
             Ok(StreamLocationsResponse {
                 acknowledged_sequence: message.first_sequence + message.fixes.len() as u64 - 1,
                 rejections: Vec::new(),
+                clock_offsets: Vec::new(),
             })
         });
         Ok(Response::new(Box::pin(answers)))

@@ -160,7 +160,7 @@ impl Script {
                 }
                 () = async { drop(held.wait_for(|held| !held).await) }, if acknowledged.is_some_and(|settled| settled < last) => {
                     let rejections = std::mem::take(&mut rejections);
-                    let answer = location::StreamLocationsResponse { acknowledged_sequence: last, rejections };
+                    let answer = location::StreamLocationsResponse { acknowledged_sequence: last, rejections, ..Default::default() };
                     self.note(|seen| seen.acknowledged += last - acknowledged.unwrap_or(last));
                     let _ = answers.send(Ok(answer)).await;
                     acknowledged = Some(last);

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 pub use self::area::{AREA_SIDE_MAX_DEG, Area, AreaError};
 
 use self::area::Cell;
-use crate::fix::Fix;
+use crate::fix::{Fix, LatestFix};
 use crate::id::{DriverId, OrderId};
 
 /// A moment of the fleet: grows with every change. It says nothing to another process.
@@ -25,6 +25,8 @@ pub struct Version(u64);
 pub struct Seen {
     /// Its latest fix.
     pub fix: Fix,
+    /// When that arrived, by our clock.
+    pub arrived_at: Timestamp,
     /// The order that it serves.
     pub order: Option<OrderId>,
     /// Whether it takes no orders.
@@ -134,7 +136,8 @@ impl LiveMap {
     }
 
     /// A driver is there now, unless a newer fix of it is known. `now`: by our clock.
-    pub fn apply(&mut self, fix: Fix, now: Timestamp) {
+    pub fn apply(&mut self, latest: LatestFix, now: Timestamp) {
+        let LatestFix { fix, arrived_at } = latest;
         let cell = Cell::of(fix.position);
         let mut off_duty = false;
         let old = self.whereabouts.get(&fix.driver).copied();
@@ -149,9 +152,15 @@ impl LiveMap {
             if old == cell {
                 self.version.0 += 1;
                 match Arc::get_mut(&mut entry.seen) {
-                    Some(seen) => seen.fix = fix,
+                    Some(seen) => (seen.fix, seen.arrived_at) = (fix, arrived_at),
                     // Whoever took it from here keeps what it took.
-                    None => entry.seen = Arc::new(Seen { fix, ..*entry.seen }),
+                    None => {
+                        entry.seen = Arc::new(Seen {
+                            fix,
+                            arrived_at,
+                            ..*entry.seen
+                        });
+                    }
                 }
                 (entry.version, contents.newest) = (self.version, self.version);
                 return;
@@ -172,7 +181,12 @@ impl LiveMap {
         let order = self.serving.get(&driver).copied();
         let contents = self.cells.entry(cell).or_default();
         let entry = Entry {
-            seen: Arc::new(Seen { fix, order, off_duty }),
+            seen: Arc::new(Seen {
+                fix,
+                arrived_at,
+                order,
+                off_duty,
+            }),
             version: self.version,
         };
         (contents.newest, contents.counted) = (self.version, self.version);
@@ -243,10 +257,10 @@ impl LiveMap {
         &self.serving
     }
 
-    /// Removes the drivers whose last fix is from before `fresh_since`, and the departures from before `known_since`.
+    /// Removes the drivers whose last fix arrived before `fresh_since`, and the departures from before `known_since`.
     pub fn expire(&mut self, fresh_since: Timestamp, known_since: Timestamp, now: Timestamp) {
         let drivers = self.cells.values().flat_map(|contents| &contents.drivers);
-        let silent = drivers.filter(|(_, entry)| entry.seen.fix.recorded_at < fresh_since);
+        let silent = drivers.filter(|(_, entry)| entry.seen.arrived_at < fresh_since);
         let silent: Vec<DriverId> = silent.map(|(driver, _)| driver.clone()).collect();
         for driver in silent {
             self.newcomers.remove(&driver);

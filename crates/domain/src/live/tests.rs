@@ -13,7 +13,7 @@ const TTL: SignedDuration = SignedDuration::from_secs(30);
 /// What happens.
 #[derive(Debug, Clone)]
 enum Act {
-    /// A driver is at a place; its fix is so many seconds old.
+    /// A driver is at a place; its fix is so many seconds old by its clock, and arrived after a quarter of that.
     Fix(u8, f64, f64, i64),
     /// Some drivers serve orders.
     Serve(u8),
@@ -40,6 +40,11 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 
 fn driver(number: u8) -> DriverId {
     format!("cab-{number}").parse().unwrap()
+}
+
+/// It arrives now.
+fn of_now(fix: Fix, now: Timestamp) -> LatestFix {
+    LatestFix { fix, arrived_at: now }
 }
 
 fn order(number: u8) -> OrderId {
@@ -128,12 +133,14 @@ proptest! {
         for act in acts.into_iter().chain((0..4).map(Act::Ask)) {
             match act {
                 Act::Fix(number, lat, lon, age) => {
+                    // Its clock is off, and it arrives a while before it is read.
                     let fix = Fix {
                         driver: driver(number),
                         position: Position::new(lat, lon).unwrap(),
                         recorded_at: now - SignedDuration::from_secs(age),
                     };
-                    if fix.recorded_at >= now - TTL {
+                    let arrived_at = now - SignedDuration::from_secs(age / 4);
+                    if arrived_at >= now - TTL {
                         let known = plain.get(&fix.driver);
                         if known.is_none_or(|known| known.fix.recorded_at < fix.recorded_at) {
                             let order = serving.get(&fix.driver).copied();
@@ -141,9 +148,10 @@ proptest! {
                             if known.is_none() {
                                 newcomers.insert(fix.driver.clone());
                             }
-                            plain.insert(fix.driver.clone(), Seen { fix: fix.clone(), order, off_duty });
+                            let seen = Seen { fix: fix.clone(), arrived_at, order, off_duty };
+                            plain.insert(fix.driver.clone(), seen);
                         }
-                        map.apply(fix, now);
+                        map.apply(LatestFix { fix, arrived_at }, now);
                     }
                 }
                 Act::Serve(mask) => {
@@ -167,7 +175,7 @@ proptest! {
                 }
                 Act::Pass(secs) => {
                     now += SignedDuration::from_secs(secs);
-                    plain.retain(|_, seen| seen.fix.recorded_at >= now - TTL);
+                    plain.retain(|_, seen| seen.arrived_at >= now - TTL);
                     newcomers.retain(|driver| plain.contains_key(driver));
                     // Departures expire soon: a client that sleeps for longer begins anew.
                     map.expire(now - TTL, now - SignedDuration::from_secs(15), now);
@@ -212,10 +220,10 @@ fn who_asks_again_learns_nothing_again() {
         position: Position::new(37.02, -122.02).unwrap(),
         recorded_at: now,
     };
-    map.apply(fix.clone(), now);
+    map.apply(of_now(fix.clone(), now), now);
     let first = map.in_area(&area, Version::default());
     assert_eq!((first.drivers.len(), first.gone.len()), (1, 0));
-    map.apply(fix, now);
+    map.apply(of_now(fix, now), now);
     let again = map.in_area(&area, first.version);
     assert_eq!(
         (again.drivers.len(), again.gone.len(), again.version),
@@ -233,7 +241,7 @@ fn what_left_long_ago_takes_no_room() {
             position: Position::new(37.0 + f64::from(number) / 50.0, -122.02).unwrap(),
             recorded_at: now + SignedDuration::from_secs(number.into()),
         };
-        map.apply(fix, now);
+        map.apply(of_now(fix, now), now);
     }
     assert_eq!(map.cells.len(), 100);
     let later = now + SignedDuration::from_mins(5);
@@ -260,7 +268,7 @@ fn who_slept_for_longer_than_a_departure_is_known_begins_anew() {
         position: Position::new(37.02, -122.02).unwrap(),
         recorded_at: at,
     };
-    map.apply(fix(1, now), now);
+    map.apply(of_now(fix(1, now), now), now);
     let ids = [driver(1), driver(2)];
     let (in_area, of_drivers) = (
         map.in_area(&area, Version::default()),
@@ -273,7 +281,7 @@ fn who_slept_for_longer_than_a_departure_is_known_begins_anew() {
     assert_eq!((known.is_whole, known.gone), (false, vec![driver(1)]));
     let later = later + SignedDuration::from_mins(5);
     map.expire(later - TTL, later - TTL, later);
-    map.apply(fix(2, later), later);
+    map.apply(of_now(fix(2, later), later), later);
     for news in [
         map.in_area(&area, in_area.version),
         map.of_drivers(&ids, of_drivers.version),
@@ -295,18 +303,25 @@ fn what_was_taken_from_the_map_does_not_change() {
     };
     let now = Timestamp::from_second(100).unwrap();
     let mut map = LiveMap::default();
-    map.apply(at(37.001, 1), now);
+    let apply = |map: &mut LiveMap, fix| map.apply(of_now(fix, now), now);
+    apply(&mut map, at(37.001, 1));
     let take = |map: &LiveMap| map.of_drivers([&driver(1)], Version::default()).drivers.remove(0);
     let mut taken = vec![(take(&map), at(37.001, 1), None, false)];
-    map.apply(at(37.002, 2), now);
+    apply(&mut map, at(37.002, 2));
     taken.push((take(&map), at(37.002, 2), None, false));
     map.set_serving([(driver(1), order(7))].into());
     taken.push((take(&map), at(37.002, 2), Some(order(7)), false));
     map.set_off_duty(&driver(1), true);
     taken.push((take(&map), at(37.002, 2), Some(order(7)), true));
-    map.apply(at(38.0, 3), now);
+    apply(&mut map, at(38.0, 3));
     taken.push((take(&map), at(38.0, 3), Some(order(7)), true));
     for (seen, fix, order, off_duty) in taken {
-        assert_eq!(*seen, Seen { fix, order, off_duty });
+        let expected = Seen {
+            fix,
+            arrived_at: now,
+            order,
+            off_duty,
+        };
+        assert_eq!(*seen, expected);
     }
 }

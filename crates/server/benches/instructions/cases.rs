@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use prost::Message as _;
-use waybill_domain::fix::{Fix, TimeWindow};
+use waybill_domain::fix::{Fix, Freshness, TimeWindow};
 use waybill_domain::id::OrderId;
 use waybill_domain::money::Money;
 use waybill_domain::order::{Assignment, Event, Order, Payment, PaymentMode, State, Work};
@@ -80,7 +80,10 @@ const WINDOW: TimeWindow = TimeWindow {
 
 static COMMANDS: LazyLock<Commands> = LazyLock::new(|| {
     Commands::new(LiveSettings {
-        ttl: Duration::from_secs(30),
+        freshness: Freshness {
+            ttl: Duration::from_secs(30),
+            live_age_max: Duration::from_mins(2),
+        },
         high_water: 1_000_000,
     })
 });
@@ -132,18 +135,19 @@ fn fixes(count: u32) -> Vec<Fix> {
 
 /// What stores a batch: the first command to Redis.
 fn append(fixes: &[Fix]) -> impl Sized + use<> {
-    COMMANDS.append(&SHARD, fixes, now())
+    COMMANDS.append(&SHARD, fixes, &COMMANDS.newest(fixes, now()), now())
 }
 
 /// What moves the drivers of a batch: the second one.
 fn latest(fixes: &[Fix]) -> impl Sized + use<> {
-    COMMANDS.latest(fixes, now())
+    COMMANDS.latest(&COMMANDS.newest(fixes, now()), now())
 }
 
 fn acknowledgement() -> pb::StreamLocationsResponse {
     pb::StreamLocationsResponse {
         acknowledged_sequence: 1_099,
         rejections: Vec::new(),
+        clock_offsets: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
-use waybill_domain::fix::TimeWindow;
+use waybill_domain::fix::{Freshness, TimeWindow};
 
 use crate::config::{Bucket, Config, HoldExpiryName};
 use crate::drivers::DriversSettings;
@@ -53,9 +53,16 @@ pub fn redis(config: &Config) -> RedisSettings {
     }
 }
 
+fn freshness(config: &Config) -> Freshness {
+    Freshness {
+        ttl: config.locations.ttl.0,
+        live_age_max: config.locations.live_age_max.0,
+    }
+}
+
 pub fn live(config: &Config) -> LiveSettings {
     LiveSettings {
-        ttl: config.locations.ttl.0,
+        freshness: freshness(config),
         high_water: config.locations.high_water,
     }
 }
@@ -65,7 +72,7 @@ pub fn live_feed(config: &Config) -> LiveFeedSettings {
         watchers_max: config.locations.watchers_max,
         area_max: config.locations.watch_area_max,
         tenant_share: config.limits.tenant_share,
-        ttl: config.locations.ttl.0,
+        freshness: freshness(config),
     }
 }
 

@@ -236,6 +236,7 @@ section! {
     /// Ingest and history.
     Locations {
         ttl: Span,
+        live_age_max: Span,
         future_max: Span,
         age_max: Span,
         batch_max: usize,

@@ -4,9 +4,10 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use waybill_domain::fix::{Fix, TimeError, TimeWindow};
 use waybill_domain::id::DriverId;
+use waybill_domain::position::Position;
 use waybill_domain::tenant::Tenant;
 use waybill_proto::location::v1 as pb;
 
@@ -19,6 +20,18 @@ pub struct Batch {
     pub fixes: Vec<Fix>,
     /// Why each other one cannot, by its sequence.
     pub rejections: Vec<pb::Rejection>,
+    /// The drivers whose clocks seem to be off, and how far ahead the newest time of each is.
+    pub clock_offsets: HashMap<DriverId, SignedDuration>,
+}
+
+/// How far a newest time may be from the server's clock without a word: networks take their time.
+const CLOCK_OFFSET_MAX: SignedDuration = SignedDuration::from_secs(5);
+
+/// A fix whose time was not looked at.
+struct Parsed {
+    driver: DriverId,
+    position: Position,
+    recorded_at: Timestamp,
 }
 
 impl Batch {
@@ -35,20 +48,59 @@ impl Batch {
         let mut batch = Batch {
             fixes: Vec::with_capacity(fixes.len()),
             rejections: Vec::new(),
+            clock_offsets: HashMap::new(),
         };
         // In this order: after the last fix no further sequence is asked for, which need not exist.
         for (fix, sequence) in fixes.into_iter().zip(first_sequence..) {
-            match parse_fix(&fix, now, window, tenant, only) {
+            let parsed = parse_fix(&fix, tenant, only).and_then(|parsed| {
+                batch.note_clock(&parsed, now);
+                in_window(parsed, now, window)
+            });
+            match parsed {
                 Ok(fix) => batch.fixes.push(fix),
                 Err(rejection) => batch.rejections.push(pb::Rejection { sequence, ..rejection }),
             }
         }
+        batch.keep_newest_clocks(now);
         batch
+    }
+
+    fn note_clock(&mut self, parsed: &Parsed, now: Timestamp) {
+        let ahead = parsed.recorded_at.duration_since(now);
+        if ahead.abs() > CLOCK_OFFSET_MAX {
+            let known = self.clock_offsets.entry(parsed.driver.clone()).or_insert(ahead);
+            *known = ahead.max(*known);
+        }
+    }
+
+    /// What was measured before it was sent says nothing of a clock, if something newer says that it is right.
+    fn keep_newest_clocks(&mut self, now: Timestamp) {
+        if self.clock_offsets.is_empty() {
+            return;
+        }
+        for fix in &self.fixes {
+            if let Some(known) = self.clock_offsets.get_mut(&fix.driver) {
+                *known = fix.recorded_at.duration_since(now).max(*known);
+            }
+        }
+        self.clock_offsets.retain(|_, ahead| ahead.abs() > CLOCK_OFFSET_MAX);
+    }
+
+    /// This batch, and the one after it.
+    pub fn add(&mut self, next: Batch) {
+        if !self.clock_offsets.is_empty() {
+            for fix in &next.fixes {
+                self.clock_offsets.remove(&fix.driver);
+            }
+        }
+        self.clock_offsets.extend(next.clock_offsets);
+        self.fixes.extend(next.fixes);
+        self.rejections.extend(next.rejections);
     }
 
     /// Rejects so many fixes of each of these drivers, the first ones: what passes are the newest. The message is numbered from `first_sequence` on.
     pub fn reject_excess(&mut self, mut excess: HashMap<String, u32>, first_sequence: u64) {
-        let Batch { fixes, rejections } = self;
+        let Batch { fixes, rejections, .. } = self;
         let bad: HashSet<u64> = rejections.iter().map(|rejection| rejection.sequence).collect();
         let mut sequences = (first_sequence..).filter(|sequence| !bad.contains(sequence));
         fixes.retain(|fix| {
@@ -75,13 +127,7 @@ impl Batch {
     }
 }
 
-fn parse_fix(
-    fix: &pb::Fix,
-    now: Timestamp,
-    window: TimeWindow,
-    tenant: &Tenant,
-    only: Option<&DriverId>,
-) -> Result<Fix, pb::Rejection> {
+fn parse_fix(fix: &pb::Fix, tenant: &Tenant, only: Option<&DriverId>) -> Result<Parsed, pb::Rejection> {
     use pb::RejectionReason as Reason;
     let driver: DriverId = fix
         .driver_id
@@ -99,10 +145,23 @@ fn parse_fix(
         .map_err(|bad| reject(Reason::Position, &bad.field, bad.message))?;
     let recorded_at = fields::timestamp("recorded_at", fix.recorded_at.as_ref())
         .map_err(|bad| reject(Reason::TimeInvalid, &bad.field, bad.message))?;
+    Ok(Parsed {
+        driver,
+        position,
+        recorded_at,
+    })
+}
+
+fn in_window(parsed: Parsed, now: Timestamp, window: TimeWindow) -> Result<Fix, pb::Rejection> {
+    let Parsed {
+        driver,
+        position,
+        recorded_at,
+    } = parsed;
     Fix::new(driver, position, recorded_at, now, window).map_err(|error| {
         let reason = match error {
-            TimeError::InFuture => Reason::TimeInFuture,
-            TimeError::TooOld => Reason::TimeTooOld,
+            TimeError::InFuture => pb::RejectionReason::TimeInFuture,
+            TimeError::TooOld => pb::RejectionReason::TimeTooOld,
         };
         reject(reason, "recorded_at", error)
     })

@@ -92,7 +92,7 @@ impl Api for FleetApi {
         self.limits.admit_call(Class::Reads, &principal, &request).await?;
         let now = Timestamp::now();
         let unknown = || Status::not_found("there is no fresh fix of this driver");
-        let (fix, active) = match &access.scope {
+        let (latest, active) = match &access.scope {
             scope @ (Scope::Everything | Scope::Tenant(_)) => {
                 tokio::try_join!(self.live.latest(&driver, now), self.orders.active_order(scope, &driver))?
             }
@@ -106,12 +106,13 @@ impl Api for FleetApi {
                 (self.live.latest(&driver, now).await?, active)
             }
         };
-        let fix = fix.ok_or_else(unknown)?;
-        let mut driver = render::driver(&fix, active, now);
+        let latest = latest.ok_or_else(unknown)?;
+        let mut driver = render::driver(&latest, active, now);
         // A customer sees who comes, and not what the driver's working day is like.
         if access.scope.user().is_none() {
-            let duty = self.orders.duty_of(std::slice::from_ref(&fix.driver)).await?;
-            let duty = duty.get(&fix.driver);
+            let id = &latest.fix.driver;
+            let duty = self.orders.duty_of(std::slice::from_ref(id)).await?;
+            let duty = duty.get(id);
             driver.off_duty = duty.is_some_and(|duty| !duty.is_on);
             driver.tags = duty.map_or_else(Vec::new, |duty| duty.tags.iter().map(str::to_owned).collect());
         }
@@ -203,10 +204,10 @@ impl Api for FleetApi {
         let near = self.dispatch.search(&access.tenant(), area, count).await?;
         let drivers: Vec<DriverId> = near.iter().map(|near| near.driver.clone()).collect();
         let now = Timestamp::now();
-        let fixes = self.live.latest_of(&drivers, now).await?;
+        let latest = self.live.latest_of(&drivers, now).await?;
         // A driver whose last fix became stale between the two reads is left out.
-        let found = near.iter().zip(&fixes).filter_map(|(near, fix)| {
-            let driver = render::driver(fix.as_ref()?, None, now);
+        let found = near.iter().zip(&latest).filter_map(|(near, latest)| {
+            let driver = render::driver(latest.as_ref()?, None, now);
             Some(pb::NearbyDriver {
                 driver: Some(driver),
                 distance_meters: near.distance_m,

@@ -22,7 +22,7 @@ use waybill_proto::location::v1::location_service_server::LocationService as Api
 use super::edge::{CallDeadline, Class, IngressLimits};
 use super::fields::Violations;
 use super::fixes::Batch;
-use super::principal;
+use super::{principal, render};
 use crate::identity::Access;
 use crate::locations::ingest::Ingest;
 
@@ -132,6 +132,7 @@ impl Api for LocationApi {
         Ok(Response::new(pb::ReportLocationsResponse {
             accepted_count,
             rejections: batch.rejections,
+            clock_offsets: render::clock_offsets(batch.clock_offsets),
         }))
     }
 }
@@ -232,6 +233,7 @@ impl Sessions {
             let response = pb::StreamLocationsResponse {
                 acknowledged_sequence: taken.last,
                 rejections: taken.batch.rejections,
+                clock_offsets: render::clock_offsets(taken.batch.clock_offsets),
             };
             tokio::select! {
                 // The acknowledgement first: it is sent whenever there is room.
@@ -305,6 +307,7 @@ impl Sessions {
         for rejection in &batch.rejections {
             self.ingest.rejected(rejection.reason().as_str_name());
         }
+        self.ingest.clocks_off(batch.clock_offsets.len());
         batch
     }
 }
@@ -330,8 +333,7 @@ impl Taken {
 
     /// The next message's, too.
     fn add(&mut self, next: Taken) {
-        self.batch.fixes.extend(next.batch.fixes);
-        self.batch.rejections.extend(next.batch.rejections);
+        self.batch.add(next.batch);
         self.last = next.last;
     }
 }

@@ -1,19 +1,20 @@
 //! Domain values as messages.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use prost::Message as _;
 use waybill_domain::access::Scope;
-use waybill_domain::fix::Fix;
-use waybill_domain::id::OrderId;
+use waybill_domain::fix::{Fix, LatestFix};
+use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::live::{CellCount, Seen};
 use waybill_domain::money::Money;
 use waybill_domain::order::PaymentMode;
 use waybill_domain::order::{FailureReason, Order, RefundState, ReleaseReason, State};
 use waybill_domain::position::Position;
 use waybill_proto::fleet::v1 as fleet;
-use waybill_proto::location::v1::LatLng;
+use waybill_proto::location::v1::{self as location, LatLng};
 use waybill_proto::order::v1 as pb;
 
 use crate::storage::orders::{LogLine, RequestedRefund, StoredAnswer};
@@ -166,14 +167,22 @@ pub fn step(step: LogLine) -> pb::Step {
     }
 }
 
+/// How long ago that was; nothing where it was a moment ahead.
+pub fn age(at: Timestamp, now: Timestamp) -> prost_types::Duration {
+    duration(now.duration_since(at).max(SignedDuration::ZERO).unsigned_abs())
+}
+
 /// A driver as last seen at `now`.
-pub fn driver(fix: &Fix, active_order: Option<OrderId>, now: Timestamp) -> fleet::Driver {
-    let age = now.duration_since(fix.recorded_at).max(SignedDuration::ZERO);
+pub fn driver(latest: &LatestFix, active_order: Option<OrderId>, now: Timestamp) -> fleet::Driver {
+    driver_at(&latest.fix, latest.arrived_at, active_order, now)
+}
+
+fn driver_at(fix: &Fix, arrived_at: Timestamp, active_order: Option<OrderId>, now: Timestamp) -> fleet::Driver {
     fleet::Driver {
         driver_id: fix.driver.name().to_owned(),
         position: Some(position(fix.position)),
         recorded_at: Some(timestamp(fix.recorded_at)),
-        age: Some(duration(age.unsigned_abs())),
+        age: Some(age(arrived_at, now)),
         active_order_id: active_order.map(|order| order.to_string()).unwrap_or_default(),
         off_duty: false,
         tags: Vec::new(),
@@ -184,7 +193,7 @@ pub fn driver(fix: &Fix, active_order: Option<OrderId>, now: Timestamp) -> fleet
 pub fn seen(seen: &Seen, now: Timestamp) -> fleet::Driver {
     fleet::Driver {
         off_duty: seen.off_duty,
-        ..driver(&seen.fix, seen.order, now)
+        ..driver_at(&seen.fix, seen.arrived_at, seen.order, now)
     }
 }
 
@@ -250,6 +259,18 @@ pub fn duration(length: Duration) -> prost_types::Duration {
         seconds: i64::try_from(length.as_secs()).unwrap_or(i64::MAX),
         nanos: length.subsec_nanos().cast_signed(),
     }
+}
+
+/// How far the clocks of drivers seem to be ahead.
+pub fn clock_offsets(offsets: HashMap<DriverId, SignedDuration>) -> Vec<location::ClockOffset> {
+    let offsets = offsets.into_iter().map(|(driver, ahead)| location::ClockOffset {
+        driver_id: driver.name().to_owned(),
+        offset: Some(prost_types::Duration {
+            seconds: ahead.as_secs(),
+            nanos: ahead.subsec_nanos(),
+        }),
+    });
+    offsets.collect()
 }
 
 /// A time on the wire.

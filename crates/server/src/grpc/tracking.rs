@@ -61,6 +61,7 @@ impl Api for TrackingApi {
 }
 
 fn render_followed(followed: &Followed) -> pb::WatchSharedResponse {
+    let now = Timestamp::now();
     let status = match followed.stage {
         Stage::Searching => pb::TrackingStatus::Searching,
         Stage::DriverAssigned => pb::TrackingStatus::DriverAssigned,
@@ -71,11 +72,12 @@ fn render_followed(followed: &Followed) -> pb::WatchSharedResponse {
         status: status.into(),
         pickup: Some(render::position(followed.pickup)),
         drop_off: followed.drop_off.map(render::position),
-        driver: followed.driver.as_ref().map(|fix| pb::SharedDriver {
-            position: Some(render::position(fix.position)),
-            recorded_at: Some(render::timestamp(fix.recorded_at)),
+        driver: followed.driver.as_ref().map(|latest| pb::SharedDriver {
+            position: Some(render::position(latest.fix.position)),
+            recorded_at: Some(render::timestamp(latest.fix.recorded_at)),
+            age: Some(render::age(latest.arrived_at, now)),
         }),
-        now: Some(render::timestamp(Timestamp::now())),
+        now: Some(render::timestamp(now)),
     }
 }
 

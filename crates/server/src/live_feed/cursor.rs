@@ -140,6 +140,7 @@ impl Moments {
 
 #[cfg(test)]
 mod tests {
+    use waybill_domain::fix::{Fix, LatestFix};
     use waybill_domain::live::{Area, LiveMap};
     use waybill_domain::position::Position;
 
@@ -204,12 +205,13 @@ mod tests {
         let mut map = LiveMap::default();
         let mut versions = Vec::new();
         for second in 0..100 {
-            let fix = waybill_domain::fix::Fix {
+            let fix = Fix {
                 driver: "cab-1".parse().unwrap(),
                 position: Position::new(37.0, -122.0).unwrap(),
                 recorded_at: at(second),
             };
-            map.apply(fix, at(second));
+            let arrived_at = at(second);
+            map.apply(LatestFix { fix, arrived_at }, at(second));
             versions.push(map.version());
             moments.keep(at(second), map.version());
         }

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use waybill_domain::duty::Duty;
-use waybill_domain::fix::Fix;
+use waybill_domain::fix::{Freshness, LatestFix};
 use waybill_domain::id::DriverId;
 use waybill_domain::live::LiveMap;
 use waybill_domain::tenant::Tenant;
@@ -46,8 +46,7 @@ pub(super) struct Follower {
     live: LiveStore,
     orders: OrderStore,
     tenant: Tenant,
-    /// How long a fix counts as the driver's position.
-    ttl: SignedDuration,
+    freshness: Freshness,
     fleet: Arc<Fleet>,
 }
 
@@ -76,14 +75,14 @@ impl Follower {
         live: LiveStore,
         orders: OrderStore,
         tenant: Tenant,
-        ttl: Duration,
+        freshness: Freshness,
         fleet: Arc<Fleet>,
     ) -> Follower {
         Follower {
             live,
             orders,
             tenant,
-            ttl: SignedDuration::try_from(ttl).unwrap_or(SignedDuration::MAX),
+            freshness,
             fleet,
         }
     }
@@ -182,8 +181,8 @@ impl Follower {
             loop {
                 let page = self.live.indexed_drivers(&stream.shard, from).await?;
                 let now = Timestamp::now();
-                for fix in self.latest_of(&page.drivers, now).await? {
-                    map.apply(fix, now);
+                for latest in self.latest_of(&page.drivers, now).await? {
+                    map.apply(latest, now);
                 }
                 from = page.next;
                 if from.is_none() {
@@ -204,14 +203,14 @@ impl Follower {
     }
 
     /// The fresh ones of their latest fixes. One that cannot be read hides no other.
-    async fn latest_of(&self, drivers: &[DriverId], now: Timestamp) -> Result<Vec<Fix>, StoreError> {
+    async fn latest_of(&self, drivers: &[DriverId], now: Timestamp) -> Result<Vec<LatestFix>, StoreError> {
         let all = match self.live.latest_of(drivers, now).await {
             Err(StoreError::Unexpected(_)) => {
                 let mut readable = Vec::new();
                 for driver in drivers {
                     match self.live.latest(driver, now).await {
                         Err(StoreError::Unexpected(_)) => {}
-                        fix => readable.push(fix?),
+                        latest => readable.push(latest?),
                     }
                 }
                 readable
@@ -237,11 +236,14 @@ impl Follower {
         };
         (stream.cursor, stream.is_entry) = (last, true);
         let now = Timestamp::now();
-        let since = now.saturating_sub(self.ttl).unwrap_or(Timestamp::MIN);
+        let since = self.freshness.since(now);
         let mut state = self.fleet.write();
-        for fix in entries.into_iter().filter_map(|entry| entry.fix.ok()) {
-            if fix.recorded_at >= since {
-                state.map.apply(fix, now);
+        for entry in entries {
+            // By the clock of Redis, which may be ahead.
+            let arrived_at = entry.added_at().map_or(now, |at| at.min(now));
+            let Ok(fix) = entry.fix else { continue };
+            if arrived_at >= since && self.freshness.is_live(fix.recorded_at, arrived_at) {
+                state.map.apply(LatestFix { fix, arrived_at }, now);
             }
         }
         Ok(if is_full { Page::Full } else { Page::Last })
@@ -335,8 +337,8 @@ impl Follower {
         loop {
             sleep(TIDIED_EVERY).await;
             let now = Timestamp::now();
-            let before = |span: SignedDuration| now.saturating_sub(span).unwrap_or(Timestamp::MIN);
-            let (fresh_since, known_since) = (before(self.ttl), before(2 * self.ttl));
+            let fresh_since = self.freshness.since(now);
+            let known_since = self.freshness.since(fresh_since);
             let mut state = self.fleet.write();
             state.map.expire(fresh_since, known_since, now);
             state.silence_at = Some(now);

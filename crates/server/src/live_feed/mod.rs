@@ -13,10 +13,10 @@ mod watch;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use waybill_domain::fix::Freshness;
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::live::Area;
 use waybill_domain::tenant::Tenant;
@@ -53,8 +53,8 @@ pub struct LiveFeedSettings {
     pub tenant_share: f64,
     /// How many drivers an area may have for them to be sent: beyond that, how many there are.
     pub area_max: usize,
-    /// How long a fix counts as the driver's position.
-    pub ttl: Duration,
+    /// Which fixes say where a driver is.
+    pub freshness: Freshness,
 }
 
 /// The live feed of a process. Clones share it.
@@ -119,7 +119,7 @@ impl LiveFeed {
             shared.live.clone(),
             shared.orders.clone(),
             tenant.clone(),
-            shared.settings.ttl,
+            shared.settings.freshness,
             Arc::clone(&fleet),
         );
         shared.tasks.spawn(follower.run(shared.draining.clone()));

@@ -353,10 +353,10 @@ fn of_order(id: OrderId, mut news: News) -> News {
             news.gone.push(seen.fix.driver.clone());
         } else {
             news.drivers.push(Arc::new(Seen {
-                fix: seen.fix.clone(),
                 order: Some(id),
                 // Whoever waits for the driver need not know how its day goes.
                 off_duty: false,
+                ..Seen::clone(&seen)
             }));
         }
     }
@@ -403,6 +403,7 @@ mod tests {
                     position: Position::new(1.0, 2.0).unwrap(),
                     recorded_at: Timestamp::UNIX_EPOCH,
                 },
+                arrived_at: Timestamp::UNIX_EPOCH,
                 order: None,
                 off_duty: false,
             })

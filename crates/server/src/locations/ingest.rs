@@ -99,6 +99,11 @@ impl Ingest {
         self.metrics.locations.refused(fixes as u64);
     }
 
+    /// Counts messages of drivers whose clocks seem to be off.
+    pub fn clocks_off(&self, drivers: usize) {
+        self.metrics.locations.clocks_off(drivers as u64);
+    }
+
     fn by_shard(&self, fixes: Vec<Fix>) -> Vec<(usize, Vec<Fix>)> {
         if self.shards.len() == 1 {
             return if fixes.is_empty() { Vec::new() } else { vec![(0, fixes)] };

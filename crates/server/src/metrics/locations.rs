@@ -21,6 +21,8 @@ pub struct LocationMetrics {
     #[serde(serialize_with = "count")]
     foreign_keys: Counter,
     #[serde(serialize_with = "count")]
+    clocks_off: Counter,
+    #[serde(serialize_with = "count")]
     history_rows: Counter,
     #[serde(serialize_with = "count")]
     history_duplicates: Counter,
@@ -51,6 +53,11 @@ impl LocationMetrics {
             foreign_keys: registry.declare(
                 "foreign_keys",
                 "Fixes that were stored while another program holds the key of their driver in Redis: such a driver is not on the map",
+                Counter::default(),
+            ),
+            clocks_off: registry.declare(
+                "clocks_off",
+                "Drivers in messages whose newest fix was more than 5 s off from our clock: the device's clock is wrong, or the fix waited on its way",
                 Counter::default(),
             ),
             history_rows: registry.declare(
@@ -125,6 +132,11 @@ impl LocationMetrics {
     /// `fixes` can never be stored, for this reason.
     pub fn rejected(&self, reason: &'static str, fixes: u64) {
         self.rejected.get([reason]).inc_by(fixes);
+    }
+
+    /// Drivers in a message whose clocks seem to be off.
+    pub fn clocks_off(&self, drivers: u64) {
+        self.clocks_off.inc_by(drivers);
     }
 
     /// Of so many drivers another program holds the key.

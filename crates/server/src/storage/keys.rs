@@ -2,14 +2,15 @@
 //!
 //! | key | type | content |
 //! |---|---|---|
-//! | `driver:<id>` | hash | the driver's latest fix: `driver_id`, `lat`, `long` (degrees), `timestamp` (Unix µs); expires when the fix is older than the time to live |
+//! | `driver:<id>` | hash | the driver's latest fix: `driver_id`, `lat`, `long` (degrees), `timestamp` (Unix µs, by the device), and `arrived_at` (Unix µs, by the server); expires the time to live after that |
 //! | `location_events` | stream | one entry a fix, with the same four fields, in order of arrival; read by the history writer, trimmed behind its cursor |
 //! | `drivers:geo` | geo index | the latest position of every fresh driver, for the nearest-driver search |
-//! | `drivers:seen` | sorted set | the time (Unix µs) of that fix: a member of a geo index cannot expire, so its freshness is read here, and stale-driver eviction removes it from both |
+//! | `drivers:seen` | sorted set | the time (Unix µs) at which that fix arrived: a member of a geo index cannot expire, so its freshness is read here, and stale-driver eviction removes it from all three |
+//! | `drivers:recorded` | hash | the time (Unix µs) of that fix by the device's clock: an older one does not move the driver |
 //! | `payments:rate` | string | the time (Unix µs) at which the bucket of calls to the payment provider is full again; written by each process that sends such calls, and neither appended to the file nor replicated |
 //! | `waybill:written` | string | 1: written each second by each process, which sees by it whether Redis takes writes; expires after a minute |
 //!
-//! `location_events`, `drivers:geo` and `drivers:seen` belong together and are written by one script, so on a cluster they must share a slot: with more
+//! `location_events` and the three that begin with `drivers:` belong together and are written by one script, so on a cluster they must share a slot: with more
 //! than one shard they take a `:{n}` suffix, n the driver's shard. The others stay as they are, each
 //! with a script of its own. Those of a tenant with a name have it there, too: `drivers:geo:{acme}`, and with shards `drivers:geo:{acme.3}`;
 //! if it has an account of its own at the payment provider, `payments:rate:{acme}`.
@@ -32,6 +33,8 @@ pub struct ShardKeys {
     pub geo: String,
     /// The last-seen times.
     pub seen: String,
+    /// The times of the latest fixes by the devices' clocks.
+    pub recorded: String,
 }
 
 /// The names of all keys, for a number of shards. Each tenant has as many of its own: its drivers are found by no one else's
@@ -71,6 +74,7 @@ impl Keys {
                     events: format!("location_events{suffix}"),
                     geo: format!("drivers:geo{suffix}"),
                     seen: format!("drivers:seen{suffix}"),
+                    recorded: format!("drivers:recorded{suffix}"),
                 }
             })
         });

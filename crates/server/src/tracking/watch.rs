@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::debug;
-use waybill_domain::fix::Fix;
+use waybill_domain::fix::LatestFix;
 use waybill_domain::order::Order;
 use waybill_domain::position::Position;
 use waybill_domain::tracking::Stage;
@@ -48,7 +48,7 @@ pub struct Followed {
     /// Where it ends, if that was given.
     pub drop_off: Option<Position>,
     /// Where the driver who serves it is, if that is known.
-    pub driver: Option<Fix>,
+    pub driver: Option<LatestFix>,
 }
 
 /// What a link shows, until it ends: with the order, or with the reason.

@@ -1,21 +1,45 @@
 -- Appends a batch of fixes to the stream and moves the shard's index: all of it or, when the stream is full, nothing.
--- KEYS: 1 stream  2 geo index  3 last-seen times            (one slot)
--- ARGV: 1 high-water mark of the stream, then per fix: driver, lat, long, recorded_at (µs), 1 if it may be indexed
+-- KEYS: 1 stream  2 geo index  3 last-seen times  4 times by the devices' clocks            (one slot)
+-- ARGV: 1 high-water mark of the stream  2 now (µs)  3 how many fixes
+--       per fix: driver, lat, long, recorded_at (µs)
+--       per driver that one of them may move: the same of its newest one
 -- Returns 1 when stored, 0 when full.
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then
   return 0
 end
-for i = 2, #ARGV, 5 do
-  local driver, lat, long, at, indexed = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
-  redis.call('XADD', KEYS[1], '*', 'driver_id', driver, 'lat', lat, 'long', long, 'timestamp', at)
-  if indexed == '1' then
+local moves = 4 + 4 * ARGV[3]
+for i = 4, moves - 1, 4 do
+  redis.call('XADD', KEYS[1], '*', 'driver_id', ARGV[i], 'lat', ARGV[i + 1], 'long', ARGV[i + 2], 'timestamp', ARGV[i + 3])
+end
+-- A thousand drivers at once: a call has room for 8,000 arguments.
+for first = moves, #ARGV, 4000 do
+  local last = math.min(first + 3999, #ARGV)
+  local drivers = {}
+  for i = first, last, 4 do
+    drivers[#drivers + 1] = ARGV[i]
+  end
+  local known = redis.call('HMGET', KEYS[4], unpack(drivers))
+  local places, seen, recorded = {}, {}, {}
+  for n, driver in ipairs(drivers) do
+    local i = first + 4 * (n - 1)
+    local at = ARGV[i + 3]
     -- An older fix goes to the history only. Microseconds since 1970 are exact in a double until the year 2255.
-    local seen = redis.call('ZSCORE', KEYS[3], driver)
-    if not seen or tonumber(seen) < tonumber(at) then
+    if not known[n] or tonumber(known[n]) < tonumber(at) then
+      local long = ARGV[i + 2]
       -- 180 degrees east are 180 degrees west: to the index the first lies beyond its last cell, where no one looks.
-      redis.call('GEOADD', KEYS[2], tonumber(long) == 180 and '-180' or long, lat, driver)
-      redis.call('ZADD', KEYS[3], at, driver)
+      places[#places + 1] = tonumber(long) == 180 and '-180' or long
+      places[#places + 1] = ARGV[i + 1]
+      places[#places + 1] = driver
+      seen[#seen + 1] = ARGV[2]
+      seen[#seen + 1] = driver
+      recorded[#recorded + 1] = driver
+      recorded[#recorded + 1] = at
     end
+  end
+  if #places > 0 then
+    redis.call('GEOADD', KEYS[2], unpack(places))
+    redis.call('ZADD', KEYS[3], unpack(seen))
+    redis.call('HSET', KEYS[4], unpack(recorded))
   end
 end
 return 1

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use redis::Script;
 use waybill_domain::fix::Fix;
 use waybill_domain::id::DriverId;
@@ -31,67 +31,73 @@ impl Commands {
         }
     }
 
-    /// Appends a batch of one shard's fixes to its stream, and moves its index by those that are fresh at `now`. Its
-    /// answer: 1 when stored, 0 when the stream is full.
-    pub fn append(&self, shard: &ShardKeys, fixes: &[Fix], now: Timestamp) -> ScriptCall<'_> {
-        let since = self.fresh_since(now);
-        let keys = [&shard.events, &shard.geo, &shard.seen];
-        let mut append = ScriptCall::new(&self.append, keys.into_iter(), 1 + 5 * fixes.len());
-        append.arg(self.settings.high_water);
-        for fix in fixes {
-            let indexed = fix.recorded_at >= since && fix.position.lat_deg().abs() <= GEO_LATITUDE_MAX;
-            append
-                .arg(fix.driver.as_str())
-                .arg(fix.position.lat_deg())
-                .arg(fix.position.lon_deg())
-                .arg(fix.recorded_at.as_microsecond())
-                .arg(u8::from(indexed));
-        }
-        append
-    }
-
-    /// Moves `driver:<id>` of each driver that has a fix in the batch that is fresh at `now`; `None` when there is none.
-    pub fn latest(&self, fixes: &[Fix], now: Timestamp) -> Option<ScriptCall<'_>> {
-        let since = self.fresh_since(now);
-        let mut latest: HashMap<&DriverId, &Fix> = HashMap::with_capacity(fixes.len());
-        for fix in fixes.iter().filter(|fix| fix.recorded_at >= since) {
-            let known = latest.entry(&fix.driver).or_insert(fix);
+    /// The newest fix of each driver among those of the batch, which arrives `now`, that say where it is.
+    pub fn newest<'a>(&self, fixes: &'a [Fix], now: Timestamp) -> Vec<&'a Fix> {
+        let mut newest: HashMap<&DriverId, &Fix> = HashMap::with_capacity(fixes.len());
+        let freshness = self.settings.freshness;
+        for fix in fixes.iter().filter(|fix| freshness.is_live(fix.recorded_at, now)) {
+            let known = newest.entry(&fix.driver).or_insert(fix);
             if known.recorded_at < fix.recorded_at {
                 *known = fix;
             }
         }
-        if latest.is_empty() {
+        newest.into_values().collect()
+    }
+
+    /// Appends a batch of one shard's fixes, which arrives `now`, to its stream, and moves its index by the newest of them. Its
+    /// answer: 1 when stored, 0 when the stream is full.
+    pub fn append(&self, shard: &ShardKeys, fixes: &[Fix], newest: &[&Fix], now: Timestamp) -> ScriptCall<'_> {
+        let keys = [&shard.events, &shard.geo, &shard.seen, &shard.recorded];
+        let mut append = ScriptCall::new(&self.append, keys.into_iter(), 3 + 4 * (fixes.len() + newest.len()));
+        append
+            .arg(self.settings.high_water)
+            .arg(now.as_microsecond())
+            .arg(fixes.len());
+        for fix in fixes {
+            write(&mut append, fix);
+        }
+        for fix in newest {
+            if fix.position.lat_deg().abs() <= GEO_LATITUDE_MAX {
+                write(&mut append, fix);
+            }
+        }
+        append
+    }
+
+    /// Moves `driver:<id>` of each driver by the newest fixes of a batch, which arrives `now`; `None` when there is none.
+    pub fn latest(&self, newest: &[&Fix], now: Timestamp) -> Option<ScriptCall<'_>> {
+        if newest.is_empty() {
             return None;
         }
-        let ttl = self.ttl();
-        let keys = latest.keys().map(|driver| Keys::driver(driver));
-        let mut script = ScriptCall::new(&self.latest, keys, 5 * latest.len());
-        for fix in latest.values() {
-            let expires_at = fix.recorded_at.saturating_add(ttl).unwrap_or(Timestamp::MAX);
-            script
-                .arg(fix.driver.as_str())
-                .arg(fix.position.lat_deg())
-                .arg(fix.position.lon_deg())
-                .arg(fix.recorded_at.as_microsecond())
-                .arg(expires_at.as_millisecond());
+        let keys = newest.iter().map(|fix| Keys::driver(&fix.driver));
+        let mut script = ScriptCall::new(&self.latest, keys, 2 + 4 * newest.len());
+        script
+            .arg(now.as_microsecond())
+            .arg(self.settings.freshness.until(now).as_millisecond());
+        for fix in newest {
+            write(&mut script, fix);
         }
         Some(script)
     }
 
     /// Removes up to `limit` drivers of the shard that are not fresh at `now`. Its answer: how many.
     pub(super) fn evict_stale(&self, shard: &ShardKeys, now: Timestamp, limit: usize) -> ScriptCall<'_> {
-        let keys = [&shard.geo, &shard.seen];
+        let keys = [&shard.geo, &shard.seen, &shard.recorded];
         let mut evict = ScriptCall::new(&self.evict, keys.into_iter(), 2);
         evict.arg(self.fresh_since(now).as_microsecond()).arg(limit);
         evict
     }
 
-    /// Fixes of this time or later count as where a driver is.
+    /// What arrived at this time or later says where a driver is.
     pub(super) fn fresh_since(&self, now: Timestamp) -> Timestamp {
-        now.saturating_sub(self.ttl()).unwrap_or(Timestamp::MIN)
+        self.settings.freshness.since(now)
     }
+}
 
-    fn ttl(&self) -> SignedDuration {
-        SignedDuration::try_from(self.settings.ttl).unwrap_or(SignedDuration::MAX)
-    }
+fn write(script: &mut ScriptCall<'_>, fix: &Fix) {
+    script
+        .arg(fix.driver.as_str())
+        .arg(fix.position.lat_deg())
+        .arg(fix.position.lon_deg())
+        .arg(fix.recorded_at.as_microsecond());
 }

@@ -12,11 +12,12 @@ impl LiveStore {
     pub async fn remove_driver(&self, driver: &DriverId) -> Result<(), StoreError> {
         let mut connection = self.redis.connection();
         if let Some(shard) = self.shard(driver) {
-            // On a cluster the two are in one slot, and the last fix is in another.
+            // On a cluster the three are in one slot, and the last fix is in another.
             let mut pipe = redis::pipe();
             for key in [&shard.geo, &shard.seen] {
                 pipe.cmd("ZREM").arg(key).arg(driver.as_str()).ignore();
             }
+            pipe.cmd("HDEL").arg(&shard.recorded).arg(driver.as_str()).ignore();
             self.redis
                 .call(async { pipe.query_async::<()>(&mut connection).await })
                 .await?;

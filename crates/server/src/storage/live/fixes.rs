@@ -20,25 +20,26 @@ pub enum Stored {
 }
 
 impl LiveStore {
-    /// Stores a batch of one shard's fixes: all of it or nothing. `now` decides which of them are fresh.
+    /// Stores a batch of one shard's fixes: all of it or nothing. They arrive `now`.
     pub async fn store(&self, shard: usize, fixes: &[Fix], now: Timestamp) -> Result<Stored, StoreError> {
         let Some(keys) = self.keys.shards().get(shard) else {
             return Err(StoreError::unexpected(format!("there is no shard {shard}")));
         };
-        let append = self.commands.append(keys, fixes, now);
+        let newest = self.commands.newest(fixes, now);
+        let append = self.commands.append(keys, fixes, &newest, now);
         let mut connection = self.redis.connection();
         let stored: u8 = self.redis.call(async { append.send(&mut connection).await }).await?;
         if stored == 0 {
             return Ok(Stored::Full);
         }
-        let foreign = match self.commands.latest(fixes, now) {
+        let foreign = match self.commands.latest(&newest, now) {
             Some(latest) => self.redis.call(async { latest.send(&mut connection).await }).await?,
             None => 0,
         };
         Ok(Stored::Yes { foreign })
     }
 
-    /// Removes up to `limit` drivers of every shard that were last seen before the time to live. How many were.
+    /// Removes up to `limit` drivers of every shard of whom nothing newer arrived within the time to live. How many were.
     pub async fn evict_stale(&self, now: Timestamp, limit: usize) -> Result<u64, StoreError> {
         let mut evicted = 0;
         for keys in self.keys.shards() {

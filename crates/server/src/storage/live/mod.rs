@@ -11,7 +11,8 @@ mod script;
 mod search;
 
 use std::sync::Arc;
-use std::time::Duration;
+
+use waybill_domain::fix::Freshness;
 
 use self::circles::Densities;
 pub use self::commands::Commands;
@@ -30,8 +31,8 @@ const GEO_LATITUDE_MAX: f64 = 85.05;
 /// How fixes are kept. See `[locations]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
 pub struct LiveSettings {
-    /// How long a fix counts as the driver's position.
-    pub ttl: Duration,
+    /// Which fixes say where a driver is.
+    pub freshness: Freshness,
     /// The length of a shard's stream at which fixes are refused.
     pub high_water: u64,
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use redis::{ErrorKind, RedisError, RedisResult};
-use waybill_domain::fix::Fix;
+use waybill_domain::fix::{Fix, LatestFix};
 use waybill_domain::id::DriverId;
 use waybill_domain::position::Position;
 use waybill_domain::tenant::Tenant;
@@ -57,7 +57,7 @@ impl LiveStore {
     }
 
     /// The driver's latest fix; `None` when there is none that is fresh.
-    pub async fn latest(&self, driver: &DriverId, now: Timestamp) -> Result<Option<Fix>, StoreError> {
+    pub async fn latest(&self, driver: &DriverId, now: Timestamp) -> Result<Option<LatestFix>, StoreError> {
         Ok(self
             .latest_of(std::slice::from_ref(driver), now)
             .await?
@@ -67,7 +67,7 @@ impl LiveStore {
     }
 
     /// The latest fixes of several drivers, in their order. A key that another program holds is no fix.
-    pub async fn latest_of(&self, drivers: &[DriverId], now: Timestamp) -> Result<Vec<Option<Fix>>, StoreError> {
+    pub async fn latest_of(&self, drivers: &[DriverId], now: Timestamp) -> Result<Vec<Option<LatestFix>>, StoreError> {
         if drivers.is_empty() {
             return Ok(Vec::new());
         }
@@ -82,24 +82,14 @@ impl LiveStore {
             .call(async { pipeline.query_async(&mut connection).await })
             .await?;
         let since = self.commands.fresh_since(now);
-        let fix =
-            |(driver, hash): (&DriverId, RedisResult<HashMap<String, String>>)| -> Result<Option<Fix>, StoreError> {
-                let hash = match hash {
-                    Ok(hash) => hash,
-                    // Another type than a hash, or bytes that are no text.
-                    Err(error) if is_foreign(&error) => return Ok(None),
-                    Err(error) => return Err(error.into()),
-                };
-                if hash.get("driver_id").is_none_or(|held| held != driver.as_str()) {
-                    return Ok(None);
-                }
-                let Ok(fix) = parse_fix(driver.clone(), |field| hash.get(field).map(String::as_str)) else {
-                    return Ok(None);
-                };
-                // The key expires by Redis' clock; which fix is fresh is decided by ours, here as everywhere.
-                Ok((fix.recorded_at >= since).then_some(fix))
-            };
-        drivers.iter().zip(hashes).map(fix).collect()
+        let latest = |(driver, hash): (&DriverId, RedisResult<HashMap<String, String>>)| match hash {
+            // The key expires by Redis' clock; which fix is fresh is decided by ours, here as everywhere.
+            Ok(hash) => Ok(parse_latest(driver, &hash).filter(|latest| latest.arrived_at >= since)),
+            // Another type than a hash, or bytes that are no text.
+            Err(error) if is_foreign(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        };
+        drivers.iter().zip(hashes).map(latest).collect()
     }
 
     /// Whether any driver's position is fresh.
@@ -236,6 +226,20 @@ impl LiveStore {
             .filter_map(|(near, fresh)| fresh.then_some(near))
             .collect())
     }
+}
+
+/// The fix in the hash of this driver; `None` where another program holds it.
+fn parse_latest(driver: &DriverId, hash: &HashMap<String, String>) -> Option<LatestFix> {
+    let field = |name: &str| hash.get(name).map(String::as_str);
+    field("driver_id").filter(|held| *held == driver.as_str())?;
+    let fix = parse_fix(driver.clone(), field).ok()?;
+    // An instance of the version before does not write it.
+    let arrived_at = field("arrived_at").and_then(|text| text.parse().ok());
+    let arrived_at = arrived_at.and_then(|micros| Timestamp::from_microsecond(micros).ok());
+    Some(LatestFix {
+        arrived_at: arrived_at.unwrap_or(fix.recorded_at),
+        fix,
+    })
 }
 
 /// The fix in the fields of a hash or a stream entry.

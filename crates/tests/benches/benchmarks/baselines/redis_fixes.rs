@@ -80,15 +80,19 @@ impl RedisFixes {
     async fn take(&self) -> Rows {
         let mut connection = self.connection.clone();
         let rows = self.batches.next();
-        let expires = (Timestamp::now() + FRESH).as_millisecond();
+        let now = Timestamp::now();
         let mut append = self.append.key(EVENTS);
-        append.key("drivers:geo").key("drivers:seen").arg(HIGH_WATER);
+        append.key("drivers:geo").key("drivers:seen").key("drivers:recorded");
+        append.arg(HIGH_WATER).arg(now.as_microsecond()).arg(rows.drivers.len());
         let mut latest = self.latest.prepare_invoke();
+        latest.arg(now.as_microsecond()).arg((now + FRESH).as_millisecond());
+        // The first time they are appended, the second time they move their drivers.
+        for (driver, lat, long, at) in rows.iter().chain(rows.iter()) {
+            append.arg(driver).arg(lat).arg(long).arg(at.as_microsecond());
+        }
         for (driver, lat, long, at) in rows.iter() {
-            let micros = at.as_microsecond();
-            append.arg(driver).arg(lat).arg(long).arg(micros).arg(1);
             latest.key(format!("driver:{driver}"));
-            latest.arg(driver).arg(lat).arg(long).arg(micros).arg(expires);
+            latest.arg(driver).arg(lat).arg(long).arg(at.as_microsecond());
         }
         let stored: u8 = append.invoke_async(&mut connection).await.unwrap();
         assert_eq!(stored, 1, "the stream is full");

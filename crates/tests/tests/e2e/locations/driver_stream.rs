@@ -122,18 +122,14 @@ pub async fn latest(rig: &Rig, driver: &str) -> HashMap<String, String> {
     redis::cmd("HGETALL").arg(key).query_async(&mut redis).await.unwrap()
 }
 
-/// The time of the driver's latest fix, in Unix microseconds, in the hash and in the index.
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "microseconds since 1970 are whole in a double"
-)]
+/// The time of the driver's latest fix, in Unix microseconds, in the hash and beside the index.
 pub async fn latest_micros(rig: &Rig, driver: &str) -> (Option<i64>, Option<i64>) {
     let hash = latest(rig, driver).await;
-    let mut score = redis::cmd("ZSCORE");
-    score.arg("drivers:seen").arg(driver);
-    let seen: Option<f64> = score.query_async(&mut rig.redis().await).await.unwrap();
+    let mut recorded = redis::cmd("HGET");
+    recorded.arg("drivers:recorded").arg(driver);
+    let indexed = recorded.query_async(&mut rig.redis().await).await.unwrap();
     let written = hash.get("timestamp").map(|at| at.parse().unwrap());
-    (written, seen.map(|at| at as i64))
+    (written, indexed)
 }
 
 /// The length of the stream.

@@ -20,7 +20,9 @@ async fn an_acknowledged_fix_is_in_every_place_that_reads_it() {
     stream.store(7, vec![wire::fix("cab-1", 37.75, -122.5, at)]).await;
 
     let micros = at.as_microsecond();
-    let hash = latest(&rig, "cab-1").await;
+    let mut hash = latest(&rig, "cab-1").await;
+    let arrived_at: i64 = hash.remove("arrived_at").unwrap().parse().unwrap();
+    assert!((micros..=now().as_microsecond()).contains(&arrived_at), "{arrived_at}");
     let expected = [
         ("driver_id", "cab-1".to_owned()),
         ("lat", "37.75".to_owned()),

@@ -43,7 +43,8 @@ async fn driver_north(rig: &Rig, driver: &str, metres: f64) {
 #[tokio::test]
 async fn a_driver_is_shown_with_its_place_its_age_and_its_order() {
     let rig = Rig::start().await;
-    let at = now() - SignedDuration::from_secs(3);
+    let at = now() - SignedDuration::from_secs(20);
+    let sent_at = now();
     rig.report(vec![fix("cab-1", PICKUP.0, PICKUP.1, at)]).await;
 
     let driver = get(&rig, "cab-1").await.unwrap();
@@ -51,8 +52,9 @@ async fn a_driver_is_shown_with_its_place_its_age_and_its_order() {
     let position = driver.position.unwrap();
     assert_eq!((position.latitude(), position.longitude()), PICKUP);
     assert_eq!(driver.recorded_at, Some(time(at)));
-    let age = Duration::try_from(driver.age.unwrap()).unwrap();
-    assert!((3..30).contains(&age.as_secs()), "{age:?}");
+    // Since it arrived.
+    let age = SignedDuration::try_from(Duration::try_from(driver.age.unwrap()).unwrap()).unwrap();
+    assert!(age <= now().duration_since(sent_at), "{age:?}");
     assert_eq!(driver.active_order_id, "");
 
     let order = rig.place(a_ride()).await;
@@ -63,21 +65,11 @@ async fn a_driver_is_shown_with_its_place_its_age_and_its_order() {
     assert_eq!(get(&rig, "cab-1").await.unwrap().active_order_id, "");
 }
 
-/// A device's clock may be ahead of ours; no driver is seen in the future.
-#[tokio::test]
-async fn the_age_of_a_fix_is_not_below_zero() {
-    let rig = Rig::start().await;
-    rig.report(vec![fix("cab-1", 1.0, 1.0, now() + SignedDuration::from_secs(20))])
-        .await;
-    let age = get(&rig, "cab-1").await.unwrap().age.unwrap();
-    assert_eq!((age.seconds, age.nanos), (0, 0));
-}
-
 #[tokio::test]
 async fn a_driver_that_is_not_seen_any_more_is_not_found_nor_offered() {
     let rig = Rig::with("locations.ttl=2s orders.assignment_window=100ms").await;
     // One whose fix was old when it came, and one that is not seen any more.
-    let before = now() - SignedDuration::from_secs(3);
+    let before = now() - SignedDuration::from_secs(121);
     rig.report(vec![fix("cab-old", PICKUP.0, PICKUP.1, before)]).await;
     assert_eq!(get(&rig, "cab-old").await.unwrap_err().code(), Code::NotFound);
     assert_eq!(names_near(&rig, 0.0, 0).await, [] as [&str; 0]);
@@ -93,8 +85,12 @@ async fn a_driver_that_is_not_seen_any_more_is_not_found_nor_offered() {
     assert_eq!(names_near(&rig, 0.0, 0).await, [] as [&str; 0]);
     assert_eq!(rig.place(a_ride()).await.status(), OrderStatus::Refunded);
     let mut redis = rig.redis().await;
-    until_eq::<(u64, u64)>("the driver is evicted from the index", (0, 0), async || {
-        let left = redis::pipe().zcard("drivers:geo").zcard("drivers:seen").to_owned();
+    until_eq::<(u64, u64, u64)>("the driver is evicted from the index", (0, 0, 0), async || {
+        let left = redis::pipe()
+            .zcard("drivers:geo")
+            .zcard("drivers:seen")
+            .hlen("drivers:recorded")
+            .to_owned();
         left.query_async(&mut redis).await.unwrap()
     })
     .await;

@@ -7,6 +7,7 @@ mod history;
 mod history_behind;
 mod limits;
 mod listed;
+mod presence;
 mod replayed;
 mod resumed;
 pub mod watched;

@@ -50,7 +50,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    async fn begin(rig: &Rig, scope: Scope) -> Watcher {
+    pub async fn begin(rig: &Rig, scope: Scope) -> Watcher {
         Watcher::of(rig.fleet().watch_drivers(request(scope)).await.unwrap().into_inner())
     }
 
