@@ -12,6 +12,7 @@ use crate::grpc::{LocationLimits, STREAMS, edge};
 use crate::identity::{KeySource, KeysError, TokenRules};
 use crate::live_feed::LiveFeedSettings;
 use crate::locations::LocationSettings;
+use crate::locations::buffer_shares::BufferSize;
 use crate::orders::workers::driver_liveness::DriverLivenessSettings;
 use crate::orders::workers::hold_expiry::HoldExpiry;
 use crate::orders::{Dispatch, OrderSettings};
@@ -129,6 +130,11 @@ pub fn locations(config: &Config) -> LocationSettings {
     let settings = &config.locations;
     LocationSettings {
         batch_max: settings.batch_max,
+        buffer: BufferSize {
+            kept_max: settings.kept_max(),
+            high_water: settings.high_water,
+            caller_share: settings.caller_share,
+        },
         queue_max: settings.queue_max,
         history_batch_max: settings.history_batch_max,
         history_poll: settings.history_poll.0,

@@ -146,6 +146,9 @@ impl Config {
         if !(self.limits.tenant_share > 0.0 && self.limits.tenant_share <= 1.0) {
             return bad("limits.tenant_share", "must be a number above 0 and up to 1");
         }
+        if !(self.locations.caller_share > 0.0 && self.locations.caller_share <= 1.0) {
+            return bad("locations.caller_share", "must be a number above 0 and up to 1");
+        }
         if !(self.orders.assignment_radius_m.is_finite() && self.orders.assignment_radius_m > 0.0) {
             return bad(
                 "orders.assignment_radius_m",
@@ -176,10 +179,8 @@ impl Config {
         if self.locations.retention_days < 2 {
             return bad("locations.retention_days", "must be at least 2");
         }
-        // The stream is trimmed by whole batches, and Redis drops whole nodes of 100 entries: what stays may be so much
-        // more than is to be kept, and a stream that is full of stored entries would never have room again.
-        let kept_max = self.locations.keep_stored + self.locations.history_batch_max as u64 + 100;
-        if self.locations.high_water < kept_max {
+        // A stream that is full of stored entries would never have room again.
+        if self.locations.high_water < self.locations.kept_max() {
             return bad(
                 "locations.high_water",
                 "must be at least locations.keep_stored, locations.history_batch_max and 100 together",

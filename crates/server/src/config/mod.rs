@@ -242,12 +242,21 @@ section! {
         batch_max: usize,
         queue_max: usize,
         high_water: u64,
+        caller_share: f64,
         keep_stored: u64,
         history_batch_max: usize,
         history_poll: Span,
         retention_days: i32,
         watchers_max: usize,
         watch_area_max: usize,
+    }
+}
+
+impl Locations {
+    /// How long a stream is whose entries are all in the history, at most: it is trimmed by whole batches, and Redis drops whole nodes of
+    /// 100 entries.
+    pub fn kept_max(&self) -> u64 {
+        self.keep_stored + self.history_batch_max as u64 + 100
     }
 }
 

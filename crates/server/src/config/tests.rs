@@ -78,6 +78,7 @@ fn bad_settings_are_refused_by_name() {
     assert!(refusal(&[("WAYBILL_ORDERS__HOLD_MAX", "0s")]).contains("orders.hold_max"));
     assert!(refusal(&[("WAYBILL_ORDERS__HOLD_EXPIRY", "never")]).contains("orders.hold_expiry"));
     assert!(refusal(&[("WAYBILL_LOCATIONS__HIGH_WATER", "11099")]).contains("locations.high_water"));
+    assert!(refusal(&[("WAYBILL_LOCATIONS__CALLER_SHARE", "0")]).contains("locations.caller_share"));
     assert!(refusal(&[("WAYBILL_GRPC__ADDR", "nowhere")]).contains("grpc.addr"));
     assert!(refusal(&[("WAYBILL_TELEMETRY__OTLP_ENDPOINT", "127.0.0.1:4317")]).contains("telemetry.otlp_endpoint"));
 }

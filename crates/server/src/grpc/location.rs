@@ -91,9 +91,10 @@ impl Api for LocationApi {
         let (responses, receiver) = mpsc::channel(RESPONSES_MAX);
         let sessions = self.sessions.clone();
         let access = principal::access(&request)?;
+        let caller = principal::caller(&access, &request);
         let inbound = request.into_inner();
         self.tasks.spawn(async move {
-            let end = sessions.run(inbound, &responses, &access).await;
+            let end = sessions.run(inbound, &responses, (&access, &caller)).await;
             if let Err(status) = end {
                 debug!(code = ?status.code(), message = status.message(), "stream ended");
                 // A client that is gone, or does not read, misses it.
@@ -109,6 +110,7 @@ impl Api for LocationApi {
     ) -> Result<Response<pb::ReportLocationsResponse>, Status> {
         let deadline = CallDeadline::of(&request);
         let access = principal::access(&request)?;
+        let caller = principal::caller(&access, &request);
         let fixes = request.into_inner().fixes;
         if fixes.is_empty() || fixes.len() > REPORT_MAX {
             let mut bad = Violations::default();
@@ -118,17 +120,22 @@ impl Api for LocationApi {
             );
             return Err(bad.into_status());
         }
-        let batch = self.sessions.parse(fixes, 0, &access);
-        for driver in batch.by_driver().into_keys() {
-            // One token for a whole batch: a phone that was offline must be able to send what it gathered.
-            let admitted = self.sessions.limits.admit(Class::Fixes, driver, deadline).await;
-            if let Err(limited) = admitted {
+        let mut batch = self.sessions.parse(fixes, 0, &access);
+        let good = batch.fixes.len();
+        // A phone that was offline sends what it gathered in parts, the newest first: what is too much now is named.
+        self.sessions.reject_excess(&mut batch, 0);
+        let limits = &self.sessions.limits;
+        if batch.fixes.is_empty() && good > 0 {
+            return Err(limits.refuse(Class::Fixes).into());
+        }
+        for (driver, count) in batch.by_driver() {
+            if let Err(limited) = limits.admit_passed(Class::Fixes, driver, count, deadline).await {
                 self.sessions.ingest.refused(batch.fixes.len());
                 return Err(limited.into());
             }
         }
         let accepted_count = u32::try_from(batch.fixes.len()).unwrap_or(u32::MAX);
-        self.sessions.ingest.store(batch.fixes).await?;
+        self.sessions.ingest.store(&caller, batch.fixes).await?;
         Ok(Response::new(pb::ReportLocationsResponse {
             accepted_count,
             rejections: batch.rejections,
@@ -171,10 +178,10 @@ impl Sessions {
         &self,
         inbound: Streaming<pb::StreamLocationsRequest>,
         responses: &mpsc::Sender<Result<pb::StreamLocationsResponse, Status>>,
-        access: &Access,
+        by: (&Access, &str),
     ) -> Result<(), Status> {
         let mut ahead = None;
-        let end = self.answer(inbound, &mut ahead, responses, access).await;
+        let end = self.answer(inbound, &mut ahead, responses, by).await;
         if let Some(Ok(Some(message))) = ahead {
             self.ingest.refused(message.fixes);
         }
@@ -188,7 +195,7 @@ impl Sessions {
         mut inbound: Streaming<pb::StreamLocationsRequest>,
         ahead: &mut Option<Read<'a>>,
         responses: &mpsc::Sender<Result<pb::StreamLocationsResponse, Status>>,
-        access: &Access,
+        (access, caller): (&Access, &str),
     ) -> Result<(), Status> {
         let mut carried = Carried::default();
         let mut end = pin!(self.end(access));
@@ -229,7 +236,7 @@ impl Sessions {
                     end => *ahead = Some(end),
                 }
             }
-            self.ingest.store(taken.batch.fixes).await?;
+            self.ingest.store(caller, taken.batch.fixes).await?;
             let response = pb::StreamLocationsResponse {
                 acknowledged_sequence: taken.last,
                 rejections: taken.batch.rejections,

@@ -107,6 +107,13 @@ pub fn check_provider_customer(access: &Access, named: Option<&ProviderCustomer>
     }
 }
 
+/// Who calls, as far as it is known: its name, else its address.
+pub fn caller<T>(access: &Access, request: &Request<T>) -> String {
+    access
+        .caller()
+        .map_or_else(|| address(request), |caller| format!("{}/{caller}", caller.tenant()))
+}
+
 /// A call of this user.
 pub fn user(user: &UserId) -> String {
     format!("user {user}")

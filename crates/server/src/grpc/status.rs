@@ -318,7 +318,9 @@ impl From<StoreError> for Status {
 impl From<IngestError> for Status {
     fn from(error: IngestError) -> Status {
         match error {
-            IngestError::Full => retry(Code::ResourceExhausted, error.to_string(), BUFFER_RETRY),
+            IngestError::Full | IngestError::ShareTaken => {
+                retry(Code::ResourceExhausted, error.to_string(), BUFFER_RETRY)
+            }
             IngestError::Unavailable | IngestError::Draining => {
                 retry(Code::Unavailable, error.to_string(), STORE_RETRY)
             }

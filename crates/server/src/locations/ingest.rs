@@ -6,12 +6,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 use waybill_domain::fix::Fix;
 
 use super::LocationSettings;
+use super::buffer_shares::BufferShares;
 use crate::metrics::Metrics;
 use crate::storage::live::{LiveStore, Stored};
 
@@ -21,6 +23,9 @@ pub enum IngestError {
     /// The stream holds as many fixes as it may: the history is behind.
     #[error("the buffer of fixes is full")]
     Full,
+    /// The history is behind, and this caller has as much of the stream as one may have then.
+    #[error("the buffer of fixes fills up, and holds as many of this caller as it may")]
+    ShareTaken,
     /// Redis did not confirm them. They may be stored all the same; a second copy changes nothing.
     #[error("the live store is not available")]
     Unavailable,
@@ -34,6 +39,7 @@ pub enum IngestError {
 pub struct Ingest {
     shards: Arc<[mpsc::Sender<Submission>]>,
     live: LiveStore,
+    shares: Arc<BufferShares>,
     metrics: Arc<Metrics>,
 }
 
@@ -52,13 +58,16 @@ impl Ingest {
         tasks: &TaskTracker,
         stopping: &CancellationToken,
     ) -> Ingest {
-        let shards = (0..live.keys().shards().len())
+        let count = live.keys().shards().len();
+        let buffer_shares = Arc::new(BufferShares::new(settings.buffer, count));
+        let shards = (0..count)
             .map(|shard| {
                 let (sender, receiver) = mpsc::channel(settings.queue_max);
                 let batcher = Batcher {
                     shard,
                     receiver,
                     live: live.clone(),
+                    shares: Arc::clone(&buffer_shares),
                     metrics: Arc::clone(&metrics),
                     batch_max: settings.batch_max,
                     stopping: stopping.clone(),
@@ -67,13 +76,22 @@ impl Ingest {
                 sender
             })
             .collect();
-        Ingest { shards, live, metrics }
+        Ingest {
+            shards,
+            live,
+            shares: buffer_shares,
+            metrics,
+        }
     }
 
-    /// Stores the fixes; returns when all of them are safe.
-    pub async fn store(&self, fixes: Vec<Fix>) -> Result<(), IngestError> {
+    /// Stores the fixes of this caller; returns when all of them are safe.
+    pub async fn store(&self, caller: &str, fixes: Vec<Fix>) -> Result<(), IngestError> {
         let mut waiting = Vec::with_capacity(self.shards.len());
         for (shard, fixes) in self.by_shard(fixes) {
+            if !self.has_room(shard, caller, fixes.len() as u64).await {
+                self.refused(fixes.len());
+                return Err(IngestError::ShareTaken);
+            }
             let (stored, answer) = oneshot::channel();
             let sender = self.shards.get(shard).ok_or(IngestError::Unavailable)?;
             // Full: this waits, and with it the caller's stream. That is the back pressure.
@@ -87,6 +105,20 @@ impl Ingest {
             answer.await.map_err(|_| IngestError::Draining)??;
         }
         Ok(())
+    }
+
+    /// Whether so many fixes are within the caller's share of the buffer.
+    async fn has_room(&self, shard: usize, caller: &str, fixes: u64) -> bool {
+        if self.shares.take(shard, caller, fixes) {
+            return true;
+        }
+        if let Some(keys) = self.live.keys().shards().get(shard)
+            && self.shares.is_unknown(shard, Instant::now())
+            && let Ok(length) = self.live.events_len(keys).await
+        {
+            self.shares.note(shard, length);
+        }
+        self.shares.take(shard, caller, fixes)
     }
 
     /// Counts a fix that can never be stored.
@@ -124,6 +156,7 @@ struct Batcher {
     shard: usize,
     receiver: mpsc::Receiver<Submission>,
     live: LiveStore,
+    shares: Arc<BufferShares>,
     metrics: Arc<Metrics>,
     batch_max: usize,
     stopping: CancellationToken,
@@ -163,7 +196,8 @@ impl Batcher {
     async fn store(&self, fixes: &[Fix]) -> Result<(), IngestError> {
         let count = fixes.len() as u64;
         match self.live.store(self.shard, fixes, Timestamp::now()).await {
-            Ok(Stored::Yes { foreign }) => {
+            Ok(Stored::Yes { foreign, length }) => {
+                self.shares.note(self.shard, length);
                 self.metrics.locations.stored(count);
                 self.metrics.locations.foreign_keys(foreign);
                 Ok(())

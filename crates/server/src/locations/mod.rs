@@ -1,9 +1,11 @@
 //! Fixes from the stream to the history.
 //!
-//! [`ingest`] gathers what all callers send into batches and stores each in Redis: then a fix is acknowledged.
+//! [`ingest`] gathers what all callers send into batches and stores each in Redis: then a fix is acknowledged. [`buffer_shares`] leaves room for
+//! every caller where the history is behind.
 //! [`history`] moves the stream of fixes into Postgres, in the background. [`stale_drivers`] evicts stale drivers
 //! from the index.
 
+pub mod buffer_shares;
 pub mod history;
 pub mod ingest;
 pub mod replay;
@@ -11,11 +13,15 @@ pub mod stale_drivers;
 
 use std::time::Duration;
 
+use self::buffer_shares::BufferSize;
+
 /// How fixes are taken in and kept. See `[locations]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
 pub struct LocationSettings {
     /// Fixes stored at once, at most.
     pub batch_max: usize,
+    /// How large the buffer of fixes is that are not in the history.
+    pub buffer: BufferSize,
     /// Submissions that wait for their batch, at most; callers above that wait to submit.
     pub queue_max: usize,
     /// Rows written to the history at once, at most.

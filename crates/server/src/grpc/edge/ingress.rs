@@ -193,13 +193,42 @@ impl IngressLimits {
         principal: &str,
         deadline: Option<CallDeadline>,
     ) -> Result<(), RateLimited> {
+        self.admit_items(class, principal, NonZeroU32::MIN, Passed::default(), deadline)
+            .await
+    }
+
+    /// The same for `count` items that passed the limit of their principal.
+    pub async fn admit_passed(
+        &self,
+        class: Class,
+        principal: &str,
+        count: u32,
+        deadline: Option<CallDeadline>,
+    ) -> Result<(), RateLimited> {
+        let passed = Passed {
+            own: true,
+            tenant: false,
+        };
+        let Some(count) = NonZeroU32::new(count) else {
+            return Ok(());
+        };
+        self.admit_items(class, principal, count, passed, deadline).await
+    }
+
+    async fn admit_items(
+        &self,
+        class: Class,
+        principal: &str,
+        count: NonZeroU32,
+        mut passed: Passed,
+        deadline: Option<CallDeadline>,
+    ) -> Result<(), RateLimited> {
         let buckets = self.buckets(class);
         let latest = Instant::now() + self.wait_max;
         let latest = deadline.map_or(latest, |CallDeadline(deadline)| latest.min(deadline));
         let mut wait = None;
-        let mut passed = Passed::default();
         loop {
-            let Err(retry_after) = buckets.take(principal, NonZeroU32::MIN, &mut passed) else {
+            let Err(retry_after) = buckets.take(principal, count, &mut passed) else {
                 return Ok(());
             };
             if Instant::now() + retry_after > latest {
@@ -220,6 +249,14 @@ impl IngressLimits {
     /// read from the stream.
     pub async fn pace(&self, class: Class, principal: &str, count: u32) {
         self.pace_by(class, principal, count, false).await;
+    }
+
+    /// Refuses a call none of whose items passed the limit of its principal: when one more would.
+    pub fn refuse(&self, class: Class) -> RateLimited {
+        let buckets = self.buckets(class);
+        self.metrics.ingress.refused(buckets.name);
+        let retry_after = Duration::from_secs(1) / buckets.limit.principal.per_second.get();
+        RateLimited { retry_after }
     }
 
     /// How many of `count` items of `principal` may pass by its own limit, now. They wait for what all have with [`pace_passed`](IngressLimits::pace_passed).

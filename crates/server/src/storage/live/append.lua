@@ -3,8 +3,9 @@
 -- ARGV: 1 high-water mark of the stream  2 now (µs)  3 how many fixes
 --       per fix: driver, lat, long, recorded_at (µs)
 --       per driver that one of them may move: the same of its newest one
--- Returns 1 when stored, 0 when full.
-if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then
+-- Returns how long the stream is then; 0 when it is full.
+local length = redis.call('XLEN', KEYS[1])
+if length >= tonumber(ARGV[1]) then
   return 0
 end
 local moves = 4 + 4 * ARGV[3]
@@ -42,4 +43,4 @@ for first = moves, #ARGV, 4000 do
     redis.call('HSET', KEYS[4], unpack(recorded))
   end
 end
-return 1
+return length + ARGV[3]

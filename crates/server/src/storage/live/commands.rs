@@ -45,7 +45,7 @@ impl Commands {
     }
 
     /// Appends a batch of one shard's fixes, which arrives `now`, to its stream, and moves its index by the newest of them. Its
-    /// answer: 1 when stored, 0 when the stream is full.
+    /// answer: how long the stream is then, 0 when it is full.
     pub fn append(&self, shard: &ShardKeys, fixes: &[Fix], newest: &[&Fix], now: Timestamp) -> ScriptCall<'_> {
         let keys = [&shard.events, &shard.geo, &shard.seen, &shard.recorded];
         let mut append = ScriptCall::new(&self.append, keys.into_iter(), 3 + 4 * (fixes.len() + newest.len()));

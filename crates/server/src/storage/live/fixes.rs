@@ -14,6 +14,8 @@ pub enum Stored {
     Yes {
         /// Drivers whose keys another program holds: they are not on the map.
         foreign: u64,
+        /// How many entries the stream has now.
+        length: u64,
     },
     /// The stream is full; nothing was stored.
     Full,
@@ -28,15 +30,15 @@ impl LiveStore {
         let newest = self.commands.newest(fixes, now);
         let append = self.commands.append(keys, fixes, &newest, now);
         let mut connection = self.redis.connection();
-        let stored: u8 = self.redis.call(async { append.send(&mut connection).await }).await?;
-        if stored == 0 {
+        let length: u64 = self.redis.call(async { append.send(&mut connection).await }).await?;
+        if length == 0 {
             return Ok(Stored::Full);
         }
         let foreign = match self.commands.latest(&newest, now) {
             Some(latest) => self.redis.call(async { latest.send(&mut connection).await }).await?,
             None => 0,
         };
-        Ok(Stored::Yes { foreign })
+        Ok(Stored::Yes { foreign, length })
     }
 
     /// Removes up to `limit` drivers of every shard of whom nothing newer arrived within the time to live. How many were.

@@ -364,7 +364,7 @@ async fn a_batch_is_counted_and_its_bad_fixes_are_named_by_index() {
 
 #[tokio::test]
 async fn a_batch_holds_1_to_500_fixes() {
-    let rig = Rig::start().await;
+    let rig = Rig::builder().set("limits.fixes_per_driver.burst", "500").start().await;
     for count in [0, 501] {
         let refusal = report(&rig, track("cab-1", count)).await.unwrap_err();
         assert_eq!(refusal.code(), Code::InvalidArgument, "{count}");

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use testkit::wire::{assert_refused_for_now, retry_after};
+use testkit::wire::{assert_refused_for_now, by, retry_after};
 use testkit::{Builder, Rig, until};
 use tonic::Code;
-use waybill_proto::location::v1::RejectionReason as Reason;
+use waybill_proto::location::v1::location_service_client::LocationServiceClient;
+use waybill_proto::location::v1::{Fix, RejectionReason as Reason, ReportLocationsRequest};
 use waybill_sandbox::proxy::Mode;
+
+use crate::access::Doors;
 
 use super::driver_stream::{DriverStream, fix, history, report, stream_len, track};
 
@@ -32,7 +35,7 @@ async fn a_message_over_64_kib_ends_its_stream_and_nothing_else() {
 
 #[tokio::test]
 async fn a_full_buffer_refuses_and_loses_nothing_that_it_acknowledged() {
-    let rig = small_buffer().start().await;
+    let rig = small_buffer().set("locations.caller_share", "1").start().await;
     let mut stream = DriverStream::open(rig.locations()).await;
     stream.store(0, track("cab-0", 5)).await;
     let held = rig.hold_history().await;
@@ -62,6 +65,59 @@ async fn a_full_buffer_refuses_and_loses_nothing_that_it_acknowledged() {
     for driver in &acknowledged {
         assert_eq!(history(&rig, driver).await.len(), 20, "{driver}");
     }
+}
+
+/// A gateway that invents drivers, or sends what it has gathered for a week, takes no room from the drivers.
+#[tokio::test]
+async fn one_caller_does_not_fill_the_buffer_for_the_others() {
+    let doors = Doors::start(small_buffer()).await;
+    let held = doors.rig.hold_history().await;
+    let gateway = doors.token("service", "gateway");
+    let report = async |token: &str, fixes: Vec<Fix>| {
+        let mut locations = LocationServiceClient::new(doors.rig.channel());
+        locations
+            .report_locations(by(Some(token), ReportLocationsRequest { fixes }))
+            .await
+    };
+    let mut accepted = 0;
+    let refusal = loop {
+        match report(&gateway, track(&format!("invented-{accepted}"), 10)).await {
+            Ok(answer) => accepted += u64::from(answer.into_inner().accepted_count),
+            Err(status) => break status,
+        }
+    };
+    assert_refused_for_now(&refusal, Code::ResourceExhausted);
+    assert!(refusal.message().contains("of this caller"), "{refusal:?}");
+    assert!((130..200).contains(&accepted), "{accepted}");
+    for driver in ["cab-1", "cab-2"] {
+        report(&doors.token("driver", driver), track(driver, 5)).await.unwrap();
+    }
+
+    held.batch_execute("rollback").await.unwrap();
+
+    // Also where no one else sends anything.
+    until("it has room again", async || {
+        report(&gateway, track("cab-3", 100)).await
+    })
+    .await;
+}
+
+/// A batch is worth as much as its fixes: a driver who sends batches sends no more than one with a stream.
+#[tokio::test]
+async fn each_fix_of_a_batch_counts_against_its_drivers_limit() {
+    let rig = Rig::with("limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=10").await;
+    let mut fixes = track("cab-1", 30);
+    fixes.extend(track("cab-2", 5));
+    let answer = report(&rig, fixes).await.unwrap();
+    assert_eq!(answer.accepted_count, 15);
+    let rejected = answer.rejections.iter().map(|one| (one.sequence, one.reason()));
+    // The newest pass.
+    let expected = (0..20).map(|index| (index, Reason::RateLimited));
+    assert_eq!(rejected.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+
+    let refusal = report(&rig, track("cab-1", 30)).await.unwrap_err();
+    assert_refused_for_now(&refusal, Code::ResourceExhausted);
+    assert_eq!(report(&rig, track("cab-2", 2)).await.unwrap().accepted_count, 2);
 }
 
 /// The smallest mark that is allowed must not be one at which nothing moves any more.
