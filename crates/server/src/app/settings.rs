@@ -162,6 +162,7 @@ pub fn ingress(config: &Config) -> edge::IngressSettings {
     };
     edge::IngressSettings {
         orders: class(&limits.orders_per_user, &limits.orders_in_all),
+        completions: class(&limits.completions_per_caller, &limits.completions_in_all),
         reads: class(&limits.reads_per_caller, &limits.reads_in_all),
         fixes: class(&limits.fixes_per_driver, &limits.fixes_in_all),
         links: class(&limits.links_per_caller, &limits.links_in_all),

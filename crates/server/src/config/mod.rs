@@ -265,6 +265,8 @@ section! {
     Limits {
         orders_per_user: Bucket,
         orders_in_all: Bucket,
+        completions_per_caller: Bucket,
+        completions_in_all: Bucket,
         reads_per_caller: Bucket,
         reads_in_all: Bucket,
         fixes_per_driver: Bucket,

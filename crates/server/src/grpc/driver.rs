@@ -59,7 +59,7 @@ impl Api for DriverApi {
         let (named, is_on, tags) = parse_duty(request.get_ref(), is_driver(&access))?;
         let driver = driver(&access, named)?;
         principal::check_business(&access, "tags", tags.is_some())?;
-        self.admit(Class::Orders, &driver, &request).await?;
+        self.admit(Class::Completions, &driver, &request).await?;
         let duty = self.drivers.set_duty(&driver, is_on, tags.as_ref()).await?;
         Ok(Response::new(pb::SetDutyResponse {
             duty: Some(render_duty(&duty)),

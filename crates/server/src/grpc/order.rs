@@ -129,7 +129,7 @@ impl Api for OrderApi {
     ) -> Result<Response<pb::CompleteOrderResponse>, Status> {
         let tenant = principal::access(&request)?.tenant();
         let (id, driver, amount) = parse_complete(request.get_ref(), &tenant)?;
-        let access = self.admit(Class::Orders, id, &request).await?;
+        let access = self.admit(Class::Completions, id, &request).await?;
         principal::check_business(&access, "final_amount", amount.is_some())?;
         let driver = principal::check_driver(&access, driver)?;
         let order = self.orders.complete(access.authority(), id, driver, amount).await?;
@@ -143,7 +143,7 @@ impl Api for OrderApi {
         request: Request<pb::CancelOrderRequest>,
     ) -> Result<Response<pb::CancelOrderResponse>, Status> {
         let (id, fee) = parse_cancel(request.get_ref())?;
-        let access = self.admit(Class::Orders, id, &request).await?;
+        let access = self.admit(Class::Completions, id, &request).await?;
         principal::check_business(&access, "cancellation_fee", fee.is_some())?;
         let order = self
             .orders
@@ -176,7 +176,7 @@ impl Api for OrderApi {
     ) -> Result<Response<pb::ReleaseDriverResponse>, Status> {
         let tenant = principal::access(&request)?.tenant();
         let (id, driver, reason) = parse_release(request.get_ref(), &tenant)?;
-        let access = self.admit(Class::Orders, id, &request).await?;
+        let access = self.admit(Class::Completions, id, &request).await?;
         principal::check_driver(&access, Some(driver.clone()))?;
         let order = self
             .orders

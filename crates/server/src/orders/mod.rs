@@ -73,6 +73,9 @@ pub struct OrderSettings {
     pub payment_timeout: Duration,
 }
 
+/// Beside the orders that calls begin, a process works on one of so many as go on: that were completed, cancelled or released, or taken over.
+const RESUMED_SHARE: usize = 4;
+
 /// All that a saga needs.
 pub struct Context {
     /// For sagas.
@@ -89,7 +92,9 @@ pub struct Context {
     capacity: Arc<Semaphore>,
     /// Shares the capacity out among the tenants, for new orders.
     new_orders: Places,
-    /// The sweeper's own, for when calls take all of the capacity: paid orders go before new ones.
+    /// For orders that go on, when new ones take all of the capacity: who was paid for, or waits for its money, goes before new ones.
+    resumed_capacity: Arc<Semaphore>,
+    /// The sweeper's own: what was left by a process that died is not kept waiting by those either.
     sweeper_capacity: Arc<Semaphore>,
     tasks: TaskTracker,
     draining: CancellationToken,
@@ -107,6 +112,7 @@ impl Context {
         draining: CancellationToken,
     ) -> Arc<Context> {
         let capacity = Arc::new(Semaphore::new(settings.in_flight_max));
+        let resumed_capacity = Arc::new(Semaphore::new(settings.in_flight_max.div_ceil(RESUMED_SHARE)));
         let sweeper_capacity = Arc::new(Semaphore::new(settings.sweep_batch));
         let new_orders = Places::new(PlaceLimits {
             all_max: settings.in_flight_max,
@@ -127,6 +133,7 @@ impl Context {
             charge_admission,
             capacity,
             new_orders,
+            resumed_capacity,
             sweeper_capacity,
             tasks,
             draining,
@@ -142,10 +149,11 @@ impl Context {
         self.callers.record_event(event).await
     }
 
-    /// Resumes the saga of an order, where there is capacity. Where there is none the sweeper does, once the lease is
-    /// over.
+    /// Resumes the saga of an order, where there is capacity: first what is there for such orders alone. Where there is none the sweeper does, once
+    /// the lease is over.
     fn resume(self: &Arc<Self>, order: LeasedOrder) {
-        if let Ok(permit) = Arc::clone(&self.capacity).try_acquire_owned() {
+        let own = Arc::clone(&self.resumed_capacity).try_acquire_owned();
+        if let Ok(permit) = own.or_else(|_| Arc::clone(&self.capacity).try_acquire_owned()) {
             self.spawn(order, permit);
         }
     }

@@ -29,9 +29,12 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// The kind of a call. Each has its own buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Placing, completing and cancelling orders. The principal is the customer or the driver who calls, else the user
+    /// Placing orders, refunding and sharing them. The principal is the customer or the driver who calls, else the user
     /// or the order that the call is about.
     Orders,
+    /// What frees a driver or ends an order: completing, cancelling, releasing, duty. It has tokens of its own, so that no flood of new orders keeps
+    /// those busy who could serve them. The principal is the same.
+    Completions,
     /// Reading. The principal is the customer or the driver who calls, else the user, driver or order that is read, or the
     /// caller's address.
     Reads,
@@ -64,6 +67,8 @@ pub struct ClassLimit {
 pub struct IngressSettings {
     /// Of [`Class::Orders`].
     pub orders: ClassLimit,
+    /// Of [`Class::Completions`].
+    pub completions: ClassLimit,
     /// Of [`Class::Reads`].
     pub reads: ClassLimit,
     /// Of [`Class::Fixes`].
@@ -80,6 +85,7 @@ pub struct IngressSettings {
 #[derive(Debug)]
 pub struct IngressLimits {
     orders: Buckets,
+    completions: Buckets,
     reads: Buckets,
     fixes: Buckets,
     links: Buckets,
@@ -128,6 +134,10 @@ impl Default for IngressSettings {
             orders: ClassLimit {
                 principal: Rate::new(5, 20),
                 all: Rate::new(500, 1_000),
+            },
+            completions: ClassLimit {
+                principal: Rate::new(5, 20),
+                all: Rate::new(1_000, 2_000),
             },
             reads: ClassLimit {
                 principal: Rate::new(50, 100),
@@ -178,6 +188,7 @@ impl IngressLimits {
     pub fn new(settings: &IngressSettings, metrics: Arc<Metrics>) -> IngressLimits {
         IngressLimits {
             orders: Buckets::new("orders", settings.orders, settings.tenant_share),
+            completions: Buckets::new("completions", settings.completions, settings.tenant_share),
             reads: Buckets::new("reads", settings.reads, settings.tenant_share),
             fixes: Buckets::new("fixes", settings.fixes, settings.tenant_share),
             links: Buckets::new("links", settings.links, settings.tenant_share),
@@ -194,6 +205,21 @@ impl IngressLimits {
         deadline: Option<CallDeadline>,
     ) -> Result<(), RateLimited> {
         self.admit_items(class, principal, NonZeroU32::MIN, Passed::default(), deadline)
+            .await
+    }
+
+    /// The same for a call that costs as much as `weight` others. It needs a full bucket at most.
+    pub async fn admit_weighted<T>(
+        &self,
+        class: Class,
+        principal: &str,
+        weight: NonZeroU32,
+        request: &Request<T>,
+    ) -> Result<(), RateLimited> {
+        let limit = self.buckets(class).limit;
+        let weight = weight.min(limit.principal.burst).min(limit.all.burst);
+        let passed = Passed::default();
+        self.admit_items(class, principal, weight, passed, CallDeadline::of(request))
             .await
     }
 
@@ -299,7 +325,7 @@ impl IngressLimits {
     pub async fn evict_idle(&self, stop: CancellationToken) {
         let mut ticks = interval(UPKEEP_INTERVAL);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            for buckets in [&self.orders, &self.reads, &self.fixes, &self.links] {
+            for buckets in [&self.orders, &self.completions, &self.reads, &self.fixes, &self.links] {
                 buckets.principals.retain_recent();
             }
         }
@@ -308,6 +334,7 @@ impl IngressLimits {
     fn buckets(&self, class: Class) -> &Buckets {
         match class {
             Class::Orders => &self.orders,
+            Class::Completions => &self.completions,
             Class::Reads => &self.reads,
             Class::Fixes => &self.fixes,
             Class::Links => &self.links,

@@ -42,7 +42,7 @@ pub async fn run(context: Arc<Context>) {
 async fn sweep(context: &Arc<Context>) -> bool {
     // Only as many as can be worked on at once: a lease that waits for its worker runs out.
     let mut permits = Vec::with_capacity(context.settings.sweep_batch);
-    for capacity in [&context.capacity, &context.sweeper_capacity] {
+    for capacity in [&context.resumed_capacity, &context.sweeper_capacity, &context.capacity] {
         while permits.len() < context.settings.sweep_batch
             && let Ok(permit) = Arc::clone(capacity).try_acquire_owned()
         {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use testkit::wire::{PICKUP, a_ride, fix, now, position, refusal_fields, time};
+use testkit::wire::{PICKUP, a_ride, assert_refused_for_now, fix, now, position, refusal_fields, time};
 use testkit::{Rig, until, until_eq};
 use tonic::{Code, Status};
 use waybill_proto::fleet::v1 as pb;
@@ -246,6 +246,20 @@ async fn drivers_at_the_date_line_are_found_from_both_sides() {
         get(&rig, "line-east-0").await.unwrap().position,
         Some(position((0.0, 180.0)))
     );
+}
+
+/// Redis has one core, and looks at all who are in the circle.
+#[tokio::test]
+async fn a_wide_search_counts_as_several_reads() {
+    let limits = "limits.reads_per_caller.per_second=1 limits.reads_per_caller.burst=10 limits.wait_max=0ms";
+    for (radius_meters, passes) in [(50_000.0, 1), (10_000.0, 5), (1_000.0, 10)] {
+        let rig = Rig::with(limits).await;
+        for _ in 0..passes {
+            search(&rig, around(radius_meters, 1)).await.unwrap();
+        }
+        let refusal = search(&rig, around(radius_meters, 1)).await.unwrap_err();
+        assert_refused_for_now(&refusal, Code::ResourceExhausted);
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod answers;
 mod cancelled;
 mod charge_line;
 mod commits;
+mod crowded;
 mod currencies;
 mod failover;
 pub mod grouped;

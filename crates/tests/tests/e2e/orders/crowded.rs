@@ -1,0 +1,92 @@
+//! More orders than there is room for: what frees room, and what was begun, goes before them.
+
+use std::time::Duration;
+
+use testkit::Rig;
+use testkit::wire::{PICKUP, a_ride, assert_refused_for_now};
+use tonic::{Code, Request, Status};
+use waybill_proto::driver::v1::SetDutyRequest;
+use waybill_proto::driver::v1::driver_service_client::DriverServiceClient;
+use waybill_proto::order::v1::{CancelOrderRequest, Order, OrderStatus, ReleaseDriverRequest};
+
+/// Places orders until one is refused: why.
+async fn until_refused(rig: &Rig, timeout: Duration) -> Status {
+    for number in 0..50 {
+        let mut ride = a_ride();
+        ride.user_id = format!("user-{number}");
+        let mut call = Request::new(ride);
+        call.set_timeout(timeout);
+        match rig.orders().create_order(call).await {
+            Err(status) if status.code() == Code::ResourceExhausted => return status,
+            _ => {}
+        }
+    }
+    panic!("no order is refused");
+}
+
+async fn cancel(rig: &Rig, order_id: &str) -> Result<Order, Status> {
+    let request = CancelOrderRequest {
+        order_id: order_id.to_owned(),
+        ..Default::default()
+    };
+    Ok(rig.orders().cancel_order(request).await?.into_inner().order.unwrap())
+}
+
+#[tokio::test]
+async fn what_frees_drivers_passes_while_new_orders_are_refused() {
+    let rig = Rig::with(
+        "limits.orders_in_all.per_second=1 limits.orders_in_all.burst=4 limits.wait_max=0ms orders.assignment_window=0s",
+    )
+    .await;
+    let mut served = Vec::new();
+    for driver in ["cab-1", "cab-2", "cab-3"] {
+        rig.driver_at(driver, PICKUP.0, PICKUP.1).await;
+        let mut ride = a_ride();
+        ride.user_id = format!("rider-of-{driver}");
+        served.push(rig.place(ride).await);
+    }
+    let refusal = until_refused(&rig, Duration::from_secs(10)).await;
+    assert_refused_for_now(&refusal, Code::ResourceExhausted);
+
+    rig.complete(&served[0].order_id).await.unwrap();
+    assert_eq!(
+        cancel(&rig, &served[1].order_id).await.unwrap().status(),
+        OrderStatus::Refunded
+    );
+    let release = ReleaseDriverRequest {
+        order_id: served[2].order_id.clone(),
+        driver_id: served[2].assignment.clone().unwrap().driver_id,
+        reason: "a flat tyre".to_owned(),
+    };
+    rig.orders().release_driver(release).await.unwrap();
+    let duty = SetDutyRequest {
+        driver_id: "cab-1".to_owned(),
+        on_duty: Some(true),
+        ..Default::default()
+    };
+    DriverServiceClient::new(rig.channel()).set_duty(duty).await.unwrap();
+
+    let refusal = until_refused(&rig, Duration::from_secs(10)).await;
+    assert_refused_for_now(&refusal, Code::ResourceExhausted);
+}
+
+/// With a lease that is over only long after the test, nothing goes on that is not resumed at once.
+#[tokio::test]
+async fn what_was_begun_goes_on_while_new_orders_take_all_room() {
+    let rig = Rig::with("orders.in_flight_max=2 orders.lease=5m orders.assignment_window=5m").await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let served = rig.place(a_ride()).await;
+    assert_eq!(served.assignment.as_ref().unwrap().driver_id, "cab-1");
+    // They look for a driver, and there is none.
+    let refusal = until_refused(&rig, Duration::from_secs(1)).await;
+    assert!(
+        refusal.message().contains("too many orders are in progress"),
+        "{refusal:?}"
+    );
+
+    let cancelled = cancel(&rig, &served.order_id).await.unwrap();
+
+    assert_eq!(cancelled.status(), OrderStatus::Refunded);
+    let driver = cancelled.assignment.unwrap();
+    assert!(driver.released_at.is_some(), "{driver:?}");
+}
