@@ -1,6 +1,6 @@
 //! What the tests and benchmarks of the whole program share: a private Waybill ([`rig`]), the real program as a process
 //! ([`process`], [`ServerProcess`]), private stores ([`stores`]), waiting for a condition ([`until`]), chance from a
-//! seed ([`chance`]), lines that can be cut ([`fault_line`]), a collector of traces ([`otlp`]), requests and refusals ([`wire`]), tables as text
+//! seed ([`chance`]), lines that can be cut ([`fault_line`]), customers and cabs who keep account of what they were promised ([`load`]), a collector of traces ([`otlp`]), requests and refusals ([`wire`]), tables as text
 //! ([`table`]), answers as bytes ([`raw`]), and the arithmetic and readers of the benchmarks ([`benchmark`]).
 //!
 //! No product code uses it, and it knows nothing of any single test.
@@ -18,6 +18,7 @@
 pub mod benchmark;
 pub mod chance;
 pub mod fault_line;
+pub mod load;
 pub mod otlp;
 pub mod process;
 pub mod raw;

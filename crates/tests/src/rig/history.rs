@@ -1,6 +1,6 @@
 //! The way of fixes from the stream into the history: how far it is, and how to hold it.
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::ConnectionLike;
 use redis::streams::StreamRangeReply;
 use tokio_postgres::Client;
 
@@ -9,7 +9,7 @@ use crate::until;
 
 /// Whether everything in a stream is in the history; else the last entry, and the cursor.
 pub async fn is_written(
-    redis: &mut MultiplexedConnection,
+    redis: &mut impl ConnectionLike,
     sql: &Client,
     stream: &str,
 ) -> Result<(), (String, Option<String>)> {

@@ -1,10 +1,15 @@
 //! The checks: every few seconds of the storm what must never be, and after it everything that was promised.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use testkit::chance::pass;
+use testkit::load::calls::{Outcome, create, patient_channel};
+use testkit::load::findings::{Findings, Tally, lock};
+use testkit::load::history::{Asked, History};
+use testkit::load::tokens::Tokens;
+use testkit::load::{ledger_view, promises};
 use testkit::process::config;
 use testkit::rig::history::is_written;
 use tokio::time::Instant;
@@ -15,13 +20,8 @@ use uuid::Uuid;
 use waybill_sandbox::payments::{Movement, MovementKind};
 use waybill_server::app::{Sources, run_audit};
 
-use crate::findings::{Findings, Tally, lock};
-use crate::history::{Asked, History};
-use crate::ledger_view;
 use crate::plan::Plan;
-use crate::tokens::Tokens;
-use crate::wire::{Outcome, create};
-use crate::world::{World, patient_channel};
+use crate::world::World;
 
 /// The promise of M2, and a little for the query.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60 + 2);
@@ -34,51 +34,6 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const FAILED_REFUNDS: usize = 5;
 const POLL: Duration = Duration::from_millis(100);
 const ASKED_AT_ONCE: usize = 16;
-
-/// What must never be, not even for a moment: money that moved twice, by the provider's ledger.
-pub fn check_ledger(ledger: &[Movement], findings: &Findings) {
-    let mut orders: BTreeMap<&str, (u32, u32, i64)> = BTreeMap::new();
-    for movement in ledger {
-        let Some(order) = &movement.order_id else {
-            findings.add("M1", &format!("money moved for no order: {movement:?}"));
-            continue;
-        };
-        let (charges, refunds, balance) = orders.entry(order).or_default();
-        match movement.kind {
-            MovementKind::Charge => {
-                *charges += 1;
-                *balance += movement.amount_minor;
-            }
-            MovementKind::Refund => {
-                *refunds += 1;
-                *balance -= movement.amount_minor;
-            }
-            MovementKind::FailedRefund => {
-                *refunds -= 1;
-                *balance += movement.amount_minor;
-            }
-            // A bank's, not ours.
-            MovementKind::DisputeWithdrawal | MovementKind::DisputeReinstatement => {}
-        }
-    }
-    for (order, (charges, refunds, balance)) in orders {
-        if charges > 1 || balance < 0 {
-            let what = format!("order {order}: {charges} charges, {refunds} refunds, {balance} left");
-            findings.add("M1", &what);
-        }
-    }
-}
-
-/// As above, by the database: a driver with two orders, a worker that writes without its lease.
-pub async fn check_ledger_view(sql: &Client, findings: &Findings) -> Result<(), tokio_postgres::Error> {
-    for driver in ledger_view::drivers_with_two_orders(sql).await? {
-        findings.add("D1", &format!("{driver} holds two orders"));
-    }
-    for line in ledger_view::stale_lines(sql).await? {
-        findings.add("D3", &format!("a worker wrote that had lost its lease: {line}"));
-    }
-    Ok(())
-}
 
 /// What the end of a run is judged by.
 pub struct Judge<'a> {
@@ -172,9 +127,11 @@ impl Judge<'_> {
             }
         }
         let ledger = self.world.provider.ledger().expect("the provider runs");
-        check_ledger(&ledger, self.findings);
+        promises::check_ledger(&ledger, self.findings);
         self.check_amounts(&ledger);
-        check_ledger_view(sql, self.findings).await.expect("Postgres answers");
+        promises::check_ledger_view(sql, self.findings)
+            .await
+            .expect("Postgres answers");
     }
 
     /// What was taken is what was asked for, or less: and of an order that is charged first it is all of it.
@@ -280,7 +237,7 @@ impl Judge<'_> {
         for path in entries.flatten().map(|entry| entry.path()) {
             if path.extension().is_some_and(|ending| ending == "log") {
                 let log = std::fs::read_to_string(&path).unwrap_or_default();
-                for line in log.lines().filter(|line| is_defect(line)) {
+                for line in log.lines().filter(|line| promises::is_defect(line)) {
                     self.findings.add("X2", &format!("{}: {line}", path.display()));
                 }
             }
@@ -326,18 +283,6 @@ impl Judge<'_> {
             pass(POLL).await;
         }
     }
-}
-
-/// What no fault outside excuses: a panic, or an error of the log that is no store's absence.
-fn is_defect(line: &str) -> bool {
-    let is_error = line.contains("\"level\":\"ERROR\"");
-    let ours = [
-        "call failed",
-        "order left to the sweeper",
-        "cannot be read",
-        "payment event not stored",
-    ];
-    line.contains("panicked") || is_error && ours.iter().any(|message| line.contains(message))
 }
 
 /// Asks for an order again; what is wrong about the answer, beside what the history finds.

@@ -13,22 +13,13 @@
     reason = "the exception for tests in clippy.toml covers the test functions, not a test without the usual harness"
 )]
 
-mod balancer;
-mod drivers;
-mod findings;
 mod forged_webhooks;
-mod history;
 mod judge;
-mod ledger_view;
-mod load;
 mod nemesis;
 mod plan;
 mod provider;
 mod report;
-mod server_slot;
 mod steady;
-mod tokens;
-mod wire;
 mod world;
 
 use std::process::ExitCode;
@@ -37,16 +28,17 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use testkit::chance::{Chance, pass};
+use testkit::load::customers::Load;
+use testkit::load::findings::{Findings, Tally};
+use testkit::load::history::History;
+use testkit::load::{ledger_view, promises, rides};
 use testkit::sql::connect;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waybill_server::crash_points::NAMES;
 
-use crate::findings::{Findings, Tally};
-use crate::history::History;
 use crate::judge::Judge;
-use crate::load::Load;
 use crate::nemesis::{Storm, so_far};
 use crate::plan::Plan;
 use crate::provider::PaymentProvider;
@@ -106,7 +98,7 @@ async fn torture(plan: Plan) -> ExitCode {
     let tasks = TaskTracker::new();
     tasks.spawn(load.clone().customers(plan.orders_per_second, chance.of(1)));
     tasks.spawn(load.cabs(home.clone(), chance.of(2)));
-    tasks.spawn(drivers::end_rides(
+    tasks.spawn(rides::end_rides(
         world.database(),
         world.gates.clone(),
         world.tokens.clone(),
@@ -230,10 +222,10 @@ async fn watch(plan: &Plan, tally: &Tally, findings: &Findings, provider: &Payme
         pass(SAMPLE_EVERY).await;
         if checked.elapsed() >= CHECK_EVERY {
             checked = Instant::now();
-            judge::check_ledger(&provider.ledger().unwrap_or_default(), findings);
+            promises::check_ledger(&provider.ledger().unwrap_or_default(), findings);
             if let Ok(Ok(sql)) = tokio::time::timeout(CHECK_EVERY, connect(database)).await {
                 // A database that is down at the moment shows nothing; the next check does.
-                let _ = tokio::time::timeout(CHECK_EVERY, judge::check_ledger_view(&sql, findings)).await;
+                let _ = tokio::time::timeout(CHECK_EVERY, promises::check_ledger_view(&sql, findings)).await;
             }
         }
         if printed.elapsed() >= REPORT_EVERY {

@@ -5,6 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use testkit::chance::{Chance, pass};
+use testkit::load::findings::{Findings, Tally};
+use testkit::load::server_slot::ServerSlot;
 use tokio_util::sync::CancellationToken;
 use waybill_sandbox::Postgres;
 use waybill_sandbox::Redis;
@@ -13,10 +15,8 @@ use waybill_sandbox::process::Signal;
 use waybill_sandbox::proxy::Mode;
 use waybill_server::crash_points::NAMES;
 
-use crate::findings::{Findings, Tally};
 use crate::plan::Plan;
 use crate::provider::PaymentProvider;
-use crate::server_slot::ServerSlot;
 use crate::world::{Line, To};
 
 /// The status of a server that found no store when it started, or had to cut its drain short.

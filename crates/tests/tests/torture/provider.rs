@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use testkit::chance::pass;
+use testkit::load::findings::lock;
 use tokio::time::Instant;
 use waybill_sandbox::payments::{
     Fault, FaultKind, Movement, MovementKind, Provider, WebhookBehaviour, WebhookEndpoint,
 };
 use waybill_sandbox::port;
 
-use crate::findings::lock;
 use crate::plan::WEBHOOK_SECRET;
 
 /// The payment provider, which can be killed: another takes its place over the same ledger.

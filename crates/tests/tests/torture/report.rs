@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use testkit::load::findings::{Findings, Tally};
+use testkit::load::history::History;
+use testkit::load::ledger_view::Counts;
 use waybill_server::crash_points::NAMES;
 
-use crate::findings::{Findings, Tally};
-use crate::history::History;
-use crate::ledger_view::Counts;
 use crate::nemesis::so_far;
 use crate::plan::Plan;
 use crate::world::World;

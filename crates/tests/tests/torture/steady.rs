@@ -6,13 +6,13 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use testkit::chance::pass;
+use testkit::load::findings::Findings;
+use testkit::load::ledger_view;
 use testkit::sql::{column, connect};
 use tokio::time::Instant;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::findings::Findings;
-use crate::ledger_view;
 use crate::plan::Plan;
 use crate::world::World;
 

@@ -3,24 +3,24 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tempfile::TempDir;
 use testkit::fault_line::through;
+use testkit::load::balancer::Balancer;
+use testkit::load::calls::patient_channel;
+use testkit::load::ledger_view;
+use testkit::load::server_slot::ServerSlot;
+use testkit::load::tokens::Tokens;
 use testkit::process::{Flags, launch};
 use testkit::sql::connect;
 use testkit::stores;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use waybill_sandbox::Postgres;
 use waybill_sandbox::Redis;
 use waybill_sandbox::proxy::FaultProxy;
 
-use crate::balancer::Balancer;
-use crate::ledger_view;
 use crate::plan::Plan;
 use crate::provider::PaymentProvider;
-use crate::server_slot::ServerSlot;
-use crate::tokens::Tokens;
 
 const SERVERS: usize = 3;
 /// Ways for clients to come in, each with a line of its own.
@@ -146,16 +146,6 @@ impl World {
         let lines = self.lines.iter().filter(|line| line.to == To::Postgres);
         lines.map(|line| line.proxy.traffic().cuts).sum()
     }
-}
-
-/// A connection that notices a peer who fell silent.
-pub fn patient_channel(url: &str) -> Channel {
-    Endpoint::from_shared(url.to_owned())
-        .expect("an address")
-        .connect_timeout(Duration::from_secs(2))
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .connect_lazy()
 }
 
 /// By the program under test: its schema is a part of it.

@@ -1,11 +1,11 @@
 //! The rig's own view of the database, past all proxies: what is unfinished, who had it, and how an order came to be as
 //! it is.
 
-use testkit::sql::{column, one};
+use crate::sql::{column, one};
 use tokio_postgres::{Client, Error};
 use uuid::Uuid;
 
-use crate::findings::OwnerKill;
+use super::findings::OwnerKill;
 
 /// Numbers of a moment.
 #[derive(Debug, Default)]

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use testkit::chance::pass;
-use testkit::process::{Flags, addresses, is_ready, launch, read};
-use testkit::wire::http;
+use crate::chance::pass;
+use crate::process::{Flags, addresses, is_ready, launch, read};
+use crate::wire::http;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use waybill_sandbox::process::{Process, Signal};
 use waybill_server::crash_points::VARIABLE;
 
-use crate::balancer::Backend;
-use crate::findings::lock;
+use super::balancer::Backend;
+use super::findings::lock;
 
 /// Longer than the program's own hard stop.
 const STOP_GRACE: Duration = Duration::from_secs(15);

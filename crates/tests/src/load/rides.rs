@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use testkit::chance::{Chance, pass};
-use testkit::{sql, wire};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use uuid::Uuid;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 
-use crate::history::History;
-use crate::tokens::Tokens;
-use crate::wire::bounded;
+use super::calls::bounded;
+use super::history::History;
+use super::tokens::Tokens;
+use crate::chance::{Chance, pass};
+use crate::{sql, wire};
 
 const FOUND_WITHIN: Duration = Duration::from_secs(1);
 

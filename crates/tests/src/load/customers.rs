@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::chance::{Chance, pass};
+use crate::wire::{a_ride, cancel, complete, fix, now, position};
 use jiff::Timestamp;
-use testkit::chance::{Chance, pass};
-use testkit::wire::{a_ride, cancel, complete, fix, now, position};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
@@ -19,10 +19,10 @@ use waybill_proto::order::v1::{
     CreateOrderRequest, ListOrdersRequest, Money, PaymentMode, RefundOrderRequest, ReleaseDriverRequest,
 };
 
-use crate::findings::Tally;
-use crate::history::{Answered, History, OTHER_UNIT};
-use crate::tokens::Tokens;
-use crate::wire::{Outcome, bounded, create};
+use super::calls::{Outcome, bounded, create};
+use super::findings::Tally;
+use super::history::{Answered, History, OTHER_UNIT};
+use super::tokens::Tokens;
 
 const CITY: (f64, f64) = (37.7749, -122.4194);
 /// No cab comes here.

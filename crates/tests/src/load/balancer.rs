@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::findings::lock;
+use super::findings::lock;
 
 /// A server that takes no connection in this time is passed over.
 const CONNECT_WITHIN: Duration = Duration::from_millis(300);

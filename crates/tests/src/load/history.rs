@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 use waybill_proto::order::v1::{CreateOrderRequest, CreateOrderResponse, OrderStatus};
 
-use crate::findings::{Findings, lock};
-use crate::wire::Outcome;
+use super::calls::Outcome;
+use super::findings::{Findings, lock};
 
 /// A currency without decimals, which the provider counts in hundredths.
 pub const OTHER_UNIT: &str = "UGX";

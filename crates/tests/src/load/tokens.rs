@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use testkit::wire::by;
+use crate::wire::by;
 use tonic::Request;
 use waybill_sandbox::tokens::TokenSigner;
 

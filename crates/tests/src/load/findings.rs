@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use testkit::chance::Chance;
+use crate::chance::Chance;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use waybill_server::crash_points::NAMES;
@@ -23,7 +23,7 @@ impl Findings {
     pub fn add(&self, promise: &str, what: &str) {
         let line = format!("{promise}: {what}");
         if lock(&self.found).insert(line.clone()) {
-            println!("torture: VIOLATION {line}");
+            println!("VIOLATION {line}");
         }
         self.any.cancel();
     }

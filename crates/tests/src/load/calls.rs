@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
+use crate::raw;
 use prost::Message as _;
-use testkit::raw;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use waybill_proto::order::v1::CreateOrderRequest;
 
-use crate::tokens::Tokens;
+use super::tokens::Tokens;
 
 /// What a client knows after a call.
 #[derive(Debug)]
@@ -74,6 +74,16 @@ impl<T> Outcome<T> {
             Outcome::Unknown(_) => "unknown",
         }
     }
+}
+
+/// A connection that notices a peer who fell silent.
+pub fn patient_channel(url: &str) -> Channel {
+    Endpoint::from_shared(url.to_owned())
+        .expect("an address")
+        .connect_timeout(Duration::from_secs(2))
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .connect_lazy()
 }
 
 /// `CreateOrder`; the bytes of its answer.
