@@ -51,6 +51,8 @@ pub fn redis(config: &Config) -> RedisSettings {
         connect_timeout: settings.connect_timeout.0,
         command_timeout: settings.command_timeout.0,
         shards: settings.shards,
+        cluster: settings.cluster,
+        replicas: settings.replicas,
     }
 }
 

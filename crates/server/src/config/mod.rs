@@ -185,6 +185,8 @@ section! {
         connect_timeout: Span,
         command_timeout: Span,
         shards: u16,
+        cluster: bool,
+        replicas: u16,
     }
 }
 

@@ -34,7 +34,20 @@ impl Config {
         };
         let postgres_tls = self.postgres_tls();
         postgres_url::parse_url(&self.postgres.url, postgres_tls.is_some()).map_err(|why| bad("postgres.url", why))?;
-        redis::parse_url(&self.redis.url).map_err(|why| bad("redis.url", why))?;
+        let nodes = redis::parse_urls(&self.redis.url).map_err(|why| bad("redis.url", why))?;
+        if nodes.len() > 1 && !self.redis.cluster {
+            return Err(bad("redis.url", "must name one Redis where redis.cluster is false"));
+        }
+        if self.redis.cluster
+            && nodes
+                .iter()
+                .any(|node| node.get_connection_info().redis_settings().db() != 0)
+        {
+            return Err(bad(
+                "redis.url",
+                "must name no database but 0 where redis.cluster is true: a cluster has no other",
+            ));
+        }
         let redis_tls = self.redis_tls();
         // Whoever names certificates means to have them looked at.
         if postgres_tls.is_none() && !self.postgres_files().is_empty() {

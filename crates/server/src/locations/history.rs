@@ -209,12 +209,10 @@ impl HistoryWriter {
     async fn write_next(&mut self, mut held: Held) -> Result<Round, StoreError> {
         let batch_max = self.settings.history_batch_max;
         self.last_stored = Some((held.cursor.clone(), held.stored_len()));
-        // In this order: what was read is of the epoch that Redis says it has after that.
-        let (entries, epoch) = try_join!(
-            biased;
-            self.live.read_events(&self.shard, &held.cursor, batch_max),
-            self.live.epoch()
-        )?;
+        let (entries, epoch) = self
+            .live
+            .read_events_and_epoch(&self.shard, &held.cursor, batch_max)
+            .await?;
         if epoch != held.epoch {
             return Ok(Round::Elsewhere);
         }
@@ -322,7 +320,7 @@ impl HistoryWriter {
     async fn may_trim(&self, held: &mut Held) -> Result<bool, StoreError> {
         let is_claimed_now = mem::take(&mut held.is_claimed_now);
         match &held.epoch {
-            Some(epoch) => Ok(self.live.epoch().await?.as_ref() == Some(epoch)),
+            Some(epoch) => Ok(self.live.epoch(&self.shard).await?.as_ref() == Some(epoch)),
             None => Ok(is_claimed_now),
         }
     }

@@ -8,7 +8,7 @@
 //! | `drivers:seen` | sorted set | the time (Unix µs) at which that fix arrived: a member of a geo index cannot expire, so its freshness is read here, and stale-driver eviction removes it from all three |
 //! | `drivers:recorded` | hash | the time (Unix µs) of that fix by the device's clock: an older one does not move the driver |
 //! | `payments:rate` | string | the time (Unix µs) at which the bucket of calls to the payment provider is full again; written by each process that sends such calls, and neither appended to the file nor replicated |
-//! | `waybill:written` | string | 1: written each second by each process, which sees by it whether Redis takes writes; expires after a minute |
+//! | `waybill:written` | string | 1: written each second by each process, which sees by it whether Redis takes writes; expires after a minute. With `redis.cluster` there is one in the slot of each shard |
 //!
 //! `location_events` and the three that begin with `drivers:` belong together and are written by one script, so on a cluster they must share a slot: with more
 //! than one shard they take a `:{n}` suffix, n the driver's shard. The others stay as they are, each
@@ -21,8 +21,21 @@ use waybill_domain::id::DriverId;
 use waybill_domain::payment_account::PaymentAccount;
 use waybill_domain::tenant::Tenant;
 
-/// The key by which each process sees whether Redis takes writes.
-pub const WRITTEN: &str = "waybill:written";
+/// The keys by which each process sees whether Redis takes writes, each in the slot of a shard of this number of them.
+pub fn written(shards: u16) -> Vec<String> {
+    let suffixes = (0..shards.max(1)).map(|n| suffix(&Tenant::default(), n, shards));
+    suffixes.map(|suffix| format!("waybill:written{suffix}")).collect()
+}
+
+/// What the keys of a shard end with. All that share it are in one slot of a cluster.
+fn suffix(tenant: &Tenant, n: u16, shards: u16) -> String {
+    match (tenant.is_default(), shards) {
+        (true, 0 | 1) => String::new(),
+        (true, _) => format!(":{{{n}}}"),
+        (false, 0 | 1) => format!(":{{{tenant}}}"),
+        (false, _) => format!(":{{{tenant}.{n}}}"),
+    }
+}
 
 /// The keys of one shard.
 #[derive(Debug, Clone)]
@@ -59,17 +72,11 @@ impl Keys {
     /// The keys of `shards` shards for the default tenant and for each of `tenants`; 0 is taken for 1.
     pub fn new(shards: u16, tenants: &[Tenant]) -> Keys {
         let of_each = shards.max(1);
-        let suffix = |tenant: &Tenant, n: u16| match (tenant.is_default(), of_each) {
-            (true, 1) => String::new(),
-            (true, _) => format!(":{{{n}}}"),
-            (false, 1) => format!(":{{{tenant}}}"),
-            (false, _) => format!(":{{{tenant}.{n}}}"),
-        };
         let all = std::iter::once(Tenant::default()).chain(tenants.iter().cloned());
         let tenants: Arc<[Tenant]> = all.collect();
         let shards = tenants.iter().flat_map(|tenant| {
             (0..of_each).map(move |n| {
-                let suffix = suffix(tenant, n);
+                let suffix = suffix(tenant, n, of_each);
                 ShardKeys {
                     events: format!("location_events{suffix}"),
                     geo: format!("drivers:geo{suffix}"),

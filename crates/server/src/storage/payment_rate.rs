@@ -4,13 +4,13 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ::redis::Script;
 use futures_util::future::BoxFuture;
 use tracing::debug;
 use waybill_domain::payment_account::PaymentAccount;
 
 use super::StoreError;
 use super::keys::Keys;
+use super::live::{Script, ScriptCall};
 use super::redis::Redis;
 use crate::resilience::{CallRate, SharedBucket, Taken};
 
@@ -36,9 +36,9 @@ impl PaymentRate {
     async fn take_now(&self, tokens: u32) -> Result<Taken, StoreError> {
         let interval_us = 1e6 / f64::from(self.rate.per_second.get());
         let mut connection = self.redis.connection();
-        let mut call = self.script.key(self.key.as_str());
+        let mut call = ScriptCall::new(&self.script, std::iter::once(self.key.as_str()), 3);
         call.arg(interval_us).arg(self.rate.burst().get()).arg(tokens);
-        let work = async { call.invoke_async(&mut connection).await };
+        let work = async { call.send(&mut connection).await };
         let (taken, wait_us): (u32, u64) = self.redis.call(work).await?;
         Ok(NonZeroU32::new(taken).map_or(Taken::NoneFor(Duration::from_micros(wait_us)), Taken::Tokens))
     }

@@ -1,15 +1,16 @@
-//! The connection to Redis: one multiplexed connection that reconnects by itself, all calls behind one breaker.
+//! The connection to Redis, or to the nodes of a Redis Cluster: one multiplexed connection to each that reconnects by itself, all calls
+//! behind one breaker.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
-use redis::{AsyncConnectionConfig, ConnectionAddr, FromRedisValue};
+use futures_util::future::try_join_all;
+use redis::{AsyncConnectionConfig, ConnectionAddr, ErrorKind, FromRedisValue, ServerErrorKind};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, timeout};
 
-use super::redis_connection::{Connection, tcp_settings};
+use super::redis_connection::{Connection, Link, Target, tcp_settings};
 use super::tls::StoreTlsFiles;
 use super::{StoreError, keys};
 use crate::resilience::{Guard, GuardError};
@@ -23,7 +24,7 @@ const WRITTEN_KEPT_MS: u32 = 60_000;
 /// How Redis is used. See `[redis]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// `redis://user:password@host:port/database`; `rediss://` asks for TLS.
+    /// `redis://user:password@host:port/database`; `rediss://` asks for TLS. Of a cluster, some of its nodes, parted by commas.
     pub url: SecretString,
     /// The files of TLS, where the URL asks for it.
     pub tls: Option<StoreTlsFiles>,
@@ -33,6 +34,10 @@ pub struct RedisSettings {
     pub command_timeout: Duration,
     /// How many streams and indexes the drivers are spread over.
     pub shards: u16,
+    /// Whether it is a Redis Cluster.
+    pub cluster: bool,
+    /// How many replicas must have fixes before they are acknowledged.
+    pub replicas: u16,
 }
 
 /// Whether what Redis acknowledges survives its death.
@@ -44,9 +49,13 @@ pub enum Durability {
     Less(String),
 }
 
-/// A client of the URL, not connected, or what is wrong with the URL, in words for people.
-pub(crate) fn parse_url(url: &SecretString) -> Result<redis::Client, &'static str> {
-    let client = redis::Client::open(url.expose_secret());
+/// A client of each URL, none of them connected, or what is wrong with them, in words for people. There is at least one.
+pub(crate) fn parse_urls(urls: &SecretString) -> Result<Vec<redis::Client>, &'static str> {
+    split(urls.expose_secret()).iter().map(|url| parse_url(url)).collect()
+}
+
+fn parse_url(url: &str) -> Result<redis::Client, &'static str> {
+    let client = redis::Client::open(url);
     let client = client.map_err(|_| "is not a Redis URL: redis://user:password@host:port/database")?;
     match client.get_connection_info().addr() {
         ConnectionAddr::TcpTls { insecure: true, .. } => {
@@ -56,40 +65,72 @@ pub(crate) fn parse_url(url: &SecretString) -> Result<redis::Client, &'static st
     }
 }
 
+/// The URLs of a list. A comma within one, as in a password, begins none.
+fn split(urls: &str) -> Vec<String> {
+    let mut split: Vec<String> = Vec::new();
+    for part in urls.split(',') {
+        let begins = ["redis://", "rediss://"]
+            .iter()
+            .any(|scheme| part.trim_start().starts_with(scheme));
+        match split.last_mut() {
+            Some(url) if !begins => {
+                url.push(',');
+                url.push_str(part);
+            }
+            _ => split.push(part.trim().to_owned()),
+        }
+    }
+    split
+}
+
+fn addresses(urls: &SecretString) -> Vec<ConnectionAddr> {
+    let clients = parse_urls(urls).unwrap_or_default();
+    clients
+        .iter()
+        .map(|client| client.get_connection_info().addr().clone())
+        .collect()
+}
+
 /// Whether it is on another machine, as far as the URL says.
 pub(crate) fn is_remote(url: &SecretString) -> bool {
-    let client = parse_url(url);
-    client.is_ok_and(|client| match client.get_connection_info().addr() {
+    addresses(url).iter().any(|address| match address {
         ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => !is_this_machine(host),
         _ => false,
     })
 }
 
 /// What each process writes now and then, to see whether that is possible.
-fn write() -> redis::Cmd {
+fn write(key: &str) -> redis::Cmd {
     let mut command = redis::cmd("SET");
-    command.arg(keys::WRITTEN).arg(1).arg("PX").arg(WRITTEN_KEPT_MS);
+    command.arg(key).arg(1).arg("PX").arg(WRITTEN_KEPT_MS);
     command
 }
 
 /// Whether the URL asks for TLS.
 pub(crate) fn asks_for_tls(url: &SecretString) -> bool {
-    let client = parse_url(url);
-    client.is_ok_and(|client| matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. }))
+    let is_tls = |address: &ConnectionAddr| matches!(address, ConnectionAddr::TcpTls { .. });
+    addresses(url).iter().any(is_tls)
 }
 
 /// The address of the URL, as it is tried; nothing of its password.
 pub(crate) fn address(url: &SecretString) -> String {
-    parse_url(url).map_or_else(
-        |_| "no address".to_owned(),
-        |client| client.get_connection_info().addr().to_string(),
-    )
+    let addresses: Vec<String> = addresses(url).iter().map(ToString::to_string).collect();
+    if addresses.is_empty() {
+        "no address".to_owned()
+    } else {
+        addresses.join(", ")
+    }
 }
 
 /// Redis, behind its breaker. Clones share the connection.
 #[derive(Clone)]
 pub struct Redis {
     connection: Arc<Connection>,
+    /// For calls that wait for replicas: what comes after them on the same connection would wait too.
+    waiting: Arc<Connection>,
+    replicas: u16,
+    /// The keys by which it is seen whether writes are taken: on a cluster one beside each shard.
+    written: Arc<[String]>,
     guard: Arc<Guard>,
     /// When Redis last took a write.
     wrote_at: Arc<Mutex<Option<Instant>>>,
@@ -102,29 +143,75 @@ pub struct Redis {
 impl Redis {
     /// Prepares the connection. It is made at the first command: a service starts, unready, while its Redis is down.
     pub fn new(settings: &RedisSettings, guard: Arc<Guard>) -> Result<Redis, StoreError> {
-        let client = parse_url(&settings.url).map_err(|why| StoreError::unexpected(format!("redis.url {why}")))?;
-        let address = client.get_connection_info().clone().set_tcp_settings(tcp_settings());
-        let client = match &settings.tls {
-            Some(files) => {
-                let tls = files.load().map_err(StoreError::unexpected)?;
-                redis::Client::build_with_tls(address, tls.certificates)?
-            }
-            None => redis::Client::open(address)?,
+        let unusable = |why| StoreError::unexpected(format!("redis.url {why}"));
+        let tls = settings
+            .tls
+            .as_ref()
+            .map(|files| files.load().map_err(StoreError::unexpected));
+        let certificates = tls.transpose()?.map(|tls| tls.certificates);
+        let mut clients = Vec::new();
+        for client in parse_urls(&settings.url).map_err(unusable)? {
+            let address = client.get_connection_info().clone().set_tcp_settings(tcp_settings());
+            clients.push(match &certificates {
+                Some(certificates) => redis::Client::build_with_tls(address, certificates.clone())?,
+                None => redis::Client::open(address)?,
+            });
+        }
+        let Some(first) = clients.first() else {
+            return Err(unusable("names no Redis"));
         };
-        let by_tls = settings.tls.as_ref().map(|_| client.clone());
+        let connect = || -> Result<Arc<Connection>, StoreError> {
+            let target = if settings.cluster {
+                let times = (settings.connect_timeout, settings.command_timeout);
+                Target::cluster(&clients, certificates.clone(), times)?
+            } else {
+                Target::one(first.clone(), settings.connect_timeout)
+            };
+            Ok(Arc::new(Connection::new(target)?))
+        };
+        let connection = connect()?;
+        let waiting = if settings.replicas > 0 {
+            connect()?
+        } else {
+            Arc::clone(&connection)
+        };
+        let written = if settings.cluster { settings.shards } else { 1 };
         Ok(Redis {
-            connection: Arc::new(Connection::new(client, settings.connect_timeout)?),
+            connection,
+            waiting,
+            replicas: settings.replicas,
+            written: keys::written(written).into(),
             wrote_at: Arc::default(),
             guard,
             command_timeout: settings.command_timeout,
             connect_timeout: settings.connect_timeout,
-            by_tls,
+            by_tls: certificates.is_some().then(|| first.clone()),
         })
     }
 
     /// The connection.
-    pub(super) fn connection(&self) -> ConnectionManager {
+    pub(super) fn connection(&self) -> Link {
         self.connection.current()
+    }
+
+    /// The one for calls that wait for replicas.
+    pub(super) fn waiting_connection(&self) -> Link {
+        self.waiting.current()
+    }
+
+    /// How many replicas must have fixes before they are acknowledged.
+    pub(super) fn replicas(&self) -> u16 {
+        self.replicas
+    }
+
+    /// Whether it is a cluster, where what is sent together must be in one slot.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.connection.is_cluster()
+    }
+
+    /// How long one command or pipeline may take.
+    pub(super) fn command_timeout(&self) -> Duration {
+        self.command_timeout
     }
 
     /// Runs one command or pipeline behind the guard.
@@ -134,19 +221,47 @@ impl Redis {
     ) -> Result<T, StoreError> {
         let work = async {
             let done = Box::pin(work).await;
-            self.connection.answered(done.as_ref().err());
-            done.map_err(StoreError::from)
+            self.answered(done.as_ref().err());
+            done.map_err(|error| self.store_error(error))
         };
         let done = self.guard.call(work, StoreError::breaker_outcome).await;
         if matches!(done, Err(GuardError::TimedOut)) {
-            self.connection.said_nothing();
+            self.said_nothing();
         }
         done.map_err(|error| StoreError::of_guard("redis", error))
     }
 
-    /// Whether Redis takes writes now. Not behind the breaker, which may be open.
+    fn answered(&self, error: Option<&redis::RedisError>) {
+        // Both connections are to the same servers.
+        self.connection.answered(error);
+        if self.replicas > 0 {
+            self.waiting.answered(error);
+        }
+    }
+
+    fn said_nothing(&self) {
+        self.connection.said_nothing();
+        if self.replicas > 0 {
+            self.waiting.said_nothing();
+        }
+    }
+
+    fn store_error(&self, error: redis::RedisError) -> StoreError {
+        let moved = [ServerErrorKind::Moved, ServerErrorKind::Ask, ServerErrorKind::CrossSlot];
+        let is_of_cluster = matches!(error.kind(), ErrorKind::Server(kind) if moved.contains(&kind));
+        if is_of_cluster && !self.is_cluster() {
+            return StoreError::Unavailable {
+                store: "redis",
+                why: format!("it is a node of a Redis Cluster ({error}): set redis.cluster = true"),
+            };
+        }
+        error.into()
+    }
+
+    /// Whether Redis takes writes now, in a cluster for every shard. Not behind the breaker, which may be open.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let answer = self.unguarded(write()).await;
+        let writes = self.written.iter().map(|key| self.unguarded(write(key)));
+        let answer = try_join_all(writes).await.map(|_: Vec<()>| ());
         self.note_write(&answer);
         answer
     }
@@ -154,12 +269,14 @@ impl Redis {
     /// The same, for a call: behind the breaker, and without a write where there was one a moment ago.
     pub async fn check(&self) -> Result<(), StoreError> {
         let is_known = self.lock_wrote_at().is_some_and(|at| at.elapsed() < WROTE_LATELY);
-        let command = if is_known { redis::cmd("PING") } else { write() };
-        let mut connection = self.connection();
-        let answer = self.call(async { command.exec_async(&mut connection).await }).await;
-        if !is_known {
-            self.note_write(&answer);
+        let connection = self.connection();
+        let send = async |command: redis::Cmd| command.exec_async(&mut connection.clone()).await;
+        if is_known {
+            return self.call(send(redis::cmd("PING"))).await;
         }
+        let writes = self.written.iter().map(|key| send(write(key)));
+        let answer = self.call(async { try_join_all(writes).await.map(drop) }).await;
+        self.note_write(&answer);
         answer
     }
 
@@ -174,12 +291,16 @@ impl Redis {
     /// One command, past the breaker.
     async fn unguarded<T: FromRedisValue>(&self, command: redis::Cmd) -> Result<T, StoreError> {
         let mut connection = self.connection();
-        let Ok(answer) = timeout(self.command_timeout, command.query_async(&mut connection)).await else {
-            self.connection.said_nothing();
+        self.in_time(async { command.query_async(&mut connection).await }).await
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = redis::RedisResult<T>>) -> Result<T, StoreError> {
+        let Ok(answer) = timeout(self.command_timeout, work).await else {
+            self.said_nothing();
             return Err(self.silence().await);
         };
-        self.connection.answered(answer.as_ref().err());
-        Ok(answer?)
+        self.answered(answer.as_ref().err());
+        answer.map_err(|error| self.store_error(error))
     }
 
     /// Why there was no answer. Where it is for TLS, the connection's own tries last for longer than a command may, so one more
@@ -202,22 +323,48 @@ impl Redis {
         StoreError::Unavailable { store: "redis", why }
     }
 
-    /// Whether what Redis acknowledges survives its death.
+    /// Whether what Redis acknowledges survives its death; of a cluster, the least that one of its nodes has.
     pub async fn durability(&self) -> Result<Durability, StoreError> {
         let mut command = redis::cmd("CONFIG");
         command.arg("GET").arg("append*");
-        let settings: HashMap<String, String> = self.unguarded(command).await?;
-        let of = |name: &str| settings.get(name).map_or("", String::as_str);
-        Ok(match (of("appendonly"), of("appendfsync")) {
-            ("yes", "always") => Durability::Full,
-            ("yes", other) => Durability::Less(format!(
-                "appendfsync is {other}: acknowledged fixes may be lost when Redis dies; CONFIG SET appendfsync always"
-            )),
-            _ => Durability::Less(
-                "appendonly is off: all fixes not yet in Postgres are lost when Redis dies; CONFIG SET appendonly yes, \
-                 then appendfsync always"
-                    .to_owned(),
-            ),
-        })
+        let mut connection = self.connection();
+        let nodes = self.in_time(connection.of_each_primary(command)).await?;
+        for node in nodes {
+            let node: HashMap<String, String> = redis::from_redis_value(node).map_err(redis::RedisError::from)?;
+            let less = durability_of(&node);
+            if let Durability::Less(_) = less {
+                return Ok(less);
+            }
+        }
+        Ok(Durability::Full)
+    }
+}
+
+fn durability_of(settings: &HashMap<String, String>) -> Durability {
+    let of = |name: &str| settings.get(name).map_or("", String::as_str);
+    match (of("appendonly"), of("appendfsync")) {
+        ("yes", "always") => Durability::Full,
+        ("yes", other) => Durability::Less(format!(
+            "appendfsync is {other}: acknowledged fixes may be lost when Redis dies; CONFIG SET appendfsync always"
+        )),
+        _ => Durability::Less(
+            "appendonly is off: all fixes not yet in Postgres are lost when Redis dies; CONFIG SET appendonly yes, \
+             then appendfsync always"
+                .to_owned(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_urls_is_split_where_one_begins() {
+        assert_eq!(split("redis://a"), ["redis://a"]);
+        assert_eq!(
+            split("redis://:x,y@a:1,rediss://b:2 , redis://c"),
+            ["redis://:x,y@a:1", "rediss://b:2", "redis://c"]
+        );
     }
 }

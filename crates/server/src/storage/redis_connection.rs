@@ -1,13 +1,18 @@
-//! The one connection to Redis, and when it is left for another.
+//! The one connection to Redis, or to the nodes of a Redis Cluster, and when it is left for another.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::cluster::{ClusterClient, ClusterConfig};
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::TcpKeepalive;
-use redis::{Client, ErrorKind, RedisError, ServerErrorKind};
+use redis::{
+    Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, TlsCertificates, Value,
+};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -31,22 +36,75 @@ pub(super) fn tcp_settings() -> TcpSettings {
     settings
 }
 
-/// The connection. It reconnects by itself when it is closed.
-pub(super) struct Connection {
-    client: Client,
-    config: ConnectionManagerConfig,
-    current: Mutex<Current>,
-    silent: AtomicU32,
+/// How often a command is sent anew because a node of the cluster has not got the slot any more, or is gone, and how long it waits in
+/// between, in milliseconds. What comes after is the caller's to repeat.
+const CLUSTER_RETRIES: u32 = 3;
+const CLUSTER_RETRY_MS: (u64, u64) = (10, 50);
+
+/// Where commands go: to one Redis, or to whichever node of a cluster has the slot of their key.
+#[derive(Clone)]
+pub(super) enum Link {
+    /// One Redis.
+    One(ConnectionManager),
+    /// All nodes of a cluster.
+    Cluster(ClusterConnection),
 }
 
-struct Current {
-    manager: ConnectionManager,
-    since: Instant,
+impl Link {
+    /// What each server that takes writes answers to this command.
+    pub(super) async fn of_each_primary(&mut self, command: Cmd) -> RedisResult<Vec<Value>> {
+        match self {
+            Link::One(manager) => Ok(vec![command.query_async(manager).await?]),
+            Link::Cluster(nodes) => {
+                let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                let Value::Map(answers) = nodes.route_command(command, all).await? else {
+                    return Ok(Vec::new());
+                };
+                answers.into_iter().map(|(_, answer)| answer.extract_error()).collect()
+            }
+        }
+    }
 }
 
-impl Connection {
-    /// Prepares it. It is made at the first command.
-    pub(super) fn new(client: Client, connect_timeout: Duration) -> Result<Connection, RedisError> {
+impl ConnectionLike for Link {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Link::One(manager) => manager.req_packed_command(command),
+            Link::Cluster(nodes) => nodes.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Link::One(manager) => manager.req_packed_commands(pipeline, offset, count),
+            Link::Cluster(nodes) => nodes.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Link::One(manager) => manager.get_db(),
+            Link::Cluster(nodes) => nodes.get_db(),
+        }
+    }
+}
+
+/// What a connection is made of.
+pub(super) enum Target {
+    /// One Redis.
+    One(Client, ConnectionManagerConfig),
+    /// A cluster, by some of its nodes.
+    Cluster(ClusterClient),
+}
+
+impl Target {
+    /// The Redis of this client.
+    pub(super) fn one(client: Client, connect_timeout: Duration) -> Target {
         // Few and quick retries, and no response timeout: it would not bound a command that waits for a reconnection.
         // The guard's timeout bounds every command but those that ask how Redis is, and its breaker paces what comes after.
         let config = ConnectionManagerConfig::new()
@@ -54,25 +112,84 @@ impl Connection {
             .set_response_timeout(None)
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(100));
-        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone())?;
+        Target::One(client, config)
+    }
+
+    /// The cluster of which these are nodes.
+    pub(super) fn cluster(
+        nodes: &[Client],
+        tls: Option<TlsCertificates>,
+        (connect_timeout, command_timeout): (Duration, Duration),
+    ) -> RedisResult<Target> {
+        let nodes = nodes.iter().map(|node| node.get_connection_info().clone());
+        let mut cluster = ClusterClient::builder(nodes)
+            .retries(CLUSTER_RETRIES)
+            .min_retry_wait(CLUSTER_RETRY_MS.0)
+            .max_retry_wait(CLUSTER_RETRY_MS.1)
+            .connection_timeout(connect_timeout)
+            // Of one node: who asks all of them where the slots are must not wait for one that is frozen.
+            .response_timeout(command_timeout)
+            .overall_response_timeout(None)
+            .tcp_settings(tcp_settings());
+        if let Some(certificates) = tls {
+            cluster = cluster.certs(certificates);
+        }
+        Ok(Target::Cluster(cluster.build()?))
+    }
+
+    fn link(&self) -> RedisResult<Link> {
+        Ok(match self {
+            Target::One(client, config) => {
+                Link::One(ConnectionManager::new_lazy_with_config(client.clone(), config.clone())?)
+            }
+            Target::Cluster(cluster) => {
+                Link::Cluster(cluster.get_pending_async_connection_with_config(ClusterConfig::new()))
+            }
+        })
+    }
+}
+
+/// The connection. It reconnects by itself when it is closed.
+pub(super) struct Connection {
+    target: Target,
+    current: Mutex<Current>,
+    silent: AtomicU32,
+}
+
+struct Current {
+    link: Link,
+    since: Instant,
+}
+
+impl Connection {
+    /// Prepares it. It is made at the first command.
+    pub(super) fn new(target: Target) -> Result<Connection, RedisError> {
+        let link = target.link()?;
         Ok(Connection {
-            client,
-            config,
+            target,
             current: Mutex::new(Current {
-                manager,
+                link,
                 since: Instant::now(),
             }),
             silent: AtomicU32::new(0),
         })
     }
 
-    pub(super) fn current(&self) -> ConnectionManager {
-        self.lock().manager.clone()
+    pub(super) fn current(&self) -> Link {
+        self.lock().link.clone()
+    }
+
+    /// Whether it is to a cluster.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.target, Target::Cluster(_))
     }
 
     /// It answered, with this error if with any.
     pub(super) fn answered(&self, error: Option<&RedisError>) {
-        self.silent.store(0, Ordering::Relaxed);
+        // The answer of one node of a cluster says nothing of another that is silent.
+        if !self.is_cluster() {
+            self.silent.store(0, Ordering::Relaxed);
+        }
         // Of a server that was demoted. New connections may reach its successor.
         if error.is_some_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)) {
             self.leave("it takes no writes: a replica now");
@@ -92,11 +209,11 @@ impl Connection {
         if current.since.elapsed() < LEFT_EVERY {
             return;
         }
-        match ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone()) {
-            Ok(manager) => {
+        match self.target.link() {
+            Ok(link) => {
                 warn!(why, "connection to redis left for another");
                 *current = Current {
-                    manager,
+                    link,
                     since: Instant::now(),
                 };
                 self.silent.store(0, Ordering::Relaxed);

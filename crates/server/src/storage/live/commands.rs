@@ -4,11 +4,10 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use redis::Script;
 use waybill_domain::fix::Fix;
 use waybill_domain::id::DriverId;
 
-use super::script::ScriptCall;
+use super::script::{Script, ScriptCall};
 use super::{GEO_LATITUDE_MAX, LiveSettings};
 use crate::storage::keys::{Keys, ShardKeys};
 

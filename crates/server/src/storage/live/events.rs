@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use redis::streams::{StreamInfoStreamReply, StreamRangeReply};
-use redis::{ErrorKind, RedisResult, ServerErrorKind, Value};
+use redis::{ErrorKind, FromRedisValue as _, RedisResult, ServerErrorKind, Value};
 use waybill_domain::fix::Fix;
 
 use super::LiveStore;
@@ -77,39 +77,62 @@ impl LiveStore {
         self.range(shard, &from, last, count).await
     }
 
-    /// The id of the replication that Redis leads: a failover and a restart change it. `None`: it does not say.
-    pub async fn epoch(&self) -> Result<Option<String>, StoreError> {
-        let mut command = redis::cmd("INFO");
-        command.arg("replication");
-        let mut connection = self.redis.connection();
-        let info: String = self
-            .redis
-            .call(async { or_none(command.query_async(&mut connection).await).map(Option::unwrap_or_default) })
-            .await?;
-        let id = info.lines().find_map(|line| line.strip_prefix("master_replid:"));
-        Ok(id.map(|id| id.trim().to_owned()))
+    /// The same, and which Redis they were read from: see [`LiveStore::epoch`].
+    pub async fn read_events_and_epoch(
+        &self,
+        shard: &ShardKeys,
+        after: &str,
+        count: usize,
+    ) -> Result<(Vec<StreamEntry>, Option<String>), StoreError> {
+        let read = range_command(shard, &format!("({after}"), "+", count);
+        let (entries, epoch) = self.with_epoch(read).await?;
+        Ok((parse_entries(entries?)?, epoch))
+    }
+
+    /// The id of the replication that the Redis leads which has the stream, in a cluster that of its node: a failover and a restart change
+    /// it. `None`: it does not say.
+    pub async fn epoch(&self, shard: &ShardKeys) -> Result<Option<String>, StoreError> {
+        let mut command = redis::cmd("EXISTS");
+        command.arg(&shard.events);
+        let (_, epoch) = self.with_epoch(command).await?;
+        Ok(epoch)
     }
 
     /// What Redis has of the stream.
     pub async fn stream_state(&self, shard: &ShardKeys) -> Result<StreamState, StoreError> {
         let mut command = redis::cmd("XINFO");
         command.arg("STREAM").arg(&shard.events);
+        let (stream, epoch) = self.with_epoch(command).await?;
+        let last_id = match stream.and_then(|stream| Ok(StreamInfoStreamReply::from_redis_value(stream)?)) {
+            Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => Some("0-0".to_owned()),
+            answer => or_none(answer)?.map(|info| info.last_generated_id),
+        };
+        Ok(StreamState { epoch, last_id })
+    }
+
+    /// The answer to a command about a stream, and the epoch, of the very server that gave it: they are sent together, and the key of the
+    /// first leads both to the same node.
+    async fn with_epoch(&self, command: redis::Cmd) -> Result<(RedisResult<Value>, Option<String>), StoreError> {
+        let mut pipe = redis::pipe();
+        pipe.ignore_errors().add_command(command);
+        pipe.cmd("INFO").arg("replication");
         let mut connection = self.redis.connection();
-        let last_id = self
-            .redis
-            .call(async {
-                match command.query_async::<StreamInfoStreamReply>(&mut connection).await {
-                    Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => {
-                        Ok(Some("0-0".to_owned()))
-                    }
-                    answer => Ok(or_none(answer)?.map(|info| info.last_generated_id)),
-                }
-            })
-            .await?;
-        Ok(StreamState {
-            epoch: self.epoch().await?,
-            last_id,
-        })
+        let work = async {
+            let (answer, info): (RedisResult<Value>, RedisResult<String>) = pipe.query_async(&mut connection).await?;
+            // What a repetition may mend is no answer.
+            if let Err(error) = &answer
+                && !matches!(
+                    error.kind(),
+                    ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::NoPerm)
+                )
+            {
+                return Err(error.clone());
+            }
+            Ok((answer, or_none(info)?.unwrap_or_default()))
+        };
+        let (answer, info) = self.redis.call(work).await?;
+        let id = info.lines().find_map(|line| line.strip_prefix("master_replid:"));
+        Ok((answer, id.map(|id| id.trim().to_owned())))
     }
 
     /// The stream's length.
@@ -162,18 +185,27 @@ impl LiveStore {
         to: &str,
         count: usize,
     ) -> Result<Vec<StreamEntry>, StoreError> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(&shard.events).arg(from).arg(to).arg("COUNT").arg(count);
+        let command = range_command(shard, from, to, count);
         let mut connection = self.redis.connection();
         let reply: Value = self
             .redis
             .call(async { command.query_async(&mut connection).await })
             .await?;
-        let Value::Array(entries) = reply else {
-            return Err(not_entries());
-        };
-        entries.into_iter().map(parse_entry).collect()
+        parse_entries(reply)
     }
+}
+
+fn range_command(shard: &ShardKeys, from: &str, to: &str, count: usize) -> redis::Cmd {
+    let mut command = redis::cmd("XRANGE");
+    command.arg(&shard.events).arg(from).arg(to).arg("COUNT").arg(count);
+    command
+}
+
+fn parse_entries(reply: Value) -> Result<Vec<StreamEntry>, StoreError> {
+    let Value::Array(entries) = reply else {
+        return Err(not_entries());
+    };
+    entries.into_iter().map(parse_entry).collect()
 }
 
 /// What was asked for; `None` where Redis does not know the command, or does not let us have it.

@@ -1,9 +1,10 @@
 //! Fixes in.
 
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use waybill_domain::fix::Fix;
 
-use super::LiveStore;
+use super::{LiveStore, ScriptCall};
 use crate::storage::StoreError;
 
 /// What became of a batch.
@@ -29,16 +30,49 @@ impl LiveStore {
         };
         let newest = self.commands.newest(fixes, now);
         let append = self.commands.append(keys, fixes, &newest, now);
-        let mut connection = self.redis.connection();
-        let length: u64 = self.redis.call(async { append.send(&mut connection).await }).await?;
+        let length = self.append(&append).await?;
         if length == 0 {
             return Ok(Stored::Full);
         }
-        let foreign = match self.commands.latest(&newest, now) {
-            Some(latest) => self.redis.call(async { latest.send(&mut connection).await }).await?,
-            None => 0,
-        };
+        let foreign = self.move_latest(&newest, now).await?;
         Ok(Stored::Yes { foreign, length })
+    }
+
+    /// Calls the script that appends; its answer, once as many replicas have it as are asked for.
+    async fn append(&self, append: &ScriptCall<'_>) -> Result<u64, StoreError> {
+        let replicas = self.redis.replicas();
+        if replicas == 0 {
+            let mut connection = self.redis.connection();
+            return self.redis.call(async { append.send(&mut connection).await }).await;
+        }
+        let mut connection = self.redis.waiting_connection();
+        // Half of the call's time: who waits in vain is to say so.
+        let patience = self.redis.command_timeout() / 2;
+        let work = async { append.send_to_replicas(&mut connection, replicas, patience).await };
+        let (stored, have_it) = self.redis.call(work).await?;
+        if have_it < replicas {
+            return Err(StoreError::Busy {
+                store: "redis",
+                why: format!("{have_it} of {replicas} replicas have the fixes (redis.replicas)"),
+            });
+        }
+        Ok(stored)
+    }
+
+    /// Moves where each driver of the batch is; how many keys another program holds.
+    async fn move_latest(&self, newest: &[&Fix], now: Timestamp) -> Result<u64, StoreError> {
+        let connection = self.redis.connection();
+        let send = async |call: ScriptCall<'_>| call.send::<u64>(&mut connection.clone()).await;
+        if self.redis.is_cluster() {
+            // Each driver is in a slot of its own.
+            let calls = newest.chunks(1).filter_map(|one| self.commands.latest(one, now));
+            let work = async { Ok(try_join_all(calls.map(send)).await?.into_iter().sum()) };
+            return self.redis.call(work).await;
+        }
+        match self.commands.latest(newest, now) {
+            Some(latest) => self.redis.call(send(latest)).await,
+            None => Ok(0),
+        }
     }
 
     /// Removes up to `limit` drivers of every shard of whom nothing newer arrived within the time to live. How many were.

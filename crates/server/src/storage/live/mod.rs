@@ -19,7 +19,7 @@ pub use self::commands::Commands;
 pub use self::events::{Backlog, StreamEntry, StreamState, entry_order};
 pub use self::fixes::Stored;
 pub use self::fleet::DriversPage;
-pub use self::script::ScriptCall;
+pub use self::script::{Script, ScriptCall};
 pub use self::search::{Near, SearchArea};
 
 use super::keys::Keys;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use redis::{ErrorKind, RedisError, RedisResult};
 use waybill_domain::fix::{Fix, LatestFix};
@@ -17,6 +18,9 @@ use crate::storage::keys::Keys;
 /// The times that the history can hold, in Unix microseconds: 1970 to 9998. Outside of them a day has no name of eight
 /// digits or no day after it, and so no partition. No fix that was acknowledged is there.
 const STORABLE_MICROS: std::ops::Range<i64> = 0..253_370_764_800_000_000;
+
+/// The fields of a key that should hold a fix.
+type Hash = HashMap<String, String>;
 
 /// Whether it says that a key holds something else than a fix.
 fn is_foreign(error: &RedisError) -> bool {
@@ -71,18 +75,9 @@ impl LiveStore {
         if drivers.is_empty() {
             return Ok(Vec::new());
         }
-        let mut pipeline = redis::pipe();
-        pipeline.ignore_errors();
-        for driver in drivers {
-            pipeline.hgetall(Keys::driver(driver));
-        }
-        let mut connection = self.redis.connection();
-        let hashes: Vec<RedisResult<HashMap<String, String>>> = self
-            .redis
-            .call(async { pipeline.query_async(&mut connection).await })
-            .await?;
+        let hashes = self.redis.call(self.hashes_of(drivers)).await?;
         let since = self.commands.fresh_since(now);
-        let latest = |(driver, hash): (&DriverId, RedisResult<HashMap<String, String>>)| match hash {
+        let latest = |(driver, hash): (&DriverId, RedisResult<Hash>)| match hash {
             // The key expires by Redis' clock; which fix is fresh is decided by ours, here as everywhere.
             Ok(hash) => Ok(parse_latest(driver, &hash).filter(|latest| latest.arrived_at >= since)),
             // Another type than a hash, or bytes that are no text.
@@ -90,6 +85,28 @@ impl LiveStore {
             Err(error) => Err(error.into()),
         };
         drivers.iter().zip(hashes).map(latest).collect()
+    }
+
+    /// What is at the keys of these drivers, in their order.
+    async fn hashes_of(&self, drivers: &[DriverId]) -> RedisResult<Vec<RedisResult<Hash>>> {
+        let mut connection = self.redis.connection();
+        if !self.redis.is_cluster() {
+            let mut pipeline = redis::pipe();
+            pipeline.ignore_errors();
+            for driver in drivers {
+                pipeline.hgetall(Keys::driver(driver));
+            }
+            return pipeline.query_async(&mut connection).await;
+        }
+        // Each is in a slot of its own.
+        let read = drivers.iter().map(async |driver| {
+            let command = redis::Cmd::hgetall(Keys::driver(driver));
+            match command.query_async(&mut connection.clone()).await {
+                Err(error) if !is_foreign(&error) => Err(error),
+                answer => Ok(answer),
+            }
+        });
+        try_join_all(read).await
     }
 
     /// Whether any driver's position is fresh.
