@@ -190,6 +190,14 @@ impl Breaker {
         }
     }
 
+    /// Someone who asked past it was answered. So the next call may find out whether the dependency is back, however long it was to stay
+    /// open.
+    pub fn answered(&mut self, now: Duration) {
+        if let Phase::Open { until, .. } = &mut self.phase {
+            *until = now.min(*until);
+        }
+    }
+
     /// How long calls will still be refused; `None` if the next one would pass. Takes no permit.
     pub fn retry_after(&self, now: Duration) -> Option<Duration> {
         match &self.phase {

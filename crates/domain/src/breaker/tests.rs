@@ -35,6 +35,26 @@ fn seven_failures_in_a_row_open_it_and_six_do_not() {
     assert_eq!(breaker.admit(ms(400)), Err(Open { retry_after: ms(600) }));
 }
 
+/// A store that fails over is away for ten seconds, and would then be left alone for ten more.
+#[test]
+fn who_is_answered_past_it_ends_its_time_and_the_next_call_decides() {
+    let mut breaker = opened_at(ms(0));
+    call(&mut breaker, CallOutcome::Failure, ms(1_000));
+    call(&mut breaker, CallOutcome::Failure, ms(3_000));
+    assert_eq!(breaker.admit(ms(4_000)), Err(Open { retry_after: ms(3_000) }));
+
+    breaker.answered(ms(4_000));
+
+    assert_eq!(breaker.state(), State::Open);
+    let probe = breaker.admit(ms(4_000)).expect("a probe");
+    assert!(breaker.admit(ms(4_000)).is_err(), "one at a time");
+    breaker.record(probe, CallOutcome::Success, ms(4_001), MID);
+    assert_eq!(breaker.state(), State::Closed);
+    // Where it is closed there is nothing to end.
+    breaker.answered(ms(4_002));
+    assert_eq!(breaker.state(), State::Closed);
+}
+
 #[test]
 fn a_success_ends_the_run_of_failures() {
     let mut breaker = Breaker::new(Policy {

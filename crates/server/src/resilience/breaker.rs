@@ -56,6 +56,11 @@ impl CircuitBreaker {
         })
     }
 
+    /// Someone who asked past it was answered: the next call is a probe.
+    pub(super) fn answered(&self) {
+        self.change(|breaker| breaker.answered(self.now()));
+    }
+
     /// How long calls will still be refused; `None` if the next one would pass. Asked before work is begun that needs
     /// the dependency later.
     pub fn retry_after(&self) -> Option<Duration> {

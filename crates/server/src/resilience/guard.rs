@@ -58,6 +58,12 @@ impl Guard {
         }
     }
 
+    /// Says that the store answered: to who asked past the breaker. It is not left alone for longer, which may be a quarter of a minute after
+    /// an outage.
+    pub fn report_answer(&self) {
+        self.breaker.answered();
+    }
+
     /// Runs a call within the timeout. `classify` decides what an error means for the breaker: a violated constraint is a
     /// `Success`, for the store answered.
     pub async fn call<T, E>(
@@ -135,6 +141,16 @@ mod tests {
         }
         let refused = guard.call(ready(Answer::Ok(1)), broken).await;
         assert!(matches!(refused, Err(GuardError::Refused(_))));
+    }
+
+    #[tokio::test]
+    async fn who_is_answered_past_the_breaker_has_the_next_call_try() {
+        let guard = guard(Duration::from_secs(4));
+        for _ in 0..2 {
+            guard.report_failure();
+        }
+        guard.report_answer();
+        assert_eq!(guard.call(ready(Answer::Ok(1)), broken).await, Ok(1));
     }
 
     #[tokio::test]

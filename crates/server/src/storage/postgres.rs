@@ -239,7 +239,7 @@ impl Postgres {
     }
 
     /// Whether Postgres answers now, and takes writes. Not behind the breaker, which may be open; but a Postgres that does not answer this counts
-    /// there, for its callers may all have given up too soon to tell.
+    /// there, for its callers may all have given up too soon to tell, and one that does is tried again.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let lending = Lending::new(&self.guard, &self.silence);
         let answer = lending.lend(self.ask_for_writes()).await;
@@ -247,6 +247,7 @@ impl Postgres {
         let why = match &answer {
             Ok(()) => {
                 lending.end(End::Answered);
+                self.guard.report_answer();
                 None
             }
             Err(error) => {

@@ -263,6 +263,9 @@ impl Redis {
         let writes = self.written.iter().map(|key| self.unguarded(write(key)));
         let answer = try_join_all(writes).await.map(|_: Vec<()>| ());
         self.note_write(&answer);
+        if answer.is_ok() {
+            self.guard.report_answer();
+        }
         answer
     }
 
