@@ -34,7 +34,9 @@ pub fn installed(name: &str) -> Option<PathBuf> {
         .map(|folder| Path::new(folder).join(name))
         .find(|path| path.is_file());
     if found.is_none() {
-        let reported = format!("{name} is not installed (packages of Debian: pgbouncer, prometheus)");
+        let reported = format!(
+            "{name} is not installed (packages of Debian: pgbouncer, prometheus, patroni, etcd-server, haproxy, redis-sentinel)"
+        );
         assert!(std::env::var_os("TEST_WITH_ALL_PROGRAMS").is_none(), "{reported}");
         eprintln!("LEFT OUT: {reported}");
     }

@@ -1,0 +1,51 @@
+//! What a run is to be.
+
+use testkit::chance::number;
+use uuid::Uuid;
+
+use crate::rounds::Fault;
+
+/// A run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Of all that is drawn.
+    pub seed: u64,
+    /// How often each fault befalls the leader of each store; `None`: one fault each, as a slice of all tests.
+    pub rounds: Option<usize>,
+    /// Which stores: all, or those named.
+    only: Vec<String>,
+    /// How many servers.
+    pub servers: usize,
+    /// Whether the folder with logs and history stays, whatever comes.
+    pub keep: bool,
+}
+
+impl Plan {
+    /// By the environment: `FAILOVER_ROUNDS` of each fault, `FAILOVER_ONLY` names stores (postgres, sentinel, cluster), `FAILOVER_SERVERS`
+    /// is how many servers there are, `FAILOVER_SEED` draws the same again, `FAILOVER_KEEP` keeps the folder.
+    pub fn of_environment() -> Plan {
+        let only = std::env::var("FAILOVER_ONLY").unwrap_or_default();
+        let only = only.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let count = |name| number(name).and_then(|number| usize::try_from(number).ok());
+        Plan {
+            seed: number("FAILOVER_SEED").unwrap_or_else(|| Uuid::now_v7().as_u64_pair().1),
+            rounds: count("FAILOVER_ROUNDS"),
+            only: only.map(str::to_owned).collect(),
+            servers: count("FAILOVER_SERVERS").unwrap_or(2),
+            keep: std::env::var_os("FAILOVER_KEEP").is_some(),
+        }
+    }
+
+    /// Whether this store is to fail over.
+    pub fn has(&self, store: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == store)
+    }
+
+    /// The faults of a store, one after the other. In a slice the stores share them.
+    pub fn faults(&self, store: usize) -> Vec<Fault> {
+        match self.rounds {
+            Some(rounds) => (0..rounds).flat_map(|_| Fault::ALL).collect(),
+            None => Fault::ALL.into_iter().cycle().skip(store).take(1).collect(),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What a run prints at its end.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use testkit::load::findings::Findings;
+
+use crate::judge::Judged;
+use crate::plan::Plan;
+use crate::rounds::{Fault, Measured};
+
+/// What a store's rounds came to.
+pub struct Figures {
+    /// The store.
+    pub name: &'static str,
+    /// Each round.
+    pub measured: Vec<Measured>,
+    /// Orders of the load.
+    pub orders: u64,
+    /// What the judge counted.
+    pub judged: Judged,
+    /// Whether no acknowledged fix may be missing.
+    pub keeps_fixes: bool,
+}
+
+/// All stores.
+#[derive(Default)]
+pub struct Report {
+    figures: Vec<Figures>,
+}
+
+impl Report {
+    /// A store is done.
+    pub fn add(&mut self, figures: Figures) {
+        self.figures.push(figures);
+    }
+
+    /// Prints it; whether the run failed. A folder in which a person has to look is kept.
+    pub fn print(&self, plan: &Plan, folder: TempDir, findings: &Findings) -> ExitCode {
+        println!(
+            "failover: seconds, median and worst: until another led (the engine's own), until served, and the difference"
+        );
+        for figures in &self.figures {
+            for fault in Fault::ALL {
+                let rounds: Vec<&Measured> = figures.measured.iter().filter(|round| round.fault == fault).collect();
+                if !rounds.is_empty() {
+                    println!(
+                        "failover: {:<9} {:<9} {}",
+                        figures.name,
+                        format!("{fault:?}"),
+                        row(&rounds)
+                    );
+                }
+            }
+            let may = if figures.keeps_fixes {
+                "none may be"
+            } else {
+                "some may be"
+            };
+            println!(
+                "failover: {:<9} orders={} acknowledged_fixes={} missing={} ({may})",
+                figures.name, figures.orders, figures.judged.acknowledged, figures.judged.missing
+            );
+        }
+        let violations = findings.all();
+        let verdict = if violations.is_empty() {
+            "ok. 1 passed; 0 failed"
+        } else {
+            "FAILED. 0 passed; 1 failed"
+        };
+        println!("test result: {verdict}; 0 ignored; 0 measured; 0 filtered out");
+        for line in &violations {
+            println!("failover: VIOLATION {line}");
+        }
+        if !violations.is_empty() || plan.keep {
+            println!("failover: see {}", folder.keep().display());
+        }
+        println!("failover: {} violations={}", self.line(), violations.len());
+        if violations.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+
+    fn line(&self) -> String {
+        let all: Vec<&Measured> = self.figures.iter().flat_map(|figures| &figures.measured).collect();
+        let count = |fault| all.iter().filter(|round| round.fault == fault).count();
+        let (serves, beyond) = (spread(&all, |round| round.serves), spread(&all, beyond));
+        let sum = |count: fn(&Figures) -> u64| self.figures.iter().map(count).sum::<u64>();
+        format!(
+            "kills={} freezes={} partitions={} serves_again_s={serves} beyond_engine_s={beyond} orders={} missing_fixes={}",
+            count(Fault::Kill),
+            count(Fault::Freeze),
+            count(Fault::Partition),
+            sum(|figures| figures.orders),
+            sum(|figures| figures.judged.missing),
+        )
+    }
+}
+
+fn beyond(round: &Measured) -> Duration {
+    round.serves.saturating_sub(round.engine)
+}
+
+fn row(rounds: &[&Measured]) -> String {
+    let columns = [
+        spread(rounds, |round| round.engine),
+        spread(rounds, |round| round.serves),
+        spread(rounds, beyond),
+    ];
+    format!(
+        "{:>3} rounds: {}",
+        rounds.len(),
+        columns.map(|column| format!("{column:>11}")).join(" ")
+    )
+}
+
+/// Median and worst, in seconds.
+fn spread(rounds: &[&Measured], of: fn(&Measured) -> Duration) -> String {
+    let mut times: Vec<f64> = rounds.iter().map(|round| of(round).as_secs_f64()).collect();
+    times.sort_by(f64::total_cmp);
+    match (times.get(times.len() / 2), times.last()) {
+        (Some(median), Some(worst)) => format!("{median:.1}/{worst:.1}"),
+        _ => "none".to_owned(),
+    }
+}
