@@ -4,7 +4,7 @@ CARGO ?= cargo
 BUF_VERSION = 1.75.0
 BUF = .waybill/tools/node_modules/.bin/buf
 
-.PHONY: setup demo dev test console count fuzz torture mutants race lint deny bench bench-peers release fmt clean
+.PHONY: setup demo dev test console count fuzz torture failover mutants race lint deny bench bench-peers release fmt clean
 
 setup: ## what the sandbox needs: PostgreSQL and Redis, installed only where they are missing
 	@scripts/setup.sh
@@ -30,6 +30,9 @@ fuzz: ## hostile input for what parses bytes of strangers: a quarter of an hour;
 
 torture: setup ## ten minutes of kill -9, pauses and cut connections; TORTURE_MINUTES, TORTURE_SEED to repeat a run
 	TORTURE_MINUTES=$${TORTURE_MINUTES:-10} $(CARGO) test --quiet --package waybill-tests --test torture
+
+failover: setup ## Patroni, Sentinel and Redis Cluster fail over 60 times each, with root: an hour; FAILOVER_ROUNDS, FAILOVER_ONLY=cluster, FAILOVER_SERVERS
+	FAILOVER_ROUNDS=$${FAILOVER_ROUNDS:-20} $(CARGO) test --quiet --package waybill-tests --test failover
 
 mutants: setup ## thirty-two ways to break the program, each of which a test must find: three quarters of an hour or more
 	@scripts/mutants.sh

@@ -1,5 +1,5 @@
 //! What the tests and benchmarks of the whole program share: a private Waybill ([`rig`]), the real program as a process
-//! ([`process`], [`ServerProcess`]), private stores ([`stores`]), waiting for a condition ([`until`]), chance from a
+//! ([`process`], [`ServerProcess`]), private stores ([`stores`], [`redis_cluster`]), waiting for a condition ([`until`]), chance from a
 //! seed ([`chance`]), lines that can be cut ([`fault_line`]), customers and cabs who keep account of what they were promised ([`load`]), a collector of traces ([`otlp`]), requests and refusals ([`wire`]), tables as text
 //! ([`table`]), answers as bytes ([`raw`]), and the arithmetic and readers of the benchmarks ([`benchmark`]).
 //!
@@ -22,6 +22,7 @@ pub mod load;
 pub mod otlp;
 pub mod process;
 pub mod raw;
+pub mod redis_cluster;
 pub mod rig;
 mod server_process;
 pub mod sql;

@@ -55,6 +55,14 @@ impl Stores {
         }
     }
 
+    /// The same with another Redis.
+    #[must_use]
+    pub(crate) fn with_redis(self, url: String) -> Stores {
+        let mut stores = self;
+        stores.redis_url = url;
+        stores
+    }
+
     /// `postgres://` URL of the test's database.
     pub fn postgres_url(&self) -> String {
         self.postgres_url.clone()

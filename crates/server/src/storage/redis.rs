@@ -136,8 +136,9 @@ pub struct Redis {
     wrote_at: Arc<Mutex<Option<Instant>>>,
     command_timeout: Duration,
     connect_timeout: Duration,
-    /// For who asks why a Redis that is spoken to by TLS does not answer.
-    by_tls: Option<redis::Client>,
+    /// The first address, for who asks it by itself.
+    first: redis::Client,
+    is_by_tls: bool,
 }
 
 impl Redis {
@@ -185,7 +186,8 @@ impl Redis {
             guard,
             command_timeout: settings.command_timeout,
             connect_timeout: settings.connect_timeout,
-            by_tls: certificates.is_some().then(|| first.clone()),
+            first: first.clone(),
+            is_by_tls: certificates.is_some(),
         })
     }
 
@@ -310,12 +312,12 @@ impl Redis {
     /// is made to see it.
     async fn silence(&self) -> StoreError {
         let mut why = format!("no answer within {} ms", self.command_timeout.as_millis());
-        if let Some(client) = &self.by_tls {
+        if self.is_by_tls {
             // Without the driver's limits, whose errors could not be distinguished from others.
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(None)
                 .set_response_timeout(None);
-            let connecting = client.get_multiplexed_async_connection_with_config(&config);
+            let connecting = self.first.get_multiplexed_async_connection_with_config(&config);
             match timeout(self.connect_timeout, connecting).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return error.into(),
@@ -324,6 +326,32 @@ impl Redis {
             }
         }
         StoreError::Unavailable { store: "redis", why }
+    }
+
+    /// Whether the server at the first address is a node of a cluster, whatever the settings say.
+    pub async fn is_node_of_cluster(&self) -> Result<bool, StoreError> {
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(self.connect_timeout));
+        let ask = async {
+            let mut connection = self.first.get_multiplexed_async_connection_with_config(&config).await?;
+            let mut command = redis::cmd("INFO");
+            command.arg("cluster").query_async::<String>(&mut connection).await
+        };
+        let info = self.in_time(ask).await?;
+        Ok(info.contains("cluster_enabled:1"))
+    }
+
+    /// How many replicas follow, of a cluster those of the master that has the fewest.
+    pub async fn replicas_connected(&self) -> Result<u16, StoreError> {
+        let mut command = redis::cmd("INFO");
+        command.arg("replication");
+        let mut connection = self.connection();
+        let mut fewest = u16::MAX;
+        for node in self.in_time(connection.of_each_primary(command)).await? {
+            let info: String = redis::from_redis_value(node).map_err(redis::RedisError::from)?;
+            let count = info.lines().find_map(|line| line.strip_prefix("connected_slaves:"));
+            fewest = fewest.min(count.and_then(|count| count.trim().parse().ok()).unwrap_or(0));
+        }
+        Ok(fewest)
     }
 
     /// Whether what Redis acknowledges survives its death; of a cluster, the least that one of its nodes has.

@@ -1,7 +1,7 @@
 //! The one connection to Redis, or to the nodes of a Redis Cluster, and when it is left for another.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
@@ -14,6 +14,7 @@ use redis::{
     Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, TlsCertificates, Value,
 };
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 /// Calls in a row without an answer, after which another connection is tried: the address may be another server's by now, and an old
@@ -21,6 +22,8 @@ use tracing::warn;
 const SILENT_MAX: u32 = 3;
 /// How long a new connection has before it is left too.
 const LEFT_EVERY: Duration = Duration::from_secs(1);
+/// The same for those to a cluster, of which there are many: made anew each second, they would be what keeps a busy machine busy.
+const CLUSTER_LEFT_EVERY: Duration = Duration::from_secs(5);
 /// When a connection that carries nothing is looked at.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// How long what was sent may go without an acknowledgement of the network.
@@ -152,8 +155,9 @@ impl Target {
 /// The connection. It reconnects by itself when it is closed.
 pub(super) struct Connection {
     target: Target,
-    current: Mutex<Current>,
+    current: Arc<Mutex<Current>>,
     silent: AtomicU32,
+    tasks: TaskTracker,
 }
 
 struct Current {
@@ -167,11 +171,12 @@ impl Connection {
         let link = target.link()?;
         Ok(Connection {
             target,
-            current: Mutex::new(Current {
+            current: Arc::new(Mutex::new(Current {
                 link,
                 since: Instant::now(),
-            }),
+            })),
             silent: AtomicU32::new(0),
+            tasks: TaskTracker::new(),
         })
     }
 
@@ -206,23 +211,49 @@ impl Connection {
     /// Leaves the connection for another one, unless that was done a moment ago.
     fn leave(&self, why: &'static str) {
         let mut current = self.lock();
-        if current.since.elapsed() < LEFT_EVERY {
+        let left_every = if self.is_cluster() {
+            CLUSTER_LEFT_EVERY
+        } else {
+            LEFT_EVERY
+        };
+        if current.since.elapsed() < left_every {
             return;
         }
-        match self.target.link() {
-            Ok(link) => {
-                warn!(why, "connection to redis left for another");
-                *current = Current {
-                    link,
-                    since: Instant::now(),
-                };
-                self.silent.store(0, Ordering::Relaxed);
+        current.since = Instant::now();
+        self.silent.store(0, Ordering::Relaxed);
+        match &self.target {
+            Target::One(..) => match self.target.link() {
+                Ok(link) => current.replace(link, why),
+                Err(error) => warn!(why, %error, "connection to redis not left for another"),
+            },
+            // Once the other one is there: until then most nodes answer on this one.
+            Target::Cluster(cluster) => {
+                let (cluster, current) = (cluster.clone(), Arc::clone(&self.current));
+                self.tasks.spawn(async move {
+                    match cluster.get_async_connection().await {
+                        Ok(nodes) => lock(&current).replace(Link::Cluster(nodes), why),
+                        Err(error) => warn!(why, %error, "connection to redis not left for another"),
+                    }
+                });
             }
-            Err(error) => warn!(why, %error, "connection to redis not left for another"),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.current)
     }
+}
+
+impl Current {
+    fn replace(&mut self, link: Link, why: &'static str) {
+        warn!(why, "connection to redis left for another");
+        *self = Current {
+            link,
+            since: Instant::now(),
+        };
+    }
+}
+
+fn lock(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
+    current.lock().unwrap_or_else(PoisonError::into_inner)
 }

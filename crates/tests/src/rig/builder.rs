@@ -7,6 +7,7 @@ use waybill_sandbox::payments::Provider;
 use super::{Proxies, Rig, SECRET_KEY, Server};
 use crate::fault_line::through;
 use crate::process::Flags;
+use crate::redis_cluster::RedisCluster;
 use crate::stores::{self, Stores};
 
 /// Builds a [`Rig`].
@@ -15,6 +16,7 @@ pub struct Builder {
     private_stores: bool,
     servers: usize,
     through_proxy: ThroughProxy,
+    redis_cluster: Option<String>,
 }
 
 #[derive(Default)]
@@ -31,6 +33,7 @@ impl Default for Builder {
             private_stores: false,
             servers: 1,
             through_proxy: ThroughProxy::default(),
+            redis_cluster: None,
         }
     }
 }
@@ -90,6 +93,13 @@ impl Builder {
         self
     }
 
+    /// On this Redis Cluster, with eight shards.
+    #[must_use]
+    pub fn redis_cluster(mut self, cluster: &RedisCluster) -> Builder {
+        self.redis_cluster = Some(cluster.urls());
+        self.with("redis.cluster=true redis.shards=8")
+    }
+
     /// So many servers on the same stores. One, if nothing is said.
     #[must_use]
     pub fn servers(mut self, count: usize) -> Builder {
@@ -131,6 +141,10 @@ impl Builder {
             Stores::private(folder.path()).await
         } else {
             Stores::shared().await
+        };
+        let stores = match self.redis_cluster {
+            Some(urls) => stores.with_redis(urls),
+            None => stores,
         };
         let ledger = folder.path().join("payments.jsonl");
         let payments = Provider::start(SocketAddr::from(([127, 0, 0, 1], 0)), &ledger)

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use testkit::process::Flags;
-use testkit::{until, until_within};
+use testkit::redis_cluster::{self, NodeAddress};
+use testkit::until_within;
 
 use crate::engine::Engine;
 use crate::network::{Machine, Network};
@@ -29,39 +30,12 @@ impl Cluster {
             redis_server::run(&mut machine, programs, None, &settings);
             machines.push(machine);
         }
-        let mut ids: Vec<String> = Vec::new();
-        for (number, machine) in machines.iter().enumerate() {
-            let mut redis = redis_server::until_answers(machine).await;
-            let mut run = async |words: &[&str]| -> String {
-                let mut command = redis::cmd("CLUSTER");
-                command.arg(words);
-                command.query_async(&mut redis).await.expect("a cluster")
-            };
-            ids.push(run(&["MYID"]).await);
-            if number < MASTERS {
-                let per_master = 16_384 / MASTERS;
-                let last = if number == MASTERS - 1 {
-                    16_383
-                } else {
-                    (number + 1) * per_master - 1
-                };
-                let (first, last) = ((number * per_master).to_string(), last.to_string());
-                run(&["ADDSLOTSRANGE", &first, &last]).await;
-                run(&["SET-CONFIG-EPOCH", &(number + 1).to_string()]).await;
-            }
-            if number > 0 {
-                run(&["MEET", &machines[0].ip, &PORT.to_string()]).await;
-            }
-        }
-        for (number, machine) in machines.iter().enumerate().skip(MASTERS) {
-            let mut redis = redis_server::until_answers(machine).await;
-            until("the replica knows its master", async || {
-                let mut command = redis::cmd("CLUSTER");
-                command.arg("REPLICATE").arg(&ids[number - MASTERS]);
-                command.query_async::<String>(&mut redis).await
-            })
-            .await;
-        }
+        let nodes = machines.iter().map(|machine| NodeAddress {
+            ip: machine.ip.clone(),
+            port: PORT,
+            bus_port: PORT + 10_000,
+        });
+        redis_cluster::form(&nodes.collect::<Vec<_>>(), MASTERS).await;
         let cluster = Cluster { machines };
         let ready = until_within(STARTS_WITHIN, async || cluster.is_whole().await).await;
         ready.unwrap_or_else(|state| panic!("the cluster does not start: {state}; see {}", folder.display()));

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use testkit::until;
 use tokio::time::timeout;
 
 use crate::engine::write;
@@ -37,11 +36,6 @@ pub async fn connect(machine: &Machine) -> Option<MultiplexedConnection> {
     let client = redis::Client::open(format!("redis://{}:{PORT}", machine.ip)).expect("a URL");
     let connecting = timeout(ASKED_WITHIN, client.get_multiplexed_async_connection());
     connecting.await.ok()?.ok()
-}
-
-/// Waits until it answers.
-pub async fn until_answers(machine: &Machine) -> MultiplexedConnection {
-    until("redis answers", async || connect(machine).await).await
 }
 
 /// What it says of this; `None`: nothing.

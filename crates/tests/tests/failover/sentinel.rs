@@ -112,7 +112,9 @@ impl Engine for Sentinel {
             seen.push((redis_server::leads(machine).await, redis_server::follows(machine).await));
             let known = known(machine).await;
             if known != Some((2, 2)) {
-                return Err(format!("a Sentinel knows these numbers of replicas and Sentinels: {known:?}"));
+                return Err(format!(
+                    "a Sentinel knows these numbers of replicas and Sentinels: {known:?}"
+                ));
             }
         }
         let leaders = seen.iter().filter(|seen| seen.0 == Some(2)).count();

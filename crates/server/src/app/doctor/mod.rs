@@ -1,10 +1,11 @@
 //! `waybill doctor`: checks all that a server needs, and reports what to change. [`certificate`] is about whether clients speak to
-//! it, [`client_ca`] about the certificates that it asks for, [`callers`] about who can call, and [`history`] about fixes that no server reads any more.
+//! it, [`client_ca`] about the certificates that it asks for, [`callers`] about who can call, [`redis`] about Redis and what its failover loses, and [`history`] about fixes that no server reads any more.
 
 mod callers;
 mod certificate;
 mod client_ca;
 mod history;
+mod redis;
 
 use std::time::Duration;
 
@@ -15,9 +16,8 @@ use crate::config::Config;
 use crate::storage::commit_durability::CommitDurability;
 use crate::storage::migrations::{SchemaState, schema_state};
 use crate::storage::postgres::Postgres;
-use crate::storage::redis::Durability;
 use crate::storage::tls::StoreTlsFiles;
-use crate::storage::{StoreError, postgres_url, redis};
+use crate::storage::{StoreError, postgres_url};
 
 /// One line of `waybill doctor`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,18 +95,7 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
         Err(error) => change("clock", error),
     });
     found.extend(callers::callers(config, &stores.postgres, now).await);
-    let address = redis::address(&config.redis.url);
-    found.push(match stores.redis.durability().await {
-        Ok(Durability::Full) => {
-            let by_tls = by_tls(config.redis_tls());
-            ok(
-                "redis",
-                format!("{address} answers{by_tls}, and keeps what it acknowledges"),
-            )
-        }
-        Ok(Durability::Less(why)) => change("redis", format!("{address}: {why}")),
-        Err(error) => change("redis", format!("{address}: {error}; check redis.url")),
-    });
+    found.extend(redis::redis(config, &stores.redis).await);
     found.extend(history::history(config, &stores, is_migrated).await);
     found
 }

@@ -1,6 +1,7 @@
-//! Stores that are away, silent, demoted, locked or not whom they should be.
+//! Stores that are several servers, away, silent, demoted, locked or not whom they should be.
 
 mod away;
+mod cluster;
 mod demoted;
 mod locked;
 mod pooler;

@@ -1,0 +1,109 @@
+//! A Redis Cluster: what belongs together is in one slot, and what is in several goes by itself.
+
+use testkit::redis_cluster::RedisCluster;
+use testkit::wire::{PICKUP, a_ride, fix, now, position};
+use testkit::{Rig, stores, until, until_eq};
+use tonic::Code;
+use waybill_proto::fleet::v1::SearchDriversRequest;
+use waybill_proto::location::v1::ReportLocationsRequest;
+use waybill_proto::order::v1::OrderStatus;
+use waybill_sandbox::{Redis, ServerSettings};
+
+use crate::cli::on_stores_with;
+
+const DRIVERS: usize = 64;
+
+#[tokio::test]
+async fn a_batch_of_many_drivers_is_stored_found_and_assigned() {
+    let folder = stores::folder("waybill-cluster-");
+    let cluster = RedisCluster::start(folder.path()).await;
+    let rig = Rig::builder().redis_cluster(&cluster).start().await;
+    let at = now();
+    let name = |number: usize| format!("cab-{number:02}");
+    let step = |number: usize| f64::from(u32::try_from(number).unwrap()) * 0.000_01;
+    let fixes = (0..DRIVERS).map(|number| fix(&name(number), PICKUP.0 + step(number), PICKUP.1, at));
+    rig.report(fixes.collect()).await;
+
+    let found = rig
+        .fleet()
+        .search_drivers(SearchDriversRequest {
+            near: Some(position(PICKUP)),
+            radius_meters: 5_000.0,
+            max_count: 50,
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    let found: Vec<_> = found
+        .drivers
+        .into_iter()
+        .map(|near| near.driver.unwrap().driver_id)
+        .collect();
+    let nearest: Vec<_> = (0..50).map(name).collect();
+    assert_eq!(found, nearest, "each where it is, the nearest first");
+
+    let order = rig.place(a_ride()).await;
+    assert_eq!(order.status(), OrderStatus::Succeeded);
+    assert_eq!(order.assignment.unwrap().driver_id, name(0));
+    let written = "select count(*) from driver_locations";
+    until_eq("every shard is in the history", DRIVERS as i64, async || {
+        rig.count(written).await
+    })
+    .await;
+    let epochs = "select count(distinct epoch) from history_cursors where epoch is not null";
+    assert_eq!(rig.count(epochs).await, 3, "each stream is of its own node's epoch");
+    rig.assert_clean().await;
+}
+
+#[tokio::test]
+async fn the_doctor_tells_a_cluster_from_a_redis_and_says_how_many_shards_it_needs() {
+    let folder = stores::folder("waybill-cluster-");
+    let cluster = RedisCluster::start(folder.path()).await;
+    let rig = Rig::builder().no_server().start().await;
+    let (urls, first) = (cluster.urls(), cluster.url_of(0));
+
+    let on_urls = ("WAYBILL_REDIS__URL", urls.as_str());
+    let (is_cluster, eight) = (("WAYBILL_REDIS__CLUSTER", "true"), ("WAYBILL_REDIS__SHARDS", "8"));
+    let doctor = async |settings: &[(&str, &str)]| on_stores_with(&rig, &["doctor"], settings).await.stdout;
+
+    let taken_for_one = doctor(&[("WAYBILL_REDIS__URL", first.as_str())]).await;
+    assert!(taken_for_one.contains("set redis.cluster = true"), "{taken_for_one}");
+    let one_shard = doctor(&[on_urls, is_cluster]).await;
+    assert!(one_shard.contains("redis.shards is 1"), "{one_shard}");
+    let good = doctor(&[on_urls, is_cluster, eight]).await;
+    assert!(good.contains("and keeps what it acknowledges"), "{good}");
+    assert!(!good.contains("redis.shards is 1"), "{good}");
+    let plain = doctor(&[is_cluster]).await;
+    assert!(plain.contains("set redis.cluster = false"), "{plain}");
+}
+
+/// No replica follows: nothing that waits for one is acknowledged, and it is said why.
+#[tokio::test]
+async fn a_fix_that_no_replica_has_is_not_acknowledged_where_one_is_asked_for() {
+    let mut rig = Rig::builder().private_stores().set("redis.replicas", "1").start().await;
+    let leader = rig.stores().redis().url();
+    let mut fixes = rig.locations();
+    let request = || ReportLocationsRequest {
+        fixes: vec![fix("cab-1", PICKUP.0, PICKUP.1, now())],
+    };
+    let refused = fixes.report_locations(request()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+
+    let folder = stores::folder("waybill-replica-");
+    let settings = ServerSettings {
+        data_dir: folder.path().to_owned(),
+        durable: true,
+    };
+    let replica = Redis::start(settings).await.unwrap();
+    let client = redis::Client::open(replica.url()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let (host, port) = leader.trim_start_matches("redis://").split_once(':').unwrap();
+    let port = port.split('/').next().unwrap();
+    let mut follow = redis::cmd("REPLICAOF");
+    follow.arg(host).arg(port).exec_async(&mut redis).await.unwrap();
+    until("a replica has the fix", async || {
+        fixes.report_locations(request()).await
+    })
+    .await;
+    rig.assert_clean().await;
+}
