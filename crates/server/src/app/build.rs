@@ -217,9 +217,9 @@ impl Parts {
             stopping,
             ..
         } = &self.lifecycle;
-        // In the callers' partition of the pool: who looks on takes no connection from those who work.
+        // In the partition of the pool for reads: who looks on takes no connection from those who work.
         let tracking = Tracking::new(
-            self.orders.for_callers(),
+            self.orders.for_reads(),
             self.live.clone(),
             self.config.tracking.followers_max,
             self.config.limits.tenant_share,
@@ -302,7 +302,7 @@ impl Parts {
         if !self.config.web.console {
             return Ok(None);
         }
-        let trails = TrailStore::new(self.stores.postgres.for_callers(), self.instance.clone());
+        let trails = TrailStore::new(self.stores.postgres.for_reads(), self.instance.clone());
         Ok(Some(Pages {
             assets: Assets::embedded()?,
             trails: Trails::new(trails, self.config.web.trails_days),
@@ -313,7 +313,7 @@ impl Parts {
         if !self.runs(Service::Fleet) {
             return;
         }
-        let orders = self.orders.for_callers();
+        let orders = self.orders.for_reads();
         let dispatch = settings::dispatch(&self.config, self.live.clone(), orders.clone());
         let Lifecycle { sagas, draining, .. } = &self.lifecycle;
         let feed = LiveFeed::new(
@@ -328,7 +328,7 @@ impl Parts {
             feed,
             self.live.clone(),
             orders,
-            HistoryStore::new(self.stores.postgres.for_callers(), self.instance.clone()),
+            HistoryStore::new(self.stores.postgres.for_reads(), self.instance.clone()),
             dispatch,
             Arc::clone(limits),
             draining.clone(),

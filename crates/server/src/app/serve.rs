@@ -213,6 +213,13 @@ impl Parts {
 async fn check_schema(postgres: &Postgres) -> Result<(), StartError> {
     match migrations::schema_state(postgres).await.map_err(StartError::Store)? {
         SchemaState::Current => Ok(()),
+        SchemaState::Newer { unknown } => {
+            info!(
+                unknown,
+                "the database's schema is newer than this program, which runs on it"
+            );
+            Ok(())
+        }
         SchemaState::Behind { pending } => Err(StartError::SchemaBehind { pending }),
         SchemaState::Foreign { why } => Err(StartError::SchemaForeign { why }),
     }

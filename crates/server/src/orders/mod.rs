@@ -80,8 +80,10 @@ const RESUMED_SHARE: usize = 4;
 pub struct Context {
     /// For sagas.
     pub(crate) store: OrderStore,
-    /// For calls.
+    /// For calls that do something.
     pub(crate) callers: OrderStore,
+    /// For calls that only read.
+    pub(crate) reads: OrderStore,
     pub(crate) payments: PaymentAccounts,
     pub(crate) dispatch: Dispatch,
     pub(crate) metrics: Arc<Metrics>,
@@ -123,6 +125,7 @@ impl Context {
         let charge_admission = ChargeAdmission::new(settings.charge_wait_max);
         Arc::new(Context {
             callers: store.for_callers(),
+            reads: store.for_reads(),
             store,
             payments,
             dispatch,

@@ -125,11 +125,10 @@ impl OrderService {
         scope: &Scope,
         id: OrderId,
     ) -> Result<(Order, Vec<RequestedRefund>, Vec<LogLine>), OrderError> {
-        let callers = &self.context.callers;
-        let (found, refunds) = tokio::try_join!(
-            callers.read_after(scope, id, 0, usize::MAX),
-            callers.requested_refunds(scope, id)
-        )?;
+        let reads = &self.context.reads;
+        // One after the other: of the few places for reads a call takes one.
+        let found = reads.read_after(scope, id, 0, usize::MAX).await?;
+        let refunds = reads.requested_refunds(scope, id).await?;
         let (order, steps) = found.ok_or(OrderError::NotFound)?;
         Ok((order, refunds, steps))
     }
@@ -183,7 +182,7 @@ impl OrderService {
 
     /// Up to `limit` orders, the newest first.
     pub async fn list(&self, scope: &Scope, filter: &ListFilter, limit: i64) -> Result<Vec<Order>, OrderError> {
-        Ok(self.context.callers.list(scope, filter, limit).await?)
+        Ok(self.context.reads.list(scope, filter, limit).await?)
     }
 
     /// Releases the order's driver: the service was rendered. `amount` is what it cost, if not all of the order's amount.

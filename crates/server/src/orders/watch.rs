@@ -124,7 +124,7 @@ impl OrderService {
         let place = context.watchers.place(&scope, &context.metrics)?;
         let last_step = match after_step {
             Some(step) => step,
-            None => context.callers.last_step(&scope, id).await?,
+            None => context.reads.last_step(&scope, id).await?,
         };
         let mut watcher = Watcher {
             context: Arc::clone(context),
@@ -254,10 +254,7 @@ impl Watcher {
         // Before the read, so that what happens meanwhile wakes us for the next one.
         self.progress = context.in_flight.progress(self.id);
         let after = self.last_step;
-        let found = context
-            .callers
-            .read_after(&self.scope, self.id, after, STEPS_MAX)
-            .await?;
+        let found = context.reads.read_after(&self.scope, self.id, after, STEPS_MAX).await?;
         let (order, steps) = found.ok_or(WatchError::NotFound)?;
         self.next = if steps.len() >= STEPS_MAX {
             Next::ReadAgain

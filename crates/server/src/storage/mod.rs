@@ -71,6 +71,7 @@ pub fn server_statements() -> Vec<Statement> {
         orders::reassign::STATEMENTS,
         orders::driver_assignments::STATEMENTS,
         orders::driver_liveness::STATEMENTS,
+        orders::due::STATEMENTS,
         orders::duty::STATEMENTS,
         orders::erase::STATEMENTS,
         orders::free_drivers::STATEMENTS,

@@ -29,6 +29,8 @@ type LastPing = (Instant, Option<String>);
 
 /// One connection in so many is kept for sagas and workers.
 const WORKERS_SHARE: usize = 4;
+/// One place in so many of the calls' is for those that only read; the others are for those that do something.
+const READS_SHARE: usize = 3;
 
 /// Postgres, behind its pool and its breaker. Clones share both.
 #[derive(Clone)]
@@ -36,8 +38,9 @@ pub struct Postgres {
     pool: Pool,
     guard: Arc<Guard>,
     acquire_timeout: Duration,
-    /// The places of the callers' partition.
+    /// The places of the callers' partition, and of that for reads.
     callers: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
     partition: PoolPartition,
     /// A session for pings alone: whether Postgres answers is not known from a pool whose connections are all in use.
     pings: Pool,
@@ -45,6 +48,7 @@ pub struct Postgres {
     silence: Arc<Silence>,
     group_commits_failed: Counter,
     caller_waits: WaitMetrics,
+    read_waits: WaitMetrics,
     worker_waits: WaitMetrics,
 }
 
@@ -54,8 +58,10 @@ pub struct Postgres {
 enum PoolPartition {
     /// Sagas and workers: any connection, and a wait for as long as a statement may take.
     Workers,
-    /// Calls from outside: a part of the connections, and a short wait.
+    /// Calls from outside that do something: a part of the connections, and a short wait.
     Callers,
+    /// Calls from outside that only read: a smaller part, and a short wait. One that reads for long keeps others that read waiting, and no order.
+    Reads,
 }
 
 impl Postgres {
@@ -72,17 +78,20 @@ impl Postgres {
     ) -> Result<Postgres, StoreError> {
         let silence = Arc::new(Silence::default());
         let (pool, pings) = postgres_pool::build(settings, &silence)?;
+        let (callers, reads) = caller_places(settings.pool_max);
         Ok(Postgres {
             pool,
             guard,
             acquire_timeout: settings.acquire_timeout,
-            callers: Arc::new(Semaphore::new(caller_places(settings.pool_max))),
+            callers: Arc::new(Semaphore::new(callers)),
+            reads: Arc::new(Semaphore::new(reads)),
             partition: PoolPartition::Workers,
             pings,
             last_ping: Arc::default(),
             silence,
             group_commits_failed: metrics.group_commits_failed(),
             caller_waits: metrics.pool("callers"),
+            read_waits: metrics.pool("reads"),
             worker_waits: metrics.pool("workers"),
         })
     }
@@ -92,6 +101,16 @@ impl Postgres {
     pub fn for_callers(&self) -> Postgres {
         Postgres {
             partition: PoolPartition::Callers,
+            ..self.clone()
+        }
+    }
+
+    /// The partition of calls that only read, of the same pool: it takes neither the connections that sagas need nor the places of calls
+    /// that do something.
+    #[must_use]
+    pub fn for_reads(&self) -> Postgres {
+        Postgres {
+            partition: PoolPartition::Reads,
             ..self.clone()
         }
     }
@@ -160,16 +179,18 @@ impl Postgres {
         done
     }
 
-    /// A place in the callers' partition. Outside the breaker: our own load shows nothing about Postgres.
+    /// A place in the partition, if it has a limit. Outside the breaker: our own load shows nothing about Postgres.
     async fn place(&self) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
-        if self.partition == PoolPartition::Workers {
-            return Ok(None);
-        }
-        if let Ok(place) = self.callers.try_acquire() {
+        let places = match self.partition {
+            PoolPartition::Workers => return Ok(None),
+            PoolPartition::Callers => &self.callers,
+            PoolPartition::Reads => &self.reads,
+        };
+        if let Ok(place) = places.try_acquire() {
             return Ok(Some(place));
         }
         let _wait = self.waits().begin();
-        if let Ok(Ok(place)) = timeout(self.acquire_timeout, self.callers.acquire()).await {
+        if let Ok(Ok(place)) = timeout(self.acquire_timeout, places.acquire()).await {
             return Ok(Some(place));
         }
         self.waits().refusals.inc();
@@ -182,6 +203,7 @@ impl Postgres {
     fn waits(&self) -> &WaitMetrics {
         match self.partition {
             PoolPartition::Callers => &self.caller_waits,
+            PoolPartition::Reads => &self.read_waits,
             PoolPartition::Workers => &self.worker_waits,
         }
     }
@@ -305,9 +327,11 @@ impl Postgres {
     }
 }
 
-/// All but one in [`WORKERS_SHARE`], and at least one.
-fn caller_places(pool_max: usize) -> usize {
-    pool_max.saturating_sub(pool_max.div_ceil(WORKERS_SHARE)).max(1)
+/// For calls that do something, and for those that only read: together all but one in [`WORKERS_SHARE`], and each at least one.
+fn caller_places(pool_max: usize) -> (usize, usize) {
+    let both = pool_max.saturating_sub(pool_max.div_ceil(WORKERS_SHARE));
+    let reads = (both / READS_SHARE).max(1);
+    (both.saturating_sub(reads).max(1), reads)
 }
 
 #[cfg(test)]
@@ -345,6 +369,39 @@ mod tests {
         assert_eq!((waits.waits.get(), waits.refusals.get()), (1, 1));
         assert!(waits.seconds.get() >= 0.2, "{waits:?}");
         assert!(matches!(postgres.place().await, Ok(None)), "workers need no place");
+    }
+
+    #[test]
+    fn the_places_of_calls_are_shared_out_and_leave_some_for_workers() {
+        for (pool_max, places) in [
+            (1, (1, 1)),
+            (2, (1, 1)),
+            (3, (1, 1)),
+            (4, (2, 1)),
+            (8, (4, 2)),
+            (16, (8, 4)),
+            (64, (32, 16)),
+        ] {
+            assert_eq!(caller_places(pool_max), places, "of {pool_max}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_takes_no_place_of_a_call_that_does_something() {
+        let (postgres, metrics) = mute_pool(4, 1);
+        let (callers, reads) = (postgres.for_callers(), postgres.for_reads());
+        let read = reads.place().await.unwrap();
+        assert!(read.is_some());
+        assert!(matches!(reads.place().await, Err(StoreError::Busy { .. })));
+        assert_eq!(
+            (
+                metrics.pool("reads").refusals.get(),
+                metrics.pool("callers").refusals.get()
+            ),
+            (1, 0)
+        );
+        let (first, second) = tokio::join!(callers.place(), callers.place());
+        assert!(matches!((&first, &second), (Ok(Some(_)), Ok(Some(_)))));
     }
 
     #[tokio::test]

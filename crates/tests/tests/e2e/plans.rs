@@ -22,9 +22,8 @@ const SMALL: [&str; 6] = [
 ];
 /// Statements that ask for all that is under way or waits for a person, for what is older or newer than something, or for the newest; and the
 /// indexes that are read for that.
-const NOT_OF_ONE: [(&str, &str); 20] = [
+const NOT_OF_ONE: [(&str, &str); 21] = [
     ("ARRIVALS", "driver_locations_tx_idx"),
-    ("BUSY", "drivers_active_order"),
     ("CHANGED", "drivers_duty_changes"),
     ("CLAIM_DUE", "order_sagas_due"),
     ("COUNT_UNFINISHED", "order_sagas_due"),
@@ -35,7 +34,9 @@ const NOT_OF_ONE: [(&str, &str); 20] = [
     ("EXPIRING", "payments_held"),
     ("LAST_LINE", "order_saga_steps_pkey"),
     ("LINES_ABOUT_DRIVER", "order_saga_steps_pkey"),
-    ("LIST", "order_sagas_pkey"),
+    ("LIST", "order_sagas_due"),
+    ("LIST_OF_USER", "order_sagas_due"),
+    ("EARLIEST_DUE", "order_sagas_due"),
     ("LIST_UNFINISHED", "order_sagas_due"),
     ("LIST_UNFINISHED", "order_sagas_flagged"),
     ("REVOKE_LINKS", "order_shares_by_expiry"),

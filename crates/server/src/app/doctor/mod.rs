@@ -71,9 +71,13 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
         Err(error) => change("postgres", format!("{address}: {error}; check postgres.url")),
     });
     let schema = schema_state(&stores.postgres).await;
-    let is_migrated = matches!(schema, Ok(SchemaState::Current));
+    let is_migrated = matches!(schema, Ok(SchemaState::Current | SchemaState::Newer { .. }));
     found.push(match schema {
         Ok(SchemaState::Current) => ok("schema", "is current"),
+        Ok(SchemaState::Newer { unknown }) => ok(
+            "schema",
+            format!("is newer by {unknown} migrations, and this program runs on it"),
+        ),
         Ok(SchemaState::Behind { pending }) => {
             change("schema", format!("{pending} migrations are to run: `waybill migrate`"))
         }

@@ -7,7 +7,7 @@
 //! * [`reassign`]: a driver is unassigned and the search begins again;
 //! * [`complete`], [`cancel`], [`refund_request`]: what callers do to orders;
 //! * [`release`]: the end of an assignment, within these transactions;
-//! * [`lease`]: which worker holds an order, and until when;
+//! * [`lease`]: which worker holds an order, and until when; [`due`]: from when on orders are due;
 //! * [`step_log`]: the append-only log of an order;
 //! * [`captures`]: what becomes of a hold, within the others' transactions;
 //! * [`refunds`]: the refunds of a payment, within the others' transactions;
@@ -37,6 +37,7 @@ pub(super) mod complete;
 pub(super) mod details;
 pub(super) mod driver_assignments;
 pub(super) mod driver_liveness;
+pub(super) mod due;
 pub(super) mod duty;
 pub(super) mod erase;
 pub(super) mod free_drivers;
@@ -99,6 +100,7 @@ pub use self::shares::{NewShare, Share, Shared};
 pub use self::step_log::LogLine;
 pub use self::unfinished::{UnfinishedOrder, UnfinishedOrders};
 
+use self::due::DueBound;
 use self::grouped::Groups;
 use super::StoreError;
 use super::postgres::Postgres;
@@ -116,6 +118,8 @@ pub struct OrderStore {
     settings: Arc<OrderStoreSettings>,
     /// Those who come at the same time.
     groups: Arc<Groups>,
+    /// From when on orders are due.
+    due: Arc<DueBound>,
     /// In whose name it writes: in the lines of the log that it adds.
     requested_by: Option<Arc<str>>,
 }
@@ -247,6 +251,7 @@ impl OrderStore {
             render,
             settings: Arc::new(settings),
             groups: Arc::default(),
+            due: Arc::default(),
             requested_by: None,
         }
     }
@@ -256,6 +261,15 @@ impl OrderStore {
     pub fn for_callers(&self) -> OrderStore {
         OrderStore {
             postgres: self.postgres.for_callers(),
+            ..self.clone()
+        }
+    }
+
+    /// The same store in the partition of the pool for calls that only read.
+    #[must_use]
+    pub fn for_reads(&self) -> OrderStore {
+        OrderStore {
+            postgres: self.postgres.for_reads(),
             ..self.clone()
         }
     }

@@ -7,6 +7,7 @@ use waybill_domain::id::{OrderId, UserId};
 use waybill_domain::order::{Order, State};
 
 use super::OrderStore;
+use super::due::due_from;
 use super::row::{get, in_scope, order, order_columns, order_tables, scope_values};
 use super::step_log::{LogLine, line, log_columns};
 use crate::storage::StoreError;
@@ -20,6 +21,44 @@ pub struct ListFilter {
     pub state: Option<State>,
     /// Only orders older than this one.
     pub before: Option<OrderId>,
+}
+
+/// A page of orders in the states of `$4`, newest first: of each state its newest that are settled, each by the index of just those, and of
+/// those that are worked on, which are few. A UUIDv7 sorts by its time, so the id is the page key.
+macro_rules! listed {
+    ($whose:literal) => {
+        concat!(
+            "with found as (
+                select l.order_id
+                  from unnest($4::text[]) state (status)
+                 cross join lateral (
+                       select order_id from order_sagas
+                        where ",
+            $whose,
+            " and status = state.status and finished_at is not null
+                          and uuid_send(order_id) < uuid_send(coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+                        order by uuid_send(order_id) desc
+                        limit $3) l
+                union all
+                select order_id from order_sagas
+                 where ",
+            due_from!("$5"),
+            " and ",
+            of_found!(concat!(
+                $whose,
+                " and status = any($4) and order_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')"
+            )),
+            "),
+             page as (select order_id from found order by order_id desc limit $3)
+             select ",
+            order_columns!(),
+            "
+               from page join ",
+            order_tables!(),
+            " on s.order_id = page.order_id
+              order by s.order_id desc"
+        )
+    };
 }
 
 statements! {
@@ -56,34 +95,9 @@ statements! {
                  limit $3) t on true
           where s.order_id = $1 and ", in_scope!("$4", "$5", "$6", "$7"), "
           order by t.id");
-    /// A UUIDv7 sorts by its time, so the id is the page key.
-    LIST = concat!(
-        "select ", order_columns!(), "
-           from ", order_tables!(), "
-          where ($1::text is null or s.status = $1)
-            and s.order_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-            and tenant_of(s.user_id) = $4
-          order by s.order_id desc
-          limit $3");
-    /// Of one with a name, by the index of those that have one.
-    LIST_OF_TENANT = concat!(
-        "select ", order_columns!(), "
-           from ", order_tables!(), "
-          where ($1::text is null or s.status = $1)
-            and s.order_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-            and tenant_of(s.user_id) = $4 and position('/' in s.user_id) > 0
-          order by s.order_id desc
-          limit $3");
-    /// A statement of its own, since `is null or` would keep the planner from the users' index.
-    LIST_OF_USER = concat!(
-        "select ", order_columns!(), "
-           from ", order_tables!(), "
-          where s.user_id = $4
-            and ($1::text is null or s.status = $1)
-            and s.order_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-            and ($5::uuid is null or s.order_id = $5)
-          order by s.order_id desc
-          limit $3");
+    /// Of a business.
+    LIST = listed!("tenant_of(user_id) = $1");
+    LIST_OF_USER = listed!("user_id = $1");
 }
 
 impl OrderStore {
@@ -135,9 +149,10 @@ impl OrderStore {
 
     /// Up to `limit` orders within `scope`, the newest first. A driver has none: who served what is not its list.
     pub async fn list(&self, scope: &Scope, filter: &ListFilter, limit: i64) -> Result<Vec<Order>, StoreError> {
-        let state = filter.state.map(State::as_str);
+        let states = filter.state.map_or_else(|| State::ALL.to_vec(), |state| vec![state]);
+        let states: Vec<&str> = states.into_iter().map(State::as_str).collect();
+        let due = self.due.get();
         let before: Option<Uuid> = filter.before.map(OrderId::uuid);
-        let only = scope.order().map(OrderId::uuid);
         let user = match (scope, &filter.user) {
             (Scope::Tenant(tenant), Some(user)) if user.tenant() == *tenant => Ok(user),
             (Scope::Tenant(tenant), None) => Err(tenant),
@@ -145,17 +160,20 @@ impl OrderStore {
             (Scope::User(own, _), Some(user)) if user == own => Ok(own),
             (Scope::Everything | Scope::Tenant(_) | Scope::User(..) | Scope::Driver(_), _) => return Ok(Vec::new()),
         };
-        let rows = match user {
-            Err(tenant) => {
-                let parameters: [&(dyn ToSql + Sync); 4] = [&state, &before, &limit, &tenant.as_str()];
-                let list = if tenant.is_default() { LIST } else { LIST_OF_TENANT };
-                self.postgres.query(list, &parameters).await?
-            }
-            Ok(user) => {
-                let parameters: [&(dyn ToSql + Sync); 5] = [&state, &before, &limit, &user.as_str(), &only];
-                self.postgres.query(LIST_OF_USER, &parameters).await?
-            }
+        if let Some(only) = scope.order() {
+            let order = self.read(scope, only).await?;
+            let is_listed = |order: &Order| {
+                filter.state.is_none_or(|state| order.state == state)
+                    && filter.before.is_none_or(|before| order.id.uuid() < before.uuid())
+            };
+            return Ok(order.into_iter().filter(is_listed).collect());
+        }
+        let (list, whose) = match user {
+            Err(tenant) => (LIST, tenant.as_str()),
+            Ok(user) => (LIST_OF_USER, user.as_str()),
         };
+        let parameters: [&(dyn ToSql + Sync); 5] = [&whose, &before, &limit, &states, &due];
+        let rows = self.postgres.query(list, &parameters).await?;
         rows.iter().map(order).collect()
     }
 }
