@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 use waybill_domain::duty::Tags;
@@ -26,6 +27,8 @@ pub struct Dispatch {
     live: LiveStore,
     orders: OrderStore,
     busy: Arc<BusyDrivers>,
+    /// How many of those near were busy at the last search for who was free: about so many are at the next one.
+    busy_near: Arc<AtomicUsize>,
     radius_m: f64,
     candidates: usize,
 }
@@ -37,6 +40,7 @@ impl Dispatch {
             live,
             orders,
             busy: Arc::default(),
+            busy_near: Arc::default(),
             radius_m,
             candidates,
         }
@@ -51,8 +55,8 @@ impl Dispatch {
     /// ago. With `required`, only those who are on duty and have these tags. Each is one more read, which most orders can do without:
     /// whoever assigns one looks at those who are proposed.
     ///
-    /// As many are asked for as are known to be busy, and a few more: so one search of the index finds a free driver if there is one,
-    /// unless the fleet is so large that the search has to widen.
+    /// As many are asked for as were busy near the last pickup, and a few more: so mostly one search of the index finds a free driver if there
+    /// is one. Else it widens.
     pub async fn candidates(
         &self,
         tenant: &Tenant,
@@ -65,18 +69,29 @@ impl Dispatch {
             centre: pickup,
             radius_m: self.radius_m,
         };
-        let busy = if were_free {
-            self.busy.now(&self.orders).await?
+        let busy_near = if were_free {
+            self.busy_near.load(Ordering::Relaxed)
         } else {
-            Arc::default()
+            0
         };
-        let mut asked = (self.candidates + busy.len() + excluded.len()).min(SEARCH_FIRST_MAX);
+        let mut asked = (self.candidates + busy_near + excluded.len()).min(SEARCH_FIRST_MAX);
         loop {
-            let is_free = |driver: &DriverId| !busy.contains(driver) && !excluded.contains(driver);
-            let (free, whole) = self
+            let busy_before = AtomicUsize::new(0);
+            let is_wanted = |driver: &DriverId| {
+                let is_busy = were_free && self.busy.was_busy(driver);
+                busy_before.fetch_add(usize::from(is_busy), Ordering::Relaxed);
+                !is_busy && !excluded.contains(driver)
+            };
+            let (mut free, whole) = self
                 .live
-                .nearest(tenant, area, asked, Timestamp::now(), is_free)
+                .nearest(tenant, area, asked, Timestamp::now(), is_wanted)
                 .await?;
+            if were_free {
+                let found = free.len();
+                free = self.without_busy(free).await?;
+                let busy = busy_before.load(Ordering::Relaxed) + found - free.len();
+                self.busy_near.store(busy, Ordering::Relaxed);
+            }
             let free = match required {
                 Some(required) => self.takers_of(free, required).await?,
                 None => free,
@@ -109,6 +124,13 @@ impl Dispatch {
             }
             asked = (asked * 4).min(SEARCH_MAX);
         }
+    }
+
+    /// Those of them who serve no order, as of a moment ago.
+    async fn without_busy(&self, near: Vec<Near>) -> Result<Vec<Near>, StoreError> {
+        let drivers: Vec<DriverId> = near.iter().map(|near| near.driver.clone()).collect();
+        let busy = self.busy.among(&self.orders, &drivers).await?;
+        Ok(near.into_iter().filter(|near| !busy.contains(&near.driver)).collect())
     }
 
     /// Those of them who are on duty and have these tags.

@@ -50,9 +50,9 @@ statements! {
     /// Two calls with one key meet here: the second waits for the first's commit, then gets no row.
     INSERT_ORDER = "insert into order_sagas (order_id, idempotency_key, user_id, amount, currency, payment_method, status,
                                       pickup_lat, pickup_long, drop_off_lat, drop_off_long, request_hash,
-                                      provider_customer, payment_key, payment_mode, payment_account, required_tags, fence, lease_owner, lease_until)
+                                      provider_customer, payment_key, payment_mode, payment_account, required_tags, fence, lease_owner, lease_until, next_run_at)
              values ($1, $2, $3, $4, $5, $6, 'started', $7, $8, $9, $10, $11, $14, $15, $16, $17, $18,
-                     1, $12, now() + make_interval(secs => $13))
+                     1, $12, now() + make_interval(secs => $13), now() + make_interval(secs => $13))
              on conflict (user_id, idempotency_key) do nothing
              returning created_at";
     SET_CHARGING = "update order_sagas set status = $2 where order_id = $1 and fence = 1 and status = 'started'";

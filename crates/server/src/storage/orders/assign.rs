@@ -45,7 +45,9 @@ pub enum Assigned {
 
 statements! {
     /// Every driver that serves an order.
-    BUSY = "select driver_id from drivers where active_order_id is not null";
+    BUSY = concat!(
+        "select d.driver_id from unnest($1::text[]) n (driver_id) join drivers d using (driver_id)
+          where ", of_found!("d.active_order_id is not null"));
     SERVING = "select driver_id, active_order_id from drivers
                 where active_order_id is not null and tenant_of(driver_id) = $1";
     /// Which order this driver serves.
@@ -71,9 +73,10 @@ statements! {
 }
 
 impl OrderStore {
-    /// Every driver that serves an order.
-    pub async fn busy_drivers(&self) -> Result<HashSet<DriverId>, StoreError> {
-        let rows = self.postgres.query(BUSY, &[]).await?;
+    /// Those of the drivers that serve an order.
+    pub async fn busy_among(&self, drivers: &[DriverId]) -> Result<HashSet<DriverId>, StoreError> {
+        let names: Vec<&str> = drivers.iter().map(DriverId::as_str).collect();
+        let rows = self.postgres.query(BUSY, &[&names]).await?;
         rows.iter().map(|row| driver(row.try_get(0)?)).collect()
     }
 

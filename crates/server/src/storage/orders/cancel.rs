@@ -39,7 +39,8 @@ pub enum Cancelled {
 
 statements! {
     REQUEST_CANCEL = "update order_sagas
-                         set cancel_requested_at = now(), next_run_at = now(), updated_at = now(),
+                         set cancel_requested_at = now(), updated_at = now(),
+                             next_run_at = case when lease_owner is null then now() else next_run_at end,
                              due_requested = lease_owner is not null
                        where order_id = $1 and cancel_requested_at is null";
     /// Reopens a served order, under a new fence.
@@ -47,7 +48,7 @@ statements! {
                             set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
                                 status = $4, failure_reason = $5, finished_at = null,
                                 cancel_requested_at = coalesce(cancel_requested_at, now()),
-                                next_run_at = now(), updated_at = now()
+                                next_run_at = now() + make_interval(secs => $3), updated_at = now()
                           where order_id = $1
                          returning fence";
 }

@@ -12,6 +12,7 @@ use waybill_domain::access::Scope;
 use waybill_domain::id::OrderId;
 use waybill_domain::payment::Operation;
 
+use super::due::due_from;
 use super::ledger::{self, Attempt, attempt};
 use super::row::{first_open, get, in_scope, leased_order, leased_order_columns, order_tables, scope_values};
 use super::{Confirmed, Lease, LeasedOrder, OrderStore};
@@ -38,18 +39,20 @@ statements! {
         "select ", leased_order_columns!(), "
            from ", order_tables!(), " ", first_open!(), "
           where s.order_id = $1");
-    /// The unfinished orders whose lease ran out and whose next try is due, each given to one sweeper only.
+    /// The unfinished orders whose lease ran out and whose next try is due, each given to one sweeper only. What is leased is due again when
+    /// its lease is over: who looks for what is due does not pass it meanwhile.
     CLAIM_DUE = concat!(
         "with due as (
              select order_id
                from order_sagas
-              where finished_at is null and next_run_at <= now() and (lease_until is null or lease_until < now())
+              where ", due_from!("$5"), " and next_run_at <= now() and (lease_until is null or lease_until < now())
               order by next_run_at
               limit $3
                 for update skip locked),
          s as (
              update order_sagas o
                 set lease_owner = $1, lease_until = now() + make_interval(secs => $2),
+                    next_run_at = now() + make_interval(secs => $2),
                     fence = fence + 1, attempts = attempts + 1, due_requested = false,
                     needs_attention = coalesce(needs_attention, case when attempts + 1 >= $4
                         then 'tried ' || (attempts + 1)::text || ' times, still ' || status end)
@@ -67,11 +70,16 @@ statements! {
                 needs_attention = $3
           where order_id = $1 and fence = $2 and ", of_found!("finished_at is null"));
     /// By the partial indexes of what is due and of what is flagged: other orders cost nothing here.
-    COUNT_UNFINISHED = "select (select count(*) from order_sagas where finished_at is null),
-                               (select count(*) from order_sagas where needs_attention is not null)";
-    /// Renews the lease and reads what is known of a request to the provider, in one statement.
+    COUNT_UNFINISHED = concat!(
+        "select (select count(*) from order_sagas where ", due_from!("$1"), "),
+                (select count(*) from order_sagas where needs_attention is not null)");
+    /// Renews the lease and reads what is known of a request to the provider, in one statement. The due time moves on before it is reached, and
+    /// not with each renewal: that costs entries in all indexes.
     RENEW = concat!(
-        "update order_sagas s set lease_until = now() + make_interval(secs => $3)
+        "update order_sagas s
+            set lease_until = now() + make_interval(secs => $3),
+                next_run_at = case when next_run_at < now() + make_interval(secs => $3 / 2)
+                                   then now() + make_interval(secs => $3) else next_run_at end
            from (select 1) one left join payment_attempts a on a.order_id = $1 and a.operation = $4 and a.number = $5
           where s.order_id = $1 and s.fence = $2 and ", of_found!("s.finished_at is null"), "
          returning now(), s.cancel_requested_at is not null as cancel_requested,
@@ -82,7 +90,8 @@ statements! {
     /// for what is done already, and are counted anew.
     REOPEN = "update order_sagas
                  set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
-                     attempts = 0, finished_at = null, reopened_at = now(), next_run_at = now(), updated_at = now(),
+                     next_run_at = now() + make_interval(secs => $3),
+                     attempts = 0, finished_at = null, reopened_at = now(), updated_at = now(),
                      needs_attention = case when $4 then null else needs_attention end
                where order_id = $1
               returning fence";
@@ -125,19 +134,13 @@ pub struct Deferral {
 impl OrderStore {
     /// Claims up to `limit` orders whose lease ran out and whose next try is due.
     pub async fn claim_due(&self, limit: i64) -> Result<Vec<LeasedOrder>, StoreError> {
+        if !self.is_any_due().await? {
+            return Ok(Vec::new());
+        }
         let asked_at = Timestamp::now();
-        let rows = self
-            .postgres
-            .query(
-                CLAIM_DUE,
-                &[
-                    &self.settings.instance,
-                    &self.settings.lease_secs,
-                    &limit,
-                    &ATTENTION_AFTER,
-                ],
-            )
-            .await?;
+        let (instance, lease_secs) = (&self.settings.instance, self.settings.lease_secs);
+        let parameters: [&(dyn ToSql + Sync); 5] = [instance, &lease_secs, &limit, &ATTENTION_AFTER, &self.due.get()];
+        let rows = self.postgres.query(CLAIM_DUE, &parameters).await?;
         let mut due = Vec::with_capacity(rows.len());
         for row in &rows {
             match leased_order(row, asked_at) {
@@ -193,7 +196,7 @@ impl OrderStore {
 
     /// How many orders are unfinished, and how many need attention: also settled ones whose payment is disputed.
     pub async fn count_unfinished(&self) -> Result<(i64, i64), StoreError> {
-        let row = self.postgres.query_opt(COUNT_UNFINISHED, &[]).await?;
+        let row = self.postgres.query_opt(COUNT_UNFINISHED, &[&self.due.get()]).await?;
         row.map_or(Ok((0, 0)), |row| Ok((row.try_get(0)?, row.try_get(1)?)))
     }
 

@@ -58,6 +58,8 @@ macro_rules! due {
             of_found!(concat!($order, ".finished_at is null")),
             " and (",
             $order,
+            ".lease_owner is null and ",
+            $order,
             ".next_run_at > now() or ",
             $order,
             ".lease_owner is not null and not ",
@@ -82,7 +84,8 @@ statements! {
     IS_KNOWN = "select 1 from refunds where order_id = $1 and provider_refund_id = $2 and state = $3";
     MAKE_DUE = concat!(
         "update order_sagas s
-            set next_run_at = least(next_run_at, now()), due_requested = lease_owner is not null
+            set next_run_at = case when lease_owner is null then least(next_run_at, now()) else next_run_at end,
+                due_requested = lease_owner is not null
           where s.order_id = $1 and ", due!("s"));
 }
 

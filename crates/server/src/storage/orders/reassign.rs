@@ -42,7 +42,7 @@ statements! {
     SEARCH_AGAIN = "update order_sagas
                        set fence = fence + 1, lease_owner = $2, lease_until = now() + make_interval(secs => $3),
                            status = $4, finished_at = null, reassignments = reassignments + 1, search_from = now(),
-                           next_run_at = now(), updated_at = now()
+                           next_run_at = now() + make_interval(secs => $3), updated_at = now()
                      where order_id = $1
                     returning fence, reassignments";
 }

@@ -9,6 +9,7 @@ use waybill_domain::access::Scope;
 use waybill_domain::tenant::Tenant;
 
 use super::OrderStore;
+use super::due::due_from;
 use super::lease::{LeaseHolder, holder};
 use super::row::get;
 use crate::storage::StoreError;
@@ -47,7 +48,7 @@ pub struct UnfinishedOrders {
 
 statements! {
     /// By the partial indexes of what is due and of what is flagged: other orders cost nothing here.
-    LIST_UNFINISHED = "select s.order_id, s.status,
+    LIST_UNFINISHED = concat!("select s.order_id, s.status,
                               greatest(s.created_at, s.cancel_requested_at, s.search_from, s.reopened_at) as since,
                               s.attempts, coalesce(a.sends, 0) as sends, s.needs_attention,
                               s.lease_owner, s.lease_until, s.next_run_at, now() as now, count(*) over () as total
@@ -57,13 +58,13 @@ statements! {
                                where order_id = s.order_id
                                  and operation = any (case s.status when 'charging' then array['charge']
                                                     else array['refund', 'capture', 'void'] end)) a on true
-                        where (s.finished_at is null or s.needs_attention is not null)
+                        where (", due_from!("$4"), " or s.needs_attention is not null)
                           and (not $1 or s.needs_attention is not null
                                or greatest(s.created_at, s.cancel_requested_at, s.search_from, s.reopened_at)
                                   < now() - interval '1 minute')
                           and ($3::text is null or tenant_of(s.user_id) = $3)
                         order by since, s.order_id
-                        limit $2";
+                        limit $2");
     READ_CLOCK = "select now()";
 }
 
@@ -77,7 +78,8 @@ impl OrderStore {
         limit: i64,
     ) -> Result<UnfinishedOrders, StoreError> {
         let tenant = scope.tenant().map(Tenant::as_str);
-        let parameters: [&(dyn ToSql + Sync); 3] = [&only_stuck, &limit, &tenant];
+        let due = self.due.get();
+        let parameters: [&(dyn ToSql + Sync); 4] = [&only_stuck, &limit, &tenant, &due];
         let rows = self.postgres.query(LIST_UNFINISHED, &parameters).await?;
         let Some(first) = rows.first() else {
             return Ok(UnfinishedOrders {

@@ -11,6 +11,8 @@ pub mod grouped;
 mod holds;
 mod key_retention;
 mod leases;
+mod listed;
+mod old_snapshot;
 mod payment_methods;
 mod placed;
 mod provider_faults;

@@ -37,11 +37,11 @@ statements! {
             insert into order_sagas (order_id, idempotency_key, user_id, amount, currency, payment_method, status,
                                      pickup_lat, pickup_long, drop_off_lat, drop_off_long, request_hash,
                                      provider_customer, payment_key, payment_mode, payment_account, required_tags,
-                                     fence, lease_owner, lease_until)
+                                     fence, lease_owner, lease_until, next_run_at)
             select order_id, key, user_id, amount, currency, payment_method, $19,
                    pickup_lat, pickup_long, drop_off_lat, drop_off_long, request_hash,
                    provider_customer, payment_key, payment_mode, payment_account, string_to_array(tags, ','),
-                   1, $20, now() + make_interval(secs => $21)
+                   1, $20, now() + make_interval(secs => $21), now() + make_interval(secs => $21)
               from r
              where not exists (select from payment_attempts t where t.provider_key = r.provider_key)
                and not (payment_account is null and position('/' in user_id) > 0

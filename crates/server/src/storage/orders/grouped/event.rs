@@ -42,7 +42,8 @@ statements! {
                for update
          ), o as (
             update order_sagas s
-               set next_run_at = least(s.next_run_at, now()), due_requested = s.lease_owner is not null
+               set next_run_at = case when s.lease_owner is null then least(s.next_run_at, now()) else s.next_run_at end,
+                   due_requested = s.lease_owner is not null
               from k
              where s.order_id = k.order_id
             returning s.order_id)
