@@ -87,6 +87,15 @@ pub enum Error {
         log: PathBuf,
     },
 
+    /// `pg_basebackup` did not copy a database cluster.
+    #[error("pg_basebackup failed: {last_line} (full output in {log})")]
+    BaseBackup {
+        /// The most telling line of its output.
+        last_line: String,
+        /// The full output.
+        log: PathBuf,
+    },
+
     /// A server ended before it became ready.
     #[error("{server} did not start: {last_line} (full output in {log})")]
     ServerEnded {

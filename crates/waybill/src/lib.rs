@@ -88,7 +88,7 @@ impl From<AuditError> for Failure {
     fn from(error: AuditError) -> Failure {
         match error {
             AuditError::Settings(_) | AuditError::NoAccount(_) => Failure::Usage(error.to_string()),
-            AuditError::Store(_) | AuditError::Provider(_) => Failure::unavailable(error),
+            AuditError::Store(_) | AuditError::Audit(_) | AuditError::Provider(_) => Failure::unavailable(error),
         }
     }
 }

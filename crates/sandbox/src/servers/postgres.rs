@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
@@ -12,7 +13,7 @@ use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
 use super::log::ServerLog;
-use super::server::{Program, Server};
+use super::server::{Program, Server, ServerSettings, create_absolute};
 use crate::Error;
 use crate::account::Account;
 use crate::process::{Launch, Process, Signal};
@@ -30,6 +31,15 @@ impl Postgres {
     /// `postgres://` URL of a database, whether it exists or not.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port())
+    }
+
+    /// Starts a standby of this server: a copy of it, which follows it and takes reads alone.
+    pub async fn start_standby(&self, settings: ServerSettings) -> Result<Postgres, Error> {
+        let folder = create_absolute(&settings.data_dir)?;
+        let log = ServerLog::new(folder.join("log"));
+        let cluster = Cluster::new(&folder, settings.durable)?;
+        cluster.copy_from(self.port(), &log).await?;
+        Server::start(settings).await
     }
 
     /// Creates a database unless it exists. The name is 1 to 63 of a-z, 0-9 and _, beginning with a letter.
@@ -62,6 +72,50 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    fn new(folder: &Path, durable: bool) -> Result<Cluster, Error> {
+        let data = folder.join("data");
+        Ok(Cluster {
+            programs: programs::postgres()?,
+            account: Account::for_data(&data),
+            data,
+            durable,
+        })
+    }
+
+    /// Copies the cluster of the server on this port, with what makes a standby of it.
+    async fn copy_from(&self, port: u16, log: &ServerLog) -> Result<(), Error> {
+        let output = log.open().await?;
+        self.create_empty(&self.data).map_err(Error::at(&self.data))?;
+        // Which the copy keeps, and without which the server does not start.
+        let closed = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(&self.data, closed).map_err(Error::at(&self.data))?;
+        let (port, data) = (port.to_string(), self.data.clone().into_os_string());
+        let options = [
+            "--host=127.0.0.1",
+            "--username",
+            USER,
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+            "--port",
+            &port,
+            "--pgdata",
+        ];
+        let launch = Launch {
+            program: self.programs.initdb.with_file_name("pg_basebackup"),
+            args: options.iter().map(OsString::from).chain([data]).collect(),
+            output,
+        };
+        let mut copy = Process::start_as(self.account, launch)?;
+        if !copy.wait().await?.success() {
+            return Err(Error::BaseBackup {
+                last_line: log.telling_line(),
+                log: log.path().to_owned(),
+            });
+        }
+        Ok(())
+    }
+
     /// Creates the cluster if there is none. It is created beside its place and then moved there, so that an interrupted
     /// `initdb` leaves nothing that looks like a cluster.
     async fn initialise(&self, log: &ServerLog) -> Result<(), Error> {
@@ -111,13 +165,7 @@ impl Program for Cluster {
     const STOP: Signal = Signal::SIGINT;
 
     async fn prepare(folder: &Path, durable: bool, log: &ServerLog) -> Result<Self, Error> {
-        let data = folder.join("data");
-        let cluster = Cluster {
-            programs: programs::postgres()?,
-            account: Account::for_data(&data),
-            data,
-            durable,
-        };
+        let cluster = Cluster::new(folder, durable)?;
         if let Some(account) = cluster.account {
             for path in [&cluster.data, &cluster.programs.postgres, &cluster.programs.initdb] {
                 account.check_reaches(path)?;
@@ -171,14 +219,12 @@ impl Program for Cluster {
     async fn is_ready(&self, pid: Pid, _port: u16) -> bool {
         let report = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
         let mut lines = report.lines().map(str::trim);
-        lines.next() == Some(pid.to_string().as_str()) && lines.nth(6) == Some("ready")
+        lines.next() == Some(pid.to_string().as_str()) && matches!(lines.nth(6), Some("ready" | "standby"))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     /// On a full disk, say. The program is replaced because a real `initdb` does not fail on demand.

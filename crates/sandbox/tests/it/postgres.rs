@@ -6,6 +6,7 @@ use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::task::TaskTracker;
 use waybill_sandbox::{Error, Postgres, ServerSettings};
@@ -208,4 +209,25 @@ async fn a_server_that_was_started_as_root_runs_unprivileged() {
     if let Ok(process) = fs::metadata(format!("/proc/{}", Pid::from_raw(pid))) {
         assert_eq!(process.uid(), data.uid());
     }
+}
+
+#[tokio::test]
+async fn a_standby_follows_its_primary_and_takes_reads_alone() {
+    let (first, second) = (folder(), folder());
+    let postgres = start(first.path()).await;
+    let standby = postgres.start_standby(settings(second.path())).await.unwrap();
+    let (writer, reader) = (client(&postgres, "postgres").await, client(&standby, "postgres").await);
+    writer.batch_execute("create table followed (id int)").await.unwrap();
+    until("the table is there", async || {
+        let there = reader
+            .query_one("select to_regclass('followed') is not null", &[])
+            .await;
+        there.unwrap().get::<_, bool>(0)
+    })
+    .await;
+    let refused = reader
+        .batch_execute("insert into followed values (1)")
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION));
 }

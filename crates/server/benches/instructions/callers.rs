@@ -130,6 +130,7 @@ fn no_store() -> ApiKeyStore {
         acquire_timeout: Duration::from_secs(1),
         statement_timeout: Duration::from_secs(1),
         lock_timeout: Duration::from_secs(1),
+        may_be_standby: false,
     };
     let guard = Guard::new("postgres", settings.call_timeout(), BreakerPolicy::default());
     ApiKeyStore::new(Postgres::new(&settings, Arc::new(guard)).expect("it is not connected yet"))

@@ -12,7 +12,7 @@ use super::{Stores, payment_accounts, settings};
 use crate::config::{Config, Span};
 use crate::egress::payments::PaymentAccounts;
 use crate::storage::StoreError;
-use crate::storage::audit::{self, AuditSession, Evidence, Finding};
+use crate::storage::audit::{self, AuditFailure, Audited, Evidence, Finding, MovementColumns};
 use crate::storage::history::HistoryStore;
 use crate::storage::keys::Keys;
 use crate::storage::live::LiveStore;
@@ -67,6 +67,9 @@ pub enum AuditError {
     /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A standby ended it.
+    #[error(transparent)]
+    Audit(AuditFailure),
     /// The provider's settings cannot be used.
     #[error(transparent)]
     Settings(#[from] PaymentSettingsError),
@@ -76,6 +79,15 @@ pub enum AuditError {
     /// Orders are paid into accounts that the settings lack.
     #[error("the settings lack {}: orders are paid into it, and without its key they cannot be compared", sections(.0))]
     NoAccount(Vec<String>),
+}
+
+impl From<AuditFailure> for AuditError {
+    fn from(failure: AuditFailure) -> AuditError {
+        match failure {
+            AuditFailure::Store(error) => AuditError::Store(error),
+            AuditFailure::Cancelled(_) => AuditError::Audit(failure),
+        }
+    }
 }
 
 /// How much of the provider's list an audit has read. Shared between the audit and who shows it.
@@ -117,24 +129,24 @@ pub async fn run_audit_with_progress(
 ) -> Result<Report, AuditError> {
     let mut patient = config.clone();
     patient.redis.command_timeout = Span(PAGE_MAX);
-    let stores = Stores::new(&patient)?;
-    let session = AuditSession::begin(&stores.postgres).await?;
-    if sources.provider {
-        add_movements(config, &stores, &session, progress).await?;
-    }
+    let stores = Stores::that_only_read(&patient)?;
+    let movements = if sources.provider {
+        Some(movements(config, &stores, progress).await?)
+    } else {
+        None
+    };
     let passed_fixes = if sources.stream {
         Some(passed_fixes(config, &stores).await?)
     } else {
         None
     };
     let evidence = Evidence {
-        has_movements: sources.provider,
+        movements,
         answered_orders: sources.answered_orders,
         acknowledged_fixes: sources.acknowledged_fixes,
         passed_fixes,
     };
-    let findings = session.audit(&evidence).await?;
-    let stored_fixes = audit::count_fixes(&stores.postgres).await?;
+    let Audited { findings, stored_fixes } = audit::audit(&stores.postgres, &evidence).await?;
     Ok(Report { findings, stored_fixes })
 }
 
@@ -152,13 +164,9 @@ fn sections(names: &[String]) -> String {
     sections.join(" and ")
 }
 
-/// Adds the provider's movements to the evidence, a window after another: one of them is in memory.
-async fn add_movements(
-    config: &Config,
-    stores: &Stores,
-    session: &AuditSession,
-    progress: &AuditProgress,
-) -> Result<(), AuditError> {
+/// The provider's movements, read a window after another.
+async fn movements(config: &Config, stores: &Stores, progress: &AuditProgress) -> Result<MovementColumns, AuditError> {
+    let mut movements = MovementColumns::default();
     let accounts = all_accounts(config, &stores.postgres).await?;
     let now = stores.postgres.now().await?;
     // All that may ever have been: what the provider made before the ledger's first order is evidence, too.
@@ -166,10 +174,10 @@ async fn add_movements(
     let mut windows = Windows::new(accounts, first.unwrap_or(now), None, now, None);
     let from = windows.position();
     while let Some(window) = windows.read_next().await? {
-        session.add_movements(&window.movements).await?;
         progress.add(from, &window, windows.until());
+        movements.extend(window.movements);
     }
-    Ok(())
+    Ok(movements)
 }
 
 /// The fixes that are still in the stream and that the history's cursor has passed.

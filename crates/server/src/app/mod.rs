@@ -48,7 +48,7 @@ use crate::metrics::DependencyMetrics;
 use crate::resilience::{BreakerPolicy, Guard};
 use crate::storage::StoreError;
 use crate::storage::migrations;
-use crate::storage::postgres::Postgres;
+use crate::storage::postgres::{Postgres, PostgresSettings};
 use crate::storage::redis::Redis;
 use crate::tls::TlsError;
 
@@ -125,13 +125,30 @@ impl Stores {
         Stores::with_metrics(config, &DependencyMetrics::default())
     }
 
+    /// The same for who only reads: a standby of Postgres will do.
+    pub(crate) fn that_only_read(config: &Config) -> Result<Stores, StoreError> {
+        let postgres = PostgresSettings {
+            may_be_standby: true,
+            ..settings::postgres(config)
+        };
+        Stores::with_postgres(config, &postgres, &DependencyMetrics::default())
+    }
+
     /// The same, counted in these metrics.
     pub(crate) fn with_metrics(config: &Config, metrics: &DependencyMetrics) -> Result<Stores, StoreError> {
-        let (postgres, redis) = (settings::postgres(config), settings::redis(config));
+        Stores::with_postgres(config, &settings::postgres(config), metrics)
+    }
+
+    fn with_postgres(
+        config: &Config,
+        postgres: &PostgresSettings,
+        metrics: &DependencyMetrics,
+    ) -> Result<Stores, StoreError> {
+        let redis = settings::redis(config);
         let guard = |name, timeout| Arc::new(Guard::with_metrics(name, timeout, BreakerPolicy::default(), metrics));
         let postgres_guard = guard("postgres", postgres.call_timeout());
         Ok(Stores {
-            postgres: Postgres::with_metrics(&postgres, postgres_guard, metrics)?,
+            postgres: Postgres::with_metrics(postgres, postgres_guard, metrics)?,
             redis: Redis::new(&redis, guard("redis", redis.command_timeout))?,
         })
     }

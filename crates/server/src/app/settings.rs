@@ -40,6 +40,7 @@ pub fn postgres(config: &Config) -> PostgresSettings {
         acquire_timeout: settings.acquire_timeout.0,
         statement_timeout: settings.statement_timeout.0,
         lock_timeout: settings.lock_timeout.0,
+        may_be_standby: false,
     }
 }
 

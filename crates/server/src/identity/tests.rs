@@ -404,6 +404,7 @@ pub(super) fn api_keys(keys: Vec<ApiKey>) -> ApiKeys {
         acquire_timeout: Duration::from_millis(100),
         statement_timeout: Duration::from_millis(100),
         lock_timeout: Duration::from_millis(100),
+        may_be_standby: false,
     };
     let guard = Guard::new("postgres", settings.call_timeout(), BreakerPolicy::default());
     let postgres = Postgres::new(&settings, Arc::new(guard)).unwrap();

@@ -326,11 +326,10 @@ fn foreign(applied: &[Row]) -> Result<Option<String>, StoreError> {
         match MIGRATIONS.get(index) {
             None => {
                 let oldest: Option<i32> = row.try_get("oldest_program")?;
-                let oldest = oldest.unwrap_or(version);
-                if oldest > newest {
+                if oldest.unwrap_or(version) > newest {
                     return Ok(Some(format!(
-                        "the database has migration {version} ({name}), which a newer Waybill made, and which programs that know no \
-                         migration after {newest}, as this one, cannot work with: it takes one that knows {oldest}"
+                        "the database has migration {version} ({name}), which a newer Waybill made and programs that know no migration \
+                         after {newest}, as this one, cannot work with"
                     )));
                 }
             }

@@ -1,6 +1,7 @@
-//! Money that moved, on both sides: the ledger's movements as one query, and the provider's in a temporary table beside it.
+//! Money that moved, on both sides: the ledger's movements as one query, and the provider's as columns, or in a temporary table beside it.
 
 use tokio_postgres::GenericClient;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 use waybill_domain::payment_account::PaymentAccount;
 
@@ -44,35 +45,49 @@ pub struct Movement {
 statements! {
     LOAD_MOVEMENTS = "insert into provider_movements
                       select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[])";
-    /// A movement that carries no order, or one that a failover lost, is an order's if the ledger has its id.
-    FIND_ORDERS = concat!(
-        "update provider_movements m
-            set order_id = o.order_id
-           from (", ledger_movements!(), ") o
-          where o.kind = m.kind and o.provider_id = m.provider_id
-            and (m.order_id is null
-                 or not exists (select from order_sagas s where s.order_id = m.order_id))");
+}
+
+/// Movements as columns, for `unnest`.
+#[derive(Debug, Default)]
+pub struct MovementColumns {
+    kinds: Vec<&'static str>,
+    orders: Vec<Option<Uuid>>,
+    ids: Vec<String>,
+    amounts: Vec<i64>,
+    currencies: Vec<String>,
+    accounts: Vec<Option<String>>,
+}
+
+impl MovementColumns {
+    /// Adds these.
+    pub fn extend(&mut self, movements: impl IntoIterator<Item = Movement>) {
+        for movement in movements {
+            self.kinds.push(movement.kind);
+            self.orders.push(movement.order);
+            self.accounts.push(movement.account.name().map(str::to_owned));
+            self.ids.push(movement.provider_id);
+            self.amounts.push(movement.amount);
+            self.currencies.push(movement.currency);
+        }
+    }
+
+    /// `kind`, `order_id`, `provider_id`, `amount`, `currency` and `account`.
+    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 6] {
+        [
+            &self.kinds,
+            &self.orders,
+            &self.ids,
+            &self.amounts,
+            &self.currencies,
+            &self.accounts,
+        ]
+    }
 }
 
 /// Adds these movements to the table.
 pub(super) async fn load_movements(session: &impl GenericClient, movements: &[Movement]) -> Result<(), StoreError> {
-    let kinds: Vec<&str> = movements.iter().map(|movement| movement.kind).collect();
-    let orders: Vec<Option<Uuid>> = movements.iter().map(|movement| movement.order).collect();
-    let ids: Vec<&str> = movements.iter().map(|movement| movement.provider_id.as_str()).collect();
-    let amounts: Vec<i64> = movements.iter().map(|movement| movement.amount).collect();
-    let currencies: Vec<&str> = movements.iter().map(|movement| movement.currency.as_str()).collect();
-    let accounts: Vec<Option<&str>> = movements.iter().map(|movement| movement.account.name()).collect();
-    session
-        .execute(
-            LOAD_MOVEMENTS.sql,
-            &[&kinds, &orders, &ids, &amounts, &currencies, &accounts],
-        )
-        .await?;
-    Ok(())
-}
-
-/// Finds the orders of the movements in the table that carry none, or one that is not known.
-pub(super) async fn find_orders(session: &impl GenericClient) -> Result<(), StoreError> {
-    session.execute(FIND_ORDERS.sql, &[]).await?;
+    let mut columns = MovementColumns::default();
+    columns.extend(movements.iter().cloned());
+    session.execute(LOAD_MOVEMENTS.sql, &columns.parameters()).await?;
     Ok(())
 }

@@ -350,6 +350,7 @@ mod tests {
             acquire_timeout: Duration::from_millis(200),
             statement_timeout: Duration::from_millis(10),
             lock_timeout: Duration::from_millis(10),
+            may_be_standby: false,
         };
         let metrics = DependencyMetrics::default();
         let guard = Guard::new("postgres", settings.call_timeout(), BreakerPolicy::default());

@@ -30,6 +30,8 @@ pub struct PostgresSettings {
     pub statement_timeout: Duration,
     /// How long one statement may wait for a lock, by the server.
     pub lock_timeout: Duration,
+    /// Whether a server that takes no writes will do.
+    pub may_be_standby: bool,
 }
 
 impl PostgresSettings {
@@ -89,14 +91,14 @@ impl Silence {
 const OF_SESSION: &str = "select current_setting('transaction_read_only'), current_setting('plan_cache_mode')";
 
 /// Looks at a new session before it is used.
-async fn look_at(session: &ClientWrapper) -> Result<(), HookError> {
+async fn look_at(session: &ClientWrapper, may_be_standby: bool) -> Result<(), HookError> {
     let answer = session.simple_query(OF_SESSION).await.map_err(HookError::Backend)?;
     let row = answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     });
     let setting = |at| row.and_then(|row| row.get(at)).unwrap_or_default();
-    if setting(0) == "on" {
+    if setting(0) == "on" && !may_be_standby {
         return Err(HookError::message(READ_ONLY));
     }
     // One stands for all, which go together.
@@ -111,10 +113,11 @@ pub(super) fn build(settings: &PostgresSettings, silence: &Arc<Silence>) -> Resu
     let config = config(settings)?;
     let silence = Arc::clone(silence);
     let answer_max = settings.acquire_timeout;
+    let may_be_standby = settings.may_be_standby;
     let look = || {
         Hook::async_fn(move |session, _| {
             Box::pin(async move {
-                let looked = timeout(answer_max, look_at(session)).await;
+                let looked = timeout(answer_max, look_at(session, may_be_standby)).await;
                 looked.unwrap_or(Err(HookError::message("a new session does not answer")))
             })
         })
@@ -157,7 +160,7 @@ fn config(settings: &PostgresSettings) -> Result<tokio_postgres::Config, StoreEr
     config.connect_timeout(settings.acquire_timeout);
     config.application_name("waybill");
     // Of several, the one that takes writes. Of one, the new session is asked, below.
-    if config.get_hosts().len() > 1 {
+    if config.get_hosts().len() > 1 && !settings.may_be_standby {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     config

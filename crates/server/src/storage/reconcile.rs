@@ -66,6 +66,10 @@ pub struct Compared {
     pub without_order: i64,
 }
 
+/// The table of a window's movements. It lives as long as its session.
+pub const CREATE_WINDOW_TABLE: &str = "
+    create temporary table provider_movements (kind text, order_id uuid, provider_id text, amount bigint, currency text, account text)";
+
 statements! {
     COUNT_WITHOUT_ORDER = concat!(
         "select count(*)
@@ -150,6 +154,7 @@ impl ReconcileSession {
     /// Begins one.
     pub async fn begin(postgres: &Postgres) -> Result<ReconcileSession, StoreError> {
         let session = begin_session(postgres).await?;
+        session.batch_execute(CREATE_WINDOW_TABLE).await?;
         Ok(ReconcileSession { session })
     }
 

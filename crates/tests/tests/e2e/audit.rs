@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use serde_json::Value;
 use testkit::table::rows;
 use testkit::wire::{PICKUP, a_ride};
 use testkit::{Rig, until};
+use tokio_postgres::SimpleQueryMessage;
 use uuid::Uuid;
 use waybill_proto::order::v1::OrderStatus;
 use waybill_server::app::{Sources, run_audit};
+use waybill_server::storage::all_statements;
 use waybill_server::storage::audit::CHECKS;
 
 /// The world before the violation.
@@ -229,4 +232,49 @@ fn every_check_of_the_audit_has_a_case() {
     let others = others.chain(AT_THE_CLIENTS.iter().map(|(violation, ..)| *violation));
     cases.extend(others.chain([LOST_FIX]).map(str::to_owned));
     assert_eq!(checks, cases, "a check without a case here has never been red");
+}
+
+/// Assignments of one driver.
+const ASSIGNMENTS: u64 = 100_000;
+
+/// Rows that a node of a plan and those below it had, thrown away or not.
+fn rows_of(plan: &Value) -> u64 {
+    let number = |name: &str| plan[name].as_f64().unwrap_or_default();
+    let each = number("Actual Rows") + number("Rows Removed by Filter") + number("Rows Removed by Join Filter");
+    let own = each * number("Actual Loops");
+    let below = plan["Plans"].as_array().into_iter().flatten().map(rows_of);
+    below.sum::<u64>() + own as u64
+}
+
+/// No time is measured: a check that compares each with each other one passes billions of rows.
+#[tokio::test]
+async fn what_an_audit_reads_grows_as_the_ledger_does() {
+    let rig = Rig::builder().no_server().start().await;
+    rig.execute(&format!(
+        "set session_replication_role = replica;
+         insert into drivers (driver_id, assignment_seq) values ('cab-1', 2 * {ASSIGNMENTS});
+         insert into past_assignments (order_id, driver_id, assigned_at, assigned_seq, released_seq, release_reason)
+         select lpad(to_hex(n), 32, '0')::uuid, 'cab-1', now(), 2 * n - 1, 2 * n, 'declined' from generate_series(1, {ASSIGNMENTS}) n;
+         analyze"
+    ))
+    .await;
+    let sql = rig.sql().await;
+    let of_drivers = |name: &str| name.starts_with("DRIVER_");
+    for statement in all_statements().into_iter().filter(|one| of_drivers(one.name)) {
+        let explain = format!("explain (analyze, timing off, format json) {}", statement.sql);
+        let answer = sql.simple_query(&explain).await.unwrap();
+        let text = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        let plan: Value = serde_json::from_str(text.expect("a plan")).unwrap();
+        let read = rows_of(&plan[0]["Plan"]);
+        assert!(
+            read < 12 * ASSIGNMENTS,
+            "{} passes {read} rows of {ASSIGNMENTS}",
+            statement.name
+        );
+    }
+    let report = run_audit(&rig.config_past_proxies(), Sources::default()).await.unwrap();
+    assert_eq!(report.violations(), 0);
 }

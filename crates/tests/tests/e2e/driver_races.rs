@@ -81,6 +81,7 @@ pub fn store(rig: &Rig, instance: &str) -> OrderStore {
         acquire_timeout: timeout,
         statement_timeout: timeout,
         lock_timeout: timeout,
+        may_be_standby: false,
     };
     let guard = Arc::new(Guard::new("postgres", 3 * timeout, policy));
     OrderStore::new(

@@ -6,7 +6,7 @@ use testkit::{Rig, until};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use waybill_server::app::migrate;
-use waybill_server::storage::{all_statements, audit};
+use waybill_server::storage::{all_statements, reconcile};
 
 /// The rig with one order that was served and one that was refunded.
 async fn two_orders() -> (Rig, Client) {
@@ -130,7 +130,7 @@ async fn every_statement_of_the_program_prepares() {
     let rig = Rig::builder().no_server().start().await;
     let mut sql = rig.sql().await;
     let tx = sql.transaction().await.unwrap();
-    tx.batch_execute(audit::CREATE_EVIDENCE_TABLES).await.unwrap();
+    tx.batch_execute(reconcile::CREATE_WINDOW_TABLE).await.unwrap();
     let statements = all_statements();
     assert!(statements.len() > 40, "{} statements", statements.len());
     for statement in statements {

@@ -1,4 +1,6 @@
-//! The checks: each guarantee that SQL can check, as a statement whose rows are its violations.
+//! The checks: each guarantee that SQL can check, as a statement whose rows are its violations. Each takes time that grows as what it reads does.
+//!
+//! What is beside the ledger is a parameter of the check, for a standby has no table for it.
 
 use super::super::Statement;
 
@@ -23,14 +25,41 @@ pub(super) enum EvidenceSource {
     PassedFixes,
 }
 
+/// A check of `provider_movements`: the columns of the provider's movements are its parameters. A movement that carries no order, or one that a
+/// failover lost, is an order's if the ledger has its id.
+macro_rules! of_movements {
+    ($check:expr) => {
+        concat!(
+            "with ledger as (",
+            ledger_movements!(),
+            "), provider_movements as materialized (
+                select m.kind, case when s.order_id is null then coalesce(l.order_id, m.order_id) else m.order_id end as order_id,
+                       m.provider_id, m.amount, m.currency, m.account
+                  from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[])
+                       m (kind, order_id, provider_id, amount, currency, account)
+                  left join order_sagas s on s.order_id = m.order_id
+                  left join ledger l on l.kind = m.kind and l.provider_id = m.provider_id) ",
+            $check
+        )
+    };
+}
+
+/// A check of `fixes`: their drivers and times are its parameters.
+macro_rules! of_fixes {
+    () => {
+        "select k.driver_id || ' at ' || k.recorded_at::text
+           from unnest($1::text[], $2::timestamptz[]) k (driver_id, recorded_at)
+           left join driver_locations l on l.driver_id = k.driver_id and l.recorded_at = k.recorded_at
+          where l.driver_id is null"
+    };
+}
+
 /// The settled orders whose sums of this kind of movement are not equal on both sides.
 macro_rules! ledger_differs {
     ($kind:literal) => {
-        concat!(
+        of_movements!(concat!(
             "select coalesce(o.order_id, m.order_id)::text
-               from (select order_id, sum(amount) as amount from (",
-            ledger_movements!(),
-            ") l where kind = '",
+               from (select order_id, sum(amount) as amount from ledger where kind = '",
             $kind,
             "' group by order_id) o
                full join (select order_id, sum(amount) as amount from provider_movements
@@ -40,30 +69,35 @@ macro_rules! ledger_differs {
                  on m.order_id = o.order_id
                left join order_sagas s on s.order_id = coalesce(o.order_id, m.order_id)
               where s.finished_at is not null and o.amount is distinct from m.amount"
-        )
+        ))
     };
 }
 
 statements! {
-    CHARGED_TWICE = "select order_id::text from provider_movements
-                      where kind = 'charge' and order_id is not null group by order_id having count(*) > 1";
+    CHARGED_TWICE = of_movements!(
+        "select order_id::text from provider_movements
+                      where kind = 'charge' and order_id is not null group by order_id having count(*) > 1");
     /// One that a person made carries no order, and is in the ledger once the order was compared with the provider.
-    REFUNDED_BESIDE = "select m.order_id::text || ': ' || m.provider_id
+    REFUNDED_BESIDE = of_movements!(
+        "select m.order_id::text || ': ' || m.provider_id
                          from provider_movements m
                          join order_sagas s on s.order_id = m.order_id
                         where m.kind = 'refund' and s.finished_at is not null
-                          and not exists (select from refunds r where r.provider_refund_id = m.provider_id)";
-    REFUNDED_TOO_MUCH = "select order_id::text from provider_movements
+                          and not exists (select from refunds r where r.provider_refund_id = m.provider_id)");
+    REFUNDED_TOO_MUCH = of_movements!(
+        "select order_id::text from provider_movements
                           where order_id is not null
                           group by order_id
-                         having sum(case kind when 'charge' then amount else -amount end) < 0";
-    AT_ANOTHER_ACCOUNT = "select m.order_id::text || ': ' || m.provider_id
+                         having sum(case kind when 'charge' then amount else -amount end) < 0");
+    AT_ANOTHER_ACCOUNT = of_movements!(
+        "select m.order_id::text || ': ' || m.provider_id
                             from provider_movements m
                             join order_sagas s on s.order_id = m.order_id
-                           where m.account is distinct from s.payment_account";
-    MONEY_WITHOUT_ORDER = "select m.order_id::text from provider_movements m
+                           where m.account is distinct from s.payment_account");
+    MONEY_WITHOUT_ORDER = of_movements!(
+        "select m.order_id::text from provider_movements m
                              left join order_sagas s on s.order_id = m.order_id
-                            where m.order_id is not null and s.order_id is null";
+                            where m.order_id is not null and s.order_id is null");
 
     /// From its acceptance, its cancellation, the unassignment of its driver, or since it was resumed.
     UNFINISHED = "select order_id::text || ' is ' || status || ' since ' || updated_at::text
@@ -125,7 +159,7 @@ statements! {
                                            and r.origin = 'compensation' and r.state = 'succeeded')";
 
     ANSWER_LOST = "select h.order_id::text || ' was answered ' || h.status || ', is ' || coalesce(s.status, 'missing')
-                     from answered_orders h
+                     from unnest($1::uuid[], $2::text[]) h (order_id, status)
                      left join order_sagas s on s.order_id = h.order_id
                     where s.order_id is null
                        or s.status is distinct from h.status
@@ -158,24 +192,30 @@ statements! {
     LEDGER_DIFFERS_ON_REFUND = ledger_differs!("refund");
 
     /// By the provider's own ids: equal sums may be of different movements.
-    NOT_AT_PROVIDER = concat!(
+    NOT_AT_PROVIDER = of_movements!(
         "select o.order_id::text || ': ' || o.provider_id
-           from (", ledger_movements!(), ") o
+           from ledger o
            left join provider_movements m
              on m.provider_id = o.provider_id and m.amount = o.amount and m.currency = o.currency
           where m.provider_id is null");
 
     DRIVER_TWICE = "select driver_id from order_assignments
                      where released_at is null group by driver_id having count(*) > 1";
-    /// By the per-driver sequence: clocks do not give the order of commits.
+    /// By the per-driver sequence: clocks do not give the order of commits. Each assignment is compared with the latest end before it.
     DRIVER_OVERLAP = "with held as (
                           select driver_id, order_id, assigned_seq, released_seq from order_assignments
                           union all
-                          select driver_id, order_id, assigned_seq, released_seq from past_assignments)
-                      select a.driver_id || ': ' || a.order_id::text || ' and ' || b.order_id::text
-                        from held a
-                        join held b on b.driver_id = a.driver_id and b.assigned_seq > a.assigned_seq
-                       where coalesce(a.released_seq, 9223372036854775807) > b.assigned_seq";
+                          select driver_id, order_id, assigned_seq, released_seq from past_assignments),
+                      ordered as (
+                          select driver_id, order_id, assigned_seq,
+                                 max(coalesce(released_seq, 9223372036854775807)) over earlier as held_until
+                            from held
+                          window earlier as (partition by driver_id order by assigned_seq
+                                             rows between unbounded preceding and 1 preceding))
+                      select driver_id || ': ' || order_id::text || ' was its ' || assigned_seq || '. while it held another until its '
+                             || held_until || '.'
+                        from ordered
+                       where held_until > assigned_seq";
     DRIVER_STATE = "select coalesce(d.driver_id, a.driver_id)
                       from (select * from drivers where active_order_id is not null) d
                       full join (select * from order_assignments where released_at is null) a
@@ -190,14 +230,8 @@ statements! {
                         from order_saga_steps) t
                where fence < highest";
 
-    ACKNOWLEDGED_LOST = "select k.driver_id || ' at ' || k.recorded_at::text
-                           from acknowledged_fixes k
-                           left join driver_locations l on l.driver_id = k.driver_id and l.recorded_at = k.recorded_at
-                          where l.driver_id is null";
-    PASSED_LOST = "select k.driver_id || ' at ' || k.recorded_at::text
-                     from passed_fixes k
-                     left join driver_locations l on l.driver_id = k.driver_id and l.recorded_at = k.recorded_at
-                    where l.driver_id is null";
+    ACKNOWLEDGED_LOST = of_fixes!();
+    PASSED_LOST = of_fixes!();
 }
 
 /// Every check, in the order in which it is shown.

@@ -7,4 +7,5 @@ mod locked;
 mod pooler;
 mod shared;
 mod silent;
+mod standby;
 pub mod tls;

@@ -44,6 +44,7 @@ impl City {
             acquire_timeout: timeout,
             statement_timeout: timeout,
             lock_timeout: timeout,
+            may_be_standby: false,
         };
         let guard = Arc::new(Guard::new("postgres", 3 * timeout, BreakerPolicy::default()));
         let postgres = Postgres::new(&settings, guard).expect("a pool");
