@@ -32,3 +32,4 @@ mod schema;
 mod shutdown;
 mod storm;
 mod traces;
+mod upgraded;
