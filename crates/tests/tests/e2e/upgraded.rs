@@ -10,7 +10,7 @@ use waybill_server::app::{App, migrate};
 const IS_WHOLE: &str = "select count(*) from pg_index where indisvalid
     and indexrelid in (to_regclass('order_sagas_settled'), to_regclass('order_sagas_settled_by_user'))";
 /// The last migration is pending.
-const UNDO: &str = "drop index if exists order_sagas_settled, order_sagas_settled_by_user;
+const PENDING: &str = "drop index if exists order_sagas_settled, order_sagas_settled_by_user;
     delete from schema_migrations where version = 27";
 const NAME: &str = "order_lists";
 /// Sessions that wait for a lock, such as the end of another transaction.
@@ -68,7 +68,7 @@ async fn an_index_is_made_while_orders_are_placed_and_a_writer_goes_on() {
     let rig = Rig::start().await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     rig.place(a_ride()).await;
-    rig.execute(UNDO).await;
+    rig.execute(PENDING).await;
     let (writer, looker) = (rig.sql().await, rig.sql().await);
     writer
         .batch_execute("begin; update order_sagas set attempts = attempts + 1")
@@ -99,7 +99,7 @@ async fn an_index_is_made_while_orders_are_placed_and_a_writer_goes_on() {
 #[tokio::test]
 async fn what_an_interrupted_attempt_left_is_made_anew() {
     let rig = Rig::builder().no_server().start().await;
-    rig.execute(UNDO).await;
+    rig.execute(PENDING).await;
     let (writer, looker) = (rig.sql().await, rig.sql().await);
     let insert = "begin; set session_replication_role = replica;
                   insert into order_sagas (order_id, idempotency_key, user_id, amount, currency, payment_method, status, pickup_lat,
