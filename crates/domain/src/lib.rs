@@ -5,6 +5,7 @@
 //! by its one fallible constructor; what holds a value need not check it again.
 
 pub mod access;
+pub mod admission;
 pub mod api_key;
 pub mod breaker;
 pub mod charge_wait;

@@ -33,7 +33,7 @@ use self::watch::Watchers;
 use self::workers::hold_expiry::HoldExpiry;
 use crate::egress::payments::PaymentAccounts;
 use crate::metrics::Metrics;
-use crate::resilience::{PlaceLimits, Places};
+use crate::resilience::{Admission, PlaceLimits, Places};
 use crate::storage::StoreError;
 use crate::storage::orders::{LeasedOrder, OrderStore, ProviderEvent, Recorded};
 use crate::telemetry;
@@ -76,6 +76,9 @@ pub struct OrderSettings {
 /// Beside the orders that calls begin, a process works on one of so many as go on: that were completed, cancelled or released, or taken over.
 const RESUMED_SHARE: usize = 4;
 
+/// So many calls that are refused, because there are too many, look at once whether they were answered before.
+const REPLAYS_MAX: usize = 4;
+
 /// All that a saga needs.
 pub struct Context {
     /// For sagas.
@@ -91,6 +94,10 @@ pub struct Context {
     in_flight: InFlightOrders,
     watchers: Watchers,
     charge_admission: ChargeAdmission,
+    /// The transactions of orders that are in progress: new orders are accepted as fast as those end.
+    transactions: Admission,
+    /// Looks for what an order that is refused was answered before.
+    replays: Semaphore,
     capacity: Arc<Semaphore>,
     /// Shares the capacity out among the tenants, for new orders.
     new_orders: Places,
@@ -123,6 +130,7 @@ impl Context {
         });
         let watchers = Watchers::new(settings.watchers_max, settings.tenant_share);
         let charge_admission = ChargeAdmission::new(settings.charge_wait_max);
+        let transactions = Admission::new(settings.in_flight_max);
         Arc::new(Context {
             callers: store.for_callers(),
             reads: store.for_reads(),
@@ -134,6 +142,8 @@ impl Context {
             in_flight: InFlightOrders::default(),
             watchers,
             charge_admission,
+            transactions,
+            replays: Semaphore::new(REPLAYS_MAX),
             capacity,
             new_orders,
             resumed_capacity,

@@ -17,7 +17,7 @@ use super::Context;
 use super::error::ACCEPT_TIME_MIN;
 pub use super::error::{OrderError, PlaceError};
 use super::in_flight::Waiter;
-use crate::resilience::{Deadline, ExpectedCall, Place};
+use crate::resilience::{Deadline, ExpectedCall, Place, Work};
 use crate::storage::StoreError;
 use crate::storage::orders::{
     Accepted, Cancelled, Completed, ExistingOrder, ListFilter, LogLine, RefundRequested, RequestedRefund, StoredAnswer,
@@ -53,6 +53,8 @@ struct Room {
     permit: (OwnedSemaphorePermit, Place),
     /// In the line at the payment provider, until its saga stands there.
     charge: ExpectedCall,
+    /// Until it is accepted.
+    transaction: Work,
     /// Where it will be charged.
     account: PaymentAccount,
 }
@@ -84,7 +86,18 @@ impl OrderService {
             },
             // Replays need none of what a new order needs.
             Err(refusal) => {
+                // But a look costs as much as what there is too much of.
+                let look = match &refusal {
+                    PlaceError::Overloaded | PlaceError::ChargesWait { .. } => {
+                        self.context.replays.try_acquire().ok().map(Some)
+                    }
+                    _ => Some(None),
+                };
+                let Some(look) = look else {
+                    return Err(self.refused(refusal));
+                };
                 let existing = self.context.callers.find_by_key(request).await?;
+                drop(look);
                 existing.ok_or_else(|| self.refused(refusal))?
             }
         };
@@ -102,10 +115,10 @@ impl OrderService {
         let context = Arc::clone(&self.context);
         self.detached(async move {
             let store = context.callers.in_name_of(&by);
-            match store
-                .accept(OrderId::new(Uuid::now_v7()), &request, &room.account)
-                .await?
-            {
+            let accepted = store.accept(OrderId::new(Uuid::now_v7()), &request, &room.account);
+            let accepted = accepted.await;
+            drop(room.transaction);
+            match accepted? {
                 Accepted::Duplicate(existing) => Ok(Admission::Duplicate(existing)),
                 Accepted::New(order) => {
                     let id = order.order.id;
@@ -198,6 +211,7 @@ impl OrderService {
         let context = Arc::clone(&self.context);
         let completed = self.detached(async move {
             let store = context.store.in_name_of(&by);
+            let _transaction = context.transactions.go_on();
             let completed = store.complete(&by.scope, id, driver.as_ref(), amount).await?;
             if let Completed::Unpaid(order) = completed {
                 let settling = order.order.clone();
@@ -336,9 +350,12 @@ impl OrderService {
             .charge_admission
             .admit(&account, payments)
             .map_err(|retry_after| PlaceError::ChargesWait { retry_after })?;
+        let transaction = context.transactions.admit().await;
+        let transaction = transaction.map_err(|_| PlaceError::Overloaded)?;
         Ok(Room {
             permit,
             charge,
+            transaction,
             account,
         })
     }

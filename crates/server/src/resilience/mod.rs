@@ -2,12 +2,13 @@
 //!
 //! A dependency fails in four ways, and each has its own guard: it is slow ([`Deadline`]), it is down
 //! ([`CircuitBreaker`]), we overload it ([`Bulkhead`], [`EgressLimit`]), or it fails for a moment and all callers try
-//! again at once ([`RetryBudget`]). [`Guard`] is the short form for a store: a timeout and a breaker.
+//! again at once ([`RetryBudget`]). [`Admission`] begins no more than is done. [`Guard`] is the short form for a store: a timeout and a breaker.
 //! [`Places`] bound what callers keep open, and [`task_stream`] ends what they follow.
 //!
 //! The pieces know nothing of each other and of what they guard. The order in which they stand is written down where they
 //! are stacked (`egress::payments`). Each gets the handles of its metrics when it is made.
 
+mod admission;
 mod breaker;
 mod budget;
 mod bulkhead;
@@ -17,6 +18,7 @@ mod places;
 mod rate_limit;
 mod task_stream;
 
+pub use admission::{Admission, Overloaded, Work};
 pub use breaker::{CallPermit, CircuitBreaker};
 pub use budget::{BudgetPolicy, RetryBudget};
 pub use bulkhead::{Bulkhead, ExpectedCall, Head, Slot, Turn, WaitsTooLong};

@@ -26,6 +26,7 @@ mod history;
 mod load;
 mod machine;
 mod measures;
+mod overload;
 mod peers;
 mod report;
 mod scale;
@@ -67,7 +68,7 @@ const VISITS: [&str; 11] = [
     "growth",
 ];
 /// Measured only where it is asked for.
-const ON_REQUEST: [&str; 1] = ["peers"];
+const ON_REQUEST: [&str; 2] = ["overload", "peers"];
 /// What is measured now, for the message of whatever ends the run.
 static UNDER_WAY: Mutex<&str> = Mutex::new("the start");
 
@@ -222,6 +223,7 @@ async fn measure(name: &str, world: &World, scale: &Scale) -> Vec<Benchmark> {
         "tls" => tls::measure(world, scale).await,
         "idle_streams" => idle_streams::measure(world, scale).await,
         "watches" => watches::measure(world, scale).await,
+        "overload" => overload::measure(world, scale).await,
         "peers" => peers::measure(world, scale).await,
         _ => {
             let mut benchmarks = growth::of_orders(world, scale).await;

@@ -115,6 +115,12 @@ impl Server {
         ProcessCost::of(self.process.pid().as_raw())
     }
 
+    /// Ends it, whatever it had to warn of.
+    pub async fn stop_after_trouble(mut self) {
+        let ended = self.process.stop(Signal::SIGTERM, PATIENCE).await.unwrap();
+        assert!(ended.success(), "the server ended with {ended}: {}", read(&self.log));
+    }
+
     /// Ends it. It must have had nothing to warn of: a benchmark of a server in trouble is none.
     pub async fn stop(mut self) {
         let ended = self.process.stop(Signal::SIGTERM, PATIENCE).await.unwrap();

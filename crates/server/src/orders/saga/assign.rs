@@ -70,7 +70,10 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
         let mut is_news = false;
         if !candidates.is_empty() {
             crash_point!("candidates_read");
-            match context.store.assign(order, &candidates).await? {
+            let transaction = context.transactions.go_on();
+            let assigned = context.store.assign(order, &candidates).await;
+            drop(transaction);
+            match assigned? {
                 Assigned::Driver(settled) => {
                     context.metrics.orders.step("assign", "succeeded");
                     return Ok(Progress::Moved(settled));

@@ -73,6 +73,18 @@ impl Load {
         self.run(orders(), at(rate), time, None).await
     }
 
+    /// Orders at `rate` a second, whatever becomes of them. `repeated`: as clients that obey the server repeat them.
+    pub async fn orders_whatever(&self, rate: f64, time: Duration, repeated: bool) -> LoadReport {
+        let plan = Plan {
+            duration: time,
+            deadline: DEADLINE,
+            retries: repeated,
+            ..Plan::new(orders(), at(rate))
+        };
+        let report = load::run(plan, &self.server, &Live::default(), &CancellationToken::new()).await;
+        report.expect("the load is made")
+    }
+
     /// Fixes of so many drivers, as fast as they are acknowledged. The turn ends with the last acknowledgement.
     pub async fn fixes(&self, drivers: u32, window: usize, time: Duration) -> Turn {
         let full = Pace::Closed { callers: STREAMS };

@@ -1,0 +1,123 @@
+//! Orders at one, two, five and ten times the most that the machine serves, then at four fifths of it.
+
+use waybill_simulator::load::report::{LoadReport, Second};
+
+use super::{Findings, Times};
+use crate::baselines::script::insert_drivers;
+use crate::load::{Load, operation};
+use crate::server::Server;
+use crate::world::World;
+
+/// Parts of what callers that wait for each answer reach.
+const LOOKS: [f64; 6] = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+/// A rate is served if so much of it is.
+const SERVED: f64 = 0.97;
+/// Times of the peak, and how much of it has to be served then.
+const STEPS: [(f64, f64); 4] = [(1.0, 0.0), (2.0, 0.9), (5.0, 0.8), (10.0, 0.7)];
+/// How much slower the calls may be that are accepted.
+const SLOWER_MAX: f64 = 2.0;
+/// How soon it has to be as it was.
+const BACK_WITHIN_SECS: u64 = 5;
+const MEMORY_MAX_BYTES: u64 = 512 << 20;
+
+/// What a run served.
+struct Outcome {
+    per_second: f64,
+    p99_ms: f64,
+    refused: u64,
+    failed: u64,
+    late_ms: f64,
+    generator_cores: f64,
+}
+
+impl Outcome {
+    fn of(report: &LoadReport) -> Outcome {
+        let (whole, created) = (operation(report, Some("order")), operation(report, Some("CreateOrder")));
+        Outcome {
+            per_second: whole.answered_per_second,
+            p99_ms: created.latency.p99_ms,
+            refused: created.totals.refused,
+            failed: whole.totals.failed,
+            late_ms: report.generator.late_p99_ms,
+            generator_cores: report.generator.cpu_cores_mean,
+        }
+    }
+}
+
+pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings) {
+    let server = Server::start(world, "overload", 3).await;
+    let load = Load::on(server.endpoint());
+    let drivers = world.session(&server.database).await;
+    drivers.batch_execute(&insert_drivers()).await.unwrap();
+    drop(drivers);
+    let closed = load.orders(times.look).await.per_second();
+    world.settle([server.database.as_str()]).await;
+
+    let mut peak = (0.0, 0.0);
+    for part in LOOKS {
+        let rate = closed * part;
+        let outcome = Outcome::of(&load.orders_whatever(rate, times.look, false).await);
+        println!(
+            "    {rate:.0}/s offered: {:.0}/s served, p99 {:.1} ms",
+            outcome.per_second, outcome.p99_ms
+        );
+        if outcome.per_second >= rate * SERVED {
+            peak = (rate, outcome.p99_ms);
+        }
+    }
+    let (rate, p99_ms) = peak;
+    findings.figure("peak_per_second", format_args!("{rate:.0}"));
+    findings.figure("peak_p99_ms", format_args!("{p99_ms:.1}"));
+
+    let mut at_peak = None;
+    let mut memory = 0;
+    for (factor, least) in STEPS {
+        let report = load.orders_whatever(rate * factor, times.step, false).await;
+        let outcome = Outcome::of(&report);
+        memory = memory.max(server.cost().memory_bytes);
+        let goodput = outcome.per_second / rate;
+        println!(
+            "    {factor} x: {:.0}/s served ({goodput:.2}), p99 {:.1} ms, refused {}, failed {} {:?}; the generator was {:.1} ms late, with {:.2} cores",
+            outcome.per_second,
+            outcome.p99_ms,
+            outcome.refused,
+            outcome.failed,
+            operation(&report, Some("CreateOrder")).errors,
+            outcome.late_ms,
+            outcome.generator_cores,
+        );
+        let calm = *at_peak.get_or_insert(outcome.p99_ms);
+        findings.figure(&format!("goodput_{factor}x"), format_args!("{goodput:.2}"));
+        findings.figure(&format!("p99_{factor}x_ms"), format_args!("{:.1}", outcome.p99_ms));
+        findings.expect(goodput >= least, || {
+            format!("at {factor} times the peak {goodput:.2} of it was served, not {least}")
+        });
+        findings.expect(outcome.p99_ms <= SLOWER_MAX * calm, || {
+            format!(
+                "at {factor} times the peak p99 was {:.1} ms, at the peak {calm:.1}",
+                outcome.p99_ms
+            )
+        });
+    }
+    let report = load.orders_whatever(rate * 0.8, times.step, false).await;
+    let back = back_after(&operation(&report, Some("order")).seconds);
+    findings.figure("back_after_s", back.map_or("never".to_owned(), |secs| secs.to_string()));
+    findings.expect(back.is_some_and(|secs| secs <= BACK_WITHIN_SECS), || {
+        format!("it was not as before within {BACK_WITHIN_SECS} s: {back:?}")
+    });
+    findings.figure("memory_mb", memory >> 20);
+    findings.expect(memory <= MEMORY_MAX_BYTES, || format!("{} MB of memory", memory >> 20));
+    server.stop_after_trouble().await;
+}
+
+/// After how many seconds all that was offered in each further second was served.
+#[allow(clippy::cast_precision_loss, reason = "counts of one second")]
+fn back_after(seconds: &[Second]) -> Option<u64> {
+    let is_served = |second: &Second| second.totals.answered as f64 >= second.totals.offered as f64 * SERVED;
+    let bad = seconds.iter().rposition(|second| !is_served(second));
+    match bad {
+        None => Some(0),
+        Some(last) if last + 1 == seconds.len() => None,
+        Some(last) => Some(last as u64 + 1),
+    }
+}

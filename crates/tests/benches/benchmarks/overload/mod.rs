@@ -1,0 +1,70 @@
+//! More than the machine can do, and stores and providers that are in trouble, shown: what is served meanwhile, how fast, and how soon
+//! all is well again.
+//!
+//! `make overload`. It ends with a line of figures, and with `violations=0` where each is what docs/guarantees.md promises.
+
+mod ladder;
+
+use std::time::Duration;
+
+use testkit::benchmark::Benchmark;
+
+use crate::scale::Scale;
+use crate::world::World;
+
+/// What was found, for the last line, and what is not as it is promised.
+#[derive(Debug, Default)]
+pub struct Findings {
+    figures: Vec<String>,
+    violations: Vec<String>,
+}
+
+impl Findings {
+    /// Adds a figure.
+    fn figure(&mut self, name: &str, value: impl std::fmt::Display) {
+        println!("    {name}={value}");
+        self.figures.push(format!("{name}={value}"));
+    }
+
+    /// Adds a violation, unless it is so.
+    fn expect(&mut self, is_so: bool, why: impl FnOnce() -> String) {
+        if !is_so {
+            let why = why();
+            println!("    VIOLATION {why}");
+            self.violations.push(why);
+        }
+    }
+}
+
+/// How long each part takes.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// A rate of the search for the peak.
+    look: Duration,
+    /// A step of the ladder.
+    step: Duration,
+}
+
+/// All of it; nothing for the table of benchmarks, whose figures are beside a baseline.
+pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
+    let times = if scale.quick {
+        Times {
+            look: Duration::from_secs(2),
+            step: Duration::from_secs(4),
+        }
+    } else {
+        Times {
+            look: Duration::from_secs(4),
+            step: Duration::from_secs(20),
+        }
+    };
+    let mut findings = Findings::default();
+    ladder::measure(world, times, &mut findings).await;
+    println!(
+        "overload: {} violations={}",
+        findings.figures.join(" "),
+        findings.violations.len()
+    );
+    assert!(findings.violations.is_empty(), "{:#?}", findings.violations);
+    Vec::new()
+}
