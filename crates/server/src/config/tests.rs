@@ -220,6 +220,21 @@ fn what_a_url_says_of_tls_does_not_contradict_the_settings() {
         (vec![verify, url("hostaddr=127.0.0.1 user=w")], Some("postgres.url")),
         (vec![verify, url("host=db hostaddr=127.0.0.1 user=w")], None),
         (vec![("WAYBILL_REDIS__URL", "rediss://cache")], None),
+        (vec![("WAYBILL_REDIS__URL", "redis://a,redis://b")], Some("redis.url")),
+        (
+            vec![
+                ("WAYBILL_REDIS__URL", "redis://a,redis://b"),
+                ("WAYBILL_REDIS__CLUSTER", "true"),
+            ],
+            None,
+        ),
+        (
+            vec![
+                ("WAYBILL_REDIS__URL", "redis://a/2"),
+                ("WAYBILL_REDIS__CLUSTER", "true"),
+            ],
+            Some("redis.url"),
+        ),
         (
             vec![("WAYBILL_REDIS__URL", "rediss://cache/#insecure")],
             Some("redis.url"),

@@ -336,8 +336,10 @@ impl Redis {
             let mut command = redis::cmd("INFO");
             command.arg("cluster").query_async::<String>(&mut connection).await
         };
-        let info = self.in_time(ask).await?;
-        Ok(info.contains("cluster_enabled:1"))
+        let Ok(info) = timeout(self.connect_timeout + self.command_timeout, ask).await else {
+            return Err(self.silence().await);
+        };
+        Ok(info?.contains("cluster_enabled:1"))
     }
 
     /// How many replicas follow, of a cluster those of the master that has the fewest.

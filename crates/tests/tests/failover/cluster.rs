@@ -12,7 +12,7 @@ use crate::network::{Machine, Network};
 use crate::programs::Programs;
 use crate::redis_server::{self, PORT};
 
-const STARTS_WITHIN: Duration = Duration::from_secs(60);
+const STARTS_WITHIN: Duration = Duration::from_mins(1);
 const MASTERS: usize = 3;
 
 /// The six.

@@ -18,8 +18,14 @@ impl Haproxy {
     /// Before these `host:port`, of which each is asked by these lines of its configuration whether it leads, at this port.
     pub fn start(program: &Path, folder: &Path, check: &str, servers: &[(String, u16)]) -> Haproxy {
         let port = port::free();
+        let servers = servers
+            .iter()
+            .enumerate()
+            .fold(String::new(), |text, (number, (address, port))| {
+                text + &format!("    server s{number} {address} check port {port}\n")
+            });
         // As in docs/runbook.md.
-        let mut config = format!(
+        let config = format!(
             "global
     maxconn 4000
 defaults
@@ -32,11 +38,8 @@ listen store
     bind 127.0.0.1:{port}
 {check}
     default-server inter 500ms fastinter 250ms fall 2 rise 1 on-marked-down shutdown-sessions
-"
+{servers}"
         );
-        for (number, (address, check_port)) in servers.iter().enumerate() {
-            config += &format!("    server s{number} {address} check port {check_port}\n");
-        }
         std::fs::create_dir_all(folder).expect("a folder");
         let path = folder.join("haproxy.cfg");
         write(&path, &config);

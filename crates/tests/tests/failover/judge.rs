@@ -19,7 +19,7 @@ use crate::world::World;
 
 /// The promise of M2, and a search.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60 + 5);
-const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
+const WRITTEN_WITHIN: Duration = Duration::from_mins(1);
 /// Then orders that wait for their next try are tried at once: the run does not sit out a back-off of a minute.
 const HURRY_AFTER: Duration = Duration::from_secs(8);
 const POLL: Duration = Duration::from_millis(100);

@@ -43,7 +43,7 @@ use crate::network::Network;
 use crate::patroni::Patroni;
 use crate::plan::Plan;
 use crate::programs::Programs;
-use crate::report::{Figures, Report};
+use crate::report::{CameTo, Report};
 use crate::sentinel::Sentinel;
 use crate::world::World;
 
@@ -93,7 +93,7 @@ async fn failover(plan: &Plan, programs: &Programs) -> ExitCode {
         let own = folder.path().join(name);
         std::fs::create_dir_all(&own).expect("a folder");
         // A box each: they are large.
-        let figures = match name {
+        let came_to = match name {
             "postgres" => {
                 Box::pin(rounds_of(
                     Patroni::start(&network, programs, &own).await,
@@ -125,7 +125,7 @@ async fn failover(plan: &Plan, programs: &Programs) -> ExitCode {
                 .await
             }
         };
-        report.add(figures);
+        report.add(came_to);
     }
     report.print(plan, folder, &findings)
 }
@@ -137,7 +137,7 @@ async fn rounds_of<E: Engine>(
     number: usize,
     folder: &Path,
     findings: &Arc<Findings>,
-) -> Figures {
+) -> CameTo {
     let mut world = World::start(engine.flags(), plan.servers, folder, findings.clone()).await;
     world.begin(&Chance::new(plan.seed).of(number as u64));
     let measured = rounds::run(&mut engine, &plan.faults(number), &mut world.probe(), findings).await;
@@ -147,7 +147,7 @@ async fn rounds_of<E: Engine>(
     for slot in &mut world.slots {
         slot.stop().await;
     }
-    Figures {
+    CameTo {
         name: E::NAME,
         measured,
         orders: world.orders(),

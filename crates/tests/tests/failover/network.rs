@@ -71,7 +71,8 @@ impl Network {
             let name = entry.file_name().to_string_lossy().into_owned();
             let owner = name.strip_prefix("wbr").and_then(|pid| pid.parse::<u32>().ok());
             if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-                ip(&["link", "del", &name]);
+                // Another run may do the same at this moment.
+                let _ = Command::new("ip").args(["link", "del", &name]).output();
             }
         }
         let pid = std::process::id();

@@ -14,7 +14,7 @@ use crate::haproxy::Haproxy;
 use crate::network::{Machine, Network, Rights};
 use crate::programs::Programs;
 
-const STARTS_WITHIN: Duration = Duration::from_secs(120);
+const STARTS_WITHIN: Duration = Duration::from_mins(2);
 const ASKED_WITHIN: Duration = Duration::from_millis(300);
 /// How long a leader that says nothing keeps its lead, in seconds. Patroni's own default is 30, and `ttl >= loop_wait + 2 * retry_timeout`.
 const TTL_SECS: u32 = 10;
@@ -56,20 +56,20 @@ impl Patroni {
             &cluster,
         ];
         etcd.run("etcd", Rights::Root, &programs.etcd, &args);
-        let nobody = User::from_name("nobody").expect("the users").expect("nobody");
+        let unprivileged = User::from_name("nobody").expect("the users").expect("this one");
         let mut machines = Vec::new();
         for number in [11, 12] {
             let mut machine = network
                 .machine(number, &folder.join(format!("postgres-{number}")))
                 .await;
             let own = machine.folder().to_owned();
-            nix::unistd::chown(&own, Some(nobody.uid), Some(nobody.gid)).expect("a folder of ours");
+            nix::unistd::chown(&own, Some(unprivileged.uid), Some(unprivileged.gid)).expect("a folder of ours");
             let config = own.join("patroni.yml");
             write(
                 &config,
                 &settings(number, &machine.ip, &etcd.ip, &own, &programs.postgres_bin),
             );
-            let rights = Rights::User(nobody.uid.as_raw(), nobody.gid.as_raw());
+            let rights = Rights::User(unprivileged.uid.as_raw(), unprivileged.gid.as_raw());
             machine.run("patroni", rights, &programs.patroni, &[&config.display().to_string()]);
             machines.push(machine);
         }

@@ -18,10 +18,8 @@ pub fn run(machine: &mut Machine, programs: &Programs, follows: Option<&str>, mo
     let (ip, folder) = (machine.ip.clone(), machine.folder().display().to_string());
     let config = machine.folder().join("redis.conf");
     // In a file, for Sentinel to write into it who leads.
-    let mut text = format!("bind {ip}\nport {PORT}\ndir {folder}\nprotected-mode no\nsave \"\"\n");
-    if let Some(leader) = follows {
-        text += &format!("replicaof {leader} {PORT}\n");
-    }
+    let follows = follows.map_or_else(String::new, |leader| format!("replicaof {leader} {PORT}\n"));
+    let text = format!("bind {ip}\nport {PORT}\ndir {folder}\nprotected-mode no\nsave \"\"\n{follows}");
     write(&config, &text);
     let config = config.display().to_string();
     let mut args = vec![config.as_str(), "--appendonly", "yes", "--appendfsync", "always"];

@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::rounds::{Fault, Measured};
 
 /// What a store's rounds came to.
-pub struct Figures {
+pub struct CameTo {
     /// The store.
     pub name: &'static str,
     /// Each round.
@@ -27,13 +27,13 @@ pub struct Figures {
 /// All stores.
 #[derive(Default)]
 pub struct Report {
-    figures: Vec<Figures>,
+    stores: Vec<CameTo>,
 }
 
 impl Report {
     /// A store is done.
-    pub fn add(&mut self, figures: Figures) {
-        self.figures.push(figures);
+    pub fn add(&mut self, store: CameTo) {
+        self.stores.push(store);
     }
 
     /// Prints it; whether the run failed. A folder in which a person has to look is kept.
@@ -41,26 +41,26 @@ impl Report {
         println!(
             "failover: seconds, median and worst: until another led (the engine's own), until served, and the difference"
         );
-        for figures in &self.figures {
+        for store in &self.stores {
             for fault in Fault::ALL {
-                let rounds: Vec<&Measured> = figures.measured.iter().filter(|round| round.fault == fault).collect();
+                let rounds: Vec<&Measured> = store.measured.iter().filter(|round| round.fault == fault).collect();
                 if !rounds.is_empty() {
                     println!(
                         "failover: {:<9} {:<9} {}",
-                        figures.name,
+                        store.name,
                         format!("{fault:?}"),
                         row(&rounds)
                     );
                 }
             }
-            let may = if figures.keeps_fixes {
+            let may = if store.keeps_fixes {
                 "none may be"
             } else {
                 "some may be"
             };
             println!(
                 "failover: {:<9} orders={} acknowledged_fixes={} missing={} ({may})",
-                figures.name, figures.orders, figures.judged.acknowledged, figures.judged.missing
+                store.name, store.orders, store.judged.acknowledged, store.judged.missing
             );
         }
         let violations = findings.all();
@@ -85,17 +85,17 @@ impl Report {
     }
 
     fn line(&self) -> String {
-        let all: Vec<&Measured> = self.figures.iter().flat_map(|figures| &figures.measured).collect();
+        let all: Vec<&Measured> = self.stores.iter().flat_map(|store| &store.measured).collect();
         let count = |fault| all.iter().filter(|round| round.fault == fault).count();
         let (serves, beyond) = (spread(&all, |round| round.serves), spread(&all, beyond));
-        let sum = |count: fn(&Figures) -> u64| self.figures.iter().map(count).sum::<u64>();
+        let sum = |count: fn(&CameTo) -> u64| self.stores.iter().map(count).sum::<u64>();
         format!(
             "kills={} freezes={} partitions={} serves_again_s={serves} beyond_engine_s={beyond} orders={} missing_fixes={}",
             count(Fault::Kill),
             count(Fault::Freeze),
             count(Fault::Partition),
-            sum(|figures| figures.orders),
-            sum(|figures| figures.judged.missing),
+            sum(|store| store.orders),
+            sum(|store| store.judged.missing),
         )
     }
 }

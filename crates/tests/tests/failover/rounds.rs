@@ -13,14 +13,14 @@ use crate::network::Machine;
 use crate::probe::Probe;
 
 /// Far beyond what an engine takes.
-const FAILS_OVER_WITHIN: Duration = Duration::from_secs(60);
-const SERVES_WITHIN: Duration = Duration::from_secs(60);
+const FAILS_OVER_WITHIN: Duration = Duration::from_mins(1);
+const SERVES_WITHIN: Duration = Duration::from_mins(1);
 const WHOLE_WITHIN: Duration = Duration::from_secs(90);
 /// So many probes in a row are answered by a server that serves again.
 const ANSWERED_IN_A_ROW: usize = 3;
 const PROBE_EVERY: Duration = Duration::from_millis(50);
 /// How long the load runs before the first fault and after each.
-const CALM: Duration = Duration::from_secs(2);
+const LOAD_ALONE: Duration = Duration::from_secs(2);
 
 /// What befalls a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +45,7 @@ impl Fault {
         }
     }
 
-    fn mend(self, machine: &mut Machine) {
+    fn end(self, machine: &mut Machine) {
         match self {
             Fault::Kill => machine.start(),
             Fault::Freeze => machine.thaw(),
@@ -68,7 +68,7 @@ pub struct Measured {
 /// The rounds of a store.
 pub async fn run<E: Engine>(engine: &mut E, faults: &[Fault], probe: &mut Probe, findings: &Findings) -> Vec<Measured> {
     let mut all = Vec::new();
-    pass(CALM).await;
+    pass(LOAD_ALONE).await;
     for (turn, fault) in faults.iter().enumerate() {
         if findings.any.is_cancelled() {
             break;
@@ -103,17 +103,17 @@ async fn round<E: Engine>(engine: &mut E, turn: usize, fault: Fault, probe: &mut
         Ok::<(), String>(())
     };
     let (watched, served) = tokio::join!(watch, serves_again(probe, began, &led));
-    fault.mend(&mut engine.machines()[leader]);
+    fault.end(&mut engine.machines()[leader]);
     watched?;
-    let (engine_took, serves) = served?;
+    let (engine_took, until_served) = served?;
     until_within(WHOLE_WITHIN, async || engine.is_whole().await)
         .await
         .map_err(|state| format!("not whole again: {state}"))?;
-    pass(CALM).await;
+    pass(LOAD_ALONE).await;
     Ok(Measured {
         fault,
         engine: engine_took,
-        serves,
+        serves: until_served,
     })
 }
 

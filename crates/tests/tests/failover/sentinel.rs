@@ -13,7 +13,7 @@ use crate::network::{Machine, Network, Rights};
 use crate::programs::Programs;
 use crate::redis_server::{self, PORT};
 
-const STARTS_WITHIN: Duration = Duration::from_secs(60);
+const STARTS_WITHIN: Duration = Duration::from_mins(1);
 /// How HAProxy asks who leads: one whom no one follows is no leader, or was one.
 const CHECK: &str = r#"    option tcp-check
     tcp-check send "INFO replication\r\n"

@@ -26,7 +26,7 @@ use waybill_server::app::migrate;
 
 use crate::probe::Probe;
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 const ORDERS_PER_SECOND: u64 = 3;
 const GATES: usize = 4;
 const SECRET_KEY: &str = "sk_test_failover";

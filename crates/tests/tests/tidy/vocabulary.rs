@@ -40,6 +40,11 @@ const ALLOWED: &[(&str, &str, &str)] = &[
         "the name of a system user",
     ),
     (
+        "crates/tests/tests/failover/patroni.rs",
+        "\"nobody\"",
+        "the name of a system user",
+    ),
+    (
         "crates/tests/tests/e2e/stores/pooler.rs",
         "\"nobody\"",
         "the name of a system user",

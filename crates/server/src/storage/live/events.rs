@@ -119,7 +119,7 @@ impl LiveStore {
         let mut connection = self.redis.connection();
         let work = async {
             let (answer, info): (RedisResult<Value>, RedisResult<String>) = pipe.query_async(&mut connection).await?;
-            // What a repetition may mend is no answer.
+            // What may be answered the next time is no answer.
             if let Err(error) = &answer
                 && !matches!(
                     error.kind(),

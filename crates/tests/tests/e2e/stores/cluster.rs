@@ -64,7 +64,15 @@ async fn the_doctor_tells_a_cluster_from_a_redis_and_says_how_many_shards_it_nee
 
     let on_urls = ("WAYBILL_REDIS__URL", urls.as_str());
     let (is_cluster, eight) = (("WAYBILL_REDIS__CLUSTER", "true"), ("WAYBILL_REDIS__SHARDS", "8"));
-    let doctor = async |settings: &[(&str, &str)]| on_stores_with(&rig, &["doctor"], settings).await.stdout;
+    let patient = [
+        ("WAYBILL_REDIS__CONNECT_TIMEOUT", "2s"),
+        ("WAYBILL_REDIS__COMMAND_TIMEOUT", "2s"),
+    ];
+    let doctor = async |settings: &[(&str, &str)]| {
+        on_stores_with(&rig, &["doctor"], &[&patient, settings].concat())
+            .await
+            .stdout
+    };
 
     let taken_for_one = doctor(&[("WAYBILL_REDIS__URL", first.as_str())]).await;
     assert!(taken_for_one.contains("set redis.cluster = true"), "{taken_for_one}");
