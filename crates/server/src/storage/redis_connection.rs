@@ -39,9 +39,9 @@ pub(super) fn tcp_settings() -> TcpSettings {
     settings
 }
 
-/// How often a command is sent anew because a node of the cluster has not got the slot any more, or is gone, and how long it waits in
-/// between, in milliseconds. What comes after is the caller's to repeat.
-const CLUSTER_RETRIES: u32 = 3;
+/// A command is sent anew once where a node of the cluster has not got the slot any more, or is gone, after so many milliseconds. Each time it fails
+/// all nodes are asked anew where the slots are, and all other commands wait for that. What comes after is the caller's to repeat.
+const CLUSTER_RETRIES: u32 = 1;
 const CLUSTER_RETRY_MS: (u64, u64) = (10, 50);
 
 /// Where commands go: to one Redis, or to whichever node of a cluster has the slot of their key.
