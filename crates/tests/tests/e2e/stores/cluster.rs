@@ -21,8 +21,16 @@ async fn a_batch_of_many_drivers_is_stored_found_and_assigned() {
     let at = now();
     let name = |number: usize| format!("cab-{number:02}");
     let step = |number: usize| f64::from(u32::try_from(number).unwrap()) * 0.000_01;
-    let fixes = (0..DRIVERS).map(|number| fix(&name(number), PICKUP.0 + step(number), PICKUP.1, at));
-    rig.report(fixes.collect()).await;
+    let fixes = || {
+        let fixes = (0..DRIVERS).map(|number| fix(&name(number), PICKUP.0 + step(number), PICKUP.1, at));
+        ReportLocationsRequest { fixes: fixes.collect() }
+    };
+    let mut locations = rig.locations();
+    let accepted = until("the fixes are stored", async || {
+        locations.report_locations(fixes()).await
+    })
+    .await;
+    assert_eq!(accepted.into_inner().accepted_count as usize, DRIVERS);
 
     let found = rig
         .fleet()
@@ -62,26 +70,20 @@ async fn the_doctor_tells_a_cluster_from_a_redis_and_says_how_many_shards_it_nee
     let rig = Rig::builder().no_server().start().await;
     let (urls, first) = (cluster.urls(), cluster.url_of(0));
 
-    let on_urls = ("WAYBILL_REDIS__URL", urls.as_str());
+    let on_urls = ("REDIS_URL", urls.as_str());
     let (is_cluster, eight) = (("WAYBILL_REDIS__CLUSTER", "true"), ("WAYBILL_REDIS__SHARDS", "8"));
-    let patient = [
-        ("WAYBILL_REDIS__CONNECT_TIMEOUT", "2s"),
-        ("WAYBILL_REDIS__COMMAND_TIMEOUT", "2s"),
-    ];
-    let doctor = async |settings: &[(&str, &str)]| {
-        on_stores_with(&rig, &["doctor"], &[&patient, settings].concat())
-            .await
-            .stdout
-    };
+    let doctor = async |settings: &[(&str, &str)]| on_stores_with(&rig, &["doctor"], settings).await.stdout;
 
-    let taken_for_one = doctor(&[("WAYBILL_REDIS__URL", first.as_str())]).await;
+    let taken_for_one = doctor(&[("REDIS_URL", first.as_str())]).await;
     assert!(taken_for_one.contains("set redis.cluster = true"), "{taken_for_one}");
     let one_shard = doctor(&[on_urls, is_cluster]).await;
     assert!(one_shard.contains("redis.shards is 1"), "{one_shard}");
     let good = doctor(&[on_urls, is_cluster, eight]).await;
     assert!(good.contains("and keeps what it acknowledges"), "{good}");
     assert!(!good.contains("redis.shards is 1"), "{good}");
-    let plain = doctor(&[is_cluster]).await;
+    // Without its database, of which a cluster has but one.
+    let (plain, _) = rig.flags()["redis.url"].rsplit_once('/').unwrap();
+    let plain = doctor(&[("REDIS_URL", plain), is_cluster]).await;
     assert!(plain.contains("set redis.cluster = false"), "{plain}");
 }
 
