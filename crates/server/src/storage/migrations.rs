@@ -63,6 +63,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0025_stream_epoch",
     "0026_schema_compatibility",
     "0027_order_lists",
+    "0028_orders_by_user",
 ];
 
 /// The first migration after which the database knows which programs run on it.

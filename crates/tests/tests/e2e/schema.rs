@@ -192,6 +192,7 @@ async fn a_migration_that_waits_for_a_table_lets_others_pass() {
         "stream_epoch",
         "schema_compatibility",
         "order_lists",
+        "orders_by_user",
     ];
     assert_eq!(names, expected);
 }

@@ -120,15 +120,16 @@ statements! {
                    left join order_assignments a on a.order_id = s.order_id
                   where s.user_id = $1) o
           where obstacle is not null
-          order by order_id
+          order by uuid_send(order_id)
           limit 1");
+    /// Some of the user's, in the order in which all who lock several do it.
     LOCK_ORDERS = concat!(
         "select s.order_id, ", obstacle!(), " as obstacle
            from order_sagas s
            left join order_assignments a on a.order_id = s.order_id
-          where s.user_id = $1
+          where s.order_id = any(array(select order_id from order_sagas where user_id = $1 limit $2))
+            and ", of_found!("s.user_id = $1"), "
           order by s.order_id
-          limit $2
             for update of s");
     /// A tenth of a degree is a part of a town, and no address.
     RENAME_ORDERS = "update order_sagas
