@@ -20,10 +20,11 @@ const FEWER: f64 = 0.9;
 /// The best is forgotten by so much a second: a disk that got slower is no overload.
 const FORGOTTEN: f64 = 0.01;
 
-/// How long work may wait in a burst, and while others have been waiting for all of [`STANDING`].
+/// How long work may wait in a burst; and while others have been waiting for all of [`STANDING`], or were refused within [`CALM`].
 const BURST: Duration = Duration::from_millis(500);
 const CONTROLLED: Duration = Duration::from_millis(20);
 const STANDING: Duration = Duration::from_millis(100);
+const CALM: Duration = Duration::from_secs(1);
 
 /// How many places there are.
 #[derive(Debug, Clone)]
@@ -92,6 +93,8 @@ impl ConcurrencyLimit {
 pub struct ControlledDelay {
     /// When work last found a place at once.
     free_at: Duration,
+    /// When some last waited in vain.
+    refused_at: Option<Duration>,
 }
 
 impl ControlledDelay {
@@ -100,9 +103,15 @@ impl ControlledDelay {
         self.free_at = now;
     }
 
+    /// Work waited in vain.
+    pub fn note_refused(&mut self, now: Duration) {
+        self.refused_at = Some(now);
+    }
+
     /// How long work that comes now may wait.
     pub fn wait_max(&self, now: Duration) -> Duration {
-        if now.saturating_sub(self.free_at) > STANDING {
+        let is_refused = self.refused_at.is_some_and(|at| now.saturating_sub(at) <= CALM);
+        if is_refused || now.saturating_sub(self.free_at) > STANDING {
             CONTROLLED
         } else {
             BURST
@@ -175,5 +184,11 @@ mod tests {
         assert_eq!(delay.wait_max(at(1_101)), CONTROLLED);
         delay.note_free(at(1_200));
         assert_eq!(delay.wait_max(at(1_201)), BURST);
+        // Places that are free now and then end no overload.
+        delay.note_refused(at(1_300));
+        delay.note_free(at(1_400));
+        assert_eq!(delay.wait_max(at(2_300)), CONTROLLED);
+        delay.note_free(at(2_300));
+        assert_eq!(delay.wait_max(at(2_301)), BURST);
     }
 }

@@ -83,7 +83,11 @@ impl Admission {
         match timeout(wait_max, waiting).await {
             Ok(Ok(work)) => Ok(work),
             // What is sent in this moment is dropped with its receiver, and frees its place by that.
-            _ => Err(Overloaded),
+            _ => {
+                let now = self.shared.origin.elapsed();
+                self.shared.lock().delay.note_refused(now);
+                Err(Overloaded)
+            }
         }
     }
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use testkit::benchmark::process_cost::ProcessCost;
-use testkit::process::{launch, program, read, until_ready};
+use testkit::process::{is_ready, launch, program, read, until_ready};
+use testkit::until;
+use testkit::wire::http;
 use tonic::transport::{Channel, Endpoint};
 use waybill_sandbox::port;
 use waybill_sandbox::process::{Process, Signal};
@@ -48,10 +50,24 @@ pub struct Server {
     process: Process,
     log: PathBuf,
     grpc: String,
+    http: String,
     /// The name of its database.
     pub database: String,
     /// The number of its database in Redis.
     pub redis: u16,
+}
+
+/// See [`Server::looks`].
+pub struct Looks {
+    client: reqwest::Client,
+    address: String,
+}
+
+impl Looks {
+    /// Whether it is ready now.
+    pub async fn is_ready(&self) -> bool {
+        is_ready(&self.client, &self.address).await
+    }
 }
 
 impl Server {
@@ -90,9 +106,30 @@ impl Server {
             process,
             log,
             grpc,
+            http,
             database: database.to_owned(),
             redis,
         }
+    }
+
+    /// Who asks whether it is ready, also once it is ended.
+    pub fn looks(&self) -> Looks {
+        Looks {
+            client: http(),
+            address: self.http.clone(),
+        }
+    }
+
+    /// Waits until it is ready.
+    pub async fn until_ready(&self) {
+        let looks = self.looks();
+        until("the server is ready again", async || looks.is_ready().await).await;
+    }
+
+    /// What it counted so far.
+    pub async fn metrics(&self) -> serde_json::Value {
+        let answer = http().get(format!("http://{}/metrics", self.http)).send().await;
+        serde_json::from_str(&answer.unwrap().text().await.unwrap()).unwrap()
     }
 
     /// Where it serves gRPC, as `host:port`.

@@ -57,6 +57,7 @@ fn test_settings() -> Flags {
         // A hundred orders of one user in a burst are what a test is made of; the limits have tests of their own.
         ("limits.orders_per_user.burst", "1000".to_owned()),
         ("limits.completions_per_caller.burst", "1000".to_owned()),
+        ("limits.fixes_per_driver.burst", "10000".to_owned()),
         ("limits.reads_per_caller.burst", "10000".to_owned()),
         ("limits.wait_max", "1s".to_owned()),
         ("drain.unready", "0s".to_owned()),

@@ -75,13 +75,37 @@ impl Load {
 
     /// Orders at `rate` a second, whatever becomes of them. `repeated`: as clients that obey the server repeat them.
     pub async fn orders_whatever(&self, rate: f64, time: Duration, repeated: bool) -> LoadReport {
+        self.run_whatever(orders(), rate, (time, repeated), &CancellationToken::new())
+            .await
+    }
+
+    /// The same, repeated, until `stop`.
+    pub async fn orders_until(&self, rate: f64, stop: &CancellationToken) -> LoadReport {
+        let longest = Duration::from_mins(20);
+        self.run_whatever(orders(), rate, (longest, true), stop).await
+    }
+
+    /// Fixes on as many streams at `rate` a second, whatever becomes of them.
+    pub async fn fixes_whatever(&self, drivers: u32, rate: f64, time: Duration) -> LoadReport {
+        let workload = fixes(drivers, STREAMS_OF_SINGLES, WINDOW_OF_SINGLES, BATCH);
+        self.run_whatever(workload, rate, (time, false), &CancellationToken::new())
+            .await
+    }
+
+    async fn run_whatever(
+        &self,
+        workload: Workload,
+        rate: f64,
+        (duration, retries): (Duration, bool),
+        stop: &CancellationToken,
+    ) -> LoadReport {
         let plan = Plan {
-            duration: time,
+            duration,
             deadline: DEADLINE,
-            retries: repeated,
-            ..Plan::new(orders(), at(rate))
+            retries,
+            ..Plan::new(workload, at(rate))
         };
-        let report = load::run(plan, &self.server, &Live::default(), &CancellationToken::new()).await;
+        let report = load::run(plan, &self.server, &Live::default(), stop).await;
         report.expect("the load is made")
     }
 

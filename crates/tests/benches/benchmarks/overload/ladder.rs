@@ -8,8 +8,10 @@ use crate::load::{Load, operation};
 use crate::server::Server;
 use crate::world::World;
 
-/// Parts of what callers that wait for each answer reach.
-const LOOKS: [f64; 6] = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+/// The first look is at this part of what callers that wait for each answer reach, and each further one at so much more.
+const FIRST_LOOK: f64 = 0.5;
+const NEXT_LOOK: f64 = 1.2;
+const LOOKS_MAX: usize = 12;
 /// A rate is served if so much of it is.
 const SERVED: f64 = 0.97;
 /// Times of the peak, and how much of it has to be served then.
@@ -54,17 +56,20 @@ pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings
     world.settle([server.database.as_str()]).await;
 
     let mut peak = (0.0, 0.0);
-    for part in LOOKS {
-        let rate = closed * part;
+    let mut rate = closed * FIRST_LOOK;
+    for _ in 0..LOOKS_MAX {
         let outcome = Outcome::of(&load.orders_whatever(rate, times.look, false).await);
         println!(
             "    {rate:.0}/s offered: {:.0}/s served, p99 {:.1} ms",
             outcome.per_second, outcome.p99_ms
         );
-        if outcome.per_second >= rate * SERVED {
-            peak = (rate, outcome.p99_ms);
+        if outcome.per_second < rate * SERVED {
+            break;
         }
+        peak = (rate, outcome.p99_ms);
+        rate *= NEXT_LOOK;
     }
+    assert!(peak.0 > 0.0, "not even {rate:.0} orders a second are served");
     let (rate, p99_ms) = peak;
     findings.figure("peak_per_second", format_args!("{rate:.0}"));
     findings.figure("peak_p99_ms", format_args!("{p99_ms:.1}"));

@@ -1,9 +1,12 @@
 //! More than the machine can do, and stores and providers that are in trouble, shown: what is served meanwhile, how fast, and how soon
 //! all is well again.
 //!
-//! `make overload`. It ends with a line of figures, and with `violations=0` where each is what docs/guarantees.md promises.
+//! `make overload`; `OVERLOAD_ONLY=ladder,outages,storm,rolling` for a part of it. It ends with a line of figures, and with `violations=0` where each is what docs/guarantees.md promises.
 
 mod ladder;
+mod outages;
+mod rolling;
+mod storm;
 
 use std::time::Duration;
 
@@ -43,6 +46,10 @@ struct Times {
     look: Duration,
     /// A step of the ladder.
     step: Duration,
+    /// For how long the provider is away.
+    outage: Duration,
+    /// How often a server is restarted.
+    restarts: usize,
 }
 
 /// All of it; nothing for the table of benchmarks, whose figures are beside a baseline.
@@ -51,15 +58,35 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
         Times {
             look: Duration::from_secs(2),
             step: Duration::from_secs(4),
+            outage: Duration::from_secs(6),
+            restarts: 6,
         }
     } else {
         Times {
             look: Duration::from_secs(4),
             step: Duration::from_secs(20),
+            outage: Duration::from_secs(30),
+            restarts: 100,
         }
     };
     let mut findings = Findings::default();
-    ladder::measure(world, times, &mut findings).await;
+    let only = std::env::var("OVERLOAD_ONLY").ok();
+    let is_wanted = |part: &str| {
+        only.as_ref()
+            .is_none_or(|only| only.split(',').any(|name| name == part))
+    };
+    if is_wanted("ladder") {
+        ladder::measure(world, times, &mut findings).await;
+    }
+    if is_wanted("outages") {
+        outages::measure(world, times, &mut findings).await;
+    }
+    if is_wanted("storm") {
+        storm::measure(world, times, &mut findings).await;
+    }
+    if is_wanted("rolling") {
+        rolling::measure(world, times, &mut findings).await;
+    }
     println!(
         "overload: {} violations={}",
         findings.figures.join(" "),

@@ -23,7 +23,7 @@ async fn a_paid_order_gets_the_nearest_driver_that_is_fresh_and_free() {
     assert_eq!(first.assignment.unwrap().driver_id, "busy");
 
     rig.report(vec![
-        fix("stale", north(20.0), PICKUP.1, Timestamp::now() - 31.seconds()),
+        fix("stale", north(20.0), PICKUP.1, Timestamp::now() - 3.minutes()),
         fix("third", north(300.0), PICKUP.1, Timestamp::now()),
         fix("second", north(200.0), PICKUP.1, Timestamp::now()),
         fix("far", north(5_100.0), PICKUP.1, Timestamp::now()),
