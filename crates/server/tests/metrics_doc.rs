@@ -54,6 +54,14 @@ const PARTS: &[Part] = &[
                 "waybill_connections_over_limit_total",
                 &["ingress.connections_over_limit"],
             ),
+            (
+                "waybill_connections_over_address_limit_total",
+                &["ingress.connections_over_address_limit"],
+            ),
+            (
+                "waybill_connections_without_header_total",
+                &["ingress.connections_without_header"],
+            ),
             ("waybill_connections_abusive_total", &["ingress.connections_abusive"]),
             ("waybill_tls_handshakes_total", &["tls.handshakes.*"]),
             ("waybill_tls_certificates_total", &["tls.certificates.*"]),

@@ -17,7 +17,7 @@ use super::lifecycle::Lifecycle;
 use super::{Addresses, App, StartError, Stores, settings};
 use crate::config::Config;
 use crate::grpc::METHODS;
-use crate::grpc::edge::{self, LayeredRoutes, Speaks};
+use crate::grpc::edge::{self, Front, LayeredRoutes, Speaks};
 use crate::http;
 use crate::identity::{ApiKeys, Identity, TokenVerifier, TrustedKeys};
 use crate::metrics::Metrics;
@@ -118,11 +118,28 @@ impl App {
             None => Identity::Anonymous,
         };
         let routes = routes.routes();
-        let layers = edge::layers(Arc::clone(&parts.metrics), settings::deadlines(&parts.config), identity);
-        let mut cut_grpc = vec![parts.serve_grpc(grpc, routes.clone(), layers.clone(), tls.clone())];
+        let proxies = Arc::new(settings::proxies(&parts.config));
+        let layers = edge::layers(
+            Arc::clone(&parts.metrics),
+            settings::deadlines(&parts.config),
+            identity,
+            Arc::clone(&proxies),
+        );
+        let front = Front {
+            tls: tls.clone(),
+            speaks: Speaks::Http2,
+            proxies,
+            proxy_protocol: parts.config.grpc.proxy_protocol,
+        };
+        let mut cut_grpc = vec![parts.serve_grpc(grpc, routes.clone(), layers.clone(), front.clone())];
         if let Some(listener) = web {
             let pages = parts.pages().map_err(StartError::Pages)?;
-            cut_grpc.push(parts.serve_web(listener, pages, routes, layers, tls.clone()));
+            let front = Front {
+                speaks: Speaks::Either,
+                proxy_protocol: parts.config.web.proxy_protocol,
+                ..front
+            };
+            cut_grpc.push(parts.serve_web(listener, pages, routes, layers, front));
         }
         let ops_router = http::ops::router(Arc::clone(&parts.metrics), readiness, parts.config.http.token.clone());
         // Private, and for machines that expect no certificate.
@@ -150,10 +167,10 @@ impl Parts {
         listener: TcpListener,
         routes: Routes,
         layers: impl Layer<Routes, Service = LayeredRoutes> + Clone + Send + 'static,
-        tls: Option<ServerTls>,
+        front: Front,
     ) -> AbortHandle {
-        let limits = settings::connections(&self.config);
-        let connections = edge::incoming(listener, limits, Arc::clone(&self.metrics), tls, Speaks::Http2);
+        let limits = settings::connections(&self.config, self.config.grpc.connections_per_address_max);
+        let connections = edge::incoming(listener, limits, Arc::clone(&self.metrics), front);
         let mut server = edge::server_builder(&settings::http2(&self.config)).layer(layers);
         let draining = self.lifecycle.draining.clone().cancelled_owned();
         let serving = server
@@ -169,10 +186,10 @@ impl Parts {
         pages: Option<Pages>,
         routes: Routes,
         layers: impl Layer<Routes, Service = LayeredRoutes> + Clone + Send + 'static,
-        tls: Option<ServerTls>,
+        front: Front,
     ) -> AbortHandle {
-        let limits = settings::connections(&self.config);
-        let connections = edge::incoming(listener, limits, Arc::clone(&self.metrics), tls, Speaks::Either);
+        let limits = settings::connections(&self.config, self.config.web.connections_per_address_max);
+        let connections = edge::incoming(listener, limits, Arc::clone(&self.metrics), front);
         let settings = settings::web(&self.config);
         let mut server = edge::server_builder(&settings::http2(&self.config))
             .accept_http1(true)

@@ -6,7 +6,7 @@ use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 use waybill_domain::fix::{Freshness, TimeWindow};
 
-use crate::config::{Bucket, Config, HoldExpiryName};
+use crate::config::{Bucket, Config, ForwardedHeaderName, HoldExpiryName};
 use crate::drivers::DriversSettings;
 use crate::grpc::{LocationLimits, STREAMS, edge};
 use crate::identity::{KeySource, KeysError, TokenRules};
@@ -174,10 +174,25 @@ pub fn ingress(config: &Config) -> edge::IngressSettings {
     }
 }
 
-pub fn connections(config: &Config) -> edge::ConnectionLimits {
+/// Of a listener of which one address may have so many.
+pub fn connections(config: &Config, per_address_max: usize) -> edge::ConnectionLimits {
     edge::ConnectionLimits {
         connections_max: config.grpc.connections_max,
+        connections_per_address_max: per_address_max,
         ..edge::ConnectionLimits::default()
+    }
+}
+
+pub fn proxies(config: &Config) -> edge::Proxies {
+    let settings = &config.proxies;
+    edge::Proxies {
+        // All were checked when they were read.
+        trusted: settings.trusted.iter().filter_map(|text| edge::network(text)).collect(),
+        header: match settings.header {
+            ForwardedHeaderName::XForwardedFor => Some(edge::ForwardedHeader::XForwardedFor),
+            ForwardedHeaderName::Forwarded => Some(edge::ForwardedHeader::Forwarded),
+            ForwardedHeaderName::None => None,
+        },
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use super::{Auth, Config, ConfigError, Service, Tls};
+use crate::grpc::edge;
 use crate::web::{tile_origin, web_origin};
 
 /// A client may repeat a request for a day, as with the payment provider's own keys: a repeat that comes after its key
@@ -15,7 +16,7 @@ const KEY_RETENTION_MIN: Duration = Duration::from_hours(24);
 impl Config {
     /// The keys of counts that are 0 and must not be.
     fn zeros(&self) -> impl Iterator<Item = &'static str> {
-        let counts: [(&'static str, usize); 14] = [
+        let counts: [(&'static str, usize); 16] = [
             ("postgres.pool_max", self.postgres.pool_max),
             ("payments.in_flight_max", self.payments.in_flight_max),
             ("orders.candidates", self.orders.candidates),
@@ -30,6 +31,11 @@ impl Config {
             ("locations.watchers_max", self.locations.watchers_max),
             ("locations.watch_area_max", self.locations.watch_area_max),
             ("grpc.connections_max", self.grpc.connections_max),
+            (
+                "grpc.connections_per_address_max",
+                self.grpc.connections_per_address_max,
+            ),
+            ("web.connections_per_address_max", self.web.connections_per_address_max),
         ];
         counts.into_iter().filter(|(_, count)| *count == 0).map(|(key, _)| key)
     }
@@ -119,6 +125,24 @@ impl Config {
         Ok(())
     }
 
+    /// Who is believed about the address of a caller.
+    fn check_proxies(&self) -> Result<(), ConfigError> {
+        let bad = |key: &'static str, why: String| Err(ConfigError::Value { key: key.into(), why });
+        let trusted = &self.proxies.trusted;
+        if let Some(other) = trusted.iter().find(|text| edge::network(text).is_none()) {
+            let why = format!("has {other:?}, which is no network such as \"10.0.0.0/8\" or \"fd00::/8\"");
+            return bad("proxies.trusted", why);
+        }
+        let listeners = [
+            ("grpc.proxy_protocol", self.grpc.proxy_protocol),
+            ("web.proxy_protocol", self.web.proxy_protocol),
+        ];
+        match listeners.into_iter().find(|(_, is_on)| *is_on && trusted.is_empty()) {
+            Some((key, _)) => bad(key, "must be false where proxies.trusted names no network".to_owned()),
+            None => Ok(()),
+        }
+    }
+
     /// What no single value shows.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let bad = |key: &'static str, why: &str| {
@@ -138,6 +162,7 @@ impl Config {
         }
         self.check_payments()?;
         self.check_web()?;
+        self.check_proxies()?;
         self.check_stores()?;
         if self.redis.shards == 0 {
             return bad("redis.shards", "must be at least 1");

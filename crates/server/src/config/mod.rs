@@ -36,7 +36,13 @@ const NOT_SETTINGS: &[&str] = &[
 ];
 
 /// Settings that are lists, by the ends of their names.
-const LISTS: [&str; 4] = ["grpc.services", ".webhook_secrets", "tenants.names", "web.origins"];
+const LISTS: [&str; 5] = [
+    "grpc.services",
+    ".webhook_secrets",
+    "tenants.names",
+    "web.origins",
+    "proxies.trusted",
+];
 
 /// A setting that cannot be used. The text names the key, and ends the program with status 64.
 #[derive(Debug, Error)]
@@ -90,6 +96,7 @@ section! {
         log: Log,
         telemetry: Telemetry,
         web: Web,
+        proxies: Proxies,
     }
 }
 
@@ -102,6 +109,8 @@ section! {
         deadline_default: Span,
         deadline_max: Span,
         connections_max: usize,
+        connections_per_address_max: usize,
+        proxy_protocol: bool,
         streams_per_connection_max: u32,
         message_bytes_max: usize,
         stream_idle_max: Span,
@@ -123,12 +132,19 @@ section! {
     Web {
         #[serde(deserialize_with = "optional_addr")]
         addr: Option<SocketAddr>,
+        connections_per_address_max: usize,
+        proxy_protocol: bool,
         console: bool,
         origins: Vec<String>,
         tiles: String,
         tiles_attribution: String,
         trails_days: u16,
     }
+}
+
+section! {
+    /// The balancers and proxies before the gRPC listener and that for browsers.
+    Proxies { trusted: Vec<String>, header: ForwardedHeaderName, }
 }
 
 section! {
@@ -312,6 +328,18 @@ pub enum Service {
     Fleet,
     /// `waybill.admin.v1.AdminService`, for operators. Not among the defaults.
     Operator,
+}
+
+/// The header in which proxies of HTTP name the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeaderName {
+    /// `x-forwarded-for`
+    XForwardedFor,
+    /// `forwarded` (RFC 7239)
+    Forwarded,
+    /// They name none.
+    None,
 }
 
 /// Whether a store is spoken to by TLS.

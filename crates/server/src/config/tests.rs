@@ -429,3 +429,33 @@ fn a_store_on_another_machine_in_plaintext_is_named() {
         assert_eq!(load(&settings).unwrap().plaintext_stores(), named, "{settings:?}");
     }
 }
+
+#[test]
+fn who_is_believed_about_addresses_is_named_by_networks() {
+    let trusted = |list| ("WAYBILL_PROXIES__TRUSTED", list);
+    let protocol = ("WAYBILL_GRPC__PROXY_PROTOCOL", "true");
+    for (settings, refused_key) in [
+        (vec![], None),
+        (vec![trusted("")], None),
+        (vec![trusted("10.0.0.0/8, fd00::/8, 192.0.2.7"), protocol], None),
+        (vec![trusted("10.0.0.0/8,balancer")], Some("proxies.trusted")),
+        (vec![trusted("10.0.0.0/40")], Some("proxies.trusted")),
+        (vec![trusted("::ffff:10.0.0.0/104")], Some("proxies.trusted")),
+        (vec![protocol], Some("grpc.proxy_protocol")),
+        (
+            vec![("WAYBILL_WEB__PROXY_PROTOCOL", "true")],
+            Some("web.proxy_protocol"),
+        ),
+        (
+            vec![("WAYBILL_WEB__CONNECTIONS_PER_ADDRESS_MAX", "0")],
+            Some("web.connections_per_address_max"),
+        ),
+        (vec![("WAYBILL_PROXIES__HEADER", "forwarded")], None),
+        (vec![("WAYBILL_PROXIES__HEADER", "none")], None),
+    ] {
+        let found = refused(&settings);
+        assert_eq!(found.as_ref().map(|(key, _)| &**key), refused_key, "{settings:?}");
+    }
+    let text = refusal(&[("WAYBILL_PROXIES__HEADER", "x-real-ip")]);
+    assert!(text.contains("proxies.header"), "{text}");
+}

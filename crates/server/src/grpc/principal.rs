@@ -9,6 +9,7 @@ use waybill_domain::access::{Caller, Scope};
 use waybill_domain::id::{DriverId, OrderId, ProviderCustomer, UserId};
 use waybill_domain::operator::Operator;
 
+use super::edge::ClientAddress;
 use super::status::{not_of_one_business, not_permitted};
 use crate::identity::Access;
 
@@ -131,7 +132,8 @@ pub fn order(order: OrderId) -> String {
 
 /// A call that names no user, driver or order.
 pub fn address<T>(request: &Request<T>) -> String {
-    request
-        .remote_addr()
-        .map_or_else(|| "caller".to_owned(), |address| format!("caller {}", address.ip()))
+    ClientAddress::of(request).map_or_else(
+        || "caller".to_owned(),
+        |client| format!("caller {}", client.counted_as()),
+    )
 }

@@ -21,6 +21,8 @@ pub struct IngressMetrics {
     refusals: Labelled<Counter, 1>,
     connections_open: Gauge,
     connections_over_limit: Counter,
+    connections_over_address_limit: Counter,
+    connections_without_header: Counter,
     connections_abusive: Counter,
 }
 
@@ -33,6 +35,10 @@ pub struct IngressSnapshot {
     pub connections_open: i64,
     /// gRPC connections closed at once, since too many were open.
     pub connections_over_limit: u64,
+    /// gRPC connections closed at once, since too many of their address were open.
+    pub connections_over_address_limit: u64,
+    /// gRPC connections from trusted networks closed for a missing or bad header of the PROXY protocol.
+    pub connections_without_header: u64,
     /// gRPC connections closed for a flood of control frames, or for not beginning to speak HTTP/2.
     pub connections_abusive: u64,
 }
@@ -59,6 +65,16 @@ impl IngressMetrics {
             connections_over_limit: registry.declare(
                 "connections_over_limit",
                 "gRPC connections closed at once, since too many were open",
+                Counter::default(),
+            ),
+            connections_over_address_limit: registry.declare(
+                "connections_over_address_limit",
+                "gRPC connections closed at once, since too many of their address were open",
+                Counter::default(),
+            ),
+            connections_without_header: registry.declare(
+                "connections_without_header",
+                "gRPC connections from trusted networks closed for a missing, late or bad header of the PROXY protocol",
                 Counter::default(),
             ),
             connections_abusive: registry.declare(
@@ -99,6 +115,16 @@ impl IngressMetrics {
         self.connections_over_limit.inc();
     }
 
+    /// A connection was closed at once, since too many of its address are open.
+    pub fn connection_over_address_limit(&self) {
+        self.connections_over_address_limit.inc();
+    }
+
+    /// A connection was closed, since its balancer did not say whose it is.
+    pub fn connection_without_header(&self) {
+        self.connections_without_header.inc();
+    }
+
     /// A connection is closed for what its peer does.
     pub fn connection_abusive(&self) {
         self.connections_abusive.inc();
@@ -114,6 +140,8 @@ impl IngressMetrics {
             rate_limit_refusals: self.refusals.counts(),
             connections_open: self.connections_open.get(),
             connections_over_limit: self.connections_over_limit.get(),
+            connections_over_address_limit: self.connections_over_address_limit.get(),
+            connections_without_header: self.connections_without_header.get(),
             connections_abusive: self.connections_abusive.get(),
         }
     }

@@ -12,6 +12,7 @@ mod calls;
 mod certificates;
 mod connections;
 mod ops;
+mod proxies;
 mod raw;
 mod rig;
 mod spans;

@@ -49,6 +49,11 @@ impl RawClient {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
+    /// A stream on which nothing of HTTP/2 was sent.
+    pub fn over(stream: S) -> RawClient<S> {
+        RawClient { stream }
+    }
+
     /// The preface and empty settings on a stream.
     pub async fn begin(stream: S) -> RawClient<S> {
         let mut client = RawClient { stream };

@@ -20,8 +20,8 @@ use waybill_proto::location::v1::{
     Fix, ReportLocationsRequest, ReportLocationsResponse, StreamLocationsRequest, StreamLocationsResponse,
 };
 use waybill_server::grpc::edge::{
-    self, CallDeadline, Class, ConnectionLimits, DeadlineSettings, Http2Limits, IngressLimits, IngressSettings,
-    MESSAGE_SIZE_MAX, Speaks,
+    self, CallDeadline, Class, ClientAddress, ConnectionLimits, DeadlineSettings, Front, Http2Limits, IngressLimits,
+    IngressSettings, MESSAGE_SIZE_MAX, Proxies, Speaks,
 };
 use waybill_server::identity::Identity;
 use waybill_server::metrics::{MethodSnapshot, Metrics};
@@ -33,6 +33,9 @@ pub const STREAM: &str = "/waybill.location.v1.LocationService/StreamLocations";
 /// Has the service log something, to this target.
 pub const LOG: &str = "log";
 
+/// Has the service answer NOT_FOUND with the address of who calls.
+pub const ADDRESS: &str = "address";
+
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -43,6 +46,8 @@ pub struct Settings {
     pub deadline: DeadlineSettings,
     pub ingress: IngressSettings,
     pub tls: Option<ServerTls>,
+    pub proxies: Proxies,
+    pub proxy_protocol: bool,
 }
 
 pub struct Rig {
@@ -67,15 +72,21 @@ impl Rig {
             streams: &[STREAM],
             ..settings.deadline
         };
-        let connections = edge::incoming(
-            listener,
-            settings.connections,
-            Arc::clone(&metrics),
-            settings.tls,
-            Speaks::Http2,
-        );
+        let proxies = Arc::new(settings.proxies);
+        let front = Front {
+            tls: settings.tls,
+            speaks: Speaks::Http2,
+            proxies: Arc::clone(&proxies),
+            proxy_protocol: settings.proxy_protocol,
+        };
+        let connections = edge::incoming(listener, settings.connections, Arc::clone(&metrics), front);
         let router = edge::server_builder(&settings.http2)
-            .layer(edge::layers(Arc::clone(&metrics), deadline, Identity::Anonymous))
+            .layer(edge::layers(
+                Arc::clone(&metrics),
+                deadline,
+                Identity::Anonymous,
+                proxies,
+            ))
             .add_routes(Routes::new(service));
         let stop = CancellationToken::new();
         TaskTracker::new().spawn(
@@ -175,6 +186,7 @@ impl LocationService for Obedient {
         request: Request<ReportLocationsRequest>,
     ) -> Result<Response<ReportLocationsResponse>, Status> {
         let deadline = CallDeadline::of(&request);
+        let client = ClientAddress::of(&request);
         let order = request
             .into_inner()
             .fixes
@@ -197,6 +209,10 @@ impl LocationService for Obedient {
                     accepted_count,
                     ..Default::default()
                 }));
+            }
+            ADDRESS => {
+                let client = client.expect("an address").0.to_string();
+                return Err(Status::not_found(client));
             }
             LOG => tracing::info!(target: LOG, "as ordered"),
             "" => {}

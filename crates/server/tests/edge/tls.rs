@@ -23,13 +23,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error, Identity};
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
-use waybill_server::grpc::edge::ConnectionLimits;
+use waybill_server::grpc::edge::{ConnectionLimits, Proxies, network};
 use waybill_server::metrics::{Metrics, TlsMetrics};
 use waybill_server::tls::{ServerTls, TlsError, TlsFiles};
 use waybill_server::{http, reload};
 
 use crate::certificates::{Ca, Pair};
-use crate::raw::{PING, RawClient, frame};
+use crate::raw::{PING, RawClient, SETTINGS, frame};
 use crate::rig::{Rig, Settings, report, until};
 
 /// So often that a test does not wait.
@@ -134,6 +134,11 @@ fn trusting(cas: &[&Ca]) -> ClientTlsConfig {
 
 /// A stream to this server, of a client that trusts this CA and speaks this protocol.
 async fn tls_stream(server: SocketAddr, ca: &Ca, protocol: &str) -> TlsStream<TcpStream> {
+    tls_over(TcpStream::connect(server).await.unwrap(), ca, protocol).await
+}
+
+/// The same over a connection that is there.
+async fn tls_over(stream: TcpStream, ca: &Ca, protocol: &str) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap())
@@ -142,7 +147,6 @@ async fn tls_stream(server: SocketAddr, ca: &Ca, protocol: &str) -> TlsStream<Tc
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-    let stream = TcpStream::connect(server).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     let connector = TlsConnector::from(Arc::new(config));
     connector.connect(name, stream).await.unwrap()
@@ -193,6 +197,39 @@ async fn peers_that_do_not_finish_the_handshake_hold_up_no_other_and_are_closed(
         peer.until_closed().await;
     }
     call(rig.connect(&[&ca]).await.unwrap()).await.unwrap();
+}
+
+/// A balancer of TCP knows nothing of what is within TLS: it says whose the connection is before it.
+#[tokio::test]
+async fn the_proxy_protocol_comes_before_tls() {
+    let ca = Ca::new();
+    let settings = Settings {
+        proxies: Proxies {
+            trusted: vec![network("127.0.0.1").unwrap()],
+            header: None,
+        },
+        proxy_protocol: true,
+        connections: ConnectionLimits {
+            connections_per_address_max: 1,
+            ..ConnectionLimits::default()
+        },
+        ..Settings::default()
+    };
+    let rig = TlsRig::with(&ca.server(), None, settings).await;
+    let connect = async |header: &[u8]| {
+        let mut stream = TcpStream::connect(rig.rig.address).await.unwrap();
+        stream.write_all(header).await.unwrap();
+        RawClient::begin(tls_over(stream, &ca, "h2").await).await
+    };
+    let mut of_one = connect(b"PROXY TCP6 2001:db8::7 fd00::1 4711 7200\r\n").await;
+    let mut of_another = connect(b"PROXY TCP4 192.0.2.60 10.0.0.1 4711 7200\r\n").await;
+    for client in [&mut of_one, &mut of_another] {
+        client.until(|frame| frame.kind == SETTINGS).await;
+    }
+    // Without it, though within TLS.
+    rig.connect(&[&ca]).await.unwrap_err();
+    let counted = rig.rig.metrics.snapshot().ingress;
+    assert_eq!((counted.connections_open, counted.connections_without_header), (2, 1));
 }
 
 /// The frames are counted within TLS.

@@ -1,4 +1,4 @@
-//! Connections: how many, and which are closed for what their peer does.
+//! Connections, and which are closed for what their peer does. How they are let in is in [`super::acceptor`].
 //!
 //! A [`Connection`] is a stream that tonic serves HTTP/2 on: of TCP, or of TLS over it. It reads along, and fails a read
 //! when the peer floods it with control frames or does not begin to speak HTTP/2; tonic then closes it and drops its calls.
@@ -8,25 +8,20 @@
 //! [`super::IngressLimits`].
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::stream::{Stream, unfold};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, sleep_until};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::acceptor::{Arrival, Front, Room};
 use super::frames::{Frames, Traffic};
 use crate::metrics::Metrics;
-use crate::tls::{Protocol, ServerStream, ServerTls};
-
-/// The pause after the system had no file descriptor or memory for a connection. A tight loop would use up the
-/// processor, too.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+use crate::tls::{Protocol, ServerStream};
 
 /// What one peer speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +42,9 @@ const STUCK_MAX: Duration = Duration::from_secs(40);
 pub struct ConnectionLimits {
     /// Open connections; what comes beyond is closed at once. An idle one takes about 16 KiB.
     pub connections_max: usize,
+    /// Of one address, as the proxies before the server say it ([`super::Proxies`]). Connections of a trusted proxy itself are not
+    /// limited so.
+    pub connections_per_address_max: usize,
     /// From accept to the first frame, with TLS through its handshake. Afterwards, HTTP/2 keepalive finds dead peers.
     pub handshake_time_max: Duration,
     /// Frames that are not of a call (PING, SETTINGS, `WINDOW_UPDATE`...), in one window, beyond four for each frame of
@@ -79,7 +77,7 @@ pub struct Connection {
     /// While a write of HTTP/1.1 does not get on.
     stuck: Option<Pin<Box<Sleep>>>,
     metrics: Arc<Metrics>,
-    _permit: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 /// Why a connection was closed.
@@ -91,42 +89,13 @@ enum Abuse {
     Handshake,
 }
 
-/// Accepts connections for ever, never more at a time than `limits` says, of peers that speak this; with `tls`, within TLS.
-pub fn incoming(
-    listener: TcpListener,
-    limits: ConnectionLimits,
-    metrics: Arc<Metrics>,
-    tls: Option<ServerTls>,
-    speaks: Speaks,
-) -> impl Stream<Item = io::Result<Connection>> + Send {
-    let permits = Arc::new(Semaphore::new(limits.connections_max));
-    let acceptor = Acceptor {
-        listener,
-        limits,
-        permits,
-        metrics,
-        tls,
-        speaks,
-    };
-    unfold(acceptor, |acceptor| async {
-        Some((Ok(acceptor.accept().await), acceptor))
-    })
-}
-
-struct Acceptor {
-    listener: TcpListener,
-    limits: ConnectionLimits,
-    permits: Arc<Semaphore>,
-    metrics: Arc<Metrics>,
-    tls: Option<ServerTls>,
-    speaks: Speaks,
-}
-
 impl Default for ConnectionLimits {
     fn default() -> ConnectionLimits {
         ConnectionLimits {
             // As Envoy: 160 MB when all are idle.
             connections_max: 10_000,
+            // Many drivers share the address of their mobile network.
+            connections_per_address_max: 1_000,
             handshake_time_max: Duration::from_secs(10),
             control_frames_max: 1_000,
             control_frames_window: Duration::from_secs(10),
@@ -134,63 +103,38 @@ impl Default for ConnectionLimits {
     }
 }
 
-impl Acceptor {
-    async fn accept(&self) -> Connection {
-        loop {
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) if is_peer_gone(&error) => continue,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections; trying again");
-                    sleep(ACCEPT_RETRY).await;
-                    continue;
-                }
-            };
-            match Arc::clone(&self.permits).try_acquire_owned() {
-                Ok(permit) => return self.connection(stream, permit),
-                // Dropping the stream closes it.
-                Err(_) => self.metrics.ingress.connection_over_limit(),
-            }
-        }
-    }
-
-    fn connection(&self, stream: TcpStream, permit: OwnedSemaphorePermit) -> Connection {
+impl Connection {
+    /// Begins to serve it; it counts as open from here on.
+    pub(super) fn new(arrival: Arrival, front: &Front, limits: ConnectionLimits, metrics: Arc<Metrics>) -> Connection {
+        let stream = arrival.stream;
         // Answers are small, and Nagle's algorithm would hold them back. It fails only if the peer has gone.
         let _ = stream.set_nodelay(true);
-        self.metrics.ingress.connection_opened();
+        metrics.ingress.connection_opened();
         Connection {
-            peer: stream.connect_info(),
-            stream: match (&self.tls, self.speaks) {
+            peer: TcpConnectInfo {
+                local_addr: stream.local_addr().ok(),
+                remote_addr: Some(SocketAddr::new(arrival.client.0, 0)),
+            },
+            stream: match (&front.tls, front.speaks) {
                 (Some(tls), Speaks::Http2) => tls.accept(stream, Protocol::Http2),
                 (Some(tls), Speaks::Either) => tls.accept(stream, Protocol::Web),
                 (None, _) => stream.into(),
             },
-            speech: match self.speaks {
+            speech: match front.speaks {
                 Speaks::Http2 => Speech::Http2,
                 Speaks::Either => Speech::Open(0),
             },
-            limits: self.limits.clone(),
+            limits,
             inbound: Frames::from_client(),
             outbound: Frames::from_server(),
             traffic: Traffic::new(),
-            handshake: Some(Box::pin(sleep(self.limits.handshake_time_max))),
+            handshake: Some(Box::pin(sleep_until(arrival.deadline))),
             stuck: None,
-            metrics: Arc::clone(&self.metrics),
-            _permit: permit,
+            metrics,
+            _room: arrival.room,
         }
     }
-}
 
-/// Whether a peer went away while it was being accepted: the listener itself is well.
-fn is_peer_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-    )
-}
-
-impl Connection {
     fn report_abuse(&self, abuse: Abuse) -> io::Error {
         self.metrics.ingress.connection_abusive();
         tracing::info!(reason = %abuse, "a connection is closed");

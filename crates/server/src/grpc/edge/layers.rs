@@ -11,7 +11,6 @@
 //! All but the second go on while the answer leaves: [`AnswerBody`].
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,7 +23,6 @@ use jiff::Timestamp;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
-use tonic::transport::server::TcpConnectInfo;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::layer::layer_fn;
 use tower::{Layer, Service};
@@ -33,6 +31,7 @@ use tracing::{Instrument as _, info_span};
 
 use super::answer::AnswerBody;
 use super::deadline::{DeadlineSettings, Timer, or_deadline};
+use super::proxies::{ClientAddress, Proxies};
 use super::{message_size, panics};
 use crate::identity::{AccessError, Identity, RefusalLog};
 use crate::metrics::Metrics;
@@ -45,6 +44,7 @@ pub struct LayeredRoutes {
     metrics: Arc<Metrics>,
     deadline: DeadlineSettings,
     doors: Arc<Doors>,
+    proxies: Arc<Proxies>,
 }
 
 /// The same for browsers: it translates gRPC-Web to gRPC and back, outside of the layers.
@@ -56,12 +56,14 @@ struct Doors {
     refusals: RefusalLog,
 }
 
-/// The layers, which count in `metrics`, give each call its deadline, and let in whom `identity` knows. Every path passes
+/// The layers, which count in `metrics`, give each call its deadline, note who calls as far as `proxies` are believed, and let in whom
+/// `identity` knows. Every path passes
 /// them: services, health, reflection, and what does not exist.
 pub fn layers(
     metrics: Arc<Metrics>,
     deadline: DeadlineSettings,
     identity: Identity,
+    proxies: Arc<Proxies>,
 ) -> impl Layer<Routes, Service = LayeredRoutes> + Clone {
     let doors = Arc::new(Doors {
         identity,
@@ -72,6 +74,7 @@ pub fn layers(
         metrics: Arc::clone(&metrics),
         deadline: deadline.clone(),
         doors: Arc::clone(&doors),
+        proxies: Arc::clone(&proxies),
     })
 }
 
@@ -89,6 +92,7 @@ impl Service<Request<Body>> for LayeredRoutes {
         let call = metrics.grpc.begin(request.uri().path());
         let span = info_span!("call", method = call.method(), order_id = Empty);
         telemetry::continue_trace(&span, request.headers());
+        self.proxies.note_client(&mut request);
         let admitted = self.admit(&mut request);
         // A clone of its own: the caller is known only once the call is worked on, and the routes are always ready.
         let (mut routes, doors) = (self.routes.clone(), Arc::clone(&self.doors));
@@ -144,17 +148,12 @@ impl Doors {
             }
             Err(refusal) => {
                 metrics.auth.refused(refusal.reason());
-                self.refusals.refused(&refusal, path, peer(request));
+                let client = request.extensions().get::<ClientAddress>();
+                self.refusals.refused(&refusal, path, client.map(|client| client.0));
                 Err(refusal)
             }
         }
     }
-}
-
-/// The address from which the call comes.
-fn peer(request: &Request<Body>) -> Option<IpAddr> {
-    let connection = request.extensions().get::<TcpConnectInfo>()?;
-    Some(connection.remote_addr()?.ip())
 }
 
 /// The answer of the handler, or the one to its panic or its deadline.

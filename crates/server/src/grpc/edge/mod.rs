@@ -5,13 +5,15 @@
 //!
 //! ```no_run
 //! # use std::sync::Arc;
-//! # use waybill_server::grpc::edge::{self, ConnectionLimits, DeadlineSettings, Http2Limits, Speaks};
+//! # use waybill_server::grpc::edge::{self, ConnectionLimits, DeadlineSettings, Front, Http2Limits, Proxies, Speaks};
 //! # use waybill_server::identity::Identity;
 //! # use waybill_server::metrics::Metrics;
 //! # async fn serve(listener: tokio::net::TcpListener, metrics: Arc<Metrics>, routes: tonic::service::Routes) {
-//! let connections = edge::incoming(listener, ConnectionLimits::default(), Arc::clone(&metrics), None, Speaks::Http2);
+//! let proxies = Arc::new(Proxies::default());
+//! let front = Front { tls: None, speaks: Speaks::Http2, proxies: Arc::clone(&proxies), proxy_protocol: false };
+//! let connections = edge::incoming(listener, ConnectionLimits::default(), Arc::clone(&metrics), front);
 //! edge::server_builder(&Http2Limits::default())
-//!     .layer(edge::layers(metrics, DeadlineSettings::default(), Identity::Anonymous))
+//!     .layer(edge::layers(metrics, DeadlineSettings::default(), Identity::Anonymous, proxies))
 //!     .add_routes(routes)
 //!     .serve_with_incoming(connections)
 //!     .await;
@@ -20,6 +22,7 @@
 //!
 //! The principal of a call is in its message, so the rate limits are not a layer: handlers call [`IngressLimits`].
 
+mod acceptor;
 mod answer;
 mod connection;
 mod deadline;
@@ -28,15 +31,20 @@ mod ingress;
 mod layers;
 mod message_size;
 mod panics;
+mod places;
+mod proxies;
+mod proxy_header;
 
 use std::time::Duration;
 
 use tonic::transport::Server;
 
-pub use self::connection::{Connection, ConnectionLimits, Speaks, incoming};
+pub use self::acceptor::{Front, incoming};
+pub use self::connection::{Connection, ConnectionLimits, Speaks};
 pub use self::deadline::{CallDeadline, DeadlineSettings};
 pub use self::ingress::{Class, ClassLimit, IngressLimits, IngressSettings, Rate, RateLimited};
 pub use self::layers::{LayeredRoutes, WebRoutes, layers};
+pub use self::proxies::{ClientAddress, ForwardedHeader, Proxies, network};
 
 /// The largest message that a service takes, in bytes: some 700 fixes. Each service sets it with
 /// `max_decoding_message_size`, since tonic has it there.

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod actors;
+mod addresses;
 mod api_keys;
 mod canaries;
 mod followed;

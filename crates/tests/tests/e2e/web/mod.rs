@@ -13,14 +13,14 @@ use tonic_web::{GrpcWebCall, GrpcWebClientLayer, GrpcWebClientService};
 use tower::Layer as _;
 
 /// What a browser calls with: gRPC-Web over HTTP/1.1.
-type Browser = GrpcWebClientService<Client<HttpConnector, GrpcWebCall<Body>>>;
+pub type Browser = GrpcWebClientService<Client<HttpConnector, GrpcWebCall<Body>>>;
 
-fn browser() -> Browser {
+pub fn browser() -> Browser {
     let http = Client::builder(TokioExecutor::new()).build_http();
     GrpcWebClientLayer::new().layer(http)
 }
 
 /// Where it calls.
-fn origin(rig: &Rig) -> http::Uri {
+pub fn origin(rig: &Rig) -> http::Uri {
     rig.web().parse().unwrap()
 }
