@@ -32,7 +32,7 @@ async fn the_limits_are_announced() {
     for expected in [
         (MAX_CONCURRENT_STREAMS, 100),
         (INITIAL_WINDOW_SIZE, 65_536),
-        (MAX_HEADER_LIST_SIZE, 16_384),
+        (MAX_HEADER_LIST_SIZE, 65_536),
     ] {
         assert!(announced.contains(&expected), "{expected:?} is not in {announced:?}");
     }

@@ -11,6 +11,7 @@
 mod calls;
 mod certificates;
 mod connections;
+mod metadata;
 mod ops;
 mod proxies;
 mod raw;

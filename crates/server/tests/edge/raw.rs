@@ -13,10 +13,14 @@ pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
 
 pub const ACK: u8 = 1;
 pub const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+
+/// The longest payload of a frame, where nothing else was agreed.
+const FRAME_LEN_MAX: usize = 16_384;
 
 /// How long a test waits for the server before it fails.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -91,7 +95,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
             .chain(headers)
             .flat_map(|(name, value)| literal(name, value))
             .collect();
-        self.send(HEADERS, END_HEADERS, stream, &block).await;
+        let mut frames = block.chunks(FRAME_LEN_MAX).peekable();
+        let mut kind = HEADERS;
+        while let Some(part) = frames.next() {
+            let flags = if frames.peek().is_none() { END_HEADERS } else { 0 };
+            self.send(kind, flags, stream, part).await;
+            kind = CONTINUATION;
+        }
     }
 
     /// The next frame, or `None` once the server has closed. Acknowledges settings and pings.
@@ -156,6 +166,23 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// A header that is neither indexed nor compressed (RFC 7541, section 6.2.2).
 fn literal(name: &str, value: &str) -> Vec<u8> {
-    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     [vec![0], text(name), text(value)].concat()
+}
+
+/// A text with its length before it (RFC 7541, section 5.1 and 5.2).
+fn text(text: &str) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    match text.len().checked_sub(127) {
+        None => encoded.push(u8::try_from(text.len()).unwrap()),
+        Some(mut rest) => {
+            encoded.push(127);
+            while rest >= 128 {
+                encoded.push(u8::try_from(rest % 128 + 128).unwrap());
+                rest /= 128;
+            }
+            encoded.push(u8::try_from(rest).unwrap());
+        }
+    }
+    encoded.extend_from_slice(text.as_bytes());
+    encoded
 }

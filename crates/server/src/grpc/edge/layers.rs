@@ -1,7 +1,7 @@
 //! The layers that every call passes on its way to a service, as one tower service. Their order matters; from outside:
 //!
 //! 1. observe: counts whatever the others answer, and gives the call its span;
-//! 2. content type: refuses what is not gRPC before any work is done for it;
+//! 2. content type, and the size of the metadata: refuses what is not gRPC, or too much, before any work is done for it;
 //! 3. panics: around all code that works on the call, so that none of it can end the connection;
 //! 4. deadline: around the service, whose future it drops; a call without any time left does not reach the service;
 //! 5. access: before a message is decoded; what the caller may do is in the request from here on
@@ -32,7 +32,7 @@ use tracing::{Instrument as _, info_span};
 use super::answer::AnswerBody;
 use super::deadline::{DeadlineSettings, Timer, or_deadline};
 use super::proxies::{ClientAddress, Proxies};
-use super::{message_size, panics};
+use super::{message_size, metadata_size, panics};
 use crate::identity::{AccessError, Identity, RefusalLog};
 use crate::metrics::Metrics;
 use crate::telemetry;
@@ -129,8 +129,8 @@ impl LayeredRoutes {
             *refusal.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return Err(Box::new(refusal));
         }
-        self.deadline
-            .start(request)
+        metadata_size::check(request)
+            .and_then(|()| self.deadline.start(request))
             .map_err(|status| Box::new(status.into_http()))
     }
 }

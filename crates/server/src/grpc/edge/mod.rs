@@ -30,6 +30,7 @@ mod frames;
 mod ingress;
 mod layers;
 mod message_size;
+mod metadata_size;
 mod panics;
 mod places;
 mod proxies;
@@ -50,6 +51,10 @@ pub use self::proxies::{ClientAddress, ForwardedHeader, Proxies, network};
 /// `max_decoding_message_size`, since tonic has it there.
 pub const MESSAGE_SIZE_MAX: usize = 64 * 1024;
 
+/// The most metadata of a call, in bytes, as HTTP/2 counts them: names and values, and 32 for each. Above the longest token, so that a longer one
+/// is refused as what it is.
+pub const METADATA_SIZE_MAX: usize = 16 * 1024;
+
 /// The limits of one HTTP/2 connection. tonic leaves most of these unlimited.
 #[derive(Debug, Clone)]
 pub struct Http2Limits {
@@ -59,7 +64,8 @@ pub struct Http2Limits {
     pub pending_accept_reset_streams_max: usize,
     /// Streams that we reset for the peer's errors (RUSTSEC-2024-0003), until the connection is closed.
     pub local_error_reset_streams_max: usize,
-    /// Headers of one call, uncompressed, in bytes.
+    /// Headers of one call, uncompressed, in bytes, until the connection refuses them: with HTTP 431, and where they go on for long it is
+    /// closed. Above [`METADATA_SIZE_MAX`], so that there is a call to refuse, and those beside it go on.
     pub header_list_size_max: u32,
     /// What a peer may send on one stream before the handler has read it, in bytes.
     pub stream_window: u32,
@@ -81,8 +87,8 @@ impl Default for Http2Limits {
             concurrent_streams_max: 100,
             pending_accept_reset_streams_max: 20,
             local_error_reset_streams_max: 1_024,
-            // Above the longest token, so that a longer one is refused as what it is.
-            header_list_size_max: 16 * 1024,
+            // h2 gives up a connection on which many headers go on beyond this for another frame, of 16 KiB.
+            header_list_size_max: 64 * 1024,
             stream_window: 64 * 1024,
             connection_window: 1024 * 1024,
             keepalive_interval: Duration::from_secs(30),
