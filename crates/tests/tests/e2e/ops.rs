@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
-use testkit::process::installed;
+use testkit::process::{installed, read};
 use testkit::wire::{a_ride, channel, get, get_json, http};
 use testkit::{Rig, ServerProcess, until, until_eq};
 use tonic::transport::Channel;
@@ -19,6 +19,8 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use waybill_proto::order::v1::GetOrderRequest;
+use waybill_sandbox::port;
+use waybill_sandbox::process::{Launch, Process};
 use waybill_sandbox::proxy::Mode;
 
 const ORDERS: &str = "waybill.order.v1.OrderService";
@@ -244,6 +246,79 @@ async fn prometheus_finds_nothing_wrong_with_the_metrics() {
     let checked = check.wait_with_output().unwrap();
     let found = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
     assert!(checked.status.success() && found.is_empty(), "{found}{text}");
+}
+
+/// What a Prometheus answers to this path of its API.
+async fn prometheus(port: u16, path: &str) -> Value {
+    let url = format!("http://127.0.0.1:{port}/api/v1/{path}");
+    match http().get(&url).send().await {
+        Ok(answer) => answer.json().await.unwrap_or_default(),
+        Err(error) => json!({ "error": error.to_string() }),
+    }
+}
+
+/// A Prometheus as it is installed, which is given the address of the server and nothing else.
+#[tokio::test]
+async fn prometheus_scrapes_a_server_and_knows_its_metrics() {
+    let Some(program) = installed("prometheus") else { return };
+    let rig = Rig::start().await;
+    rig.driver_at("cab-1", 1.0, 1.0).await;
+    let (port, nothing) = (port::free(), port::free());
+    let target = rig.http().replace("http://", "");
+    let settings = format!(
+        "global: {{ scrape_interval: 1s }}
+scrape_configs:
+  - job_name: waybill
+    static_configs: [{{ targets: [\"{target}\"] }}]
+  - job_name: nothing
+    static_configs: [{{ targets: [\"127.0.0.1:{nothing}\"] }}]
+"
+    );
+    let (file, log) = (rig.folder().join("prometheus.yml"), rig.folder().join("prometheus.log"));
+    std::fs::write(&file, settings).unwrap();
+    let args = [
+        format!("--config.file={}", file.display()),
+        format!("--storage.tsdb.path={}", rig.folder().join("prometheus").display()),
+        format!("--web.listen-address=127.0.0.1:{port}"),
+    ];
+    let _process = Process::start(Launch {
+        program,
+        args: args.map(Into::into).into(),
+        output: std::fs::File::create(&log).unwrap(),
+    })
+    .unwrap();
+    let value = async |query: &str| {
+        let answer = prometheus(port, &format!("query?query={query}")).await;
+        let value = answer["data"]["result"][0]["value"][1].as_str();
+        value
+            .map(str::to_owned)
+            .ok_or_else(|| format!("{answer} {}", read(&log)))
+    };
+    for (job, up) in [("waybill", "1"), ("nothing", "0")] {
+        until_eq(job, Ok(up.to_owned()), async || {
+            value(&format!("up{{job=\"{job}\"}}")).await
+        })
+        .await;
+    }
+    let calls = "{method=\"/waybill.location.v1.LocationService/ReportLocations\"}";
+    for metric in ["waybill_grpc_calls_total", "waybill_grpc_latency_seconds_count"] {
+        until_eq(metric, Ok("1".to_owned()), async || {
+            value(&format!("{metric}{calls}")).await
+        })
+        .await;
+    }
+    let known = prometheus(port, "metadata").await;
+    let kind = |names: [&str; 2]| {
+        let of = names.iter().find_map(|name| known["data"][name][0]["type"].as_str());
+        of.unwrap_or_default().to_owned()
+    };
+    assert_eq!(
+        kind(["waybill_grpc_calls", "waybill_grpc_calls_total"]),
+        "counter",
+        "{known}"
+    );
+    assert_eq!(kind(["waybill_grpc_latency_seconds"; 2]), "histogram", "{known}");
+    assert_eq!(kind(["waybill_connections_open"; 2]), "gauge", "{known}");
 }
 
 async fn reflected(channel: Channel) -> Result<BTreeSet<String>, Code> {
