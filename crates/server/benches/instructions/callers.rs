@@ -125,6 +125,7 @@ fn trusted(keys: &JwkSet) -> TrustedKeys {
 fn no_store() -> ApiKeyStore {
     let settings = PostgresSettings {
         url: "postgres://waybill@127.0.0.1:1/waybill".to_owned().into(),
+        password_file: None,
         tls: None,
         pool_max: 1,
         acquire_timeout: Duration::from_secs(1),

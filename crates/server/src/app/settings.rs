@@ -35,6 +35,7 @@ pub fn postgres(config: &Config) -> PostgresSettings {
     let settings = &config.postgres;
     PostgresSettings {
         url: settings.url.clone(),
+        password_file: config.postgres_password(),
         tls: config.postgres_tls(),
         pool_max: settings.pool_max,
         acquire_timeout: settings.acquire_timeout.0,
@@ -48,6 +49,7 @@ pub fn redis(config: &Config) -> RedisSettings {
     let settings = &config.redis;
     RedisSettings {
         url: settings.url.clone(),
+        password_file: config.redis_password(),
         tls: config.redis_tls(),
         connect_timeout: settings.connect_timeout.0,
         command_timeout: settings.command_timeout.0,

@@ -180,6 +180,7 @@ section! {
     /// The connections to Postgres.
     Postgres {
         url: SecretString,
+        password_file: PathBuf,
         tls: StoreTlsMode,
         ca: PathBuf,
         client_cert: PathBuf,
@@ -195,6 +196,7 @@ section! {
     /// The connection to Redis.
     Redis {
         url: SecretString,
+        password_file: PathBuf,
         ca: PathBuf,
         client_cert: PathBuf,
         client_key: PathBuf,

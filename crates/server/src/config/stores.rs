@@ -1,6 +1,7 @@
 //! What must hold of the stores' URLs, and of TLS with them.
 
 use super::{Config, ConfigError, StoreTlsMode};
+use crate::storage::password_file::PasswordFile;
 use crate::storage::tls::{self, StoreTlsFiles};
 use crate::storage::{postgres_url, redis};
 use crate::tls::TlsError;
@@ -14,6 +15,16 @@ impl Config {
     /// The TLS of the connection to Redis, which its URL asks for; `None`: it has none.
     pub fn redis_tls(&self) -> Option<StoreTlsFiles> {
         redis::asks_for_tls(&self.redis.url).then(|| self.redis_files())
+    }
+
+    /// The file of the password of Postgres; `None`: there is none.
+    pub fn postgres_password(&self) -> Option<PasswordFile> {
+        PasswordFile::new("postgres.password_file", &self.postgres.password_file)
+    }
+
+    /// The file of the password of Redis; `None`: there is none.
+    pub fn redis_password(&self) -> Option<PasswordFile> {
+        PasswordFile::new("redis.password_file", &self.redis.password_file)
     }
 
     /// The settings whose store is on another machine and spoken to in plaintext, passwords and all.
@@ -57,6 +68,25 @@ impl Config {
         if redis_tls.is_none() && !self.redis_files().is_empty() {
             let why = "must begin with rediss:// where redis.ca, redis.client_cert or redis.client_key is set";
             return Err(bad("redis.url", why));
+        }
+        let passwords = [
+            (
+                "postgres.password_file",
+                self.postgres_password(),
+                postgres_url::has_password(&self.postgres.url),
+            ),
+            (
+                "redis.password_file",
+                self.redis_password(),
+                redis::has_password(&self.redis.url),
+            ),
+        ];
+        for (key, file, is_in_url) in passwords {
+            let Some(file) = file else { continue };
+            if is_in_url {
+                return Err(bad(key, "must be empty where the URL has a password"));
+            }
+            file.check().map_err(|why| bad(key, &why))?;
         }
         for files in [postgres_tls, redis_tls].into_iter().flatten() {
             files

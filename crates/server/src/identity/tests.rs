@@ -399,6 +399,7 @@ async fn a_token_that_is_remembered_expires_and_goes_with_its_key() {
 pub(super) fn api_keys(keys: Vec<ApiKey>) -> ApiKeys {
     let settings = PostgresSettings {
         url: SecretString::from("postgres://waybill@127.0.0.1:1/waybill"),
+        password_file: None,
         tls: None,
         pool_max: 1,
         acquire_timeout: Duration::from_millis(100),

@@ -1,7 +1,7 @@
 //! The only place with SQL and Redis commands. A method here owns one whole transaction or one pipeline: no transaction
 //! type leaves this module, so no one can call a network inside one.
 //!
-//! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker, and by TLS as [`tls`] has it. [`orders`], [`history`], [`trails`],
+//! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker, by TLS as [`tls`] has it, with the password of [`password_file`]. [`orders`], [`history`], [`trails`],
 //! [`payment_accounts`] and [`api_keys`] are Postgres; [`live`] and [`payment_rate`] are Redis; [`keys`] names every key of it. [`audit`] makes the checks of
 //! `waybill audit`, [`reconcile`] those of `waybill reconcile`, both beside the provider's [`movements`], and
 //! [`commit_durability`] one of `waybill doctor`.
@@ -21,6 +21,7 @@ mod lending;
 pub mod live;
 pub mod migrations;
 pub mod orders;
+pub mod password_file;
 pub mod payment_accounts;
 mod payment_rate;
 pub mod postgres;

@@ -345,6 +345,7 @@ mod tests {
     fn mute_pool(pool_max: usize, port: u16) -> (Postgres, DependencyMetrics) {
         let settings = PostgresSettings {
             url: SecretString::from(format!("postgres://waybill@127.0.0.1:{port}/waybill")),
+            password_file: None,
             tls: None,
             pool_max,
             acquire_timeout: Duration::from_millis(200),

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    ClientWrapper, ConfigConnectImpl, Connect, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
+};
 use secrecy::SecretString;
 use tokio::time::timeout;
 use tokio_postgres::config::TargetSessionAttrs;
@@ -12,6 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::StoreError;
 use super::error::NOT_AS_ASKED;
+use super::password_file::{PasswordFile, WithPassword};
 use super::postgres_url::parse_url;
 use super::tls::StoreTlsFiles;
 
@@ -20,6 +23,8 @@ use super::tls::StoreTlsFiles;
 pub struct PostgresSettings {
     /// `postgres://user:password@host:port/database`
     pub url: SecretString,
+    /// The file of the password; `None`: the URL has it, or none is asked for.
+    pub password_file: Option<PasswordFile>,
     /// The files of TLS; `None`: plaintext.
     pub tls: Option<StoreTlsFiles>,
     /// Connections at most. Calls from outside share all but a quarter of them.
@@ -183,16 +188,28 @@ fn config(settings: &PostgresSettings) -> Result<tokio_postgres::Config, StoreEr
 
 /// What makes the connections.
 fn manager(settings: &PostgresSettings, config: &tokio_postgres::Config) -> Result<Manager, StoreError> {
-    let recycling = ManagerConfig {
-        recycling_method: RecyclingMethod::Fast,
-    };
     Ok(match &settings.tls {
         Some(files) => {
             let tls = files.load().map_err(StoreError::unexpected)?;
-            Manager::from_config(config.clone(), MakeRustlsConnect::new(tls.config), recycling)
+            let tls = MakeRustlsConnect::new(tls.config);
+            connecting(settings, config, ConfigConnectImpl { tls })
         }
-        None => Manager::from_config(config.clone(), NoTls, recycling),
+        None => connecting(settings, config, ConfigConnectImpl { tls: NoTls }),
     })
+}
+
+fn connecting(
+    settings: &PostgresSettings,
+    config: &tokio_postgres::Config,
+    connect: impl Connect + 'static,
+) -> Manager {
+    let recycling = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    match settings.password_file.clone() {
+        Some(file) => Manager::from_connect(config.clone(), WithPassword { file, connect }, recycling),
+        None => Manager::from_connect(config.clone(), connect, recycling),
+    }
 }
 
 /// Whether a session that was used so often makes its plans anew.

@@ -29,6 +29,11 @@ pub(crate) fn parse_url(url: &SecretString, tls: bool) -> Result<tokio_postgres:
     Ok(config)
 }
 
+/// Whether there is a password in it.
+pub(crate) fn has_password(url: &SecretString) -> bool {
+    parse(url).is_ok_and(|config| config.get_password().is_some())
+}
+
 /// Whether it is on another machine, as far as the URL says.
 pub(crate) fn is_remote(url: &SecretString) -> bool {
     let Ok(config) = parse(url) else { return false };

@@ -10,6 +10,7 @@ use redis::{AsyncConnectionConfig, ConnectionAddr, ErrorKind, FromRedisValue, Se
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, timeout};
 
+use super::password_file::{PasswordFile, RedisCredentials};
 use super::redis_connection::{Connection, Link, Target, tcp_settings};
 use super::tls::StoreTlsFiles;
 use super::{StoreError, keys};
@@ -21,11 +22,16 @@ const WROTE_LATELY: Duration = Duration::from_millis(1500);
 /// How long the key of such a write is kept.
 const WRITTEN_KEPT_MS: u32 = 60_000;
 
+/// The user of Redis that a URL means which names none.
+const DEFAULT_USER: &str = "default";
+
 /// How Redis is used. See `[redis]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
     /// `redis://user:password@host:port/database`; `rediss://` asks for TLS. Of a cluster, some of its nodes, parted by commas.
     pub url: SecretString,
+    /// The file of the password; `None`: the URL has it, or none is asked for.
+    pub password_file: Option<PasswordFile>,
     /// The files of TLS, where the URL asks for it.
     pub tls: Option<StoreTlsFiles>,
     /// How long a connection may take.
@@ -99,6 +105,12 @@ pub(crate) fn is_remote(url: &SecretString) -> bool {
     })
 }
 
+/// Whether there is a password in the URL.
+pub(crate) fn has_password(url: &SecretString) -> bool {
+    let client = parse_url(url);
+    client.is_ok_and(|client| client.get_connection_info().redis_settings().password().is_some())
+}
+
 /// What each process writes now and then, to see whether that is possible.
 fn write(key: &str) -> redis::Cmd {
     let mut command = redis::cmd("SET");
@@ -161,12 +173,17 @@ impl Redis {
         let Some(first) = clients.first() else {
             return Err(unusable("names no Redis"));
         };
+        let user = first.get_connection_info().redis_settings().username();
+        let credentials = settings.password_file.clone().map(|file| RedisCredentials {
+            file,
+            user: user.unwrap_or(DEFAULT_USER).to_owned(),
+        });
         let connect = || -> Result<Arc<Connection>, StoreError> {
             let target = if settings.cluster {
                 let times = (settings.connect_timeout, settings.command_timeout);
-                Target::cluster(&clients, certificates.clone(), times)?
+                Target::cluster(&clients, certificates.clone(), times, credentials.clone())?
             } else {
-                Target::one(first.clone(), settings.connect_timeout)
+                Target::one(first.clone(), settings.connect_timeout, credentials.clone())
             };
             Ok(Arc::new(Connection::new(target)?))
         };

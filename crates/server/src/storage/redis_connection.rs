@@ -17,6 +17,8 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::password_file::RedisCredentials;
+
 /// Calls in a row without an answer, after which another connection is tried: the address may be another server's by now, and an old
 /// connection does not say so.
 const SILENT_MAX: u32 = 3;
@@ -107,14 +109,17 @@ pub(super) enum Target {
 
 impl Target {
     /// The Redis of this client.
-    pub(super) fn one(client: Client, connect_timeout: Duration) -> Target {
+    pub(super) fn one(client: Client, connect_timeout: Duration, credentials: Option<RedisCredentials>) -> Target {
         // Few and quick retries, and no response timeout: it would not bound a command that waits for a reconnection.
         // The guard's timeout bounds every command but those that ask how Redis is, and its breaker paces what comes after.
-        let config = ConnectionManagerConfig::new()
+        let mut config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(connect_timeout))
             .set_response_timeout(None)
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(100));
+        if let Some(credentials) = credentials {
+            config = config.set_credentials_provider(credentials);
+        }
         Target::One(client, config)
     }
 
@@ -123,6 +128,7 @@ impl Target {
         nodes: &[Client],
         tls: Option<TlsCertificates>,
         (connect_timeout, command_timeout): (Duration, Duration),
+        credentials: Option<RedisCredentials>,
     ) -> RedisResult<Target> {
         let nodes = nodes.iter().map(|node| node.get_connection_info().clone());
         let mut cluster = ClusterClient::builder(nodes)
@@ -136,6 +142,9 @@ impl Target {
             .tcp_settings(tcp_settings());
         if let Some(certificates) = tls {
             cluster = cluster.certs(certificates);
+        }
+        if let Some(credentials) = credentials {
+            cluster = cluster.set_credentials_provider(credentials);
         }
         Ok(Target::Cluster(cluster.build()?))
     }

@@ -76,6 +76,7 @@ pub fn store(rig: &Rig, instance: &str) -> OrderStore {
     };
     let settings = postgres::PostgresSettings {
         url: rig.config().postgres.url,
+        password_file: None,
         tls: None,
         pool_max: WORKERS / 2,
         acquire_timeout: timeout,

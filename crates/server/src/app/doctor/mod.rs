@@ -15,6 +15,7 @@ use super::Stores;
 use crate::config::Config;
 use crate::storage::commit_durability::CommitDurability;
 use crate::storage::migrations::{SchemaState, schema_state};
+use crate::storage::password_file::PasswordFile;
 use crate::storage::postgres::Postgres;
 use crate::storage::tls::StoreTlsFiles;
 use crate::storage::{StoreError, postgres_url};
@@ -68,7 +69,13 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
             "postgres",
             format!("{address} answers{}", by_tls(config.postgres_tls())),
         ),
-        Err(error) => change("postgres", format!("{address}: {error}; check postgres.url")),
+        Err(error) => change(
+            "postgres",
+            format!(
+                "{address}: {error}; {}",
+                to_check("postgres.url", config.postgres_password())
+            ),
+        ),
     });
     let schema = schema_state(&stores.postgres).await;
     let is_migrated = matches!(schema, Ok(SchemaState::Current | SchemaState::Newer { .. }));
@@ -102,6 +109,14 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
     found.extend(redis::redis(config, &stores.redis).await);
     found.extend(history::history(config, &stores, is_migrated).await);
     found
+}
+
+/// Which settings a store that does not answer as it should was reached by.
+fn to_check(url: &str, password: Option<PasswordFile>) -> String {
+    match password {
+        Some(file) => format!("check {url} and {file}"),
+        None => format!("check {url}"),
+    }
 }
 
 fn by_tls(files: Option<StoreTlsFiles>) -> &'static str {

@@ -1,6 +1,6 @@
 //! Redis: whether it answers and is what the settings take it for, and what its death and its failover lose.
 
-use super::{Diagnosis, by_tls, change, ok, warning};
+use super::{Diagnosis, by_tls, change, ok, to_check, warning};
 use crate::config::Config;
 use crate::storage::redis::{self, Durability, Redis};
 
@@ -36,7 +36,10 @@ pub(super) async fn redis(config: &Config, redis: &Redis) -> Vec<Diagnosis> {
             ok("redis", what)
         }
         Ok(Durability::Less(why)) => change("redis", format!("{address}: {why}")),
-        Err(error) => change("redis", format!("{address}: {error}; check redis.url")),
+        Err(error) => {
+            let check = to_check("redis.url", config.redis_password());
+            change("redis", format!("{address}: {error}; {check}"))
+        }
     };
     found.insert(0, durability);
     if let Ok(connected) = redis.replicas_connected().await {

@@ -47,9 +47,12 @@ async fn no_secret_is_in_a_log_a_metric_an_error_or_the_list_of_processes() {
     let keys = rig.folder().join("keys.json");
     std::fs::write(&keys, signer.key_set().unwrap()).unwrap();
     let database = rig.flags()["postgres.url"].replacen("waybill@", "waybill:postgres-canary@", 1);
+    let password = rig.folder().join("redis-password");
+    std::fs::write(&password, "redis-canary\n").unwrap();
     let server = ServerProcess::start(
         &rig,
         &[
+            ("redis.password_file", password.to_str().unwrap()),
             ("auth.anonymous", "false"),
             ("auth.keys", keys.to_str().unwrap()),
             ("auth.issuer", TokenSigner::ISSUER),
@@ -112,6 +115,7 @@ async fn no_secret_is_in_a_log_a_metric_an_error_or_the_list_of_processes() {
         ("the provider's key", testkit::rig::SECRET_KEY.to_owned()),
         ("the webhooks' secret", "whsec_canary".to_owned()),
         ("the database's password", "postgres-canary".to_owned()),
+        ("the password of Redis", "redis-canary".to_owned()),
     ];
 
     // Secrets where they do not belong: as every id of every call, and as the token of another.

@@ -4,6 +4,7 @@ mod away;
 mod cluster;
 mod demoted;
 mod locked;
+mod passwords;
 mod pooler;
 mod shared;
 mod silent;

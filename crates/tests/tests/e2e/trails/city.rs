@@ -39,6 +39,7 @@ impl City {
         let timeout = Duration::from_secs(10);
         let settings = PostgresSettings {
             url: rig.config().postgres.url,
+            password_file: None,
             tls: None,
             pool_max: 8,
             acquire_timeout: timeout,
