@@ -11,7 +11,7 @@ use super::Stores;
 use crate::config::Service;
 use crate::readiness::{Probe, ProbeOutcome};
 use crate::storage::postgres::Postgres;
-use crate::storage::redis::{Durability, Redis};
+use crate::storage::redis::Redis;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const PING_MAX: Duration = Duration::from_millis(500);
@@ -76,16 +76,21 @@ impl HealthMonitor {
         vec![
             Probe::new("postgres", move || {
                 let postgres = postgres.clone();
-                async move { postgres.health().await.map_err(|error| error.to_string()).into() }
+                async move {
+                    match postgres.health().await {
+                        Err(error) => ProbeOutcome::Failed(error.to_string()),
+                        Ok(settings) => warnings(settings.warnings()),
+                    }
+                }
             }),
             Probe::new("redis", move || {
                 let redis = redis.clone();
                 async move {
-                    // Some hosts of Redis forbid CONFIG.
-                    match tokio::join!(redis.ping(), redis.durability()) {
+                    match tokio::join!(redis.ping(), redis.safety()) {
                         (Err(error), _) => ProbeOutcome::Failed(error.to_string()),
-                        (Ok(()), Ok(Durability::Less(why))) => ProbeOutcome::Warning(why),
-                        (Ok(()), Ok(Durability::Full) | Err(_)) => ProbeOutcome::Ok,
+                        (Ok(()), Ok(safety)) => warnings(safety.warnings()),
+                        // It did not answer this in time; the next look asks again.
+                        (Ok(()), Err(_)) => ProbeOutcome::Ok,
                     }
                 }
             }),
@@ -102,7 +107,17 @@ impl HealthMonitor {
     }
 }
 
-async fn in_time<E>(ping: impl Future<Output = Result<(), E>>) -> bool {
+/// What a store that works should be changed about.
+fn warnings(all: impl Iterator<Item = String>) -> ProbeOutcome {
+    let all: Vec<String> = all.collect();
+    if all.is_empty() {
+        ProbeOutcome::Ok
+    } else {
+        ProbeOutcome::Warning(all.join("; "))
+    }
+}
+
+async fn in_time<T, E>(ping: impl Future<Output = Result<T, E>>) -> bool {
     timeout(PING_MAX, ping).await.is_ok_and(|answer| answer.is_ok())
 }
 

@@ -4,7 +4,7 @@
 //! [`postgres`] and [`redis`] hold the connections, each behind a timeout and a breaker, by TLS as [`tls`] has it, with the password of [`password_file`]. [`orders`], [`history`], [`trails`],
 //! [`payment_accounts`] and [`api_keys`] are Postgres; [`live`] and [`payment_rate`] are Redis; [`keys`] names every key of it. [`audit`] makes the checks of
 //! `waybill audit`, [`reconcile`] those of `waybill reconcile`, both beside the provider's [`movements`], and
-//! [`commit_durability`] one of `waybill doctor`.
+//! [`commit_durability`], [`session_settings`] and [`redis_safety`] those of `waybill doctor`.
 
 #[macro_use]
 mod statement;
@@ -30,6 +30,8 @@ pub(crate) mod postgres_url;
 pub mod reconcile;
 pub mod redis;
 mod redis_connection;
+pub mod redis_safety;
+pub mod session_settings;
 mod sqlstate;
 pub mod tls;
 pub mod trails;

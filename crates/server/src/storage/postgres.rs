@@ -16,6 +16,7 @@ use super::group::Failed;
 use super::lending::{End, Lending, Lent};
 pub use super::postgres_pool::{PLANNER, PostgresSettings};
 use super::postgres_pool::{READ_ONLY, Silence};
+use super::session_settings::{OF_SESSION, SessionSettings};
 use super::{Statement, StoreError, postgres_pool};
 use crate::metrics::{DependencyMetrics, WaitMetrics};
 use crate::resilience::{Guard, GuardError};
@@ -24,8 +25,8 @@ use crate::resilience::{Guard, GuardError};
 const PING_MAX: Duration = Duration::from_millis(450);
 /// How long what a ping found is the answer to who asks how Postgres is.
 const PING_KEPT: Duration = Duration::from_secs(2);
-/// When a ping was answered, and what was wrong.
-type LastPing = (Instant, Option<String>);
+/// When a ping was answered, and how its session is set, or what was wrong.
+type LastPing = (Instant, Result<SessionSettings, String>);
 
 /// One connection in so many is kept for sagas and workers.
 const WORKERS_SHARE: usize = 4;
@@ -45,6 +46,8 @@ pub struct Postgres {
     /// A session for pings alone: whether Postgres answers is not known from a pool whose connections are all in use.
     pings: Pool,
     last_ping: Arc<Mutex<Option<LastPing>>>,
+    /// As sessions are asked to have them: of statements, and of locks.
+    timeouts: (Duration, Duration),
     silence: Arc<Silence>,
     group_commits_failed: Counter,
     caller_waits: WaitMetrics,
@@ -88,6 +91,7 @@ impl Postgres {
             partition: PoolPartition::Workers,
             pings,
             last_ping: Arc::default(),
+            timeouts: (settings.statement_timeout, settings.lock_timeout),
             silence,
             group_commits_failed: metrics.group_commits_failed(),
             caller_waits: metrics.pool("callers"),
@@ -246,42 +250,40 @@ impl Postgres {
     }
 
     /// What the last ping found. The health monitor makes one each second; where there was none lately, it is made now.
-    pub async fn health(&self) -> Result<(), StoreError> {
+    pub async fn health(&self) -> Result<SessionSettings, StoreError> {
         match &*self.lock_last_ping() {
-            Some((at, None)) if at.elapsed() < PING_KEPT => return Ok(()),
-            Some((at, Some(why))) if at.elapsed() < PING_KEPT => {
-                return Err(StoreError::Unavailable {
-                    store: "postgres",
-                    why: why.clone(),
-                });
+            Some((at, found)) if at.elapsed() < PING_KEPT => {
+                return found
+                    .clone()
+                    .map_err(|why| StoreError::Unavailable { store: "postgres", why });
             }
             _ => {}
         }
         self.ping().await
     }
 
-    /// Whether Postgres answers now, and takes writes. Not behind the breaker, which may be open; but a Postgres that does not answer this counts
-    /// there, for its callers may all have given up too soon to tell, and one that does is tried again.
-    pub async fn ping(&self) -> Result<(), StoreError> {
+    /// Whether Postgres answers now, and takes writes, and how our sessions are set. Not behind the breaker, which may be open; but a Postgres that
+    /// does not answer this counts there, for its callers may all have given up too soon to tell, and one that does is tried again.
+    pub async fn ping(&self) -> Result<SessionSettings, StoreError> {
         let lending = Lending::new(&self.guard, &self.silence);
         let answer = lending.lend(self.ask_for_writes()).await;
         // Without a good answer the session is thrown away, and the next ping makes another one.
-        let why = match &answer {
-            Ok(()) => {
+        let found = match &answer {
+            Ok(settings) => {
                 lending.end(End::Answered);
                 self.guard.report_answer();
-                None
+                Ok(settings.clone())
             }
             Err(error) => {
                 lending.end(End::Silent);
                 self.guard.report_failure();
-                match error {
-                    StoreError::Unavailable { why, .. } => Some(why.clone()),
-                    other => Some(other.to_string()),
-                }
+                Err(match error {
+                    StoreError::Unavailable { why, .. } => why.clone(),
+                    other => other.to_string(),
+                })
             }
         };
-        *self.lock_last_ping() = Some((Instant::now(), why));
+        *self.lock_last_ping() = Some((Instant::now(), found));
         answer
     }
 
@@ -289,23 +291,21 @@ impl Postgres {
         self.last_ping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask_for_writes(&self) -> Result<(), StoreError> {
+    async fn ask_for_writes(&self) -> Result<SessionSettings, StoreError> {
         let session = Lent::new(self.pings.get().await?);
-        let asked = timeout(PING_MAX, session.simple_query("show transaction_read_only")).await;
-        let answer = asked.map_err(|_| StoreError::Unavailable {
-            store: "postgres",
-            why: format!("no answer within {} ms", PING_MAX.as_millis()),
-        })??;
-        let is_read_only = answer
-            .iter()
-            .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on")));
-        if is_read_only {
-            return Err(StoreError::Unavailable {
-                store: "postgres",
-                why: READ_ONLY.to_owned(),
-            });
+        let unavailable = |why: String| StoreError::Unavailable { store: "postgres", why };
+        let asked = timeout(PING_MAX, session.simple_query(OF_SESSION)).await;
+        let answer = asked.map_err(|_| unavailable(format!("no answer within {} ms", PING_MAX.as_millis())))??;
+        let (statement_timeout, lock_timeout) = self.timeouts;
+        let settings = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(SessionSettings::of(row, statement_timeout, lock_timeout)),
+            _ => None,
+        });
+        match settings {
+            Some(settings) if settings.is_read_only => Err(unavailable(READ_ONLY.to_owned())),
+            Some(settings) => Ok(settings),
+            None => Err(StoreError::unexpected("a session does not say how it is set")),
         }
-        Ok(())
     }
 
     fn wait_at_most(&self, wait: Duration) -> Timeouts {

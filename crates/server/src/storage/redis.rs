@@ -1,7 +1,6 @@
 //! The connection to Redis, or to the nodes of a Redis Cluster: one multiplexed connection to each that reconnects by itself, all calls
 //! behind one breaker.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,15 +43,6 @@ pub struct RedisSettings {
     pub cluster: bool,
     /// How many replicas must have fixes before they are acknowledged.
     pub replicas: u16,
-}
-
-/// Whether what Redis acknowledges survives its death.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Durability {
-    /// Append-only file, written to disk before each answer.
-    Full,
-    /// Something less, with a text about what it is and what to do.
-    Less(String),
 }
 
 /// A client of each URL, none of them connected, or what is wrong with them, in words for people. There is at least one.
@@ -313,16 +303,29 @@ impl Redis {
     /// One command, past the breaker.
     async fn unguarded<T: FromRedisValue>(&self, command: redis::Cmd) -> Result<T, StoreError> {
         let mut connection = self.connection();
-        self.in_time(async { command.query_async(&mut connection).await }).await
+        let answer = self.in_time(async { command.query_async(&mut connection).await }).await?;
+        answer.map_err(|error| self.store_error(error))
     }
 
-    async fn in_time<T>(&self, work: impl Future<Output = redis::RedisResult<T>>) -> Result<T, StoreError> {
+    /// What each server that takes writes answers, past the breaker. An error is that there was no answer, and one that Redis answered is within.
+    pub(super) async fn asked_of_each(
+        &self,
+        command: redis::Cmd,
+    ) -> Result<redis::RedisResult<Vec<redis::Value>>, StoreError> {
+        let mut connection = self.connection();
+        self.in_time(connection.of_each_primary(command)).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = redis::RedisResult<T>>,
+    ) -> Result<redis::RedisResult<T>, StoreError> {
         let Ok(answer) = timeout(self.command_timeout, work).await else {
             self.said_nothing();
             return Err(self.silence().await);
         };
         self.answered(answer.as_ref().err());
-        answer.map_err(|error| self.store_error(error))
+        Ok(answer)
     }
 
     /// Why there was no answer. Where it is for TLS, the connection's own tries last for longer than a command may, so one more
@@ -363,45 +366,14 @@ impl Redis {
     pub async fn replicas_connected(&self) -> Result<u16, StoreError> {
         let mut command = redis::cmd("INFO");
         command.arg("replication");
-        let mut connection = self.connection();
         let mut fewest = u16::MAX;
-        for node in self.in_time(connection.of_each_primary(command)).await? {
+        let nodes = self.asked_of_each(command).await?;
+        for node in nodes.map_err(|error| self.store_error(error))? {
             let info: String = redis::from_redis_value(node).map_err(redis::RedisError::from)?;
             let count = info.lines().find_map(|line| line.strip_prefix("connected_slaves:"));
             fewest = fewest.min(count.and_then(|count| count.trim().parse().ok()).unwrap_or(0));
         }
         Ok(fewest)
-    }
-
-    /// Whether what Redis acknowledges survives its death; of a cluster, the least that one of its nodes has.
-    pub async fn durability(&self) -> Result<Durability, StoreError> {
-        let mut command = redis::cmd("CONFIG");
-        command.arg("GET").arg("append*");
-        let mut connection = self.connection();
-        let nodes = self.in_time(connection.of_each_primary(command)).await?;
-        for node in nodes {
-            let node: HashMap<String, String> = redis::from_redis_value(node).map_err(redis::RedisError::from)?;
-            let less = durability_of(&node);
-            if let Durability::Less(_) = less {
-                return Ok(less);
-            }
-        }
-        Ok(Durability::Full)
-    }
-}
-
-fn durability_of(settings: &HashMap<String, String>) -> Durability {
-    let of = |name: &str| settings.get(name).map_or("", String::as_str);
-    match (of("appendonly"), of("appendfsync")) {
-        ("yes", "always") => Durability::Full,
-        ("yes", other) => Durability::Less(format!(
-            "appendfsync is {other}: acknowledged fixes may be lost when Redis dies; CONFIG SET appendfsync always"
-        )),
-        _ => Durability::Less(
-            "appendonly is off: all fixes not yet in Postgres are lost when Redis dies; CONFIG SET appendonly yes, \
-             then appendfsync always"
-                .to_owned(),
-        ),
     }
 }
 

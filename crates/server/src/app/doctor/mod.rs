@@ -64,19 +64,17 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
     found.push(certificate::certificate(config, now).await);
     found.extend(client_ca::client_ca(config, now).await);
     let address = postgres_url::address(&config.postgres.url);
-    found.push(match stores.postgres.ping().await {
-        Ok(()) => ok(
-            "postgres",
-            format!("{address} answers{}", by_tls(config.postgres_tls())),
-        ),
-        Err(error) => change(
-            "postgres",
-            format!(
-                "{address}: {error}; {}",
-                to_check("postgres.url", config.postgres_password())
-            ),
-        ),
-    });
+    match stores.postgres.ping().await {
+        Ok(settings) => {
+            let answers = format!("{address} answers{}", by_tls(config.postgres_tls()));
+            found.push(ok("postgres", answers));
+            found.push(timeouts(settings.timeouts_not_as_asked().collect()));
+        }
+        Err(error) => {
+            let to_check = to_check("postgres.url", config.postgres_password());
+            found.push(change("postgres", format!("{address}: {error}; {to_check}")));
+        }
+    }
     let schema = schema_state(&stores.postgres).await;
     let is_migrated = matches!(schema, Ok(SchemaState::Current | SchemaState::Newer { .. }));
     found.push(match schema {
@@ -109,6 +107,15 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
     found.extend(redis::redis(config, &stores.redis).await);
     found.extend(history::history(config, &stores, is_migrated).await);
     found
+}
+
+/// Whether a statement and a lock of our sessions end when they should.
+fn timeouts(not_as_asked: Vec<String>) -> Diagnosis {
+    if not_as_asked.is_empty() {
+        let found = "sessions have postgres.statement_timeout and postgres.lock_timeout";
+        return ok("timeouts", found);
+    }
+    warning("timeouts", not_as_asked.join("; "))
 }
 
 /// Which settings a store that does not answer as it should was reached by.

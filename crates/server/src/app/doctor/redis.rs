@@ -2,7 +2,8 @@
 
 use super::{Diagnosis, by_tls, change, ok, to_check, warning};
 use crate::config::Config;
-use crate::storage::redis::{self, Durability, Redis};
+use crate::storage::redis::{self, Redis};
+use crate::storage::redis_safety::Safety;
 
 /// What to set `redis.shards` to.
 const SHARDS: &str = "set redis.shards to some times the number of masters, such as 8 for three";
@@ -29,19 +30,27 @@ pub(super) async fn redis(config: &Config, redis: &Redis) -> Vec<Diagnosis> {
         }
         _ => {}
     }
-    let durability = match redis.durability().await {
-        Ok(Durability::Full) => {
-            let by_tls = by_tls(config.redis_tls());
-            let what = format!("{address} answers{by_tls}, and keeps what it acknowledges");
-            ok("redis", what)
-        }
-        Ok(Durability::Less(why)) => change("redis", format!("{address}: {why}")),
+    let safety = match redis.safety().await {
+        Ok(safety) => safety,
         Err(error) => {
             let check = to_check("redis.url", config.redis_password());
-            change("redis", format!("{address}: {error}; {check}"))
+            found.insert(0, change("redis", format!("{address}: {error}; {check}")));
+            return found;
         }
     };
-    found.insert(0, durability);
+    let line = |part, safety, safe: String| match safety {
+        Safety::Safe => ok(part, safe),
+        Safety::Unsafe(why) => change(part, format!("{address}: {why}")),
+        Safety::Unknown(why) => warning(part, format!("{address}: {why}")),
+    };
+    let by_tls = by_tls(config.redis_tls());
+    let answers = format!("{address} answers{by_tls}, and keeps what it acknowledges");
+    let holds = "nothing is dropped when its memory is full".to_owned();
+    let lines = [
+        line("redis", safety.durability, answers),
+        line("redis memory", safety.eviction, holds),
+    ];
+    found.splice(0..0, lines);
     if let Ok(connected) = redis.replicas_connected().await {
         found.extend(replicas(config.redis.replicas, connected));
     }

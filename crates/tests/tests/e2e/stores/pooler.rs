@@ -10,7 +10,7 @@ use waybill_sandbox::port;
 use waybill_sandbox::process::{Launch, Process};
 
 /// Starts `PgBouncer` before the rig's Postgres, with these settings; it, and the URL of the rig's database through it.
-async fn pooler(program: &Path, rig: &Rig, more: &str) -> (Process, String) {
+pub async fn pooler(program: &Path, rig: &Rig, more: &str) -> (Process, String) {
     let direct = rig.flags()["postgres.url"].clone();
     let (_, rest) = direct.split_once('@').expect("a user");
     let (address, database) = rest.split_once('/').expect("a database");

@@ -4,6 +4,7 @@ mod callers;
 mod certificates;
 mod commits;
 mod history;
+mod safety;
 
 use testkit::Rig;
 
