@@ -24,7 +24,7 @@ const BINARY_HEAD_LEN: usize = 16;
 /// Why there is no header.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProxyHeaderError {
-    /// A look at whether anyone listens: it ends the connection without a byte.
+    /// A look at whether anyone listens: it ends or resets the connection without a byte.
     #[error("the connection ended before it began")]
     Empty,
     /// Something else is spoken.
@@ -83,6 +83,7 @@ async fn read_until(
             Ok(0) if had == 0 && header.is_empty() => return Err(ProxyHeaderError::Empty),
             Ok(0) => return Err(ProxyHeaderError::Cut(io::ErrorKind::UnexpectedEof.into())),
             Ok(_) => {}
+            Err(_) if had == 0 && header.is_empty() => return Err(ProxyHeaderError::Empty),
             Err(error) => return Err(ProxyHeaderError::Cut(error)),
         }
     }
