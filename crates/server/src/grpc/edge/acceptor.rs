@@ -15,46 +15,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::connection::{Connection, ConnectionLimits, Speaks};
-use super::places::{Place, Places};
-use super::proxies::{ClientAddress, Proxies};
+use super::connection::{Connection, ConnectionLimits};
+use super::front::{Arrival, Front, Room};
+use super::places::Places;
+use super::proxies::ClientAddress;
 use super::proxy_header::{self, ProxyHeaderError};
 use crate::metrics::Metrics;
-use crate::tls::ServerTls;
 
 /// The pause after the system had no file descriptor or memory for a connection. A tight loop would use up the
 /// processor, too.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-
-/// What is before a listener, and what is spoken there.
-#[derive(Debug, Clone)]
-pub struct Front {
-    /// `None`: in plaintext.
-    pub tls: Option<ServerTls>,
-    /// What peers speak, within TLS or without.
-    pub speaks: Speaks,
-    /// The balancers and proxies between callers and the listener.
-    pub proxies: Arc<Proxies>,
-    /// Whether connections from them begin with a header of the PROXY protocol, before TLS. One without it is closed. Connections from
-    /// others have none.
-    pub proxy_protocol: bool,
-}
-
-/// A connection before anything is served on it.
-pub(super) struct Arrival {
-    pub stream: TcpStream,
-    /// Whose it is.
-    pub client: ClientAddress,
-    /// Until when its first frame must have come.
-    pub deadline: Instant,
-    pub room: Room,
-}
-
-/// What a connection takes up while it is open.
-pub(super) struct Room {
-    _of_all: OwnedSemaphorePermit,
-    _of_address: Option<Place>,
-}
 
 /// A connection whose address is known, before it was looked at whether there is room for it.
 struct Accepted {
@@ -154,10 +124,7 @@ impl Acceptor {
             stream: accepted.stream,
             client,
             deadline: accepted.deadline,
-            room: Room {
-                _of_all: accepted.permit,
-                _of_address: place,
-            },
+            room: Room::new(accepted.permit, place),
         })
     }
 }

@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep, sleep_until};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use super::acceptor::{Arrival, Front, Room};
 use super::frames::{Frames, Traffic};
+use super::front::{Arrival, Front, Room, Speaks};
 use crate::metrics::Metrics;
 use crate::tls::{Protocol, ServerStream};
 
@@ -52,15 +52,6 @@ pub struct ConnectionLimits {
     pub control_frames_max: u64,
     /// The window of time in which frames are counted.
     pub control_frames_window: Duration,
-}
-
-/// What peers speak at a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speaks {
-    /// HTTP/2: clients of gRPC.
-    Http2,
-    /// HTTP/2 or HTTP/1.1: browsers. Without TLS they speak HTTP/1.1.
-    Either,
 }
 
 /// One connection, for tonic to serve.

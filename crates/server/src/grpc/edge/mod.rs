@@ -27,6 +27,7 @@ mod answer;
 mod connection;
 mod deadline;
 mod frames;
+mod front;
 mod ingress;
 mod layers;
 mod message_size;
@@ -40,9 +41,10 @@ use std::time::Duration;
 
 use tonic::transport::Server;
 
-pub use self::acceptor::{Front, incoming};
-pub use self::connection::{Connection, ConnectionLimits, Speaks};
+pub use self::acceptor::incoming;
+pub use self::connection::{Connection, ConnectionLimits};
 pub use self::deadline::{CallDeadline, DeadlineSettings};
+pub use self::front::{Front, Speaks};
 pub use self::ingress::{Class, ClassLimit, IngressLimits, IngressSettings, Rate, RateLimited};
 pub use self::layers::{LayeredRoutes, WebRoutes, layers};
 pub use self::proxies::{ClientAddress, ForwardedHeader, Proxies, network};

@@ -76,14 +76,12 @@ async fn read_until(
     header: &mut Vec<u8>,
     len: usize,
 ) -> Result<(), ProxyHeaderError> {
-    let had = header.len();
     while header.len() < len {
         let left = (len - header.len()) as u64;
         match stream.take(left).read_buf(header).await {
-            Ok(0) if had == 0 && header.is_empty() => return Err(ProxyHeaderError::Empty),
+            Ok(0) | Err(_) if header.is_empty() => return Err(ProxyHeaderError::Empty),
             Ok(0) => return Err(ProxyHeaderError::Cut(io::ErrorKind::UnexpectedEof.into())),
             Ok(_) => {}
-            Err(_) if had == 0 && header.is_empty() => return Err(ProxyHeaderError::Empty),
             Err(error) => return Err(ProxyHeaderError::Cut(error)),
         }
     }
