@@ -141,6 +141,8 @@ pub struct Redis {
     /// The first address, for who asks it by itself.
     first: redis::Client,
     is_by_tls: bool,
+    /// What is shown there; `None`: what the URL says.
+    credentials: Option<RedisCredentials>,
 }
 
 impl Redis {
@@ -195,6 +197,7 @@ impl Redis {
             connect_timeout: settings.connect_timeout,
             first: first.clone(),
             is_by_tls: certificates.is_some(),
+            credentials,
         })
     }
 
@@ -334,9 +337,12 @@ impl Redis {
         let mut why = format!("no answer within {} ms", self.command_timeout.as_millis());
         if self.is_by_tls {
             // Without the driver's limits, whose errors could not be distinguished from others.
-            let config = AsyncConnectionConfig::new()
+            let mut config = AsyncConnectionConfig::new()
                 .set_connection_timeout(None)
                 .set_response_timeout(None);
+            if let Some(credentials) = self.credentials.clone() {
+                config = config.set_credentials_provider(credentials);
+            }
             let connecting = self.first.get_multiplexed_async_connection_with_config(&config);
             match timeout(self.connect_timeout, connecting).await {
                 Ok(Ok(_)) => {}
@@ -350,7 +356,10 @@ impl Redis {
 
     /// Whether the server at the first address is a node of a cluster, whatever the settings say.
     pub async fn is_node_of_cluster(&self) -> Result<bool, StoreError> {
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(self.connect_timeout));
+        let mut config = AsyncConnectionConfig::new().set_connection_timeout(Some(self.connect_timeout));
+        if let Some(credentials) = self.credentials.clone() {
+            config = config.set_credentials_provider(credentials);
+        }
         let ask = async {
             let mut connection = self.first.get_multiplexed_async_connection_with_config(&config).await?;
             let mut command = redis::cmd("INFO");
