@@ -200,7 +200,7 @@ mod tests {
             let (file, _) = file(contents);
             assert_eq!(read(file.path()).unwrap().expose_secret(), password);
         }
-        let long = [b'a'; LEN_MAX + 1];
+        let long = vec![b'a'; LEN_MAX + 1];
         for (contents, why) in [
             (&b""[..], "is empty"),
             (b"\n", "is empty"),

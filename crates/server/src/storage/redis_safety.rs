@@ -160,18 +160,17 @@ fn eviction(memory: &Said) -> Safety {
 mod tests {
     use super::*;
 
-    fn says(pairs: &[(&str, &str)]) -> Said {
+    fn says(pairs: &[(&str, &str)]) -> HashMap<String, String> {
         let pairs = pairs.iter();
-        Some(
-            pairs
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-        )
+        pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
     fn which_keys_are_lost_is_said_by_the_policy() {
-        let of_policy = |maxmemory, policy| eviction(&says(&[("maxmemory", maxmemory), ("maxmemory_policy", policy)]));
+        let of_policy =
+            |maxmemory, policy| eviction(&Some(says(&[("maxmemory", maxmemory), ("maxmemory_policy", policy)])));
         assert_eq!(of_policy("0", "allkeys-lru"), Safety::Safe);
         assert_eq!(of_policy("1000", "noeviction"), Safety::Safe);
         for (policy, lost, kept) in [
@@ -193,12 +192,12 @@ mod tests {
 
     #[test]
     fn what_a_redis_does_not_say_is_not_taken_for_good() {
-        let config = |fsync| says(&[("appendonly", "yes"), ("appendfsync", fsync)]);
+        let config = |fsync| Some(says(&[("appendonly", "yes"), ("appendfsync", fsync)]));
         assert_eq!(durability(&config("always"), &None), Safety::Safe);
         assert!(matches!(durability(&config("everysec"), &None), Safety::Unsafe(_)));
-        let off = says(&[("appendonly", "no"), ("appendfsync", "always")]);
+        let off = Some(says(&[("appendonly", "no"), ("appendfsync", "always")]));
         assert!(matches!(durability(&off, &None), Safety::Unsafe(_)));
-        let aof = |enabled| says(&[("aof_enabled", enabled)]);
+        let aof = |enabled| Some(says(&[("aof_enabled", enabled)]));
         assert!(matches!(durability(&None, &aof("1")), Safety::Unknown(_)));
         assert!(matches!(durability(&None, &None), Safety::Unknown(_)));
         assert!(matches!(durability(&None, &aof("0")), Safety::Unsafe(_)));

@@ -68,7 +68,8 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
         Ok(settings) => {
             let answers = format!("{address} answers{}", by_tls(config.postgres_tls()));
             found.push(ok("postgres", answers));
-            found.push(timeouts(settings.timeouts_not_as_asked().collect()));
+            let not_as_asked: Vec<String> = settings.timeouts_not_as_asked().collect();
+            found.push(timeouts(&not_as_asked));
         }
         Err(error) => {
             let to_check = to_check("postgres.url", config.postgres_password());
@@ -110,7 +111,7 @@ pub async fn doctor(config: &Config) -> Vec<Diagnosis> {
 }
 
 /// Whether a statement and a lock of our sessions end when they should.
-fn timeouts(not_as_asked: Vec<String>) -> Diagnosis {
+fn timeouts(not_as_asked: &[String]) -> Diagnosis {
     if not_as_asked.is_empty() {
         let found = "sessions have postgres.statement_timeout and postgres.lock_timeout";
         return ok("timeouts", found);
