@@ -54,9 +54,11 @@ async fn a_batch_of_many_drivers_is_stored_found_and_assigned() {
     assert_eq!(order.status(), OrderStatus::Succeeded);
     assert_eq!(order.assignment.unwrap().driver_id, name(0));
     let written = "select count(*) from driver_locations";
-    until_eq("every shard is in the history", DRIVERS as i64, async || {
-        rig.count(written).await
-    })
+    until_eq(
+        "every shard is in the history",
+        i64::try_from(DRIVERS).unwrap(),
+        async || rig.count(written).await,
+    )
     .await;
     let epochs = "select count(distinct epoch) from history_cursors where epoch is not null";
     assert_eq!(rig.count(epochs).await, 3, "each stream is of its own node's epoch");
