@@ -80,15 +80,13 @@ impl Admission {
             state.line.push_back(sender);
             (waiting, state.delay.wait_max(now))
         };
-        match timeout(wait_max, waiting).await {
-            Ok(Ok(work)) => Ok(work),
-            // What is sent in this moment is dropped with its receiver, and frees its place by that.
-            _ => {
-                let now = self.shared.origin.elapsed();
-                self.shared.lock().delay.note_refused(now);
-                Err(Overloaded)
-            }
+        if let Ok(Ok(work)) = timeout(wait_max, waiting).await {
+            return Ok(work);
         }
+        // What is sent in this moment is dropped with its receiver, and frees its place by that.
+        let now = self.shared.origin.elapsed();
+        self.shared.lock().delay.note_refused(now);
+        Err(Overloaded)
     }
 }
 

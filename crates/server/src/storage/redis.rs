@@ -95,10 +95,10 @@ pub(crate) fn is_remote(url: &SecretString) -> bool {
     })
 }
 
-/// Whether there is a password in the URL.
-pub(crate) fn has_password(url: &SecretString) -> bool {
-    let client = parse_url(url);
-    client.is_ok_and(|client| client.get_connection_info().redis_settings().password().is_some())
+/// Whether there is a password in a URL.
+pub(crate) fn has_password(urls: &SecretString) -> bool {
+    let has_one = |client: &redis::Client| client.get_connection_info().redis_settings().password().is_some();
+    parse_urls(urls).is_ok_and(|clients| clients.iter().any(has_one))
 }
 
 /// What each process writes now and then, to see whether that is possible.
@@ -306,7 +306,9 @@ impl Redis {
     /// One command, past the breaker.
     async fn unguarded<T: FromRedisValue>(&self, command: redis::Cmd) -> Result<T, StoreError> {
         let mut connection = self.connection();
-        let answer = self.in_time(async { command.query_async(&mut connection).await }).await?;
+        let answer = self
+            .in_time(async { command.query_async(&mut connection).await })
+            .await?;
         answer.map_err(|error| self.store_error(error))
     }
 

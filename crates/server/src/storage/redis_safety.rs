@@ -47,7 +47,9 @@ impl Redis {
     /// Asks Redis. An error is that it does not answer; that it does not say is none.
     pub async fn safety(&self) -> Result<RedisSafety, StoreError> {
         // One after the other: a Redis that is slow for a moment is silent once then, and not so often that its connection is left.
-        let config = self.each::<HashMap<String, String>>("CONFIG", &["GET", "append*"]).await?;
+        let config = self
+            .each::<HashMap<String, String>>("CONFIG", &["GET", "append*"])
+            .await?;
         let memory = self.info("memory").await?;
         let durability = if let [Some(_), ..] = config.as_slice() {
             worst(config.iter().map(|config| durability(config, &None)))

@@ -76,16 +76,16 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
             .is_none_or(|only| only.split(',').any(|name| name == part))
     };
     if is_wanted("ladder") {
-        ladder::measure(world, times, &mut findings).await;
+        Box::pin(ladder::measure(world, times, &mut findings)).await;
     }
     if is_wanted("outages") {
-        outages::measure(world, times, &mut findings).await;
+        Box::pin(outages::measure(world, times, &mut findings)).await;
     }
     if is_wanted("storm") {
-        storm::measure(world, times, &mut findings).await;
+        Box::pin(storm::measure(world, times, &mut findings)).await;
     }
     if is_wanted("rolling") {
-        rolling::measure(world, times, &mut findings).await;
+        Box::pin(rolling::measure(world, times, &mut findings)).await;
     }
     println!(
         "overload: {} violations={}",

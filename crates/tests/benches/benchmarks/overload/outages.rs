@@ -68,7 +68,7 @@ pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings
     ] {
         for (trouble, mode) in TROUBLES {
             for bystander in bystanders {
-                let rounds = rounds(&server, &load, (proxy, mode), (*bystander, &order), times).await;
+                let rounds = Box::pin(rounds(&server, &load, (proxy, mode), (*bystander, &order), times)).await;
                 let what = match bystander {
                     Bystander::Fixes => "fixes",
                     Bystander::Reads => "reads",
