@@ -13,8 +13,8 @@ const LIMIT_FIRST: f64 = 64.0;
 /// So much work is looked at together.
 const WINDOW: u32 = 32;
 /// Work takes much longer if it takes so many times as long as at best, and so much more.
-const SLOW_TIMES: f64 = 3.0;
-const SLOW_MORE: Duration = Duration::from_millis(10);
+const SLOW_TIMES: f64 = 2.0;
+const SLOW_MORE: Duration = Duration::from_millis(5);
 /// What is left of the places then.
 const FEWER: f64 = 0.9;
 /// The best is forgotten by so much a second: a disk that got slower is no overload.
@@ -108,14 +108,15 @@ impl ControlledDelay {
         self.refused_at = Some(now);
     }
 
+    /// Whether there has been too much work for a while.
+    pub fn is_controlled(&self, now: Duration) -> bool {
+        let is_refused = self.refused_at.is_some_and(|at| now.saturating_sub(at) <= CALM);
+        is_refused || now.saturating_sub(self.free_at) > STANDING
+    }
+
     /// How long work that comes now may wait.
     pub fn wait_max(&self, now: Duration) -> Duration {
-        let is_refused = self.refused_at.is_some_and(|at| now.saturating_sub(at) <= CALM);
-        if is_refused || now.saturating_sub(self.free_at) > STANDING {
-            CONTROLLED
-        } else {
-            BURST
-        }
+        if self.is_controlled(now) { CONTROLLED } else { BURST }
     }
 }
 
@@ -155,7 +156,7 @@ mod tests {
     fn there_are_fewer_once_work_waits_for_work_and_never_less_than_a_few() {
         let mut limit = ConcurrencyLimit::new(4_096);
         windows(&mut limit, 1, FAST);
-        windows(&mut limit, 1, FAST * 4);
+        windows(&mut limit, 1, FAST * 3);
         let before = limit.get();
         windows(&mut limit, 1, FAST * 10);
         assert!(limit.get() < before, "{limit:?}");

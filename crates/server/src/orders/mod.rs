@@ -17,9 +17,11 @@ pub mod service;
 pub mod watch;
 pub mod workers;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -76,8 +78,8 @@ pub struct OrderSettings {
 /// Beside the orders that calls begin, a process works on one of so many as go on: that were completed, cancelled or released, or taken over.
 const RESUMED_SHARE: usize = 4;
 
-/// So many calls that are refused, because there are too many, look at once whether they were answered before.
-const REPLAYS_MAX: usize = 4;
+/// So many calls a second that are refused, because there are too many, look whether they were answered before.
+const REPLAYS_MAX: NonZeroU32 = NonZeroU32::new(100).expect("above 0");
 
 /// All that a saga needs.
 pub struct Context {
@@ -97,7 +99,7 @@ pub struct Context {
     /// The transactions of orders that are in progress: new orders are accepted as fast as those end.
     transactions: Admission,
     /// Looks for what an order that is refused was answered before.
-    replays: Semaphore,
+    replays: DefaultDirectRateLimiter,
     capacity: Arc<Semaphore>,
     /// Shares the capacity out among the tenants, for new orders.
     new_orders: Places,
@@ -143,7 +145,7 @@ impl Context {
             watchers,
             charge_admission,
             transactions,
-            replays: Semaphore::new(REPLAYS_MAX),
+            replays: RateLimiter::direct(Quota::per_second(REPLAYS_MAX)),
             capacity,
             new_orders,
             resumed_capacity,

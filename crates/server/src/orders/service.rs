@@ -87,17 +87,11 @@ impl OrderService {
             // Replays need none of what a new order needs.
             Err(refusal) => {
                 // But a look costs as much as what there is too much of.
-                let look = match &refusal {
-                    PlaceError::Overloaded | PlaceError::ChargesWait { .. } => {
-                        self.context.replays.try_acquire().ok().map(Some)
-                    }
-                    _ => Some(None),
-                };
-                let Some(look) = look else {
+                let are_too_many = matches!(refusal, PlaceError::Overloaded | PlaceError::ChargesWait { .. });
+                if are_too_many && self.context.replays.check().is_err() {
                     return Err(self.refused(refusal));
-                };
+                }
                 let existing = self.context.callers.find_by_key(request).await?;
-                drop(look);
                 existing.ok_or_else(|| self.refused(refusal))?
             }
         };
@@ -339,6 +333,9 @@ impl OrderService {
                 "the payment provider rejects the server's requests",
             ));
         }
+        // Before whatever costs a store something: there may be many more calls than it could do that for.
+        let transaction = context.transactions.admit().await;
+        let transaction = transaction.map_err(|_| PlaceError::Overloaded)?;
         // A charge without a way to find a driver would only be refunded.
         if context.dispatch.check().await.is_err() {
             return Err(PlaceError::NotReady("the drivers' positions are not available"));
@@ -350,8 +347,6 @@ impl OrderService {
             .charge_admission
             .admit(&account, payments)
             .map_err(|retry_after| PlaceError::ChargesWait { retry_after })?;
-        let transaction = context.transactions.admit().await;
-        let transaction = transaction.map_err(|_| PlaceError::Overloaded)?;
         Ok(Room {
             permit,
             charge,

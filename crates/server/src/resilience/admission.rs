@@ -76,6 +76,11 @@ impl Admission {
                 return Ok(self.shared.work());
             }
             state.limit.note_full();
+            // As many as could begin if all ended: more would wait in vain.
+            if state.line.len() >= state.limit.get() && state.delay.is_controlled(now) {
+                state.delay.note_refused(now);
+                return Err(Overloaded);
+            }
             let (sender, waiting) = oneshot::channel();
             state.line.push_back(sender);
             (waiting, state.delay.wait_max(now))

@@ -78,6 +78,16 @@ impl Server {
 
     /// The same, with these settings too.
     pub async fn start_with(world: &World, database: &str, redis: u16, more: &[(&'static str, &str)]) -> Server {
+        Server::start_on(world, (database, redis), more, None).await
+    }
+
+    /// The same, on this core alone.
+    pub async fn start_on(
+        world: &World,
+        (database, redis): (&str, u16),
+        more: &[(&'static str, &str)],
+        core: Option<&str>,
+    ) -> Server {
         migrate(world, database).await;
         let mut stores = vec![
             ("postgres.url", world.create_database(database).await),
@@ -100,7 +110,15 @@ impl Server {
             "127.0.0.1:0",
         ];
         let settings = SETTINGS.iter().map(|(key, value)| (*key, (*value).to_owned()));
-        let mut process = launch(&program(), &args, settings.chain(stores), &log);
+        let program = program();
+        let (program, args) = match core {
+            None => (program, args.to_vec()),
+            Some(core) => {
+                let pinned = ["-c", core, program.to_str().unwrap()];
+                ("/usr/bin/taskset".into(), pinned.into_iter().chain(args).collect())
+            }
+        };
+        let mut process = launch(&program, &args, settings.chain(stores), &log);
         until_ready(&mut process, &http, &log).await;
         Server {
             process,

@@ -1,5 +1,8 @@
 //! Orders at one, two, five and ten times the most that the machine serves, then at four fifths of it.
 
+use std::fs;
+use std::process::Command;
+
 use waybill_simulator::load::report::{LoadReport, Second};
 
 use super::{Findings, Times};
@@ -47,7 +50,13 @@ impl Outcome {
 }
 
 pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings) {
-    let server = Server::start(world, "overload", 3).await;
+    // The server has a core of its own, and all else the others: what it is offered must not be what takes its time.
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let core = (cores > 1).then_some("0");
+    let server = Server::start_on(world, ("overload", 3), &[], core).await;
+    if cores > 1 {
+        leave_core_0(cores);
+    }
     let load = Load::on(server.endpoint());
     let drivers = world.session(&server.database).await;
     drivers.batch_execute(&insert_drivers()).await.unwrap();
@@ -113,6 +122,33 @@ pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings
     findings.figure("memory_mb", memory >> 20);
     findings.expect(memory <= MEMORY_MAX_BYTES, || format!("{} MB of memory", memory >> 20));
     server.stop_after_trouble().await;
+}
+
+/// This process, and all that it started but the server, go to the other cores.
+fn leave_core_0(cores: usize) {
+    let own = std::process::id().to_string();
+    let all_of_them = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let is_ours = |pid: &String| {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            return false;
+        };
+        let parent = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(1))
+            .unwrap_or_default();
+        let runs = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        parent == own && !runs.starts_with("waybill")
+    };
+    let pids: Vec<String> = all_of_them.filter(is_ours).chain([own.clone()]).collect();
+    for pid in pids {
+        let pinned = Command::new("taskset")
+            .args(["-acp", &format!("1-{}", cores - 1), &pid])
+            .output();
+        assert!(pinned.unwrap().status.success(), "taskset of {pid}");
+    }
 }
 
 /// After how many seconds all that was offered in each further second was served.
