@@ -11,7 +11,7 @@
 # MUTANT_TRIES (6) tries before a mutant counts as alive; the program as it is has to pass each such run twice.
 #
 # What takes minutes, or a person at the provider, is beyond the rig: such a patch has `Test:` instead, and the name of the
-# end-to-end test that has to fail. Of the program as it is the test has to pass.
+# end-to-end test that has to fail; or `Unit:`, and that of a unit test of the server. Of the program as it is the test has to pass.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -70,6 +70,17 @@ run_tests() {
         cargo test --quiet --package waybill-tests --test e2e -- --exact "$@") >"$log" 2>&1
 }
 
+build_units() {
+    (cd "$tree" && CARGO_TARGET_DIR=$scratch/build cargo test --quiet --package waybill-server --lib --no-run)
+}
+
+run_units() {
+    local log=$1
+    shift
+    (cd "$tree" && CARGO_TARGET_DIR=$scratch/build \
+        cargo test --quiet --package waybill-server --lib -- --exact "$@") >"$log" 2>&1
+}
+
 patches=()
 for number in "${@:-}"; do
     for patch in mutants/"$number"*.patch; do
@@ -83,14 +94,17 @@ fresh_tree
 build_rig
 for patch in "${patches[@]}"; do
     git -C "$tree" apply --check "$root/$patch" || die "$patch does not apply any more: bring it up to date"
-    [ -n "$(header "$patch" Breaks)$(header "$patch" Test)" ] || die "$patch does not say what it breaks"
+    [ -n "$(header "$patch" Breaks)$(header "$patch" Test)$(header "$patch" Unit)" ] || die "$patch does not say what it breaks"
 done
 build_program
 : >"$scratch/settings"
 tests=()
+units=()
 for patch in "${patches[@]}"; do
     if [ -n "$(header "$patch" Test)" ]; then
         tests+=("$(header "$patch" Test)")
+    elif [ -n "$(header "$patch" Unit)" ]; then
+        units+=("$(header "$patch" Unit)")
     else
         header "$patch" Settings | grep . || echo
     fi >>"$scratch/settings"
@@ -99,6 +113,11 @@ sort --unique --output="$scratch/settings" "$scratch/settings"
 if [ "${#tests[@]}" -gt 0 ]; then
     build_tests || die "the tests do not build"
     run_tests "$scratch/clean.log" "${tests[@]}" || die "the program as it is does not pass: see $scratch/clean.log"
+    printf 'passed   %-26s %s\n' 'the program as it is' "$(grep '^test result' "$scratch/clean.log")"
+fi
+if [ "${#units[@]}" -gt 0 ]; then
+    build_units || die "the unit tests do not build"
+    run_units "$scratch/clean.log" "${units[@]}" || die "the program as it is does not pass: see $scratch/clean.log"
     printf 'passed   %-26s %s\n' 'the program as it is' "$(grep '^test result' "$scratch/clean.log")"
 fi
 while read -r -a settings <&3; do
@@ -116,10 +135,15 @@ for patch in "${patches[@]}"; do
     git -C "$tree" apply "$root/$patch"
     by=
     test=$(header "$patch" Test)
+    kind=tests
+    if [ -z "$test" ]; then
+        test=$(header "$patch" Unit)
+        kind=units
+    fi
     if [ -n "$test" ]; then
         log=$scratch/$name.log
-        build_tests || die "$name does not build"
-        run_tests "$log" "$test" || by=$(grep --max-count=1 "^test $test ... FAILED\|^    $test\$" "$log") ||
+        "build_$kind" || die "$name does not build"
+        "run_$kind" "$log" "$test" || by=$(grep --max-count=1 "^test $test ... FAILED\|^    $test\$" "$log") ||
             die "$name: the test did not run to its end: see $log"
         git -C "$tree" apply --reverse "$root/$patch"
         if [ -n "$by" ]; then
