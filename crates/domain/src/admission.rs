@@ -17,14 +17,14 @@ const SLOW_TIMES: f64 = 2.0;
 const SLOW_MORE: Duration = Duration::from_millis(5);
 /// What is left of the places then.
 const FEWER: f64 = 0.9;
-/// The best is forgotten by so much a second: a disk that got slower is no overload.
-const FORGOTTEN: f64 = 0.01;
+/// The best grows by so much a second: a disk that got slower is no overload.
+const BEST_GROWS: f64 = 0.01;
 
-/// How long work may wait in a burst; and while others have been waiting for all of [`STANDING`], or were refused within [`CALM`].
+/// How long work may wait in a burst; and while others have been waiting for all of [`STANDING`], or were refused within [`AFTER_REFUSAL`].
 const BURST: Duration = Duration::from_millis(500);
 const CONTROLLED: Duration = Duration::from_millis(20);
 const STANDING: Duration = Duration::from_millis(100);
-const CALM: Duration = Duration::from_secs(1);
+const AFTER_REFUSAL: Duration = Duration::from_secs(1);
 
 /// How many places there are.
 #[derive(Debug, Clone)]
@@ -76,8 +76,8 @@ impl ConcurrencyLimit {
             return;
         }
         let mean = self.sum / self.count;
-        let forgotten = 1.0 + FORGOTTEN * now.saturating_sub(self.best_at).as_secs_f64();
-        let best = self.best.map_or(mean, |best| mean.min(best.mul_f64(forgotten)));
+        let growth = 1.0 + BEST_GROWS * now.saturating_sub(self.best_at).as_secs_f64();
+        let best = self.best.map_or(mean, |best| mean.min(best.mul_f64(growth)));
         self.best_at = now;
         if mean > best.mul_f64(SLOW_TIMES) + SLOW_MORE {
             self.limit = (self.limit * FEWER).max(LIMIT_MIN.min(self.max));
@@ -110,7 +110,9 @@ impl ControlledDelay {
 
     /// Whether there has been too much work for a while.
     pub fn is_controlled(&self, now: Duration) -> bool {
-        let is_refused = self.refused_at.is_some_and(|at| now.saturating_sub(at) <= CALM);
+        let is_refused = self
+            .refused_at
+            .is_some_and(|at| now.saturating_sub(at) <= AFTER_REFUSAL);
         is_refused || now.saturating_sub(self.free_at) > STANDING
     }
 

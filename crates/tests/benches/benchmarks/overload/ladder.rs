@@ -80,8 +80,8 @@ pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings
     }
     assert!(peak.0 > 0.0, "not even {rate:.0} orders a second are served");
     let (rate, p99_ms) = peak;
-    findings.figure("peak_per_second", format_args!("{rate:.0}"));
-    findings.figure("peak_p99_ms", format_args!("{p99_ms:.1}"));
+    findings.number("peak_per_second", format_args!("{rate:.0}"));
+    findings.number("peak_p99_ms", format_args!("{p99_ms:.1}"));
 
     let mut at_peak = None;
     let mut memory = 0;
@@ -100,26 +100,26 @@ pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings
             outcome.late_ms,
             outcome.generator_cores,
         );
-        let calm = *at_peak.get_or_insert(outcome.p99_ms);
-        findings.figure(&format!("goodput_{factor}x"), format_args!("{goodput:.2}"));
-        findings.figure(&format!("p99_{factor}x_ms"), format_args!("{:.1}", outcome.p99_ms));
+        let before = *at_peak.get_or_insert(outcome.p99_ms);
+        findings.number(&format!("goodput_{factor}x"), format_args!("{goodput:.2}"));
+        findings.number(&format!("p99_{factor}x_ms"), format_args!("{:.1}", outcome.p99_ms));
         findings.expect(goodput >= least, || {
             format!("at {factor} times the peak {goodput:.2} of it was served, not {least}")
         });
-        findings.expect(outcome.p99_ms <= SLOWER_MAX * calm, || {
+        findings.expect(outcome.p99_ms <= SLOWER_MAX * before, || {
             format!(
-                "at {factor} times the peak p99 was {:.1} ms, at the peak {calm:.1}",
+                "at {factor} times the peak p99 was {:.1} ms, at the peak {before:.1}",
                 outcome.p99_ms
             )
         });
     }
     let report = load.orders_whatever(rate * 0.8, times.step, false).await;
     let back = back_after(&operation(&report, Some("order")).seconds);
-    findings.figure("back_after_s", back.map_or("never".to_owned(), |secs| secs.to_string()));
+    findings.number("back_after_s", back.map_or("never".to_owned(), |secs| secs.to_string()));
     findings.expect(back.is_some_and(|secs| secs <= BACK_WITHIN_SECS), || {
         format!("it was not as before within {BACK_WITHIN_SECS} s: {back:?}")
     });
-    findings.figure("memory_mb", memory >> 20);
+    findings.number("memory_mb", memory >> 20);
     findings.expect(memory <= MEMORY_MAX_BYTES, || format!("{} MB of memory", memory >> 20));
     server.stop_after_trouble().await;
 }

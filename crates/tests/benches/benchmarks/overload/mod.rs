@@ -1,7 +1,7 @@
 //! More than the machine can do, and stores and providers that are in trouble, shown: what is served meanwhile, how fast, and how soon
 //! all is well again.
 //!
-//! `make overload`; `OVERLOAD_ONLY=ladder,outages,storm,rolling` for a part of it. It ends with a line of figures, and with `violations=0` where each is what docs/guarantees.md promises.
+//! `make overload`; `OVERLOAD_ONLY=ladder,outages,storm,rolling` for a part of it. It ends with a line of numbers, and with `violations=0` where each is what docs/guarantees.md promises.
 
 mod ladder;
 mod outages;
@@ -18,15 +18,15 @@ use crate::world::World;
 /// What was found, for the last line, and what is not as it is promised.
 #[derive(Debug, Default)]
 pub struct Findings {
-    figures: Vec<String>,
+    numbers: Vec<String>,
     violations: Vec<String>,
 }
 
 impl Findings {
-    /// Adds a figure.
-    fn figure(&mut self, name: &str, value: impl std::fmt::Display) {
+    /// Adds a number.
+    fn number(&mut self, name: &str, value: impl std::fmt::Display) {
         println!("    {name}={value}");
-        self.figures.push(format!("{name}={value}"));
+        self.numbers.push(format!("{name}={value}"));
     }
 
     /// Adds a violation, unless it is so.
@@ -52,7 +52,7 @@ struct Times {
     restarts: usize,
 }
 
-/// All of it; nothing for the table of benchmarks, whose figures are beside a baseline.
+/// All of it; nothing for the table of benchmarks, where each number is beside a baseline.
 pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
     let times = if scale.quick {
         Times {
@@ -89,7 +89,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
     }
     println!(
         "overload: {} violations={}",
-        findings.figures.join(" "),
+        findings.numbers.join(" "),
         findings.violations.len()
     );
     assert!(findings.violations.is_empty(), "{:#?}", findings.violations);

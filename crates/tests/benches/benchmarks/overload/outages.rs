@@ -73,15 +73,15 @@ pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings
                     Bystander::Fixes => "fixes",
                     Bystander::Reads => "reads",
                 };
-                let (calm, in_trouble, failed) = rounds;
-                let ratio = in_trouble / calm;
-                findings.figure(&format!("{what}_while_{name}_{trouble}"), format_args!("{ratio:.2}"));
+                let (before, in_trouble, failed) = rounds;
+                let ratio = in_trouble / before;
+                findings.number(&format!("{what}_while_{name}_{trouble}"), format_args!("{ratio:.2}"));
                 findings.expect(failed == 0, || {
                     format!("{failed} {what} failed while the {name} was {trouble}")
                 });
-                let is_as_before = ratio <= SLOWER_MAX || in_trouble - calm <= NO_MATTER_MS;
+                let is_as_before = ratio <= SLOWER_MAX || in_trouble - before <= NO_MATTER_MS;
                 findings.expect(is_as_before, || {
-                    format!("p99 of {what} was {calm:.1} ms, and {in_trouble:.1} ms while the {name} was {trouble}")
+                    format!("p99 of {what} was {before:.1} ms, and {in_trouble:.1} ms while the {name} was {trouble}")
                 });
             }
         }
@@ -97,9 +97,9 @@ async fn rounds(
     (bystander, order): (Bystander, &str),
     times: Times,
 ) -> (f64, f64, u64) {
-    let (mut calm, mut in_trouble, mut failed) = (Vec::new(), Vec::new(), 0);
+    let (mut before, mut in_trouble, mut failed) = (Vec::new(), Vec::new(), 0);
     for _ in 0..ROUNDS {
-        for (mode, p99s) in [(Mode::Pass, &mut calm), (mode, &mut in_trouble)] {
+        for (mode, p99s) in [(Mode::Pass, &mut before), (mode, &mut in_trouble)] {
             proxy.set_mode(mode);
             let beside = async {
                 match bystander {
@@ -124,7 +124,7 @@ async fn rounds(
         proxy.set_mode(Mode::Pass);
         server.until_ready().await;
     }
-    (median(&calm), median(&in_trouble), failed)
+    (median(&before), median(&in_trouble), failed)
 }
 
 /// Reads the order at a rate: the p99 in milliseconds, from when each was due, and how many failed.

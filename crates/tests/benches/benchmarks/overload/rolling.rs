@@ -52,8 +52,8 @@ pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings
     let (report, ()) = tokio::join!(load.orders_until(ORDERS_PER_SECOND, &over), restarts);
     let orders = operation(&report, Some("order"));
     let not_served = orders.totals.failed + orders.totals.refused;
-    findings.figure("restarts", times.restarts);
-    findings.figure(
+    findings.number("restarts", times.restarts);
+    findings.number(
         "failed_in_restarts",
         format_args!("{not_served} of {}", orders.totals.started),
     );

@@ -40,12 +40,12 @@ pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings
     let charged = u64::try_from(charged.get::<_, i64>(0)).unwrap();
 
     let amplification = number(sent) / number(charged);
-    findings.figure("storm_to_provider", format_args!("{amplification:.2}"));
+    findings.number("storm_to_provider", format_args!("{amplification:.2}"));
     findings.expect(amplification <= AMPLIFICATION_MAX, || {
         format!("the provider was sent {sent} requests for {charged} charges")
     });
     let by_clients = number(created.started + created.repeated) / number(created.started);
-    findings.figure("storm_by_clients", format_args!("{by_clients:.2}"));
+    findings.number("storm_by_clients", format_args!("{by_clients:.2}"));
     let last = seconds.iter().rev().take(5);
     let (offered, answered) = last.fold((0, 0), |(offered, answered), second| {
         (offered + second.totals.offered, answered + second.totals.answered)
