@@ -59,8 +59,8 @@ pub fn all() -> Vec<Case> {
         Case::new("take_100_fixes", || message(100), take),
         Case::new("append_1_fix", || fixes(1), |fixes| append(fixes)),
         Case::new("append_100_fixes", || fixes(100), |fixes| append(fixes)),
-        Case::new("latest_1_fix", || fixes(1), |fixes| latest(fixes)),
-        Case::new("latest_100_fixes", || fixes(100), |fixes| latest(fixes)),
+        Case::new("latest_1_fix", || newest(1), |newest| latest(newest)),
+        Case::new("latest_100_fixes", || newest(100), |newest| latest(newest)),
         Case::new("acknowledge", acknowledgement, wire),
         Case::new("live_an_order", || LIFE, live),
         Case::new("answer_an_order", order, answer),
@@ -139,8 +139,13 @@ fn append(fixes: &[Fix]) -> impl Sized + use<> {
 }
 
 /// What moves the drivers of a batch: the second one.
-fn latest(fixes: &[Fix]) -> impl Sized + use<> {
-    COMMANDS.latest(&COMMANDS.newest(fixes, now()), now())
+fn latest(newest: &[(usize, &'static Fix)]) -> impl Sized + use<> {
+    COMMANDS.latest(newest, now())
+}
+
+/// Of a batch that is never freed.
+fn newest(count: u32) -> Vec<(usize, &'static Fix)> {
+    COMMANDS.newest(fixes(count).leak(), now())
 }
 
 fn acknowledgement() -> pb::StreamLocationsResponse {

@@ -10,7 +10,7 @@ use crate::rounds::Fault;
 pub struct Plan {
     /// Of all that is drawn.
     pub seed: u64,
-    /// How often each fault befalls the leader of each store; `None`: one fault each, as a slice of all tests.
+    /// How often each fault befalls the leader of each store; `None`: one fault of one store, by chance, as a slice of all tests.
     pub rounds: Option<usize>,
     /// Which stores: all, or those named.
     only: Vec<String>,
@@ -36,16 +36,24 @@ impl Plan {
         }
     }
 
-    /// Whether this store is to fail over.
-    pub fn has(&self, store: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|name| name == store)
+    /// Whether this store, of this number, is to fail over.
+    pub fn has(&self, number: usize, store: &str) -> bool {
+        if !self.only.is_empty() {
+            return self.only.iter().any(|name| name == store);
+        }
+        self.rounds.is_some() || self.draw(0) == number
     }
 
-    /// The faults of a store, one after the other. In a slice the stores share them.
-    pub fn faults(&self, store: usize) -> Vec<Fault> {
+    /// The faults of a store, one after the other.
+    pub fn faults(&self) -> Vec<Fault> {
         match self.rounds {
             Some(rounds) => (0..rounds).flat_map(|_| Fault::ALL).collect(),
-            None => Fault::ALL.into_iter().cycle().skip(store).take(1).collect(),
+            None => Fault::ALL.into_iter().skip(self.draw(8)).take(1).collect(),
         }
+    }
+
+    /// One of three, by some bits of the seed.
+    fn draw(&self, bits: u32) -> usize {
+        usize::from((self.seed >> bits).to_le_bytes()[0] % 3)
     }
 }

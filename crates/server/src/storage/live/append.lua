@@ -2,7 +2,7 @@
 -- KEYS: 1 stream  2 geo index  3 last-seen times  4 times by the devices' clocks            (one slot)
 -- ARGV: 1 high-water mark of the stream  2 now (µs)  3 how many fixes
 --       per fix: driver, lat, long, recorded_at (µs)
---       per driver that one of them may move: the same of its newest one
+--       per driver that one of them may move: the place of its newest one among them, from 0
 -- Returns how long the stream is then; 0 when it is full.
 local length = redis.call('XLEN', KEYS[1])
 if length >= tonumber(ARGV[1]) then
@@ -13,16 +13,18 @@ for i = 4, moves - 1, 4 do
   redis.call('XADD', KEYS[1], '*', 'driver_id', ARGV[i], 'lat', ARGV[i + 1], 'long', ARGV[i + 2], 'timestamp', ARGV[i + 3])
 end
 -- A thousand drivers at once: a call has room for 8,000 arguments.
-for first = moves, #ARGV, 4000 do
-  local last = math.min(first + 3999, #ARGV)
-  local drivers = {}
-  for i = first, last, 4 do
-    drivers[#drivers + 1] = ARGV[i]
+for first = moves, #ARGV, 1000 do
+  local last = math.min(first + 999, #ARGV)
+  local fixes, drivers = {}, {}
+  for i = first, last do
+    local fix = 4 + 4 * ARGV[i]
+    fixes[#fixes + 1] = fix
+    drivers[#drivers + 1] = ARGV[fix]
   end
   local known = redis.call('HMGET', KEYS[4], unpack(drivers))
   local places, seen, recorded = {}, {}, {}
   for n, driver in ipairs(drivers) do
-    local i = first + 4 * (n - 1)
+    local i = fixes[n]
     local at = ARGV[i + 3]
     -- An older fix goes to the history only. Microseconds since 1970 are exact in a double until the year 2255.
     if not known[n] or tonumber(known[n]) < tonumber(at) then

@@ -30,14 +30,15 @@ impl Commands {
         }
     }
 
-    /// The newest fix of each driver among those of the batch, which arrives `now`, that say where it is.
-    pub fn newest<'a>(&self, fixes: &'a [Fix], now: Timestamp) -> Vec<&'a Fix> {
-        let mut newest: HashMap<&DriverId, &Fix> = HashMap::with_capacity(fixes.len());
+    /// The newest fix of each driver among those of the batch, which arrives `now`, that say where it is; each with its place in the batch.
+    pub fn newest<'a>(&self, fixes: &'a [Fix], now: Timestamp) -> Vec<(usize, &'a Fix)> {
+        let mut newest: HashMap<&DriverId, (usize, &Fix)> = HashMap::with_capacity(fixes.len());
         let freshness = self.settings.freshness;
-        for fix in fixes.iter().filter(|fix| freshness.is_live(fix.recorded_at, now)) {
-            let known = newest.entry(&fix.driver).or_insert(fix);
-            if known.recorded_at < fix.recorded_at {
-                *known = fix;
+        let live = |(_, fix): &(usize, &Fix)| freshness.is_live(fix.recorded_at, now);
+        for (place, fix) in fixes.iter().enumerate().filter(live) {
+            let known = newest.entry(&fix.driver).or_insert((place, fix));
+            if known.1.recorded_at < fix.recorded_at {
+                *known = (place, fix);
             }
         }
         newest.into_values().collect()
@@ -45,9 +46,9 @@ impl Commands {
 
     /// Appends a batch of one shard's fixes, which arrives `now`, to its stream, and moves its index by the newest of them. Its
     /// answer: how long the stream is then, 0 when it is full.
-    pub fn append(&self, shard: &ShardKeys, fixes: &[Fix], newest: &[&Fix], now: Timestamp) -> ScriptCall<'_> {
+    pub fn append(&self, shard: &ShardKeys, fixes: &[Fix], newest: &[(usize, &Fix)], now: Timestamp) -> ScriptCall<'_> {
         let keys = [&shard.events, &shard.geo, &shard.seen, &shard.recorded];
-        let mut append = ScriptCall::new(&self.append, keys.into_iter(), 3 + 4 * (fixes.len() + newest.len()));
+        let mut append = ScriptCall::new(&self.append, keys.into_iter(), 3 + 4 * fixes.len() + newest.len());
         append
             .arg(self.settings.high_water)
             .arg(now.as_microsecond())
@@ -55,25 +56,25 @@ impl Commands {
         for fix in fixes {
             write(&mut append, fix);
         }
-        for fix in newest {
+        for (place, fix) in newest {
             if fix.position.lat_deg().abs() <= GEO_LATITUDE_MAX {
-                write(&mut append, fix);
+                append.arg(*place);
             }
         }
         append
     }
 
     /// Moves `driver:<id>` of each driver by the newest fixes of a batch, which arrives `now`; `None` when there is none.
-    pub fn latest(&self, newest: &[&Fix], now: Timestamp) -> Option<ScriptCall<'_>> {
+    pub fn latest(&self, newest: &[(usize, &Fix)], now: Timestamp) -> Option<ScriptCall<'_>> {
         if newest.is_empty() {
             return None;
         }
-        let keys = newest.iter().map(|fix| Keys::driver(&fix.driver));
+        let keys = newest.iter().map(|(_, fix)| Keys::driver(&fix.driver));
         let mut script = ScriptCall::new(&self.latest, keys, 2 + 4 * newest.len());
         script
             .arg(now.as_microsecond())
             .arg(self.settings.freshness.until(now).as_millisecond());
-        for fix in newest {
+        for (_, fix) in newest {
             write(&mut script, fix);
         }
         Some(script)

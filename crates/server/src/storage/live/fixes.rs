@@ -60,7 +60,7 @@ impl LiveStore {
     }
 
     /// Moves where each driver of the batch is; how many keys another program holds.
-    async fn move_latest(&self, newest: &[&Fix], now: Timestamp) -> Result<u64, StoreError> {
+    async fn move_latest(&self, newest: &[(usize, &Fix)], now: Timestamp) -> Result<u64, StoreError> {
         let connection = self.redis.connection();
         let send = async |call: ScriptCall<'_>| call.send::<u64>(&mut connection.clone()).await;
         if self.redis.is_cluster() {

@@ -86,9 +86,12 @@ impl RedisFixes {
         append.arg(HIGH_WATER).arg(now.as_microsecond()).arg(rows.drivers.len());
         let mut latest = self.latest.prepare_invoke();
         latest.arg(now.as_microsecond()).arg((now + FRESH).as_millisecond());
-        // The first time they are appended, the second time they move their drivers.
-        for (driver, lat, long, at) in rows.iter().chain(rows.iter()) {
+        for (driver, lat, long, at) in rows.iter() {
             append.arg(driver).arg(lat).arg(long).arg(at.as_microsecond());
+        }
+        // Each moves its driver.
+        for place in 0..rows.drivers.len() {
+            append.arg(place);
         }
         for (driver, lat, long, at) in rows.iter() {
             latest.key(format!("driver:{driver}"));
