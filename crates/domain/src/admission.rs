@@ -7,14 +7,14 @@
 use std::time::Duration;
 
 /// Places are never fewer.
-const LIMIT_MIN: f64 = 16.0;
+const LIMIT_MIN: f64 = 32.0;
 /// Places before anything is learned.
 const LIMIT_FIRST: f64 = 64.0;
 /// So much work is looked at together.
 const WINDOW: u32 = 32;
 /// Work takes much longer if it takes so many times as long as at best, and so much more.
-const SLOW_TIMES: f64 = 2.0;
-const SLOW_MORE: Duration = Duration::from_millis(5);
+const SLOW_TIMES: f64 = 3.0;
+const SLOW_MORE: Duration = Duration::from_millis(15);
 /// What is left of the places then.
 const FEWER: f64 = 0.9;
 /// The best grows by so much a second: a disk that got slower is no overload.
@@ -158,12 +158,12 @@ mod tests {
     fn there_are_fewer_once_work_waits_for_work_and_never_less_than_a_few() {
         let mut limit = ConcurrencyLimit::new(4_096);
         windows(&mut limit, 1, FAST);
-        windows(&mut limit, 1, FAST * 3);
+        windows(&mut limit, 1, FAST * 6);
         let before = limit.get();
         windows(&mut limit, 1, FAST * 10);
         assert!(limit.get() < before, "{limit:?}");
         windows(&mut limit, 50, FAST * 10);
-        assert_eq!(limit.get(), 16);
+        assert_eq!(limit.get(), 32);
         assert_eq!(ConcurrencyLimit::new(2).get(), 2);
     }
 
@@ -173,7 +173,7 @@ mod tests {
         let mut limit = ConcurrencyLimit::new(4_096);
         windows(&mut limit, 10, FAST);
         windows(&mut limit, 20 * RATE, FAST * 10);
-        assert_eq!(limit.get(), 16, "not while it lasts for seconds");
+        assert_eq!(limit.get(), 32, "not while it lasts for seconds");
         windows(&mut limit, 300 * RATE, FAST * 10);
         assert!(limit.get() > 100, "{limit:?}");
     }
