@@ -3,7 +3,7 @@
 //! the end what there is is compared with what was promised. Last comes one line with the numbers; the exit status is 1 if a promise is
 //! broken.
 //!
-//! With all tests it is a slice of one round for each store; `make failover` is the whole. See [`plan`] for the ways to run it.
+//! With all tests it is a slice of one round of one store, by chance; `make failover` is the whole. See [`plan`] for the ways to run it.
 
 #![allow(
     clippy::unwrap_used,

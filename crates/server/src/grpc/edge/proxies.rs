@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_addresses_the_last_that_is_no_proxys_counts() {
+    fn of_several_addresses_the_last_that_is_of_no_proxy_counts() {
         let client = |lines: &[&str]| client(ForwardedHeader::XForwardedFor, "10.0.0.1", lines);
         assert_eq!(client(&["192.0.2.1, 192.0.2.60"]), "192.0.2.60");
         assert_eq!(client(&["192.0.2.1, 192.0.2.60, 10.0.0.7,192.168.1.7"]), "192.0.2.60");
