@@ -110,9 +110,9 @@ impl OrderService {
         self.detached(async move {
             let store = context.callers.in_name_of(&by);
             let accepted = store.accept(OrderId::new(Uuid::now_v7()), &request, &room.account);
-            let accepted = accepted.await;
-            drop(room.transaction);
-            match accepted? {
+            let accepted = accepted.await?;
+            room.transaction.done();
+            match accepted {
                 Accepted::Duplicate(existing) => Ok(Admission::Duplicate(existing)),
                 Accepted::New(order) => {
                     let id = order.order.id;
@@ -205,8 +205,9 @@ impl OrderService {
         let context = Arc::clone(&self.context);
         let completed = self.detached(async move {
             let store = context.store.in_name_of(&by);
-            let _transaction = context.transactions.go_on();
+            let transaction = context.transactions.go_on();
             let completed = store.complete(&by.scope, id, driver.as_ref(), amount).await?;
+            transaction.done();
             if let Completed::Unpaid(order) = completed {
                 let settling = order.order.clone();
                 context.resume(*order);

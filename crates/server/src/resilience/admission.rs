@@ -15,12 +15,14 @@ pub struct Admission {
     shared: Arc<Shared>,
 }
 
-/// Work in progress, until it is dropped: how long that was is what the number of places is learned from.
+/// Work in progress, until it is dropped. How long it took counts if it was [done](Work::done): what fails at once, as behind an open
+/// breaker, says nothing of how long work takes.
 #[derive(Debug)]
 #[must_use = "the place is free again as soon as it is dropped"]
 pub struct Work {
     shared: Arc<Shared>,
     since: Duration,
+    is_done: bool,
 }
 
 /// There is more work than is done.
@@ -100,16 +102,19 @@ impl Shared {
         Work {
             shared: Arc::clone(self),
             since: self.origin.elapsed(),
+            is_done: false,
         }
     }
 
     /// Work ended.
-    fn end(self: &Arc<Self>, since: Duration) {
+    fn end(self: &Arc<Self>, since: Duration, is_done: bool) {
         let mut next = Vec::new();
         {
             let mut state = self.lock();
-            let now = self.origin.elapsed();
-            state.limit.record(now.saturating_sub(since), now);
+            if is_done {
+                let now = self.origin.elapsed();
+                state.limit.record(now.saturating_sub(since), now);
+            }
             state.in_progress -= 1;
             while state.in_progress < state.limit.get()
                 && let Some(waiting) = state.line.pop_front()
@@ -133,9 +138,16 @@ impl Shared {
     }
 }
 
+impl Work {
+    /// It ended as it should: the number of places is learned from how long it took.
+    pub fn done(mut self) {
+        self.is_done = true;
+    }
+}
+
 impl Drop for Work {
     fn drop(&mut self) {
-        self.shared.end(self.since);
+        self.shared.end(self.since, self.is_done);
     }
 }
 
@@ -153,6 +165,22 @@ mod tests {
         drop((begun, new));
         let next = admission.admit().await.unwrap();
         drop((more, next));
+    }
+
+    /// Else an outage, in which all fails at once, would make all that comes after it look slow.
+    #[tokio::test]
+    async fn what_was_not_done_says_nothing_of_how_long_work_takes() {
+        let admission = Admission::new(100);
+        for _ in 0..1_000 {
+            drop(admission.go_on());
+        }
+        let learned = format!("{:?}", admission.shared.lock().limit);
+        assert!(learned.contains("best: None"), "{learned}");
+        for _ in 0..1_000 {
+            admission.go_on().done();
+        }
+        let learned = format!("{:?}", admission.shared.lock().limit);
+        assert!(learned.contains("best: Some"), "{learned}");
     }
 
     #[tokio::test]
