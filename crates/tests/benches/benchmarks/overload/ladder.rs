@@ -50,13 +50,13 @@ impl Outcome {
 }
 
 pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings) {
-    // The server has a core of its own, and all else the others: what it is offered must not be what takes its time.
+    // Callers are elsewhere, and so is the provider: what is offered must not be what takes the time of those who serve it.
     let cores = std::thread::available_parallelism().unwrap().get();
     let core = (cores > 1).then_some("0");
-    let server = Server::start_on(world, ("overload", 3), &[], core).await;
     if cores > 1 {
-        leave_core_0(cores);
+        part_cores(cores);
     }
+    let server = Server::start_on(world, ("overload", 3), &[], core).await;
     let load = Load::on(server.endpoint());
     let drivers = world.session(&server.database).await;
     drivers.batch_execute(&insert_drivers()).await.unwrap();
@@ -124,31 +124,42 @@ pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings
     server.stop_after_trouble().await;
 }
 
-/// This process, and all that it started but the server, go to the other cores.
-fn leave_core_0(cores: usize) {
-    let own = std::process::id().to_string();
-    let all_of_them = fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().into_string().ok());
-    let is_ours = |pid: &String| {
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
-            return false;
-        };
-        let parent = stat
-            .rsplit(')')
-            .next()
-            .and_then(|rest| rest.split_whitespace().nth(1))
-            .unwrap_or_default();
-        let runs = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        parent == own && !runs.starts_with("waybill")
-    };
-    let pids: Vec<String> = all_of_them.filter(is_ours).chain([own.clone()]).collect();
-    for pid in pids {
+/// The stores go to core 0, where the server is too; this process, which makes the load, and its copy that is the provider to the others.
+fn part_cores(cores: usize) {
+    let own = std::process::id();
+    let others = format!("1-{}", cores - 1);
+    let name = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let own_name = name(own);
+    for pid in with_descendants(own) {
+        let core = if name(pid) == own_name { &others } else { "0" };
         let pinned = Command::new("taskset")
-            .args(["-acp", &format!("1-{}", cores - 1), &pid])
-            .output();
-        assert!(pinned.unwrap().status.success(), "taskset of {pid}");
+            .args(["-acp", core, &pid.to_string()])
+            .output()
+            .unwrap();
+        // A session of Postgres may have ended meanwhile.
+        let is_there = fs::exists(format!("/proc/{pid}")).unwrap();
+        assert!(pinned.status.success() || !is_there, "taskset of {pid}: {pinned:?}");
     }
+}
+
+/// This process and all that it started, and those.
+fn with_descendants(own: u32) -> Vec<u32> {
+    let parent = |pid: u32| -> Option<(u32, u32)> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some((pid, stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()?))
+    };
+    let names = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
+    let parents: Vec<(u32, u32)> = names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .filter_map(parent)
+        .collect();
+    let mut found = vec![own];
+    let mut next = 0;
+    while let Some(&of) = found.get(next) {
+        found.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found
 }
 
 /// After how many seconds all that was offered in each further second was served.

@@ -119,6 +119,9 @@ async fn rounds(
             };
             let ((p99_ms, not_answered), ()) = tokio::join!(beside, orders);
             p99s.push(p99_ms);
+            if not_answered > 0 {
+                println!("    {not_answered} failed with {mode:?}");
+            }
             failed += not_answered;
         }
         proxy.set_mode(Mode::Pass);
@@ -138,12 +141,18 @@ async fn reads(channel: Channel, order: &str, time: Duration) -> (f64, u64) {
         let request = GetOrderRequest {
             order_id: order.to_owned(),
         };
-        calls.spawn(async move { orders.get_order(request).await.map(|_| millis(due.elapsed())) });
+        calls.spawn(async move {
+            let answer = orders.get_order(request).await;
+            answer.map(|_| millis(due.elapsed())).map_err(|status| (due, status))
+        });
     }
     let answers = calls.join_all().await;
     let refusals = answers.iter().filter_map(|answer| answer.as_ref().err());
     let failed = refusals
-        .inspect(|status| println!("    a read failed: {status:?}"))
+        .inspect(|(due, status)| {
+            let since = due.duration_since(began_at.into());
+            println!("    a read of {since:.1?} after the first failed: {status:?}");
+        })
         .count() as u64;
     let took: Vec<f64> = answers.into_iter().filter_map(Result::ok).collect();
     (quantile(&took, 0.99), failed)
