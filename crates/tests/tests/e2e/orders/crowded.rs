@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use testkit::Rig;
 use testkit::wire::{PICKUP, a_ride, assert_refused_for_now};
 use tonic::{Code, Request, Status};
@@ -83,6 +84,11 @@ async fn what_was_begun_goes_on_while_new_orders_take_all_room() {
         refusal.message().contains("too many orders are in progress"),
         "{refusal:?}"
     );
+    let metrics = rig.metrics().await["orders"].clone();
+    assert_eq!(metrics["overload_refusals"], json!({"in_flight_max": 1}), "{metrics}");
+    assert_eq!(metrics["transactions"], 0, "{metrics}");
+    // No more places may be learned than there is room for orders.
+    assert_eq!(metrics["transactions_max"], 2, "{metrics}");
 
     let cancelled = cancel(&rig, &served.order_id).await.unwrap();
 
