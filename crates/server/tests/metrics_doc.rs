@@ -79,6 +79,7 @@ const PARTS: &[Part] = &[
             ("waybill_orders_finished_total", &["orders.finished.*"]),
             ("waybill_saga_steps_total", &["orders.steps.*.*"]),
             ("waybill_orders_charge_refusals_total", &["orders.charge_refusals"]),
+            ("waybill_orders_overload_refusals_total", &["orders.overload_refusals.*"]),
             ("waybill_sweeper_claims_total", &["orders.sweeper_claims"]),
             (
                 "waybill_driver_liveness_checks_total",
@@ -95,6 +96,8 @@ const PARTS: &[Part] = &[
             ("waybill_order_watches", &["orders.watches"]),
             ("waybill_link_watches", &["orders.link_watches"]),
             ("waybill_assignment_watches", &["orders.assignment_watches"]),
+            ("waybill_order_transactions", &["orders.transactions"]),
+            ("waybill_order_transactions_max", &["orders.transactions_max"]),
         ],
     ),
     (

@@ -36,7 +36,7 @@ pub use self::grpc::{Call, GrpcMetrics, MethodSnapshot, UNKNOWN_METHOD};
 pub use self::health::{Health, MethodCounts};
 pub use self::ingress::{IngressMetrics, IngressSnapshot};
 pub use self::locations::LocationMetrics;
-pub use self::orders::OrderMetrics;
+pub use self::orders::{AdmissionMetrics, OrderMetrics};
 pub use self::tls::TlsMetrics;
 pub use self::trails::TrailMetrics;
 pub use self::waits::{Wait, WaitMetrics};

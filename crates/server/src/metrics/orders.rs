@@ -15,6 +15,7 @@ pub struct OrderMetrics {
     steps: Labelled<Counter, 2>,
     #[serde(serialize_with = "count")]
     charge_refusals: Counter,
+    overload_refusals: Labelled<Counter, 1>,
     #[serde(serialize_with = "count")]
     sweeper_claims: Counter,
     #[serde(serialize_with = "count")]
@@ -35,6 +36,19 @@ pub struct OrderMetrics {
     link_watches: Gauge,
     #[serde(serialize_with = "level")]
     assignment_watches: Gauge,
+    #[serde(serialize_with = "level")]
+    transactions: Gauge,
+    #[serde(serialize_with = "level")]
+    transactions_max: Gauge,
+}
+
+/// What [`crate::resilience::Admission`] shows of itself.
+#[derive(Debug, Clone, Default)]
+pub struct AdmissionMetrics {
+    /// Work in progress.
+    pub in_progress: Gauge,
+    /// How much of it there may be before new work waits.
+    pub max: Gauge,
 }
 
 impl OrderMetrics {
@@ -55,6 +69,12 @@ impl OrderMetrics {
                 "New orders that this process refused, since their charge would have waited for longer than \
                  orders.charge_wait_max",
                 Counter::default(),
+            ),
+            overload_refusals: registry.declare(
+                "orders_overload_refusals",
+                "New orders that this process refused with RESOURCE_EXHAUSTED, since too many were in progress: by what they \
+                 were too many for, the transactions that Postgres does at a time, orders.in_flight_max or the share of a tenant",
+                Labelled::new(["reason"]),
             ),
             sweeper_claims: registry.declare(
                 "sweeper_claims",
@@ -107,7 +127,30 @@ impl OrderMetrics {
                 "Streams by which apps follow what drivers serve, at this process",
                 Gauge::default(),
             ),
+            transactions: registry.declare(
+                "order_transactions",
+                "Transactions of orders that are in progress at this process: to accept one, to bind its driver, to complete it",
+                Gauge::default(),
+            ),
+            transactions_max: registry.declare(
+                "order_transactions_max",
+                "How many there may be before new orders wait, and then are refused; learned from how long they take",
+                Gauge::default(),
+            ),
         }
+    }
+
+    /// The transactions of orders.
+    pub fn transactions(&self) -> AdmissionMetrics {
+        AdmissionMetrics {
+            in_progress: self.transactions.clone(),
+            max: self.transactions_max.clone(),
+        }
+    }
+
+    /// A new order was refused, since too many are in progress.
+    pub fn overloaded(&self, reason: &'static str) {
+        self.overload_refusals.get([reason]).inc();
     }
 
     /// An order reached this terminal status.

@@ -132,7 +132,7 @@ impl Context {
         });
         let watchers = Watchers::new(settings.watchers_max, settings.tenant_share);
         let charge_admission = ChargeAdmission::new(settings.charge_wait_max);
-        let transactions = Admission::new(settings.in_flight_max);
+        let transactions = Admission::new(settings.in_flight_max, metrics.orders.transactions());
         Arc::new(Context {
             callers: store.for_callers(),
             reads: store.for_reads(),

@@ -335,15 +335,20 @@ impl OrderService {
             ));
         }
         // Before whatever costs a store something: there may be many more calls than it could do that for.
+        let overloaded = |reason| {
+            context.metrics.orders.overloaded(reason);
+            PlaceError::Overloaded
+        };
         let transaction = context.transactions.admit().await;
-        let transaction = transaction.map_err(|_| PlaceError::Overloaded)?;
+        let transaction = transaction.map_err(|_| overloaded("transactions"))?;
         // A charge without a way to find a driver would only be refunded.
         if context.dispatch.check().await.is_err() {
             return Err(PlaceError::NotReady("the drivers' positions are not available"));
         }
-        let of_tenant = context.new_orders.take(&tenant, None).ok_or(PlaceError::Overloaded)?;
         let permit = Arc::clone(&context.capacity).try_acquire_owned();
-        let permit = (permit.map_err(|_| PlaceError::Overloaded)?, of_tenant);
+        let permit = permit.map_err(|_| overloaded("in_flight_max"))?;
+        let of_tenant = context.new_orders.take(&tenant, None);
+        let permit = (permit, of_tenant.ok_or_else(|| overloaded("tenant"))?);
         let charge = context
             .charge_admission
             .admit(&account, payments)

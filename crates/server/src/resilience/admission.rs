@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use waybill_domain::admission::{ConcurrencyLimit, ControlledDelay};
 
+use crate::metrics::AdmissionMetrics;
+
 /// The places. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Admission {
@@ -33,6 +35,7 @@ pub struct Overloaded;
 #[derive(Debug)]
 struct Shared {
     origin: Instant,
+    metrics: AdmissionMetrics,
     state: Mutex<State>,
 }
 
@@ -41,29 +44,52 @@ struct State {
     limit: ConcurrencyLimit,
     delay: ControlledDelay,
     in_progress: usize,
-    line: VecDeque<oneshot::Sender<Work>>,
+    /// Who waits, and since when.
+    line: VecDeque<(oneshot::Sender<Work>, Duration)>,
+}
+
+impl State {
+    fn new(limit: ConcurrencyLimit) -> State {
+        State {
+            limit,
+            delay: ControlledDelay::default(),
+            in_progress: 0,
+            line: VecDeque::new(),
+        }
+    }
+
+    /// Who has waited for longest and has a place now.
+    fn next(&mut self, _now: Duration) -> Option<oneshot::Sender<Work>> {
+        while self.in_progress < self.limit.get()
+            && let Some((waiting, _since)) = self.line.pop_front()
+        {
+            // Who gave up meanwhile takes no place.
+            if !waiting.is_closed() {
+                self.in_progress += 1;
+                return Some(waiting);
+            }
+        }
+        None
+    }
 }
 
 impl Admission {
     /// Up to so many places.
-    pub fn new(max: usize) -> Admission {
+    pub fn new(max: usize, metrics: AdmissionMetrics) -> Admission {
+        let limit = ConcurrencyLimit::new(max);
+        metrics.max.set(level(limit.get()));
         Admission {
             shared: Arc::new(Shared {
                 origin: Instant::now(),
-                state: Mutex::new(State {
-                    limit: ConcurrencyLimit::new(max),
-                    delay: ControlledDelay::default(),
-                    in_progress: 0,
-                    line: VecDeque::new(),
-                }),
+                metrics,
+                state: Mutex::new(State::new(limit)),
             }),
         }
     }
 
     /// Begins work that goes on with what was begun: at once.
     pub fn go_on(&self) -> Work {
-        let mut state = self.shared.lock();
-        state.in_progress += 1;
+        self.shared.lock().in_progress += 1;
         self.shared.work()
     }
 
@@ -84,7 +110,7 @@ impl Admission {
                 return Err(Overloaded);
             }
             let (sender, waiting) = oneshot::channel();
-            state.line.push_back(sender);
+            state.line.push_back((sender, now));
             (waiting, state.delay.wait_max(now))
         };
         if let Ok(Ok(work)) = timeout(wait_max, waiting).await {
@@ -99,6 +125,7 @@ impl Admission {
 
 impl Shared {
     fn work(self: &Arc<Self>) -> Work {
+        self.metrics.in_progress.inc();
         Work {
             shared: Arc::clone(self),
             since: self.origin.elapsed(),
@@ -108,25 +135,21 @@ impl Shared {
 
     /// Work ended.
     fn end(self: &Arc<Self>, since: Duration, is_done: bool) {
-        let mut next = Vec::new();
+        self.metrics.in_progress.dec();
+        let mut admitted = Vec::new();
         {
             let mut state = self.lock();
+            let now = self.origin.elapsed();
             if is_done {
-                let now = self.origin.elapsed();
                 state.limit.record(now.saturating_sub(since), now);
+                self.metrics.max.set(level(state.limit.get()));
             }
             state.in_progress -= 1;
-            while state.in_progress < state.limit.get()
-                && let Some(waiting) = state.line.pop_front()
-            {
-                // Who gave up meanwhile takes no place.
-                if !waiting.is_closed() {
-                    state.in_progress += 1;
-                    next.push(waiting);
-                }
+            while let Some(waiting) = state.next(now) {
+                admitted.push(waiting);
             }
         }
-        for waiting in next {
+        for waiting in admitted {
             // Not under the lock: what is not taken any more is dropped here, and ends.
             drop(waiting.send(self.work()));
         }
@@ -136,6 +159,10 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn level(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl Work {
@@ -154,10 +181,15 @@ impl Drop for Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    fn places(max: usize) -> Admission {
+        Admission::new(max, AdmissionMetrics::default())
+    }
 
     #[tokio::test]
     async fn new_work_has_what_is_left_of_the_places() {
-        let admission = Admission::new(2);
+        let admission = places(2);
         let (begun, new) = (admission.go_on(), admission.admit().await.unwrap());
         assert_eq!(admission.admit().await.unwrap_err(), Overloaded);
         // What was begun is not held up.
@@ -170,7 +202,7 @@ mod tests {
     /// Else an outage, in which all fails at once, would make all that comes after it look slow.
     #[tokio::test]
     async fn what_was_not_done_says_nothing_of_how_long_work_takes() {
-        let admission = Admission::new(100);
+        let admission = places(100);
         for _ in 0..1_000 {
             drop(admission.go_on());
         }
@@ -185,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_begins_when_a_place_is_free_and_the_first_goes_first() {
-        let admission = Admission::new(1);
+        let admission = places(1);
         let begun = admission.admit().await.unwrap();
         let (first, second) = (admission.admit(), admission.admit());
         tokio::pin!(first, second);
@@ -196,5 +228,24 @@ mod tests {
         drop(first);
         drop(second.await.unwrap());
         drop(admission.admit().await.unwrap());
+    }
+
+    /// Else all that began to wait in the first moments of an overload would wait for half a second, and so would what is accepted then.
+    #[test]
+    fn who_began_to_wait_before_there_was_a_standing_line_has_waited_in_vain_once_there_is_one() {
+        let at = Duration::from_millis;
+        let mut state = State::new(ConcurrencyLimit::new(1));
+        state.delay.note_free(at(1_000));
+        let (early, mut of_early) = oneshot::channel();
+        let (late, mut of_late) = oneshot::channel();
+        state.line = VecDeque::from([(early, at(1_000)), (late, at(1_110))]);
+
+        let next = state.next(at(1_120));
+
+        assert_eq!(of_early.try_recv().unwrap_err(), TryRecvError::Closed, "it is refused");
+        assert_eq!(of_late.try_recv().unwrap_err(), TryRecvError::Empty, "it is admitted");
+        assert!(next.is_some());
+        assert_eq!(state.in_progress, 1);
+        assert!(state.next(at(1_120)).is_none(), "the place is taken");
     }
 }
