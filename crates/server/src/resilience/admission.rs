@@ -58,13 +58,14 @@ impl State {
         }
     }
 
-    /// Who has waited for longest and has a place now.
-    fn next(&mut self, _now: Duration) -> Option<oneshot::Sender<Work>> {
+    /// Who has waited for longest, not too long, and has a place now. How long is asked when its turn comes, too: there may be a standing line by then.
+    fn next(&mut self, now: Duration) -> Option<oneshot::Sender<Work>> {
+        let wait_max = self.delay.wait_max(now);
         while self.in_progress < self.limit.get()
-            && let Some((waiting, _since)) = self.line.pop_front()
+            && let Some((waiting, since)) = self.line.pop_front()
         {
-            // Who gave up meanwhile takes no place.
-            if !waiting.is_closed() {
+            // Who gave up meanwhile takes no place. Who is dropped is refused.
+            if !waiting.is_closed() && now.saturating_sub(since) <= wait_max {
                 self.in_progress += 1;
                 return Some(waiting);
             }
