@@ -79,7 +79,10 @@ const PARTS: &[Part] = &[
             ("waybill_orders_finished_total", &["orders.finished.*"]),
             ("waybill_saga_steps_total", &["orders.steps.*.*"]),
             ("waybill_orders_charge_refusals_total", &["orders.charge_refusals"]),
-            ("waybill_orders_overload_refusals_total", &["orders.overload_refusals.*"]),
+            (
+                "waybill_orders_overload_refusals_total",
+                &["orders.overload_refusals.*"],
+            ),
             ("waybill_sweeper_claims_total", &["orders.sweeper_claims"]),
             (
                 "waybill_driver_liveness_checks_total",

@@ -88,7 +88,8 @@ static COMMANDS: LazyLock<Commands> = LazyLock::new(|| {
     })
 });
 
-static SHARD: LazyLock<ShardKeys> = LazyLock::new(|| Keys::new(1, &[]).shards()[0].clone());
+static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::new("", 1, &[]));
+static SHARD: LazyLock<ShardKeys> = LazyLock::new(|| KEYS.shards()[0].clone());
 
 fn now() -> Timestamp {
     Timestamp::constant(NOW_SECS, 123_456_000)
@@ -140,7 +141,7 @@ fn append(fixes: &[Fix]) -> impl Sized + use<> {
 
 /// What moves the drivers of a batch: the second one.
 fn latest(newest: &[(usize, &'static Fix)]) -> impl Sized + use<> {
-    COMMANDS.latest(newest, now())
+    COMMANDS.latest(&KEYS, newest, now())
 }
 
 /// Of a batch that is never freed.

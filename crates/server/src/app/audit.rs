@@ -14,7 +14,6 @@ use crate::egress::payments::PaymentAccounts;
 use crate::storage::StoreError;
 use crate::storage::audit::{self, AuditFailure, Audited, Evidence, Finding, MovementColumns};
 use crate::storage::history::HistoryStore;
-use crate::storage::keys::Keys;
 use crate::storage::live::LiveStore;
 use crate::storage::payment_accounts as payment_account_store;
 use crate::storage::postgres::Postgres;
@@ -182,11 +181,7 @@ async fn movements(config: &Config, stores: &Stores, progress: &AuditProgress) -
 
 /// The fixes that are still in the stream and that the history's cursor has passed.
 async fn passed_fixes(config: &Config, stores: &Stores) -> Result<Vec<(String, Timestamp)>, StoreError> {
-    let live = LiveStore::new(
-        stores.redis.clone(),
-        Keys::new(config.redis.shards, &config.tenants.names),
-        settings::live(config),
-    );
+    let live = LiveStore::new(stores.redis.clone(), settings::keys(config), settings::live(config));
     let history = HistoryStore::new(stores.postgres.clone(), settings::instance_name());
     let mut passed = Vec::new();
     for shard in live.keys().shards() {

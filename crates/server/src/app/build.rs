@@ -36,7 +36,6 @@ use crate::orders::{Context, Dispatch};
 use crate::payment_webhooks::PaymentWebhooks;
 use crate::readiness::{Probe, ProbeOutcome, Readiness};
 use crate::storage::history::HistoryStore;
-use crate::storage::keys::Keys;
 use crate::storage::live::LiveStore;
 use crate::storage::orders::OrderStore;
 use crate::storage::payment_accounts as payment_account_store;
@@ -62,12 +61,16 @@ pub(super) struct Parts {
 
 impl Parts {
     pub fn new(config: Config, stores: Stores, metrics: Arc<Metrics>) -> Result<Parts, StartError> {
+        let keys = settings::keys(&config);
         let payments = payment_accounts::build(&config, &metrics.dependencies, |account, settings, client| {
-            let rate = PaymentRate::new(stores.redis.clone(), account, settings.rate_per_second);
+            let rate = PaymentRate::new(
+                stores.redis.clone(),
+                keys.payment_rate(account),
+                settings.rate_per_second,
+            );
             client.sharing_rate(Arc::new(rate))
         })?;
         let instance = settings::instance_name();
-        let keys = Keys::new(config.redis.shards, &config.tenants.names);
         let live = LiveStore::new(stores.redis.clone(), keys, settings::live(&config));
         let orders = OrderStore::new(
             stores.postgres.clone(),

@@ -16,6 +16,7 @@ use crate::locations::buffer_shares::BufferSize;
 use crate::orders::workers::driver_liveness::DriverLivenessSettings;
 use crate::orders::workers::hold_expiry::HoldExpiry;
 use crate::orders::{Dispatch, OrderSettings};
+use crate::storage::keys::Keys;
 use crate::storage::live::{LiveSettings, LiveStore};
 use crate::storage::orders::{OrderStore, OrderStoreSettings};
 use crate::storage::postgres::PostgresSettings;
@@ -45,6 +46,10 @@ pub fn postgres(config: &Config) -> PostgresSettings {
     }
 }
 
+pub fn keys(config: &Config) -> Keys {
+    Keys::new(&config.redis.key_prefix, config.redis.shards, &config.tenants.names)
+}
+
 pub fn redis(config: &Config) -> RedisSettings {
     let settings = &config.redis;
     RedisSettings {
@@ -53,7 +58,7 @@ pub fn redis(config: &Config) -> RedisSettings {
         tls: config.redis_tls(),
         connect_timeout: settings.connect_timeout.0,
         command_timeout: settings.command_timeout.0,
-        shards: settings.shards,
+        written: keys(config).written(settings.cluster),
         cluster: settings.cluster,
         replicas: settings.replicas,
     }

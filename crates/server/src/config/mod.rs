@@ -202,6 +202,7 @@ section! {
         client_key: PathBuf,
         connect_timeout: Span,
         command_timeout: Span,
+        key_prefix: String,
         shards: u16,
         cluster: bool,
         replicas: u16,

@@ -6,6 +6,9 @@ use crate::storage::tls::{self, StoreTlsFiles};
 use crate::storage::{postgres_url, redis};
 use crate::tls::TlsError;
 
+/// Of `redis.key_prefix`, in bytes: it is in each key.
+const KEY_PREFIX_MAX: usize = 32;
+
 impl Config {
     /// The TLS of the connections to Postgres; `None`: they have none.
     pub fn postgres_tls(&self) -> Option<StoreTlsFiles> {
@@ -46,6 +49,11 @@ impl Config {
         let postgres_tls = self.postgres_tls();
         postgres_url::parse_url(&self.postgres.url, postgres_tls.is_some()).map_err(|why| bad("postgres.url", why))?;
         let nodes = redis::parse_urls(&self.redis.url).map_err(|why| bad("redis.url", why))?;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || ":._-".contains(c);
+        if self.redis.key_prefix.len() > KEY_PREFIX_MAX || !self.redis.key_prefix.chars().all(is_plain) {
+            let why = format!("must be letters, digits and : . _ -, {KEY_PREFIX_MAX} of them at most");
+            return Err(bad("redis.key_prefix", &why));
+        }
         if nodes.len() > 1 && !self.redis.cluster {
             return Err(bad("redis.url", "must name one Redis where redis.cluster is false"));
         }
@@ -58,6 +66,11 @@ impl Config {
                 "redis.url",
                 "must name no database but 0 where redis.cluster is true: a cluster has no other",
             ));
+        }
+        if self.redis.cluster && self.redis.shards == 1 {
+            let why = "must be 2 or more where redis.cluster is true, some times the number of masters, such as 8 for three: \
+                       the plain names of one shard are in slots of their own";
+            return Err(bad("redis.shards", why));
         }
         let redis_tls = self.redis_tls();
         // Whoever names certificates means to have them looked at.

@@ -79,6 +79,17 @@ fn bad_settings_are_refused_by_name() {
     assert!(refusal(&[("WAYBILL_ORDERS__HOLD_EXPIRY", "never")]).contains("orders.hold_expiry"));
     assert!(refusal(&[("WAYBILL_LOCATIONS__HIGH_WATER", "11099")]).contains("locations.high_water"));
     assert!(refusal(&[("WAYBILL_LOCATIONS__CALLER_SHARE", "0")]).contains("locations.caller_share"));
+    // With a tag of its own all would be in one slot of a cluster; and what people see in a terminal has to be what it is.
+    for prefix in [
+        "{rides}:",
+        "rides ",
+        "ri\u{202e}des:",
+        "*",
+        "a:b:c:d:e:f:g:h:i:j:k:l:m:n:o:p:q:",
+    ] {
+        let refused = refusal(&[("WAYBILL_REDIS__KEY_PREFIX", prefix)]);
+        assert!(refused.contains("redis.key_prefix"), "{prefix:?}: {refused}");
+    }
     assert!(refusal(&[("WAYBILL_GRPC__ADDR", "nowhere")]).contains("grpc.addr"));
     assert!(refusal(&[("WAYBILL_TELEMETRY__OTLP_ENDPOINT", "127.0.0.1:4317")]).contains("telemetry.otlp_endpoint"));
 }
@@ -225,8 +236,14 @@ fn what_a_url_says_of_tls_does_not_contradict_the_settings() {
             vec![
                 ("WAYBILL_REDIS__URL", "redis://a,redis://b"),
                 ("WAYBILL_REDIS__CLUSTER", "true"),
+                ("WAYBILL_REDIS__SHARDS", "8"),
             ],
             None,
+        ),
+        // The plain names of one shard are in slots of their own.
+        (
+            vec![("WAYBILL_REDIS__URL", "redis://a"), ("WAYBILL_REDIS__CLUSTER", "true")],
+            Some("redis.shards"),
         ),
         (
             vec![

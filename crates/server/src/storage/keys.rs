@@ -8,11 +8,11 @@
 //! | `drivers:seen` | sorted set | the time (Unix µs) at which that fix arrived: a member of a geo index cannot expire, so its freshness is read here, and stale-driver eviction removes it from all three |
 //! | `drivers:recorded` | hash | the time (Unix µs) of that fix by the device's clock: an older one does not move the driver |
 //! | `payments:rate` | string | the time (Unix µs) at which the bucket of calls to the payment provider is full again; written by each process that sends such calls, and neither appended to the file nor replicated |
-//! | `waybill:written` | string | 1: written each second by each process, which sees by it whether Redis takes writes; expires after a minute. With `redis.cluster` there is one in the slot of each shard |
+//! | `waybill:written` | string | 1: written each second by each process, which sees by it whether Redis takes writes; expires after a minute. With `redis.cluster` there is one in the slot of each shard of each tenant |
 //!
 //! `location_events` and the three that begin with `drivers:` belong together and are written by one script, so on a cluster they must share a slot: with more
 //! than one shard they take a `:{n}` suffix, n the driver's shard. The others stay as they are, each
-//! with a script of its own. Those of a tenant with a name have it there, too: `drivers:geo:{acme}`, and with shards `drivers:geo:{acme.3}`;
+//! with a script of its own. All begin with `redis.key_prefix`, which is empty unless others use this Redis too. Those of a tenant with a name have it there, too: `drivers:geo:{acme}`, and with shards `drivers:geo:{acme.3}`;
 //! if it has an account of its own at the payment provider, `payments:rate:{acme}`.
 
 use std::sync::Arc;
@@ -20,12 +20,6 @@ use std::sync::Arc;
 use waybill_domain::id::DriverId;
 use waybill_domain::payment_account::PaymentAccount;
 use waybill_domain::tenant::Tenant;
-
-/// The keys by which each process sees whether Redis takes writes, each in the slot of a shard of this number of them.
-pub fn written(shards: u16) -> Vec<String> {
-    let suffixes = (0..shards.max(1)).map(|n| suffix(&Tenant::default(), n, shards));
-    suffixes.map(|suffix| format!("waybill:written{suffix}")).collect()
-}
 
 /// What the keys of a shard end with. All that share it are in one slot of a cluster.
 fn suffix(tenant: &Tenant, n: u16, shards: u16) -> String {
@@ -50,27 +44,21 @@ pub struct ShardKeys {
     pub recorded: String,
 }
 
-/// The names of all keys, for a number of shards. Each tenant has as many of its own: its drivers are found by no one else's
+/// The names of all keys, for a prefix and a number of shards. Each tenant has as many of its own: its drivers are found by no one else's
 /// search, and its stream fills up for itself alone.
 #[derive(Debug, Clone)]
 pub struct Keys {
+    prefix: Arc<str>,
     /// Those of the default tenant, and then of each other one.
     shards: Arc<[ShardKeys]>,
     tenants: Arc<[Tenant]>,
-    of_each: usize,
+    of_each: u16,
 }
 
 impl Keys {
-    /// The bucket of calls to this account at the payment provider.
-    pub fn payment_rate(account: &PaymentAccount) -> String {
-        match account.name() {
-            None => "payments:rate".to_owned(),
-            Some(tenant) => format!("payments:rate:{{{tenant}}}"),
-        }
-    }
-
-    /// The keys of `shards` shards for the default tenant and for each of `tenants`; 0 is taken for 1.
-    pub fn new(shards: u16, tenants: &[Tenant]) -> Keys {
+    /// The keys of `shards` shards for the default tenant and for each of `tenants`; 0 is taken for 1. What they begin with has no braces: it would
+    /// say which slot of a cluster they are in.
+    pub fn new(prefix: &str, shards: u16, tenants: &[Tenant]) -> Keys {
         let of_each = shards.max(1);
         let all = std::iter::once(Tenant::default()).chain(tenants.iter().cloned());
         let tenants: Arc<[Tenant]> = all.collect();
@@ -78,16 +66,17 @@ impl Keys {
             (0..of_each).map(move |n| {
                 let suffix = suffix(tenant, n, of_each);
                 ShardKeys {
-                    events: format!("location_events{suffix}"),
-                    geo: format!("drivers:geo{suffix}"),
-                    seen: format!("drivers:seen{suffix}"),
-                    recorded: format!("drivers:recorded{suffix}"),
+                    events: format!("{prefix}location_events{suffix}"),
+                    geo: format!("{prefix}drivers:geo{suffix}"),
+                    seen: format!("{prefix}drivers:seen{suffix}"),
+                    recorded: format!("{prefix}drivers:recorded{suffix}"),
                 }
             })
         });
         Keys {
+            prefix: prefix.into(),
             shards: shards.collect(),
-            of_each: usize::from(of_each),
+            of_each,
             tenants,
         }
     }
@@ -100,7 +89,9 @@ impl Keys {
     /// The keys of the shards of this tenant; none of one that there is not.
     pub fn shards_of(&self, tenant: &Tenant) -> &[ShardKeys] {
         let first = self.first_of(tenant).unwrap_or(self.shards.len());
-        self.shards.get(first..first + self.of_each).unwrap_or_default()
+        self.shards
+            .get(first..first + usize::from(self.of_each))
+            .unwrap_or_default()
     }
 
     /// The number of the driver's shard; `None`: its tenant is none of ours.
@@ -110,18 +101,38 @@ impl Keys {
         }
         let first = self.first_of(&driver.tenant())?;
         let hash = usize::try_from(fnv1a(driver.name().as_bytes())).unwrap_or(0);
-        Some(first + hash % self.of_each)
+        Some(first + hash % usize::from(self.of_each))
     }
 
     fn first_of(&self, tenant: &Tenant) -> Option<usize> {
         let number = self.tenants.iter().position(|known| known == tenant)?;
-        Some(number * self.of_each)
+        Some(number * usize::from(self.of_each))
     }
 
     /// The hash of the driver's latest fix.
-    pub fn driver(driver: &DriverId) -> String {
+    pub fn driver(&self, driver: &DriverId) -> String {
         // Not `format!`, which takes 500 instructions more: there is one of these for each fix.
-        ["driver:", driver.as_str()].concat()
+        [&*self.prefix, "driver:", driver.as_str()].concat()
+    }
+
+    /// The bucket of calls to this account at the payment provider.
+    pub fn payment_rate(&self, account: &PaymentAccount) -> String {
+        let tag = account.name().map(|tenant| format!(":{{{tenant}}}"));
+        format!("{}payments:rate{}", self.prefix, tag.unwrap_or_default())
+    }
+
+    /// The keys by which each process sees whether Redis takes writes; on a cluster one in the slot of each shard of each tenant.
+    pub fn written(&self, is_cluster: bool) -> Vec<String> {
+        if !is_cluster {
+            return vec![format!("{}waybill:written", self.prefix)];
+        }
+        let suffixes = self
+            .tenants
+            .iter()
+            .flat_map(|tenant| (0..self.of_each).map(|n| suffix(tenant, n, self.of_each)));
+        suffixes
+            .map(|suffix| format!("{}waybill:written{suffix}", self.prefix))
+            .collect()
     }
 }
 
@@ -139,7 +150,7 @@ mod tests {
 
     #[test]
     fn one_shard_has_the_plain_names() {
-        let keys = Keys::new(1, &[]);
+        let keys = Keys::new("", 1, &[]);
         assert_eq!(keys.shards().len(), 1);
         assert_eq!(keys.shards()[0].events, "location_events");
         assert_eq!(keys.shards()[0].geo, "drivers:geo");
@@ -149,7 +160,7 @@ mod tests {
 
     #[test]
     fn shards_share_a_slot_by_their_tag_and_all_are_used() {
-        let keys = Keys::new(4, &[]);
+        let keys = Keys::new("", 4, &[]);
         assert_eq!(keys.shards()[3].events, "location_events:{3}");
         assert_eq!(keys.shards()[3].geo, "drivers:geo:{3}");
         let mut used = [false; 4];
@@ -162,7 +173,7 @@ mod tests {
     #[test]
     fn each_tenant_has_shards_of_its_own() {
         let (acme, beta) = ("acme".parse::<Tenant>().unwrap(), "beta".parse::<Tenant>().unwrap());
-        let keys = Keys::new(1, &[acme.clone(), beta.clone()]);
+        let keys = Keys::new("", 1, &[acme.clone(), beta.clone()]);
         let cab: DriverId = "cab-1".parse().unwrap();
         assert_eq!(keys.shards().len(), 3);
         assert_eq!(keys.shard_of(&cab), Some(0));
@@ -172,13 +183,28 @@ mod tests {
         // A tenant that is not configured is not taken for the default one.
         let gone: Tenant = "gone".parse().unwrap();
         assert_eq!(keys.shard_of(&cab.clone().of(&gone)), None);
-        assert_eq!(Keys::new(1, &[]).shard_of(&cab.clone().of(&gone)), None);
+        assert_eq!(Keys::new("", 1, &[]).shard_of(&cab.clone().of(&gone)), None);
         assert!(keys.shards_of(&gone).is_empty());
 
-        let spread = Keys::new(4, std::slice::from_ref(&acme));
+        let spread = Keys::new("", 4, std::slice::from_ref(&acme));
         assert_eq!(spread.shards_of(&acme)[3].events, "location_events:{acme.3}");
         let of_acme = spread.shard_of(&cab.of(&acme)).unwrap();
         assert!((4..8).contains(&of_acme), "{of_acme}");
+    }
+
+    /// Else a master that takes no writes would be seen only by the tenants whose keys are looked at.
+    #[test]
+    fn on_a_cluster_writes_are_looked_at_in_the_slot_of_each_shard() {
+        let keys = Keys::new("rides:", 2, &["acme".parse().unwrap()]);
+        let tag = |key: &str| key.split_once('{').map(|(_, tag)| tag.to_owned());
+        let tags = |keys: &mut dyn Iterator<Item = &String>| keys.map(|key| tag(key)).collect::<Vec<_>>();
+        let written = keys.written(true);
+        assert_eq!(
+            tags(&mut written.iter()),
+            tags(&mut keys.shards().iter().map(|shard| &shard.events))
+        );
+        assert_eq!(written[3], "rides:waybill:written:{acme.1}");
+        assert_eq!(keys.written(false), ["rides:waybill:written"]);
     }
 
     #[test]

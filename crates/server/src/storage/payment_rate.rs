@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tracing::debug;
-use waybill_domain::payment_account::PaymentAccount;
 
 use super::StoreError;
-use super::keys::Keys;
 use super::live::{Script, ScriptCall};
 use super::redis::Redis;
 use crate::resilience::{CallRate, SharedBucket, Taken};
@@ -23,11 +21,11 @@ pub struct PaymentRate {
 }
 
 impl PaymentRate {
-    /// The bucket of this account in this Redis. Who takes from it has to name the same rate.
-    pub fn new(redis: Redis, account: &PaymentAccount, per_second: NonZeroU32) -> PaymentRate {
+    /// The bucket of this key in this Redis. Who takes from it has to name the same rate.
+    pub fn new(redis: Redis, key: String, per_second: NonZeroU32) -> PaymentRate {
         PaymentRate {
             redis,
-            key: Keys::payment_rate(account),
+            key,
             script: Script::new(include_str!("payment_rate.lua")),
             rate: CallRate { per_second },
         }

@@ -9,10 +9,10 @@ use redis::{AsyncConnectionConfig, ConnectionAddr, ErrorKind, FromRedisValue, Se
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, timeout};
 
+use super::StoreError;
 use super::password_file::{PasswordFile, RedisCredentials};
 use super::redis_connection::{Connection, Link, Target, tcp_settings};
 use super::tls::StoreTlsFiles;
-use super::{StoreError, keys};
 use crate::resilience::{Guard, GuardError};
 use crate::tls::is_this_machine;
 
@@ -37,8 +37,8 @@ pub struct RedisSettings {
     pub connect_timeout: Duration,
     /// How long one command or pipeline may take.
     pub command_timeout: Duration,
-    /// How many streams and indexes the drivers are spread over.
-    pub shards: u16,
+    /// The keys by which it is seen whether it takes writes.
+    pub written: Vec<String>,
     /// Whether it is a Redis Cluster.
     pub cluster: bool,
     /// How many replicas must have fixes before they are acknowledged.
@@ -185,12 +185,11 @@ impl Redis {
         } else {
             Arc::clone(&connection)
         };
-        let written = if settings.cluster { settings.shards } else { 1 };
         Ok(Redis {
             connection,
             waiting,
             replicas: settings.replicas,
-            written: keys::written(written).into(),
+            written: settings.written.clone().into(),
             wrote_at: Arc::default(),
             guard,
             command_timeout: settings.command_timeout,

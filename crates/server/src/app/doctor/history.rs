@@ -8,7 +8,6 @@ use crate::app::{Stores, settings};
 use crate::config::Config;
 use crate::storage::StoreError;
 use crate::storage::history::{HistoryStore, StreamCursor};
-use crate::storage::keys::Keys;
 use crate::storage::live::{Backlog, LiveStore};
 
 const PART: &str = "history";
@@ -29,7 +28,7 @@ pub async fn history(config: &Config, stores: &Stores, is_migrated: bool) -> Vec
 
 /// The streams that these settings do not name, and how much of each is not in the history.
 async fn left_over(config: &Config, stores: &Stores) -> Result<Vec<(String, Backlog)>, StoreError> {
-    let keys = Keys::new(config.redis.shards, &config.tenants.names);
+    let keys = settings::keys(config);
     let live = LiveStore::new(stores.redis.clone(), keys, settings::live(config));
     let history = HistoryStore::new(stores.postgres.clone(), settings::instance_name());
     let read: HashSet<&str> = live.keys().shards().iter().map(|shard| shard.events.as_str()).collect();
@@ -54,7 +53,7 @@ fn unread(stream: &str, Backlog { at_least, at_most }: Backlog) -> Diagnosis {
     };
     let found = format!(
         "{stream} has {fixes} not in the history, and no server with these settings reads it: put its tenant back into \
-         tenants.names, or redis.shards back to what it was, until it is written"
+         tenants.names, or redis.shards or redis.key_prefix back to what it was, until it is written"
     );
     warning(PART, found)
 }

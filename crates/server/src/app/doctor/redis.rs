@@ -22,12 +22,6 @@ pub(super) async fn redis(config: &Config, redis: &Redis) -> Vec<Diagnosis> {
             let what = format!("{address} is no node of a Redis Cluster: set redis.cluster = false");
             return vec![change("redis", what)];
         }
-        (true, _) if config.redis.shards == 1 => {
-            let what = format!(
-                "redis.shards is 1: the stream and the index are in one slot, so at one node of the cluster; {SHARDS}"
-            );
-            found.push(warning("shards", what));
-        }
         _ => {}
     }
     let safety = match redis.safety().await {

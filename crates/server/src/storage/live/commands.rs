@@ -65,11 +65,11 @@ impl Commands {
     }
 
     /// Moves `driver:<id>` of each driver by the newest fixes of a batch, which arrives `now`; `None` when there is none.
-    pub fn latest(&self, newest: &[(usize, &Fix)], now: Timestamp) -> Option<ScriptCall<'_>> {
+    pub fn latest(&self, keys: &Keys, newest: &[(usize, &Fix)], now: Timestamp) -> Option<ScriptCall<'_>> {
         if newest.is_empty() {
             return None;
         }
-        let keys = newest.iter().map(|(_, fix)| Keys::driver(&fix.driver));
+        let keys = newest.iter().map(|(_, fix)| keys.driver(&fix.driver));
         let mut script = ScriptCall::new(&self.latest, keys, 2 + 4 * newest.len());
         script
             .arg(now.as_microsecond())

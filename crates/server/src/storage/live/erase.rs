@@ -5,7 +5,7 @@ use waybill_domain::id::DriverId;
 
 use super::LiveStore;
 use crate::storage::StoreError;
-use crate::storage::keys::{Keys, ShardKeys};
+use crate::storage::keys::ShardKeys;
 
 impl LiveStore {
     /// Removes where the driver is: from the index, so that it is not proposed again, and its last fix.
@@ -27,7 +27,7 @@ impl LiveStore {
             return Ok(());
         }
         let mut delete = redis::cmd("DEL");
-        delete.arg(Keys::driver(driver));
+        delete.arg(self.keys.driver(driver));
         self.redis
             .call(async { delete.query_async(&mut connection).await })
             .await

@@ -65,11 +65,13 @@ impl LiveStore {
         let send = async |call: ScriptCall<'_>| call.send::<u64>(&mut connection.clone()).await;
         if self.redis.is_cluster() {
             // Each driver is in a slot of its own.
-            let calls = newest.chunks(1).filter_map(|one| self.commands.latest(one, now));
+            let calls = newest
+                .chunks(1)
+                .filter_map(|one| self.commands.latest(&self.keys, one, now));
             let work = async { Ok(try_join_all(calls.map(send)).await?.into_iter().sum()) };
             return self.redis.call(work).await;
         }
-        match self.commands.latest(newest, now) {
+        match self.commands.latest(&self.keys, newest, now) {
             Some(latest) => self.redis.call(send(latest)).await,
             None => Ok(0),
         }

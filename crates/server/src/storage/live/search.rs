@@ -13,7 +13,6 @@ use waybill_domain::tenant::Tenant;
 use super::circles::next_radius;
 use super::{GEO_LATITUDE_MAX, LiveStore};
 use crate::storage::StoreError;
-use crate::storage::keys::Keys;
 
 /// The times that the history can hold, in Unix microseconds: 1970 to 9998. Outside of them a day has no name of eight
 /// digits or no day after it, and so no partition. No fix that was acknowledged is there.
@@ -94,13 +93,13 @@ impl LiveStore {
             let mut pipeline = redis::pipe();
             pipeline.ignore_errors();
             for driver in drivers {
-                pipeline.hgetall(Keys::driver(driver));
+                pipeline.hgetall(self.keys.driver(driver));
             }
             return pipeline.query_async(&mut connection).await;
         }
         // Each is in a slot of its own.
         let read = drivers.iter().map(async |driver| {
-            let command = redis::Cmd::hgetall(Keys::driver(driver));
+            let command = redis::Cmd::hgetall(self.keys.driver(driver));
             match command.query_async(&mut connection.clone()).await {
                 Err(error) if !is_foreign(&error) => Err(error),
                 answer => Ok(answer),

@@ -51,6 +51,48 @@ async fn a_key_of_another_program_costs_one_driver_its_place_on_the_map_and_stay
     }
 }
 
+#[tokio::test]
+async fn with_a_prefix_no_key_of_another_program_is_in_the_way() {
+    let plain_names = [
+        "driver:cab-1",
+        "location_events:{0}",
+        "drivers:geo:{0}",
+        "drivers:seen:{0}",
+        "drivers:recorded:{0}",
+        "location_events:{1}",
+        "drivers:geo:{1}",
+        "drivers:seen:{1}",
+        "drivers:recorded:{1}",
+        "payments:rate",
+        "waybill:written",
+    ];
+    let rig = Rig::with("redis.key_prefix=rides: redis.shards=2").await;
+    let mut redis = rig.redis().await;
+    for name in plain_names {
+        let mut set = redis::cmd("SET");
+        set.arg(name).arg("Anna").exec_async(&mut redis).await.unwrap();
+    }
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    assert_eq!(rig.place(a_ride()).await.status(), OrderStatus::Succeeded);
+    until_eq("the fix is in the history", 1, async || {
+        rig.count("select count(*) from driver_locations").await
+    })
+    .await;
+    until("it is ready", async || {
+        get(&format!("{}/readyz", rig.http())).await.0 == 200
+    })
+    .await;
+    rig.assert_clean().await;
+
+    let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
+    keys.retain(|key| !plain_names.contains(&key.as_str()));
+    assert!(keys.contains(&"rides:driver:cab-1".to_owned()), "{keys:?}");
+    assert!(keys.iter().all(|key| key.starts_with("rides:")), "{keys:?}");
+    let mut read = redis::cmd("MGET");
+    let left: Vec<String> = read.arg(&plain_names).query_async(&mut redis).await.unwrap();
+    assert!(left.iter().all(|value| value == "Anna"), "{left:?}");
+}
+
 /// As of hosts that run Redis for others.
 #[tokio::test]
 async fn without_the_commands_of_administrators_redis_is_used_as_well() {
