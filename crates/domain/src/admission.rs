@@ -1,7 +1,9 @@
 //! How much work may be in progress at a time, learned from how long it takes; and how long more of it may wait.
 //!
 //! The limit is that of TCP Vegas, as in Netflix's concurrency-limits: while work takes about as long as it does at best, and all places are used,
-//! there is one more; once it takes much longer, work waits for work, and there are fewer. The wait is that of Facebook's "Fail at Scale" (ACM
+//! there is one more; once it takes much longer, work waits for work, and there are fewer. What it takes at best is that of the last minute, as in
+//! BBR (Cardwell et al., ACM Queue, 2016): for a moment of each half there are few places, since an overload that lasts would show nothing but
+//! itself. The wait is that of Facebook's "Fail at Scale" (ACM
 //! Queue, 2015): long enough for a burst, and short while others have been waiting all the time, which is no burst.
 
 use std::time::Duration;
@@ -17,8 +19,11 @@ const SLOW_TIMES: f64 = 3.0;
 const SLOW_MORE: Duration = Duration::from_millis(15);
 /// What is left of the places then.
 const FEWER: f64 = 0.9;
-/// The best grows by so much a second: a disk that got slower is no overload.
-const BEST_GROWS: f64 = 0.01;
+/// The best is that of this epoch and of the one before. Each begins with a probe: there are the fewest places until so much work was done with no
+/// more in progress. In the first window of it ends what began before. What goes on is in progress all the same, so a probe lasts no longer than that.
+const EPOCH: Duration = Duration::from_secs(30);
+const PROBE_WINDOWS: u32 = 2;
+const PROBE_MAX: Duration = Duration::from_millis(500);
 
 /// How long work may wait in a burst; and while others have been waiting for all of [`STANDING`], or were refused within [`AFTER_REFUSAL`].
 const BURST: Duration = Duration::from_millis(500);
@@ -31,9 +36,12 @@ const AFTER_REFUSAL: Duration = Duration::from_secs(1);
 pub struct ConcurrencyLimit {
     limit: f64,
     max: f64,
-    /// How long a window of work took at best, on average.
+    /// How long a window of work took at best, on average: in this epoch, and in the one before.
     best: Option<Duration>,
-    best_at: Duration,
+    best_before: Option<Duration>,
+    epoch_at: Duration,
+    /// Windows of the probe that are left.
+    probes: u32,
     count: u32,
     sum: Duration,
     was_full: bool,
@@ -47,7 +55,9 @@ impl ConcurrencyLimit {
             limit: LIMIT_FIRST.min(max),
             max,
             best: None,
-            best_at: Duration::ZERO,
+            best_before: None,
+            epoch_at: Duration::ZERO,
+            probes: PROBE_WINDOWS,
             count: 0,
             sum: Duration::ZERO,
             was_full: false,
@@ -61,7 +71,10 @@ impl ConcurrencyLimit {
         reason = "from 1 to a count"
     )]
     pub fn get(&self) -> usize {
-        self.limit as usize
+        match self.probes {
+            0 => self.limit as usize,
+            _ => self.limit.min(LIMIT_MIN) as usize,
+        }
     }
 
     /// All places were taken.
@@ -69,22 +82,41 @@ impl ConcurrencyLimit {
         self.was_full = true;
     }
 
-    /// Work that ends now, by any fixed origin, took so long.
-    pub fn record(&mut self, took: Duration, now: Duration) {
+    /// Whether work that takes so long waits for other work.
+    pub fn is_slow(&self, took: Duration) -> bool {
+        let best = self.best.into_iter().chain(self.best_before).min();
+        best.is_some_and(|best| took > best.mul_f64(SLOW_TIMES) + SLOW_MORE)
+    }
+
+    /// Work that ends now, by any fixed origin, took so long; as much was in progress, with it.
+    pub fn record(&mut self, took: Duration, in_progress: usize, now: Duration) {
+        if self.probes > 0 {
+            if now.saturating_sub(self.epoch_at) > PROBE_MAX {
+                self.probes = 0;
+            } else if in_progress > self.get() {
+                (self.count, self.sum) = (0, Duration::ZERO);
+                return;
+            }
+        }
         (self.count, self.sum) = (self.count + 1, self.sum + took);
         if self.count < WINDOW {
             return;
         }
         let mean = self.sum / self.count;
-        let growth = 1.0 + BEST_GROWS * now.saturating_sub(self.best_at).as_secs_f64();
-        let best = self.best.map_or(mean, |best| mean.min(best.mul_f64(growth)));
-        self.best_at = now;
-        if mean > best.mul_f64(SLOW_TIMES) + SLOW_MORE {
+        let was_full = self.was_full;
+        (self.count, self.sum, self.was_full) = (0, Duration::ZERO, false);
+        if now.saturating_sub(self.epoch_at) >= EPOCH {
+            (self.best_before, self.best) = (self.best.take(), None);
+            (self.epoch_at, self.probes) = (now, PROBE_WINDOWS + 1);
+        }
+        self.best = Some(self.best.map_or(mean, |best| best.min(mean)));
+        if self.probes > 0 {
+            self.probes -= 1;
+        } else if self.is_slow(mean) {
             self.limit = (self.limit * FEWER).max(LIMIT_MIN.min(self.max));
-        } else if self.was_full {
+        } else if was_full {
             self.limit = (self.limit + 1.0).min(self.max);
         }
-        (self.best, self.count, self.sum, self.was_full) = (Some(best), 0, Duration::ZERO, false);
     }
 }
 
@@ -126,56 +158,137 @@ impl ControlledDelay {
 mod tests {
     use super::*;
 
-    /// So many windows a second.
-    const RATE: u32 = 10;
+    const FAST: Duration = Duration::from_millis(5);
+    /// What a store does a second.
+    const RATE: f64 = 1_500.0;
 
-    fn windows(limit: &mut ConcurrencyLimit, count: u32, took: Duration) {
-        for n in 0..count * WINDOW {
-            limit.note_full();
-            limit.record(
-                took,
-                limit.best_at + Duration::from_secs(1) / RATE * u32::from(n % WINDOW == WINDOW - 1),
-            );
-        }
+    /// A store that does work one after the other, as fast as ever, for so long.
+    struct Store {
+        limit: ConcurrencyLimit,
+        now: Duration,
+        /// How long work takes that is alone.
+        alone: Duration,
     }
 
-    const FAST: Duration = Duration::from_millis(5);
+    impl Store {
+        fn new(max: usize, alone: Duration) -> Store {
+            Store {
+                limit: ConcurrencyLimit::new(max),
+                now: Duration::ZERO,
+                alone,
+            }
+        }
+
+        /// Work comes all the time, and takes all places.
+        fn overloaded(&mut self, time: Duration) {
+            let end = self.now + time;
+            while self.now < end {
+                self.limit.note_full();
+                let places = u32::try_from(self.limit.get()).unwrap();
+                let in_line = Duration::from_secs_f64(f64::from(places) / RATE);
+                self.now += Duration::from_secs_f64(1.0 / RATE);
+                self.limit.record(in_line.max(self.alone), self.limit.get(), self.now);
+            }
+        }
+
+        /// Work finds places free.
+        fn at_ease(&mut self, time: Duration) {
+            let end = self.now + time;
+            while self.now < end {
+                self.now += Duration::from_millis(10);
+                self.limit.record(self.alone, 1, self.now);
+            }
+        }
+    }
 
     #[test]
     fn there_are_more_places_while_all_are_used_and_work_is_as_fast_as_ever() {
         let mut limit = ConcurrencyLimit::new(100);
-        windows(&mut limit, 10, FAST);
+        let record = |limit: &mut ConcurrencyLimit, windows: u32, is_full: bool| {
+            for _ in 0..windows * WINDOW {
+                if is_full {
+                    limit.note_full();
+                }
+                limit.record(FAST, 1, Duration::ZERO);
+            }
+        };
+        record(&mut limit, 2, true);
+        assert_eq!(limit.get(), 64);
+        record(&mut limit, 10, true);
         assert_eq!(limit.get(), 74);
-        windows(&mut limit, 100, FAST);
+        record(&mut limit, 100, true);
         assert_eq!(limit.get(), 100);
-        for _ in 0..10 * WINDOW {
-            limit.record(FAST, limit.best_at);
-        }
+        record(&mut limit, 10, false);
         assert_eq!(limit.get(), 100, "who does not need them keeps them");
     }
 
     #[test]
     fn there_are_fewer_once_work_waits_for_work_and_never_less_than_a_few() {
-        let mut limit = ConcurrencyLimit::new(4_096);
-        windows(&mut limit, 1, FAST);
-        windows(&mut limit, 1, FAST * 6);
-        let before = limit.get();
-        windows(&mut limit, 1, FAST * 10);
-        assert!(limit.get() < before, "{limit:?}");
-        windows(&mut limit, 50, FAST * 10);
-        assert_eq!(limit.get(), 32);
+        let mut store = Store::new(4_096, FAST);
+        store.at_ease(Duration::from_secs(1));
+        store.overloaded(Duration::from_secs(5));
+        // Three times 5 ms and 15 more: 45 of 1,500 a second.
+        assert!((40..=50).contains(&store.limit.get()), "{:?}", store.limit);
+        for _ in 0..50 * WINDOW {
+            store.limit.record(FAST * 100, 100, store.now);
+        }
+        assert_eq!(store.limit.get(), 32);
         assert_eq!(ConcurrencyLimit::new(2).get(), 2);
+    }
+
+    /// However long it lasts, and though nothing is as fast meanwhile as before.
+    #[test]
+    fn an_overload_that_lasts_is_not_taken_for_the_best() {
+        let mut known = Store::new(4_096, FAST);
+        known.at_ease(Duration::from_secs(1));
+        let mut begun_in_it = Store::new(4_096, FAST);
+        for minutes in 1..=10 {
+            for store in [&mut known, &mut begun_in_it] {
+                store.overloaded(Duration::from_mins(1));
+                // 32 places take 21 ms, and three times that and 15 more is 79 ms, which is 118 places.
+                assert!(store.limit.limit < 120.0, "after {minutes} min: {:?}", store.limit);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_in_progress_before_a_probe_is_no_part_of_it_and_what_goes_on_does_not_make_it_last() {
+        let mut store = Store::new(4_096, FAST);
+        store.at_ease(Duration::from_secs(1));
+        store.overloaded(EPOCH);
+        while store.limit.probes == 0 {
+            store.overloaded(Duration::from_millis(1));
+        }
+        let before = store.limit.clone();
+        for _ in 0..10 * WINDOW {
+            store.limit.record(FAST * 100, 100, store.now + PROBE_MAX);
+        }
+        assert_eq!((store.limit.probes, store.limit.best), (before.probes, before.best));
+        assert_eq!(store.limit.get(), 32);
+        for _ in 0..WINDOW {
+            store.limit.record(FAST, 100, store.now + PROBE_MAX + FAST);
+        }
+        assert!(store.limit.get() > 40, "{:?}", store.limit);
     }
 
     /// A disk that takes ten times as long from now on is as fast as it is.
     #[test]
     fn what_has_become_slow_for_good_is_no_overload() {
-        let mut limit = ConcurrencyLimit::new(4_096);
-        windows(&mut limit, 10, FAST);
-        windows(&mut limit, 20 * RATE, FAST * 10);
-        assert_eq!(limit.get(), 32, "not while it lasts for seconds");
-        windows(&mut limit, 300 * RATE, FAST * 10);
-        assert!(limit.get() > 100, "{limit:?}");
+        let mut store = Store::new(4_096, FAST);
+        store.at_ease(Duration::from_secs(10));
+        store.alone = FAST * 10;
+        store.overloaded(Duration::from_secs(10));
+        assert_eq!(store.limit.get(), 32, "not while it lasts for seconds");
+        store.overloaded(Duration::from_mins(2));
+        assert!(store.limit.get() > 75, "{:?}", store.limit);
+        store.alone = FAST;
+        store.at_ease(Duration::from_secs(1));
+        store.overloaded(Duration::from_secs(10));
+        assert!(
+            store.limit.get() < 50,
+            "what is fast again is so at once: {:?}",
+            store.limit
+        );
     }
 
     #[test]

@@ -17,8 +17,8 @@ pub struct Admission {
     shared: Arc<Shared>,
 }
 
-/// Work in progress, until it is dropped. How long it took counts if it was [done](Work::done): what fails at once, as behind an open
-/// breaker, says nothing of how long work takes.
+/// Work in progress, until it is dropped. How long it took counts if it was [done](Work::done), or took long: what fails at once, as behind an open
+/// breaker, says nothing of how long work takes, and what fails for want of time says the most.
 #[derive(Debug)]
 #[must_use = "the place is free again as soon as it is dropped"]
 pub struct Work {
@@ -141,8 +141,10 @@ impl Shared {
         {
             let mut state = self.lock();
             let now = self.origin.elapsed();
-            if is_done {
-                state.limit.record(now.saturating_sub(since), now);
+            let took = now.saturating_sub(since);
+            if is_done || state.limit.is_slow(took) {
+                let in_progress = state.in_progress;
+                state.limit.record(took, in_progress, now);
                 self.metrics.max.set(level(state.limit.get()));
             }
             state.in_progress -= 1;
@@ -167,6 +169,11 @@ fn level(count: usize) -> i64 {
 }
 
 impl Work {
+    /// It begins only now: what was done since it was admitted is not counted.
+    pub fn begin(&mut self) {
+        self.since = self.shared.origin.elapsed();
+    }
+
     /// It ended as it should: the number of places is learned from how long it took.
     pub fn done(mut self) {
         self.is_done = true;
@@ -214,6 +221,25 @@ mod tests {
         }
         let learned = format!("{:?}", admission.shared.lock().limit);
         assert!(learned.contains("best: Some"), "{learned}");
+    }
+
+    /// As that whose time is over.
+    #[tokio::test]
+    async fn what_failed_after_a_long_time_says_that_work_takes_long() {
+        let mut admission = places(100);
+        let shared = Arc::get_mut(&mut admission.shared).unwrap();
+        shared.origin -= Duration::from_secs(10);
+        for _ in 0..1_000 {
+            admission.go_on().done();
+        }
+        let before = admission.shared.lock().limit.get();
+        for _ in 0..1_000 {
+            let mut timed_out = admission.go_on();
+            timed_out.since = Duration::ZERO;
+            drop(timed_out);
+        }
+        let places = admission.shared.lock().limit.get();
+        assert!(places < before, "{places} of {before}");
     }
 
     #[tokio::test]

@@ -71,10 +71,9 @@ pub(super) async fn assign(context: &Context, order: &LeasedOrder) -> Result<Pro
         if !candidates.is_empty() {
             crash_point!("candidates_read");
             let transaction = context.transactions.go_on();
-            let assigned = context.store.assign(order, &candidates).await?;
-            transaction.done();
-            match assigned {
+            match context.store.assign(order, &candidates).await? {
                 Assigned::Driver(settled) => {
+                    transaction.done();
                     context.metrics.orders.step("assign", "succeeded");
                     return Ok(Progress::Moved(settled));
                 }
