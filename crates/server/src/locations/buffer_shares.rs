@@ -36,6 +36,9 @@ struct Buffer {
 #[derive(Debug, Default)]
 struct Filling {
     taken: HashMap<Box<str>, u64>,
+    /// All of that, and what of it was taken since the length was last noted, and may not be in it yet.
+    total: u64,
+    fresh: u64,
     /// When its length was last known, or asked for.
     known_at: Option<Instant>,
 }
@@ -74,7 +77,22 @@ impl BufferShares {
             return false;
         }
         filling.taken.insert(caller.into(), before + entries);
+        filling.total += entries;
+        filling.fresh += entries;
         true
+    }
+
+    /// They were taken, and not stored.
+    pub(super) fn give_back(&self, shard: usize, caller: &str, entries: u64) {
+        let Some(buffer) = self.shards.get(shard) else { return };
+        let mut filling = buffer.lock();
+        // Unless all was given back at once meanwhile.
+        if let Some(taken) = filling.taken.get_mut(caller) {
+            let entries = entries.min(*taken);
+            *taken -= entries;
+            filling.total = filling.total.saturating_sub(entries);
+            filling.fresh = filling.fresh.saturating_sub(entries);
+        }
     }
 
     /// Whether the stream's length is to be asked for, and [noted](BufferShares::note): by one caller at a time.
@@ -96,9 +114,26 @@ impl BufferShares {
         let fills_up = length >= self.fills_up_at;
         let did = buffer.fills_up.swap(fills_up, Ordering::Relaxed);
         if fills_up {
-            buffer.lock().known_at = Some(Instant::now());
+            buffer.lock().note(length - self.fills_up_at, Instant::now());
         } else if did {
             *buffer.lock() = Filling::default();
+        }
+    }
+}
+
+impl Filling {
+    /// There are so many entries since it began to fill up. Of what was taken as many are there at most: the rest is in the history by now.
+    fn note(&mut self, entries: u64, now: Instant) {
+        self.known_at = Some(now);
+        let left = entries + std::mem::take(&mut self.fresh);
+        // Not for each few: that would go through all callers each time.
+        if self.total > left + left / 16 {
+            let scaled = |taken: u64| u128::from(taken) * u128::from(left) / u128::from(self.total);
+            self.taken.retain(|_, taken| {
+                *taken = u64::try_from(scaled(*taken)).unwrap_or(u64::MAX);
+                *taken > 0
+            });
+            self.total = left;
         }
     }
 }
@@ -165,5 +200,36 @@ mod tests {
         shares.note(0, 105);
         assert!(shares.take(0, "a", 500));
         assert!(!shares.take(0, "a", 1));
+    }
+
+    const ALL_OF_IT: BufferSize = BufferSize {
+        kept_max: 100,
+        high_water: 1_000,
+        caller_share: 1.0,
+    };
+
+    /// Else the only caller, with all of the room for itself, would be refused while the buffer empties.
+    #[test]
+    fn what_is_in_the_history_by_now_is_no_part_of_a_share() {
+        let shares = BufferShares::new(ALL_OF_IT, 1);
+        shares.note(0, 325);
+        for length in [925, 925, 925] {
+            assert!(shares.take(0, "a", 600));
+            shares.note(0, length);
+            assert!(!shares.take(0, "a", 600), "it is as good as full");
+            shares.note(0, 400);
+        }
+        assert!(shares.take(0, "b", 10));
+        assert!(!shares.take(0, "a", 700));
+    }
+
+    #[test]
+    fn what_was_not_stored_is_no_part_of_a_share() {
+        let shares = BufferShares::new(ALL_OF_IT, 1);
+        shares.note(0, 1_000);
+        for _ in 0..10 {
+            assert!(shares.take(0, "a", 600));
+            shares.give_back(0, "a", 600);
+        }
     }
 }

@@ -92,19 +92,26 @@ impl Ingest {
                 self.refused(fixes.len());
                 return Err(IngestError::ShareTaken);
             }
+            let count = fixes.len() as u64;
             let (stored, answer) = oneshot::channel();
             let sender = self.shards.get(shard).ok_or(IngestError::Unavailable)?;
             // Full: this waits, and with it the caller's stream. That is the back pressure.
             if let Err(unsent) = sender.send(Submission { fixes, stored }).await {
                 self.refused(unsent.0.fixes.len());
+                self.shares.give_back(shard, caller, count);
                 return Err(IngestError::Draining);
             }
-            waiting.push(answer);
+            waiting.push((shard, count, answer));
         }
-        for answer in waiting {
-            answer.await.map_err(|_| IngestError::Draining)??;
+        let mut outcome = Ok(());
+        for (shard, count, answer) in waiting {
+            let stored = answer.await.map_err(|_| IngestError::Draining).flatten();
+            if stored.is_err() {
+                self.shares.give_back(shard, caller, count);
+            }
+            outcome = outcome.and(stored);
         }
-        Ok(())
+        outcome
     }
 
     /// Whether so many fixes are within the caller's share of the buffer.
