@@ -126,7 +126,7 @@ impl HistoryWriter {
                 Ok(Round::NotOurs) => {
                     self.last_stored = None;
                     // Its writer reports how far behind it is; two would contradict each other.
-                    self.metrics.locations.history_lag(0, Duration::ZERO);
+                    self.report_lag(0, Duration::ZERO);
                     REST
                 }
                 Err(error) => {
@@ -217,7 +217,7 @@ impl HistoryWriter {
             return Ok(Round::Elsewhere);
         }
         let Some(last) = entries.last().map(|entry| entry.id.clone()) else {
-            self.metrics.locations.history_lag(0, Duration::ZERO);
+            self.report_lag(0, Duration::ZERO);
             self.held = Some(held);
             return Ok(Round::CaughtUp(0));
         };
@@ -244,7 +244,7 @@ impl HistoryWriter {
         if full {
             self.report_backlog().await?;
         } else {
-            self.metrics.locations.history_lag(0, Duration::ZERO);
+            self.report_lag(0, Duration::ZERO);
         }
         self.held = Some(held);
         Ok(if full { Round::Busy } else { Round::CaughtUp(read) })
@@ -261,11 +261,15 @@ impl HistoryWriter {
         )?;
         let added_at = first.first().and_then(StreamEntry::added_at);
         let age = added_at.map(|added_at| Timestamp::now().duration_since(added_at));
-        self.metrics.locations.history_lag(
+        self.report_lag(
             length.saturating_sub(*stored),
             age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default(),
         );
         Ok(())
+    }
+
+    fn report_lag(&self, entries: u64, age: Duration) {
+        self.metrics.locations.history_lag(&self.shard.events, entries, age);
     }
 
     /// What the writers before this one left in the stream: it is stored, and must be trimmed some day too.

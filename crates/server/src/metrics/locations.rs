@@ -1,5 +1,7 @@
 //! Fixes: each ends in exactly one of three counted outcomes, and those stored make their way into the history.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -26,6 +28,9 @@ pub struct LocationMetrics {
     history_rows: Counter,
     #[serde(serialize_with = "count")]
     history_duplicates: Counter,
+    /// Of each stream that this process writes: entries, and the age of the oldest.
+    #[serde(skip)]
+    lags: Arc<Mutex<HashMap<Box<str>, (u64, Duration)>>>,
     #[serde(serialize_with = "level")]
     history_lag_entries: Gauge,
     #[serde(serialize_with = "level")]
@@ -70,14 +75,15 @@ impl LocationMetrics {
                 "Stored fixes whose driver and time the history held already: nothing was added",
                 Counter::default(),
             ),
+            lags: Arc::default(),
             history_lag_entries: registry.declare(
                 "history_lag_entries",
-                "Entries that are stored and not yet in the history, when the history writer last counted",
+                "Entries that are stored and not yet in the history, in all streams that this process writes, when it last counted",
                 Gauge::default(),
             ),
             history_lag_sec: registry.declare(
                 "history_lag_seconds",
-                "Age of the oldest entry that is stored and not yet in the history, when the history writer last counted",
+                "Age of the oldest entry that is stored and not yet in the history, in all streams that this process writes, when it last counted",
                 Gauge::default(),
             ),
             history_rereads: registry.declare(
@@ -150,15 +156,41 @@ impl LocationMetrics {
         self.history_duplicates.inc_by(fixes.saturating_sub(rows));
     }
 
-    /// So many entries wait for the history, the oldest for so long.
-    pub fn history_lag(&self, entries: u64, age: Duration) {
-        self.history_lag_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    /// So many entries of this stream wait for the history, the oldest for so long.
+    pub fn history_lag(&self, stream: &str, entries: u64, age: Duration) {
+        let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        // There are a few, one for each shard, so the name is new only once.
+        match lags.get_mut(stream) {
+            Some(lag) => *lag = (entries, age),
+            None => drop(lags.insert(stream.into(), (entries, age))),
+        }
+        let all = lags.values().fold((0, Duration::ZERO), |(entries, oldest), lag| {
+            (entries + lag.0, oldest.max(lag.1))
+        });
+        self.history_lag_entries.set(i64::try_from(all.0).unwrap_or(i64::MAX));
         self.history_lag_sec
-            .set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+            .set(i64::try_from(all.1.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// A stream is read anew, for this reason.
     pub fn history_reread(&self, reason: &'static str) {
         self.history_rereads.get([reason]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_is_written_does_not_hide_one_that_is_not() {
+        let metrics = LocationMetrics::new(&mut Registry::default());
+        metrics.history_lag("location_events:{0}", 300_000, Duration::from_secs(60));
+        metrics.history_lag("location_events:{1}", 5, Duration::from_secs(2));
+        metrics.history_lag("location_events:{2}", 0, Duration::ZERO);
+        let lag = || (metrics.history_lag_entries.get(), metrics.history_lag_sec.get());
+        assert_eq!(lag(), (300_005, 60));
+        metrics.history_lag("location_events:{0}", 0, Duration::ZERO);
+        assert_eq!(lag(), (5, 2));
     }
 }
