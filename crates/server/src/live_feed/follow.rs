@@ -58,6 +58,8 @@ struct Stream {
     /// Whether that is one that was read, and not a time.
     is_entry: bool,
     read_at: Instant,
+    /// When it was last read to its end: what comes after the cursor arrived later.
+    ended_at: Option<Timestamp>,
 }
 
 /// How far reading on came.
@@ -173,6 +175,7 @@ impl Follower {
                 cursor: format!("{}-0", last_ms.saturating_sub(BEGINS_BEFORE_MS)),
                 is_entry: false,
                 read_at: Instant::now(),
+                ended_at: None,
             });
         }
         let mut map = LiveMap::default();
@@ -223,6 +226,7 @@ impl Follower {
     /// Applies the next entries of a stream.
     async fn read_on(&self, stream: &mut Stream) -> Result<Page, StoreError> {
         let cursor = &stream.cursor;
+        let asked_at = Timestamp::now();
         let entries = self.live.read_events(&stream.shard, cursor, ENTRIES_MAX).await?;
         let is_full = entries.len() >= ENTRIES_MAX;
         let is_late = stream.read_at.elapsed() >= LATE_AFTER;
@@ -231,6 +235,8 @@ impl Follower {
             return Ok(Page::Broken);
         }
         stream.read_at = Instant::now();
+        let arrived_after = stream.ended_at;
+        stream.ended_at = (!is_full).then_some(asked_at);
         let Some(last) = entries.last().map(|entry| entry.id.clone()) else {
             return Ok(Page::Last);
         };
@@ -239,8 +245,8 @@ impl Follower {
         let since = self.freshness.since(now);
         let mut state = self.fleet.write();
         for entry in entries {
-            // By the clock of Redis, which may be ahead.
-            let arrived_at = entry.added_at().map_or(now, |at| at.min(now));
+            // By the clock of Redis, which may be ahead or behind.
+            let arrived_at = entry.added_at().max(arrived_after).map_or(now, |at| at.min(now));
             let Ok(fix) = entry.fix else { continue };
             if arrived_at >= since && self.freshness.is_live(fix.recorded_at, arrived_at) {
                 state.map.apply(LatestFix { fix, arrived_at }, now);

@@ -78,6 +78,13 @@ pub struct OrderSettings {
 /// Beside the orders that calls begin, a process works on one of so many as go on: that were completed, cancelled or released, or taken over.
 const RESUMED_SHARE: usize = 4;
 
+impl OrderSettings {
+    /// How many orders that go on this process works on at once, beside those that calls begin.
+    fn resumed_max(&self) -> usize {
+        self.in_flight_max.div_ceil(RESUMED_SHARE)
+    }
+}
+
 /// So many calls a second that are refused, because there are too many, look whether they were answered before.
 const REPLAYS_MAX: NonZeroU32 = NonZeroU32::new(100).expect("above 0");
 
@@ -123,7 +130,7 @@ impl Context {
         draining: CancellationToken,
     ) -> Arc<Context> {
         let capacity = Arc::new(Semaphore::new(settings.in_flight_max));
-        let resumed_capacity = Arc::new(Semaphore::new(settings.in_flight_max.div_ceil(RESUMED_SHARE)));
+        let resumed_capacity = Arc::new(Semaphore::new(settings.resumed_max()));
         let sweeper_capacity = Arc::new(Semaphore::new(settings.sweep_batch));
         let new_orders = Places::new(PlaceLimits {
             all_max: settings.in_flight_max,

@@ -8,6 +8,7 @@ use rand::RngExt as _;
 use tokio::time::Instant;
 use tracing::warn;
 use waybill_domain::duty::Tags;
+use waybill_domain::search_window::SearchWindow;
 
 use super::progress::Progress;
 use crate::crash_points::crash_point;
@@ -122,48 +123,14 @@ fn cancel_requested(order: &LeasedOrder) -> Progress {
     }))
 }
 
-/// How long drivers could not be looked for, in one search. Whoever goes on with the order does not know of what was before; but while drivers cannot
-/// be looked for, all of the limit is left.
-struct Outage {
-    limit: Duration,
-    since: Option<Instant>,
-    before: Duration,
-}
-
-impl Outage {
-    fn at_most(limit: Duration) -> Outage {
-        Outage {
-            limit,
-            since: None,
-            before: Duration::ZERO,
-        }
-    }
-
-    fn looked(&mut self, could: bool, now: Instant) {
-        if !could {
-            self.since.get_or_insert(now);
-        } else if let Some(since) = self.since.take() {
-            self.before += now.duration_since(since);
-        }
-    }
-
-    /// What does not count of the time that the search has lasted.
-    fn not_counted(&self) -> SignedDuration {
-        let lost = match self.since {
-            Some(_) => self.limit,
-            None => self.before.min(self.limit),
-        };
-        SignedDuration::try_from(lost).unwrap_or(SignedDuration::MAX)
-    }
-}
-
 /// How long a search has lasted, by the database's clock.
 struct Search {
     began_at: Timestamp,
-    window: SignedDuration,
+    /// What the window counts in: the time of this process.
+    origin: Instant,
+    window: SearchWindow,
     rounds: u32,
     confirmed: Confirmed,
-    outage: Outage,
     /// Whether of those who were proposed once no one was free. Most searches find one who is free at once.
     asks_who_is_free: bool,
     /// Whether someone was proposed who does not take this order: off duty, or without what it requires. Most searches meet no one.
@@ -175,8 +142,8 @@ impl Search {
         let charged_at = order.order.payment.as_ref().map(|payment| payment.charged_at);
         Search {
             began_at: order.search_from.or(charged_at).unwrap_or(order.order.updated_at),
-            window: SignedDuration::try_from(settings.assignment_window).unwrap_or(SignedDuration::MAX),
-            outage: Outage::at_most(settings.search_outage_max),
+            origin: Instant::now(),
+            window: SearchWindow::new(settings.assignment_window, settings.search_outage_max),
             rounds: 0,
             confirmed: order.confirmed,
             asks_who_is_free: false,
@@ -207,12 +174,13 @@ impl Search {
 
     /// Drivers were looked for, or could not be.
     fn looked(&mut self, could: bool) {
-        self.outage.looked(could, Instant::now());
+        self.window.looked(could, self.origin.elapsed());
     }
 
     fn is_over(&self) -> bool {
         let lasted = self.confirmed.database_now().duration_since(self.began_at);
-        lasted.saturating_sub(self.outage.not_counted()) >= self.window
+        let lasted = Duration::try_from(lasted).unwrap_or_default();
+        self.window.is_over(lasted, self.origin.elapsed())
     }
 
     /// Until the next round: a quarter of a second at first, a second later, jittered so that the orders that wait for

@@ -42,8 +42,15 @@ pub async fn run(context: Arc<Context>) {
 async fn sweep(context: &Arc<Context>) -> bool {
     // Only as many as can be worked on at once: a lease that waits for its worker runs out.
     let mut permits = Vec::with_capacity(context.settings.sweep_batch);
-    for capacity in [&context.resumed_capacity, &context.sweeper_capacity, &context.capacity] {
+    // Half of what is there for orders that go on is left to those that free something: what is taken over may search for minutes.
+    let resumed = context.settings.resumed_max().div_ceil(2);
+    for (capacity, left) in [
+        (&context.sweeper_capacity, 0),
+        (&context.capacity, 0),
+        (&context.resumed_capacity, resumed),
+    ] {
         while permits.len() < context.settings.sweep_batch
+            && capacity.available_permits() > left
             && let Ok(permit) = Arc::clone(capacity).try_acquire_owned()
         {
             permits.push(permit);

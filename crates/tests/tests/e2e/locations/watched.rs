@@ -221,6 +221,20 @@ async fn the_newest_fix_of_a_driver_counts() {
     assert!((latitude - PICKUP.0).abs() < 1e-9, "{latitude}");
 }
 
+/// The ids of the entries say when they came, by the clock of Redis.
+#[tokio::test]
+async fn a_redis_whose_clock_is_behind_hides_no_one() {
+    let rig = Rig::start().await;
+    let mut watcher = Watcher::begin(&rig, around()).await;
+    watcher.until_it_can_go_on().await;
+    let mut add = redis::cmd("XADD");
+    add.arg("location_events").arg("1000-1").arg("driver_id").arg("cab-1");
+    add.arg("lat").arg(PICKUP.0).arg("long").arg(PICKUP.1);
+    add.arg("timestamp").arg(jiff::Timestamp::now().as_microsecond());
+    add.exec_async(&mut rig.redis().await).await.unwrap();
+    watcher.until(|known| known.contains_key("cab-1")).await;
+}
+
 fn of_two_shards() -> Builder {
     Rig::builder().set("redis.shards", "2").servers(2)
 }
