@@ -75,6 +75,19 @@ async fn a_trusted_proxy_says_who_calls_and_no_one_else_can() {
     assert_eq!(seen(client(BALANCER, &rig, b""), &two).await, "192.0.2.60");
 }
 
+/// A proxy quotes the host that its caller calls, and the caller may call any.
+#[tokio::test]
+async fn what_a_caller_has_its_proxy_quote_is_no_address_of_it() {
+    let rig = Rig::with(behind(false, Some(ForwardedHeader::Forwarded))).await;
+    for line in [
+        r#"host="a,for=198.51.100.1";for=192.0.2.60"#,
+        r#"for="198.51.100.1, for=192.0.2.60;host="a;for=198.51.100.1""#,
+    ] {
+        let header = [("forwarded", line)];
+        assert_eq!(seen(client(BALANCER, &rig, b""), &header).await, "192.0.2.60", "{line}");
+    }
+}
+
 #[tokio::test]
 async fn a_balancer_says_with_the_proxy_protocol_whose_a_connection_is() {
     let rig = Rig::with(behind(true, None)).await;

@@ -26,8 +26,11 @@ mod acceptor;
 mod answer;
 mod connection;
 mod deadline;
+mod forwarded;
 mod frames;
 mod front;
+#[cfg(test)]
+mod fuzz;
 mod ingress;
 mod layers;
 mod message_size;

@@ -10,6 +10,8 @@ use http::{HeaderMap, Request};
 use ipnet::IpNet;
 use tonic::transport::server::TcpConnectInfo;
 
+use super::forwarded;
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// How much of an IPv6 address counts: whoever has one has all of its network.
@@ -80,7 +82,7 @@ impl Proxies {
 
     /// Who calls, of a call that came from `peer`: of the addresses in the header, the last one that no trusted proxy has, since what
     /// stands before it is that caller's own word. Where what stands there is no address, it is `peer`.
-    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         let Some(header) = self.header.filter(|_| self.trusts(peer)) else {
             return peer;
@@ -110,26 +112,28 @@ impl ForwardedHeader {
     /// The addresses in all lines of the header, the last one first; `None` stands for what is no address.
     fn hops_from_the_last(self, headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
         let lines = headers.get_all(self.name()).into_iter().rev();
-        // Also between quotes: a quote that a client leaves open must not swallow what the proxy wrote behind it.
-        let elements = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
-        elements
+        lines
+            .flat_map(move |line| self.elements_from_the_last(line.as_bytes()))
             .map(<[u8]>::trim_ascii)
             .filter(|element| !element.is_empty())
-            .map(move |element| {
-                let element = std::str::from_utf8(element).ok()?;
-                match self {
-                    ForwardedHeader::XForwardedFor => node(element),
-                    ForwardedHeader::Forwarded => forwarded_for(element),
-                }
-            })
+            .map(move |element| self.address(element))
     }
-}
 
-/// The address in the `for` of an element.
-fn forwarded_for(element: &str) -> Option<IpAddr> {
-    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
-    let (_, node_text) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
-    node(node_text.trim().trim_matches('"'))
+    fn elements_from_the_last(self, line: &[u8]) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        match self {
+            // Also between quotes, which it does not know: one of a client's must not swallow what the proxy wrote behind it.
+            ForwardedHeader::XForwardedFor => Box::new(line.rsplit(|byte| *byte == b',')),
+            ForwardedHeader::Forwarded => Box::new(forwarded::elements_from_the_last(line)),
+        }
+    }
+
+    /// The address in an element.
+    fn address(self, element: &[u8]) -> Option<IpAddr> {
+        match self {
+            ForwardedHeader::XForwardedFor => node(std::str::from_utf8(element).ok()?),
+            ForwardedHeader::Forwarded => node(&forwarded::node(element)?),
+        }
+    }
 }
 
 /// `192.0.2.60`, `192.0.2.60:4711`, `2001:db8::7`, `[2001:db8::7]` or `[2001:db8::7]:4711`.
@@ -248,6 +252,48 @@ mod tests {
             ("for=", "10.0.0.1"),
         ] {
             assert_eq!(client(line), address, "{line}");
+        }
+    }
+
+    /// A proxy quotes the host that a client calls, and the client may call any.
+    #[test]
+    fn what_a_proxy_quotes_and_what_a_client_leaves_open_names_no_other_address() {
+        let client = |lines: &[&str]| client(ForwardedHeader::Forwarded, "10.0.0.1", lines);
+        for line in [
+            r#"host="a,for=1.2.3.4";for=192.0.2.60"#,
+            r#"for=192.0.2.60;host="a,for=1.2.3.4""#,
+            r#"host="a;for=1.2.3.4";for=192.0.2.60"#,
+            r#"for=192.0.2.60;host="a;for=1.2.3.4""#,
+            r#"host="for=1.2.3.4";for=192.0.2.60"#,
+            r#"host="a\",for=1.2.3.4;x=\"";for=192.0.2.60"#,
+            r#"for=192.0.2.60;host="\\\",for=1.2.3.4""#,
+            r#"for=192.0.2.60;host="a\\""#,
+            r#"for="1.2.3.4, for=192.0.2.60;host="b""#,
+            r#"for=1.2.3.4;x=", for=192.0.2.60;host="a,for=1.2.3.4""#,
+            r#"for=1.2.3.4;x="\", for=192.0.2.60"#,
+            r"for=1.2.3.4\, for=192.0.2.60",
+            r#""for=1.2.3.4", for=192.0.2.60, ,"#,
+            // Two proxies, one behind the other.
+            r#"for="1.2.3.4, for=192.0.2.60;host="a,for=1.2.3.4", for=10.9.9.9;host="a,for=1.2.3.4""#,
+        ] {
+            assert_eq!(client(&[line]), "192.0.2.60", "{line}");
+        }
+        assert_eq!(client(&["for=\"1.2.3.4", "for=192.0.2.60"]), "192.0.2.60");
+        assert_eq!(
+            client(&["x=\"", "for=192.0.2.60;host=\"a,for=1.2.3.4\"", "for=10.9.9.9", ""]),
+            "192.0.2.60"
+        );
+        // What a proxy writes badly counts as nothing, whatever the client makes of it.
+        for bad in [
+            "for=192.0.2.60;for=1.2.3.4",
+            "for=192.0.2.60;host=a;for=1.2.3.4",
+            r#"for=192.0.2.60;host="a\""#,
+            r#"for=1.2.3.4;x=",for=192.0.2.60;host="a\""#,
+            r#"for="1.2.3.4, for=192.0.2.60""#,
+            r#"for="_hidden""#,
+            "for=unknown, for=10.9.9.9",
+        ] {
+            assert_eq!(client(&[bad]), "10.0.0.1", "{bad}");
         }
     }
 
