@@ -118,6 +118,41 @@ async fn a_caller_who_comes_by_the_proxy_protocol_cannot_claim_another_address()
     assert_eq!(seen(client(BALANCER, &rig, proxy), &header).await, "198.51.100.1");
 }
 
+/// A balancer that takes connections by a socket of its own machine, or of a protocol that it does not know, and one that calls itself.
+#[tokio::test]
+async fn who_comes_by_a_balancer_that_does_not_say_for_whom_can_claim_no_address() {
+    let unix = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x31\0\xd8"[..], &[b'/'; 216]].concat();
+    let unix: &'static [u8] = unix.leak();
+    let without_an_address: [&'static [u8]; 6] = [
+        b"PROXY UNKNOWN\r\n",
+        b"PROXY UNKNOWN 192.0.2.60 10.0.0.1 4711 7200\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\x11\0\x0c\xc0\0\x02\x3d\x0a\0\0\x01\x12\x67\x1c\x20",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0",
+        unix,
+    ];
+    for (header, name, line) in [
+        (ForwardedHeader::XForwardedFor, "x-forwarded-for", "198.51.100.1"),
+        (ForwardedHeader::Forwarded, "forwarded", "for=198.51.100.1"),
+    ] {
+        let rig = Rig::with(behind(true, Some(header))).await;
+        for first in without_an_address {
+            assert_eq!(
+                seen(client(BALANCER, &rig, first), &[(name, line)]).await,
+                "127.0.0.7",
+                "{name} {}",
+                first.escape_ascii()
+            );
+        }
+        // A proxy of HTTP that the balancer names is believed.
+        let proxy: &[u8] = b"PROXY TCP4 127.0.0.8 10.0.0.1 4711 7200\r\n";
+        assert_eq!(
+            seen(client(BALANCER, &rig, proxy), &[(name, line)]).await,
+            "198.51.100.1"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_balancers_connection_without_a_good_header_in_time_is_closed_and_holds_up_no_other() {
     let connections = ConnectionLimits {

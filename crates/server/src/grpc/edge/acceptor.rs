@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::connection::{Connection, ConnectionLimits};
 use super::front::{Arrival, Front, Room};
 use super::places::Places;
-use super::proxies::ClientAddress;
+use super::proxies::{ClientAddress, Peer};
 use super::proxy_header::{self, ProxyHeaderError};
 use crate::metrics::Metrics;
 
@@ -29,7 +29,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// A connection whose address is known, before it was looked at whether there is room for it.
 struct Accepted {
     stream: TcpStream,
-    client: IpAddr,
+    peer: Peer,
     deadline: Instant,
     permit: OwnedSemaphorePermit,
 }
@@ -87,7 +87,7 @@ impl Acceptor {
     }
 
     /// A connection that is served from now on; none if there is no room, or if its header has to be read first.
-    fn admit(&self, stream: TcpStream, peer: IpAddr) -> Option<Arrival> {
+    fn admit(&self, stream: TcpStream, address: IpAddr) -> Option<Arrival> {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             // Dropping the stream closes it.
             self.metrics.ingress.connection_over_limit();
@@ -95,11 +95,14 @@ impl Acceptor {
         };
         let accepted = Accepted {
             stream,
-            client: peer,
+            peer: Peer {
+                address: address.to_canonical(),
+                is_known: true,
+            },
             deadline: Instant::now() + self.limits.handshake_time_max,
             permit,
         };
-        if self.front.proxy_protocol && self.front.proxies.trusts(peer) {
+        if self.front.proxy_protocol && self.front.proxies.trusts(address) {
             let metrics = Arc::clone(&self.metrics);
             self.arriving.push(accepted.read_header(metrics).boxed());
             return None;
@@ -108,13 +111,14 @@ impl Acceptor {
     }
 
     /// The connection, if its address may have one more. A proxy of HTTP carries the calls of many over a few connections: it is not
-    /// limited so.
+    /// limited so. Nor is a balancer that says of a connection that it is its own, or that it does not know whose: it looks at our health
+    /// so, and those whom it does not know would share the connections of one.
     fn place(&self, accepted: Accepted) -> Option<Arrival> {
-        let client = ClientAddress(accepted.client.to_canonical());
-        let place = if self.front.proxies.trusts(client.0) {
+        let peer = accepted.peer;
+        let place = if self.front.proxies.trusts(peer.address) {
             None
         } else {
-            let place = self.places.take(client);
+            let place = self.places.take(ClientAddress(peer.address));
             if place.is_none() {
                 self.metrics.ingress.connection_over_address_limit();
             }
@@ -122,7 +126,7 @@ impl Acceptor {
         };
         Some(Arrival {
             stream: accepted.stream,
-            client,
+            peer,
             deadline: accepted.deadline,
             room: Room::new(accepted.permit, place),
         })
@@ -133,8 +137,11 @@ impl Accepted {
     /// The same under the address that its header says. `None`: it has none, and is closed.
     async fn read_header(mut self, metrics: Arc<Metrics>) -> Option<Accepted> {
         let reason = match timeout_at(self.deadline, proxy_header::read(&mut self.stream)).await {
-            Ok(Ok(client)) => {
-                self.client = client.unwrap_or(self.client);
+            Ok(Ok(address)) => {
+                self.peer = Peer {
+                    address: address.unwrap_or(self.peer.address),
+                    is_known: address.is_some(),
+                };
                 return Some(self);
             }
             // Balancers look so whether we are there.
@@ -143,7 +150,7 @@ impl Accepted {
             Err(_) => "its header of the PROXY protocol did not come in time".to_owned(),
         };
         metrics.ingress.connection_without_header();
-        tracing::info!(peer = %self.client, reason, "a connection from a trusted network is closed");
+        tracing::info!(peer = %self.peer.address, reason, "a connection from a trusted network is closed");
         None
     }
 }

@@ -8,7 +8,6 @@
 //! [`super::IngressLimits`].
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,10 +15,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep, sleep_until};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 use super::frames::{Frames, Traffic};
 use super::front::{Arrival, Front, Room, Speaks};
+use super::proxies::Peer;
 use crate::metrics::Metrics;
 use crate::tls::{Protocol, ServerStream};
 
@@ -58,7 +58,7 @@ pub struct ConnectionLimits {
 pub struct Connection {
     stream: ServerStream,
     speech: Speech,
-    peer: TcpConnectInfo,
+    peer: Peer,
     limits: ConnectionLimits,
     inbound: Frames,
     outbound: Frames,
@@ -102,10 +102,7 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         metrics.ingress.connection_opened();
         Connection {
-            peer: TcpConnectInfo {
-                local_addr: stream.local_addr().ok(),
-                remote_addr: Some(SocketAddr::new(arrival.client.0, 0)),
-            },
+            peer: arrival.peer,
             stream: match (&front.tls, front.speaks) {
                 (Some(tls), Speaks::Http2) => tls.accept(stream, Protocol::Http2),
                 (Some(tls), Speaks::Either) => tls.accept(stream, Protocol::Web),
@@ -197,10 +194,10 @@ impl Drop for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.peer.clone()
+    fn connect_info(&self) -> Peer {
+        self.peer
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::places::Place;
-use super::proxies::{ClientAddress, Proxies};
+use super::proxies::{Peer, Proxies};
 use crate::tls::ServerTls;
 
 /// What is before a listener, and what is spoken there.
@@ -37,7 +37,7 @@ pub enum Speaks {
 pub(super) struct Arrival {
     pub stream: TcpStream,
     /// Whose it is.
-    pub client: ClientAddress,
+    pub peer: Peer,
     /// Until when its first frame must have come.
     pub deadline: Instant,
     pub room: Room,

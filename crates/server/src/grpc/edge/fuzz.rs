@@ -1,11 +1,9 @@
 //! Headers as callers could send them, behind proxies that write as RFC 7239 has it.
 
-use std::net::IpAddr;
-
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderValue};
 
-use super::proxies::{ForwardedHeader, Proxies, network};
+use super::proxies::{ForwardedHeader, Peer, Proxies, network};
 use crate::fuzz::{corpus, fuzz};
 
 /// What a proxy writes between quotes of what its caller chose.
@@ -26,7 +24,10 @@ fn printable(sent: &[u8]) -> Vec<u8> {
 /// It sends a header of its own, and the same as the host that it calls.
 #[test]
 fn whatever_a_caller_sends_its_address_is_the_one_that_its_proxy_saw() {
-    let peer: IpAddr = "10.0.0.1".parse().unwrap();
+    let peer = Peer {
+        address: "10.0.0.1".parse().unwrap(),
+        is_known: true,
+    };
     let proxies = Proxies {
         trusted: vec![network("10.0.0.0/8").unwrap()],
         header: Some(ForwardedHeader::Forwarded),

@@ -50,7 +50,7 @@ pub use self::deadline::{CallDeadline, DeadlineSettings};
 pub use self::front::{Front, Speaks};
 pub use self::ingress::{Class, ClassLimit, IngressLimits, IngressSettings, Rate, RateLimited};
 pub use self::layers::{LayeredRoutes, WebRoutes, layers};
-pub use self::proxies::{ClientAddress, ForwardedHeader, Proxies, network};
+pub use self::proxies::{ClientAddress, ForwardedHeader, Peer, Proxies, network};
 
 /// The largest message that a service takes, in bytes: some 700 fixes. Each service sets it with
 /// `max_decoding_message_size`, since tonic has it there.

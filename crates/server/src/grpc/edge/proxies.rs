@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use http::header::{FORWARDED, HeaderName};
 use http::{HeaderMap, Request};
 use ipnet::IpNet;
-use tonic::transport::server::TcpConnectInfo;
 
 use super::forwarded;
 
@@ -34,6 +33,16 @@ pub enum ForwardedHeader {
     XForwardedFor,
     /// `forwarded: for=192.0.2.60;proto=https, for="[2001:db8::7]:4711"` (RFC 7239).
     Forwarded,
+}
+
+/// Where a connection comes from. In the extensions of each of its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The address of whoever connected, or the one that the header of the PROXY protocol has instead.
+    pub address: IpAddr,
+    /// Whether what comes over the connection is from there. It is not if that header has no address: the connection is of the balancer
+    /// itself then, or of someone whom it does not know.
+    pub is_known: bool,
 }
 
 /// The address of who calls, as far as the proxies before the server are believed. In the extensions of each request.
@@ -73,25 +82,25 @@ impl Proxies {
 
     /// Notes in the request who calls.
     pub(super) fn note_client<B>(&self, request: &mut Request<B>) {
-        let connection = request.extensions().get::<TcpConnectInfo>();
-        if let Some(peer) = connection.and_then(TcpConnectInfo::remote_addr) {
-            let client = ClientAddress(self.client(peer.ip(), request.headers()));
+        if let Some(peer) = request.extensions().get::<Peer>().copied() {
+            let client = ClientAddress(self.client(peer, request.headers()));
             request.extensions_mut().insert(client);
         }
     }
 
     /// Who calls, of a call that came from `peer`: of the addresses in the header, the last one that no trusted proxy has, since what
-    /// stands before it is that caller's own word. Where what stands there is no address, it is `peer`.
-    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let peer = peer.to_canonical();
-        let Some(header) = self.header.filter(|_| self.trusts(peer)) else {
-            return peer;
+    /// stands before it is that caller's own word. Where what stands there is no address, it is that of `peer`. So it is if who calls over
+    /// the connection is not known: what is in the header then, anyone may have written.
+    pub(super) fn client(&self, peer: Peer, headers: &HeaderMap) -> IpAddr {
+        let address = peer.address.to_canonical();
+        let Some(header) = self.header.filter(|_| peer.is_known && self.trusts(address)) else {
+            return address;
         };
-        let mut client = peer;
+        let mut client = address;
         for hop in header.hops_from_the_last(headers) {
             match hop {
-                Some(address) => client = address,
-                None => return peer,
+                Some(hop) => client = hop,
+                None => return address,
             }
             if !self.trusts(client) {
                 break;
@@ -162,13 +171,24 @@ mod tests {
         }
     }
 
-    fn client(header: ForwardedHeader, peer: &str, lines: &[&str]) -> String {
+    fn peer(address: &str, is_known: bool) -> Peer {
+        Peer {
+            address: address.parse().unwrap(),
+            is_known,
+        }
+    }
+
+    fn headers(name: &HeaderName, lines: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(header.name(), HeaderValue::from_bytes(line.as_bytes()).unwrap());
+            headers.append(name, HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
+        headers
+    }
+
+    fn client(header: ForwardedHeader, address: &str, lines: &[&str]) -> String {
         proxies(Some(header))
-            .client(peer.parse().unwrap(), &headers)
+            .client(peer(address, true), &headers(&header.name(), lines))
             .to_string()
     }
 
@@ -299,14 +319,28 @@ mod tests {
 
     #[test]
     fn one_header_is_believed_and_not_the_other() {
-        let mut headers = HeaderMap::new();
-        headers.insert(FORWARDED, HeaderValue::from_static("for=192.0.2.60"));
-        let peer = "10.0.0.1".parse().unwrap();
-        assert_eq!(
-            proxies(Some(ForwardedHeader::XForwardedFor)).client(peer, &headers),
-            peer
-        );
-        assert_eq!(proxies(None).client(peer, &headers), peer);
+        let headers = headers(&FORWARDED, &["for=192.0.2.60"]);
+        let peer = peer("10.0.0.1", true);
+        let other = proxies(Some(ForwardedHeader::XForwardedFor));
+        assert_eq!(other.client(peer, &headers), peer.address);
+        assert_eq!(proxies(None).client(peer, &headers), peer.address);
+    }
+
+    #[test]
+    fn of_who_comes_by_a_balancer_that_does_not_know_it_no_header_is_believed() {
+        for (header, line) in [
+            (ForwardedHeader::XForwardedFor, "192.0.2.60"),
+            (ForwardedHeader::Forwarded, "for=192.0.2.60"),
+        ] {
+            let headers = headers(&header.name(), &[line]);
+            let client = |is_known| {
+                proxies(Some(header))
+                    .client(peer("10.0.0.1", is_known), &headers)
+                    .to_string()
+            };
+            assert_eq!(client(true), "192.0.2.60", "{line}");
+            assert_eq!(client(false), "10.0.0.1", "{line}");
+        }
     }
 
     #[test]

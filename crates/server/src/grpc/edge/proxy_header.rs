@@ -133,7 +133,7 @@ mod tests {
         let ipv6: Vec<u8> = [[0xfd; 16], [1; 16]].concat().into_iter().chain([0, 1, 0, 2]).collect();
         let mapped: Vec<u8> = [&[0; 10][..], &[0xff, 0xff, 192, 0, 2, 60], &[1; 20]].concat();
         let with_more = [IPV4, &[4, 0, 3, 0, 0, 0]].concat();
-        let headers: [(Vec<u8>, Option<&str>); 10] = [
+        let headers: [(Vec<u8>, Option<&str>); 13] = [
             (
                 b"PROXY TCP4 192.0.2.60 10.0.0.1 4711 7200\r\n".into(),
                 Some("192.0.2.60"),
@@ -154,6 +154,10 @@ mod tests {
             (binary(0x21, 0x21, &mapped), Some("192.0.2.60")),
             // A balancer that looks at our health.
             (binary(0x20, 0, &[]), None),
+            (binary(0x20, 0x11, IPV4), None),
+            // Callers whom it does not know, and those on its own machine.
+            (binary(0x21, 0, &[]), None),
+            (binary(0x21, 0x31, &[b'/'; 216]), None),
         ];
         for (header, address) in headers {
             let bytes = [&header, BEHIND].concat();

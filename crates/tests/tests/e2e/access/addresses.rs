@@ -1,9 +1,17 @@
 //! Behind a proxy each caller has the limits of its own address, at the gRPC listener and at that for browsers.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
+use hyper_util::rt::TokioIo;
 use testkit::Rig;
 use testkit::wire::PICKUP;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpSocket;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
+use tower::service_fn;
 use waybill_proto::fleet::v1::SearchDriversRequest;
+use waybill_proto::fleet::v1::fleet_service_client::FleetServiceClient;
 use waybill_proto::tracking::v1::WatchSharedRequest;
 use waybill_proto::tracking::v1::tracking_service_client::TrackingServiceClient;
 
@@ -11,6 +19,9 @@ use crate::web::{browser, origin};
 
 const LIMITS: &str = "limits.reads_per_caller.per_second=1 limits.reads_per_caller.burst=2 limits.wait_max=0s \
                       limits.links_per_caller.per_second=1 limits.links_per_caller.burst=2";
+
+/// A balancer's address, of those that this machine has for itself.
+const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
 
 fn by_proxy_for<T>(client: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
@@ -20,14 +31,31 @@ fn by_proxy_for<T>(client: &str, message: T) -> Request<T> {
     request
 }
 
+/// The fleet service, by a connection of the balancer that begins with this header of the PROXY protocol.
+fn by_balancer(rig: &Rig, header: &'static [u8]) -> FleetServiceClient<Channel> {
+    let to: SocketAddr = rig.grpc_addr().parse().unwrap();
+    let connector = service_fn(move |_: http::Uri| async move {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((BALANCER, 0)))?;
+        let mut stream = socket.connect(to).await?;
+        stream.write_all(header).await?;
+        Ok::<_, std::io::Error>(TokioIo::new(stream))
+    });
+    FleetServiceClient::new(Endpoint::from_static("http://waybill").connect_with_connector_lazy(connector))
+}
+
 /// How a search for drivers ends that a proxy sends on for this client.
 async fn search(rig: &Rig, client: &str) -> Code {
+    search_by(rig.fleet(), client).await
+}
+
+async fn search_by(mut fleet: FleetServiceClient<Channel>, client: &str) -> Code {
     let near = SearchDriversRequest {
         near: Some(testkit::wire::position(PICKUP)),
         radius_meters: 100.0,
         ..SearchDriversRequest::default()
     };
-    let answer = rig.fleet().search_drivers(by_proxy_for(client, near)).await;
+    let answer = fleet.search_drivers(by_proxy_for(client, near)).await;
     answer.map_or_else(|status| status.code(), |_| Code::Ok)
 }
 
@@ -72,4 +100,23 @@ async fn who_is_no_trusted_proxy_has_one_limit_whatever_it_claims() {
     let no_link = follow(&rig, "192.0.2.60").await;
     assert_eq!(follow(&rig, "192.0.2.61").await, no_link);
     assert_eq!(follow(&rig, "192.0.2.62").await, Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn who_comes_by_a_balancer_that_does_not_know_it_has_one_limit_whatever_it_claims() {
+    let rig = Rig::builder()
+        .with(LIMITS)
+        .set("proxies.trusted", "127.0.0.7")
+        .set("grpc.proxy_protocol", "true")
+        .start()
+        .await;
+    let fleet = by_balancer(&rig, b"PROXY UNKNOWN\r\n");
+    let mut ends = Vec::new();
+    for last in 1..=50 {
+        ends.push(search_by(fleet.clone(), &format!("192.0.2.{last}")).await);
+    }
+    assert!(ends.contains(&Code::ResourceExhausted), "{ends:?}");
+    assert!(ends.contains(&Code::Ok), "{ends:?}");
+    let known = by_balancer(&rig, b"PROXY TCP4 192.0.2.60 10.0.0.1 4711 7200\r\n");
+    assert_eq!(search_by(known, "192.0.2.61").await, Code::Ok);
 }
