@@ -8,7 +8,7 @@ pub const REASON_LENGTH_MAX: usize = 500;
 /// Why a text was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TextError {
-    /// Nothing was given, or only space.
+    /// Nothing was given, or only space and what cannot be seen.
     #[error("is required")]
     Blank,
     /// More than the maximum.
@@ -20,19 +20,72 @@ pub enum TextError {
         max: usize,
     },
     /// A line break, a tab or another control character: the log has one line an entry, and terminals obey them. Or a character that turns the direction of
-    /// what follows it, and so shows another text than is there.
-    #[error("has a control character, a line separator, or one that turns the direction of text")]
+    /// what follows it, or one that cannot be seen: both show another text than is there.
+    #[error("has a control character, a line separator, or one that turns the direction of text or is invisible")]
     Control,
+}
+
+/// Whether no text may have this character.
+pub fn is_refused(letter: char) -> bool {
+    is_obeyed(letter) || is_hidden(letter)
+}
+
+/// Whether there is something to see of this character. A text without one that there is says nothing.
+pub fn is_visible(letter: char) -> bool {
+    // The blank of Braille and the null notehead are drawn, as nothing.
+    !letter.is_whitespace()
+        && !is_refused(letter)
+        && !shapes_others(letter)
+        && !matches!(letter, '\u{2800}' | '\u{1d159}')
 }
 
 /// Whether a terminal or a page would obey this character instead of showing it: controls, the separators of lines and paragraphs, and the marks that embed,
 /// override and isolate directions (UAX #9).
-pub fn is_obeyed(letter: char) -> bool {
+fn is_obeyed(letter: char) -> bool {
     letter.is_control()
         || matches!(
             letter,
             '\u{2028}' | '\u{2029}' | '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
         )
+}
+
+/// Whether this character shows nothing, and nothing is lost without it: spaces without width, fillers, invisible operators, the marks of notation and
+/// annotation, and tags. These are what Unicode calls default ignorable (DerivedCoreProperties.txt) without what [`is_obeyed`] and [`shapes_others`] have, and
+/// the marks of interlinear annotations.
+///
+/// With the tags the flags of England, Scotland and Wales are refused, which are a black flag and a name in tags: as many tags as one likes can follow it, a
+/// whole text that no one sees.
+fn is_hidden(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{115f}'
+            | '\u{1160}'
+            | '\u{17b4}'
+            | '\u{17b5}'
+            | '\u{180e}'
+            | '\u{200b}'
+            | '\u{2060}'..='\u{2065}'
+            | '\u{206a}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e00ff}'
+            | '\u{e01f0}'..='\u{e0fff}'
+    )
+}
+
+/// Whether this character shows nothing itself and says how those beside it are drawn: what joins and parts letters, which Persian, the scripts of India and
+/// emoji are written with, and what selects a variant, of emoji, Mongolian letters and ideographs. Who refused it would refuse names.
+fn shapes_others(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{200c}' | '\u{200d}' | '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}'
+    )
 }
 
 /// Declares a text for people, with one fallible constructor. Space around it is cut off.
@@ -61,11 +114,14 @@ macro_rules! text {
             fn from_str(text: &str) -> Result<$name, $crate::text::TextError> {
                 let text = text.trim();
                 let length = text.chars().count();
-                match length {
-                    0 => Err($crate::text::TextError::Blank),
-                    _ if length > $max => Err($crate::text::TextError::TooLong { length, max: $max }),
-                    _ if text.chars().any($crate::text::is_obeyed) => Err($crate::text::TextError::Control),
-                    _ => Ok($name(text.into())),
+                if !text.contains($crate::text::is_visible) {
+                    Err($crate::text::TextError::Blank)
+                } else if length > $max {
+                    Err($crate::text::TextError::TooLong { length, max: $max })
+                } else if text.contains($crate::text::is_refused) {
+                    Err($crate::text::TextError::Control)
+                } else {
+                    Ok($name(text.into()))
                 }
             }
         }
@@ -87,14 +143,7 @@ mod tests {
     #[test]
     fn a_reason_is_one_line_that_says_something() {
         assert_eq!(" looked it up ".parse::<Reason>().unwrap().as_str(), "looked it up");
-        // What is written from the right needs no such mark, and letters may be joined.
-        for text in ["الطلب متأخر", "ההזמנה", "क्\u{200d}ष"] {
-            assert_eq!(text.parse::<Reason>().unwrap().as_str(), text);
-        }
         assert_eq!("ü".repeat(500).parse::<Reason>().unwrap().as_str().len(), 1_000);
-        for blank in ["", "  ", "\t\n"] {
-            assert_eq!(blank.parse::<Reason>(), Err(TextError::Blank), "{blank:?}");
-        }
         assert_eq!(
             "a".repeat(501).parse::<Reason>(),
             Err(TextError::TooLong { length: 501, max: 500 })
@@ -111,6 +160,86 @@ mod tests {
             "a \u{200f}mark",
         ] {
             assert_eq!(control.parse::<Reason>(), Err(TextError::Control), "{control:?}");
+        }
+    }
+
+    #[test]
+    fn what_people_write_is_taken_in_every_script() {
+        for text in [
+            // What is written from the right needs no mark for it.
+            "الطلب متأخر",
+            "ההזמנה",
+            // Persian: what is not joined.
+            "می\u{200c}خواهم لغو کنم",
+            // Hindi, Bengali and Malayalam: what is joined, and what is not.
+            "क्\u{200d}ष",
+            "ग्राहक ने रद्द किया",
+            "র\u{200d}্যাব",
+            "അവന്\u{200d}",
+            // Mongolian letters and Japanese ideographs by their variants.
+            "ᠭ\u{180b}ᠠ",
+            "葛\u{e0100}城市",
+            "고객이 취소했습니다",
+            "ลูกค้ายกเลิก",
+            "25\u{a0}€ zurück",
+            // Emoji: a heart, a family, a keycap, flags, a tone of skin, a warning as text.
+            "❤\u{fe0f}",
+            "👩\u{200d}👩\u{200d}👧\u{200d}👦",
+            "#\u{fe0f}\u{20e3} 1\u{fe0f}\u{20e3}",
+            "🇩🇪 🇮🇳",
+            "🏳\u{fe0f}\u{200d}🌈",
+            "👍🏽",
+            "⚠\u{fe0e}",
+            "⠓⠊\u{2800}⠓⠊",
+        ] {
+            assert_eq!(
+                text.parse::<Reason>().map(|text| text.to_string()),
+                Ok(text.to_owned()),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_refused_and_alone_says_nothing() {
+        let hidden = [
+            0xad..=0xad,
+            0x34f..=0x34f,
+            0x115f..=0x1160,
+            0x17b4..=0x17b5,
+            0x180e..=0x180e,
+            0x200b..=0x200b,
+            0x2060..=0x206f,
+            0x3164..=0x3164,
+            0xfeff..=0xfeff,
+            0xffa0..=0xffa0,
+            0xfff9..=0xfffb,
+            0x1bca0..=0x1bca3,
+            0x1d173..=0x1d17a,
+            0xe0000..=0xe007f,
+        ];
+        for letter in hidden.into_iter().flatten().map(|code| char::from_u32(code).unwrap()) {
+            let name = format!("an{letter}na");
+            assert_eq!(name.parse::<Reason>(), Err(TextError::Control), "{name:?}");
+            let alone = format!(" {letter}{letter} ");
+            assert_eq!(alone.parse::<Reason>(), Err(TextError::Blank), "{alone:?}");
+        }
+        // The flag of Scotland: a black flag, `gbsct` in tags, and a tag that ends it.
+        let flag = "\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}";
+        assert_eq!(flag.parse::<Reason>(), Err(TextError::Control));
+        for blank in [
+            "",
+            "  ",
+            "\t\n",
+            "\u{a0}\u{3000}",
+            "\u{200d}",
+            "\u{200c} \u{200c}",
+            "\u{fe0f}",
+            "\u{e0100}",
+            "\u{180b}",
+            "\u{2800}",
+        ] {
+            assert_eq!(blank.parse::<Reason>(), Err(TextError::Blank), "{blank:?}");
         }
     }
 }
