@@ -29,6 +29,13 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// Starts it with the rig's settings and `settings` over them; when this returns, `/readyz` answers 200.
     pub async fn start(rig: &Rig, settings: &[(&'static str, &str)]) -> ServerProcess {
+        let mut server = ServerProcess::start_unready(rig, settings).await;
+        until_ready(&mut server.process, &server.http, &server.log).await;
+        server
+    }
+
+    /// The same, but when this returns, it listens.
+    pub async fn start_unready(rig: &Rig, settings: &[(&'static str, &str)]) -> ServerProcess {
         let mut flags = rig.flags().clone();
         flags.extend(settings.iter().map(|(key, value)| (*key, (*value).to_owned())));
         flags.insert("log.format", "json".to_owned());
@@ -40,7 +47,6 @@ impl ServerProcess {
         })
         .await;
         let (grpc, http) = (addresses.grpc.to_string(), addresses.http.to_string());
-        until_ready(&mut process, &http, &log).await;
         let channel = channel(&grpc);
         ServerProcess {
             process,

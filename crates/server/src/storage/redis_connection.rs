@@ -26,6 +26,8 @@ const SILENT_MAX: u32 = 3;
 const LEFT_EVERY: Duration = Duration::from_secs(1);
 /// The same for those to a cluster, of which there are many: made anew each second, they would be what keeps a busy machine busy.
 const CLUSTER_LEFT_EVERY: Duration = Duration::from_secs(5);
+/// How often it is logged that connections are left for the same reason: one that is refused is tried again each second.
+const LOGGED_EVERY: Duration = Duration::from_mins(1);
 /// When a connection that carries nothing is looked at.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// How long what was sent may go without an acknowledgement of the network.
@@ -172,6 +174,8 @@ pub(super) struct Connection {
 struct Current {
     link: Link,
     since: Instant,
+    /// Why one was left for another, and when that was logged.
+    logged: Option<(&'static str, Instant)>,
 }
 
 impl Connection {
@@ -183,6 +187,7 @@ impl Connection {
             current: Arc::new(Mutex::new(Current {
                 link,
                 since: Instant::now(),
+                logged: None,
             })),
             silent: AtomicU32::new(0),
             tasks: TaskTracker::new(),
@@ -204,9 +209,12 @@ impl Connection {
         if !self.is_cluster() {
             self.silent.store(0, Ordering::Relaxed);
         }
-        // Of a server that was demoted. New connections may reach its successor.
-        if error.is_some_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)) {
+        let Some(error) = error else { return };
+        if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) {
+            // Of a server that was demoted. New connections may reach its successor.
             self.leave("it takes no writes: a replica now");
+        } else if !self.is_cluster() && is_of_connecting(error) {
+            self.leave("it was refused");
         }
     }
 
@@ -255,14 +263,63 @@ impl Connection {
 
 impl Current {
     fn replace(&mut self, link: Link, why: &'static str) {
-        warn!(why, "connection to redis left for another");
-        *self = Current {
-            link,
-            since: Instant::now(),
-        };
+        let is_logged = |(logged, at): &(&'static str, Instant)| *logged == why && at.elapsed() < LOGGED_EVERY;
+        if !self.logged.as_ref().is_some_and(is_logged) {
+            warn!(why, "connection to redis left for another");
+            self.logged = Some((why, Instant::now()));
+        }
+        self.link = link;
+        self.since = Instant::now();
     }
+}
+
+/// Whether there is no connection, for a reason that is not the network's: a password that was refused, a database that there is not, an answer that is
+/// none of Redis. The driver of one Redis keeps such an error, answers each command with it, and never connects again.
+fn is_of_connecting(error: &RedisError) -> bool {
+    // By RESP3 the server's own answer to the first command is passed on.
+    let is_of_hello = matches!(error.code(), Some("WRONGPASS" | "NOAUTH"));
+    is_of_hello || !error.is_io_error() && error.clone().into_server_errors().is_none()
 }
 
 fn lock(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
     current.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use redis::make_extension_error;
+
+    use super::*;
+
+    #[test]
+    fn an_error_that_the_driver_keeps_for_ever_is_distinguished_from_an_answer_and_from_the_network() {
+        let refused = (ErrorKind::AuthenticationFailed, "Password authentication failed");
+        let no_database = (
+            ErrorKind::Server(ServerErrorKind::ResponseError),
+            "Redis server refused to switch database",
+            "DB index is out of range".to_owned(),
+        );
+        let kept = [
+            RedisError::from(refused),
+            RedisError::from(no_database),
+            RedisError::from((ErrorKind::InvalidClientConfig, "no TLS")),
+            make_extension_error("WRONGPASS".to_owned(), None),
+        ];
+        for error in kept {
+            assert!(is_of_connecting(&error), "{error}");
+        }
+        let answer = |line: &[u8]| redis::parse_redis_value(line).unwrap().extract_error().unwrap_err();
+        let others = [
+            RedisError::from(io::Error::from(io::ErrorKind::ConnectionRefused)),
+            answer(b"-ERR unknown command 'CONFIG'\r\n"),
+            answer(b"-NOPERM no permissions\r\n"),
+            answer(b"-OOM command not allowed\r\n"),
+            answer(b"-LOADING in progress\r\n"),
+        ];
+        for error in others {
+            assert!(!is_of_connecting(&error), "{error}");
+        }
+    }
 }

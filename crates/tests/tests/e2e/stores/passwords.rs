@@ -6,7 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use testkit::wire::{PICKUP, a_ride, fix};
+use redis::aio::MultiplexedConnection;
+use testkit::wire::{PICKUP, a_ride, fix, get};
 use testkit::{Rig, ServerProcess, until};
 use waybill_proto::location::v1::ReportLocationsRequest;
 
@@ -68,6 +69,30 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// The rig's Redis asks new connections for this password.
+async fn ask_for(redis: &mut MultiplexedConnection, password: &str) {
+    let mut command = redis::cmd("CONFIG");
+    command.arg("SET").arg("requirepass").arg(password);
+    command.exec_async(redis).await.unwrap();
+}
+
+/// Ends all connections to it but this one.
+async fn end_others(redis: &mut MultiplexedConnection) {
+    let mut command = redis::cmd("CLIENT");
+    command.arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes");
+    command.exec_async(redis).await.unwrap();
+}
+
+/// Waits until the server is unready because Redis refuses its password.
+async fn until_refused(server: &ServerProcess) {
+    let readyz = format!("{}/readyz", server.http());
+    until("its password is refused", async || match get(&readyz).await {
+        (503, body) if body.contains("Password authentication failed") => Ok(()),
+        other => Err(other),
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_new_password_of_postgres_is_used_by_new_sessions_without_a_restart() {
     let rig = Rig::builder().private_stores().no_server().start().await;
@@ -110,14 +135,9 @@ async fn a_new_password_of_postgres_is_used_by_new_sessions_without_a_restart() 
 #[tokio::test]
 async fn a_new_password_of_redis_is_shown_by_the_open_connection_and_by_the_next_one() {
     let rig = Rig::builder().private_stores().no_server().start().await;
-    // These stay as they are, whatever is asked of others.
+    // This one stays as it is, whatever is asked of others.
     let mut redis = rig.redis().await;
-    let mut set = async |password: &str| {
-        let mut command = redis::cmd("CONFIG");
-        command.arg("SET").arg("requirepass").arg(password);
-        command.exec_async(&mut redis).await.unwrap();
-    };
-    set(FIRST).await;
+    ask_for(&mut redis, FIRST).await;
     let secret = Secret::new(&rig, FIRST);
     let path = secret.path();
     let settings = [
@@ -127,14 +147,8 @@ async fn a_new_password_of_redis_is_shown_by_the_open_connection_and_by_the_next
     let server = ServerProcess::start(&rig, &settings).await;
     place(&server).await.unwrap();
 
-    set(SECOND).await;
-    let mut redis =
-        redis::Client::open(rig.flags()["redis.url"].replacen("redis://", &format!("redis://:{SECOND}@"), 1))
-            .unwrap()
-            .get_multiplexed_async_connection()
-            .await
-            .unwrap();
-    let shown = async |redis: &mut redis::aio::MultiplexedConnection| -> u32 {
+    ask_for(&mut redis, SECOND).await;
+    let shown = async |redis: &mut MultiplexedConnection| -> u32 {
         let mut command = redis::cmd("INFO");
         command.arg("commandstats");
         let info: String = command.query_async(redis).await.unwrap();
@@ -150,16 +164,11 @@ async fn a_new_password_of_redis_is_shown_by_the_open_connection_and_by_the_next
     })
     .await;
 
-    let kill = async |redis: &mut redis::aio::MultiplexedConnection| {
-        let mut command = redis::cmd("CLIENT");
-        command.arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes");
-        command.exec_async(redis).await.unwrap();
-    };
-    kill(&mut redis).await;
+    end_others(&mut redis).await;
     until("fixes are stored by the next connection", async || place(&server).await).await;
 
     fs::remove_file(secret.path()).unwrap();
-    kill(&mut redis).await;
+    end_others(&mut redis).await;
     until("fixes are stored by the last password", async || place(&server).await).await;
     server.until_logged("the file of a password cannot be used").await;
     let log = server.log();
@@ -168,6 +177,41 @@ async fn a_new_password_of_redis_is_shown_by_the_open_connection_and_by_the_next
         "{log}"
     );
     assert!(!log.contains(FIRST) && !log.contains(SECOND), "{log}");
+}
+
+/// Redis asks for another password before the file has it, and the connection ends in between.
+#[tokio::test]
+async fn a_redis_that_refused_a_password_is_tried_again_with_the_next() {
+    let rig = Rig::builder().private_stores().no_server().start().await;
+    let mut redis = rig.redis().await;
+    ask_for(&mut redis, FIRST).await;
+    let secret = Secret::new(&rig, FIRST);
+    let path = secret.path();
+    let settings = [("redis.password_file", text(&path))];
+    let server = ServerProcess::start(&rig, &settings).await;
+    place(&server).await.unwrap();
+
+    ask_for(&mut redis, SECOND).await;
+    end_others(&mut redis).await;
+    until_refused(&server).await;
+    secret.write(SECOND);
+    until("fixes are stored by the next password", async || place(&server).await).await;
+    let log = server.log();
+    assert!(!log.contains(FIRST) && !log.contains(SECOND), "{log}");
+}
+
+#[tokio::test]
+async fn a_server_that_starts_on_a_password_that_redis_refuses_is_ready_with_the_next() {
+    let rig = Rig::builder().private_stores().no_server().start().await;
+    let mut redis = rig.redis().await;
+    ask_for(&mut redis, SECOND).await;
+    let secret = Secret::new(&rig, FIRST);
+    let path = secret.path();
+    let server = ServerProcess::start_unready(&rig, &[("redis.password_file", text(&path))]).await;
+    until_refused(&server).await;
+
+    secret.write(SECOND);
+    until("fixes are stored by the next password", async || place(&server).await).await;
 }
 
 #[tokio::test]
