@@ -128,8 +128,8 @@ pub(crate) fn address(url: &SecretString) -> String {
 #[derive(Clone)]
 pub struct Redis {
     connection: Arc<Connection>,
-    /// For calls that wait for replicas: what comes after them on the same connection would wait too.
-    waiting: Arc<Connection>,
+    /// What others are made of.
+    target: Arc<Target>,
     replicas: u16,
     /// The keys by which it is seen whether writes are taken: on a cluster one beside each shard.
     written: Arc<[String]>,
@@ -170,24 +170,15 @@ impl Redis {
             file,
             user: user.unwrap_or(DEFAULT_USER).to_owned(),
         });
-        let connect = || -> Result<Arc<Connection>, StoreError> {
-            let target = if settings.cluster {
-                let times = (settings.connect_timeout, settings.command_timeout);
-                Target::cluster(&clients, certificates.clone(), times, credentials.clone())?
-            } else {
-                Target::one(first.clone(), settings.connect_timeout, credentials.clone())
-            };
-            Ok(Arc::new(Connection::new(target)?))
-        };
-        let connection = connect()?;
-        let waiting = if settings.replicas > 0 {
-            connect()?
+        let target = Arc::new(if settings.cluster {
+            let times = (settings.connect_timeout, settings.command_timeout);
+            Target::cluster(&clients, certificates.clone(), times, credentials.clone())?
         } else {
-            Arc::clone(&connection)
-        };
+            Target::one(first.clone(), settings.connect_timeout, credentials.clone())
+        });
         Ok(Redis {
-            connection,
-            waiting,
+            connection: Arc::new(Connection::new(Arc::clone(&target))?),
+            target,
             replicas: settings.replicas,
             written: settings.written.clone().into(),
             wrote_at: Arc::default(),
@@ -205,9 +196,9 @@ impl Redis {
         self.connection.current()
     }
 
-    /// The one for calls that wait for replicas.
-    pub(super) fn waiting_connection(&self) -> Link {
-        self.waiting.current()
+    /// Another one, for calls that keep what comes after them on the same connection waiting.
+    pub(super) fn another_connection(&self) -> Result<Connection, StoreError> {
+        Ok(Connection::new(Arc::clone(&self.target))?)
     }
 
     /// How many replicas must have fixes before they are acknowledged.
@@ -232,32 +223,26 @@ impl Redis {
     ) -> Result<T, StoreError> {
         let work = async {
             let done = Box::pin(work).await;
-            self.answered(done.as_ref().err());
+            self.connection.answered(done.as_ref().err());
             done.map_err(|error| self.store_error(error))
         };
         let done = self.guard.call(work, StoreError::breaker_outcome).await;
         if matches!(done, Err(GuardError::TimedOut)) {
-            self.said_nothing();
+            self.connection.said_nothing();
         }
         done.map_err(|error| StoreError::of_guard("redis", error))
     }
 
-    fn answered(&self, error: Option<&redis::RedisError>) {
-        // Both connections are to the same servers.
-        self.connection.answered(error);
-        if self.replicas > 0 {
-            self.waiting.answered(error);
-        }
+    /// Runs what has a connection of its own behind the guard.
+    pub(super) async fn call_apart<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let done = self.guard.call(Box::pin(work), StoreError::breaker_outcome).await;
+        done.map_err(|error| StoreError::of_guard("redis", error))
     }
 
-    fn said_nothing(&self) {
-        self.connection.said_nothing();
-        if self.replicas > 0 {
-            self.waiting.said_nothing();
-        }
-    }
-
-    fn store_error(&self, error: redis::RedisError) -> StoreError {
+    pub(super) fn store_error(&self, error: redis::RedisError) -> StoreError {
         let moved = [ServerErrorKind::Moved, ServerErrorKind::Ask, ServerErrorKind::CrossSlot];
         let is_of_cluster = matches!(error.kind(), ErrorKind::Server(kind) if moved.contains(&kind));
         if is_of_cluster && !self.is_cluster() {
@@ -325,10 +310,10 @@ impl Redis {
         work: impl Future<Output = redis::RedisResult<T>>,
     ) -> Result<redis::RedisResult<T>, StoreError> {
         let Ok(answer) = timeout(self.command_timeout, work).await else {
-            self.said_nothing();
+            self.connection.said_nothing();
             return Err(self.silence().await);
         };
-        self.answered(answer.as_ref().err());
+        self.connection.answered(answer.as_ref().err());
         Ok(answer)
     }
 

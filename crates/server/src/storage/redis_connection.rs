@@ -165,7 +165,7 @@ impl Target {
 
 /// The connection. It reconnects by itself when it is closed.
 pub(super) struct Connection {
-    target: Target,
+    target: Arc<Target>,
     current: Arc<Mutex<Current>>,
     silent: AtomicU32,
     tasks: TaskTracker,
@@ -180,7 +180,7 @@ struct Current {
 
 impl Connection {
     /// Prepares it. It is made at the first command.
-    pub(super) fn new(target: Target) -> Result<Connection, RedisError> {
+    pub(super) fn new(target: Arc<Target>) -> Result<Connection, RedisError> {
         let link = target.link()?;
         Ok(Connection {
             target,
@@ -200,7 +200,7 @@ impl Connection {
 
     /// Whether it is to a cluster.
     pub(super) fn is_cluster(&self) -> bool {
-        matches!(self.target, Target::Cluster(_))
+        matches!(*self.target, Target::Cluster(_))
     }
 
     /// It answered, with this error if with any.
@@ -238,7 +238,7 @@ impl Connection {
         }
         current.since = Instant::now();
         self.silent.store(0, Ordering::Relaxed);
-        match &self.target {
+        match &*self.target {
             Target::One(..) => match self.target.link() {
                 Ok(link) => current.replace(link, why),
                 Err(error) => warn!(why, %error, "connection to redis not left for another"),

@@ -30,7 +30,7 @@ impl LiveStore {
         };
         let newest = self.commands.newest(fixes, now);
         let append = self.commands.append(keys, fixes, &newest, now);
-        let length = self.append(&append).await?;
+        let length = self.append(shard, &keys.events, &append).await?;
         if length == 0 {
             return Ok(Stored::Full);
         }
@@ -38,25 +38,13 @@ impl LiveStore {
         Ok(Stored::Yes { foreign, length })
     }
 
-    /// Calls the script that appends; its answer, once as many replicas have it as are asked for.
-    async fn append(&self, append: &ScriptCall<'_>) -> Result<u64, StoreError> {
-        let replicas = self.redis.replicas();
-        if replicas == 0 {
-            let mut connection = self.redis.connection();
-            return self.redis.call(async { append.send(&mut connection).await }).await;
+    /// Calls the script that appends; its answer.
+    async fn append(&self, shard: usize, events: &str, append: &ScriptCall<'_>) -> Result<u64, StoreError> {
+        if self.redis.replicas() > 0 {
+            return self.append_replicated(shard, events, append).await;
         }
-        let mut connection = self.redis.waiting_connection();
-        // Half of the call's time: who waits in vain is to say so.
-        let patience = self.redis.command_timeout() / 2;
-        let work = async { append.send_to_replicas(&mut connection, replicas, patience).await };
-        let (stored, have_it) = self.redis.call(work).await?;
-        if have_it < replicas {
-            return Err(StoreError::Busy {
-                store: "redis",
-                why: format!("{have_it} of {replicas} replicas have the fixes (redis.replicas)"),
-            });
-        }
-        Ok(stored)
+        let mut connection = self.redis.connection();
+        self.redis.call(async { append.send(&mut connection).await }).await
     }
 
     /// Moves where each driver of the batch is; how many keys another program holds.

@@ -7,6 +7,7 @@ mod erase;
 mod events;
 mod fixes;
 mod fleet;
+mod replicated;
 mod script;
 mod search;
 
@@ -19,6 +20,7 @@ pub use self::commands::Commands;
 pub use self::events::{Backlog, StreamEntry, StreamState, entry_order};
 pub use self::fixes::Stored;
 pub use self::fleet::DriversPage;
+use self::replicated::Waiting;
 pub use self::script::{Script, ScriptCall};
 pub use self::search::{Near, SearchArea};
 
@@ -44,12 +46,15 @@ pub struct LiveStore {
     keys: Keys,
     commands: Arc<Commands>,
     densities: Arc<Densities>,
+    /// For fixes that wait for replicas.
+    waiting: Arc<Waiting>,
 }
 
 impl LiveStore {
     /// A store on `redis` with these keys.
     pub fn new(redis: Redis, keys: Keys, settings: LiveSettings) -> LiveStore {
         LiveStore {
+            waiting: Arc::new(Waiting::new(keys.shards().len())),
             redis,
             keys,
             commands: Commands::new(settings).into(),

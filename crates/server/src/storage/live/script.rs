@@ -1,10 +1,9 @@
 //! A call of a script. Keys and arguments are written straight into the one command that is sent: in
 //! `redis::ScriptInvocation` each lies in an allocation of its own until then, which is eleven for each fix.
 
-use std::time::Duration;
-
 use redis::aio::ConnectionLike;
 use redis::{Arg, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, ToRedisArgs};
+use tokio::time::Instant;
 
 /// Room for an argument, in bytes: a coordinate has up to 20 digits, most names of drivers have fewer.
 const ARGUMENT_BYTES: usize = 20;
@@ -62,21 +61,18 @@ impl<'a> ScriptCall<'a> {
         }
     }
 
-    /// Calls it, and waits until so many replicas have what it wrote, for so long at most: its answer, and how many have it.
+    /// Calls it, and waits until so many replicas have what it wrote, until then at most: its answer, and how many have it.
     pub(super) async fn send_to_replicas<T: FromRedisValue>(
         &self,
         connection: &mut impl ConnectionLike,
         replicas: u16,
-        patience: Duration,
+        until: Instant,
     ) -> RedisResult<(T, u16)> {
         let send = async |connection: &mut _, call: Cmd| -> RedisResult<(RedisResult<T>, RedisResult<u16>)> {
             let mut pipe = redis::pipe();
-            pipe.ignore_errors().add_command(call);
-            // 0 would be without end.
-            let patience_ms = patience.as_millis().max(1);
-            pipe.cmd("WAIT")
-                .arg(replicas)
-                .arg(u64::try_from(patience_ms).unwrap_or(u64::MAX));
+            pipe.ignore_errors()
+                .add_command(call)
+                .add_command(wait(replicas, until));
             pipe.query_async(connection).await
         };
         let (answer, have_it) = match send(connection, self.command.clone()).await? {
@@ -97,6 +93,16 @@ impl<'a> ScriptCall<'a> {
         }
         command
     }
+}
+
+/// Waits until so many replicas have all that the connection wrote before, until then at most: how many have it.
+pub(super) fn wait(replicas: u16, until: Instant) -> Cmd {
+    let left = until.saturating_duration_since(Instant::now());
+    // 0 would be without end.
+    let left_ms = u64::try_from(left.as_millis().max(1)).unwrap_or(u64::MAX);
+    let mut wait = redis::cmd("WAIT");
+    wait.arg(replicas).arg(left_ms);
+    wait
 }
 
 fn is_unknown(error: &RedisError) -> bool {

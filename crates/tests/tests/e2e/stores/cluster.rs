@@ -116,3 +116,38 @@ async fn a_fix_that_no_replica_has_is_not_acknowledged_where_one_is_asked_for() 
     .await;
     rig.assert_clean().await;
 }
+
+/// Each shard waits by itself, which is no trouble of Redis's; and what waits in vain is stored once, however often it is sent again.
+#[tokio::test]
+async fn fixes_that_wait_for_replicas_in_vain_keep_no_other_call_waiting_and_are_stored_once() {
+    let rig = Rig::builder()
+        .private_stores()
+        .with("redis.replicas=1 redis.shards=8")
+        .start()
+        .await;
+    let mut fixes = rig.locations();
+    let batch = || {
+        let fixes = (0..DRIVERS).map(|number| fix(&format!("cab-{number}"), PICKUP.0, PICKUP.1, now()));
+        ReportLocationsRequest { fixes: fixes.collect() }
+    };
+    for _ in 0..8 {
+        let refused = fixes.report_locations(batch()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+        let near = SearchDriversRequest {
+            near: Some(position(PICKUP)),
+            radius_meters: 5_000.0,
+            max_count: 50,
+        };
+        rig.fleet().search_drivers(near).await.unwrap();
+    }
+    let metrics = rig.metrics().await;
+    assert_eq!(metrics["dependencies"]["breakers"]["redis"], "closed", "{metrics}");
+
+    let mut redis = rig.redis().await;
+    let mut command = redis::cmd("INFO");
+    command.arg("commandstats");
+    let info: String = command.query_async(&mut redis).await.unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_xadd:calls="));
+    let appended: usize = line.and_then(|line| line.split(',').next()).unwrap().parse().unwrap();
+    assert!((1..=DRIVERS).contains(&appended), "{appended} of {DRIVERS} fixes");
+}
