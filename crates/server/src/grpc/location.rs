@@ -28,12 +28,18 @@ use crate::locations::ingest::Ingest;
 
 /// Fixes in one ReportLocations call.
 const REPORT_MAX: usize = 500;
+/// Fixes in one message of a stream: what 64 KiB hold of drivers with short names. It would hold 30 times as many that are empty, of which each is
+/// a rejection of some 200 bytes.
+const MESSAGE_FIXES_MAX: usize = 1_000;
 /// After so many fixes a stream is answered before it is read on: as many as one call may have.
 const AHEAD_MAX: usize = REPORT_MAX;
 /// How long the status that ends a stream waits for room: a client that does not read does not delay the drain.
 const FINAL_STATUS_TIME_MAX: Duration = Duration::from_secs(2);
 /// Responses that a client has not read yet. When it does not read, its stream stops being read.
 const RESPONSES_MAX: usize = 16;
+/// A response with more rejections waits until all before it are read. It has at most those of [`AHEAD_MAX`] fixes and of one message more. So in memory
+/// there are some 5,500 of a stream, about 1 MB: in one response with many, in those behind it with few, in the next one, and in a message that waits.
+const FEW_REJECTIONS: usize = 100;
 
 /// How streams are treated. See `[locations]` in `config/waybill.toml`.
 #[derive(Debug, Clone)]
@@ -242,11 +248,20 @@ impl Sessions {
                 rejections: taken.batch.rejections,
                 clock_offsets: render::clock_offsets(taken.batch.clock_offsets),
             };
+            let has_few_rejections = response.rejections.len() <= FEW_REJECTIONS;
+            let places = if has_few_rejections { 1 } else { RESPONSES_MAX };
             tokio::select! {
                 // The acknowledgement first: it is sent whenever there is room.
                 biased;
-                sent = responses.send(Ok(response)) => if sent.is_err() { return Ok(()) },
-                status = &mut end => return Err(status),
+                reserved = responses.reserve_many(places) => match reserved {
+                    Ok(mut places) => if let Some(place) = places.next() { place.send(Ok(response)); },
+                    Err(_) => return Ok(()),
+                },
+                status = &mut end => {
+                    // The last acknowledgement waits for no other to be read.
+                    let _ = responses.try_send(Ok(response));
+                    return Err(status);
+                }
             }
         }
     }
@@ -353,8 +368,11 @@ pub(super) fn parse_sequences(message: &pb::StreamLocationsRequest, next: u64) -
         bad.add("first_sequence", &format!("must be at least {next}, not {first}"));
         return Err(bad.into_status());
     }
-    let Some(last_offset) = (message.fixes.len() as u64).checked_sub(1) else {
-        bad.add("fixes", "must hold at least one fix");
+    let count = message.fixes.len();
+    let last_offset = (count as u64).checked_sub(1).filter(|_| count <= MESSAGE_FIXES_MAX);
+    let Some(last_offset) = last_offset else {
+        let why = format!("must hold 1 to {MESSAGE_FIXES_MAX} fixes, not {count}");
+        bad.add("fixes", &why);
         return Err(bad.into_status());
     };
     let last = first.checked_add(last_offset);

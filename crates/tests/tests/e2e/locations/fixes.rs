@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use redis::aio::MultiplexedConnection;
 use testkit::Rig;
 use testkit::chance::Chance;
-use testkit::wire::{self, now, time};
+use testkit::wire::{self, now, refusal_fields, time};
 use tonic::Code;
 use waybill_proto::location::v1 as pb;
 use waybill_proto::location::v1::RejectionReason as Reason;
@@ -322,14 +322,28 @@ async fn sequences_may_skip_and_reach_the_largest_number() {
     assert_eq!(stream.rest().await.1.code(), Code::InvalidArgument);
 }
 
+/// An empty fix takes two bytes: a message of 64 KiB could ask for 32,000 rejections.
 #[tokio::test]
-async fn a_message_without_fixes_ends_the_stream() {
+async fn a_message_holds_1_to_1000_fixes_and_any_other_ends_the_stream() {
     let rig = Rig::start().await;
+    for count in [0, 1_001, 30_000] {
+        let mut stream = DriverStream::open(rig.locations()).await;
+        stream.send(0, track("cab-1", 1)).await;
+        stream.send(1, vec![pb::Fix::default(); count]).await;
+        let (acknowledged, status) = stream.rest().await;
+        assert_eq!(
+            (acknowledged, status.code()),
+            (Some(0), Code::InvalidArgument),
+            "{count}"
+        );
+        assert_eq!(refusal_fields(&status), ["fixes"], "{count}");
+    }
     let mut stream = DriverStream::open(rig.locations()).await;
-    stream.send(0, Vec::new()).await;
-    let (_, status) = stream.rest().await;
-    assert_eq!(status.code(), Code::InvalidArgument);
-    assert!(status.message().contains("fixes"), "{}", status.message());
+    stream.store(0, track("cab-2", 1_000)).await;
+    let answer = stream.exchange(1_000, vec![pb::Fix::default(); 1_000]).await;
+    assert_eq!((answer.acknowledged_sequence, answer.rejections.len()), (1_999, 1_000));
+    rig.until_written().await;
+    assert_eq!(history(&rig, "cab-2").await.len(), 1_000);
 }
 
 #[tokio::test]
