@@ -25,6 +25,7 @@ pub mod password_file;
 pub mod payment_accounts;
 mod payment_rate;
 pub mod postgres;
+mod postgres_hosts;
 mod postgres_pool;
 pub(crate) mod postgres_url;
 pub mod reconcile;

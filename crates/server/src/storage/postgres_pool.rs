@@ -8,13 +8,13 @@ use deadpool_postgres::{
 };
 use secrecy::SecretString;
 use tokio::time::timeout;
-use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::StoreError;
 use super::error::NOT_AS_ASKED;
 use super::password_file::{PasswordFile, WithPassword};
+use super::postgres_hosts::{EachAddress, limit_of_all};
 use super::postgres_url::parse_url;
 use super::tls::StoreTlsFiles;
 
@@ -29,7 +29,7 @@ pub struct PostgresSettings {
     pub tls: Option<StoreTlsFiles>,
     /// Connections at most. Calls from outside share all but a quarter of them.
     pub pool_max: usize,
-    /// How long a call from outside waits for a connection, and how long it may take to make one.
+    /// How long a call from outside waits for a connection, and how long it may take to make one to one address.
     pub acquire_timeout: Duration,
     /// How long one statement may run, by the server.
     pub statement_timeout: Duration,
@@ -118,6 +118,7 @@ pub(super) fn build(settings: &PostgresSettings, silence: &Arc<Silence>) -> Resu
     let config = config(settings)?;
     let silence = Arc::clone(silence);
     let answer_max = settings.acquire_timeout;
+    let create_max = limit_of_all(&config, settings.acquire_timeout);
     let may_be_standby = settings.may_be_standby;
     let look = || {
         Hook::async_fn(move |session, _| {
@@ -132,7 +133,7 @@ pub(super) fn build(settings: &PostgresSettings, silence: &Arc<Silence>) -> Resu
         .post_create(look())
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(settings.statement_timeout))
-        .create_timeout(Some(settings.acquire_timeout))
+        .create_timeout(Some(create_max))
         .recycle_timeout(Some(settings.acquire_timeout))
         .pre_recycle(Hook::async_fn(move |client, metrics| {
             let is_due =
@@ -152,7 +153,7 @@ pub(super) fn build(settings: &PostgresSettings, silence: &Arc<Silence>) -> Resu
         .max_size(1)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(settings.acquire_timeout))
-        .create_timeout(Some(settings.acquire_timeout))
+        .create_timeout(Some(create_max))
         .post_create(look())
         .build();
     Ok((pool, pings.map_err(StoreError::unexpected)?))
@@ -164,10 +165,6 @@ fn config(settings: &PostgresSettings) -> Result<tokio_postgres::Config, StoreEr
         .map_err(|why| StoreError::unexpected(format!("postgres.url {why}")))?;
     config.connect_timeout(settings.acquire_timeout);
     config.application_name("waybill");
-    // Of several, the one that takes writes. Of one, the new session is asked, below.
-    if config.get_hosts().len() > 1 && !settings.may_be_standby {
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-    }
     config
         .keepalives_idle(KEEPALIVE)
         .keepalives_interval(KEEPALIVE / 2)
@@ -206,6 +203,7 @@ fn connecting(
     let recycling = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
+    let connect = EachAddress::new(connect, settings.acquire_timeout, settings.may_be_standby);
     match settings.password_file.clone() {
         Some(file) => Manager::from_connect(config.clone(), WithPassword { file, connect }, recycling),
         None => Manager::from_connect(config.clone(), connect, recycling),

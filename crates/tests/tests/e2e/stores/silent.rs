@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use testkit::wire::{PICKUP, a_ride, fix, get};
-use testkit::{Rig, until};
+use testkit::{Rig, ServerProcess, until};
+use tokio::net::TcpListener;
 use tonic::{Code, Request};
 use waybill_proto::location::v1::ReportLocationsRequest;
 use waybill_sandbox::payments::{Fault, FaultKind};
@@ -145,4 +146,21 @@ async fn a_redis_that_says_nothing_opens_the_breaker() {
         rig.locations().report_locations(fixes).await
     })
     .await;
+}
+
+/// The first host takes connections and says nothing, as one that is frozen does.
+#[tokio::test]
+async fn of_several_hosts_of_postgres_the_second_is_used_while_the_first_says_nothing() {
+    let rig = Rig::builder().no_server().start().await;
+    let frozen = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let first = format!("@{},", frozen.local_addr().unwrap());
+    let url = rig.flags()["postgres.url"].replacen('@', &first, 1);
+    let settings = [("postgres.url", url.as_str()), ("postgres.acquire_timeout", "1s")];
+    let server = ServerProcess::start(&rig, &settings).await;
+    let fixes = ReportLocationsRequest {
+        fixes: vec![fix("cab-1", PICKUP.0, PICKUP.1, Timestamp::now())],
+    };
+    server.locations().report_locations(fixes).await.unwrap();
+    server.orders().create_order(a_ride()).await.unwrap();
+    assert_eq!(rig.orders_in("succeeded").await, 1);
 }
