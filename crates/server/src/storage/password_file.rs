@@ -2,20 +2,24 @@
 //! writes the file, and may be a token that expires.
 //!
 //! While the file cannot be used, the password that was last good is: a file is missing for a moment where it is replaced, and what was
-//! good may still be.
+//! good may still be. A file that hangs, as one on a mount whose server is away, is read once at a time, on a thread that no one waits for at the end.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::{fmt, fs, io};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
+use std::{fmt, io, thread};
 
 use deadpool_postgres::Connect;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{Stream, unfold};
 use redis::{BasicAuth, ErrorKind, RedisResult, StreamingCredentialsProvider};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, Config, Error};
 use tracing::{info, warn};
 
@@ -23,12 +27,17 @@ use crate::reload::READ_EVERY;
 
 /// What is longer is no password: tokens of cloud providers have some 2,000 bytes.
 const LEN_MAX: usize = 16 * 1024;
+/// How long a read may take before the last password is used: a part of the time for a connection.
+const READ_MAX: Duration = Duration::from_millis(100);
+/// The same at the start, where there is no last one.
+const CHECK_MAX: Duration = Duration::from_secs(5);
 
 /// The file, and what it said. Clones share both.
 #[derive(Debug, Clone)]
 pub struct PasswordFile {
     setting: &'static str,
     path: Arc<Path>,
+    read_max: Duration,
     state: Arc<Mutex<State>>,
 }
 
@@ -37,6 +46,8 @@ struct State {
     last_good: Option<SecretString>,
     /// Why the file cannot be used, as it was last logged.
     fault: Option<String>,
+    /// The last read, which is closed once it has ended.
+    reading: Option<watch::Receiver<()>>,
 }
 
 impl PasswordFile {
@@ -45,20 +56,58 @@ impl PasswordFile {
         (!path.as_os_str().is_empty()).then(|| PasswordFile {
             setting,
             path: path.into(),
+            read_max: READ_MAX,
             state: Arc::default(),
         })
     }
 
     /// Whether it can be used now, and if not, why, after the name of the setting.
     pub fn check(&self) -> Result<(), String> {
-        read(&self.path).map(drop)
+        let (done, answer) = mpsc::channel();
+        let path = Arc::clone(&self.path);
+        let begun = on_a_thread(move || {
+            // Whoever asked may have given up.
+            let _ = done.send(read(&path).map(drop));
+        });
+        begun.map_err(|error| unreadable(&self.path, &error))?;
+        let answer = answer.recv_timeout(CHECK_MAX);
+        answer.unwrap_or_else(|_| Err(silent(&self.path, CHECK_MAX)))
     }
 
     /// What it says now, else what it said when it was last good. `None`: it never was.
     pub(super) async fn current(&self) -> Option<SecretString> {
-        let path = PathBuf::from(&*self.path);
-        let contents = tokio::task::spawn_blocking(move || read(&path)).await;
-        let contents = contents.unwrap_or_else(|error| Err(error.to_string()));
+        let mut reading = self.reading();
+        // It changes by its end alone.
+        if timeout(self.read_max, reading.changed()).await.is_err() {
+            self.note(Err(silent(&self.path, self.read_max)));
+        }
+        self.lock().last_good.clone()
+    }
+
+    /// The read that is under way, or else another one.
+    fn reading(&self) -> watch::Receiver<()> {
+        let mut state = self.lock();
+        if let Some(reading) = &state.reading
+            && reading.has_changed().is_ok()
+        {
+            return reading.clone();
+        }
+        let (done, reading) = watch::channel(());
+        state.reading = Some(reading.clone());
+        drop(state);
+        let file = self.clone();
+        let begun = on_a_thread(move || {
+            file.note(read(&file.path));
+            drop(done);
+        });
+        if let Err(error) = begun {
+            self.note(Err(unreadable(&self.path, &error)));
+        }
+        reading
+    }
+
+    /// What became of a read.
+    fn note(&self, contents: Result<SecretString, String>) {
         let mut state = self.lock();
         match contents {
             Ok(password) => {
@@ -78,7 +127,6 @@ impl PasswordFile {
             }
             Err(_) => {}
         }
-        state.last_good.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -93,9 +141,31 @@ impl fmt::Display for PasswordFile {
     }
 }
 
+/// Runs what may hang for ever. The runtime's own threads are few, and its end waits for them.
+fn on_a_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let thread = thread::Builder::new().name("password-file".to_owned());
+    thread.spawn(work).map(drop)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    format!("cannot be read: {}: {error}", path.display())
+}
+
+fn silent(path: &Path, after: Duration) -> String {
+    format!(
+        "cannot be read: {}: no end within {} ms",
+        path.display(),
+        after.as_millis()
+    )
+}
+
 /// The password in this file, or why there is none; never a part of it.
 fn read(path: &Path) -> Result<SecretString, String> {
-    let contents = fs::read(path).map_err(|error: io::Error| format!("cannot be read: {}: {error}", path.display()))?;
+    let mut contents = Vec::new();
+    let more_than_max = u64::try_from(LEN_MAX).map_or(u64::MAX, |max| max + 1);
+    File::open(path)
+        .and_then(|file| file.take(more_than_max).read_to_end(&mut contents))
+        .map_err(|error| unreadable(path, &error))?;
     let bad = |why: &str| Err(format!("{why}: {}", path.display()));
     if contents.len() > LEN_MAX {
         return bad("has more than a password");
@@ -177,6 +247,10 @@ impl RedisCredentials {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use futures_util::future::join_all;
     use tempfile::NamedTempFile;
 
     use super::*;
@@ -184,8 +258,14 @@ mod tests {
     fn file(contents: &[u8]) -> (NamedTempFile, PasswordFile) {
         let file = NamedTempFile::new().unwrap();
         fs::write(file.path(), contents).unwrap();
-        let password = PasswordFile::new("postgres.password_file", file.path()).unwrap();
+        let mut password = PasswordFile::new("postgres.password_file", file.path()).unwrap();
+        // Far beyond what a read takes on a busy machine.
+        password.read_max = Duration::from_secs(30);
         (file, password)
+    }
+
+    async fn current(password: &PasswordFile) -> Option<String> {
+        password.current().await.map(|now| now.expose_secret().to_owned())
     }
 
     #[test]
@@ -219,14 +299,48 @@ mod tests {
     #[tokio::test]
     async fn the_last_good_password_is_kept_while_the_file_has_none() {
         let (file, password) = file(b"");
-        let current = async || password.current().await.map(|now| now.expose_secret().to_owned());
-        assert_eq!(current().await, None);
+        assert_eq!(current(&password).await, None);
         for (contents, expected) in [("first\n", "first"), ("", "first"), ("second", "second")] {
             fs::write(file.path(), contents).unwrap();
-            assert_eq!(current().await.as_deref(), Some(expected), "{contents:?}");
+            assert_eq!(current(&password).await.as_deref(), Some(expected), "{contents:?}");
         }
         drop(file);
-        assert_eq!(current().await.as_deref(), Some("second"));
+        assert_eq!(current(&password).await.as_deref(), Some("second"));
         assert!(!format!("{password:?}").contains("second"), "{password:?}");
+    }
+
+    /// A pipe to which no one writes hangs as a file on a mount does whose server is away.
+    #[tokio::test]
+    async fn a_file_that_hangs_is_read_once_for_all_and_the_last_password_is_kept() {
+        let (file, mut password) = file(b"first");
+        assert_eq!(current(&password).await.as_deref(), Some("first"));
+        fs::remove_file(file.path()).unwrap();
+        let made = Command::new("mkfifo").arg(file.path()).status().unwrap();
+        assert!(made.success(), "{made}");
+
+        password.read_max = Duration::from_millis(20);
+        let hung = join_all((0..32).map(|_| current(&password))).await;
+        assert!(hung.iter().all(|now| now.as_deref() == Some("first")), "{hung:?}");
+        assert!(
+            password
+                .lock()
+                .fault
+                .as_deref()
+                .is_some_and(|fault| fault.contains("no end within"))
+        );
+        let mut reading = password.reading();
+        assert!(reading.same_channel(&password.reading()), "there is one read for all");
+
+        // It goes on once there is something to read.
+        fs::write(file.path(), "second").unwrap();
+        assert!(reading.changed().await.is_err(), "it has ended");
+        assert_eq!(current(&password).await.as_deref(), Some("second"));
+    }
+
+    #[test]
+    fn no_more_is_read_of_a_file_without_end_than_a_password_may_have() {
+        let endless = PasswordFile::new("postgres.password_file", Path::new("/dev/zero")).unwrap();
+        let fault = endless.check().unwrap_err();
+        assert!(fault.starts_with("has more than a password"), "{fault}");
     }
 }
