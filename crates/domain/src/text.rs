@@ -50,7 +50,7 @@ fn is_obeyed(letter: char) -> bool {
 }
 
 /// Whether this character shows nothing, and nothing is lost without it: spaces without width, fillers, invisible operators, the marks of notation and
-/// annotation, and tags. These are what Unicode calls default ignorable (DerivedCoreProperties.txt) without what [`is_obeyed`] and [`shapes_others`] have, and
+/// annotation, and tags. These are what Unicode calls default ignorable (`DerivedCoreProperties.txt`) without what [`is_obeyed`] and [`shapes_others`] have, and
 /// the marks of interlinear annotations.
 ///
 /// With the tags the flags of England, Scotland and Wales are refused, which are a black flag and a name in tags: as many tags as one likes can follow it, a
