@@ -116,6 +116,11 @@ impl Batch {
         rejections.sort_unstable_by_key(|rejection| rejection.sequence);
     }
 
+    /// How many fixes the message had, the bad ones among them: each of those is named in its response.
+    pub fn size(&self) -> usize {
+        self.fixes.len() + self.rejections.len()
+    }
+
     /// How many fixes each driver has in it.
     pub fn by_driver(&self) -> HashMap<&str, u32> {
         // Room for all: a map that grows hashes every name again.

@@ -2,7 +2,7 @@
 //! parses its request into domain values, calls, and renders the result.
 //!
 //! [`principal`] names the rate limit that a call counts against. [`fields`] parses, and names every bad field at once;
-//! [`fixes`] sorts the good ones from the bad. [`render`] writes domain values as messages. [`status`] is the one place
+//! [`fixes`] sorts the good ones from the bad, and [`inbound`] lets them pass. [`render`] writes domain values as messages. [`status`] is the one place
 //! where errors get their status codes.
 
 mod driver;
@@ -15,6 +15,7 @@ mod fleet;
 mod fuzz;
 mod health;
 pub mod health_service;
+mod inbound;
 mod location;
 mod operator;
 mod order;
@@ -28,7 +29,8 @@ pub use self::driver::DriverApi;
 pub use self::erasure::rename_in_answer;
 pub use self::fleet::FleetApi;
 pub use self::health::ServerHealth;
-pub use self::location::{LocationApi, LocationLimits};
+pub use self::inbound::LocationLimits;
+pub use self::location::LocationApi;
 pub use self::operator::OperatorApi;
 pub use self::order::OrderApi;
 pub use self::render::answer;

@@ -391,8 +391,8 @@ async fn a_wait_for_the_rate_of_all_costs_one_token_of_ones_own() {
 async fn a_stream_is_slowed_not_refused_even_for_more_than_a_burst() {
     let rig = Rig::start().await;
     let fixes = ClassLimit {
-        principal: Rate::new(100, 10),
-        all: Rate::new(100_000, 100_000),
+        principal: Rate::new(100_000, 100_000),
+        all: Rate::new(100, 10),
     };
     let limits = IngressLimits::new(
         &IngressSettings {
@@ -402,7 +402,7 @@ async fn a_stream_is_slowed_not_refused_even_for_more_than_a_burst() {
         rig.metrics.clone(),
     );
 
-    limits.pace(Class::Fixes, "driver", 35).await;
+    limits.pace_passed(Class::Fixes, "driver", 35).await;
 
     // One wait, however often it wakes.
     let counted = rig.metrics.snapshot();

@@ -2,8 +2,8 @@
 //!
 //! A call passes the bucket of its principal, then that of its class; the other way round, one caller over its own
 //! limit would empty the bucket that all share. It waits a little if that is enough, never past its deadline, and is
-//! refused otherwise. A stream is slowed instead: the handler stops reading, and flow control stops the sender. On a stream of
-//! several principals each passes as far as its own limit lets it.
+//! refused otherwise. A stream is slowed instead: the handler stops reading, sooner or later, and flow control stops the sender. On a stream
+//! of several principals each passes as far as its own limit lets it.
 //! The health service has no limit: it must answer when all other calls are refused.
 //!
 //! The buckets are GCRA, the leaky bucket as a meter, of `governor`. They are kept in memory, so each instance has its
@@ -123,7 +123,8 @@ struct Passed {
 }
 
 /// One wait, counted even if the caller goes away in it.
-struct Wait<'a> {
+#[derive(Debug)]
+pub struct Wait<'a> {
     metrics: &'a Metrics,
     began: Instant,
 }
@@ -271,10 +272,18 @@ impl IngressLimits {
         self.admit(class, principal, CallDeadline::of(request)).await
     }
 
-    /// Waits until `count` items of `principal` on a stream may pass, however long that takes. While it waits, do not
-    /// read from the stream.
-    pub async fn pace(&self, class: Class, principal: &str, count: u32) {
-        self.pace_by(class, principal, count, false).await;
+    /// Takes tokens of `principal` for `count` items on a stream, or for as many of them as it can have tokens for at once: how many those are. Or how
+    /// long it takes until it has those tokens.
+    pub fn pass_part(&self, class: Class, principal: &str, count: NonZeroU32) -> Result<u32, Duration> {
+        let buckets = self.buckets(class);
+        let part = count.min(buckets.limit.principal.burst);
+        buckets.take_of(&buckets.principals, principal, part)?;
+        Ok(part.get())
+    }
+
+    /// Begins to wait for tokens, which lasts until the wait is dropped.
+    pub fn begin_wait(&self) -> Wait<'_> {
+        Wait::begin(&self.metrics)
     }
 
     /// Refuses a call none of whose items passed the limit of its principal: when one more would.
@@ -298,12 +307,9 @@ impl IngressLimits {
         part
     }
 
-    /// As [`pace`](IngressLimits::pace), for items that passed the limit of their principal.
+    /// Waits until `count` items of `principal` on a stream, which passed its own limit, may pass those of its tenant and of all, however long that
+    /// takes. While it waits, do not read from the stream.
     pub async fn pace_passed(&self, class: Class, principal: &str, count: u32) {
-        self.pace_by(class, principal, count, true).await;
-    }
-
-    async fn pace_by(&self, class: Class, principal: &str, count: u32, own: bool) {
         let buckets = self.buckets(class);
         // A bucket never holds more than its burst, so larger counts pass in parts.
         let part_max = buckets.limit.principal.burst.min(buckets.limit.all.burst);
@@ -311,7 +317,10 @@ impl IngressLimits {
         let mut left = count;
         while let Some(remaining) = NonZeroU32::new(left) {
             let part = remaining.min(part_max);
-            let mut passed = Passed { own, tenant: false };
+            let mut passed = Passed {
+                own: true,
+                tenant: false,
+            };
             while let Err(retry_after) = buckets.take(principal, part, &mut passed) {
                 wait.get_or_insert_with(|| Wait::begin(&self.metrics));
                 sleep(retry_after).await;

@@ -48,7 +48,7 @@ pub use self::acceptor::incoming;
 pub use self::connection::{Connection, ConnectionLimits};
 pub use self::deadline::{CallDeadline, DeadlineSettings};
 pub use self::front::{Front, Speaks};
-pub use self::ingress::{Class, ClassLimit, IngressLimits, IngressSettings, Rate, RateLimited};
+pub use self::ingress::{Class, ClassLimit, IngressLimits, IngressSettings, Rate, RateLimited, Wait};
 pub use self::layers::{LayeredRoutes, WebRoutes, layers};
 pub use self::proxies::{ClientAddress, ForwardedHeader, Peer, Proxies, network};
 

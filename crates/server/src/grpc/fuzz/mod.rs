@@ -23,8 +23,8 @@ mod drivers;
 
 use self::checks::{check_name, check_operator, check_position, check_reason, check_refund, check_stored};
 use super::fixes::Batch;
-use super::{fields, tracking as tracking_api};
-use super::{fleet as fleet_api, location as location_api, operator as operator_api, order as order_api};
+use super::{fields, inbound, tracking as tracking_api};
+use super::{fleet as fleet_api, operator as operator_api, order as order_api};
 use crate::fuzz::{corpus, fuzz};
 use crate::live_feed::WatchedDrivers;
 
@@ -246,7 +246,7 @@ fn positions() -> Vec<Request> {
                 fixes: fixes(),
             },
             |message| {
-                if let Some((last, after)) = taken(location_api::parse_sequences(message, 0)) {
+                if let Some((last, after)) = taken(inbound::parse_sequences(message, 0)) {
                     let first = message.first_sequence;
                     assert_eq!(after - first, message.fixes.len() as u64);
                     assert_eq!(last + 1, after);

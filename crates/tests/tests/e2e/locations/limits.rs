@@ -213,6 +213,67 @@ async fn a_driver_over_its_rate_does_not_slow_another() {
         .await;
 }
 
+/// Whoever sends 600 fixes and goes leaves no stream behind that waits for ten minutes.
+#[tokio::test]
+async fn what_a_client_sent_that_is_gone_waits_for_no_tokens() {
+    let rig = Rig::with("limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=1").await;
+    let stream = DriverStream::open(rig.locations()).await;
+    stream.send(0, track("cab-1", 600)).await;
+    until("its fixes wait", async || {
+        rig.metrics().await["rate_limit_waits"].as_u64() > Some(0)
+    })
+    .await;
+    drop(stream);
+    until("they wait no more", async || {
+        rig.metrics().await["locations"]["refused"].as_u64() == Some(600)
+    })
+    .await;
+    assert_eq!(stream_len(&rig).await, 0);
+}
+
+/// A phone that was offline hands in more than is read ahead, and does not say who it is.
+#[tokio::test]
+async fn a_backlog_of_one_driver_alone_is_stored_whole_at_its_own_pace() {
+    let rig = Rig::with("limits.fixes_per_driver.per_second=2000 limits.fixes_per_driver.burst=100").await;
+    let mut stream = DriverStream::open(rig.locations()).await;
+    for (number, part) in track("cab-1", 4_000).chunks(800).enumerate() {
+        stream.send(800 * number as u64, part.to_vec()).await;
+    }
+    assert_eq!(stream.until_acknowledged(3_999).await, []);
+    rig.until_written().await;
+    assert_eq!(history(&rig, "cab-1").await.len(), 4_000);
+}
+
+/// A gateway begins its stream with what it gathered of one driver, which by that driver's limit would take minutes.
+#[tokio::test]
+async fn a_backlog_that_comes_first_on_a_stream_holds_up_no_other_driver() {
+    let rig = Rig::with("limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=10").await;
+    for (count, in_each) in [(600, 600), (1_400, 700), (200, 100)] {
+        let (noisy, other) = (format!("noisy-{count}"), format!("cab-{count}"));
+        let backlog = track(&noisy, count);
+        let end = backlog.len() as u64;
+        let mut stream = DriverStream::open(rig.locations()).await;
+        for (number, part) in backlog.chunks(in_each).enumerate() {
+            stream.send((number * in_each) as u64, part.to_vec()).await;
+        }
+        stream.send(end, track(&other, 1)).await;
+        let rejections = stream.until_acknowledged(end).await;
+        stream.store(end + 1, track(&other, 1)).await;
+
+        // The newest pass, and what does not is named.
+        for one in &rejections {
+            assert_eq!(one.reason(), Reason::RateLimited, "{one:?}");
+            assert!(one.sequence + 1 < end, "{one:?}");
+        }
+        rig.until_written().await;
+        assert_eq!(history(&rig, &other).await.len(), 2);
+        let stored = history(&rig, &noisy).await.len();
+        assert_eq!(stored + rejections.len(), backlog.len());
+        assert!((10..100).contains(&stored), "{stored}");
+    }
+    rig.assert_clean().await;
+}
+
 /// A gateway sends for several drivers on one stream.
 #[tokio::test]
 async fn of_several_drivers_on_one_stream_only_the_one_with_too_many_fixes_is_rejected() {
