@@ -269,13 +269,17 @@ async fn record(tx: &Transaction<'_>, migration: &Migration) -> Result<(), Store
 
 /// Runs the statements of a migration one by one. What is done stays, should a later one fail: a second run finds it there.
 async fn run_outside(session: &Client, migration: &Migration) -> Result<(), StoreError> {
-    for left in session.query(INTERRUPTED.sql, &[&migration.sql]).await? {
-        session.batch_execute(left.try_get(0)?).await?;
-    }
+    let left = session.query(INTERRUPTED.sql, &[&migration.sql]).await?;
+    let mut statements = left
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<Vec<String>, _>>()?;
+    statements.extend(migration.statements());
+    // To drop what is left waits for the same transactions.
     session
         .batch_execute(&format!("set lock_timeout = '{OLDER_TRANSACTIONS_MAX}'"))
         .await?;
-    for statement in migration.statements() {
+    for statement in statements {
         match session.batch_execute(&statement).await {
             Ok(()) => {}
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {

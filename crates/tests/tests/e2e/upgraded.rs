@@ -118,13 +118,24 @@ async fn what_an_interrupted_attempt_left_is_made_anew() {
     };
     let (interrupted, ()) = tokio::join!(migrate(&config), end);
     interrupted.expect_err("its session was ended");
-    writer.batch_execute("commit").await.unwrap();
     let left = "select count(*) from pg_index where not indisvalid";
     until_eq("an index is left that is not whole", 1, async || {
         number(&looker, left).await
     })
     .await;
 
-    assert_eq!(migrate(&config).await.unwrap(), NAMES);
+    // The writer goes on, for longer than another statement waits for a lock.
+    let end = async {
+        let waits = "select count(*) from pg_stat_activity
+                      where datname = current_database() and wait_event_type = 'Lock' and query like 'drop index concurrently%'
+                        and clock_timestamp() - query_start > interval '1 second'";
+        until("what is left waits for the writer", async || {
+            number(&looker, waits).await > 0
+        })
+        .await;
+        writer.batch_execute("commit").await.unwrap();
+    };
+    let (again, ()) = tokio::join!(migrate(&config), end);
+    assert_eq!(again.unwrap(), NAMES);
     assert_eq!((number(&looker, left).await, number(&looker, IS_WHOLE).await), (0, 2));
 }
