@@ -7,6 +7,7 @@ use secrecy::ExposeSecret as _;
 
 use super::{Auth, Config, ConfigError, Service, Tls};
 use crate::grpc::edge;
+use crate::storage::postgres::POOL_MIN;
 use crate::web::{tile_origin, web_origin};
 
 /// A client may repeat a request for a day, as with the payment provider's own keys: a repeat that comes after its key
@@ -16,8 +17,7 @@ const KEY_RETENTION_MIN: Duration = Duration::from_hours(24);
 impl Config {
     /// The keys of counts that are 0 and must not be.
     fn zeros(&self) -> impl Iterator<Item = &'static str> {
-        let counts: [(&'static str, usize); 16] = [
-            ("postgres.pool_max", self.postgres.pool_max),
+        let counts: [(&'static str, usize); 15] = [
             ("payments.in_flight_max", self.payments.in_flight_max),
             ("orders.candidates", self.orders.candidates),
             ("orders.sweep_batch", self.orders.sweep_batch),
@@ -153,6 +153,12 @@ impl Config {
         };
         if let Some(key) = self.zeros().next() {
             return bad(key, "must be at least 1");
+        }
+        if self.postgres.pool_max < POOL_MIN {
+            return bad(
+                "postgres.pool_max",
+                "must be at least 3: for calls that do something, for those that only read, and for sagas",
+            );
         }
         if self.grpc.services.is_empty() {
             return bad(

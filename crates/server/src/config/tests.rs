@@ -71,7 +71,9 @@ fn bad_settings_are_refused_by_name() {
         "{not_a_span}"
     );
     assert!(refusal(&[("WAYBILL_GRPC__SERVICES", "order,rides")]).contains("rides"));
-    assert!(refusal(&[("WAYBILL_POSTGRES__POOL_MAX", "0")]).contains("postgres.pool_max"));
+    for none_for_sagas in ["0", "2"] {
+        assert!(refusal(&[("WAYBILL_POSTGRES__POOL_MAX", none_for_sagas)]).contains("postgres.pool_max"));
+    }
     assert!(refusal(&[("WAYBILL_ORDERS__LEASE", "1s")]).contains("orders.lease"));
     assert!(refusal(&[("WAYBILL_ORDERS__KEY_RETENTION", "23h")]).contains("orders.key_retention"));
     assert!(refusal(&[("WAYBILL_ORDERS__KEY_EXPIRY_INTERVAL", "0s")]).contains("orders.key_expiry_interval"));

@@ -28,6 +28,8 @@ const PING_KEPT: Duration = Duration::from_secs(2);
 /// When a ping was answered, and how its session is set, or what was wrong.
 type LastPing = (Instant, Result<SessionSettings, String>);
 
+/// The smallest pool: one connection for calls that do something, one for those that only read, and one for sagas and workers.
+pub const POOL_MIN: usize = 3;
 /// One connection in so many is kept for sagas and workers.
 const WORKERS_SHARE: usize = 4;
 /// One place in so many of the calls' is for those that only read; the others are for those that do something.
@@ -327,7 +329,8 @@ impl Postgres {
     }
 }
 
-/// For calls that do something, and for those that only read: together all but one in [`WORKERS_SHARE`], and each at least one.
+/// For calls that do something, and for those that only read: together all but one in [`WORKERS_SHARE`], and each at least one. Of a pool smaller than
+/// [`POOL_MIN`], which no setting makes, that leaves none for sagas.
 fn caller_places(pool_max: usize) -> (usize, usize) {
     let both = pool_max.saturating_sub(pool_max.div_ceil(WORKERS_SHARE));
     let reads = (both / READS_SHARE).max(1);
@@ -376,15 +379,14 @@ mod tests {
     #[test]
     fn the_places_of_calls_are_shared_out_and_leave_some_for_workers() {
         for (pool_max, places) in [
-            (1, (1, 1)),
-            (2, (1, 1)),
-            (3, (1, 1)),
+            (POOL_MIN, (1, 1)),
             (4, (2, 1)),
             (8, (4, 2)),
             (16, (8, 4)),
             (64, (32, 16)),
         ] {
             assert_eq!(caller_places(pool_max), places, "of {pool_max}");
+            assert!(places.0 + places.1 < pool_max, "of {pool_max}");
         }
     }
 

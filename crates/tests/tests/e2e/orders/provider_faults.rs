@@ -75,7 +75,7 @@ both_operations_survive! {
 async fn a_slow_provider_holds_no_connection_to_the_database() {
     let rig = Rig::builder()
         .impatient()
-        .with("payments.attempt_timeout=2s payments.total_timeout=3s postgres.pool_max=2")
+        .with("payments.attempt_timeout=2s payments.total_timeout=3s postgres.pool_max=3")
         .start()
         .await;
     let slow = Fault::always(FaultKind::Latency).delayed(Duration::from_secs(1));
