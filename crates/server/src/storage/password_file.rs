@@ -7,23 +7,18 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 use std::{fmt, io, thread};
 
 use deadpool_postgres::Connect;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{Stream, unfold};
-use redis::{BasicAuth, ErrorKind, RedisResult, StreamingCredentialsProvider};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_postgres::{Client, Config, Error};
 use tracing::{info, warn};
-
-use crate::reload::READ_EVERY;
 
 /// What is longer is no password: tokens of cloud providers have some 2,000 bytes.
 const LEN_MAX: usize = 16 * 1024;
@@ -200,48 +195,6 @@ impl<C: Connect> Connect for WithPassword<C> {
             }
             self.connect.connect(&config).await
         })
-    }
-}
-
-/// Shows Redis the password: of a new connection as it is then, and of one that is open each time that it changes, so that a token that
-/// expires does not end it.
-#[derive(Debug, Clone)]
-pub(super) struct RedisCredentials {
-    pub file: PasswordFile,
-    /// The user of the URL.
-    pub user: String,
-}
-
-impl StreamingCredentialsProvider for RedisCredentials {
-    fn subscribe(&self) -> Pin<Box<dyn Stream<Item = RedisResult<BasicAuth>> + Send + 'static>> {
-        Box::pin(unfold((self.clone(), None), |(credentials, shown)| async {
-            let password = credentials.next(shown).await;
-            let Some(password) = password else {
-                let why = (ErrorKind::AuthenticationFailed, "redis.password_file has no password");
-                return Some((Err(why.into()), (credentials, None)));
-            };
-            let auth = BasicAuth::new(credentials.user.clone(), password.expose_secret().to_owned());
-            Some((Ok(auth), (credentials, Some(password))))
-        }))
-    }
-}
-
-impl RedisCredentials {
-    /// The password as it is now; once one was shown, the next that is another.
-    async fn next(&self, shown: Option<SecretString>) -> Option<SecretString> {
-        let Some(shown) = shown else {
-            return self.file.current().await;
-        };
-        loop {
-            sleep(READ_EVERY).await;
-            let now = self.file.current().await;
-            if now
-                .as_ref()
-                .is_some_and(|now| now.expose_secret() != shown.expose_secret())
-            {
-                return now;
-            }
-        }
     }
 }
 

@@ -10,8 +10,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, timeout};
 
 use super::StoreError;
-use super::password_file::{PasswordFile, RedisCredentials};
+use super::password_file::PasswordFile;
 use super::redis_connection::{Connection, Link, Target, tcp_settings};
+use super::redis_password::RedisCredentials;
 use super::tls::StoreTlsFiles;
 use crate::resilience::{Guard, GuardError};
 use crate::tls::is_this_machine;
@@ -177,7 +178,7 @@ impl Redis {
             Target::one(first.clone(), settings.connect_timeout, credentials.clone())
         });
         Ok(Redis {
-            connection: Arc::new(Connection::new(Arc::clone(&target))?),
+            connection: Arc::new(Connection::new(Arc::clone(&target), credentials.clone())?),
             target,
             replicas: settings.replicas,
             written: settings.written.clone().into(),
@@ -198,7 +199,7 @@ impl Redis {
 
     /// Another one, for calls that keep what comes after them on the same connection waiting.
     pub(super) fn another_connection(&self) -> Result<Connection, StoreError> {
-        Ok(Connection::new(Arc::clone(&self.target))?)
+        Ok(Connection::new(Arc::clone(&self.target), self.credentials.clone())?)
     }
 
     /// How many replicas must have fixes before they are acknowledged.

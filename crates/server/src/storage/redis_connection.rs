@@ -13,11 +13,12 @@ use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{
     Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, TlsCertificates, Value,
 };
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::password_file::RedisCredentials;
+use super::redis_password::{RedisCredentials, show_each_new};
 
 /// Calls in a row without an answer, after which another connection is tried: the address may be another server's by now, and an old
 /// connection does not say so.
@@ -68,6 +69,19 @@ impl Link {
                     return Ok(Vec::new());
                 };
                 answers.into_iter().map(|(_, answer)| answer.extract_error()).collect()
+            }
+        }
+    }
+
+    /// Shows the password of this user on the connection, in a cluster on each that is open.
+    pub(super) async fn authenticate(&mut self, user: &str, password: &SecretString) -> RedisResult<()> {
+        let mut command = redis::cmd("AUTH");
+        command.arg(user).arg(password.expose_secret());
+        match self {
+            Link::One(manager) => command.exec_async(manager).await,
+            Link::Cluster(nodes) => {
+                let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllNodes, None));
+                nodes.route_command(command, all).await?.extract_error().map(drop)
             }
         }
     }
@@ -179,10 +193,10 @@ struct Current {
 }
 
 impl Connection {
-    /// Prepares it. It is made at the first command.
-    pub(super) fn new(target: Arc<Target>) -> Result<Connection, RedisError> {
+    /// Prepares it. It is made at the first command, and while it is open it is shown each new password of these.
+    pub(super) fn new(target: Arc<Target>, credentials: Option<RedisCredentials>) -> Result<Connection, RedisError> {
         let link = target.link()?;
-        Ok(Connection {
+        let connection = Connection {
             target,
             current: Arc::new(Mutex::new(Current {
                 link,
@@ -191,7 +205,13 @@ impl Connection {
             })),
             silent: AtomicU32::new(0),
             tasks: TaskTracker::new(),
-        })
+        };
+        if let Some(credentials) = credentials {
+            let current = Arc::downgrade(&connection.current);
+            let link = move || current.upgrade().map(|current| lock(&current).link.clone());
+            connection.tasks.spawn(show_each_new(credentials, link));
+        }
+        Ok(connection)
     }
 
     pub(super) fn current(&self) -> Link {

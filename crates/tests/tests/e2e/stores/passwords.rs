@@ -83,6 +83,24 @@ async fn end_others(redis: &mut MultiplexedConnection) {
     command.exec_async(redis).await.unwrap();
 }
 
+/// How many passwords Redis was shown, and how many of them it took.
+async fn shown(redis: &mut MultiplexedConnection) -> (u32, u32) {
+    let mut command = redis::cmd("INFO");
+    command.arg("commandstats");
+    let info: String = command.query_async(redis).await.unwrap();
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_auth:"))
+        .unwrap();
+    let count = |name: &str| -> u32 {
+        let counts = line.split(',').filter_map(|part| part.split_once('='));
+        let mut counts = counts.filter(|(counted, _)| *counted == name);
+        counts.next().unwrap().1.parse().unwrap()
+    };
+    let (calls, failed) = (count("calls"), count("failed_calls"));
+    (calls, calls - failed)
+}
+
 /// Waits until the server is unready because Redis refuses its password.
 async fn until_refused(server: &ServerProcess) {
     let readyz = format!("{}/readyz", server.http());
@@ -148,19 +166,11 @@ async fn a_new_password_of_redis_is_shown_by_the_open_connection_and_by_the_next
     place(&server).await.unwrap();
 
     ask_for(&mut redis, SECOND).await;
-    let shown = async |redis: &mut MultiplexedConnection| -> u32 {
-        let mut command = redis::cmd("INFO");
-        command.arg("commandstats");
-        let info: String = command.query_async(redis).await.unwrap();
-        let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_auth:calls="));
-        line.and_then(|line| line.split(',').next()).unwrap().parse().unwrap()
-    };
     let before = shown(&mut redis).await;
     secret.write(&format!("{SECOND}\r\n"));
     place(&server).await.unwrap();
     until("the open connection shows the new password", async || {
-        let now = shown(&mut redis.clone()).await;
-        if now > before { Ok(()) } else { Err(now) }
+        shown(&mut redis.clone()).await.0 > before.0
     })
     .await;
 
@@ -196,6 +206,30 @@ async fn a_redis_that_refused_a_password_is_tried_again_with_the_next() {
     until_refused(&server).await;
     secret.write(SECOND);
     until("fixes are stored by the next password", async || place(&server).await).await;
+    let log = server.log();
+    assert!(!log.contains(FIRST) && !log.contains(SECOND), "{log}");
+}
+
+/// The file is written before Redis knows the password: the open connection goes on, and is shown it until it is taken.
+#[tokio::test]
+async fn a_new_password_that_redis_does_not_know_yet_is_shown_again() {
+    let rig = Rig::builder().private_stores().no_server().start().await;
+    let mut redis = rig.redis().await;
+    ask_for(&mut redis, FIRST).await;
+    let secret = Secret::new(&rig, FIRST);
+    let path = secret.path();
+    let server = ServerProcess::start(&rig, &[("redis.password_file", text(&path))]).await;
+    secret.write(SECOND);
+    server.until_logged("redis does not take the new password").await;
+    let (_, taken) = shown(&mut redis).await;
+    place(&server).await.unwrap();
+
+    ask_for(&mut redis, SECOND).await;
+    until("the open connection shows it again, and it is taken", async || {
+        shown(&mut redis.clone()).await.1 > taken
+    })
+    .await;
+    place(&server).await.unwrap();
     let log = server.log();
     assert!(!log.contains(FIRST) && !log.contains(SECOND), "{log}");
 }
