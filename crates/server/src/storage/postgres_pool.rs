@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use uuid::Uuid;
 
 use super::StoreError;
 use super::error::NOT_AS_ASKED;
@@ -92,11 +93,15 @@ impl Silence {
     }
 }
 
+/// A setting of our own by which a session is known for one that this pool made and set. Each pool has a value of its own: settings of a role, of the
+/// database, or of another client of a pooler cannot be taken for ours.
+const MARK: &str = "waybill.session";
+
 /// What a new session says of itself.
-const OF_SESSION: &str = "select current_setting('transaction_read_only'), current_setting('plan_cache_mode')";
+const OF_SESSION: &str = "select current_setting('transaction_read_only'), current_setting('waybill.session', true)";
 
 /// Looks at a new session before it is used.
-async fn look_at(session: &ClientWrapper, may_be_standby: bool) -> Result<(), HookError> {
+async fn look_at(session: &ClientWrapper, may_be_standby: bool, mark: &str) -> Result<(), HookError> {
     let answer = session.simple_query(OF_SESSION).await.map_err(HookError::Backend)?;
     let row = answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
@@ -106,8 +111,8 @@ async fn look_at(session: &ClientWrapper, may_be_standby: bool) -> Result<(), Ho
     if setting(0) == "on" && !may_be_standby {
         return Err(HookError::message(READ_ONLY));
     }
-    // One stands for all, which go together.
-    if PLANNER.first().is_none_or(|(_, value)| setting(1) != *value) {
+    // All that a session is set to goes together.
+    if setting(1) != mark {
         return Err(HookError::message(NOT_AS_ASKED));
     }
     Ok(())
@@ -115,15 +120,18 @@ async fn look_at(session: &ClientWrapper, may_be_standby: bool) -> Result<(), Ho
 
 /// The pool, and one of a single connection, for pings alone.
 pub(super) fn build(settings: &PostgresSettings, silence: &Arc<Silence>) -> Result<(Pool, Pool), StoreError> {
-    let config = config(settings)?;
+    let mark: Arc<str> = Uuid::now_v7().simple().to_string().into();
+    let config = config(settings, &mark)?;
     let silence = Arc::clone(silence);
     let answer_max = settings.acquire_timeout;
     let create_max = limit_of_all(&config, settings.acquire_timeout);
     let may_be_standby = settings.may_be_standby;
     let look = || {
+        let mark = Arc::clone(&mark);
         Hook::async_fn(move |session, _| {
+            let mark = Arc::clone(&mark);
             Box::pin(async move {
-                let looked = timeout(answer_max, look_at(session, may_be_standby)).await;
+                let looked = timeout(answer_max, look_at(session, may_be_standby, &mark)).await;
                 looked.unwrap_or(Err(HookError::message("a new session does not answer")))
             })
         })
@@ -159,8 +167,8 @@ pub(super) fn build(settings: &PostgresSettings, silence: &Arc<Silence>) -> Resu
     Ok((pool, pings.map_err(StoreError::unexpected)?))
 }
 
-/// How sessions are made.
-fn config(settings: &PostgresSettings) -> Result<tokio_postgres::Config, StoreError> {
+/// How sessions are made, with this mark.
+fn config(settings: &PostgresSettings, mark: &str) -> Result<tokio_postgres::Config, StoreError> {
     let mut config = parse_url(&settings.url, settings.tls.is_some())
         .map_err(|why| StoreError::unexpected(format!("postgres.url {why}")))?;
     config.connect_timeout(settings.acquire_timeout);
@@ -175,7 +183,7 @@ fn config(settings: &PostgresSettings) -> Result<tokio_postgres::Config, StoreEr
     let of_url = config.get_options().unwrap_or_default().to_owned();
     config.options(format!(
             "{of_url} -c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=5000 -c client_min_messages=warning \
-             {ISOLATION} {}",
+             -c {MARK}={mark} {ISOLATION} {}",
             settings.statement_timeout.as_millis(),
             settings.lock_timeout.as_millis(),
             PLANNER.map(|(name, value)| format!("-c {name}={value}")).join(" "),

@@ -5,7 +5,7 @@ mod cluster;
 mod demoted;
 mod locked;
 mod passwords;
-pub mod pooler;
+mod pooler;
 mod shared;
 mod silent;
 mod standby;

@@ -8,9 +8,10 @@ use testkit::{Rig, until};
 use tokio_postgres::NoTls;
 use waybill_sandbox::port;
 use waybill_sandbox::process::{Launch, Process};
+use waybill_server::storage::postgres::PLANNER;
 
 /// Starts `PgBouncer` before the rig's Postgres, with these settings; it, and the URL of the rig's database through it.
-pub async fn pooler(program: &Path, rig: &Rig, more: &str) -> (Process, String) {
+async fn pooler(program: &Path, rig: &Rig, more: &str) -> (Process, String) {
     let direct = rig.flags()["postgres.url"].clone();
     let (_, rest) = direct.split_once('@').expect("a user");
     let (address, database) = rest.split_once('/').expect("a database");
@@ -57,7 +58,16 @@ async fn what_is_behind_a_pooler_is_refused_in_one_line() {
         return;
     };
     let rig = Rig::builder().no_server().start().await;
-    for more in ["", "ignore_startup_parameters = options"] {
+    let drops = "ignore_startup_parameters = options";
+    // At last with a database whose own defaults hide what is dropped.
+    for (more, is_hidden) in [("", false), (drops, false), (drops, true)] {
+        let others = [("statement_timeout", "2000"), ("lock_timeout", "500")];
+        for (name, value) in PLANNER.into_iter().chain(others).filter(|_| is_hidden) {
+            rig.execute(&format!(
+                "do $$ begin execute format('alter database %I set {name} = {value}', current_database()); end $$"
+            ))
+            .await;
+        }
         let (_pooler, url) = pooler(&pgbouncer, &rig, more).await;
         let variables = [
             ("DATABASE_URL", url.as_str()),

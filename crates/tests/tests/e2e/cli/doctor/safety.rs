@@ -1,11 +1,9 @@
 //! What `waybill doctor` and `/readyz` say about stores that work, and are not set so that nothing is lost or held up.
 
-use testkit::process::installed;
 use testkit::wire::get_json;
 use testkit::{Rig, ServerProcess, until};
 
 use super::{assert_finds, finding};
-use crate::stores::pooler::pooler;
 
 /// Waits until `/readyz` is ready and warns of this; then the whole warning.
 async fn warned(http: &str, part: &str, named: &str) -> String {
@@ -92,13 +90,12 @@ async fn commits_that_do_not_wait_are_a_warning_of_readyz() {
     warned(&server.http(), "postgres", "synchronous_commit is off").await;
 }
 
-/// A pooler that drops what sessions are asked to be set to, before a database whose own defaults hide that.
+/// What the role has of its own is not the last word: ours is.
 #[tokio::test]
-async fn timeouts_that_sessions_do_not_have_are_named() {
+async fn timeouts_are_those_of_the_settings_whatever_the_role_has() {
     let rig = Rig::builder().no_server().start().await;
     let (_, mark, text) = finding(&rig, "timeouts", &[]).await;
     assert_eq!(mark, "ok", "{text}");
-    // A setting of the role is not the last word: ours is.
     rig.execute(
         "do $$ begin
              execute format('alter role %I in database %I set statement_timeout = ''7s''', current_user, current_database());
@@ -107,22 +104,4 @@ async fn timeouts_that_sessions_do_not_have_are_named() {
     .await;
     let (_, mark, text) = finding(&rig, "timeouts", &[]).await;
     assert_eq!(mark, "ok", "{text}");
-
-    let Some(pgbouncer) = installed("pgbouncer") else {
-        return;
-    };
-    rig.execute(
-        "do $$ begin
-             execute format('alter database %I set plan_cache_mode = force_generic_plan', current_database());
-         end $$",
-    )
-    .await;
-    let (_pooler, url) = pooler(&pgbouncer, &rig, "ignore_startup_parameters = options").await;
-    let settings = [("DATABASE_URL", url.as_str())];
-    let named = [
-        "statement_timeout of the sessions is 7s, not the 2s",
-        "lock_timeout of the sessions is none, not the 500ms",
-        "pooler",
-    ];
-    assert_finds(&rig, &settings, "timeouts", "WARNING", &named).await;
 }
