@@ -5,7 +5,7 @@ use std::path::Path;
 
 use redis::aio::MultiplexedConnection;
 use waybill_sandbox::port;
-use waybill_sandbox::process::{Launch, Process};
+use waybill_sandbox::process::{Launch, Process, Signal};
 use waybill_sandbox::programs;
 
 use crate::until;
@@ -86,7 +86,7 @@ async fn run(redis: &mut MultiplexedConnection, words: &[&str]) -> redis::RedisR
 /// Three masters on this machine. Dropped, they are killed.
 pub struct RedisCluster {
     nodes: Vec<NodeAddress>,
-    _processes: Vec<Process>,
+    processes: Vec<Process>,
 }
 
 impl RedisCluster {
@@ -126,10 +126,14 @@ impl RedisCluster {
             connection(nodes.last().expect("a node")).await;
         }
         form(&nodes, 3).await;
-        RedisCluster {
-            nodes,
-            _processes: processes,
-        }
+        RedisCluster { nodes, processes }
+    }
+
+    /// Kills one of the nodes, counted from 0; it is gone when this returns.
+    pub async fn kill(&mut self, node: usize) {
+        let process = &mut self.processes[node];
+        process.signal(Signal::SIGKILL).expect("the node runs");
+        process.wait().await.expect("a child");
     }
 
     /// `redis://` URL of one of the nodes, counted from 0.

@@ -362,14 +362,15 @@ impl Redis {
     pub async fn replicas_connected(&self) -> Result<u16, StoreError> {
         let mut command = redis::cmd("INFO");
         command.arg("replication");
-        let mut fewest = u16::MAX;
         let nodes = self.asked_of_each(command).await?;
+        let mut fewest = None;
         for node in nodes.map_err(|error| self.store_error(error))? {
             let info: String = redis::from_redis_value(node).map_err(redis::RedisError::from)?;
             let count = info.lines().find_map(|line| line.strip_prefix("connected_slaves:"));
-            fewest = fewest.min(count.and_then(|count| count.trim().parse().ok()).unwrap_or(0));
+            let count: u16 = count.and_then(|count| count.trim().parse().ok()).unwrap_or(0);
+            fewest = Some(fewest.map_or(count, |fewest: u16| fewest.min(count)));
         }
-        Ok(fewest)
+        fewest.ok_or_else(|| StoreError::unexpected("no server says how many replicas follow"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The one connection to Redis, or to the nodes of a Redis Cluster, and when it is left for another.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -59,15 +60,31 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// What each server that takes writes answers to this command.
+    /// What each server that takes writes answers to this command. In a cluster without a connection to one of them it is an error: the client leaves those
+    /// out without a word.
     pub(super) async fn of_each_primary(&mut self, command: Cmd) -> RedisResult<Vec<Value>> {
         match self {
             Link::One(manager) => Ok(vec![command.query_async(manager).await?]),
             Link::Cluster(nodes) => {
                 let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-                let Value::Map(answers) = nodes.route_command(command, all).await? else {
-                    return Ok(Vec::new());
+                let mut asked = nodes.clone();
+                let mut slots = redis::cmd("CLUSTER");
+                slots.arg("SLOTS");
+                let (answers, slots) = tokio::try_join!(
+                    nodes.route_command(command, all),
+                    slots.query_async::<Value>(&mut asked)
+                )?;
+                let answers = match answers {
+                    Value::Map(answers) => answers,
+                    _ => Vec::new(),
                 };
+                // One at least.
+                let masters = masters_of(&slots).max(1);
+                if answers.len() < masters {
+                    let count = format!("{} of {masters} masters answer", answers.len());
+                    let why = "not all of the cluster is connected";
+                    return Err((ErrorKind::ClusterConnectionNotFound, why, count).into());
+                }
                 answers.into_iter().map(|(_, answer)| answer.extract_error()).collect()
             }
         }
@@ -85,6 +102,23 @@ impl Link {
             }
         }
     }
+}
+
+/// How many masters have slots, by the answer to CLUSTER SLOTS: for each range its ends, its master and its replicas, and of each server its address, its
+/// port and its id (<https://redis.io/docs/latest/commands/cluster-slots/>).
+fn masters_of(slots: &Value) -> usize {
+    let Value::Array(ranges) = slots else { return 0 };
+    let masters = ranges.iter().filter_map(|range| {
+        let Value::Array(range) = range else { return None };
+        let Some(Value::Array(master)) = range.get(2) else {
+            return None;
+        };
+        match master.get(2) {
+            Some(Value::BulkString(id)) => Some(id.as_slice()),
+            _ => None,
+        }
+    });
+    masters.collect::<HashSet<&[u8]>>().len()
 }
 
 impl ConnectionLike for Link {
@@ -341,5 +375,22 @@ mod tests {
         for error in others {
             assert!(!is_of_connecting(&error), "{error}");
         }
+    }
+
+    #[test]
+    fn a_master_of_several_ranges_of_slots_is_one() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let server = |id: &str| Value::Array(vec![text("127.0.0.1"), Value::Int(6379), text(id)]);
+        let range = |first, last, master: &str| {
+            let ends = [Value::Int(first), Value::Int(last)];
+            Value::Array([ends.to_vec(), vec![server(master), server("a-replica")]].concat())
+        };
+        let slots = Value::Array(vec![
+            range(0, 99, "one"),
+            range(100, 199, "two"),
+            range(200, 16_383, "one"),
+        ]);
+        assert_eq!(masters_of(&slots), 2);
+        assert_eq!(masters_of(&Value::Array(Vec::new())), 0);
     }
 }

@@ -87,7 +87,8 @@ fn worst(servers: impl Iterator<Item = Safety>) -> Safety {
         Safety::Unknown(_) => 1,
         Safety::Unsafe(_) => 2,
     };
-    servers.max_by_key(rank).unwrap_or(Safety::Safe)
+    let none = || Safety::Unknown("no server says how it is set: ask again".to_owned());
+    servers.max_by_key(rank).unwrap_or_else(none)
 }
 
 fn command(name: &str, arguments: &[&str]) -> redis::Cmd {
@@ -190,6 +191,15 @@ mod tests {
             );
         }
         assert!(matches!(eviction(&None), Safety::Unknown(_)));
+    }
+
+    #[test]
+    fn of_several_servers_the_worst_counts_and_none_is_not_safe() {
+        let unknown = || Safety::Unknown("unknown".to_owned());
+        let bad = || Safety::Unsafe("unsafe".to_owned());
+        assert_eq!(worst([Safety::Safe, bad(), unknown()].into_iter()), bad());
+        assert_eq!(worst([unknown(), Safety::Safe].into_iter()), unknown());
+        assert!(matches!(worst(std::iter::empty()), Safety::Unknown(_)));
     }
 
     #[test]

@@ -45,8 +45,12 @@ pub(super) async fn redis(config: &Config, redis: &Redis) -> Vec<Diagnosis> {
         line("redis memory", safety.eviction, holds),
     ];
     found.splice(0..0, lines);
-    if let Ok(connected) = redis.replicas_connected().await {
-        found.extend(replicas(config.redis.replicas, connected));
+    match redis.replicas_connected().await {
+        Ok(connected) => found.extend(replicas(config.redis.replicas, connected)),
+        Err(error) => found.push(warning(
+            "replicas",
+            format!("{address}: it is not known how many follow: {error}"),
+        )),
     }
     found
 }

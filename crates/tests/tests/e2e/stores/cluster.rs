@@ -86,6 +86,25 @@ async fn the_doctor_tells_a_cluster_from_a_redis_and_says_how_many_shards_it_nee
     assert!(plain.contains("set redis.cluster = false"), "{plain}");
 }
 
+#[tokio::test]
+async fn the_doctor_calls_no_cluster_safe_of_which_one_master_is_not_asked() {
+    let folder = stores::folder("waybill-cluster-");
+    let mut cluster = RedisCluster::start(folder.path()).await;
+    let rig = Rig::builder().no_server().start().await;
+    cluster.kill(2).await;
+    let urls = cluster.urls();
+    let settings = [
+        ("REDIS_URL", urls.as_str()),
+        ("WAYBILL_REDIS__CLUSTER", "true"),
+        ("WAYBILL_REDIS__SHARDS", "8"),
+    ];
+    let doctor = on_stores_with(&rig, &["doctor"], &settings).await;
+    assert_eq!(doctor.status, Some(1), "{doctor:?}");
+    for safe in ["keeps what it acknowledges", "nothing is dropped"] {
+        assert!(!doctor.stdout.contains(safe), "{doctor:?}");
+    }
+}
+
 /// No replica follows: nothing that waits for one is acknowledged, and it is said why.
 #[tokio::test]
 async fn a_fix_that_no_replica_has_is_not_acknowledged_where_one_is_asked_for() {
