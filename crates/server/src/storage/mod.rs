@@ -31,6 +31,7 @@ pub(crate) mod postgres_url;
 pub mod reconcile;
 pub mod redis;
 mod redis_connection;
+mod redis_link;
 mod redis_password;
 pub mod redis_safety;
 pub mod session_settings;

@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout};
 
 use super::StoreError;
 use super::password_file::PasswordFile;
-use super::redis_connection::{Connection, Link, Target, tcp_settings};
+use super::redis_connection::{Connection, Target, tcp_settings};
+use super::redis_link::Link;
 use super::redis_password::RedisCredentials;
 use super::tls::StoreTlsFiles;
 use crate::resilience::{Guard, GuardError};

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::password_file::PasswordFile;
-use super::redis_connection::Link;
+use super::redis_link::Link;
 use crate::reload::READ_EVERY;
 
 /// How long the answer to a password may take: on a connection that is silent there is none.

@@ -15,7 +15,8 @@ use super::script::wait;
 use super::{LiveStore, ScriptCall};
 use crate::storage::StoreError;
 use crate::storage::redis::Redis;
-use crate::storage::redis_connection::{Connection, Link};
+use crate::storage::redis_connection::Connection;
+use crate::storage::redis_link::Link;
 
 /// So many connections at most, in a cluster to each node. Shards beyond that share them, and have turns.
 const CONNECTIONS_MAX: usize = 16;
