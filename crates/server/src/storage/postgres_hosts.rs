@@ -229,7 +229,7 @@ mod tests {
                 .map(|one| (one.address.map(|address| address.to_string()), one.port));
             shown.collect::<Vec<_>>()
         };
-        let at = |address: &str, port| (Some(address.to_owned()), port);
+        let at = |address: &str, port: u16| (Some(address.to_owned()), port);
         assert_eq!(
             found("host=127.0.0.1,::1 port=1,2 user=a").await,
             [at("127.0.0.1", 1), at("::1", 2)]
@@ -238,7 +238,8 @@ mod tests {
             found("hostaddr=10.0.0.1,10.0.0.2 user=a").await,
             [at("10.0.0.1", 5432), at("10.0.0.2", 5432)]
         );
-        assert_eq!(found("host=/run/pg port=7 user=a").await, [(None, 7)]);
+        let socket: (Option<String>, u16) = (None, 7);
+        assert_eq!(found("host=/run/pg port=7 user=a").await, [socket]);
         // What is no name has no address, and keeps no other from being tried.
         let mut bad = config("host=127.0.0.1 port=1 user=a");
         bad.host("\0");
