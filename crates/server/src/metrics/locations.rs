@@ -12,6 +12,9 @@ use serde::Serialize;
 use super::declare::{Declare as _, count, level};
 use super::labelled::Labelled;
 
+/// How much of each stream waits for the history: entries, and the age of the oldest.
+type Lags = HashMap<Box<str>, (u64, Duration)>;
+
 /// Counts fixes and history rows. Its fields are those of the JSON snapshot.
 #[derive(Debug, Clone, Serialize)]
 pub struct LocationMetrics {
@@ -28,9 +31,9 @@ pub struct LocationMetrics {
     history_rows: Counter,
     #[serde(serialize_with = "count")]
     history_duplicates: Counter,
-    /// Of each stream that this process writes: entries, and the age of the oldest.
+    /// Of the streams that this process writes.
     #[serde(skip)]
-    lags: Arc<Mutex<HashMap<Box<str>, (u64, Duration)>>>,
+    lags: Arc<Mutex<Lags>>,
     #[serde(serialize_with = "level")]
     history_lag_entries: Gauge,
     #[serde(serialize_with = "level")]
@@ -185,7 +188,7 @@ mod tests {
     #[test]
     fn a_stream_that_is_written_does_not_hide_one_that_is_not() {
         let metrics = LocationMetrics::new(&mut Registry::default());
-        metrics.history_lag("location_events:{0}", 300_000, Duration::from_secs(60));
+        metrics.history_lag("location_events:{0}", 300_000, Duration::from_mins(1));
         metrics.history_lag("location_events:{1}", 5, Duration::from_secs(2));
         metrics.history_lag("location_events:{2}", 0, Duration::ZERO);
         let lag = || (metrics.history_lag_entries.get(), metrics.history_lag_sec.get());
