@@ -4,7 +4,7 @@ CARGO ?= cargo
 BUF_VERSION = 1.75.0
 BUF = .waybill/tools/node_modules/.bin/buf
 
-.PHONY: setup demo dev test console count fuzz torture failover mutants race lint deny bench bench-peers overload release fmt clean
+.PHONY: setup demo dev test console count fuzz torture failover mutants race lint deny bench bench-peers overload upgrade release fmt clean
 
 setup: ## what the sandbox needs: PostgreSQL and Redis, installed only where they are missing
 	@scripts/setup.sh
@@ -56,6 +56,9 @@ bench: setup ## benchmarks, each compared with its baseline: twenty-five minutes
 
 overload: setup ## more than the machine can do, stores in trouble, restarts: what is served meanwhile; ten minutes, OVERLOAD_ONLY=ladder,outages,storm,rolling
 	BENCH_ONLY=overload $(CARGO) bench --quiet --package waybill-tests --bench benchmarks
+
+upgrade: setup ## an older program and this one side by side on five million orders: UPGRADE_FROM=path/to/older/waybill; 22 GB, some ten minutes
+	BENCH_ONLY=upgrade $(CARGO) bench --quiet --package waybill-tests --bench benchmarks
 
 bench-peers: setup ## Waybill beside other servers, by one generator: PEERS=other.json (docs/performance.md says what is in it)
 	BENCH_ONLY=peers $(CARGO) bench --quiet --package waybill-tests --bench benchmarks

@@ -22,6 +22,7 @@
 mod again;
 mod baselines;
 mod echo;
+mod fleet;
 mod history;
 mod load;
 mod machine;
@@ -34,6 +35,7 @@ mod serve_again;
 mod server;
 mod stored;
 mod stores_cost;
+mod upgrade;
 mod world;
 
 use std::collections::BTreeSet;
@@ -68,7 +70,7 @@ const VISITS: [&str; 11] = [
     "growth",
 ];
 /// Measured only where it is asked for.
-const ON_REQUEST: [&str; 2] = ["overload", "peers"];
+const ON_REQUEST: [&str; 3] = ["overload", "peers", "upgrade"];
 /// What is measured now, for the message of whatever ends the run.
 static UNDER_WAY: Mutex<&str> = Mutex::new("the start");
 
@@ -142,10 +144,15 @@ async fn run(world: &mut World, scale: &Scale, chosen: &[&'static str], began_at
     if machine["disk"].as_str().is_some_and(|disk| disk.starts_with("tmpfs")) {
         notes.push("The disk of this world is memory, and its fsync does nothing: set TMPDIR.".to_owned());
     }
-    if chosen.contains(&"growth") {
+    if ["growth", "upgrade"].iter().any(|name| chosen.contains(name)) {
         begin("the storing of orders", began_at);
         world.for_storing().await;
+    }
+    if chosen.contains(&"growth") {
         notes.extend(stored::fill(world, scale.stored_orders).await);
+    }
+    if chosen.contains(&"upgrade") {
+        notes.push(upgrade::fill(world, scale.stored_orders[2]).await);
     }
     let mut settings = world.as_in_production().await;
     let ours = server::SETTINGS.iter();
@@ -225,6 +232,7 @@ async fn measure(name: &str, world: &World, scale: &Scale) -> Vec<Benchmark> {
         "watches" => watches::measure(world, scale).await,
         "overload" => overload::measure(world, scale).await,
         "peers" => peers::measure(world, scale).await,
+        "upgrade" => upgrade::measure(world).await,
         _ => {
             let mut benchmarks = growth::of_orders(world, scale).await;
             benchmarks.extend(growth::of_fixes(world, scale).await);

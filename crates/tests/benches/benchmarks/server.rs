@@ -1,6 +1,7 @@
 //! Waybill as production runs it: `waybill serve`, a process of its own, on a database of its own.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use testkit::benchmark::process_cost::ProcessCost;
@@ -88,19 +89,41 @@ impl Server {
         more: &[(&'static str, &str)],
         core: Option<&str>,
     ) -> Server {
-        migrate(world, database).await;
-        let mut stores = vec![
+        let program = program();
+        migrate(world, &program, database).await;
+        let settings: Vec<_> = SETTINGS.iter().chain(more).copied().collect();
+        let pinned = core.map(|core| vec!["/usr/bin/taskset".into(), "-c".into(), core.into()]);
+        let command = pinned.into_iter().flatten().chain([program.into_os_string()]);
+        Server::run(world, command.collect(), (database, redis), &settings).await
+    }
+
+    /// A server of this program, which may be another version, on a database that is there, with these settings alone.
+    pub async fn start_of(
+        world: &World,
+        program: &Path,
+        stores: (&str, u16),
+        settings: &[(&'static str, &str)],
+    ) -> Server {
+        Server::run(world, vec![program.into()], stores, settings).await
+    }
+
+    async fn run(
+        world: &World,
+        command: Vec<OsString>,
+        (database, redis): (&str, u16),
+        settings: &[(&'static str, &str)],
+    ) -> Server {
+        let mut all = vec![
             ("postgres.url", world.create_database(database).await),
             ("redis.url", world.redis_url(redis)),
             ("payments.url", world.payments_url()),
             ("payments.secret_key", "sk_test_sandbox".to_owned()),
         ];
-        stores.extend(more.iter().map(|(key, value)| (*key, (*value).to_owned())));
-
+        all.extend(settings.iter().map(|(key, value)| (*key, (*value).to_owned())));
         let addr = || format!("127.0.0.1:{}", port::free());
         let (grpc, http) = (addr(), addr());
         let log = world.path("server.log");
-        let args = [
+        let serve = [
             "serve",
             "--grpc-addr",
             &grpc,
@@ -109,16 +132,10 @@ impl Server {
             "--web-addr",
             "127.0.0.1:0",
         ];
-        let settings = SETTINGS.iter().map(|(key, value)| (*key, (*value).to_owned()));
-        let program = program();
-        let (program, args) = match core {
-            None => (program, args.to_vec()),
-            Some(core) => {
-                let pinned = ["-c", core, program.to_str().unwrap()];
-                ("/usr/bin/taskset".into(), pinned.into_iter().chain(args).collect())
-            }
-        };
-        let mut process = launch(&program, &args, settings.chain(stores), &log);
+        let (program, before) = command.split_first().unwrap();
+        let before = before.iter().map(|arg| arg.to_str().unwrap());
+        let args: Vec<&str> = before.chain(serve).collect();
+        let mut process = launch(Path::new(program), &args, all, &log);
         until_ready(&mut process, &http, &log).await;
         Server {
             process,
@@ -185,10 +202,10 @@ impl Server {
     }
 }
 
-/// Makes the database, if it is not there, and brings its schema to this version.
-pub async fn migrate(world: &World, database: &str) {
+/// Makes the database, if it is not there, and brings its schema to the version of this program.
+pub async fn migrate(world: &World, program: &Path, database: &str) {
     let stores = [("postgres.url", world.create_database(database).await)];
     let log = world.path("migrate.log");
-    let ended = launch(&program(), &["migrate"], stores, &log).wait().await.unwrap();
+    let ended = launch(program, &["migrate"], stores, &log).wait().await.unwrap();
     assert!(ended.success(), "{}", read(&log));
 }

@@ -35,7 +35,7 @@ const DAYS: i64 = 20;
 
 /// Fills the databases with so many orders each. What is in them now, for people.
 pub async fn fill(world: &World, counts: [u64; 3]) -> Vec<String> {
-    assert_room(world, counts);
+    assert_room(world, counts.iter().sum());
     let server = Server::start(world, DATABASES[0], REDIS).await;
     let channel = server.channel();
     one_order::bring_drivers(&channel).await;
@@ -60,20 +60,21 @@ pub async fn fill(world: &World, counts: [u64; 3]) -> Vec<String> {
 }
 
 /// Tells it before it fills the disk of whoever measures.
-fn assert_room(world: &World, counts: [u64; 3]) {
+pub fn assert_room(world: &World, orders: u64) {
     let disk = statvfs(world.folder()).unwrap();
     let free = disk.blocks_available() * disk.fragment_size();
-    let wanted = ROOM_BYTES + counts.iter().sum::<u64>() * ORDER_BYTES;
+    let wanted = ROOM_BYTES + orders * ORDER_BYTES;
     assert!(
         free > wanted,
-        "{} wants {} GB, and has {} GB: set TMPDIR, or leave growth out of BENCH_ONLY",
+        "{} wants {} GB, and has {} GB: set TMPDIR, or leave growth and upgrade out of BENCH_ONLY",
         world.folder().display(),
         wanted >> 30,
         free >> 30
     );
 }
 
-async fn multiply(world: &World, database: &str, order: &str, count: u64) {
+/// Writes the rows of this order again and again, so many times, into their database.
+pub async fn multiply(world: &World, database: &str, order: &str, count: u64) {
     let sql = world.session(database).await;
     let first_ms = Timestamp::now().as_millisecond() - DAYS * 24 * 3_600_000;
     let apart_ms = DAYS * 24 * 3_600_000 / i64::try_from(count).unwrap();
@@ -198,7 +199,8 @@ async fn indexes(sql: &Client, are_kept: bool) {
     sql.batch_execute(&update).await.unwrap();
 }
 
-async fn contents(sql: &Client) -> String {
+/// How many rows there are, for people.
+pub async fn contents(sql: &Client) -> String {
     let mut parts = Vec::new();
     for table in TABLES.concat() {
         sql.batch_execute(&format!("drop table template_{table}"))

@@ -13,6 +13,7 @@ use crate::load::city::place_of;
 use crate::server::migrate;
 use crate::world::World;
 use testkit::benchmark::rounds::Turn;
+use testkit::process::program;
 
 /// Two whole messages: the server takes them whole while it has less than `locations.batch_max`, 512. As many as `locations.history_batch_max`
 /// by default: a batch is a statement of the history.
@@ -73,7 +74,7 @@ impl Rows {
 
 /// A session on a migrated database with a history for today and tomorrow.
 pub async fn history(world: &World, database: &str) -> Client {
-    migrate(world, database).await;
+    migrate(world, &program(), database).await;
     let sql = world.session(database).await;
     let day = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
     let partition = format!(

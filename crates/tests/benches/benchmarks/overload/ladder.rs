@@ -15,8 +15,9 @@ use crate::world::World;
 const FIRST_LOOK: f64 = 0.5;
 const NEXT_LOOK: f64 = 1.2;
 const LOOKS_MAX: usize = 12;
-/// A rate is served if so much of it is.
+/// A rate is served if so much of it is; it is too high if it was not served so many times in a row.
 const SERVED: f64 = 0.97;
+const MISSES_MAX: u32 = 3;
 /// Times of the peak, and how much of it has to be served then.
 const STEPS: [(f64, f64); 4] = [(1.0, 0.0), (2.0, 0.9), (5.0, 0.8), (10.0, 0.7)];
 /// How much slower the calls may be that are accepted.
@@ -64,7 +65,8 @@ pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings
     let closed = load.orders(times.look).await.per_second();
     world.settle([server.database.as_str()]).await;
 
-    let mut peak = (0.0, 0.0);
+    // The peak is the most that was served, whatever was offered: what the machine does besides can make a rate look too high for it.
+    let (mut peak, mut p99_ms): (f64, f64) = (0.0, 0.0);
     let mut rate = closed * FIRST_LOOK;
     let mut misses = 0;
     for _ in 0..LOOKS_MAX {
@@ -73,20 +75,19 @@ pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings
             "    {rate:.0}/s offered: {:.0}/s served, p99 {:.1} ms",
             outcome.per_second, outcome.p99_ms
         );
-        // Once may be what else the machine did.
+        peak = peak.max(outcome.per_second);
         if outcome.per_second < rate * SERVED {
             misses += 1;
-            if misses == 2 {
+            if misses == MISSES_MAX {
                 break;
             }
             continue;
         }
-        misses = 0;
-        peak = (rate, outcome.p99_ms);
+        (misses, p99_ms) = (0, outcome.p99_ms);
         rate *= NEXT_LOOK;
     }
-    assert!(peak.0 > 0.0, "not even {rate:.0} orders a second are served");
-    let (rate, p99_ms) = peak;
+    assert!(p99_ms > 0.0, "not even {rate:.0} orders a second are served");
+    let rate = peak;
     findings.number("peak_per_second", format_args!("{rate:.0}"));
     findings.number("peak_p99_ms", format_args!("{p99_ms:.1}"));
 
