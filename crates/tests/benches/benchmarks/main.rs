@@ -49,7 +49,7 @@ use testkit::benchmark::{self, Benchmark};
 use tokio::signal::unix::{SignalKind, signal};
 use waybill_simulator::report::bench_page;
 
-use self::measures::{edge, fixes, growth, idle_streams, latency, orders, searches, tls, tokens, watches};
+use self::measures::{edge, fixes, growth, idle_streams, instances, latency, orders, searches, tls, tokens, watches};
 use self::report::Report;
 use self::scale::Scale;
 use self::world::World;
@@ -70,7 +70,7 @@ const VISITS: [&str; 11] = [
     "growth",
 ];
 /// Measured only where it is asked for.
-const ON_REQUEST: [&str; 3] = ["overload", "peers", "upgrade"];
+const ON_REQUEST: [&str; 4] = ["instances", "overload", "peers", "upgrade"];
 /// What is measured now, for the message of whatever ends the run.
 static UNDER_WAY: Mutex<&str> = Mutex::new("the start");
 
@@ -230,6 +230,7 @@ async fn measure(name: &str, world: &World, scale: &Scale) -> Vec<Benchmark> {
         "tls" => tls::measure(world, scale).await,
         "idle_streams" => idle_streams::measure(world, scale).await,
         "watches" => watches::measure(world, scale).await,
+        "instances" => instances::measure(world, scale).await,
         "overload" => overload::measure(world, scale).await,
         "peers" => peers::measure(world, scale).await,
         "upgrade" => upgrade::measure(world).await,

@@ -4,6 +4,7 @@ pub mod edge;
 pub mod fixes;
 pub mod growth;
 pub mod idle_streams;
+pub mod instances;
 pub mod latency;
 pub mod orders;
 pub mod searches;
