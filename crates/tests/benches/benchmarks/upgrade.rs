@@ -18,7 +18,8 @@ use crate::server::{self, Server};
 use crate::stored;
 use crate::world::World;
 
-const DATABASE: &str = "upgrade";
+/// What is named so outlives the benchmarks before.
+const DATABASE: &str = "stored_upgrade";
 const REDIS: u16 = 7;
 const SERVERS: usize = 2;
 const ORDERS_PER_SECOND: f64 = 50.0;
