@@ -1,5 +1,6 @@
 //! Servers behind a balancer, of which one after the other is replaced while customers order.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub struct Fleet {
 impl Fleet {
     /// Of these servers.
     pub async fn of(servers: Vec<Server>) -> Fleet {
-        let backends = servers.iter().map(|server| Arc::new(Mutex::new(address(server))));
+        let backends = servers.iter().map(|server| Arc::new(Mutex::new(Some(address(server)))));
         let backends: Vec<Backend> = backends.collect();
         Fleet {
             balancer: Balancer::start(backends.clone()).await,
@@ -39,7 +40,7 @@ impl Fleet {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.servers.len()
     }
 
@@ -55,7 +56,7 @@ impl Fleet {
         };
         tokio::join!(server.stop_after_trouble(), leave);
         let next = start.await;
-        *backend.lock().unwrap() = address(&next);
+        *backend.lock().unwrap() = Some(address(&next));
         self.servers.insert(place, next);
     }
 
@@ -67,6 +68,6 @@ impl Fleet {
     }
 }
 
-fn address(server: &Server) -> Option<std::net::SocketAddr> {
-    Some(server.address().parse().unwrap())
+fn address(server: &Server) -> SocketAddr {
+    server.address().parse().unwrap()
 }

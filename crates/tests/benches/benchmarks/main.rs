@@ -230,10 +230,10 @@ async fn measure(name: &str, world: &World, scale: &Scale) -> Vec<Benchmark> {
         "tls" => tls::measure(world, scale).await,
         "idle_streams" => idle_streams::measure(world, scale).await,
         "watches" => watches::measure(world, scale).await,
-        "instances" => instances::measure(world, scale).await,
+        "instances" => Box::pin(instances::measure(world, scale)).await,
         "overload" => overload::measure(world, scale).await,
         "peers" => peers::measure(world, scale).await,
-        "upgrade" => upgrade::measure(world).await,
+        "upgrade" => Box::pin(upgrade::measure(world)).await,
         _ => {
             let mut benchmarks = growth::of_orders(world, scale).await;
             benchmarks.extend(growth::of_fixes(world, scale).await);

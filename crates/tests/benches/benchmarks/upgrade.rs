@@ -70,7 +70,7 @@ pub async fn measure(world: &World) -> Vec<Benchmark> {
         server::migrate(world, &program(), DATABASE).await;
         let took = began_at.elapsed();
         sleep(EACH).await;
-        for place in 0..fleet.len() {
+        for place in 0..fleet.count() {
             fleet.replace(place, start(world, &program())).await;
             sleep(EACH).await;
         }
