@@ -3,8 +3,8 @@
 //! The limit is that of TCP Vegas, as in Netflix's concurrency-limits: while work takes about as long as it does at best, and all places are used,
 //! there is one more; once it takes much longer, work waits for work, and there are fewer. What it takes at best is that of the last minute, as in
 //! BBR (Cardwell et al., ACM Queue, 2016): for a moment of each half there are few places, since an overload that lasts would show nothing but
-//! itself. The wait is that of Facebook's "Fail at Scale" (ACM
-//! Queue, 2015): long enough for a burst, and short while others have been waiting all the time, which is no burst.
+//! itself. The wait is that of Facebook's "Fail at Scale" (ACM Queue, 2015): long enough for a burst, and short while others have been waiting
+//! all the time, which is no burst.
 
 use std::time::Duration;
 
