@@ -62,10 +62,10 @@ pub async fn form(nodes: &[NodeAddress], masters: usize) {
     }
     for redis in &mut connections {
         until("the cluster serves all slots", async || {
-            let info = run(redis, &["INFO"]).await?;
-            let is_ok =
-                info.contains("cluster_state:ok") && info.contains(&format!("cluster_known_nodes:{}", nodes.len()));
-            Ok::<bool, redis::RedisError>(is_ok)
+            let info = run(redis, &["INFO"]).await.map_err(|error| error.to_string())?;
+            let known = format!("cluster_known_nodes:{}\r\n", nodes.len());
+            let is_ok = info.contains("cluster_state:ok") && info.contains(&known);
+            if is_ok { Ok(()) } else { Err(info) }
         })
         .await;
     }
@@ -134,6 +134,18 @@ impl RedisCluster {
         let process = &mut self.processes[node];
         process.signal(Signal::SIGKILL).expect("the node runs");
         process.wait().await.expect("a child");
+    }
+
+    /// The others know this one no more, nor that the slots it has are anyone's.
+    pub async fn forget(&self, node: usize) {
+        let gone = format!(":{}@", self.nodes[node].port);
+        for (_, other) in self.nodes.iter().enumerate().filter(|(number, _)| *number != node) {
+            let mut redis = connection(other).await;
+            let nodes = run(&mut redis, &["NODES"]).await.expect("a node of a cluster");
+            let known = nodes.lines().find(|line| line.contains(&gone));
+            let (id, _) = known.and_then(|line| line.split_once(' ')).expect("it is known");
+            run(&mut redis, &["FORGET", id]).await.expect("it is another's");
+        }
     }
 
     /// `redis://` URL of one of the nodes, counted from 0.

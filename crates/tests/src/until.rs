@@ -1,5 +1,6 @@
 //! Waiting for a condition. The one place of the tests that polls.
 
+use std::any::type_name;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,7 @@ impl<T, S: Debug> Answer for Result<T, S> {
     type Value = T;
 
     fn value(self) -> Result<T, String> {
+        assert_ne!(type_name::<T>(), type_name::<bool>(), "Ok(false) would end the wait");
         self.map_err(|state| format!("{state:?}"))
     }
 }
