@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use redis::aio::{ConnectionLike, ConnectionManager};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
-use redis::{Cmd, ErrorKind, Pipeline, RedisFuture, RedisResult, Value};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value};
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// Where commands go: to one Redis, or to whichever node of a cluster has the slot of their key.
@@ -18,8 +18,8 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// What each server that takes writes answers to this command. In a cluster without a connection to one of them it is an error: the client leaves those
-    /// out without a word.
+    /// What each server that takes writes answers to this command. In a cluster it is an error that slots are nobody's, and that there is no connection to a
+    /// master: the client leaves those out without a word.
     pub(super) async fn of_each_primary(&mut self, command: Cmd) -> RedisResult<Vec<Value>> {
         match self {
             Link::One(manager) => Ok(vec![command.query_async(manager).await?]),
@@ -36,12 +36,15 @@ impl Link {
                     Value::Map(answers) => answers,
                     _ => Vec::new(),
                 };
-                // One at least.
-                let masters = masters_of(&slots).max(1);
-                if answers.len() < masters {
-                    let count = format!("{} of {masters} masters answer", answers.len());
-                    let why = "not all of the cluster is connected";
-                    return Err((ErrorKind::ClusterConnectionNotFound, why, count).into());
+                let serving = Serving::of(&slots);
+                let missing = |what, count| RedisError::from((ErrorKind::ClusterConnectionNotFound, what, count));
+                if serving.slots < SLOTS {
+                    let count = format!("{} of {SLOTS} slots have a master", serving.slots);
+                    return Err(missing("not all of the cluster serves", count));
+                }
+                if answers.len() < serving.masters {
+                    let count = format!("{} of {} masters answer", answers.len(), serving.masters);
+                    return Err(missing("not all of the cluster is connected", count));
                 }
                 answers.into_iter().map(|(_, answer)| answer.extract_error()).collect()
             }
@@ -62,21 +65,41 @@ impl Link {
     }
 }
 
-/// How many masters have slots, by the answer to CLUSTER SLOTS: for each range its ends, its master and its replicas, and of each server its address, its
-/// port and its id (<https://redis.io/docs/latest/commands/cluster-slots/>).
-fn masters_of(slots: &Value) -> usize {
-    let Value::Array(ranges) = slots else { return 0 };
-    let masters = ranges.iter().filter_map(|range| {
-        let Value::Array(range) = range else { return None };
-        let Some(Value::Array(master)) = range.get(2) else {
-            return None;
+/// How many slots a cluster has (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>).
+const SLOTS: i64 = 16_384;
+
+/// What of a cluster has a master, as one node sees it.
+#[derive(Debug, PartialEq, Eq)]
+struct Serving {
+    masters: usize,
+    slots: i64,
+}
+
+impl Serving {
+    /// By the answer to CLUSTER SLOTS: for each range its ends, its master and its replicas, and of each server its address, its port and its id
+    /// (<https://redis.io/docs/latest/commands/cluster-slots/>).
+    fn of(slots: &Value) -> Serving {
+        let ranges = if let Value::Array(ranges) = slots {
+            ranges.as_slice()
+        } else {
+            &[]
         };
-        match master.get(2) {
-            Some(Value::BulkString(id)) => Some(id.as_slice()),
-            _ => None,
+        let ranges = ranges.iter().filter_map(|range| {
+            let Value::Array(range) = range else { return None };
+            let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = range.as_slice() else {
+                return None;
+            };
+            let [_, _, Value::BulkString(id), ..] = master.as_slice() else {
+                return None;
+            };
+            Some((last - first + 1, id.as_slice()))
+        });
+        let (counts, masters): (Vec<i64>, HashSet<&[u8]>) = ranges.unzip();
+        Serving {
+            masters: masters.len(),
+            slots: counts.iter().sum(),
         }
-    });
-    masters.collect::<HashSet<&[u8]>>().len()
+    }
 }
 
 impl ConnectionLike for Link {
@@ -119,12 +142,14 @@ mod tests {
             let ends = [Value::Int(first), Value::Int(last)];
             Value::Array([ends.to_vec(), vec![server(master), server("a-replica")]].concat())
         };
-        let slots = Value::Array(vec![
+        let answer = Value::Array(vec![
             range(0, 99, "one"),
             range(100, 199, "two"),
             range(200, 16_383, "one"),
         ]);
-        assert_eq!(masters_of(&slots), 2);
-        assert_eq!(masters_of(&Value::Array(Vec::new())), 0);
+        let (masters, slots) = (2, SLOTS);
+        assert_eq!(Serving::of(&answer), Serving { masters, slots });
+        let nothing = Serving { masters: 0, slots: 0 };
+        assert_eq!(Serving::of(&Value::Array(Vec::new())), nothing);
     }
 }
