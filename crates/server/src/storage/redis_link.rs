@@ -18,7 +18,7 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// What each server that takes writes answers to this command. In a cluster it is an error that slots are nobody's, and that there is no connection to a
+    /// What each server that takes writes answers to this command. In a cluster it is an error that slots have no master, and that there is no connection to a
     /// master: the client leaves those out without a word.
     pub(super) async fn of_each_primary(&mut self, command: Cmd) -> RedisResult<Vec<Value>> {
         match self {

@@ -100,7 +100,7 @@ async fn the_doctor_calls_no_cluster_safe_of_which_one_master_is_not_asked() {
     ];
     let mut found = Vec::new();
     found.push(on_stores_with(&rig, &["doctor"], &settings).await);
-    // Nor where the others have never heard of it, or no more.
+    // Nor where the others do not know of it, or no more.
     cluster.forget(2).await;
     found.push(on_stores_with(&rig, &["doctor"], &settings).await);
     for doctor in found {
