@@ -7,7 +7,7 @@ use super::step;
 use crate::orders::Context;
 use crate::orders::in_flight::CompletionNotifier;
 use crate::storage::StoreError;
-use crate::storage::orders::LeasedOrder;
+use crate::storage::orders::{LeasedOrder, StepOutcome};
 
 /// Drives one order until no step is pending, or until it has to wait for longer than a lease. Safe to run again after a
 /// crash at any line: the next worker sees what was committed, and repeats what was not under the same keys.
@@ -54,9 +54,9 @@ async fn run_steps(
     while let Some(step) = order.pending_step() {
         let span = info_span!("step", step = step.as_str());
         match step::run(context, step, &order).instrument(span).await? {
-            Progress::Commit(outcome) => order = context.store.advance(&order, &outcome).await?,
+            Progress::Commit(outcome) => order = advance(context, &order, &outcome).await?,
             Progress::CommitAndDefer(outcome, delay, why) => {
-                order = context.store.advance(&order, &outcome).await?;
+                order = advance(context, &order, &outcome).await?;
                 context.store.defer(order.lease, delay, &why).await?;
                 return Ok(End::Deferred(order));
             }
@@ -69,4 +69,13 @@ async fn run_steps(
         notifier.moved(&order);
     }
     Ok(End::Settled(order))
+}
+
+/// Commits what became of a step. It takes a place of those for transactions: were it not counted, new orders would be accepted faster than the steps of
+/// those before them are committed, and all of them would wait here.
+async fn advance(context: &Context, order: &LeasedOrder, outcome: &StepOutcome) -> Result<LeasedOrder, StoreError> {
+    let transaction = context.transactions.go_on();
+    let moved = context.store.advance(order, outcome).await?;
+    transaction.done();
+    Ok(moved)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use testkit::Rig;
+use testkit::until;
 use testkit::wire::{PICKUP, a_ride, assert_refused_for_now};
 use tonic::{Code, Request, Status};
 use waybill_proto::driver::v1::SetDutyRequest;
@@ -95,4 +96,34 @@ async fn what_was_begun_goes_on_while_new_orders_take_all_room() {
     assert_eq!(cancelled.status(), OrderStatus::Refunded);
     let driver = cancelled.assignment.unwrap();
     assert!(driver.released_at.is_some(), "{driver:?}");
+}
+
+/// Else new orders would be accepted faster than those before them get on, and all would wait there.
+#[tokio::test]
+async fn what_becomes_of_a_charge_takes_a_place_until_it_is_committed() {
+    let rig = Rig::with("postgres.lock_timeout=8s postgres.statement_timeout=8s orders.lease=1m").await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let holder = rig.sql().await;
+    holder
+        .batch_execute("begin; lock table payments in share mode")
+        .await
+        .unwrap();
+
+    let mut placing = rig.begin(a_ride());
+    until("the provider has charged it", async || rig.charges().len() == 1).await;
+    until("the commit of it takes a place", async || {
+        let orders = rig.metrics().await["orders"].clone();
+        if orders["transactions"] == 1 {
+            Ok(())
+        } else {
+            Err(orders)
+        }
+    })
+    .await;
+
+    holder.batch_execute("rollback").await.unwrap();
+    let placed = placing.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(placed.status(), OrderStatus::Succeeded);
+    assert_eq!(rig.metrics().await["orders"]["transactions"], 0);
+    rig.assert_clean().await;
 }
