@@ -46,6 +46,11 @@ impl Guard {
         }
     }
 
+    /// How long a call may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Whoever gives up a call after this has seen that there is no answer: the store's own limits end a call sooner.
     pub fn patience(&self) -> Duration {
         self.timeout / 2

@@ -1,14 +1,17 @@
 //! Connections that are lent to a call, and what becomes of them when it ends.
 //!
 //! A connection goes back to the pool when its call was answered. One whose call had no answer, or which Postgres ended or demoted, is thrown
-//! away: the next call on it would wait for the answer of the last one, or fail as it did.
+//! away: the next call on it would wait for the answer of the last one, or fail as it did. Where a caller gave up, its connection and its place
+//! are kept until Postgres has answered.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deadpool_postgres::{Client, ClientWrapper, Object};
-use tokio::time::Instant;
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout};
 
 use super::postgres_pool::Silence;
 use crate::resilience::Guard;
@@ -47,15 +50,18 @@ pub(super) struct Lending {
     used: Used,
     guard: Arc<Guard>,
     silence: Arc<Silence>,
+    /// Of its partition of the pool.
+    place: Option<OwnedSemaphorePermit>,
     has_ended: bool,
 }
 
 impl Lending {
-    pub(super) fn new(guard: &Arc<Guard>, silence: &Arc<Silence>) -> Lending {
+    pub(super) fn new(guard: &Arc<Guard>, silence: &Arc<Silence>, place: Option<OwnedSemaphorePermit>) -> Lending {
         Lending {
             used: Used::default(),
             guard: Arc::clone(guard),
             silence: Arc::clone(silence),
+            place,
             has_ended: false,
         }
     }
@@ -85,12 +91,46 @@ impl Lending {
 impl Drop for Lending {
     /// The call was given up, if it has not ended before. Who does so late has seen that there is no answer.
     fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
         let lent_at = lock(&self.used).lent_at;
-        if !self.has_ended && lent_at.is_some_and(|at| at.elapsed() >= self.guard.patience()) {
+        if lent_at.is_some_and(|at| at.elapsed() >= self.guard.patience()) {
             self.guard.report_failure();
             self.settle(End::Silent);
+            return;
+        }
+        let clients = mem::take(&mut lock(&self.used).clients);
+        // Without a runtime the process ends.
+        if !clients.is_empty()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let (guard, silence) = (Arc::clone(&self.guard), Arc::clone(&self.silence));
+            runtime.spawn(return_once_answered(clients, self.place.take(), guard, silence));
         }
     }
+}
+
+/// Returns connections to the pool once Postgres has answered what was given up on them.
+async fn return_once_answered(
+    clients: Vec<Client>,
+    place: Option<OwnedSemaphorePermit>,
+    guard: Arc<Guard>,
+    silence: Arc<Silence>,
+) {
+    for client in clients {
+        // What was sent before it is answered first.
+        match timeout(guard.timeout(), client.simple_query("")).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => throw_away(vec![client]),
+            Err(_) => {
+                guard.report_failure();
+                silence.noticed();
+                throw_away(vec![client]);
+            }
+        }
+    }
+    drop(place);
 }
 
 fn throw_away(used: Vec<Client>) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use deadpool_postgres::{Pool, PoolError, TimeoutType, Timeouts};
 use futures_util::future::BoxFuture;
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, SimpleQueryMessage};
@@ -144,8 +144,8 @@ impl Postgres {
         // A future of a whole transaction is large; boxed here, it does not grow every caller's future.
         let work: BoxFuture<'a, _> = Box::pin(work);
         async move {
-            let _place = self.place().await?;
-            let done = self.guarded(work).await;
+            let place = self.place().await?;
+            let done = self.guarded(work, place).await;
             done.map_err(|error| StoreError::of_guard("postgres", error))
         }
     }
@@ -158,8 +158,8 @@ impl Postgres {
         work: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, Failed> {
         let work: BoxFuture<'_, _> = Box::pin(work);
-        let _place = self.place().await.map_err(Failed::Away)?;
-        match self.guarded(work).await {
+        let place = self.place().await.map_err(Failed::Away)?;
+        match self.guarded(work, place).await {
             Ok(done) => Ok(done),
             Err(GuardError::Failed(error)) if begun.load(Ordering::Relaxed) => {
                 self.group_commits_failed.inc();
@@ -173,8 +173,9 @@ impl Postgres {
     async fn guarded<T>(
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send,
+        place: Option<OwnedSemaphorePermit>,
     ) -> Result<T, GuardError<StoreError>> {
-        let lending = Lending::new(&self.guard, &self.silence);
+        let lending = Lending::new(&self.guard, &self.silence, place);
         let done = self.guard.call(lending.lend(work), StoreError::breaker_outcome).await;
         lending.end(match &done {
             Ok(_) => End::Answered,
@@ -186,17 +187,17 @@ impl Postgres {
     }
 
     /// A place in the partition, if it has a limit. Outside the breaker: our own load shows nothing about Postgres.
-    async fn place(&self) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
+    async fn place(&self) -> Result<Option<OwnedSemaphorePermit>, StoreError> {
         let places = match self.partition {
             PoolPartition::Workers => return Ok(None),
             PoolPartition::Callers => &self.callers,
             PoolPartition::Reads => &self.reads,
         };
-        if let Ok(place) = places.try_acquire() {
+        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
             return Ok(Some(place));
         }
         let _wait = self.waits().begin();
-        if let Ok(Ok(place)) = timeout(self.acquire_timeout, places.acquire()).await {
+        if let Ok(Ok(place)) = timeout(self.acquire_timeout, Arc::clone(places).acquire_owned()).await {
             return Ok(Some(place));
         }
         self.waits().refusals.inc();
@@ -267,7 +268,7 @@ impl Postgres {
     /// Whether Postgres answers now, and takes writes, and how our sessions are set. Not behind the breaker, which may be open; but a Postgres that
     /// does not answer this counts there, for its callers may all have given up too soon to tell, and one that does is tried again.
     pub async fn ping(&self) -> Result<SessionSettings, StoreError> {
-        let lending = Lending::new(&self.guard, &self.silence);
+        let lending = Lending::new(&self.guard, &self.silence, None);
         let answer = lending.lend(self.ask_for_writes()).await;
         // Without a good answer the session is thrown away, and the next ping makes another one.
         let found = match &answer {

@@ -1,9 +1,11 @@
 //! A Postgres in which others hold locks, and whose defaults are others.
 
+use std::time::Duration;
+
 use testkit::Rig;
 use testkit::wire::{PICKUP, a_ride, retry_after};
 use tonic::Code;
-use waybill_proto::order::v1::OrderStatus;
+use waybill_proto::order::v1::{GetOrderRequest, ListOrdersRequest, OrderStatus};
 
 /// As `create index` takes it. Of the statements that are sent together it is the first that says so.
 #[tokio::test]
@@ -59,4 +61,36 @@ async fn whatever_the_database_isolates_by_default_orders_go_on() {
         }
         rig.assert_clean().await;
     }
+}
+
+/// Its connection would let whoever gets it next wait for an answer that is not its own.
+#[tokio::test]
+async fn a_read_that_was_given_up_keeps_its_connection_until_postgres_has_answered_it() {
+    let rig =
+        Rig::with("postgres.pool_max=12 postgres.lock_timeout=8s postgres.statement_timeout=8s orders.lease=1m").await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let served = rig.place(a_ride()).await;
+
+    let holder = rig.sql().await;
+    holder
+        .batch_execute("begin; lock table order_saga_steps")
+        .await
+        .unwrap();
+    let mut given_up = tonic::Request::new(GetOrderRequest {
+        order_id: served.order_id.clone(),
+    });
+    given_up.set_timeout(Duration::from_millis(300));
+    let given_up = rig.orders().get_order(given_up).await.unwrap_err();
+    let codes = [Code::DeadlineExceeded, Code::Cancelled];
+    assert!(codes.contains(&given_up.code()), "{given_up:?}");
+
+    // More than there are connections, and of none does the lock keep a statement waiting.
+    for look in 0..24 {
+        let mut list = tonic::Request::new(ListOrdersRequest::default());
+        list.set_timeout(Duration::from_secs(2));
+        let listed = rig.orders().list_orders(list).await;
+        assert!(listed.is_ok(), "look {look}: {listed:?}");
+    }
+    holder.batch_execute("rollback").await.unwrap();
+    rig.assert_clean().await;
 }
