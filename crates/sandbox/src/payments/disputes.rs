@@ -1,13 +1,13 @@
 //! Disputes: the customer's bank takes a payment back, all of it or a part, and returns it if the dispute is won
 //! (<https://docs.stripe.com/disputes/how-disputes-work>). Here a payment has at most one.
 
-use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::api_error::ApiError;
 use super::change::Change;
 use super::journal::Effect;
+use super::listing::Objects;
 use super::objects::{Closing, Dispute, PaymentIntent, new_id};
 use super::reply::Reply;
 use super::request::Page;
@@ -84,7 +84,7 @@ pub(super) fn close(dispute: &Dispute, won: bool) -> Result<Change, ApiError> {
 }
 
 /// The newest first (<https://docs.stripe.com/api/disputes/list>). `charge`: only those of this charge.
-pub(super) fn list(disputes: &IndexMap<String, Dispute>, page: &Page, charge: Option<&str>) -> Result<Reply, ApiError> {
+pub(super) fn list(disputes: &Objects<Dispute>, page: &Page, charge: Option<&str>) -> Result<Reply, ApiError> {
     let end = match &page.starting_after {
         None => disputes.len(),
         Some(id) => disputes.get_index_of(id).ok_or_else(|| {
@@ -97,7 +97,7 @@ pub(super) fn list(disputes: &IndexMap<String, Dispute>, page: &Page, charge: Op
             && page.payment_intent.as_ref().is_none_or(|id| *id == dispute.intent_id)
             && charge.is_none_or(|id| id == dispute.charge_id)
     };
-    let mut wanted = disputes.values().take(end).rev().filter(is_wanted);
+    let mut wanted = disputes.values().map(Box::as_ref).take(end).rev().filter(is_wanted);
     let data: Vec<Value> = wanted.by_ref().take(page.limit).map(Dispute::to_json).collect();
     let has_more = wanted.next().is_some();
     Ok(Reply::ok(
