@@ -2,12 +2,15 @@
 //!
 //! A [`Connection`] is a stream that tonic serves HTTP/2 on: of TCP, or of TLS over it. It reads along, and fails a read
 //! when the peer floods it with control frames or does not begin to speak HTTP/2; tonic then closes it and drops its calls.
+//! What it sends waits for one turn of the tasks that are ready, so that the answers of all of them leave in one packet: beyond what the machine can do, a
+//! packet for each refusal would take most of its time.
 //! Browsers may speak HTTP/1.1 instead ([`Speaks::Either`]), which has no such frames: hyper limits the time for a head, and a write
 //! that does not get on for [`STUCK_MAX`] fails.
 //! What a peer does within calls is limited elsewhere: in h2 by [`super::Http2Limits`], in handlers by
 //! [`super::IngressLimits`].
 
 use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -67,6 +70,8 @@ pub struct Connection {
     handshake: Option<Pin<Box<Sleep>>>,
     /// While a write of HTTP/1.1 does not get on.
     stuck: Option<Pin<Box<Sleep>>>,
+    /// Whether other tasks had their turn since something was to be written.
+    has_gathered: bool,
     metrics: Arc<Metrics>,
     _room: Room,
 }
@@ -118,6 +123,7 @@ impl Connection {
             traffic: Traffic::new(),
             handshake: Some(Box::pin(sleep_until(arrival.deadline))),
             stuck: None,
+            has_gathered: false,
             metrics,
             _room: arrival.room,
         }
@@ -139,6 +145,15 @@ impl Connection {
             return Poll::Ready(Err(self.report_abuse(Abuse::Handshake)));
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Lets the tasks that are ready go before a write: theirs goes with it.
+    fn poll_gathered(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.speech == Speech::Http2 && !mem::replace(&mut self.has_gathered, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 
     /// Fails a write that has not got on for long; `written` is what came of it now.
@@ -223,8 +238,10 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_in_time(context))?;
+        ready!(self.poll_gathered(context));
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         let written = ready!(self.poll_unstuck(context, written))?;
+        self.has_gathered = false;
         self.follow_sent(bytes.get(..written).unwrap_or(bytes));
         Poll::Ready(Ok(written))
     }
@@ -235,8 +252,10 @@ impl AsyncWrite for Connection {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_in_time(context))?;
+        ready!(self.poll_gathered(context));
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         let written = ready!(self.poll_unstuck(context, written))?;
+        self.has_gathered = false;
         let mut left = written;
         for slice in slices {
             let bytes = slice.get(..left).unwrap_or(slice);
@@ -256,5 +275,58 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use futures_util::poll;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Semaphore;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::grpc::METHODS;
+
+    /// A connection, and its peer.
+    async fn connected() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let of_all = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let arrival = Arrival {
+            stream: listener.accept().await.unwrap().0,
+            peer: Peer {
+                address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                is_known: true,
+            },
+            deadline: Instant::now() + Duration::from_mins(1),
+            room: Room::new(of_all, None),
+        };
+        let front = Front {
+            tls: None,
+            speaks: Speaks::Http2,
+            proxies: Arc::default(),
+            proxy_protocol: false,
+        };
+        let metrics = Arc::new(Metrics::new(METHODS));
+        let connection = Connection::new(arrival, &front, ConnectionLimits::default(), metrics);
+        (connection, peer)
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_waits_for_one_turn_of_the_others() {
+        let (mut connection, mut peer) = connected().await;
+        for sent in [b"one", b"two"] {
+            let mut write = Box::pin(connection.write(sent));
+            assert!(poll!(&mut write).is_pending(), "the others go first");
+            // It is woken by itself.
+            assert_eq!(write.await.unwrap(), sent.len());
+            let mut received = [0; 3];
+            peer.read_exact(&mut received).await.unwrap();
+            assert_eq!(&received, sent);
+        }
     }
 }
