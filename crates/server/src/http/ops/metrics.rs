@@ -8,6 +8,8 @@ use axum::extract::{Query, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use mediatype::names::Q;
+use mediatype::{MediaType, MediaTypeList, ReadParams as _};
 use serde::Deserialize;
 
 use crate::metrics::Metrics;
@@ -25,14 +27,13 @@ pub(super) async fn metrics(
     Query(parameters): Query<Parameters>,
     headers: HeaderMap,
 ) -> Response {
-    let Some(format) = text_format(&parameters, &headers) else {
+    let format = format(&parameters, &headers);
+    if format == Format::Json {
         return Json(metrics.snapshot()).into_response();
-    };
+    }
     match metrics.openmetrics() {
-        Ok(text) => match format {
-            TextFormat::OpenMetrics => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
-            TextFormat::Plain => ([(CONTENT_TYPE, PLAIN)], plain(&text)).into_response(),
-        },
+        Ok(text) if format == Format::Plain => ([(CONTENT_TYPE, PLAIN)], plain(&text)).into_response(),
+        Ok(text) => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         // Writing to a string does not fail, so this is a defect of a metric.
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be encoded");
@@ -41,29 +42,45 @@ pub(super) async fn metrics(
     }
 }
 
-/// The formats of scrapers.
+/// What the metrics are given in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TextFormat {
+enum Format {
+    Json,
     OpenMetrics,
-    /// The older one, of Prometheus.
+    /// The older text, of Prometheus.
     Plain,
 }
 
-/// The text that the caller wants; `None` means JSON.
-fn text_format(parameters: &Parameters, headers: &HeaderMap) -> Option<TextFormat> {
-    let accepts = |kind| {
-        headers
-            .get_all(ACCEPT)
-            .iter()
-            .any(|value| value.to_str().is_ok_and(|v| v.contains(kind)))
-    };
-    if parameters.format.as_deref() == Some("prometheus") || accepts("application/openmetrics-text") {
-        Some(TextFormat::OpenMetrics)
-    } else if accepts("text/plain") {
-        Some(TextFormat::Plain)
-    } else {
-        None
+impl Format {
+    /// What this range of media types asks for; its parameters, as a version, are the newest that there are.
+    fn of(range: &MediaType<'_>) -> Option<Format> {
+        match format!("{}/{}", range.ty, range.subty).to_ascii_lowercase().as_str() {
+            "application/openmetrics-text" => Some(Format::OpenMetrics),
+            "text/plain" | "text/*" => Some(Format::Plain),
+            "application/json" | "application/*" | "*/*" => Some(Format::Json),
+            _ => None,
+        }
     }
+}
+
+/// The format that the caller prefers (RFC 9110, section 12.5.1): the first of those that it wants most. JSON, where it wants none of them.
+fn format(parameters: &Parameters, headers: &HeaderMap) -> Format {
+    if parameters.format.as_deref() == Some("prometheus") {
+        return Format::OpenMetrics;
+    }
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut preferred = (0.0, Format::Json);
+    for range in accepted.flat_map(MediaTypeList::new).flatten() {
+        let quality = range
+            .get_param(Q)
+            .map_or(Ok(1.0), |quality| quality.as_str().parse::<f32>());
+        if let (Some(format), Ok(quality)) = (Format::of(&range), quality)
+            && quality > preferred.0
+        {
+            preferred = (quality, format);
+        }
+    }
+    preferred.1
 }
 
 /// The same metrics in the older format: there a counter has its type and its help under the name of its samples, units are in names alone, and the end
@@ -93,6 +110,47 @@ fn plain(openmetrics: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_caller_gets_the_format_that_it_prefers() {
+        let cases = [
+            ("*/*", Format::Json),
+            ("application/json, text/plain, */*", Format::Json),
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+                Format::Json,
+            ),
+            ("image/png", Format::Json),
+            ("no list of media types", Format::Json),
+            ("text/plain", Format::Plain),
+            ("Text/Plain; Version=0.0.4; Q=0.5, */*;q=0.1", Format::Plain),
+            (
+                "application/openmetrics-text;q=0.4,text/plain;version=0.0.4;q=0.9",
+                Format::Plain,
+            ),
+            (
+                "text/plain;q=0.5,application/openmetrics-text;version=1.0.0",
+                Format::OpenMetrics,
+            ),
+            ("text/plain;q=0,application/json;q=0.1", Format::Json),
+            // As Prometheus 3 has it.
+            (
+                "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+                 application/openmetrics-text;version=0.0.1;q=0.5,\
+                 text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+                Format::OpenMetrics,
+            ),
+        ];
+        for (accept, expected) in cases {
+            let headers = HeaderMap::from_iter([(ACCEPT, accept.parse().unwrap())]);
+            assert_eq!(format(&Parameters { format: None }, &headers), expected, "{accept}");
+        }
+        let asked = Parameters {
+            format: Some("prometheus".to_owned()),
+        };
+        assert_eq!(format(&asked, &HeaderMap::new()), Format::OpenMetrics);
+        assert_eq!(format(&Parameters { format: None }, &HeaderMap::new()), Format::Json);
+    }
 
     #[test]
     fn in_the_older_format_a_counter_is_typed_by_the_name_of_its_samples() {
