@@ -13,6 +13,9 @@
 //! that of Envoy's and resilience4j's defaults. The cap is 15 s and not linkerd's 60: an order has 60 s from the end of a
 //! fault to its own end, and a probe each 15 s is no load.
 //!
+//! Where someone who asked past it was answered, as readiness does, its open time is over, and up to 16 probes go at once: the server calls itself
+//! ready then, and one slow probe must not refuse all others.
+//!
 //! Time is a [`Duration`] since any fixed origin and the random number is an argument, so that each transition can be
 //! tested. The caller brings the lock, and makes sure that each [`Permit`] comes back, also when its call is cancelled.
 
@@ -21,6 +24,8 @@ use std::time::Duration;
 
 /// The window is counted in this many slices, so that its memory does not grow with the rate of calls.
 const SLICES: u64 = 10;
+/// Probes at a time, once someone who asked past it was answered.
+const PROBES_ONCE_ANSWERED: u32 = 16;
 
 /// When a breaker opens and for how long.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,7 +75,7 @@ pub enum State {
     Closed,
     /// Calls are refused.
     Open,
-    /// One call may find out whether the dependency is back.
+    /// One call, or a few, may find out whether the dependency is back.
     HalfOpen,
 }
 
@@ -103,9 +108,20 @@ pub struct Breaker {
 
 #[derive(Debug)]
 enum Phase {
-    Closed { window: Window, failures_in_a_row: u32 },
-    Open { until: Duration, length: Duration },
-    HalfOpen { probe_is_out: bool, length: Duration },
+    Closed {
+        window: Window,
+        failures_in_a_row: u32,
+    },
+    Open {
+        until: Duration,
+        length: Duration,
+        probes_max: u32,
+    },
+    HalfOpen {
+        probes: u32,
+        probes_max: u32,
+        length: Duration,
+    },
 }
 
 impl Breaker {
@@ -126,11 +142,12 @@ impl Breaker {
         }
         match &mut self.phase {
             Phase::Closed { .. } => {}
-            Phase::HalfOpen { probe_is_out, .. } => *probe_is_out = true,
-            Phase::Open { length, .. } => {
-                let length = *length;
+            Phase::HalfOpen { probes, .. } => *probes += 1,
+            Phase::Open { length, probes_max, .. } => {
+                let (length, probes_max) = (*length, *probes_max);
                 self.enter(Phase::HalfOpen {
-                    probe_is_out: true,
+                    probes: 1,
+                    probes_max,
                     length,
                 });
             }
@@ -179,7 +196,7 @@ impl Breaker {
                     self.open(policy.open_min, now, jitter_unit);
                 }
             }
-            (Phase::HalfOpen { probe_is_out, .. }, CallOutcome::Neutral) => *probe_is_out = false,
+            (Phase::HalfOpen { probes, .. }, CallOutcome::Neutral) => *probes = probes.saturating_sub(1),
             (Phase::HalfOpen { .. }, CallOutcome::Success) => self.enter(Phase::closed()),
             (Phase::HalfOpen { length, .. }, CallOutcome::Failure) => {
                 let twice = length.saturating_mul(2);
@@ -190,23 +207,26 @@ impl Breaker {
         }
     }
 
-    /// Someone who asked past it was answered. So the next call may find out whether the dependency is back, however long it was to stay
-    /// open.
+    /// Someone who asked past it was answered. So the next calls may find out whether the dependency is back, however long it was to stay
+    /// open, and whether or not a probe waits that was sent before.
     pub fn answered(&mut self, now: Duration) {
-        if let Phase::Open { until, .. } = &mut self.phase {
-            *until = now.min(*until);
+        match &mut self.phase {
+            Phase::Closed { .. } => {}
+            Phase::Open { until, probes_max, .. } => {
+                *until = now.min(*until);
+                *probes_max = PROBES_ONCE_ANSWERED;
+            }
+            Phase::HalfOpen { probes_max, .. } => *probes_max = PROBES_ONCE_ANSWERED,
         }
     }
 
     /// How long calls will still be refused; `None` if the next one would pass. Takes no permit.
     pub fn retry_after(&self, now: Duration) -> Option<Duration> {
         match &self.phase {
-            Phase::Closed { .. }
-            | Phase::HalfOpen {
-                probe_is_out: false, ..
-            } => None,
-            // It is unknown how long the probe takes; the shortest opening is the hint.
-            Phase::HalfOpen { probe_is_out: true, .. } => Some(self.policy.open_min),
+            Phase::Closed { .. } => None,
+            Phase::HalfOpen { probes, probes_max, .. } if probes < probes_max => None,
+            // It is unknown how long a probe takes; the shortest opening is the hint.
+            Phase::HalfOpen { .. } => Some(self.policy.open_min),
             Phase::Open { until, .. } if now >= *until => None,
             Phase::Open { until, .. } => Some(until.saturating_sub(now)),
         }
@@ -236,6 +256,7 @@ impl Breaker {
         self.enter(Phase::Open {
             until: now.saturating_add(jittered),
             length,
+            probes_max: 1,
         });
     }
 

@@ -47,7 +47,6 @@ fn who_is_answered_past_it_ends_its_time_and_the_next_call_decides() {
 
     assert_eq!(breaker.state(), State::Open);
     let probe = breaker.admit(ms(4_000)).expect("a probe");
-    assert!(breaker.admit(ms(4_000)).is_err(), "one at a time");
     breaker.record(probe, CallOutcome::Success, ms(4_001), MID);
     assert_eq!(breaker.state(), State::Closed);
     // Where it is closed there is nothing to end.
@@ -111,6 +110,43 @@ fn neutral_calls_count_neither_way() {
     assert_eq!(breaker.state(), State::Closed);
     call(&mut breaker, CallOutcome::Failure, ms(0));
     assert_eq!(breaker.state(), State::Open);
+}
+
+/// Else all but one are refused in the moment in which the server says that it is ready again.
+#[test]
+fn once_someone_was_answered_past_it_several_probes_go_and_the_first_to_end_decides() {
+    for outcome in [CallOutcome::Success, CallOutcome::Failure] {
+        let mut breaker = opened_at(ms(0));
+        breaker.answered(ms(500));
+        let mut probes: Vec<Permit> = (0..16).map(|_| breaker.admit(ms(500)).expect("a probe")).collect();
+        assert!(breaker.admit(ms(500)).is_err(), "no more of them");
+        breaker.record(probes.pop().unwrap(), CallOutcome::Neutral, ms(500), MID);
+        probes.push(breaker.admit(ms(500)).expect("one that was cancelled frees its slot"));
+        breaker.record(probes.pop().unwrap(), outcome, ms(501), MID);
+        let expected = match outcome {
+            CallOutcome::Success => State::Closed,
+            _ => State::Open,
+        };
+        assert_eq!(breaker.state(), expected);
+        // What the others find says nothing any more.
+        for probe in probes {
+            breaker.record(probe, CallOutcome::Failure, ms(502), MID);
+        }
+        assert_eq!(breaker.state(), expected);
+        assert_eq!(breaker.opened_count(), if expected == State::Open { 2 } else { 1 });
+    }
+}
+
+/// One that was sent before may wait for a connection that is dead.
+#[test]
+fn a_probe_that_waits_keeps_no_other_from_going_once_someone_was_answered() {
+    let mut breaker = opened_at(ms(0));
+    let _stuck = breaker.admit(ms(1_000)).expect("a probe");
+    assert!(breaker.admit(ms(1_000)).is_err());
+    breaker.answered(ms(1_001));
+    let second = breaker.admit(ms(1_001)).expect("another one");
+    breaker.record(second, CallOutcome::Success, ms(1_002), MID);
+    assert_eq!(breaker.state(), State::Closed);
 }
 
 #[test]

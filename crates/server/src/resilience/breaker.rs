@@ -6,8 +6,6 @@
 use crate::metrics::BreakerMetrics;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 use waybill_domain::breaker::{Breaker, CallOutcome, Open, Permit, Policy, State};
 
@@ -17,8 +15,6 @@ pub struct CircuitBreaker {
     origin: Instant,
     // Held for a few comparisons, never across an await.
     inner: Mutex<Breaker>,
-    /// Notified when a probe has ended.
-    decided: Notify,
     metrics: BreakerMetrics,
 }
 
@@ -38,7 +34,6 @@ impl CircuitBreaker {
         CircuitBreaker {
             origin: Instant::now(),
             inner: Mutex::new(Breaker::new(policy)),
-            decided: Notify::new(),
             metrics,
         }
     }
@@ -72,17 +67,6 @@ impl CircuitBreaker {
         self.lock().retry_after(self.now())
     }
 
-    /// Whether a call is on its way that finds out whether the dependency is back.
-    pub(super) fn is_probed(&self) -> bool {
-        let breaker = self.lock();
-        breaker.state() == State::HalfOpen && breaker.retry_after(self.now()).is_some()
-    }
-
-    /// Waits until such a call has ended.
-    pub(super) fn decided(&self) -> Notified<'_> {
-        self.decided.notified()
-    }
-
     /// Changes the breaker and shows a new state in the metrics, under the lock: else an older state could be shown last.
     fn change<T>(&self, change: impl FnOnce(&mut Breaker) -> T) -> T {
         let mut breaker = self.lock();
@@ -90,10 +74,6 @@ impl CircuitBreaker {
         let result = change(&mut breaker);
         if breaker.state() != state {
             self.metrics.changed_to(breaker.state());
-        }
-        drop(breaker);
-        if state == State::HalfOpen {
-            self.decided.notify_waiters();
         }
         result
     }

@@ -4,15 +4,9 @@
 //! is the one that counts: redis-rs does not apply its own to a command that is issued while it reconnects.
 
 use crate::metrics::{DependencyMetrics, GuardMetrics};
-use crate::resilience::breaker::CallPermit;
 use crate::resilience::{CircuitBreaker, Deadline};
-use std::pin::pin;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
 use waybill_domain::breaker::{CallOutcome, Open, Policy};
-
-/// How long a call waits while another one finds out whether the store is back. That is quick if it is.
-const PROBE_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// Stands before one store.
 #[derive(Debug)]
@@ -75,22 +69,6 @@ impl Guard {
         self.breaker.answered();
     }
 
-    /// Lets a call through. Else all but one would be refused in the first moment after an outage, and the server says that it is ready then.
-    async fn admit(&self) -> Result<CallPermit<'_>, Open> {
-        let until = Instant::now() + PROBE_WAIT_MAX;
-        loop {
-            if let Ok(permit) = self.breaker.permit() {
-                return Ok(permit);
-            }
-            let mut decided = pin!(self.breaker.decided());
-            // Before it is asked whether there is something to wait for.
-            decided.as_mut().enable();
-            if !self.breaker.is_probed() || timeout_at(until, decided).await.is_err() {
-                return self.breaker.admit();
-            }
-        }
-    }
-
     /// Runs a call within the timeout. `classify` decides what an error means for the breaker: a violated constraint is a
     /// `Success`, for the store answered.
     pub async fn call<T, E>(
@@ -99,7 +77,7 @@ impl Guard {
         classify: impl FnOnce(&E) -> CallOutcome,
     ) -> Result<T, GuardError<E>> {
         // The breaker first: a store that is down must not cost each caller its whole timeout.
-        let permit = self.admit().await?;
+        let permit = self.breaker.admit()?;
         let Ok(result) = Deadline::after(self.timeout).bound(call).await else {
             self.metrics.timeouts.inc();
             permit.record(CallOutcome::Failure);
@@ -123,9 +101,7 @@ impl Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::poll;
     use std::future::{pending, ready};
-    use tokio::sync::oneshot;
 
     type Answer = Result<u8, &'static str>;
 
@@ -180,43 +156,6 @@ mod tests {
         }
         guard.report_answer();
         assert_eq!(guard.call(ready(Answer::Ok(1)), broken).await, Ok(1));
-    }
-
-    #[tokio::test]
-    async fn who_comes_while_another_finds_out_whether_the_store_is_back_waits_for_that() {
-        let guard = guard(Duration::from_mins(1));
-        for _ in 0..2 {
-            guard.report_failure();
-        }
-        guard.report_answer();
-        let (answer, answered) = oneshot::channel();
-        let found_out = async {
-            answered.await.unwrap();
-            Answer::Ok(1)
-        };
-        let mut first = pin!(guard.call(found_out, broken));
-        let mut second = pin!(guard.call(ready(Answer::Ok(2)), broken));
-        assert!(
-            poll!(&mut first).is_pending() && poll!(&mut second).is_pending(),
-            "both wait"
-        );
-        answer.send(()).unwrap();
-        assert_eq!((first.await, second.await), (Ok(1), Ok(2)));
-        assert_eq!(guard.metrics.breaker.refusals.get(), 0);
-    }
-
-    #[tokio::test]
-    async fn no_one_waits_for_long_for_what_another_finds_out() {
-        let guard = guard(Duration::from_mins(1));
-        for _ in 0..2 {
-            guard.report_failure();
-        }
-        guard.report_answer();
-        let mut first = pin!(guard.call(pending::<Answer>(), broken));
-        assert!(poll!(&mut first).is_pending());
-        let second = guard.call(ready(Answer::Ok(2)), broken).await;
-        assert!(matches!(second, Err(GuardError::Refused(_))));
-        assert_eq!(guard.metrics.breaker.refusals.get(), 1);
     }
 
     #[tokio::test]
