@@ -1,7 +1,7 @@
 //! Connections that are lent to a call, and what becomes of them when it ends.
 //!
 //! A connection goes back to the pool when its call was answered. One whose call had no answer, or which Postgres ended or demoted, is thrown
-//! away: the next call on it would wait for the answer of the last one, or fail as it did. Where a caller gave up, its connection and its place
+//! away: the next call on it would wait for the answer of the last one, or fail as it did. Where a caller gave up soon, its connection and its place
 //! are kept until Postgres has answered.
 
 use std::mem;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use deadpool_postgres::{Client, ClientWrapper, Object};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::postgres_pool::Silence;
 use crate::resilience::Guard;
@@ -52,7 +52,18 @@ pub(super) struct Lending {
     silence: Arc<Silence>,
     /// Of its partition of the pool.
     place: Option<OwnedSemaphorePermit>,
+    /// What becomes of its connections if it is given up soon.
+    given_up: GivenUp,
     has_ended: bool,
+}
+
+/// See [`Lending::given_up`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GivenUp {
+    /// They are kept until they have nothing under way.
+    Kept,
+    /// There is one of them, and others wait for it.
+    ThrownAway,
 }
 
 impl Lending {
@@ -62,8 +73,16 @@ impl Lending {
             guard: Arc::clone(guard),
             silence: Arc::clone(silence),
             place,
+            given_up: GivenUp::Kept,
             has_ended: false,
         }
+    }
+
+    /// Of a look at whether Postgres answers.
+    pub(super) fn of_ping(guard: &Arc<Guard>, silence: &Arc<Silence>) -> Lending {
+        let mut lending = Lending::new(guard, silence, None);
+        lending.given_up = GivenUp::ThrownAway;
+        lending
     }
 
     /// Runs the call.
@@ -94,40 +113,34 @@ impl Drop for Lending {
         if self.has_ended {
             return;
         }
-        let lent_at = lock(&self.used).lent_at;
-        if lent_at.is_some_and(|at| at.elapsed() >= self.guard.patience()) {
+        let Some(lent_at) = lock(&self.used).lent_at else {
+            return;
+        };
+        if lent_at.elapsed() >= self.guard.patience() {
             self.guard.report_failure();
             self.settle(End::Silent);
             return;
         }
+        if self.given_up == GivenUp::ThrownAway {
+            self.settle(End::Broken);
+            return;
+        }
         let clients = mem::take(&mut lock(&self.used).clients);
         // Without a runtime the process ends.
-        if !clients.is_empty()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            let (guard, silence) = (Arc::clone(&self.guard), Arc::clone(&self.silence));
-            runtime.spawn(return_once_answered(clients, self.place.take(), guard, silence));
+        if let Ok(runtime) = Handle::try_current() {
+            let until = lent_at + self.guard.timeout();
+            runtime.spawn(return_once_answered(clients, self.place.take(), until));
         }
     }
 }
 
-/// Returns connections to the pool once Postgres has answered what was given up on them.
-async fn return_once_answered(
-    clients: Vec<Client>,
-    place: Option<OwnedSemaphorePermit>,
-    guard: Arc<Guard>,
-    silence: Arc<Silence>,
-) {
+/// Returns connections to the pool once Postgres has answered what was given up on them. A silence says nothing here: who has waited for less than the
+/// guard's patience has not seen one, and when this ends Postgres may long be back.
+async fn return_once_answered(clients: Vec<Client>, place: Option<OwnedSemaphorePermit>, until: Instant) {
     for client in clients {
         // What was sent before it is answered first.
-        match timeout(guard.timeout(), client.simple_query("")).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => throw_away(vec![client]),
-            Err(_) => {
-                guard.report_failure();
-                silence.noticed();
-                throw_away(vec![client]);
-            }
+        if !matches!(timeout_at(until, client.simple_query("")).await, Ok(Ok(_))) {
+            throw_away(vec![client]);
         }
     }
     drop(place);

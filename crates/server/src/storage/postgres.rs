@@ -268,7 +268,7 @@ impl Postgres {
     /// Whether Postgres answers now, and takes writes, and how our sessions are set. Not behind the breaker, which may be open; but a Postgres that
     /// does not answer this counts there, for its callers may all have given up too soon to tell, and one that does is tried again.
     pub async fn ping(&self) -> Result<SessionSettings, StoreError> {
-        let lending = Lending::new(&self.guard, &self.silence, None);
+        let lending = Lending::of_ping(&self.guard, &self.silence);
         let answer = lending.lend(self.ask_for_writes()).await;
         // Without a good answer the session is thrown away, and the next ping makes another one.
         let found = match &answer {
