@@ -2,7 +2,7 @@
 //!
 //! A [`Connection`] is a stream that tonic serves HTTP/2 on: of TCP, or of TLS over it. It reads along, and fails a read
 //! when the peer floods it with control frames or does not begin to speak HTTP/2; tonic then closes it and drops its calls.
-//! What it sends waits for one turn of the tasks that are ready, so that the answers of all of them leave in one packet: beyond what the machine can do, a
+//! What it sends waits for one turn of the tasks that are ready, so that their small answers leave in one packet: beyond what the machine can do, a
 //! packet for each refusal would take most of its time.
 //! Browsers may speak HTTP/1.1 instead ([`Speaks::Either`]), which has no such frames: hyper limits the time for a head, and a write
 //! that does not get on for [`STUCK_MAX`] fails.
@@ -10,7 +10,6 @@
 //! [`super::IngressLimits`].
 
 use std::io::{self, IoSlice};
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -33,6 +32,17 @@ enum Speech {
     Http1,
     /// Not known yet: so many bytes came, all of them as [`HTTP2_BEGINS`] has them.
     Open(usize),
+}
+
+/// That of the other tasks before a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The next write lets them go first.
+    Due,
+    /// It does.
+    Waiting,
+    /// They went, and something was written.
+    Had,
 }
 
 /// How HTTP/2 begins (RFC 9113, section 3.4). hyper compares the same bytes.
@@ -70,8 +80,7 @@ pub struct Connection {
     handshake: Option<Pin<Box<Sleep>>>,
     /// While a write of HTTP/1.1 does not get on.
     stuck: Option<Pin<Box<Sleep>>>,
-    /// Whether other tasks had their turn since something was to be written.
-    has_gathered: bool,
+    turn: Turn,
     metrics: Arc<Metrics>,
     _room: Room,
 }
@@ -123,7 +132,7 @@ impl Connection {
             traffic: Traffic::new(),
             handshake: Some(Box::pin(sleep_until(arrival.deadline))),
             stuck: None,
-            has_gathered: false,
+            turn: Turn::Due,
             metrics,
             _room: arrival.room,
         }
@@ -147,9 +156,10 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Lets the tasks that are ready go before a write: theirs goes with it.
+    /// Lets the tasks that are ready go before a write: theirs goes with it. Once for all that is written then.
     fn poll_gathered(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.speech == Speech::Http2 && !mem::replace(&mut self.has_gathered, true) {
+        if self.speech == Speech::Http2 && self.turn == Turn::Due {
+            self.turn = Turn::Waiting;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -224,6 +234,10 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         ready!(this.poll_in_time(context))?;
+        // HTTP/2 reads each time before it writes.
+        if this.turn == Turn::Had {
+            this.turn = Turn::Due;
+        }
         let filled = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
         let received = buffer.filled().get(filled..).unwrap_or_default();
@@ -241,7 +255,7 @@ impl AsyncWrite for Connection {
         ready!(self.poll_gathered(context));
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         let written = ready!(self.poll_unstuck(context, written))?;
-        self.has_gathered = false;
+        self.turn = Turn::Had;
         self.follow_sent(bytes.get(..written).unwrap_or(bytes));
         Poll::Ready(Ok(written))
     }
@@ -255,7 +269,7 @@ impl AsyncWrite for Connection {
         ready!(self.poll_gathered(context));
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         let written = ready!(self.poll_unstuck(context, written))?;
-        self.has_gathered = false;
+        self.turn = Turn::Had;
         let mut left = written;
         for slice in slices {
             let bytes = slice.get(..left).unwrap_or(slice);
@@ -320,13 +334,20 @@ mod tests {
     async fn what_is_sent_waits_for_one_turn_of_the_others() {
         let (mut connection, mut peer) = connected().await;
         for sent in [b"one", b"two"] {
-            let mut write = Box::pin(connection.write(sent));
+            let (first, more) = sent.split_at(1);
+            let first = [IoSlice::new(first)];
+            let mut write = Box::pin(connection.write_vectored(&first));
             assert!(poll!(&mut write).is_pending(), "the others go first");
             // It is woken by itself.
-            assert_eq!(write.await.unwrap(), sent.len());
+            assert_eq!(write.await.unwrap(), 1);
+            let mut write = Box::pin(connection.write(more));
+            assert!(poll!(&mut write).is_ready(), "they had their turn");
+            drop(write);
             let mut received = [0; 3];
             peer.read_exact(&mut received).await.unwrap();
             assert_eq!(&received, sent);
+            let mut nothing = [0];
+            assert!(poll!(Box::pin(connection.read(&mut nothing))).is_pending());
         }
     }
 }
