@@ -250,8 +250,8 @@ impl Ledger {
     }
 }
 
-/// What is known, all of it restored from the file. Objects are by id, in the order in which they came. Nothing here moves all that there is when it grows:
-/// under load the provider would stand still for that, for a quarter of a second with a hundred thousand charges.
+/// What is known, all of it restored from the file. Objects are by id, in the order in which they came, and stay where they are when
+/// there are more: to move a hundred thousand charges with their answers, the provider would stand still for a quarter of a second under load.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     intents: Objects<PaymentIntent>,

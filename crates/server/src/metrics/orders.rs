@@ -129,7 +129,7 @@ impl OrderMetrics {
             ),
             transactions: registry.declare(
                 "order_transactions",
-                "Transactions of orders that are in progress at this process: to accept one, to bind its driver, to complete it",
+                "Transactions of orders that are in progress at this process: to accept one, to commit what became of a step of it, to bind its driver, to complete it",
                 Gauge::default(),
             ),
             transactions_max: registry.declare(

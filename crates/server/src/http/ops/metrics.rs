@@ -75,9 +75,9 @@ fn format(parameters: &Parameters, headers: &HeaderMap) -> Format {
             .get_param(Q)
             .map_or(Ok(1.0), |quality| quality.as_str().parse::<f32>());
         if let (Some(format), Ok(quality)) = (Format::of(&range), quality)
-            && quality > preferred.0
+            && quality.min(1.0) > preferred.0
         {
-            preferred = (quality, format);
+            preferred = (quality.min(1.0), format);
         }
     }
     preferred.1
@@ -124,6 +124,8 @@ mod tests {
             ("no list of media types", Format::Json),
             ("text/plain", Format::Plain),
             ("Text/Plain; Version=0.0.4; Q=0.5, */*;q=0.1", Format::Plain),
+            ("Text/Plain; Q=0.1, */*;q=0.5", Format::Json),
+            ("application/json, text/plain;q=5", Format::Json),
             (
                 "application/openmetrics-text;q=0.4,text/plain;version=0.0.4;q=0.9",
                 Format::Plain,
