@@ -151,6 +151,41 @@ async fn an_order_that_searches_while_redis_takes_no_writes_waits_for_it() {
     rig.assert_clean().await;
 }
 
+/// It was accepted while all was well, and waits for the provider. What is asked before an order is accepted is asked before it is charged, too.
+#[tokio::test]
+async fn an_order_that_is_not_charged_yet_is_not_while_redis_takes_no_writes() {
+    let rig = Rig::builder().private_stores().start().await;
+    rig.payments().set_fault(Fault::always(FaultKind::RateLimited));
+    let begun = rig.begin(a_ride());
+    until_eq("the order is accepted", 1, async || {
+        rig.count("select count(*) from order_sagas").await
+    })
+    .await;
+    let mut demote = redis::cmd("replicaof");
+    demote.arg("127.0.0.1").arg(1);
+    demote.exec_async(&mut rig.redis().await).await.unwrap();
+
+    rig.payments().clear_faults();
+    let looked_at = "select count(*) from order_saga_steps where detail like '%positions are not available%'";
+    until("the charge came up", async || {
+        rig.count(looked_at).await > 0 || !rig.charges().is_empty()
+    })
+    .await;
+    assert_eq!(rig.charges().len(), 0);
+
+    let mut promote = redis::cmd("replicaof");
+    promote.arg("no").arg("one");
+    promote.exec_async(&mut rig.redis().await).await.unwrap();
+    until("fixes are taken again", async || {
+        rig.locations().report_locations(fixes("cab-1")).await
+    })
+    .await;
+    rig.until_all_settled().await;
+    assert_eq!(rig.orders_in("succeeded").await, 1);
+    drop(begun);
+    rig.assert_clean().await;
+}
+
 /// A failover behind one address: the old server is there, and is a replica now.
 #[tokio::test]
 async fn the_connection_to_a_redis_that_was_demoted_is_left_for_one_to_its_successor() {
