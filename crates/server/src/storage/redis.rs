@@ -225,6 +225,10 @@ impl Redis {
     ) -> Result<T, StoreError> {
         let work = async {
             let done = Box::pin(work).await;
+            if done.is_err() {
+                // It may be that it takes no writes any more.
+                *self.lock_wrote_at() = None;
+            }
             self.connection.answered(done.as_ref().err());
             done.map_err(|error| self.store_error(error))
         };
@@ -269,12 +273,19 @@ impl Redis {
 
     /// The same, for a call: behind the breaker, and without a write where there was one a moment ago.
     pub async fn check(&self) -> Result<(), StoreError> {
-        let is_known = self.lock_wrote_at().is_some_and(|at| at.elapsed() < WROTE_LATELY);
+        if self.lock_wrote_at().is_some_and(|at| at.elapsed() < WROTE_LATELY) {
+            let mut connection = self.connection();
+            return self
+                .call(async { redis::cmd("PING").exec_async(&mut connection).await })
+                .await;
+        }
+        self.check_writes().await
+    }
+
+    /// The same, by a write in any case.
+    pub async fn check_writes(&self) -> Result<(), StoreError> {
         let connection = self.connection();
         let send = async |command: redis::Cmd| command.exec_async(&mut connection.clone()).await;
-        if is_known {
-            return self.call(send(redis::cmd("PING"))).await;
-        }
         let writes = self.written.iter().map(|key| send(write(key)));
         let answer = self.call(async { try_join_all(writes).await.map(drop) }).await;
         self.note_write(&answer);

@@ -51,6 +51,11 @@ impl Dispatch {
         self.live.check().await
     }
 
+    /// The same, seen by a write: no one who reports a position is found where none is written.
+    pub async fn check_writes(&self) -> Result<(), StoreError> {
+        self.live.check_writes().await
+    }
+
     /// The nearest drivers of the tenant that are fresh and are not `excluded`, nearest first. With `were_free`, those who were free a moment
     /// ago. With `required`, only those who are on duty and have these tags. Each is one more read, which most orders can do without:
     /// whoever assigns one looks at those who are proposed.

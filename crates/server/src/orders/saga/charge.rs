@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tracing::warn;
 use waybill_domain::id::ProviderCustomer;
 use waybill_domain::order::FailureReason;
 use waybill_domain::payment::{KEY_AGE_MAX, Operation, ProviderKey, Recovery};
 
 use super::line::{self, Wait, unwanted};
-use super::progress::{Progress, delay_of};
+use super::progress::{Progress, delay_by_wait, delay_of};
 use super::recovery::{
     self, Prior, QUERY_EVERY, count_answer, count_query, deadline, flag, not_executed, prior_attempt, record_send,
     rejected, retry_later, sent_nothing, unknown_outcome,
@@ -20,6 +21,9 @@ use crate::orders::Context;
 use crate::resilience::Deadline;
 use crate::storage::StoreError;
 use crate::storage::orders::{Deferral, LeasedOrder, StepOutcome};
+
+/// For how long after its acceptance an order is charged by what was seen then.
+const ACCEPTED_LATELY: SignedDuration = SignedDuration::from_secs(1);
 
 /// Charges the total. The key comes from the order, not from chance: a retry after a crash must be the *same* request
 /// to the provider, or the customer pays twice.
@@ -49,6 +53,14 @@ pub(super) async fn charge(
         Wait::Left(cause) => return Ok(not_executed(order, Operation::Charge, cause, &prior)),
         Wait::Draining => return Ok(Progress::Defer(Duration::ZERO, sent_nothing(Operation::Charge, &prior))),
     };
+    if !drivers_can_be_found(context, order, &prior).await {
+        let why = "not charged: the drivers' positions are not available".to_owned();
+        let why = Deferral {
+            step: Some((Operation::Charge.as_str(), why)),
+            ..sent_nothing(Operation::Charge, &prior)
+        };
+        return Ok(Progress::Defer(delay_by_wait(order), why));
+    }
     let request = ChargeRequest {
         place: Some(&place),
         ..request
@@ -87,6 +99,13 @@ pub(super) async fn charge(
         answer => answer,
     };
     Ok(after_charge(order, answer, &prior))
+}
+
+/// Whether a driver could be found for the order once it is charged; else it would only be refunded. That was so when it was accepted, and it may have
+/// waited long for the provider since then. What may be charged already goes on in any case.
+async fn drivers_can_be_found(context: &Context, order: &LeasedOrder, prior: &Prior) -> bool {
+    let waits = order.confirmed.database_now().duration_since(order.order.created_at);
+    waits < ACCEPTED_LATELY || !prior.is_unexecuted() || context.dispatch.check_writes().await.is_ok()
 }
 
 /// Makes certain that the charge is not made any more, or finds that it was: then the order goes on, and is refunded.

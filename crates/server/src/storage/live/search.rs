@@ -59,6 +59,11 @@ impl LiveStore {
         self.redis.check().await
     }
 
+    /// The same, by a write in any case.
+    pub async fn check_writes(&self) -> Result<(), StoreError> {
+        self.redis.check_writes().await
+    }
+
     /// The driver's latest fix; `None` when there is none that is fresh.
     pub async fn latest(&self, driver: &DriverId, now: Timestamp) -> Result<Option<LatestFix>, StoreError> {
         Ok(self
