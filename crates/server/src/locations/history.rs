@@ -5,14 +5,12 @@
 //! would keep a second record of what was read, in a store that may lose it: see docs/adr.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan as _};
 use tokio::time::Instant;
-use tokio::try_join;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 use waybill_domain::fix::Fix;
@@ -22,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::storage::StoreError;
 use crate::storage::history::{HistoryStore, Written, day_of};
 use crate::storage::keys::ShardKeys;
-use crate::storage::live::{LiveStore, StreamEntry, StreamState, entry_order};
+use crate::storage::live::{BEGINNING, LiveStore, ReadOn, StreamEntry, StreamState, entry_order};
 
 /// How long a writer rests after an error, or while another instance is the writer.
 const REST: Duration = Duration::from_secs(1);
@@ -49,6 +47,8 @@ pub struct HistoryWriter {
     held: Option<Held>,
     /// The last entry that it knew to be stored, and how many such entries were in the stream: also when it could write no more.
     last_stored: Option<(String, u64)>,
+    /// Since when something is behind.
+    behind_since: Option<Instant>,
     /// The last day on which the days were kept in order, and when that failed.
     kept_days_on: Option<Date>,
     days_failed_at: Option<Instant>,
@@ -59,12 +59,12 @@ struct Held {
     /// When that was last confirmed. Between two claims a second writer would fail at the cursor: the lease spares
     /// work, the compare-and-set decides.
     claimed_at: Instant,
-    /// Whether nothing was trimmed since.
-    is_claimed_now: bool,
     /// Which Redis the stream is in.
     epoch: Option<String>,
     /// The last entry that is stored.
     cursor: String,
+    /// Whether it was erased from the stream, as with the driver that it is of. Else it is there.
+    is_cursor_erased: bool,
     /// The last id and the length of each batch that is stored and still in the stream, the oldest first.
     stored: VecDeque<(String, u64)>,
 }
@@ -77,7 +77,7 @@ enum Round {
     CaughtUp(usize),
     /// Another instance writes this stream.
     NotOurs,
-    /// The stream is in another Redis now, to which the next claim sees.
+    /// It is another stream now, or in another Redis, to which the next claim sees.
     Elsewhere,
 }
 
@@ -106,6 +106,7 @@ impl HistoryWriter {
             days: BTreeSet::new(),
             held: None,
             last_stored: None,
+            behind_since: None,
             kept_days_on: None,
             days_failed_at: None,
         }
@@ -168,10 +169,11 @@ impl HistoryWriter {
             return Ok(None);
         };
         let state = self.live.stream_state(&self.shard).await?;
-        let reread = why_reread(&cursor, epoch.as_deref(), &state);
+        let goes_on = self.live.read_on(&self.shard, &cursor, 0).await?.goes_on;
+        let reread = why_reread(&cursor, goes_on, epoch.as_deref(), &state);
         let from = match reread {
             // Entries that are in the history already are passed over by their key.
-            Some(_) => "0-0".to_owned(),
+            Some(_) => BEGINNING.to_owned(),
             None => cursor.clone(),
         };
         if (reread.is_some() || epoch != state.epoch)
@@ -198,8 +200,8 @@ impl HistoryWriter {
         };
         Ok(Some(Held {
             claimed_at,
-            is_claimed_now: true,
             epoch: state.epoch,
+            is_cursor_erased: reread.is_none() && !goes_on,
             cursor: from,
             stored,
         }))
@@ -209,11 +211,12 @@ impl HistoryWriter {
     async fn write_next(&mut self, mut held: Held) -> Result<Round, StoreError> {
         let batch_max = self.settings.history_batch_max;
         self.last_stored = Some((held.cursor.clone(), held.stored_len()));
-        let (entries, epoch) = self
-            .live
-            .read_events_and_epoch(&self.shard, &held.cursor, batch_max)
-            .await?;
-        if epoch != held.epoch {
+        let ReadOn {
+            entries,
+            goes_on,
+            epoch,
+        } = self.live.read_on(&self.shard, &held.cursor, batch_max).await?;
+        if epoch != held.epoch || !(goes_on || held.is_cursor_erased) {
             return Ok(Round::Elsewhere);
         }
         let Some(last) = entries.last().map(|entry| entry.id.clone()) else {
@@ -236,7 +239,7 @@ impl HistoryWriter {
             Written::Yes { inserted } => self.metrics.locations.history_written(inserted, fixes.len() as u64),
         }
         held.stored.push_back((last.clone(), read as u64));
-        held.cursor = last;
+        (held.cursor, held.is_cursor_erased) = (last, false);
         self.trim(&mut held).await?;
 
         let full = read >= batch_max;
@@ -250,25 +253,39 @@ impl HistoryWriter {
         Ok(if full { Round::Busy } else { Round::CaughtUp(read) })
     }
 
-    /// Tells how much is in the stream and not in the history: what is behind the cursor, as this writer last knew it.
-    async fn report_backlog(&self) -> Result<(), StoreError> {
+    /// Tells how much is in the stream and not in the history: what is behind the cursor, as this writer last knew it. One that never knew it
+    /// counts what comes from now on, which is behind at least.
+    async fn report_backlog(&mut self) -> Result<(), StoreError> {
+        let length = self.live.events_len(&self.shard).await?;
         let Some((cursor, stored)) = &self.last_stored else {
+            let last_id = self.live.stream_state(&self.shard).await?.last_id;
+            self.last_stored = last_id.map(|last_id| (last_id, length));
             return Ok(());
         };
-        let (length, first) = try_join!(
-            self.live.events_len(&self.shard),
-            self.live.read_events(&self.shard, cursor, 1)
-        )?;
+        let next = self.live.read_on(&self.shard, cursor, 1).await?;
+        let (stored, first) = if next.goes_on {
+            (*stored, next.entries)
+        } else {
+            // All of it is another stream.
+            (0, self.live.read_events(&self.shard, BEGINNING, 1).await?)
+        };
         let added_at = first.first().and_then(StreamEntry::added_at);
         let age = added_at.map(|added_at| Timestamp::now().duration_since(added_at));
         self.report_lag(
-            length.saturating_sub(*stored),
+            length.saturating_sub(stored),
             age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default(),
         );
         Ok(())
     }
 
-    fn report_lag(&self, entries: u64, age: Duration) {
+    /// `age` is by Redis's clock, which may be ahead of its time: it is at least for as long as this writer knows of it.
+    fn report_lag(&mut self, entries: u64, age: Duration) {
+        let age = if entries == 0 {
+            self.behind_since = None;
+            Duration::ZERO
+        } else {
+            age.max(self.behind_since.get_or_insert_with(Instant::now).elapsed())
+        };
         self.metrics.locations.history_lag(&self.shard.events, entries, age);
     }
 
@@ -311,22 +328,11 @@ impl HistoryWriter {
             first_kept = Some(id.clone());
             held.stored.pop_front();
         }
-        match first_kept {
-            Some(first_kept) if self.may_trim(held).await? => {
-                self.live.trim_events(&self.shard, &first_kept).await.map(drop)
-            }
-            _ => Ok(()),
+        // Where it is another stream by now, the next read shows it.
+        if let Some(first_kept) = first_kept {
+            self.live.trim_events(&self.shard, &first_kept, &held.cursor).await?;
         }
-    }
-
-    /// Whether the stream is still the one that was read: in another Redis, entries may stand before those that are kept which were never read. Where Redis does not
-    /// say which it is, the claim looks.
-    async fn may_trim(&self, held: &mut Held) -> Result<bool, StoreError> {
-        let is_claimed_now = mem::take(&mut held.is_claimed_now);
-        match &held.epoch {
-            Some(epoch) => Ok(self.live.epoch(&self.shard).await?.as_ref() == Some(epoch)),
-            None => Ok(is_claimed_now),
-        }
+        Ok(())
     }
 
     /// Once a day, as the stream's writer: makes the partitions of today and tomorrow, so that no long reader at
@@ -362,19 +368,18 @@ impl HistoryWriter {
     }
 }
 
-/// Why a stream has to be read from its beginning, if it has to: it ends before the cursor, or is in another Redis than the cursor is of, where entries
-/// may have been added before the cursor.
-fn why_reread(cursor: &str, epoch: Option<&str>, state: &StreamState) -> Option<&'static str> {
-    if state
-        .last_id
-        .as_ref()
-        .is_some_and(|last| entry_order(last) < entry_order(cursor))
-    {
+/// Why a stream has to be read from its beginning, if it has to: it ends before the cursor, or lacks the entry at the cursor although that was not deleted,
+/// or is in another Redis than the cursor is of, where entries may have been added before the cursor.
+fn why_reread(cursor: &str, goes_on: bool, epoch: Option<&str>, state: &StreamState) -> Option<&'static str> {
+    let ends_before = |last: &String| entry_order(last) < entry_order(cursor);
+    // What is deleted is in the history, so none that was is behind the cursor.
+    let is_erased = state.max_deleted_id.as_deref() == Some(cursor);
+    if state.last_id.as_ref().is_some_and(ends_before) {
         return Some("lost");
     }
     match (epoch, state.epoch.as_deref()) {
         (Some(before), Some(now)) if before != now => Some("failed_over"),
-        _ => None,
+        _ => (!goes_on && !is_erased).then_some("lost"),
     }
 }
 

@@ -1,11 +1,16 @@
 //! The stream of fixes, as the history writer reads and trims it.
 
+use std::collections::HashMap;
+use std::iter;
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
-use redis::streams::{StreamInfoStreamReply, StreamRangeReply};
+use redis::streams::StreamRangeReply;
 use redis::{ErrorKind, FromRedisValue as _, RedisResult, ServerErrorKind, Value};
 use waybill_domain::fix::Fix;
 
 use super::LiveStore;
+use super::script::{Script, ScriptCall};
 use super::search::{parse_driver, parse_fix};
 use crate::storage::StoreError;
 use crate::storage::keys::ShardKeys;
@@ -22,10 +27,25 @@ pub struct StreamEntry {
 /// A stream as Redis has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamState {
-    /// Which Redis this is; see [`LiveStore::epoch`].
+    /// The id of the replication that the Redis leads which has the stream, in a cluster that of its node: a failover and a restart change
+    /// it. `None`: it does not say.
     pub epoch: Option<String>,
     /// The id of the last entry that was ever added; `0-0` where there is no stream. `None`: Redis does not say.
     pub last_id: Option<String>,
+    /// The highest id of those that were ever deleted; `0-0` where none was. `None`: Redis does not say, as before version 7.
+    pub max_deleted_id: Option<String>,
+}
+
+/// Entries that come after one of them.
+#[derive(Debug)]
+pub struct ReadOn {
+    /// They, the oldest first.
+    pub entries: Vec<StreamEntry>,
+    /// Whether the entry before them is in the stream. It goes with no trimming, so without it this may be another stream: one that was lost, and
+    /// begun anew, with entries before the one that is missing. Where there is it, there is all that came before it.
+    pub goes_on: bool,
+    /// Which Redis they were read from: see [`StreamState::epoch`].
+    pub epoch: Option<String>,
 }
 
 /// How many entries of a stream come after one of them.
@@ -37,6 +57,8 @@ pub struct Backlog {
     pub at_most: u64,
 }
 
+/// The cursor of a stream of which nothing was read.
+pub const BEGINNING: &str = "0-0";
 /// How many entries are counted at most: some 150 KB of them, which Redis sends within the time of one command.
 const COUNTED_MAX: u64 = 1_000;
 
@@ -77,25 +99,22 @@ impl LiveStore {
         self.range(shard, &from, last, count).await
     }
 
-    /// The same, and which Redis they were read from: see [`LiveStore::epoch`].
-    pub async fn read_events_and_epoch(
-        &self,
-        shard: &ShardKeys,
-        after: &str,
-        count: usize,
-    ) -> Result<(Vec<StreamEntry>, Option<String>), StoreError> {
-        let read = range_command(shard, &format!("({after}"), "+", count);
-        let (entries, epoch) = self.with_epoch(read).await?;
-        Ok((parse_entries(entries?)?, epoch))
-    }
-
-    /// The id of the replication that the Redis leads which has the stream, in a cluster that of its node: a failover and a restart change
-    /// it. `None`: it does not say.
-    pub async fn epoch(&self, shard: &ShardKeys) -> Result<Option<String>, StoreError> {
-        let mut command = redis::cmd("EXISTS");
-        command.arg(&shard.events);
-        let (_, epoch) = self.with_epoch(command).await?;
-        Ok(epoch)
+    /// Up to `count` entries after the entry `after`, the oldest first, and whether that one is there.
+    pub async fn read_on(&self, shard: &ShardKeys, after: &str, count: usize) -> Result<ReadOn, StoreError> {
+        let (answer, epoch) = self
+            .with_epoch(range_command(shard, after, "+", count.saturating_add(1)))
+            .await?;
+        let mut entries = parse_entries(answer?)?;
+        let goes_on = after == BEGINNING || entries.first().is_some_and(|first| first.id == after);
+        if entries.first().is_some_and(|first| first.id == after) {
+            entries.remove(0);
+        }
+        entries.truncate(count);
+        Ok(ReadOn {
+            entries,
+            goes_on,
+            epoch,
+        })
     }
 
     /// What Redis has of the stream.
@@ -103,11 +122,23 @@ impl LiveStore {
         let mut command = redis::cmd("XINFO");
         command.arg("STREAM").arg(&shard.events);
         let (stream, epoch) = self.with_epoch(command).await?;
-        let last_id = match stream.and_then(|stream| Ok(StreamInfoStreamReply::from_redis_value(stream)?)) {
-            Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => Some("0-0".to_owned()),
-            answer => or_none(answer)?.map(|info| info.last_generated_id),
+        let beginning = || Some(BEGINNING.to_owned());
+        let stream = stream.and_then(|stream| Ok(HashMap::<String, Value>::from_redis_value(stream)?));
+        let (last_id, max_deleted_id) = match stream {
+            Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => {
+                (beginning(), beginning())
+            }
+            answer => {
+                let mut stream = or_none(answer)?.unwrap_or_default();
+                let mut id = |field: &str| String::from_redis_value(stream.remove(field)?).ok();
+                (id("last-generated-id"), id("max-deleted-entry-id"))
+            }
         };
-        Ok(StreamState { epoch, last_id })
+        Ok(StreamState {
+            epoch,
+            last_id,
+            max_deleted_id,
+        })
     }
 
     /// The answer to a command about a stream, and the epoch, of the very server that gave it: they are sent together, and the key of the
@@ -168,14 +199,19 @@ impl LiveStore {
         })
     }
 
-    /// Removes the entries before `first_kept`. The caller knows that they are all stored.
-    pub async fn trim_events(&self, shard: &ShardKeys, first_kept: &str) -> Result<u64, StoreError> {
-        let mut command = redis::cmd("XTRIM");
-        command.arg(&shard.events).arg("MINID").arg("~").arg(first_kept);
+    /// Removes the entries before `first_kept`, where the entry `cursor` is in the stream; how many, or `None` where it is not: then this may be
+    /// another stream, and the entries before that one were perhaps never read. The caller knows that they are all stored.
+    pub async fn trim_events(
+        &self,
+        shard: &ShardKeys,
+        first_kept: &str,
+        cursor: &str,
+    ) -> Result<Option<u64>, StoreError> {
+        static TRIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("trim.lua")));
+        let mut call = ScriptCall::new(&TRIM, iter::once(&shard.events), 2);
+        call.arg(first_kept).arg(cursor);
         let mut connection = self.redis.connection();
-        self.redis
-            .call(async { command.query_async(&mut connection).await })
-            .await
+        self.redis.call(async { call.send(&mut connection).await }).await
     }
 
     async fn range(

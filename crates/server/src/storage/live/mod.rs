@@ -17,7 +17,7 @@ use waybill_domain::fix::Freshness;
 
 use self::circles::Densities;
 pub use self::commands::Commands;
-pub use self::events::{Backlog, StreamEntry, StreamState, entry_order};
+pub use self::events::{BEGINNING, Backlog, ReadOn, StreamEntry, StreamState, entry_order};
 pub use self::fixes::Stored;
 pub use self::fleet::DriversPage;
 use self::replicated::Waiting;
