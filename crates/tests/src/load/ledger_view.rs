@@ -99,6 +99,19 @@ pub async fn served(sql: &Client) -> Result<i64, Error> {
     one(sql, query, &[]).await
 }
 
+/// How many assignments there were, and how old the newest fix of a driver was at most when it was assigned, in seconds. By the time in the fix, which
+/// is before its arrival: so it counts as older than D2 does.
+pub async fn assigned_fix_age(sql: &Client) -> Result<(i64, f64), Error> {
+    let query = "select count(f.newest), coalesce(max(extract(epoch from a.assigned_at - f.newest)), 0)::float8
+                   from (select driver_id, assigned_at from order_assignments
+                         union all
+                         select driver_id, assigned_at from past_assignments) a
+                  cross join lateral (select max(l.recorded_at) as newest from driver_locations l
+                                       where l.driver_id = a.driver_id and l.recorded_at <= a.assigned_at) f";
+    let row = sql.query_one(query, &[]).await?;
+    Ok((row.get(0), row.get(1)))
+}
+
 /// Drivers that hold two orders.
 pub async fn drivers_with_two_orders(sql: &Client) -> Result<Vec<String>, Error> {
     let query = "select driver_id from order_assignments

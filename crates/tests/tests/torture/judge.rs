@@ -35,6 +35,15 @@ const FAILED_REFUNDS: usize = 5;
 const POLL: Duration = Duration::from_millis(100);
 const ASKED_AT_ONCE: usize = 16;
 
+/// What was read for panics and errors of our own.
+#[derive(Debug, Default)]
+pub struct Logs {
+    /// Each start of a server has one.
+    pub files: usize,
+    /// In all of them.
+    pub lines: usize,
+}
+
 /// What the end of a run is judged by.
 pub struct Judge<'a> {
     /// Healed.
@@ -232,16 +241,20 @@ impl Judge<'_> {
     }
 
     /// No server may have panicked or met a defect of its own, whatever else it met.
-    pub fn check_logs(&self) {
+    pub fn check_logs(&self) -> Logs {
+        let mut logs = Logs::default();
         let entries = std::fs::read_dir(self.world.folder.path()).expect("the folder");
         for path in entries.flatten().map(|entry| entry.path()) {
             if path.extension().is_some_and(|ending| ending == "log") {
                 let log = std::fs::read_to_string(&path).unwrap_or_default();
+                logs.files += 1;
+                logs.lines += log.lines().count();
                 for line in log.lines().filter(|line| promises::is_defect(line)) {
                     self.findings.add("X2", &format!("{}: {line}", path.display()));
                 }
             }
         }
+        logs
     }
 
     /// The log of every order that a violation names.

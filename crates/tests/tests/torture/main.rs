@@ -132,13 +132,15 @@ async fn torture(plan: Plan) -> ExitCode {
     tasks.wait().await;
     judge.audit(&sql).await;
     judge.replay(&sql).await;
-    judge.check_logs();
+    let logs = judge.check_logs();
     let waited = judge.owner_kill_settle_secs(&sql).await;
     judge.print_stories(&sql).await;
     let numbers = Numbers {
         lasted: began.elapsed(),
         settled_secs,
         waited_secs: waited,
+        assigned_fix_age: ledger_view::assigned_fix_age(&sql).await.expect("Postgres answers"),
+        logs,
         counts: ledger_view::counts(&sql).await.expect("Postgres answers"),
         served: ledger_view::served(&sql).await.expect("Postgres answers"),
     };

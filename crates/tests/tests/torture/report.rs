@@ -8,6 +8,7 @@ use testkit::load::history::History;
 use testkit::load::ledger_view::Counts;
 use waybill_server::crash_points::NAMES;
 
+use crate::judge::Logs;
 use crate::nemesis::so_far;
 use crate::plan::Plan;
 use crate::world::World;
@@ -20,6 +21,10 @@ pub struct Numbers {
     pub settled_secs: f64,
     /// How long the orders of killed owners waited, shortest first.
     pub waited_secs: Vec<f64>,
+    /// How many drivers were assigned, and how old the newest fix of one was at most then, in seconds.
+    pub assigned_fix_age: (i64, f64),
+    /// What was read for panics.
+    pub logs: Logs,
     /// By the database.
     pub counts: Counts,
     /// Orders that were given a driver.
@@ -35,7 +40,7 @@ pub fn print(
     findings: &Findings,
     numbers: &Numbers,
 ) -> ExitCode {
-    print_numbers(&world, history, tally, numbers);
+    print_numbers(&world, history, tally, findings, numbers);
     // A run of some faults only, or one that was cut short, need not show everything.
     if plan.only.is_empty() && !findings.any.is_cancelled() {
         demand_enough(plan, tally, findings, numbers);
@@ -74,7 +79,7 @@ pub fn print(
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn print_numbers(world: &World, history: &History, tally: &Tally, numbers: &Numbers) {
+fn print_numbers(world: &World, history: &History, tally: &Tally, findings: &Findings, numbers: &Numbers) {
     println!("torture: calls: {}", history.outcomes());
     println!("torture: points: {}", tally.points());
     println!(
@@ -93,6 +98,14 @@ fn print_numbers(world: &World, history: &History, tally: &Tally, numbers: &Numb
             waited.len()
         );
     }
+    let (assigned, age) = numbers.assigned_fix_age;
+    println!("torture: assigned_fix_age_s max={age:.1} of {assigned}");
+    let of_x2 = findings.all().iter().filter(|line| line.starts_with("X2: ")).count();
+    let logs = &numbers.logs;
+    println!(
+        "torture: logs={} lines={} x2_violations={of_x2}",
+        logs.files, logs.lines
+    );
 }
 
 /// A run in which hardly anything happened is no proof.
