@@ -57,8 +57,8 @@ bench: setup ## benchmarks, each compared with its baseline: twenty-five minutes
 overload: setup ## more than the machine can do, stores in trouble, restarts: what is served meanwhile; ten minutes, OVERLOAD_ONLY=ladder,outages,storm,rolling
 	BENCH_ONLY=overload $(CARGO) bench --quiet --package waybill-tests --bench benchmarks
 
-upgrade: setup ## an older program and this one side by side on five million orders: UPGRADE_FROM=path/to/older/waybill; 22 GB, some ten minutes
-	BENCH_ONLY=upgrade $(CARGO) bench --quiet --package waybill-tests --bench benchmarks
+upgrade: setup ## the program of schema 24, built first, or UPGRADE_FROM=path/to/older/waybill, and this one side by side on five million orders; 22 GB, some ten minutes
+	@scripts/upgrade.sh
 
 bench-peers: setup ## Waybill beside other servers, by one generator: PEERS=other.json (docs/performance.md says what is in it)
 	BENCH_ONLY=peers $(CARGO) bench --quiet --package waybill-tests --bench benchmarks

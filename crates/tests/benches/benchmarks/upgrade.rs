@@ -1,7 +1,7 @@
 //! An older program and this one on one database of five million orders, while customers order, follow and read them: the schema is brought from the one to
 //! the other beside the older servers, and those are replaced one after the other. No call fails, and the audit finds all as it should be.
 //!
-//! `UPGRADE_FROM=path/to/the/older/waybill make upgrade`.
+//! `make upgrade` builds the older program first (`scripts/upgrade.sh`), or takes that of `UPGRADE_FROM=path/to/the/older/waybill`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -36,7 +36,8 @@ const SETTINGS: [(&str, &str); 5] = [
 
 /// The older program.
 fn older() -> PathBuf {
-    let path = std::env::var_os("UPGRADE_FROM").expect("UPGRADE_FROM is the path of the older program");
+    let path = std::env::var_os("UPGRADE_FROM")
+        .expect("UPGRADE_FROM is the path of the older program: scripts/upgrade.sh sets it");
     PathBuf::from(path)
 }
 
