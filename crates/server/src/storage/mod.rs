@@ -19,6 +19,8 @@ pub mod history;
 pub mod keys;
 mod lending;
 pub mod live;
+#[cfg(test)]
+mod migration_rules;
 pub mod migrations;
 pub mod orders;
 pub mod password_file;
