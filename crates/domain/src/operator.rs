@@ -27,6 +27,13 @@ text!(
     REFERENCE_LENGTH_MAX
 );
 
+impl Operator {
+    /// A name as it is stored: one that was taken once stays a name, whatever the rules for new ones are by now.
+    pub fn stored(name: &str) -> Operator {
+        Operator(name.into())
+    }
+}
+
 /// What an operator asserts became of an order's money, where the provider's answer to the order's own key gives no
 /// outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +142,15 @@ impl fmt::Display for Assertion {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stored_name_stays_what_it_is_and_is_none_that_is_entered() {
+        for name in ["an\u{ad}na", "an\u{200e}na", "pay \u{202e}desrever", "\u{200b}"] {
+            assert_eq!(Operator::stored(name).as_str(), name);
+            name.parse::<Operator>().expect_err(name);
+        }
+        assert_eq!("anna".parse(), Ok(Operator::stored("anna")));
+    }
 
     #[test]
     fn an_assertion_names_the_movement_if_there_was_one() {

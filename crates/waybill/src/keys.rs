@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use waybill_domain::access::Caller;
 use waybill_domain::api_key::{ApiKeyId, ApiKeyIdError};
-use waybill_server::app::{ApiKey, ApiKeyAdmin};
+use waybill_server::app::{ApiKeyAdmin, ListedKey};
 
 use crate::Failure;
 use crate::cli::keys::{CreateArgs, KeysArgs, KeysCommand};
@@ -36,7 +36,7 @@ pub async fn run(file: Option<&Path>, args: KeysArgs) -> Result<(), Failure> {
                 return Err(Failure::Refused(format!("there is no API key {id}")));
             };
             let at = key.revoked_at.unwrap_or_else(Timestamp::now);
-            println!("key {id} of {} is revoked since {at:.0}", key.caller.subject());
+            println!("key {id} of {} is revoked since {at:.0}", key.name);
             if args.with_links {
                 // After the key: no more are made with it, by a server that knows that it is revoked.
                 let links = keys.revoke_links(&id).await.map_err(Failure::unavailable)?;
@@ -87,14 +87,14 @@ fn open(file: Option<&Path>, stores: &StoreArgs) -> Result<ApiKeyAdmin, Failure>
     ApiKeyAdmin::open(&config).map_err(Failure::unavailable)
 }
 
-fn as_table(keys: &[ApiKey]) -> comfy_table::Table {
+fn as_table(keys: &[ListedKey]) -> comfy_table::Table {
     let mut table = table(&["id", "name", "role", "tenant", "created", "state"]);
     for key in keys {
         table.add_row([
-            key.id.to_string(),
-            key.caller.subject().to_owned(),
-            key.caller.role().as_str().to_owned(),
-            key.caller.tenant().to_string(),
+            key.id.clone(),
+            key.name.clone(),
+            key.role.clone(),
+            key.tenant.clone(),
             format!("{:.0}", key.created_at),
             state(key),
         ]);
@@ -102,7 +102,7 @@ fn as_table(keys: &[ApiKey]) -> comfy_table::Table {
     table
 }
 
-fn state(key: &ApiKey) -> String {
+fn state(key: &ListedKey) -> String {
     match (key.revoked_at, key.expires_at) {
         (Some(at), _) => format!("revoked {at:.0}"),
         (None, Some(at)) if at <= Timestamp::now() => format!("expired {at:.0}"),
@@ -111,12 +111,12 @@ fn state(key: &ApiKey) -> String {
     }
 }
 
-fn as_json(key: &ApiKey) -> Value {
+fn as_json(key: &ListedKey) -> Value {
     json!({
-        "id": key.id.as_str(),
-        "name": key.caller.subject(),
-        "role": key.caller.role().as_str(),
-        "tenant": key.caller.tenant().as_str(),
+        "id": key.id,
+        "name": key.name,
+        "role": key.role,
+        "tenant": key.tenant,
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,

@@ -11,7 +11,7 @@ use super::Stores;
 use crate::config::Config;
 use crate::identity::NewApiKey;
 use crate::storage::StoreError;
-use crate::storage::api_keys::{ApiKey, ApiKeyStore};
+use crate::storage::api_keys::{ApiKeyStore, ListedKey};
 
 /// Makes, lists and revokes API keys.
 pub struct ApiKeyAdmin {
@@ -41,7 +41,7 @@ impl ApiKeyAdmin {
         &self,
         caller: &Caller,
         expires_in: Option<Duration>,
-    ) -> Result<(String, ApiKey), CreateKeyError> {
+    ) -> Result<(String, ListedKey), CreateKeyError> {
         let new = NewApiKey::generate().ok_or(CreateKeyError::Random)?;
         let seconds = expires_in.map(|expires_in| expires_in.as_secs_f64());
         let stored = self.store.insert(&new.id, &new.secret_hash, caller, seconds).await?;
@@ -49,7 +49,7 @@ impl ApiKeyAdmin {
     }
 
     /// All keys, the oldest first.
-    pub async fn list(&self) -> Result<Vec<ApiKey>, StoreError> {
+    pub async fn list(&self) -> Result<Vec<ListedKey>, StoreError> {
         self.store.list().await
     }
 
@@ -59,7 +59,7 @@ impl ApiKeyAdmin {
     }
 
     /// Makes a key worth nothing; `None`: there is none with this id.
-    pub async fn revoke(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+    pub async fn revoke(&self, id: &ApiKeyId) -> Result<Option<ListedKey>, StoreError> {
         self.store.revoke(id).await
     }
 }

@@ -34,7 +34,7 @@ pub use self::lifecycle::Drained;
 pub use self::operator::{OperatorUnavailable, open_operator_service};
 pub use self::reconcile::{Difference, ReconcileRange, Reconciled, Reconciliation};
 pub use crate::operator::{Contradiction, OperatorError, OperatorService};
-pub use crate::storage::api_keys::ApiKey;
+pub use crate::storage::api_keys::ListedKey;
 pub use crate::storage::orders::{LeaseHolder, LogLine, OrderDetails, Resolution, UnfinishedOrders};
 pub use crate::storage::reconcile::Entry;
 

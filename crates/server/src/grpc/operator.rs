@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
+use waybill_domain::access::Caller;
 use waybill_domain::id::OrderId;
 use waybill_domain::operator::{AssertedOutcome, Assertion, AssertionError, Operator};
 use waybill_domain::order::State;
@@ -96,7 +97,7 @@ impl Api for OperatorApi {
         &self,
         request: Request<pb::RetryOrderRequest>,
     ) -> Result<Response<pb::RetryOrderResponse>, Status> {
-        let (id, by, reason) = parse_retry(request.get_ref())?;
+        let (id, by, reason) = parse_retry(request.get_ref(), own_name(&principal::access(&request)?))?;
         let (operator, access) = self.admit(&request).await?;
         principal::check_operator(&access, &by)?;
         let lease = operator.retry(id, &by, reason.as_ref()).await?;
@@ -109,7 +110,7 @@ impl Api for OperatorApi {
         &self,
         request: Request<pb::ResolveOrderRequest>,
     ) -> Result<Response<pb::ResolveOrderResponse>, Status> {
-        let (id, assertion, by, reason) = parse_resolve(request.get_ref())?;
+        let (id, assertion, by, reason) = parse_resolve(request.get_ref(), own_name(&principal::access(&request)?))?;
         let (operator, access) = self.admit(&request).await?;
         principal::check_operator(&access, &by)?;
         let deadline = deadline(&request);
@@ -123,7 +124,7 @@ impl Api for OperatorApi {
         &self,
         request: Request<pb::RefundAgainRequest>,
     ) -> Result<Response<pb::RefundAgainResponse>, Status> {
-        let (id, by, reason) = parse_refund_again(request.get_ref())?;
+        let (id, by, reason) = parse_refund_again(request.get_ref(), own_name(&principal::access(&request)?))?;
         let (operator, access) = self.admit(&request).await?;
         principal::check_operator(&access, &by)?;
         let order = operator.refund_again(id, &by, &reason, deadline(&request)).await?;
@@ -181,10 +182,26 @@ pub(super) fn parse_page(size: i32) -> Result<i32, Status> {
     }
 }
 
-pub(super) fn parse_retry(request: &pb::RetryOrderRequest) -> Result<(OrderId, Operator, Option<Reason>), Status> {
+/// The name by which the caller is known.
+fn own_name(access: &Access) -> Option<&str> {
+    access.caller().map(Caller::subject)
+}
+
+/// The operator who is named. Who names itself is taken by the name of its key, which may have been made under older rules.
+fn parse_operator(bad: &mut Violations, named: &str, own: Option<&str>) -> Option<Operator> {
+    match own {
+        Some(own) if own == named => Some(Operator::stored(own)),
+        _ => bad.parse("operator", named),
+    }
+}
+
+pub(super) fn parse_retry(
+    request: &pb::RetryOrderRequest,
+    own: Option<&str>,
+) -> Result<(OrderId, Operator, Option<Reason>), Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
-    let by = bad.parse("operator", &request.operator);
+    let by = parse_operator(&mut bad, &request.operator, own);
     let reason = match request.reason.as_str() {
         "" => Some(None),
         reason => bad.parse("reason", reason).map(Some),
@@ -197,11 +214,12 @@ pub(super) fn parse_retry(request: &pb::RetryOrderRequest) -> Result<(OrderId, O
 
 pub(super) fn parse_resolve(
     request: &pb::ResolveOrderRequest,
+    own: Option<&str>,
 ) -> Result<(OrderId, Assertion, Operator, Reason), Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
     let assertion = parse_assertion(&mut bad, request);
-    let by = bad.parse("operator", &request.operator);
+    let by = parse_operator(&mut bad, &request.operator, own);
     let reason = bad.parse("reason", &request.reason);
     match (id, assertion, by, reason) {
         (Some(id), Some(assertion), Some(by), Some(reason)) => Ok((id, assertion, by, reason)),
@@ -209,10 +227,13 @@ pub(super) fn parse_resolve(
     }
 }
 
-pub(super) fn parse_refund_again(request: &pb::RefundAgainRequest) -> Result<(OrderId, Operator, Reason), Status> {
+pub(super) fn parse_refund_again(
+    request: &pb::RefundAgainRequest,
+    own: Option<&str>,
+) -> Result<(OrderId, Operator, Reason), Status> {
     let mut bad = Violations::default();
     let id = bad.order_id(&request.order_id);
-    let by = bad.parse("operator", &request.operator);
+    let by = parse_operator(&mut bad, &request.operator, own);
     let reason = bad.parse("reason", &request.reason);
     match (id, by, reason) {
         (Some(id), Some(by), Some(reason)) => Ok((id, by, reason)),
@@ -376,5 +397,32 @@ fn render_details(order: OrderDetails) -> pb::OrderFile {
                 received_at: Some(timestamp(event.received_at)),
             })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_names_itself_is_taken_by_the_name_of_its_key_and_no_other_older_name_is() {
+        let older = "an\u{ad}na";
+        let named = |operator: &str, own: Option<&str>| {
+            let request = pb::RetryOrderRequest {
+                order_id: "01a20315-5e19-7147-aacf-821719f49b3a".to_owned(),
+                operator: operator.to_owned(),
+                reason: String::new(),
+            };
+            parse_retry(&request, own).map(|(_, by, _)| by)
+        };
+        assert_eq!(named(older, Some(older)).unwrap().as_str(), older);
+        assert_eq!(named("olga", Some(older)).unwrap().as_str(), "olga");
+        for own in [None, Some("anna")] {
+            let refused = named(older, own).unwrap_err();
+            assert!(
+                refused.message().starts_with("operator has a control character"),
+                "{refused:?}"
+            );
+        }
     }
 }

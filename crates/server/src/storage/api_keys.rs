@@ -1,10 +1,12 @@
-//! API keys: rows that are never deleted, so that a log's key can be looked up for ever.
+//! API keys: rows that are never deleted, so that a log's key can be looked up for ever. What is read of one is not judged by the rules for new ones: they
+//! grow stricter, and a key that was made stays good.
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use waybill_domain::access::{Caller, Role};
 use waybill_domain::api_key::ApiKeyId;
+use waybill_domain::operator::Operator;
 use waybill_domain::tenant::Tenant;
 
 use super::StoreError;
@@ -16,7 +18,7 @@ pub struct ApiKeyStore {
     postgres: Postgres,
 }
 
-/// A key, without its secret.
+/// A key that may be good, without its secret.
 #[derive(Debug, Clone)]
 pub struct ApiKey {
     /// Its id.
@@ -25,6 +27,25 @@ pub struct ApiKey {
     pub secret_hash: Vec<u8>,
     /// Who calls with it.
     pub caller: Caller,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From when on it is worth nothing; `None`: it does not expire.
+    pub expires_at: Option<Timestamp>,
+    /// Since when it is worth nothing.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A key as it is stored, for who lists and revokes them: a program of another version may have made it, and given it a role that this one lacks.
+#[derive(Debug, Clone)]
+pub struct ListedKey {
+    /// Its id.
+    pub id: String,
+    /// The role of who calls with it.
+    pub role: String,
+    /// Their business; empty for the one without a name.
+    pub tenant: String,
+    /// Their name.
+    pub name: String,
     /// When it was made.
     pub created_at: Timestamp,
     /// From when on it is worth nothing; `None`: it does not expire.
@@ -65,24 +86,24 @@ impl ApiKeyStore {
         secret_hash: &[u8],
         caller: &Caller,
         expires_in: Option<f64>,
-    ) -> Result<ApiKey, StoreError> {
+    ) -> Result<ListedKey, StoreError> {
         let (role, tenant, name) = (caller.role().as_str(), caller.tenant(), caller.subject());
         let parameters: [&(dyn ToSql + Sync); 6] =
             [&id.as_str(), &secret_hash, &role, &tenant.as_str(), &name, &expires_in];
         let row = self.postgres.query_opt(INSERT, &parameters).await?;
         let row = row.ok_or_else(|| StoreError::unexpected("an insert returned no row"))?;
-        parse(&row)
+        listed(&row)
     }
 
     /// All keys, the oldest first.
-    pub async fn list(&self) -> Result<Vec<ApiKey>, StoreError> {
-        self.postgres.query(LIST, &[]).await?.iter().map(parse).collect()
+    pub async fn list(&self) -> Result<Vec<ListedKey>, StoreError> {
+        self.postgres.query(LIST, &[]).await?.iter().map(listed).collect()
     }
 
     /// The keys that are good, and those that expired lately. One of a role that only a newer program knows is left out.
     pub async fn current(&self) -> Result<Vec<ApiKey>, StoreError> {
         let rows = self.postgres.query(CURRENT, &[]).await?;
-        Ok(rows.iter().filter_map(|row| parse(row).ok()).collect())
+        Ok(rows.iter().filter_map(|row| current(row).ok()).collect())
     }
 
     /// Ends the links to orders that were made with this key; how many.
@@ -91,25 +112,37 @@ impl ApiKeyStore {
     }
 
     /// Makes the key worth nothing, now and for ever; `None`: there is none with this id.
-    pub async fn revoke(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+    pub async fn revoke(&self, id: &ApiKeyId) -> Result<Option<ListedKey>, StoreError> {
         let row = self.postgres.query_opt(REVOKE, &[&id.as_str()]).await?;
-        row.as_ref().map(parse).transpose()
+        row.as_ref().map(listed).transpose()
     }
 }
 
-fn parse(row: &Row) -> Result<ApiKey, StoreError> {
+fn listed(row: &Row) -> Result<ListedKey, StoreError> {
+    Ok(ListedKey {
+        id: row.try_get("key_id")?,
+        role: row.try_get("role")?,
+        tenant: row.try_get("tenant")?,
+        name: row.try_get("name")?,
+        created_at: row.try_get("created_at")?,
+        expires_at: row.try_get("expires_at")?,
+        revoked_at: row.try_get("revoked_at")?,
+    })
+}
+
+fn current(row: &Row) -> Result<ApiKey, StoreError> {
     let role: &str = row.try_get("role")?;
-    let name: &str = row.try_get("name")?;
+    let name = Operator::stored(row.try_get("name")?);
     let tenant: Option<Tenant> = match row.try_get("tenant")? {
         "" => Some(Tenant::default()),
         name => name.parse().ok(),
     };
-    let caller = Role::parse(role).and_then(|role| Caller::named(role, tenant?, &name.parse().ok()?));
+    let caller = Role::parse(role).and_then(|role| Caller::named(role, tenant?, &name));
     let id: &str = row.try_get("key_id")?;
     Ok(ApiKey {
         id: id.parse().map_err(StoreError::unexpected)?,
         secret_hash: row.try_get("secret_hash")?,
-        caller: caller.ok_or_else(|| StoreError::unexpected("an API key with a role or a name that it cannot have"))?,
+        caller: caller.ok_or_else(|| StoreError::unexpected("an API key of a role or a tenant that it cannot have"))?,
         created_at: row.try_get("created_at")?,
         expires_at: row.try_get("expires_at")?,
         revoked_at: row.try_get("revoked_at")?,

@@ -342,7 +342,7 @@ fn operators() -> Vec<Request> {
                 reason: reason(),
             },
             |retry| {
-                if let Some((_, by, reason)) = taken(operator_api::parse_retry(retry)) {
+                if let Some((_, by, reason)) = taken(operator_api::parse_retry(retry, None)) {
                     check_operator(&by);
                     reason.iter().for_each(check_reason);
                 }
@@ -359,7 +359,7 @@ fn operators() -> Vec<Request> {
                 amount_minor_units: 100,
             },
             |resolve| {
-                if let Some((_, _, by, reason)) = taken(operator_api::parse_resolve(resolve)) {
+                if let Some((_, _, by, reason)) = taken(operator_api::parse_resolve(resolve, None)) {
                     check_operator(&by);
                     check_reason(&reason);
                 }
@@ -372,7 +372,7 @@ fn operators() -> Vec<Request> {
                 reason: reason(),
             },
             |again| {
-                if let Some((_, by, reason)) = taken(operator_api::parse_refund_again(again)) {
+                if let Some((_, by, reason)) = taken(operator_api::parse_refund_again(again, None)) {
                     check_operator(&by);
                     check_reason(&reason);
                 }

@@ -3,11 +3,14 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use testkit::process::{Ended, waybill};
-use testkit::wire::{PICKUP, a_ride, assert_refused, fix};
+use testkit::wire::{PICKUP, a_ride, assert_refused, fix, refusal_fields};
 use testkit::{Rig, until};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt as _, pending};
 use tonic::{Code, Status};
+use uuid::Uuid;
+use waybill_proto::admin::v1::RetryOrderRequest;
+use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::location::v1::{ReportLocationsRequest, StreamLocationsRequest};
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
@@ -16,6 +19,9 @@ use waybill_sandbox::proxy::Mode;
 
 use super::{Doors, by, in_time};
 use crate::cli::on_stores;
+
+/// A name with characters that an older release took, and that no new name may have.
+const OLDER_NAME: &str = "sh\u{ad}op\u{200e}";
 
 /// `waybill keys create ARGS`: the key, which is all that it prints on standard output.
 pub async fn create(rig: &Rig, args: &[&str]) -> String {
@@ -52,6 +58,14 @@ impl Doors {
     /// Until the server knows the key.
     async fn until_known(&self, key: &str) {
         until("the key is known", async || self.list(key).await).await;
+    }
+
+    /// Gives the key [`OLDER_NAME`], as if it was made by an older release, from which the server is upgraded.
+    async fn rename(&mut self, key: &str) {
+        let sql = self.rig.sql().await;
+        let update = "update api_keys set name = $2 where key_id = $1";
+        assert_eq!(sql.execute(update, &[&id(key), &OLDER_NAME]).await.unwrap(), 1);
+        self.rig.restart_server().await;
     }
 }
 
@@ -198,6 +212,7 @@ async fn bad_usage_names_the_flag() {
         (&["--role", "operator"][..], "--name"),
         (&["--name", ""], "--name"),
         (&["--name", "two\nlines"], "--name"),
+        (&["--name", OLDER_NAME], "--name"),
         (&["--name", "anna", "--role", "customer"], "--role"),
         (&["--name", "shop", "--expires-in", "0s"], "--expires-in"),
         (&["--name", "shop", "--expires-in", "-1h"], "--expires-in"),
@@ -318,4 +333,85 @@ async fn a_key_is_revoked_with_the_links_that_it_made_or_without() {
     let query = "select revoked_by from order_shares where revoked_at is not null";
     let by: String = sql.query_one(query, &[]).await.unwrap().get(0);
     assert_eq!(by, "keys revoke");
+}
+
+/// Rules for texts grow stricter, and what was made before stays what it was.
+#[tokio::test]
+async fn a_key_that_was_named_under_older_rules_is_good_and_listed_and_can_be_revoked() {
+    let mut doors = Doors::start(Rig::builder()).await;
+    let key = create(&doors.rig, &["--name", "shop"]).await;
+    doors.rename(&key).await;
+
+    doors.report(&key).await.unwrap();
+    let placed = doors.orders().create_order(by(Some(&key), a_ride())).await.unwrap();
+    assert_eq!(
+        placed.into_inner().order.unwrap().assignment.unwrap().driver_id,
+        "cab-1"
+    );
+    let sql = doors.rig.sql().await;
+    let create = "select requested_by from order_saga_steps where step = 'create'";
+    let name: String = sql.query_one(create, &[]).await.unwrap().get(0);
+    assert_eq!(name, format!("service {OLDER_NAME}, key {}", id(&key)));
+
+    let table = on_stores(&doors.rig, &["keys", "list"]).await;
+    assert_eq!(table.status, Some(0), "{table:?}");
+    assert!(table.stdout.contains(id(&key)), "{}", table.stdout);
+    let listed = on_stores(&doors.rig, &["keys", "list", "--json"]).await;
+    let report: Value = serde_json::from_str(&listed.stdout).expect("one JSON object");
+    assert_eq!(report["keys"][0]["name"], OLDER_NAME, "{report}");
+
+    let revoked = revoke(&doors.rig, id(&key)).await;
+    assert_eq!((revoked.status, revoked.stderr.as_str()), (Some(0), ""), "{revoked:?}");
+    let refused = until("the key is worth nothing", async || doors.list(&key).await.err()).await;
+    assert_refused(&refused, Code::Unauthenticated, "TOKEN_UNTRUSTED");
+}
+
+#[tokio::test]
+async fn an_operator_whose_key_was_named_under_older_rules_names_itself() {
+    let mut doors = Doors::start(Rig::builder()).await;
+    let key = create(&doors.rig, &["--name", "olga", "--role", "operator"]).await;
+    doors.rename(&key).await;
+    let refusal = async |operator: &str| {
+        let request = RetryOrderRequest {
+            order_id: Uuid::now_v7().to_string(),
+            operator: operator.to_owned(),
+            reason: String::new(),
+        };
+        let mut operators = AdminServiceClient::new(doors.rig.channel());
+        operators.retry_order(by(Some(&key), request)).await.unwrap_err()
+    };
+    let no_such_order = refusal(OLDER_NAME).await;
+    assert_eq!(no_such_order.code(), Code::NotFound, "{no_such_order:?}");
+    assert_eq!(refusal_fields(&refusal("ol\u{ad}ga").await), ["operator"]);
+}
+
+/// What this program cannot call by is a key nevertheless: it hides no other one, and can be ended.
+#[tokio::test]
+async fn a_key_of_a_role_that_a_newer_program_knows_is_listed_and_can_be_revoked() {
+    let rig = Rig::builder().no_server().start().await;
+    let newer = create(&rig, &["--name", "audits"]).await;
+    let shop = create(&rig, &["--name", "shop"]).await;
+    rig.execute(
+        "alter table api_keys drop constraint api_keys_role_check;
+         update api_keys set role = 'auditor' where name = 'audits'",
+    )
+    .await;
+
+    let listed = on_stores(&rig, &["keys", "list", "--json"]).await;
+    let report: Value = serde_json::from_str(&listed.stdout).expect("one JSON object");
+    let roles = json!([report["keys"][0]["role"], report["keys"][1]["role"]]);
+    assert_eq!(
+        (listed.status, roles),
+        (Some(0), json!(["auditor", "service"])),
+        "{listed:?}"
+    );
+    for key in [&newer, &shop] {
+        let revoked = revoke(&rig, id(key)).await;
+        assert_eq!((revoked.status, revoked.stderr.as_str()), (Some(0), ""), "{revoked:?}");
+    }
+    assert_eq!(
+        rig.count("select count(*) from api_keys where revoked_at is null")
+            .await,
+        0
+    );
 }
