@@ -1,4 +1,6 @@
-//! Text that people write for people: one line, of a bounded length.
+//! Text that people write for people: one line, of a bounded length. And how any text is shown, whoever wrote it.
+
+use std::borrow::Cow;
 
 use thiserror::Error;
 
@@ -28,6 +30,23 @@ pub enum TextError {
 /// Whether no text may have this character.
 pub fn is_refused(letter: char) -> bool {
     is_obeyed(letter) || is_hidden(letter)
+}
+
+/// The text as a terminal or a log may have it: each character that no text may have is written as its code, such as `\u{202e}`. Texts of others have them, and
+/// some that were stored when more was taken.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_refused) {
+        return Cow::Borrowed(text);
+    }
+    let mut written = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if is_refused(letter) {
+            written.extend(letter.escape_unicode());
+        } else {
+            written.push(letter);
+        }
+    }
+    Cow::Owned(written)
 }
 
 /// Whether there is something to see of this character. A text without one that there is says nothing.
@@ -160,6 +179,38 @@ mod tests {
             "a \u{200f}mark",
         ] {
             assert_eq!(control.parse::<Reason>(), Err(TextError::Control), "{control:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_text_may_have_is_shown_by_its_code() {
+        for (letter, code) in [
+            ('\0', r"\u{0}"),
+            ('\t', r"\u{9}"),
+            ('\n', r"\u{a}"),
+            ('\r', r"\u{d}"),
+            ('\u{1b}', r"\u{1b}"),
+            ('\u{7f}', r"\u{7f}"),
+            ('\u{85}', r"\u{85}"),
+            ('\u{9b}', r"\u{9b}"),
+            ('\u{ad}', r"\u{ad}"),
+            ('\u{61c}', r"\u{61c}"),
+            ('\u{200b}', r"\u{200b}"),
+            ('\u{200e}', r"\u{200e}"),
+            ('\u{200f}', r"\u{200f}"),
+            ('\u{2028}', r"\u{2028}"),
+            ('\u{2029}', r"\u{2029}"),
+            ('\u{202a}', r"\u{202a}"),
+            ('\u{202e}', r"\u{202e}"),
+            ('\u{2066}', r"\u{2066}"),
+            ('\u{2069}', r"\u{2069}"),
+            ('\u{feff}', r"\u{feff}"),
+            ('\u{e0067}', r"\u{e0067}"),
+        ] {
+            assert_eq!(escaped(&format!("ä{letter}b{letter}")), format!("ä{code}b{code}"));
+        }
+        for text in ["", "a line", "25\u{a0}€", "می\u{200c}خواهم", "❤\u{fe0f}", r"\u{202e}"] {
+            assert!(matches!(escaped(text), Cow::Borrowed(same) if same == text), "{text:?}");
         }
     }
 

@@ -3,15 +3,14 @@
 use std::path::Path;
 use std::time::Instant;
 
-use comfy_table::Table;
 use serde_json::json;
 use waybill_server::app::{AuditProgress, Report, Sources, run_audit_with_progress};
 
 use crate::cli::{AuditArgs, load};
 use crate::screen::{Screen, View};
-use crate::{Failure, table};
+use crate::table::{self, Cell, Table};
+use crate::{Failure, print};
 
-#[allow(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(file: Option<&Path>, args: AuditArgs) -> Result<(), Failure> {
     let config = load(file, &args.stores.flags())?;
     let sources = Sources {
@@ -25,10 +24,10 @@ pub async fn run(file: Option<&Path>, args: AuditArgs) -> Result<(), Failure> {
     screen.end().await;
     let report = report?;
     if args.json {
-        println!("{}", to_json(&report));
+        print::json(&to_json(&report));
     } else {
-        println!("{}", table(&report));
-        println!("{}", verdict(&report));
+        print::lines(table(&report));
+        print::line(&verdict(&report));
     }
     if report.violations() == 0 {
         Ok(())
@@ -59,19 +58,16 @@ pub fn table(report: &Report) -> Table {
     let mut table = table::table(&["promise", "there must be no …", "found"]);
     for finding in &report.findings {
         let found = match (finding.missing_evidence(), &finding.violations) {
-            (Some(why), _) => format!("not checked: {why}"),
+            (Some(why), _) => Cell::from(format!("not checked: {why}")),
             (None, Some(violations)) if !violations.is_empty() => {
                 let more = finding.count - i64::try_from(violations.len()).unwrap_or(0);
-                let more = if more > 0 {
-                    format!("\nand {more} more")
-                } else {
-                    String::new()
-                };
-                format!("{}\n{}{more}", finding.count, violations.join("\n"))
+                let more = (more > 0).then(|| format!("and {more} more"));
+                let first = std::iter::once(finding.count.to_string());
+                Cell::lines(first.chain(violations.iter().cloned()).chain(more))
             }
-            _ => "0".to_owned(),
+            _ => Cell::from("0"),
         };
-        table.add_row([finding.check.promise, finding.check.violation, &found]);
+        table.add_row([finding.check.promise.into(), finding.check.violation.into(), found]);
     }
     table
 }

@@ -21,12 +21,11 @@ use crate::cli::{DemoArgs, Flags, RecordedCityFlags, load};
 use crate::dev::{Private, Remains, TOKEN_LIVES};
 use crate::replay::{self, refused, warn_of};
 use crate::screen::Screen;
-use crate::{Failure, audit, logging, signals};
+use crate::{Failure, audit, logging, print, signals};
 
 /// A folder that the demo made, and so may empty.
 const MARKER: &str = ".waybill-demo";
 
-#[allow(clippy::print_stdout, clippy::print_stderr, reason = "the command's answer")]
 pub async fn run(file: Option<&Path>, args: DemoArgs) -> Result<(), Failure> {
     let stop = signals::stop_token()?;
     let config = load(file, &Flags::new())?;
@@ -35,10 +34,10 @@ pub async fn run(file: Option<&Path>, args: DemoArgs) -> Result<(), Failure> {
     logging::to_file(&config.log, &log)?;
 
     let private = Private::start(file, &args.data_dir, flags()).await?;
-    eprintln!("look at it:{}\n", private.console()?);
+    print::notes(&format!("look at it:{}\n", private.console()?));
     let played = play(&args, &private, &stop).await;
     if args.web && played.is_ok() && !stop.is_cancelled() {
-        eprintln!("\nthe city is over, and the server stays: Ctrl-C ends it, and audits what is left");
+        print::notes("\nthe city is over, and the server stays: Ctrl-C ends it, and audits what is left");
         stop.cancelled().await;
     }
     // The server ends before the audit: it writes the history of all that it acknowledged.
@@ -55,11 +54,11 @@ pub async fn run(file: Option<&Path>, args: DemoArgs) -> Result<(), Failure> {
     if args.json {
         let count = |kind| movements.iter().filter(|movement| movement.kind == kind).count();
         let payments = json!({ "charged": count(MovementKind::Charge), "refunded": count(MovementKind::Refund) });
-        println!("{}", summary(&report, &found, &payments));
+        print::json(&summary(&report, &found, &payments));
     } else {
-        println!("\n{}", audit::table(&found));
-        println!("{}", audit::verdict(&found));
-        eprintln!("the server's log is in {}", log.display());
+        print::lines(format!("\n{}", audit::table(&found)));
+        print::line(&audit::verdict(&found));
+        print::note(&format!("the server's log is in {}", log.display()));
     }
     let settled = report.counts.orders.gave_up == 0 && report.unsettled_fixes == 0;
     if found.violations() == 0 && settled {

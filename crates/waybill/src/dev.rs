@@ -15,7 +15,7 @@ use waybill_server::app::{App, Drained, migrate};
 use waybill_server::config::Config;
 
 use crate::cli::{DevArgs, Flags, load};
-use crate::{Failure, logging, signals};
+use crate::{Failure, logging, print, signals};
 
 /// The key that the sandbox's payment provider takes. Not a secret: it opens nothing else.
 pub const SANDBOX_KEY: &str = "sk_test_sandbox";
@@ -40,7 +40,6 @@ pub struct Private {
     signer: TokenSigner,
 }
 
-#[allow(clippy::print_stderr, reason = "what a person at the terminal needs to know")]
 pub async fn run(file: Option<&Path>, args: DevArgs) -> Result<(), Failure> {
     let stop = signals::stop_token()?;
     logging::to_stderr(&load(file, &Flags::new())?.log, None)?;
@@ -48,12 +47,12 @@ pub async fn run(file: Option<&Path>, args: DevArgs) -> Result<(), Failure> {
 
     let env_file = args.data_dir.join("dev.env");
     private.write_env(&env_file)?;
-    eprintln!(
+    print::notes(&format!(
         "\n{}{}\n  settings for other programs are in {}; Ctrl-C ends it\n",
         private.banner(),
         private.console()?,
         env_file.display()
-    );
+    ));
     stop.cancelled().await;
     // A reader would look for servers that are gone. The file may be gone itself already.
     let _ = std::fs::remove_file(&env_file);

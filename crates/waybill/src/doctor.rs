@@ -4,11 +4,10 @@ use std::path::Path;
 
 use waybill_server::app::Mark;
 
-use crate::Failure;
 use crate::cli::{StoreArgs, load};
 use crate::table::table;
+use crate::{Failure, print};
 
-#[allow(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(file: Option<&Path>, args: StoreArgs) -> Result<(), Failure> {
     let config = load(file, &args.flags())?;
     let found = waybill_server::app::doctor(&config).await;
@@ -24,7 +23,7 @@ pub async fn run(file: Option<&Path>, args: StoreArgs) -> Result<(), Failure> {
             &diagnosis.finding,
         ]);
     }
-    println!("{table}");
+    print::lines(table);
     if found.iter().any(|diagnosis| diagnosis.mark == Mark::Change) {
         Err(Failure::Found)
     } else {

@@ -8,21 +8,20 @@ use waybill_domain::access::Caller;
 use waybill_domain::api_key::{ApiKeyId, ApiKeyIdError};
 use waybill_server::app::{ApiKeyAdmin, ListedKey};
 
-use crate::Failure;
 use crate::cli::keys::{CreateArgs, KeysArgs, KeysCommand};
 use crate::cli::{StoreArgs, load};
-use crate::table::table;
+use crate::table::{Table, table};
+use crate::{Failure, print};
 
-#[allow(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(file: Option<&Path>, args: KeysArgs) -> Result<(), Failure> {
     match args.command {
         KeysCommand::Create(args) => create(file, args).await?,
         KeysCommand::List(args) => {
             let keys = open(file, &args.stores)?.list().await.map_err(Failure::unavailable)?;
             match (args.json, keys.as_slice()) {
-                (true, keys) => println!("{}", json!({ "keys": keys.iter().map(as_json).collect::<Vec<_>>() })),
-                (false, []) => println!("no keys: make one with `waybill keys create --name NAME`"),
-                (false, keys) => println!("{}", as_table(keys)),
+                (true, keys) => print::json(&json!({ "keys": keys.iter().map(as_json).collect::<Vec<_>>() })),
+                (false, []) => print::line("no keys: make one with `waybill keys create --name NAME`"),
+                (false, keys) => print::lines(as_table(keys)),
             }
         }
         KeysCommand::Revoke(args) => {
@@ -36,11 +35,12 @@ pub async fn run(file: Option<&Path>, args: KeysArgs) -> Result<(), Failure> {
                 return Err(Failure::Refused(format!("there is no API key {id}")));
             };
             let at = key.revoked_at.unwrap_or_else(Timestamp::now);
-            println!("key {id} of {} is revoked since {at:.0}", key.name);
+            print::line(&format!("key {id} of {} is revoked since {at:.0}", key.name));
             if args.with_links {
                 // After the key: no more are made with it, by a server that knows that it is revoked.
                 let links = keys.revoke_links(&id).await.map_err(Failure::unavailable)?;
-                println!("{links} {} ended", if links == 1 { "link is" } else { "links are" });
+                let are = if links == 1 { "link is" } else { "links are" };
+                print::line(&format!("{links} {are} ended"));
             }
         }
     }
@@ -48,7 +48,6 @@ pub async fn run(file: Option<&Path>, args: KeysArgs) -> Result<(), Failure> {
 }
 
 /// The key alone is on standard output, so that a script can take it; what a person has to know is beside it.
-#[allow(clippy::print_stdout, clippy::print_stderr, reason = "the command's answer")]
 async fn create(file: Option<&Path>, args: CreateArgs) -> Result<(), Failure> {
     let role = args.role.into();
     // Every role that the flag takes has a caller of its own.
@@ -67,18 +66,18 @@ async fn create(file: Option<&Path>, args: CreateArgs) -> Result<(), Failure> {
         .create(&caller, args.expires_in)
         .await;
     let (key, stored) = made.map_err(Failure::unavailable)?;
-    println!("{key}");
+    print::line(&key);
     let until = stored
         .expires_at
         .map(|at| format!(", until {at:.0}"))
         .unwrap_or_default();
-    eprintln!(
+    print::notes(&format!(
         "Key {} of {} ({}){until}. It is not shown again. Servers know it within seconds; send it as\n  \
          authorization: Bearer KEY",
         stored.id,
         args.name,
         role.as_str()
-    );
+    ));
     Ok(())
 }
 
@@ -87,7 +86,7 @@ fn open(file: Option<&Path>, stores: &StoreArgs) -> Result<ApiKeyAdmin, Failure>
     ApiKeyAdmin::open(&config).map_err(Failure::unavailable)
 }
 
-fn as_table(keys: &[ListedKey]) -> comfy_table::Table {
+fn as_table(keys: &[ListedKey]) -> Table {
     let mut table = table(&["id", "name", "role", "tenant", "created", "state"]);
     for key in keys {
         table.add_row([

@@ -12,6 +12,7 @@ mod load;
 mod logging;
 mod migrate;
 mod orders;
+mod print;
 mod reconcile;
 mod replay;
 mod screen;
@@ -24,6 +25,7 @@ mod token;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use waybill_domain::text::escaped;
 use waybill_server::app::AuditError;
 
 use self::cli::{Cli, Command};
@@ -115,10 +117,11 @@ pub fn main() -> ExitCode {
     match runtime.block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Found) => ExitCode::FAILURE,
-        Err(Failure::Refused(line)) => fail(&line, status::REFUSED),
-        Err(Failure::Usage(line)) => fail(&line, status::USAGE),
-        Err(Failure::Unavailable(line)) => fail(&line, status::UNAVAILABLE),
-        Err(Failure::Interrupted(line)) => fail(&line, status::INTERRUPTED),
+        // What is wrong with a file of settings is shown with its lines.
+        Err(Failure::Usage(lines)) => fail(&lines, status::USAGE),
+        Err(Failure::Refused(line)) => fail(&escaped(&line), status::REFUSED),
+        Err(Failure::Unavailable(line)) => fail(&escaped(&line), status::UNAVAILABLE),
+        Err(Failure::Interrupted(line)) => fail(&escaped(&line), status::INTERRUPTED),
     }
 }
 
@@ -142,8 +145,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "the command line's one way to report an error")]
-fn fail(line: &str, status: u8) -> ExitCode {
-    eprintln!("waybill: {line}");
+/// The command line's one way to report an error.
+fn fail(lines: &str, status: u8) -> ExitCode {
+    print::notes(&format!("waybill: {lines}"));
     ExitCode::from(status)
 }

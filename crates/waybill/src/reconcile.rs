@@ -10,8 +10,8 @@ use waybill_server::app::{Difference, Entry, ReconcileRange, Reconciled, Reconci
 
 use crate::cli::{ReconcileArgs, load};
 use crate::screen::{Screen, View};
-use crate::table::{amount, table};
-use crate::{Failure, causes, signals};
+use crate::table::{Cell, amount, table};
+use crate::{Failure, causes, print, signals};
 
 /// Why a comparison ended before its end.
 enum Cut {
@@ -34,7 +34,7 @@ pub async fn run(file: Option<&Path>, args: ReconcileArgs) -> Result<(), Failure
     let mut comparison = Reconciliation::begin(&config, range).await?;
     let cut = compare(&mut comparison).await?;
     let reconciled = comparison.result();
-    print(reconciled, args.json);
+    show(reconciled, args.json);
     match cut {
         None if reconciled.differences == 0 => Ok(()),
         None => Err(Failure::Found),
@@ -125,14 +125,13 @@ fn span(time: std::time::Duration) -> String {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the command's answer")]
-fn print(reconciled: &Reconciled, as_json: bool) {
+fn show(reconciled: &Reconciled, as_json: bool) {
     if as_json {
-        println!("{}", to_json(reconciled));
+        print::json(&to_json(reconciled));
         return;
     }
     for line in lines(reconciled) {
-        println!("{line}");
+        print::lines(line);
     }
 }
 
@@ -153,14 +152,13 @@ fn lines(found: &Reconciled) -> Vec<String> {
             } else {
                 one.difference.clone()
             };
-            let theirs: Vec<String> = one.theirs.iter().map(entry).collect();
             table.add_row([
-                one.order.to_string(),
-                one.order_status.clone().unwrap_or_else(|| "not known".to_owned()),
-                one.kind.clone(),
-                difference,
-                one.ours.as_ref().map(entry).unwrap_or_default(),
-                theirs.join("\n"),
+                one.order.to_string().into(),
+                one.order_status.as_deref().unwrap_or("not known").into(),
+                one.kind.as_str().into(),
+                difference.into(),
+                one.ours.as_ref().map(entry).unwrap_or_default().into(),
+                Cell::lines(one.theirs.iter().map(entry)),
             ]);
         }
         lines.push(table.to_string());

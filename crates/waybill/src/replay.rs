@@ -11,9 +11,8 @@ use waybill_simulator::{AddressError, Target};
 
 use crate::cli::{RecordedCityFlags, ReplayArgs, ServerFlags};
 use crate::screen::Screen;
-use crate::{Failure, signals};
+use crate::{Failure, print, signals};
 
-#[allow(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(args: ReplayArgs) -> Result<(), Failure> {
     let stop = signals::stop_token()?;
     let target = target(&args.server)?;
@@ -26,7 +25,7 @@ pub async fn run(args: ReplayArgs) -> Result<(), Failure> {
     }
     let report = report.map_err(Failure::unavailable)?;
     warn_of(&report);
-    println!("{}", summary(report.elapsed.as_secs_f64(), &report.counts));
+    print::json(&summary(report.elapsed.as_secs_f64(), &report.counts));
     Ok(())
 }
 
@@ -96,29 +95,27 @@ pub fn refused(error: RunError) -> Failure {
 }
 
 /// Prints what did not go as it should, which the numbers alone do not show.
-#[allow(clippy::print_stderr, reason = "what a person at the terminal needs to know")]
 pub fn warn_of(report: &RunReport) {
     warn_of_broken_lines(report.broken_lines.count, &report.broken_lines.first);
     for failure in &report.stream_failures {
-        eprintln!("a location stream gave up: {}", failure.message());
+        print::note(&format!("a location stream gave up: {}", failure.message()));
     }
     let (unsettled, gave_up) = (report.unsettled_fixes, report.counts.orders.gave_up);
     if unsettled > 0 {
-        eprintln!("{unsettled} fixes were neither acknowledged nor rejected");
+        print::note(&format!("{unsettled} fixes were neither acknowledged nor rejected"));
     }
     if gave_up > 0 {
-        eprintln!("{gave_up} orders had no settled answer in time");
+        print::note(&format!("{gave_up} orders had no settled answer in time"));
     }
 }
 
 /// Prints how many lines of a trace could not be used, and the first of them.
-#[allow(clippy::print_stderr, reason = "what a person at the terminal needs to know")]
 pub fn warn_of_broken_lines(count: u64, first: &[String]) {
     if count > 0 {
-        eprintln!("{count} lines of the trace could not be used:");
+        print::note(&format!("{count} lines of the trace could not be used:"));
     }
     for line in first {
-        eprintln!("  {line}");
+        print::note(&format!("  {line}"));
     }
 }
 

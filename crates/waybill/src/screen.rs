@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waybill_simulator::stats::{Snapshot, Stats};
 
+use crate::print;
+
 /// How often the screen is drawn; how often a line is written where there is none.
 const DRAW: Duration = Duration::from_millis(500);
 const LINE: Duration = Duration::from_secs(5);
@@ -107,7 +109,7 @@ async fn draw(title: String, view: impl Fn() -> View, stop: CancellationToken) {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "the screen of those who have none")]
+/// The screen of those who have none.
 async fn write_lines(view: impl Fn() -> View, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(LINE)).await.is_some() {
         let seen = view();
@@ -119,7 +121,7 @@ async fn write_lines(view: impl Fn() -> View, stop: CancellationToken) {
             let words: Vec<&str> = row.split_whitespace().collect();
             let _ = write!(line, " | {}", words.join(" "));
         }
-        eprintln!("{line}");
+        print::note(&line);
     }
 }
 

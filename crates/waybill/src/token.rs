@@ -6,11 +6,10 @@ use waybill_domain::id::{DriverId, IdError, UserId};
 use waybill_domain::operator::Operator;
 use waybill_sandbox::tokens::TokenSigner;
 
-use crate::Failure;
 use crate::cli::TokenArgs;
 use crate::dev::TOKEN_KEY;
+use crate::{Failure, print};
 
-#[allow(clippy::print_stdout, reason = "the command's answer")]
 pub fn run(args: &TokenArgs) -> Result<(), Failure> {
     let role = Role::from(args.role);
     check_subject(role, &args.subject)?;
@@ -29,7 +28,7 @@ pub fn run(args: &TokenArgs) -> Result<(), Failure> {
     if let (Some(order), Some(ours)) = (args.order, claims.get_mut("waybill")) {
         ours["order_id"] = order.to_string().into();
     }
-    println!("{}", signer.sign(&claims).map_err(Failure::unavailable)?);
+    print::line(&signer.sign(&claims).map_err(Failure::unavailable)?);
     Ok(())
 }
 

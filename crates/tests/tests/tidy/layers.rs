@@ -40,6 +40,17 @@ fn sql_and_redis_commands_are_in_storage_only() {
 }
 
 #[test]
+fn what_is_printed_goes_through_one_place() {
+    refuse_words(
+        &["crates/waybill/src"],
+        &["crates/waybill/src/print.rs"],
+        // Also those of standard error, whose names end in these.
+        &["print!(", "println!("],
+        "print it with crates/waybill/src/print.rs, which writes what a terminal would obey as its code",
+    );
+}
+
+#[test]
 fn no_protobuf_type_goes_past_the_grpc_face() {
     // The root assembles the services; the metrics count calls by gRPC's own status codes.
     refuse_words(

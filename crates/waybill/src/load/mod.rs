@@ -19,7 +19,7 @@ use self::screen::view;
 use self::table::{limited, table};
 use crate::cli::load::LoadArgs;
 use crate::screen::Screen;
-use crate::{Failure, replay, signals};
+use crate::{Failure, print, replay, signals};
 
 /// Standard output, as a file's name.
 const STANDARD_OUTPUT: &str = "-";
@@ -70,10 +70,10 @@ pub async fn run(args: LoadArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The command's answer. Whoever reads it may have read enough, as `head` has.
+/// The command's answer, which may have colours. Whoever reads it may have read enough, as `head` has.
 fn answer(report: &LoadReport, as_json: bool) {
     let text = if as_json {
-        serde_json::json!(report).to_string()
+        print::json_text(&serde_json::json!(report))
     } else {
         table(report, is_coloured(&std::io::stdout()))
     };
@@ -81,14 +81,15 @@ fn answer(report: &LoadReport, as_json: bool) {
 }
 
 /// Prints what the numbers alone do not show.
-#[allow(clippy::print_stderr, reason = "what a person at the terminal needs to know")]
 fn warn_of(report: &LoadReport) {
     if report.cut_short {
-        eprintln!("ended before its time: measured were {:.1} s", report.measured_seconds);
+        let measured = report.measured_seconds;
+        print::note(&format!("ended before its time: measured were {measured:.1} s"));
     }
     replay::warn_of_broken_lines(report.broken_lines, &report.first_broken_lines);
     if let Some(why) = &report.generator.limited_by_generator {
-        eprintln!("{}", limited(why, is_coloured(&std::io::stderr())));
+        let text = limited(why, is_coloured(&std::io::stderr()));
+        let _ = writeln!(std::io::stderr(), "{text}");
     }
 }
 

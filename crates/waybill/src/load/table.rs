@@ -2,11 +2,11 @@
 //! generator cost, and what to beware of.
 
 use clap::builder::styling::AnsiColor;
-use comfy_table::{CellAlignment, ColumnConstraint, Table};
+use waybill_domain::text::escaped;
 use waybill_simulator::load::report::{Latency, LoadReport, Operation, Stage, Totals};
 use waybill_simulator::report::{Unit, thousands};
 
-use crate::table::table as empty_table;
+use crate::table::{Table, table as empty_table};
 
 /// The tables and the lines below them. `colour`: whether a warning may be red.
 pub fn table(report: &LoadReport, colour: bool) -> String {
@@ -28,8 +28,9 @@ pub fn table(report: &LoadReport, colour: bool) -> String {
     if report.broken_lines > 0 {
         let first = report.first_broken_lines.first().map_or("", String::as_str);
         lines.push(format!(
-            "broken lines of the trace: {}, the first is {first}",
-            thousands(report.broken_lines)
+            "broken lines of the trace: {}, the first is {}",
+            thousands(report.broken_lines),
+            escaped(first)
         ));
     }
     if let Some(reason) = &report.generator.limited_by_generator {
@@ -52,7 +53,7 @@ fn operations(report: &LoadReport) -> Table {
         let rates = [operation.name.clone(), answered];
         (rates, &operation.totals, &operation.latency)
     });
-    with_numbers(measured("", rows), 1)
+    measured("", rows).with_numbers(1)
 }
 
 fn stages(stages: &[Stage]) -> Table {
@@ -60,7 +61,7 @@ fn stages(stages: &[Stage]) -> Table {
         let rates = [stage.offered_per_second, stage.answered_per_second].map(|rate| Unit::Count.exact(rate));
         (rates, &stage.totals, &stage.latency)
     });
-    with_numbers(measured("offered/s", rows), 0)
+    measured("offered/s", rows).with_numbers(0)
 }
 
 /// A row for each: its first two cells, then its latencies and its counts.
@@ -85,7 +86,7 @@ fn errors(operations: &[Operation]) -> Table {
             table.add_row([operation.name.clone(), code.clone(), thousands(*count)]);
         }
     }
-    with_numbers(table, 2)
+    table.with_numbers(2)
 }
 
 fn generator(report: &LoadReport) -> String {
@@ -127,15 +128,6 @@ fn times(totals: &Totals, of: &Latency) -> [String; 5] {
 
 fn counts(totals: &Totals) -> [String; 4] {
     [totals.offered, totals.answered, totals.refused, totals.failed].map(thousands)
-}
-
-/// Digits below each other from this column on, and never broken into two lines: half a number reads as a number.
-fn with_numbers(mut table: Table, from: usize) -> Table {
-    for column in table.column_iter_mut().skip(from) {
-        column.set_cell_alignment(CellAlignment::Right);
-        column.set_constraint(ColumnConstraint::ContentWidth);
-    }
-    table
 }
 
 #[cfg(test)]

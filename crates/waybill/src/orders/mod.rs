@@ -11,15 +11,14 @@ use waybill_domain::operator::{Assertion, AssertionError, Operator};
 use waybill_server::app::{OperatorError, OperatorService, OperatorUnavailable, open_operator_service};
 use waybill_server::resilience::Deadline;
 
-use crate::Failure;
 use crate::cli::{OrdersArgs, OrdersCommand, RefundAgainArgs, ResolveArgs, RetryArgs, StoreArgs, load};
+use crate::{Failure, print};
 
 /// How many orders are listed; the others are counted.
 const LISTED_MAX: i64 = 100;
 /// How long the provider may take: a list of all its payments has many pages.
 const PROVIDER_MAX: Duration = Duration::from_mins(10);
 
-#[allow(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(config_file: Option<&Path>, args: OrdersArgs) -> Result<(), Failure> {
     match args.command {
         OrdersCommand::List(args) => {
@@ -27,25 +26,25 @@ pub async fn run(config_file: Option<&Path>, args: OrdersArgs) -> Result<(), Fai
                 .unfinished(args.stuck, LISTED_MAX)
                 .await?;
             if args.json {
-                println!("{}", table::list_json(&listed));
+                print::json(&table::list_json(&listed));
             } else {
                 if !listed.orders.is_empty() {
-                    println!("{}", table::list_table(&listed));
+                    print::lines(table::list_table(&listed));
                 }
-                println!("{}", table::list_verdict(&listed, args.stuck));
+                print::line(&table::list_verdict(&listed, args.stuck));
             }
         }
         OrdersCommand::Show(args) => {
             let shown = open(config_file, &args.stores)?.show(args.order).await?;
             if args.json {
-                println!("{}", table::details_json(&shown));
+                print::json(&table::details_json(&shown));
             } else {
-                println!("{}", table::details_text(&shown));
+                print::lines(table::details_text(&shown));
             }
         }
-        OrdersCommand::Retry(args) => println!("{}", retry(config_file, args).await?),
-        OrdersCommand::Resolve(args) => println!("{}", resolve(config_file, args).await?),
-        OrdersCommand::RefundAgain(args) => println!("{}", refund_again(config_file, args).await?),
+        OrdersCommand::Retry(args) => print::line(&retry(config_file, args).await?),
+        OrdersCommand::Resolve(args) => print::line(&resolve(config_file, args).await?),
+        OrdersCommand::RefundAgain(args) => print::line(&refund_again(config_file, args).await?),
     }
     Ok(())
 }

@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::Table;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use waybill_domain::tenant::name_of;
+use waybill_domain::text::escaped;
 use waybill_server::app::{LeaseHolder, LogLine, OrderDetails, UnfinishedOrders};
 
-use crate::table::{amount, table};
+use crate::table::{Table, amount, table};
 
 /// The orders as a table, each in a row.
 pub fn list_table(listed: &UnfinishedOrders) -> Table {
@@ -214,7 +214,7 @@ fn header(order: &OrderDetails) -> String {
     lines.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
     let lines: Vec<String> = lines
         .into_iter()
-        .map(|(name, value)| format!("{name:<16}{value}"))
+        .map(|(name, value)| format!("{name:<16}{}", escaped(&value)))
         .collect();
     lines.join("\n")
 }

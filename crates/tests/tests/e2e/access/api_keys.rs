@@ -9,6 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt as _, pending};
 use tonic::{Code, Status};
 use uuid::Uuid;
+use waybill_domain::text::is_refused;
 use waybill_proto::admin::v1::RetryOrderRequest;
 use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
@@ -22,6 +23,8 @@ use crate::cli::on_stores;
 
 /// A name with characters that an older release took, and that no new name may have.
 const OLDER_NAME: &str = "sh\u{ad}op\u{200e}";
+/// How it is printed.
+const SHOWN_NAME: &str = r"sh\u{ad}op\u{200e}";
 
 /// `waybill keys create ARGS`: the key, which is all that it prints on standard output.
 pub async fn create(rig: &Rig, args: &[&str]) -> String {
@@ -355,13 +358,19 @@ async fn a_key_that_was_named_under_older_rules_is_good_and_listed_and_can_be_re
 
     let table = on_stores(&doors.rig, &["keys", "list"]).await;
     assert_eq!(table.status, Some(0), "{table:?}");
-    assert!(table.stdout.contains(id(&key)), "{}", table.stdout);
+    for shown in [id(&key), SHOWN_NAME] {
+        assert!(table.stdout.contains(shown), "{shown}: {}", table.stdout);
+    }
     let listed = on_stores(&doors.rig, &["keys", "list", "--json"]).await;
     let report: Value = serde_json::from_str(&listed.stdout).expect("one JSON object");
     assert_eq!(report["keys"][0]["name"], OLDER_NAME, "{report}");
 
     let revoked = revoke(&doors.rig, id(&key)).await;
     assert_eq!((revoked.status, revoked.stderr.as_str()), (Some(0), ""), "{revoked:?}");
+    assert!(revoked.stdout.contains(SHOWN_NAME), "{revoked:?}");
+    for printed in [&table.stdout, &listed.stdout, &revoked.stdout] {
+        assert!(!printed.replace('\n', "").contains(is_refused), "{printed:?}");
+    }
     let refused = until("the key is worth nothing", async || doors.list(&key).await.err()).await;
     assert_refused(&refused, Code::Unauthenticated, "TOKEN_UNTRUSTED");
 }

@@ -6,6 +6,7 @@ use testkit::table::{rows, words};
 use testkit::wire::PICKUP;
 use testkit::{Rig, ServerProcess};
 use uuid::Uuid;
+use waybill_domain::text::is_refused;
 use waybill_sandbox::payments::FaultKind;
 
 use super::in_doubt::{age_charges, age_refunds, charge_in_doubt, refund_in_doubt, with_operator};
@@ -75,6 +76,40 @@ async fn an_order_is_shown_with_its_log_and_its_attempts() {
     assert_eq!((&create["step"], &create["fence"]), (&json!("create"), &json!(1)));
     let actor = create["actor"].as_str().unwrap();
     assert!(actor.starts_with(&format!("{}-", std::process::id())), "{actor}");
+}
+
+/// Texts of others, and of releases that took more than this one, are in the stores.
+#[tokio::test]
+async fn what_a_terminal_would_obey_is_printed_by_its_code() {
+    let (rig, order) = left_alone().await;
+    rig.execute(
+        r"update order_sagas set needs_attention = E'look \u202E at this\u001B[2J';
+          insert into order_saga_steps (order_id, step, status, detail, fence, actor, requested_by)
+          select order_id, 'retry', 'requested', E'by\u2028hand\nand by bank', fence, E'operator an\u00ADna', E'service sh\u200Eop'
+            from order_sagas",
+    )
+    .await;
+    let show = format!("show {order}");
+    let attention = r"look \u{202e} at this\u{1b}[2J";
+    let details = [
+        r"by\u{2028}hand\u{a}and by bank",
+        r"operator an\u{ad}na for service sh\u{200e}op",
+        attention,
+    ];
+    for (args, shown) in [(show.as_str(), &details[..]), ("list --stuck", &[attention])] {
+        let ended = orders(&rig, args).await;
+        assert_shows(&ended, shown);
+        assert!(
+            !ended.stdout.replace('\n', "").contains(is_refused),
+            "{:?}",
+            ended.stdout
+        );
+    }
+    // For programs it is what it was.
+    let ended = orders(&rig, &format!("{show} --json")).await;
+    assert!(!ended.stdout.trim_end().contains(is_refused), "{:?}", ended.stdout);
+    let report: Value = serde_json::from_str(&ended.stdout).expect("one JSON object");
+    assert_eq!(report["needs_attention"], "look \u{202e} at this\u{1b}[2J", "{report}");
 }
 
 #[tokio::test]
