@@ -6,13 +6,15 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
+use waybill_domain::access::Method;
 use waybill_domain::duty::{Duty, Tags};
 use waybill_domain::id::{DriverId, OrderId};
 use waybill_domain::order::ReleaseReason;
 use waybill_proto::driver::v1 as pb;
 use waybill_proto::driver::v1::driver_service_server::DriverService as Api;
 
-use super::edge::{Class, IngressLimits};
+use super::classes::class;
+use super::edge::IngressLimits;
 use super::fields::Violations;
 use super::{principal, render};
 use crate::drivers::{AssignmentNews, Drivers};
@@ -30,10 +32,10 @@ impl DriverApi {
         DriverApi { drivers, limits }
     }
 
-    async fn admit<T>(&self, class: Class, driver: &DriverId, request: &Request<T>) -> Result<(), Status> {
+    async fn admit<T>(&self, method: Method, driver: &DriverId, request: &Request<T>) -> Result<(), Status> {
         let access = principal::access(request)?;
         let principal = principal::of(&access, || principal::driver(driver.as_str()));
-        Ok(self.limits.admit_call(class, &principal, request).await?)
+        Ok(self.limits.admit_call(class(method), &principal, request).await?)
     }
 }
 
@@ -48,7 +50,7 @@ impl Api for DriverApi {
         let access = principal::access(&request)?;
         let (named, known) = parse_watch(request.get_ref(), is_driver(&access))?;
         let driver = driver(&access, named)?;
-        self.admit(Class::Reads, &driver, &request).await?;
+        self.admit(Method::WatchAssignments, &driver, &request).await?;
         let followed = self.drivers.watch(driver, known).await?;
         let rendered = followed.map(|news| Ok(render_news(&news?)));
         Ok(Response::new(principal::until_ended(rendered, access).boxed()))
@@ -59,7 +61,7 @@ impl Api for DriverApi {
         let (named, is_on, tags) = parse_duty(request.get_ref(), is_driver(&access))?;
         let driver = driver(&access, named)?;
         principal::check_business(&access, "tags", tags.is_some())?;
-        self.admit(Class::Completions, &driver, &request).await?;
+        self.admit(Method::SetDuty, &driver, &request).await?;
         let duty = self.drivers.set_duty(&driver, is_on, tags.as_ref()).await?;
         Ok(Response::new(pb::SetDutyResponse {
             duty: Some(render_duty(&duty)),

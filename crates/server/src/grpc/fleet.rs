@@ -10,14 +10,15 @@ use futures_util::stream::BoxStream;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
-use waybill_domain::access::Scope;
+use waybill_domain::access::{Method, Scope};
 use waybill_domain::fix::Fix;
 use waybill_domain::id::DriverId;
 use waybill_domain::live::Area;
 use waybill_proto::fleet::v1 as pb;
 use waybill_proto::fleet::v1::fleet_service_server::FleetService as Api;
 
-use super::edge::{Class, IngressLimits};
+use super::classes::class;
+use super::edge::IngressLimits;
 use super::fields::{Violations, duration};
 use super::replay::{Replayed, not_a_cursor, parse_replay, replayed};
 use super::status::not_permitted;
@@ -90,7 +91,8 @@ impl Api for FleetApi {
         let access = principal::access(&request)?;
         let driver = driver.of(&access.tenant());
         let principal = principal::of(&access, || principal::driver(driver.as_str()));
-        self.limits.admit_call(Class::Reads, &principal, &request).await?;
+        let class = class(Method::GetDriver);
+        self.limits.admit_call(class, &principal, &request).await?;
         let now = Timestamp::now();
         let unknown = || Status::not_found("there is no fresh fix of this driver");
         let (latest, active) = match &access.scope {
@@ -141,7 +143,8 @@ impl Api for FleetApi {
             return Err(not_permitted(field, "is for the business to watch: name an order_id"));
         }
         let principal = principal::of(&access, || principal::address(&request));
-        self.limits.admit_call(Class::Reads, &principal, &request).await?;
+        let class = class(Method::WatchDrivers);
+        self.limits.admit_call(class, &principal, &request).await?;
         let watched = self.feed.watch(&access.scope, drivers, interval, &cursor).await?;
         let rendered = watched.map(|news| Ok(render_news(&news?)));
         Ok(Response::new(principal::until_ended(rendered, access).boxed()))
@@ -155,7 +158,8 @@ impl Api for FleetApi {
         let access = principal::access(&request)?;
         let driver = driver.of(&access.tenant());
         let principal = principal::of(&access, || principal::driver(driver.as_str()));
-        self.limits.admit_call(Class::Reads, &principal, &request).await?;
+        let class = class(Method::ListLocations);
+        self.limits.admit_call(class, &principal, &request).await?;
         // Another driver's are as those of one that there is not.
         if access.scope.driver().is_some_and(|own| *own != driver) {
             return Ok(Response::new(pb::ListLocationsResponse::default()));
@@ -188,7 +192,8 @@ impl Api for FleetApi {
         let from = parse_replay(request.get_ref())?;
         let access = principal::access(&request)?;
         let principal = principal::of(&access, || principal::address(&request));
-        self.limits.admit_call(Class::Reads, &principal, &request).await?;
+        let class = class(Method::ReplayLocations);
+        self.limits.admit_call(class, &principal, &request).await?;
         let replay = Replay::begin(self.live.clone(), &access.tenant(), &from).await?;
         let replayed = replayed(replay.ok_or_else(not_a_cursor)?, self.draining.clone());
         Ok(Response::new(principal::until_ended(replayed, access).boxed()))
@@ -203,7 +208,7 @@ impl Api for FleetApi {
         let principal = principal::of(&access, || principal::address(&request));
         let weight = search_weight(area);
         self.limits
-            .admit_weighted(Class::Reads, &principal, weight, &request)
+            .admit_weighted(class(Method::SearchDrivers), &principal, weight, &request)
             .await?;
         let near = self.dispatch.search(&access.tenant(), area, count).await?;
         let drivers: Vec<DriverId> = near.iter().map(|near| near.driver.clone()).collect();

@@ -1,10 +1,11 @@
 //! gRPC: the edge that every call passes ([`edge`]), and the services. No protobuf type goes past here: a handler
 //! parses its request into domain values, calls, and renders the result.
 //!
-//! [`principal`] names the rate limit that a call counts against. [`fields`] parses, and names every bad field at once;
+//! [`principal`] names whose rate limit a call counts against, and [`classes`] which. [`fields`] parses, and names every bad field at once;
 //! [`fixes`] sorts the good ones from the bad, and [`inbound`] lets them pass. [`render`] writes domain values as messages. [`status`] is the one place
 //! where errors get their status codes.
 
+mod classes;
 mod driver;
 pub mod edge;
 mod erasure;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
-use waybill_domain::access::Caller;
+use waybill_domain::access::{Caller, Method};
 use waybill_domain::id::OrderId;
 use waybill_domain::operator::{AssertedOutcome, Assertion, AssertionError, Operator};
 use waybill_domain::order::State;
@@ -13,7 +13,8 @@ use waybill_proto::admin::v1 as pb;
 use waybill_proto::admin::v1::admin_service_server::AdminService as Api;
 use waybill_proto::order::v1::{Money, OrderStatus};
 
-use super::edge::{Class, IngressLimits};
+use super::classes::class;
+use super::edge::IngressLimits;
 use super::erasure;
 use super::fields::Violations;
 use super::health::ServerHealth;
@@ -54,10 +55,10 @@ impl OperatorApi {
 
     /// The calls within what the caller may reach. Its limits count by the caller, or its address: the order that a call is about
     /// does not identify the operator.
-    async fn admit<T>(&self, request: &Request<T>) -> Result<(OperatorService, Access), Status> {
+    async fn admit<T>(&self, method: Method, request: &Request<T>) -> Result<(OperatorService, Access), Status> {
         let access = principal::access(request)?;
         let principal = principal::of(&access, || principal::address(request));
-        self.limits.admit_call(Class::Reads, &principal, request).await?;
+        self.limits.admit_call(class(method), &principal, request).await?;
         Ok((self.operator.within(access.scope.clone()), access))
     }
 }
@@ -69,7 +70,7 @@ impl Api for OperatorApi {
         request: Request<pb::ListStuckOrdersRequest>,
     ) -> Result<Response<pb::ListStuckOrdersResponse>, Status> {
         let limit = parse_page(request.get_ref().page_size)?;
-        let (operator, _) = self.admit(&request).await?;
+        let (operator, _) = self.admit(Method::ListStuckOrders, &request).await?;
         let stuck = operator.unfinished(true, i64::from(limit)).await?;
         Ok(Response::new(pb::ListStuckOrdersResponse {
             orders: stuck.orders.into_iter().map(render_unfinished).collect(),
@@ -86,7 +87,7 @@ impl Api for OperatorApi {
         let Some(id) = bad.order_id(&request.get_ref().order_id) else {
             return Err(bad.into_status());
         };
-        let (operator, _) = self.admit(&request).await?;
+        let (operator, _) = self.admit(Method::ShowOrder, &request).await?;
         let order = operator.show(id).await?;
         Ok(Response::new(pb::ShowOrderResponse {
             order: Some(render_details(order)),
@@ -98,7 +99,7 @@ impl Api for OperatorApi {
         request: Request<pb::RetryOrderRequest>,
     ) -> Result<Response<pb::RetryOrderResponse>, Status> {
         let (id, by, reason) = parse_retry(request.get_ref(), own_name(&principal::access(&request)?))?;
-        let (operator, access) = self.admit(&request).await?;
+        let (operator, access) = self.admit(Method::RetryOrder, &request).await?;
         principal::check_operator(&access, &by)?;
         let lease = operator.retry(id, &by, reason.as_ref()).await?;
         Ok(Response::new(pb::RetryOrderResponse {
@@ -111,7 +112,7 @@ impl Api for OperatorApi {
         request: Request<pb::ResolveOrderRequest>,
     ) -> Result<Response<pb::ResolveOrderResponse>, Status> {
         let (id, assertion, by, reason) = parse_resolve(request.get_ref(), own_name(&principal::access(&request)?))?;
-        let (operator, access) = self.admit(&request).await?;
+        let (operator, access) = self.admit(Method::ResolveOrder, &request).await?;
         principal::check_operator(&access, &by)?;
         let deadline = deadline(&request);
         let order = operator.resolve(id, &assertion, &by, &reason, deadline).await?;
@@ -125,7 +126,7 @@ impl Api for OperatorApi {
         request: Request<pb::RefundAgainRequest>,
     ) -> Result<Response<pb::RefundAgainResponse>, Status> {
         let (id, by, reason) = parse_refund_again(request.get_ref(), own_name(&principal::access(&request)?))?;
-        let (operator, access) = self.admit(&request).await?;
+        let (operator, access) = self.admit(Method::RefundAgain, &request).await?;
         principal::check_operator(&access, &by)?;
         let order = operator.refund_again(id, &by, &reason, deadline(&request)).await?;
         Ok(Response::new(pb::RefundAgainResponse {
@@ -137,7 +138,7 @@ impl Api for OperatorApi {
         &self,
         request: Request<pb::ShowHealthRequest>,
     ) -> Result<Response<pb::ShowHealthResponse>, Status> {
-        let (_, access) = self.admit(&request).await?;
+        let (_, access) = self.admit(Method::ShowHealth, &request).await?;
         principal::check_all_businesses(&access)?;
         Ok(Response::new(self.health.shown().await))
     }
@@ -147,7 +148,7 @@ impl Api for OperatorApi {
         request: Request<pb::EraseDriverRequest>,
     ) -> Result<Response<pb::EraseDriverResponse>, Status> {
         let (driver, from) = erasure::parse_driver(request.get_ref())?;
-        let (_, access) = self.admit(&request).await?;
+        let (_, access) = self.admit(Method::EraseDriver, &request).await?;
         let driver = driver.of(&access.tenant());
         let deadline = deadline(&request);
         let erased = self
@@ -162,7 +163,7 @@ impl Api for OperatorApi {
         request: Request<pb::EraseUserRequest>,
     ) -> Result<Response<pb::EraseUserResponse>, Status> {
         let (user, from) = erasure::parse_user(request.get_ref())?;
-        let (_, access) = self.admit(&request).await?;
+        let (_, access) = self.admit(Method::EraseUser, &request).await?;
         let user = user.of(&access.tenant());
         let deadline = deadline(&request);
         let erased = self.erasure.user(&user, from, &access.authority(), deadline).await?;

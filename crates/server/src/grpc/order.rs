@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Extensions, Request, Response, Status};
-use waybill_domain::access::Scope;
+use waybill_domain::access::{Method, Scope};
 use waybill_domain::duty::Tags;
 use waybill_domain::id::{DriverId, OrderId, UserId};
 use waybill_domain::money::Money;
@@ -17,7 +17,8 @@ use waybill_proto::Encoded;
 use waybill_proto::order::v1 as pb;
 use waybill_proto::order::v1::order_service_server::OrderService as Api;
 
-use super::edge::{CallDeadline, Class, DeadlineSettings, IngressLimits};
+use super::classes::class;
+use super::edge::{CallDeadline, DeadlineSettings, IngressLimits};
 use super::fields::{Violations, record_order};
 use super::tracking::{parse_revoke, parse_share};
 use super::{principal, render};
@@ -49,10 +50,10 @@ impl OrderApi {
     }
 
     /// Within the limits of the caller, or of the order where callers are not known.
-    async fn admit<T>(&self, class: Class, id: OrderId, request: &Request<T>) -> Result<Access, Status> {
+    async fn admit<T>(&self, method: Method, id: OrderId, request: &Request<T>) -> Result<Access, Status> {
         let access = principal::access(request)?;
         let principal = principal::of(&access, || principal::order(id));
-        self.limits.admit_call(class, &principal, request).await?;
+        self.limits.admit_call(class(method), &principal, request).await?;
         Ok(access)
     }
 }
@@ -65,7 +66,8 @@ impl Api for OrderApi {
         principal::check_user(&access, &order.user)?;
         principal::check_provider_customer(&access, order.provider_customer.as_ref())?;
         let principal = principal::of(&access, || principal::user(&order.user));
-        self.limits.admit_call(Class::Orders, &principal, &request).await?;
+        let class = class(Method::CreateOrder);
+        self.limits.admit_call(class, &principal, &request).await?;
         let placed = self.orders.place(access.authority(), &order, deadline(&request)).await;
         if let Err(PlaceError::InProgress(id)) = placed {
             record_order(id);
@@ -75,7 +77,7 @@ impl Api for OrderApi {
 
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
         let id = parse_id(&request.get_ref().order_id)?;
-        let access = self.admit(Class::Reads, id, &request).await?;
+        let access = self.admit(Method::GetOrder, id, &request).await?;
         let (order, refunds, steps) = self.orders.get(&access.scope, id).await?;
         let mut order = render::order_with_refunds(&order, refunds);
         order.steps = steps.into_iter().map(render::step).collect();
@@ -93,7 +95,8 @@ impl Api for OrderApi {
             Some(user) => principal::user(user),
             None => principal::address(&request),
         });
-        self.limits.admit_call(Class::Reads, &principal, &request).await?;
+        let class = class(Method::ListOrders);
+        self.limits.admit_call(class, &principal, &request).await?;
         // One more than the page: whether there is a next one.
         let mut orders = self.orders.list(&access.scope, &filter, i64::from(size) + 1).await?;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
@@ -116,7 +119,7 @@ impl Api for OrderApi {
         request: Request<pb::WatchOrderRequest>,
     ) -> Result<Response<Self::WatchOrderStream>, Status> {
         let (id, after_step) = parse_watch(request.get_ref())?;
-        let access = self.admit(Class::Reads, id, &request).await?;
+        let access = self.admit(Method::WatchOrder, id, &request).await?;
         let scope = access.scope.clone();
         let changes = self.orders.watch(scope.clone(), id, after_step).await?;
         let rendered = changes.map(move |change| Ok(render_change(change?, &scope)));
@@ -129,7 +132,7 @@ impl Api for OrderApi {
     ) -> Result<Response<pb::CompleteOrderResponse>, Status> {
         let tenant = principal::access(&request)?.tenant();
         let (id, driver, amount) = parse_complete(request.get_ref(), &tenant)?;
-        let access = self.admit(Class::Completions, id, &request).await?;
+        let access = self.admit(Method::CompleteOrder, id, &request).await?;
         principal::check_business(&access, "final_amount", amount.is_some())?;
         let driver = principal::check_driver(&access, driver)?;
         let order = self.orders.complete(access.authority(), id, driver, amount).await?;
@@ -143,7 +146,7 @@ impl Api for OrderApi {
         request: Request<pb::CancelOrderRequest>,
     ) -> Result<Response<pb::CancelOrderResponse>, Status> {
         let (id, fee) = parse_cancel(request.get_ref())?;
-        let access = self.admit(Class::Completions, id, &request).await?;
+        let access = self.admit(Method::CancelOrder, id, &request).await?;
         principal::check_business(&access, "cancellation_fee", fee.is_some())?;
         let order = self
             .orders
@@ -159,7 +162,7 @@ impl Api for OrderApi {
         request: Request<pb::RefundOrderRequest>,
     ) -> Result<Response<pb::RefundOrderResponse>, Status> {
         let refund = parse_refund(request.get_ref())?;
-        let access = self.admit(Class::Orders, refund.order, &request).await?;
+        let access = self.admit(Method::RefundOrder, refund.order, &request).await?;
         let (order, refunds, refund) = self
             .orders
             .refund(access.authority(), refund, deadline(&request))
@@ -176,7 +179,7 @@ impl Api for OrderApi {
     ) -> Result<Response<pb::ReleaseDriverResponse>, Status> {
         let tenant = principal::access(&request)?.tenant();
         let (id, driver, reason) = parse_release(request.get_ref(), &tenant)?;
-        let access = self.admit(Class::Completions, id, &request).await?;
+        let access = self.admit(Method::ReleaseDriver, id, &request).await?;
         principal::check_driver(&access, Some(driver.clone()))?;
         let order = self
             .orders
@@ -192,7 +195,7 @@ impl Api for OrderApi {
         request: Request<pb::ShareOrderRequest>,
     ) -> Result<Response<pb::ShareOrderResponse>, Status> {
         let (id, lifetime) = parse_share(request.get_ref())?;
-        let access = self.admit(Class::Orders, id, &request).await?;
+        let access = self.admit(Method::ShareOrder, id, &request).await?;
         let (token, share) = self.tracking.share(&access.authority(), id, lifetime).await?;
         Ok(Response::new(pb::ShareOrderResponse {
             share_id: share.id.to_string(),
@@ -206,7 +209,7 @@ impl Api for OrderApi {
         request: Request<pb::RevokeShareRequest>,
     ) -> Result<Response<pb::RevokeShareResponse>, Status> {
         let (id, share) = parse_revoke(request.get_ref())?;
-        let access = self.admit(Class::Orders, id, &request).await?;
+        let access = self.admit(Method::RevokeShare, id, &request).await?;
         self.tracking.revoke(&access.authority(), id, share).await?;
         Ok(Response::new(pb::RevokeShareResponse {}))
     }

@@ -9,13 +9,15 @@ use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
+use waybill_domain::access::Method;
 use waybill_domain::id::OrderId;
 use waybill_domain::tracking::Stage;
 use waybill_proto::order::v1 as order;
 use waybill_proto::tracking::v1 as pb;
 use waybill_proto::tracking::v1::tracking_service_server::TrackingService as Api;
 
-use super::edge::{Class, IngressLimits};
+use super::classes::class;
+use super::edge::IngressLimits;
 use super::fields::{Violations, duration};
 use super::{principal, render};
 use crate::tracking::{Followed, Tracking};
@@ -47,7 +49,8 @@ impl Api for TrackingApi {
         request: Request<pb::WatchSharedRequest>,
     ) -> Result<Response<Self::WatchSharedStream>, Status> {
         let caller = principal::address(&request);
-        self.limits.admit_call(Class::Links, &caller, &request).await?;
+        let class = class(Method::WatchShared);
+        self.limits.admit_call(class, &caller, &request).await?;
         let token = request.into_inner().token;
         if token.is_empty() {
             let mut bad = Violations::default();

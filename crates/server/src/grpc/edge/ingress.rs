@@ -29,11 +29,11 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// The kind of a call. Each has its own buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Placing orders, refunding and sharing them. The principal is the customer or the driver who calls, else the user
-    /// or the order that the call is about.
+    /// Placing orders, and sharing them. The principal is the customer or the driver who calls, else the user or the order that the call is about.
     Orders,
-    /// What frees a driver or ends an order: completing, cancelling, releasing, duty. It has tokens of its own, so that no flood of new orders keeps
-    /// those busy who could serve them. The principal is the same.
+    /// What frees, ends, gives back or repairs something: completing, cancelling and refunding orders, releasing drivers, duty, ending links, what operators do
+    /// about orders, and erasing people. It has tokens of its own: no flood of new orders keeps those busy who could serve them, and no flood of anything else
+    /// keeps those waiting who end trouble. The principal is the same; of what operators do, and of an erasure, it is the caller, or its address.
     Completions,
     /// Reading. The principal is the customer or the driver who calls, else the user, driver or order that is read, or the
     /// caller's address.

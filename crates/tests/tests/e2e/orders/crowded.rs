@@ -7,9 +7,15 @@ use testkit::Rig;
 use testkit::until;
 use testkit::wire::{PICKUP, a_ride, assert_refused_for_now};
 use tonic::{Code, Request, Status};
+use uuid::Uuid;
+use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
+use waybill_proto::admin::v1::{ListStuckOrdersRequest, RetryOrderRequest};
 use waybill_proto::driver::v1::SetDutyRequest;
 use waybill_proto::driver::v1::driver_service_client::DriverServiceClient;
-use waybill_proto::order::v1::{CancelOrderRequest, Order, OrderStatus, ReleaseDriverRequest};
+use waybill_proto::order::v1::{
+    CancelOrderRequest, Money, Order, OrderStatus, RefundOrderRequest, ReleaseDriverRequest, RevokeShareRequest,
+    ShareOrderRequest,
+};
 
 /// Places orders until one is refused: why.
 async fn until_refused(rig: &Rig, timeout: Duration) -> Status {
@@ -70,6 +76,64 @@ async fn what_frees_drivers_passes_while_new_orders_are_refused() {
 
     let refusal = until_refused(&rig, Duration::from_secs(10)).await;
     assert_refused_for_now(&refusal, Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn refunds_and_the_end_of_links_pass_while_new_orders_are_refused() {
+    let rig = Rig::with(
+        "limits.orders_in_all.per_second=1 limits.orders_in_all.burst=4 limits.wait_max=0ms orders.assignment_window=0s",
+    )
+    .await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let order_id = rig.place(a_ride()).await.order_id;
+    let share = ShareOrderRequest {
+        order_id: order_id.clone(),
+        lifetime: None,
+    };
+    let share_id = rig.orders().share_order(share).await.unwrap().into_inner().share_id;
+    let refusal = until_refused(&rig, Duration::from_secs(10)).await;
+    assert_refused_for_now(&refusal, Code::ResourceExhausted);
+
+    let refund = RefundOrderRequest {
+        order_id: order_id.clone(),
+        idempotency_key: Uuid::now_v7().to_string(),
+        amount: Some(Money {
+            currency_code: "USD".to_owned(),
+            minor_units: 100,
+        }),
+        reason: "the driver was late".to_owned(),
+    };
+    rig.orders().refund_order(refund).await.unwrap();
+    let revoke = RevokeShareRequest { order_id, share_id };
+    rig.orders().revoke_share(revoke).await.unwrap();
+
+    let refusal = until_refused(&rig, Duration::from_secs(10)).await;
+    assert_refused_for_now(&refusal, Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn what_operators_do_passes_while_reads_are_refused() {
+    let rig = Rig::with(
+        "limits.reads_in_all.per_second=1 limits.reads_in_all.burst=4 limits.wait_max=0ms grpc.services=order,location,fleet,operator",
+    )
+    .await;
+    let operators = || AdminServiceClient::new(rig.channel());
+    let refusal = until("a list is refused", async || {
+        operators()
+            .list_stuck_orders(ListStuckOrdersRequest::default())
+            .await
+            .err()
+    })
+    .await;
+    assert_refused_for_now(&refusal, Code::ResourceExhausted);
+
+    let retry = RetryOrderRequest {
+        order_id: Uuid::now_v7().to_string(),
+        operator: "mara".to_owned(),
+        reason: String::new(),
+    };
+    let no_such_order = operators().retry_order(retry).await.unwrap_err();
+    assert_eq!(no_such_order.code(), Code::NotFound, "{no_such_order:?}");
 }
 
 /// With a lease that is over only long after the test, nothing goes on that is not resumed at once.
