@@ -21,6 +21,7 @@ pub mod payment;
 pub mod payment_account;
 pub mod position;
 pub mod retry;
+pub mod search_weight;
 pub mod search_window;
 pub mod tenant;
 pub mod text;

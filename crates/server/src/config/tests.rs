@@ -1,6 +1,7 @@
 //! What is read, from where, and what is refused.
 
 use secrecy::ExposeSecret as _;
+use waybill_domain::search_weight::{RADIUS_MAX_M, search_weight};
 
 use super::*;
 
@@ -342,6 +343,13 @@ fn a_bucket_is_set_number_by_number() {
     let config = load(&[("WAYBILL_LIMITS__ORDERS_PER_USER__BURST", "7")]).unwrap();
     let bucket = config.limits.orders_per_user;
     assert_eq!((bucket.per_second, bucket.burst), (5, 7));
+}
+
+/// Else it could only be made by a caller who waited for it.
+#[test]
+fn one_caller_may_make_the_largest_search_at_once() {
+    let limits = load(&[]).unwrap().limits;
+    assert!(search_weight(RADIUS_MAX_M).get() <= limits.reads_per_caller.burst);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! `waybill.fleet.v1.FleetService`: the fleet as it is now.
 
-use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use waybill_domain::access::{Method, Scope};
 use waybill_domain::fix::Fix;
 use waybill_domain::id::DriverId;
 use waybill_domain::live::Area;
+use waybill_domain::search_weight::{RADIUS_MAX_M, search_weight};
 use waybill_proto::fleet::v1 as pb;
 use waybill_proto::fleet::v1::fleet_service_server::FleetService as Api;
 
@@ -30,8 +30,8 @@ use crate::storage::history::{HistoryStore, Listed};
 use crate::storage::live::{LiveStore, SearchArea};
 use crate::storage::orders::OrderStore;
 
-/// The radius in metres where none is given, and the largest. The largest is about a city.
-const RADIUS_M: (f64, f64) = (5_000.0, 50_000.0);
+/// The radius in metres where none is given, and the largest.
+const RADIUS_M: (f64, f64) = (5_000.0, RADIUS_MAX_M);
 /// So many bad ids are named in a refusal.
 const BAD_NAMED_MAX: usize = 10;
 /// Fixes on a page where that is not said, and at most.
@@ -206,7 +206,7 @@ impl Api for FleetApi {
         let (area, count) = parse_search(request.get_ref())?;
         let access = principal::access(&request)?;
         let principal = principal::of(&access, || principal::address(&request));
-        let weight = search_weight(area);
+        let weight = search_weight(area.radius_m);
         self.limits
             .admit_weighted(class(Method::SearchDrivers), &principal, weight, &request)
             .await?;
@@ -226,16 +226,6 @@ impl Api for FleetApi {
             drivers: found.collect(),
         }))
     }
-}
-
-/// How many reads a search counts as: one for each 5 km of its radius, at most 10. It is Redis, with its one core, that looks at all who are there.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a radius is at most 50 km"
-)]
-fn search_weight(area: SearchArea) -> NonZeroU32 {
-    NonZeroU32::new((area.radius_m / 5_000.0).ceil() as u32).unwrap_or(NonZeroU32::MIN)
 }
 
 fn render_news(news: &FleetNews) -> pb::WatchDriversResponse {

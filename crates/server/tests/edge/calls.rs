@@ -1,5 +1,6 @@
 //! The layers that a call passes before its service, and how it is counted.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -408,4 +409,28 @@ async fn a_stream_is_slowed_not_refused_even_for_more_than_a_burst() {
     let counted = rig.metrics.snapshot();
     assert_eq!(counted.rate_limit_waits, 1);
     assert!(counted.rate_limit_wait_ms > 0, "{counted:?}");
+}
+
+/// A call that is heavier than what a tenant may take at once passes, and takes all of that.
+#[tokio::test]
+async fn a_heavy_call_takes_all_that_its_tenant_has_and_no_more_than_there_is() {
+    let rig = Rig::start().await;
+    let reads = ClassLimit {
+        principal: Rate::new(1, 30),
+        all: Rate::new(1, 40),
+    };
+    let settings = IngressSettings {
+        reads,
+        tenant_share: 0.5,
+        wait_max: Duration::ZERO,
+        ..Default::default()
+    };
+    let limits = IngressLimits::new(&settings, rig.metrics.clone());
+    let (heavy, request) = (NonZeroU32::new(100).unwrap(), Request::new(()));
+    // It counts as 30: all that its caller has.
+    let heavy = limits.admit_weighted(Class::Reads, "acme/anna", heavy, &request);
+    heavy.await.unwrap();
+    limits.admit(Class::Reads, "acme/anna", None).await.unwrap_err();
+    limits.admit(Class::Reads, "acme/ben", None).await.unwrap_err();
+    limits.admit(Class::Reads, "beta/zoe", None).await.unwrap();
 }

@@ -105,6 +105,8 @@ pub struct RateLimited {
 struct Buckets {
     name: &'static str,
     limit: ClassLimit,
+    /// Of one named tenant.
+    tenant: Rate,
     /// By hash of the principal, which spares a copy of it. Two that share a hash, one pair in billions, share a
     /// bucket; no one can aim at it, since the hasher is random.
     principals: DefaultKeyedRateLimiter<u64>,
@@ -353,11 +355,13 @@ impl IngressLimits {
 
 impl Buckets {
     fn new(name: &'static str, limit: ClassLimit, tenant_share: f64) -> Buckets {
+        let tenant = limit.all.share(tenant_share);
         Buckets {
             name,
             limit,
+            tenant,
             principals: RateLimiter::keyed(limit.principal.quota()),
-            tenants: RateLimiter::keyed(limit.all.share(tenant_share).quota()),
+            tenants: RateLimiter::keyed(tenant.quota()),
             all: RateLimiter::direct(limit.all.quota()),
             hasher: RandomState::new(),
             clock: DefaultClock::default(),
@@ -374,7 +378,8 @@ impl Buckets {
         if !passed.tenant {
             // As in ids: what is of the business without a name has nothing before a '/'.
             if let Some((tenant, _)) = principal.split_once('/').filter(|(tenant, _)| !tenant.is_empty()) {
-                self.take_of(&self.tenants, tenant, count)?;
+                // What all have may be more than a tenant has: then it takes all of its own.
+                self.take_of(&self.tenants, tenant, count.min(self.tenant.burst))?;
             }
             passed.tenant = true;
         }
