@@ -1,9 +1,12 @@
-//! Stores that answer, and take no writes: a failover made them the second one, or they are full.
+//! Stores that answer, and take no writes: a failover made them the second one, they are full, cannot write to their disk, or load what they have.
 
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use testkit::wire::{PICKUP, a_ride, assert_refused_for_now, fix, get};
+use testkit::wire::{PICKUP, a_ride, assert_refused_for_now, fix, get, get_json};
 use testkit::{Rig, stores, until, until_eq};
 use tonic::Code;
 use waybill_proto::location::v1::ReportLocationsRequest;
@@ -59,37 +62,59 @@ async fn sessions_that_the_server_ends_are_replaced_and_nothing_is_an_internal_e
     rig.assert_clean().await;
 }
 
-/// Redis refuses writes, as `made` and `unmade` have it; reads go on.
-async fn redis_without_writes(name: &str, made: &[&[&str]], unmade: &[&[&str]]) {
+/// Sends a command to the rig's Redis.
+async fn send(rig: &Rig, command: &[&str]) {
+    let mut sent = redis::cmd(command[0]);
+    sent.arg(&command[1..])
+        .exec_async(&mut rig.redis().await)
+        .await
+        .unwrap();
+}
+
+/// Waits until the server is not ready, and says that Redis answers with this code: those who look for it in the runbook find it by that.
+async fn until_redis_answers(readyz: &str, code: &str) {
+    until("Redis answers with the code", async || match get_json(readyz).await {
+        (503, report)
+            if report["checks"]["redis"]
+                .as_str()
+                .is_some_and(|said| said.contains(code)) =>
+        {
+            Ok(())
+        }
+        other => Err(other),
+    })
+    .await;
+}
+
+/// Redis refuses writes with this code from `made` on, until `unmade`; reads go on.
+async fn redis_without_writes(code: &str, made: impl AsyncFnOnce(&Rig), unmade: impl AsyncFnOnce(&Rig)) {
     let rig = Rig::builder().private_stores().start().await;
     rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
     rig.place(a_ride()).await;
     rig.driver_at("cab-2", PICKUP.0, PICKUP.1).await;
     let requests = rig.payments().requests();
-    let mut redis = rig.redis().await;
-    for command in made {
-        let mut sent = redis::cmd(command[0]);
-        sent.arg(&command[1..]).exec_async(&mut redis).await.unwrap();
-    }
+    made(&rig).await;
 
-    rig.until_unready().await;
+    until_redis_answers(&format!("{}/readyz", rig.http()), code).await;
     for _ in 0..3 {
         let refused = rig.orders().create_order(a_ride()).await.unwrap_err();
         assert_refused_for_now(&refused, Code::Unavailable);
     }
-    assert_eq!(rig.payments().requests(), requests, "{name}: nothing was charged");
+    assert_eq!(rig.payments().requests(), requests, "{code}: nothing was charged");
 
-    for command in unmade {
-        let mut sent = redis::cmd(command[0]);
-        sent.arg(&command[1..]).exec_async(&mut redis).await.unwrap();
-    }
+    unmade(&rig).await;
+    until_orders_are_accepted(&rig, "cab-3").await;
+    rig.assert_clean().await;
+}
+
+/// Fixes of this driver are taken again, and then an order is.
+async fn until_orders_are_accepted(rig: &Rig, driver: &str) {
     let request = a_ride();
     until("orders are accepted again", async || {
-        rig.locations().report_locations(fixes("cab-3")).await.map(drop)?;
+        rig.locations().report_locations(fixes(driver)).await.map(drop)?;
         rig.orders().create_order(request.clone()).await
     })
     .await;
-    rig.assert_clean().await;
 }
 
 fn fixes(driver: &str) -> ReportLocationsRequest {
@@ -101,23 +126,96 @@ fn fixes(driver: &str) -> ReportLocationsRequest {
 #[tokio::test]
 async fn a_redis_that_was_demoted_is_not_ready_and_no_order_is_charged_on_it() {
     // The master of a replica that never answers: it goes on with what it has, and takes no writes.
-    let (made, unmade) = (["replicaof", "127.0.0.1", "1"], ["replicaof", "no", "one"]);
-    redis_without_writes("READONLY", &[&made], &[&unmade]).await;
+    redis_without_writes(
+        "READONLY",
+        async |rig| send(rig, &["replicaof", "127.0.0.1", "1"]).await,
+        async |rig| send(rig, &["replicaof", "no", "one"]).await,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_redis_that_is_full_is_not_ready_and_no_order_is_charged_on_it() {
-    let (made, unmade) = (["config", "set", "maxmemory", "1"], ["config", "set", "maxmemory", "0"]);
-    redis_without_writes("OOM", &[&made], &[&unmade]).await;
+    redis_without_writes(
+        "OOM",
+        async |rig| send(rig, &["config", "set", "maxmemory", "1"]).await,
+        async |rig| send(rig, &["config", "set", "maxmemory", "0"]).await,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_redis_that_lacks_replicas_to_write_to_is_not_ready_and_no_order_is_charged_on_it() {
-    let (made, unmade) = (
-        ["config", "set", "min-replicas-to-write", "1"],
-        ["config", "set", "min-replicas-to-write", "0"],
-    );
-    redis_without_writes("NOREPLICAS", &[&made], &[&unmade]).await;
+    redis_without_writes(
+        "NOREPLICAS",
+        async |rig| send(rig, &["config", "set", "min-replicas-to-write", "1"]).await,
+        async |rig| send(rig, &["config", "set", "min-replicas-to-write", "0"]).await,
+    )
+    .await;
+}
+
+/// A snapshot fails where its file cannot be replaced: here a folder has the name. Redis tries again by itself, every five seconds.
+#[tokio::test]
+async fn a_redis_whose_snapshots_fail_is_not_ready_and_no_order_is_charged_on_it() {
+    let snapshot = |rig: &Rig| rig.folder().join("redis/data/dump.rdb");
+    redis_without_writes(
+        "MISCONF",
+        async |rig| {
+            fs::create_dir(snapshot(rig)).unwrap();
+            send(rig, &["config", "set", "stop-writes-on-bgsave-error", "yes"]).await;
+            send(rig, &["config", "set", "save", "1 1"]).await;
+        },
+        async |rig| fs::remove_dir(snapshot(rig)).unwrap(),
+    )
+    .await;
+}
+
+/// Commands as Redis keeps them, in a database of their own, which take it some seconds to do again when it starts. After each thousand of them
+/// it answers those who wait: that it loads.
+fn commands_to_load() -> String {
+    let command = |words: &[&str]| {
+        let words = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
+        let words: Vec<String> = words.collect();
+        format!("*{}\r\n{}", words.len(), words.concat())
+    };
+    let members = (0..40).map(|number| command(&["ZADD", "members", &number.to_string(), &format!("member-{number}")]));
+    let members: String = members.collect();
+    let unions = command(&["ZUNIONSTORE", "union", "1", "members"]).repeat(200_000);
+    [command(&["SELECT", "7"]), members, unions].concat()
+}
+
+/// The file in which Redis keeps its last commands.
+fn last_commands(rig: &Rig) -> PathBuf {
+    let folder = fs::read_dir(rig.folder().join("redis/data/appendonlydir")).unwrap();
+    let mut paths = folder.map(|entry| entry.unwrap().path());
+    let found = paths.find(|path| path.to_string_lossy().ends_with(".incr.aof"));
+    found.expect("Redis 7 keeps its last commands apart")
+}
+
+#[tokio::test]
+async fn a_redis_that_loads_what_it_has_is_not_ready_and_no_order_is_charged_on_it() {
+    let mut rig = Rig::builder().private_stores().start().await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    rig.place(a_ride()).await;
+    let requests = rig.payments().requests();
+    rig.stores().redis().stop().await.unwrap();
+    let mut log = OpenOptions::new().append(true).open(last_commands(&rig)).unwrap();
+    log.write_all(commands_to_load().as_bytes()).unwrap();
+
+    let (readyz, mut orders) = (format!("{}/readyz", rig.http()), rig.orders());
+    let loads = async {
+        until_redis_answers(&readyz, "LOADING").await;
+        for _ in 0..3 {
+            let refused = orders.create_order(a_ride()).await.unwrap_err();
+            assert_refused_for_now(&refused, Code::Unavailable);
+        }
+    };
+    // It returns when Redis has loaded all.
+    let (restarted, ()) = tokio::join!(rig.stores().redis().restart(), loads);
+    restarted.unwrap();
+    assert_eq!(rig.payments().requests(), requests, "nothing was charged");
+    until_orders_are_accepted(&rig, "cab-2").await;
+    rig.assert_clean().await;
 }
 
 /// Positions that are not written are old soon, and then no one is found: that does not count as part of the window either.
