@@ -222,3 +222,50 @@ fn connecting(
 fn plans_are_due(uses: usize) -> bool {
     uses.is_power_of_two() || uses.is_multiple_of(USES_OF_PLANS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config_of(url: &str) -> tokio_postgres::Config {
+        let settings = PostgresSettings {
+            url: SecretString::from(url),
+            password_file: None,
+            tls: None,
+            pool_max: 3,
+            acquire_timeout: Duration::from_millis(250),
+            statement_timeout: Duration::from_secs(2),
+            lock_timeout: Duration::from_millis(500),
+            may_be_standby: false,
+        };
+        config(&settings, "a-mark").unwrap()
+    }
+
+    /// Of two values for one setting Postgres takes the later one.
+    #[test]
+    fn what_the_url_sets_comes_first_and_what_sessions_need_after_it() {
+        let url = "postgres://w@db/w?options=-c%20work_mem%3D7MB%20-c%20statement_timeout%3D77s%20-c%20jit%3Don";
+        let config = config_of(url);
+        let options = config.get_options().unwrap();
+        assert!(
+            options.starts_with("-c work_mem=7MB -c statement_timeout=77s -c jit=on "),
+            "{options}"
+        );
+        let last = |name: &str| {
+            let settings = options.split("-c ").filter_map(|setting| setting.split_once('='));
+            let values = settings.filter(|(set, _)| *set == name).map(|(_, value)| value.trim());
+            values.last()
+        };
+        for (name, value) in [
+            ("work_mem", "7MB"),
+            ("statement_timeout", "2000"),
+            ("lock_timeout", "500"),
+            ("idle_in_transaction_session_timeout", "5000"),
+            ("default_transaction_isolation", "read\\ committed"),
+            ("jit", "off"),
+            (MARK, "a-mark"),
+        ] {
+            assert_eq!(last(name), Some(value), "{name} in {options}");
+        }
+    }
+}
