@@ -1,8 +1,9 @@
-//! Stores that are several servers, away, silent, demoted, locked or not whom they should be, and how sessions at them are set.
+//! Stores that are several servers, away, silent, demoted, locked or not whom they should be, how sessions at them are set, and servers that leave them waiting.
 
 mod away;
 mod cluster;
 mod demoted;
+mod frozen;
 mod locked;
 mod options;
 mod passwords;
