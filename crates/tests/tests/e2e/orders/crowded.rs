@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
-use testkit::Rig;
-use testkit::until;
-use testkit::wire::{PICKUP, a_ride, assert_refused_for_now};
+use testkit::sql::column;
+use testkit::wire::{PICKUP, a_ride, assert_refused_for_now, position};
+use testkit::{Rig, ServerProcess, until, until_eq};
+use tokio::task::JoinSet;
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
 use waybill_proto::admin::v1::admin_service_client::AdminServiceClient;
@@ -13,14 +14,23 @@ use waybill_proto::admin::v1::{ListStuckOrdersRequest, RetryOrderRequest};
 use waybill_proto::driver::v1::SetDutyRequest;
 use waybill_proto::driver::v1::driver_service_client::DriverServiceClient;
 use waybill_proto::order::v1::{
-    CancelOrderRequest, Money, Order, OrderStatus, RefundOrderRequest, ReleaseDriverRequest, RevokeShareRequest,
-    ShareOrderRequest,
+    CancelOrderRequest, CreateOrderRequest, Money, Order, OrderStatus, PaymentMode, RefundOrderRequest,
+    ReleaseDriverRequest, RevokeShareRequest, ShareOrderRequest,
 };
+use waybill_sandbox::payments::{Fault, FaultKind};
+
+/// A valid order of a new user, from where there is no driver.
+fn a_remote_ride() -> CreateOrderRequest {
+    CreateOrderRequest {
+        pickup: Some(position((PICKUP.0 + 1.0, PICKUP.1))),
+        ..a_ride()
+    }
+}
 
 /// Places orders until one is refused: why.
 async fn until_refused(rig: &Rig, timeout: Duration) -> Status {
     for number in 0..50 {
-        let mut ride = a_ride();
+        let mut ride = a_remote_ride();
         ride.user_id = format!("user-{number}");
         let mut call = Request::new(ride);
         call.set_timeout(timeout);
@@ -30,6 +40,34 @@ async fn until_refused(rig: &Rig, timeout: Duration) -> Status {
         }
     }
     panic!("no order is refused");
+}
+
+/// Callers who place orders without end, whatever the answer.
+fn flood(rig: &Rig) -> JoinSet<()> {
+    let mut callers = JoinSet::new();
+    for _ in 0..8 {
+        let mut orders = rig.orders();
+        callers.spawn(async move {
+            loop {
+                let _ = orders.create_order(a_remote_ride()).await;
+            }
+        });
+    }
+    callers
+}
+
+/// How many orders were refused since there are as many as may be in flight.
+async fn refused_so_far(rig: &Rig) -> u64 {
+    let metrics = rig.metrics().await;
+    metrics["orders"]["overload_refusals"]["in_flight_max"]
+        .as_u64()
+        .unwrap_or_default()
+}
+
+/// Waits until more orders are refused than now: the flood goes on, and there is no room.
+async fn until_more_are_refused(rig: &Rig) {
+    let refused = refused_so_far(rig).await;
+    until("more orders are refused", async || refused_so_far(rig).await > refused).await;
 }
 
 async fn cancel(rig: &Rig, order_id: &str) -> Result<Order, Status> {
@@ -160,6 +198,76 @@ async fn what_was_begun_goes_on_while_new_orders_take_all_room() {
     assert_eq!(cancelled.status(), OrderStatus::Refunded);
     let driver = cancelled.assignment.unwrap();
     assert!(driver.released_at.is_some(), "{driver:?}");
+}
+
+/// Of two servers one dies in the middle of an order. The other has as many orders as it may have, and is called for more.
+#[tokio::test]
+async fn what_a_dead_server_left_is_settled_while_new_orders_take_all_room() {
+    let rig = Rig::with(
+        "payments.attempt_timeout=1s payments.total_timeout=1s postgres.statement_timeout=500ms orders.lease=2s \
+         orders.sweep_interval=100ms orders.in_flight_max=2 orders.assignment_window=5m",
+    )
+    .await;
+    let server = ServerProcess::start(&rig, &[]).await;
+    until_refused(&rig, Duration::from_secs(1)).await;
+    until_eq("two orders look for a driver", 2, async || {
+        rig.orders_in("charged").await
+    })
+    .await;
+    let mut flood = flood(&rig);
+    until_more_are_refused(&rig).await;
+
+    let slow = Fault::times(FaultKind::LateSuccess, 1).delayed(Duration::from_millis(800));
+    rig.payments().set_fault(slow);
+    let (requests, mut orders) = (rig.payments().requests(), server.orders());
+    let mut call = JoinSet::new();
+    call.spawn(async move {
+        // The order is looked at, not the answer.
+        let _ = orders.create_order(a_ride()).await;
+    });
+    until("the request is at the provider", async || {
+        rig.payments().requests() > requests
+    })
+    .await;
+    server.kill().await;
+    until("the order is served", async || {
+        // Else its last position might be old by then.
+        rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+        rig.orders_in("succeeded").await == 1
+    })
+    .await;
+    until_more_are_refused(&rig).await;
+    flood.shutdown().await;
+
+    let unfinished = "select order_id::text from order_sagas where finished_at is null";
+    for order_id in column::<String>(&rig.sql().await, unfinished, &[]).await.unwrap() {
+        cancel(&rig, &order_id).await.unwrap();
+    }
+    rig.assert_clean().await;
+}
+
+/// With a lease that is over only long after the test, nothing is captured that is not resumed at once.
+#[tokio::test]
+async fn a_completion_captures_its_hold_while_new_orders_take_all_room() {
+    let rig = Rig::with("orders.in_flight_max=2 orders.lease=5m orders.assignment_window=5m").await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let held = CreateOrderRequest {
+        payment_mode: PaymentMode::CaptureAtCompletion.into(),
+        ..a_ride()
+    };
+    let served = rig.place(held).await;
+    assert_eq!(served.assignment.as_ref().unwrap().driver_id, "cab-1");
+    until_refused(&rig, Duration::from_secs(1)).await;
+    let mut flood = flood(&rig);
+    until_more_are_refused(&rig).await;
+
+    rig.complete(&served.order_id).await.unwrap();
+    let settled = rig.until_settled(&served.order_id).await;
+    let captured = settled.payment.unwrap().captured_amount.unwrap();
+    assert_eq!(captured.minor_units, 1_999);
+    assert!(settled.assignment.unwrap().released_at.is_some());
+    until_more_are_refused(&rig).await;
+    flood.shutdown().await;
 }
 
 /// Else new orders would be accepted faster than those before them get on, and all would wait there.
