@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use testkit::wire::{PICKUP, a_ride, retry_after};
+use testkit::wire::{PICKUP, a_ride, assert_refused_for_now, cancel, complete, retry_after};
 use testkit::{Rig, until_eq};
 use tokio::task::JoinSet;
-use tonic::Code;
-use waybill_proto::order::v1::{GetOrderRequest, ListOrdersRequest, OrderStatus};
+use tonic::{Code, Request, Status};
+use waybill_proto::admin::v1::EraseDriverRequest;
+use waybill_proto::order::v1::{
+    GetOrderRequest, ListOrdersRequest, Money, OrderStatus, RefundOrderRequest, ReleaseDriverRequest,
+};
+
+use crate::operator::in_doubt::{operator, retry};
 
 /// As `create index` takes it. Of the statements that are sent together it is the first that says so.
 #[tokio::test]
@@ -40,6 +45,123 @@ async fn a_table_that_is_locked_for_long_refuses_for_now() {
             assert!(retry_after(&refused).is_some(), "{table}: {refused:?}");
         }
         rig.until_all_settled().await;
+        rig.assert_clean().await;
+    }
+}
+
+/// What is asked about an order that writes to the log of its steps, beside its placement and its completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Cancellation,
+    CancellationOfSearch,
+    Refund,
+    Release,
+    Retry,
+    Erasure,
+}
+
+impl Asked {
+    const ALL: [Asked; 6] = [
+        Asked::Cancellation,
+        Asked::CancellationOfSearch,
+        Asked::Refund,
+        Asked::Release,
+        Asked::Retry,
+        Asked::Erasure,
+    ];
+
+    /// The id of an order about which it can be asked: one that `cab-1` serves or served, or that looks for a driver.
+    async fn order(self, rig: &Rig) -> String {
+        if self == Asked::CancellationOfSearch {
+            let mut ride = Request::new(a_ride());
+            ride.set_timeout(Duration::from_secs(1));
+            rig.orders().create_order(ride).await.unwrap_err();
+            let listed = rig.orders().list_orders(ListOrdersRequest::default()).await.unwrap();
+            return listed.into_inner().orders[0].order_id.clone();
+        }
+        rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+        let order_id = rig.place(a_ride()).await.order_id;
+        rig.driver_at("cab-2", PICKUP.0 + 0.001, PICKUP.1).await;
+        if self == Asked::Erasure {
+            rig.orders().complete_order(complete(&order_id)).await.unwrap();
+            rig.until_written().await;
+        }
+        order_id
+    }
+
+    async fn of(self, rig: &Rig, order_id: &str) -> Result<(), Status> {
+        let order_id = order_id.to_owned();
+        match self {
+            Asked::Cancellation | Asked::CancellationOfSearch => {
+                rig.orders().cancel_order(cancel(&order_id)).await.map(drop)
+            }
+            Asked::Refund => {
+                let request = RefundOrderRequest {
+                    order_id,
+                    idempotency_key: "the-key-of-this-refund".to_owned(),
+                    amount: Some(Money {
+                        currency_code: "USD".to_owned(),
+                        minor_units: 500,
+                    }),
+                    reason: "the driver was late".to_owned(),
+                };
+                rig.orders().refund_order(request).await.map(drop)
+            }
+            Asked::Release => {
+                let request = ReleaseDriverRequest {
+                    order_id,
+                    driver_id: "cab-1".to_owned(),
+                    reason: "a flat tyre".to_owned(),
+                };
+                rig.orders().release_driver(request).await.map(drop)
+            }
+            Asked::Retry => retry(rig, &order_id).await.map(drop),
+            Asked::Erasure => {
+                let request = EraseDriverRequest {
+                    driver_id: "cab-1".to_owned(),
+                    resume_token: String::new(),
+                };
+                operator(rig).erase_driver(request).await.map(drop)
+            }
+        }
+    }
+
+    /// What the order is afterwards, and how many charges and refunds there are.
+    fn outcome(self) -> (OrderStatus, (usize, usize)) {
+        match self {
+            Asked::Cancellation | Asked::CancellationOfSearch => (OrderStatus::Refunded, (1, 1)),
+            Asked::Refund => (OrderStatus::Succeeded, (1, 1)),
+            Asked::Release | Asked::Retry | Asked::Erasure => (OrderStatus::Succeeded, (1, 0)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_asked_while_the_step_log_is_locked_is_refused_for_now_and_then_done_once() {
+    for asked in Asked::ALL {
+        let rig = Rig::with(
+            "postgres.lock_timeout=100ms orders.assignment_window=5m grpc.services=order,location,fleet,operator",
+        )
+        .await;
+        let order_id = asked.order(&rig).await;
+        let holder = rig.sql().await;
+        holder
+            .batch_execute("begin; lock table order_saga_steps in share mode")
+            .await
+            .unwrap();
+        for _ in 0..2 {
+            let Err(refused) = asked.of(&rig, &order_id).await else {
+                panic!("{asked:?} does without the log")
+            };
+            assert_refused_for_now(&refused, Code::Unavailable);
+        }
+        holder.batch_execute("rollback").await.unwrap();
+
+        if let Err(refused) = asked.of(&rig, &order_id).await {
+            panic!("{asked:?}: {refused:?}");
+        }
+        let settled = rig.until_settled(&order_id).await;
+        assert_eq!((settled.status(), rig.movements_count()), asked.outcome(), "{asked:?}");
         rig.assert_clean().await;
     }
 }
