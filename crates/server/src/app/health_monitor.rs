@@ -129,3 +129,59 @@ fn name(service: Service) -> &'static str {
         Service::Operator => "waybill.admin.v1.AdminService",
     }
 }
+
+/// How long a store that is silent goes unseen, and how long its old address is used after a failover: what the parts may take, by the settings as they
+/// are shipped. How long it takes on a machine is measured (`make failover`).
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::app::settings;
+    use crate::config::Config;
+    use crate::storage::postgres;
+    use crate::storage::redis::SILENT_MAX;
+
+    fn shipped() -> Config {
+        Config::load(None, [], &BTreeMap::new()).unwrap()
+    }
+
+    /// One look at both stores, at most. At Postgres: the wait for its session, a new one at each of two addresses of a name, what that says of itself,
+    /// and the answer.
+    fn look(config: &Config) -> Duration {
+        let at_postgres = 4 * config.postgres.acquire_timeout.0 + postgres::PING_MAX;
+        at_postgres.max(PING_MAX)
+    }
+
+    #[test]
+    fn a_store_that_freezes_is_not_ready_within_five_seconds() {
+        let look = look(&shipped());
+        // It freezes when it has just answered a look, which lasts. What that found is good until the next one ends.
+        let unready = look + INTERVAL + look;
+        assert!(unready <= Duration::from_secs(5), "{unready:?}");
+    }
+
+    #[test]
+    fn an_address_that_postgres_has_left_is_left_within_ten_seconds() {
+        let config = shipped();
+        let acquire = config.postgres.acquire_timeout.0;
+        let connections = u32::try_from(config.postgres.pool_max).unwrap();
+        // A look has no answer. Then each connection is asked before it is lent, and at worst one caller asks them all, and makes another.
+        let replaced = look(&config) + INTERVAL + look(&config) + connections * acquire + 3 * acquire;
+        // Who waits for an answer on an old one gives it up.
+        let given_up = settings::postgres(&config).call_timeout() + 3 * acquire;
+        for limit in [replaced, given_up] {
+            assert!(limit <= Duration::from_secs(10), "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_redis_has_left_is_left_within_ten_seconds() {
+        let config = shipped();
+        // Else a look is over before it has seen that there is no answer.
+        assert!(config.redis.command_timeout.0 < PING_MAX);
+        let noticed = SILENT_MAX * (INTERVAL + look(&config));
+        let replaced = noticed + INTERVAL + config.redis.connect_timeout.0;
+        assert!(replaced <= Duration::from_secs(10), "{replaced:?}");
+    }
+}

@@ -22,7 +22,7 @@ use crate::metrics::{DependencyMetrics, WaitMetrics};
 use crate::resilience::{Guard, GuardError};
 
 /// How long the answer to a ping may take, once there is a session for it.
-const PING_MAX: Duration = Duration::from_millis(450);
+pub(crate) const PING_MAX: Duration = Duration::from_millis(450);
 /// How long what a ping found is the answer to who asks how Postgres is.
 const PING_KEPT: Duration = Duration::from_secs(2);
 /// When a ping was answered, and how its session is set, or what was wrong.

@@ -241,6 +241,27 @@ mod tests {
         config(&settings, "a-mark").unwrap()
     }
 
+    /// An address that says nothing any more is given up within ten seconds, whether or not anything was sent there.
+    #[test]
+    fn a_connection_without_a_word_of_the_network_is_given_up_within_ten_seconds() {
+        for url in [
+            "postgres://w@db/w",
+            "postgres://w@db/w?keepalives_idle=600&tcp_user_timeout=600",
+        ] {
+            let config = config_of(url);
+            assert!(config.get_keepalives(), "{url}");
+            let (interval, retries) = (config.get_keepalives_interval(), config.get_keepalives_retries());
+            let silent_max = config.get_keepalives_idle() + interval.unwrap() * retries.unwrap();
+            let unacknowledged_max = config.get_tcp_user_timeout().copied().unwrap();
+            for limit in [silent_max, unacknowledged_max] {
+                assert!(
+                    limit > Duration::ZERO && limit <= Duration::from_secs(10),
+                    "{url}: {limit:?}"
+                );
+            }
+        }
+    }
+
     /// Of two values for one setting Postgres takes the later one.
     #[test]
     fn what_the_url_sets_comes_first_and_what_sessions_need_after_it() {

@@ -11,6 +11,8 @@ use tokio::time::{Instant, timeout};
 
 use super::StoreError;
 use super::password_file::PasswordFile;
+#[cfg(test)]
+pub(crate) use super::redis_connection::SILENT_MAX;
 use super::redis_connection::{Connection, Target, tcp_settings};
 use super::redis_link::Link;
 use super::redis_password::RedisCredentials;

@@ -18,7 +18,7 @@ use super::redis_password::{RedisCredentials, show_each_new};
 
 /// Calls in a row without an answer, after which another connection is tried: the address may be another server's by now, and an old
 /// connection does not say so.
-const SILENT_MAX: u32 = 3;
+pub(crate) const SILENT_MAX: u32 = 3;
 /// How long a new connection has before it is left too.
 const LEFT_EVERY: Duration = Duration::from_secs(1);
 /// The same for those to a cluster, of which there are many: made anew each second, they would be what keeps a busy machine busy.
@@ -242,6 +242,18 @@ mod tests {
     use redis::make_extension_error;
 
     use super::*;
+
+    /// Two looks without an answer are enough where what was sent has a limit.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_connection_without_a_word_of_the_network_is_given_up_within_ten_seconds() {
+        let settings = tcp_settings();
+        assert!(settings.keepalive().is_some());
+        let unacknowledged_max = settings.user_timeout().unwrap();
+        for limit in [KEEPALIVE + 2 * (KEEPALIVE / 2), unacknowledged_max] {
+            assert!(limit > Duration::ZERO && limit <= Duration::from_secs(10), "{limit:?}");
+        }
+    }
 
     #[test]
     fn an_error_that_the_driver_keeps_for_ever_is_distinguished_from_an_answer_and_from_the_network() {

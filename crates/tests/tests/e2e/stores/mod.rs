@@ -4,6 +4,8 @@ mod away;
 mod cluster;
 mod demoted;
 mod frozen;
+#[cfg(target_os = "linux")]
+mod keepalives;
 mod locked;
 mod options;
 mod passwords;
