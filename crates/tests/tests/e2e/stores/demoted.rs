@@ -255,10 +255,8 @@ async fn an_order_that_is_not_charged_yet_is_not_while_redis_takes_no_writes() {
     let rig = Rig::builder().private_stores().start().await;
     rig.payments().set_fault(Fault::always(FaultKind::RateLimited));
     let begun = rig.begin(a_ride());
-    until_eq("the order is accepted", 1, async || {
-        rig.count("select count(*) from order_sagas").await
-    })
-    .await;
+    let refused = "select count(*) from order_saga_steps where step = 'charge' and detail like '%limits our rate%'";
+    until_eq("the provider has no room for it", 1, async || rig.count(refused).await).await;
     let mut demote = redis::cmd("replicaof");
     demote.arg("127.0.0.1").arg(1);
     demote.exec_async(&mut rig.redis().await).await.unwrap();
