@@ -170,7 +170,7 @@ impl From<redis::RedisError> for StoreError {
             ErrorKind::Server(ServerErrorKind::ResponseError) => StoreError::Unexpected(error.to_string()),
             _ => StoreError::Unavailable {
                 store: "redis",
-                why: error.to_string(),
+                why: describe_redis(&error),
             },
         }
     }
@@ -178,6 +178,14 @@ impl From<redis::RedisError> for StoreError {
 
 /// Why a session is not used: without the limits of statements and locks one caller could hold up all others.
 pub(super) const NOT_AS_ASKED: &str = "sessions are not set as they were asked for: a pooler such as PgBouncer is in between; give postgres.url the address of Postgres itself";
+
+/// The error as Redis itself writes it, by which it is searched for: the driver has names of its own for some.
+fn describe_redis(error: &redis::RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ => error.to_string(),
+    }
+}
 
 /// The error with its causes: the driver's own text says only "db error".
 fn describe(error: &tokio_postgres::Error) -> String {
