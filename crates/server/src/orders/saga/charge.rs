@@ -23,7 +23,7 @@ use crate::storage::StoreError;
 use crate::storage::orders::{Deferral, LeasedOrder, StepOutcome};
 
 /// For how long after its acceptance an order is charged by what was seen then.
-const ACCEPTED_LATELY: SignedDuration = SignedDuration::from_secs(1);
+const ACCEPTED_LATELY: SignedDuration = SignedDuration::from_millis(500);
 
 /// Charges the total. The key comes from the order, not from chance: a retry after a crash must be the *same* request
 /// to the provider, or the customer pays twice.
