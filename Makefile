@@ -34,7 +34,7 @@ torture: setup ## ten minutes of kill -9, pauses and cut connections; TORTURE_MI
 failover: setup ## Patroni, Sentinel and Redis Cluster fail over 60 times each, with root: an hour; FAILOVER_ROUNDS, FAILOVER_ONLY=cluster, FAILOVER_SERVERS
 	FAILOVER_ROUNDS=$${FAILOVER_ROUNDS:-20} $(CARGO) test --quiet --package waybill-tests --test failover
 
-mutants: setup ## forty-five ways to break the program, each of which a test must find: an hour or more
+mutants: setup ## forty-seven ways to break the program, each of which a test must find: an hour or more
 	@scripts/mutants.sh
 
 race: setup ## twenty thousand assignments and releases of drivers by sixteen workers at once
