@@ -18,7 +18,7 @@ use crate::resilience::Deadline;
 use crate::storage::StoreError;
 use crate::storage::history::HistoryStore;
 use crate::storage::keys::ShardKeys;
-use crate::storage::live::{LiveStore, entry_order};
+use crate::storage::live::{BEGINNING, LiveStore, entry_order};
 use crate::storage::orders::{ErasedOrders, Obstacle, OrderStore, RenameInAnswer};
 
 /// How long a call works, if its deadline leaves twice that.
@@ -219,7 +219,7 @@ impl Erasure {
 
     /// The ids of the driver's entries in the stream, the oldest first.
     async fn entries_of(&self, shard: &ShardKeys, driver: &DriverId) -> Result<Vec<String>, StoreError> {
-        let (mut found, mut after) = (Vec::new(), "0-0".to_owned());
+        let (mut found, mut after) = (Vec::new(), BEGINNING.to_owned());
         loop {
             let read = self.live.read_events(shard, &after, ENTRIES).await?;
             let Some(last) = read.last() else { return Ok(found) };

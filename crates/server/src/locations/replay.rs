@@ -9,12 +9,10 @@ use waybill_domain::tenant::Tenant;
 
 use crate::storage::StoreError;
 use crate::storage::keys::ShardKeys;
-use crate::storage::live::{LiveStore, entry_order};
+use crate::storage::live::{BEGINNING, LiveStore, entry_order};
 
 /// Entries in a page.
 const PAGE: usize = 500;
-/// Before every entry.
-const BEGINNING: &str = "0-0";
 
 /// From where on.
 #[derive(Debug, Clone, PartialEq, Eq)]

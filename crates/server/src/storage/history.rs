@@ -12,6 +12,7 @@ use waybill_domain::id::DriverId;
 use waybill_domain::position::Position;
 
 use super::StoreError;
+use super::live::BEGINNING;
 use super::postgres::Postgres;
 
 /// What became of a batch.
@@ -153,7 +154,7 @@ impl HistoryStore {
     /// The last stored entry of the stream; `0-0` when there is none.
     pub async fn read_cursor(&self, stream: &str) -> Result<String, StoreError> {
         let row = self.postgres.query_opt(READ_CURSOR, &[&stream]).await?;
-        row.map_or_else(|| Ok("0-0".to_owned()), |row| Ok(row.try_get(0)?))
+        row.map_or_else(|| Ok(BEGINNING.to_owned()), |row| Ok(row.try_get(0)?))
     }
 
     /// How far each stream is written that ever had a writer, by its name; those that no settings name any more, too.

@@ -1,5 +1,6 @@
 //! `/metrics`: JSON for people, the Prometheus text for scrapers.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -52,35 +53,61 @@ enum Format {
 }
 
 impl Format {
-    /// What this range of media types asks for; its parameters, as a version, are the newest that there are.
-    fn of(range: &MediaType<'_>) -> Option<Format> {
-        match format!("{}/{}", range.ty, range.subty).to_ascii_lowercase().as_str() {
-            "application/openmetrics-text" => Some(Format::OpenMetrics),
-            "text/plain" | "text/*" => Some(Format::Plain),
-            "application/json" | "application/*" | "*/*" => Some(Format::Json),
+    /// Of two that a caller likes the same, the first.
+    const ALL: [Format; 3] = [Format::Json, Format::OpenMetrics, Format::Plain];
+
+    /// How closely this range of media types describes it, if it does; parameters, as a version, are the newest that there are.
+    fn described_by(self, range: &MediaType<'_>) -> Option<u8> {
+        let (ty, subty) = match self {
+            Format::Json => ("application", "json"),
+            Format::OpenMetrics => ("application", "openmetrics-text"),
+            Format::Plain => ("text", "plain"),
+        };
+        match (range.ty.as_str(), range.subty.as_str()) {
+            ("*", "*") => Some(0),
+            (range, "*") if range.eq_ignore_ascii_case(ty) => Some(1),
+            (range, subrange) if range.eq_ignore_ascii_case(ty) && subrange.eq_ignore_ascii_case(subty) => Some(2),
             _ => None,
         }
     }
 }
 
-/// The format that the caller prefers (RFC 9110, section 12.5.1): the first of those that it wants most. JSON, where it wants none of them.
+/// The format that the caller prefers (RFC 9110, section 12.5.1): each has the quality of the range that describes it most closely. Of those that it wants most
+/// the one that it describes most closely, of these the one that it names first. JSON, where it wants none of them.
 fn format(parameters: &Parameters, headers: &HeaderMap) -> Format {
     if parameters.format.as_deref() == Some("prometheus") {
         return Format::OpenMetrics;
     }
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut preferred = (0.0, Format::Json);
-    for range in accepted.flat_map(MediaTypeList::new).flatten() {
-        let quality = range
-            .get_param(Q)
-            .map_or(Ok(1.0), |quality| quality.as_str().parse::<f32>());
-        if let (Some(format), Ok(quality)) = (Format::of(&range), quality)
-            && quality.min(1.0) > preferred.0
-        {
-            preferred = (quality.min(1.0), format);
-        }
-    }
-    preferred.1
+    let ranges: Vec<(MediaType<'_>, u16)> = accepted
+        .flat_map(MediaTypeList::new)
+        .flatten()
+        .filter_map(|range| Some((range.clone(), quality(&range)?)))
+        .collect();
+    let wanted = Format::ALL.into_iter().filter_map(|format| {
+        let described = ranges
+            .iter()
+            .enumerate()
+            .filter_map(|(place, (range, quality))| Some((format.described_by(range)?, *quality, Reverse(place))));
+        let (closeness, quality, place) = described.max()?;
+        (quality > 0).then_some((Reverse((quality, closeness, place)), format))
+    });
+    wanted
+        .min_by_key(|(order, _)| *order)
+        .map_or(Format::Json, |(_, format)| format)
+}
+
+/// How much a caller wants what is of this range, in thousandths; `None` where it is no number.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is from 0 to 1000; what is no number is cast to 0"
+)]
+fn quality(range: &MediaType<'_>) -> Option<u16> {
+    let quality = range
+        .get_param(Q)
+        .map_or(Ok(1.0), |quality| quality.as_str().parse::<f32>());
+    Some((quality.ok()?.clamp(0.0, 1.0) * 1000.0) as u16)
 }
 
 /// The same metrics in the older format: there a counter has its type and its help under the name of its samples, units are in names alone, and the end
@@ -135,6 +162,10 @@ mod tests {
                 Format::OpenMetrics,
             ),
             ("text/plain;q=0,application/json;q=0.1", Format::Json),
+            ("*/*, application/json;q=0", Format::OpenMetrics),
+            ("application/json;q=0, */*;q=0.1, application/*;q=0", Format::Plain),
+            ("*/*, text/plain", Format::Plain),
+            ("*/*;q=0", Format::Json),
             // As Prometheus 3 has it.
             (
                 "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\

@@ -57,7 +57,7 @@ pub struct Backlog {
     pub at_most: u64,
 }
 
-/// The cursor of a stream of which nothing was read.
+/// The cursor before all entries.
 pub const BEGINNING: &str = "0-0";
 /// How many entries are counted at most: some 150 KB of them, which Redis sends within the time of one command.
 const COUNTED_MAX: u64 = 1_000;
