@@ -16,7 +16,8 @@ dev: setup ## a private Waybill to try things on, until Ctrl-C
 	$(CARGO) run --release --quiet --package waybill -- dev
 
 test: setup ## everything; one crate: cargo test -p waybill-domain
-	$(CARGO) test --workspace --quiet
+	# They wait for one another's servers for half of their time.
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-3} $(CARGO) test --workspace --quiet
 	@scripts/console.sh target/debug/waybill-under-test
 
 console: ## the pages anew, after a change in console/: see console/README.md

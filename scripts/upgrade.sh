@@ -38,7 +38,7 @@ if [ -z "${UPGRADE_FROM:-}" ] && [ ! -x "$from" ]; then
     trap remove_tree EXIT
     trap 'exit 1' INT TERM HUP
     git worktree add --force --quiet --detach "$tree" "$older"
-    (cd "$tree" && CARGO_TARGET_DIR=$scratch/build "$cargo" build --release --locked --quiet --package waybill)
+    (cd "$tree" && CARGO_TARGET_DIR=$scratch/build $cargo build --release --locked --quiet --package waybill)
     # Under its name only once it is whole.
     cp "$scratch/build/release/waybill" "$from.new"
     mv "$from.new" "$from"
@@ -49,4 +49,4 @@ if [ -z "${UPGRADE_FROM:-}" ] && [ ! -x "$from" ]; then
 fi
 
 export UPGRADE_FROM="$from" BENCH_ONLY=upgrade
-exec "$cargo" bench --quiet --package waybill-tests --bench benchmarks
+exec $cargo bench --quiet --package waybill-tests --bench benchmarks

@@ -18,7 +18,11 @@ pub(super) fn class(method: Method) -> Class {
         | Method::ResolveOrder
         | Method::RefundAgain
         | Method::EraseDriver
-        | Method::EraseUser => Class::Completions,
+        | Method::EraseUser
+        // What is repaired is found first.
+        | Method::ListStuckOrders
+        | Method::ShowOrder
+        | Method::ShowHealth => Class::Completions,
         Method::GetOrder
         | Method::ListOrders
         | Method::WatchOrder
@@ -27,10 +31,7 @@ pub(super) fn class(method: Method) -> Class {
         | Method::WatchDrivers
         | Method::ListLocations
         | Method::ReplayLocations
-        | Method::WatchAssignments
-        | Method::ListStuckOrders
-        | Method::ShowOrder
-        | Method::ShowHealth => Class::Reads,
+        | Method::WatchAssignments => Class::Reads,
         Method::StreamLocations | Method::ReportLocations => Class::Fixes,
         Method::WatchShared => Class::Links,
     }
@@ -64,12 +65,12 @@ mod tests {
             ("ReplayLocations", "Reads"),
             ("WatchAssignments", "Reads"),
             ("SetDuty", "Completions"),
-            ("ListStuckOrders", "Reads"),
-            ("ShowOrder", "Reads"),
+            ("ListStuckOrders", "Completions"),
+            ("ShowOrder", "Completions"),
             ("RetryOrder", "Completions"),
             ("ResolveOrder", "Completions"),
             ("RefundAgain", "Completions"),
-            ("ShowHealth", "Reads"),
+            ("ShowHealth", "Completions"),
             ("EraseDriver", "Completions"),
             ("EraseUser", "Completions"),
         ];

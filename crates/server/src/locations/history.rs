@@ -31,6 +31,8 @@ const BATCH_AIM: f64 = 100.0;
 const HASTE_MAX: u32 = 5;
 /// When to try again to make or drop days.
 const DAYS_RETRY: Duration = Duration::from_mins(1);
+/// How often a writer that stops claims a stream again.
+const LAST_CLAIMS_MAX: u32 = 3;
 /// How often the writer's lease of 5 s is kept.
 const CLAIM_EVERY: Duration = Duration::from_secs(2);
 
@@ -47,7 +49,7 @@ pub struct HistoryWriter {
     held: Option<Held>,
     /// The last entry that it knew to be stored, and how many such entries were in the stream: also when it could write no more.
     last_stored: Option<(String, u64)>,
-    /// Since when something is behind.
+    /// Since when something is behind and nothing was written.
     behind_since: Option<Instant>,
     /// The last day on which the days were kept in order, and when that failed.
     kept_days_on: Option<Date>,
@@ -115,11 +117,17 @@ impl HistoryWriter {
     /// Writes until the service stops; then until the stream is written, so that a stopped service leaves no backlog.
     pub async fn run(mut self, stopping: CancellationToken) {
         let mut read_at = Instant::now();
+        // Once it stops: the stream may seem to be another one since a driver was erased, and no backlog is left for that.
+        let mut claims_left = LAST_CLAIMS_MAX;
         loop {
             let gathered_for = read_at.elapsed();
             read_at = Instant::now();
             let pause = match self.round().await {
                 Ok(Round::Busy) => Duration::ZERO,
+                Ok(Round::Elsewhere) if stopping.is_cancelled() && claims_left > 0 => {
+                    claims_left -= 1;
+                    Duration::ZERO
+                }
                 Ok(Round::CaughtUp(_) | Round::NotOurs | Round::Elsewhere) | Err(_) if stopping.is_cancelled() => break,
                 Ok(Round::CaughtUp(entries)) => pause(entries, gathered_for, self.settings.history_poll),
                 // Not at once: a proxy may lead to another one each time.
@@ -168,8 +176,9 @@ impl HistoryWriter {
         let Some((cursor, epoch)) = self.history.claim_cursor(&self.shard.events).await? else {
             return Ok(None);
         };
-        let state = self.live.stream_state(&self.shard).await?;
+        // In this order: an entry that is erased in between is there, or known to be erased.
         let goes_on = self.live.read_on(&self.shard, &cursor, 0).await?.goes_on;
+        let state = self.live.stream_state(&self.shard).await?;
         let reread = why_reread(&cursor, goes_on, epoch.as_deref(), &state);
         let from = match reread {
             // Entries that are in the history already are passed over by their key.
@@ -240,6 +249,7 @@ impl HistoryWriter {
         }
         held.stored.push_back((last.clone(), read as u64));
         (held.cursor, held.is_cursor_erased) = (last, false);
+        self.behind_since = None;
         self.trim(&mut held).await?;
 
         let full = read >= batch_max;
@@ -263,12 +273,20 @@ impl HistoryWriter {
             return Ok(());
         };
         let next = self.live.read_on(&self.shard, cursor, 1).await?;
-        let (stored, first) = if next.goes_on {
+        let is_erased = async || {
+            let state = self.live.stream_state(&self.shard).await?;
+            Ok::<_, StoreError>(state.max_deleted_id.as_ref() == Some(cursor))
+        };
+        let (stored, first) = if next.goes_on || is_erased().await? {
             (*stored, next.entries)
         } else {
             // All of it is another stream.
             (0, self.live.read_events(&self.shard, BEGINNING, 1).await?)
         };
+        if first.is_empty() {
+            self.report_lag(0, Duration::ZERO);
+            return Ok(());
+        }
         let added_at = first.first().and_then(StreamEntry::added_at);
         let age = added_at.map(|added_at| Timestamp::now().duration_since(added_at));
         self.report_lag(
@@ -278,7 +296,7 @@ impl HistoryWriter {
         Ok(())
     }
 
-    /// `age` is by Redis's clock, which may be ahead of its time: it is at least for as long as this writer knows of it.
+    /// `age` is by Redis's clock, which may be ahead of its time: it is at least for as long as this writer waits to write it.
     fn report_lag(&mut self, entries: u64, age: Duration) {
         let age = if entries == 0 {
             self.behind_since = None;

@@ -47,19 +47,18 @@ pub(super) async fn charge(
     if let Some(reason) = unwanted(context, order, &prior) {
         return Ok(revoke(context, payments, order, &request, &prior, reason).await);
     }
+    // Before the line, too: those who wait there keep no place that others need.
+    if may_be_refused(order, &prior) && context.dispatch.check().await.is_err() {
+        return Ok(no_drivers(order, &prior));
+    }
     let (place, prior) = match line::place(context, payments, order, prior).await? {
         Wait::Place(place, prior) => (place, prior),
         Wait::Unwanted(reason, prior) => return Ok(revoke(context, payments, order, &request, &prior, reason).await),
         Wait::Left(cause) => return Ok(not_executed(order, Operation::Charge, cause, &prior)),
         Wait::Draining => return Ok(Progress::Defer(Duration::ZERO, sent_nothing(Operation::Charge, &prior))),
     };
-    if !drivers_can_be_found(context, order, &prior).await {
-        let why = "not charged: the drivers' positions are not available".to_owned();
-        let why = Deferral {
-            step: Some((Operation::Charge.as_str(), why)),
-            ..sent_nothing(Operation::Charge, &prior)
-        };
-        return Ok(Progress::Defer(delay_by_wait(order), why));
+    if may_be_refused(order, &prior) && context.dispatch.check_writes().await.is_err() {
+        return Ok(no_drivers(order, &prior));
     }
     let request = ChargeRequest {
         place: Some(&place),
@@ -101,11 +100,21 @@ pub(super) async fn charge(
     Ok(after_charge(order, answer, &prior))
 }
 
-/// Whether a driver could be found for the order once it is charged; else it would only be refunded. That was so when it was accepted, and it may have
-/// waited long for the provider since then. What may be charged already goes on in any case.
-async fn drivers_can_be_found(context: &Context, order: &LeasedOrder, prior: &Prior) -> bool {
+/// Whether the charge is still to be refused where no driver could be found, as the order then was that is not accepted: it would only be refunded. An order
+/// that was accepted a moment ago was asked about then, and what may be charged already goes on in any case.
+fn may_be_refused(order: &LeasedOrder, prior: &Prior) -> bool {
     let waits = order.confirmed.database_now().duration_since(order.order.created_at);
-    waits < ACCEPTED_LATELY || !prior.is_unexecuted() || context.dispatch.check_writes().await.is_ok()
+    waits >= ACCEPTED_LATELY && prior.is_unexecuted()
+}
+
+/// The charge waits until drivers can be found.
+fn no_drivers(order: &LeasedOrder, prior: &Prior) -> Progress {
+    let why = "not charged: the drivers' positions are not available".to_owned();
+    let why = Deferral {
+        step: Some((Operation::Charge.as_str(), why)),
+        ..sent_nothing(Operation::Charge, prior)
+    };
+    Progress::Defer(delay_by_wait(order), why)
 }
 
 /// Makes certain that the charge is not made any more, or finds that it was: then the order goes on, and is refunded.
