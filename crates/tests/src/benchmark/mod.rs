@@ -1,8 +1,10 @@
 //! What the benchmarks reckon with and read, apart from what they measure: this has tests, a benchmark has none.
 
 pub mod arithmetic;
+pub mod least_sql;
 pub mod monitored;
 pub mod mounts;
+pub mod pgbench;
 pub mod pgbench_output;
 pub mod process_cost;
 mod result;

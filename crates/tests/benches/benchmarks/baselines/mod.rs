@@ -4,8 +4,6 @@
 pub mod disk;
 pub mod fix_batches;
 pub mod least_fixes;
-pub mod least_sql;
-pub mod pgbench;
 pub mod recording;
 pub mod redis_fixes;
 pub mod redis_searches;

@@ -9,16 +9,8 @@ use std::fmt::Write as _;
 
 use super::recording::Recording;
 use crate::load::one_order::DRIVERS_PREFIX;
+use testkit::benchmark::pgbench::{CONNECTIONS, ID, PAYMENT_KEY, Script};
 use testkit::benchmark::statements::Executed;
-
-/// Connections of each side: what a server's pool has by default.
-pub const CONNECTIONS: usize = 16;
-
-/// The order's id of the turn.
-pub const ID: &str = "lpad(to_hex(:id::bigint), 32, '0')::uuid";
-
-/// The payment's key of the turn: a hash of the request, as ours is.
-pub const PAYMENT_KEY: &str = "('waybill-' || md5((:id::bigint)::text))";
 
 /// Inserts the drivers of the connections.
 pub fn insert_drivers() -> String {
@@ -35,105 +27,81 @@ fn is_write_that_need_not_be_awaited(sql: &str) -> bool {
     sql.starts_with("insert") || sql.starts_with("update")
 }
 
-/// A script, and the constants that it is run with.
-pub struct Script {
-    /// Of its file.
-    pub name: &'static str,
-    /// What the keys of its orders begin with.
-    pub keys: &'static str,
-    /// From where its turns are counted, so that no two scripts make the same ids.
-    pub first_turn: u64,
-    /// What pgbench reads.
-    pub text: String,
-    /// Names and values.
-    pub constants: Vec<(String, String)>,
+/// The script of an order.
+pub fn of(recording: &Recording) -> Script {
+    let mut script = Script::new("order", "key-of-the-bench-", 0, CONNECTIONS, "");
+    // What need not be awaited goes out together, also where the program awaits it: a baseline waits for nothing.
+    let mut together = Vec::new();
+    for one in &recording.statements {
+        let sql = with_variables(one, &recording.own, &mut script.constants);
+        if is_write_that_need_not_be_awaited(&sql) {
+            together.push(sql);
+            continue;
+        }
+        send(&mut together, &mut script.text);
+        writeln!(script.text, "{sql};").unwrap();
+    }
+    script
 }
 
-impl Script {
-    /// This one, after which `id` is the number of the order.
-    pub fn new(name: &'static str, keys: &'static str, first_turn: u64, text: &str) -> Script {
-        Script {
-            name,
-            keys,
-            first_turn,
-            text: format!("\\set turn :turn + 1\n\\set id :turn * {CONNECTIONS} + :client_id\n{text}"),
-            constants: Vec::new(),
-        }
+/// Writes what has come together.
+fn send(together: &mut Vec<String>, text: &mut String) {
+    let (begin, end) = match together.len() {
+        0 | 1 => ("", ""),
+        _ => ("\\startpipeline\n", "\\endpipeline\n"),
+    };
+    text.push_str(begin);
+    for sql in together.drain(..) {
+        writeln!(text, "{sql};").unwrap();
     }
+    text.push_str(end);
+}
 
-    /// The script of an order.
-    pub fn of(recording: &Recording) -> Script {
-        let mut script = Script::new("order", "key-of-the-bench-", 0, "");
-        // What need not be awaited goes out together, also where the program awaits it: a baseline waits for nothing.
-        let mut together = Vec::new();
-        for one in &recording.statements {
-            let sql = script.with_variables(one, &recording.own);
-            if is_write_that_need_not_be_awaited(&sql) {
-                together.push(sql);
-                continue;
-            }
-            script.send(&mut together);
-            writeln!(script.text, "{sql};").unwrap();
-        }
-        script
-    }
+/// Constants: names and values.
+type Constants = Vec<(String, String)>;
 
-    /// Writes what has come together.
-    fn send(&mut self, together: &mut Vec<String>) {
-        let (begin, end) = match together.len() {
-            0 | 1 => ("", ""),
-            _ => ("\\startpipeline\n", "\\endpipeline\n"),
-        };
-        self.text.push_str(begin);
-        for sql in together.drain(..) {
-            writeln!(self.text, "{sql};").unwrap();
-        }
-        self.text.push_str(end);
+fn with_variables(one: &Executed, own: &HashMap<String, &'static str>, constants: &mut Constants) -> String {
+    let mut sql = String::new();
+    let mut rest = one.sql.as_str();
+    while let Some((before, after)) = rest.split_once('$') {
+        let digits = after.len() - after.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
+        let number: usize = after[..digits].parse().expect("the number of a parameter");
+        sql.push_str(before);
+        sql.push_str(&expression(one.parameters[number - 1].as_deref(), own, constants));
+        rest = &after[digits..];
     }
+    sql + rest
+}
 
-    fn with_variables(&mut self, one: &Executed, own: &HashMap<String, &'static str>) -> String {
-        let mut sql = String::new();
-        let mut rest = one.sql.as_str();
-        while let Some((before, after)) = rest.split_once('$') {
-            let digits = after.len() - after.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
-            let number: usize = after[..digits].parse().expect("the number of a parameter");
-            sql.push_str(before);
-            sql.push_str(&self.expression(one.parameters[number - 1].as_deref(), own));
-            rest = &after[digits..];
-        }
-        sql + rest
+fn expression(value: Option<&str>, own: &HashMap<String, &'static str>, constants: &mut Constants) -> String {
+    let Some(value) = value else { return "null".to_owned() };
+    // pgbench takes no empty constant.
+    if value.is_empty() {
+        return "''".to_owned();
     }
+    // By itself, in an array of one, or in a longer text, as the payment's key in those of the provider.
+    let found = own
+        .iter()
+        .find_map(|(text, name)| Some((value.split_once(text.as_str())?, of_order(name, text))));
+    match found {
+        Some((("", ""), own)) => own,
+        // An array of one, whose type a statement need not say.
+        Some((("{", "}"), own)) if own == ID => format!("array[{ID}]"),
+        Some((("{", "}"), own)) => format!("array[{own}]::text[]"),
+        // Of several, of which one is its own.
+        Some(((before, after), own)) if before.starts_with('{') => {
+            format!("('{before}' || {own} || '{after}')::text[]")
+        }
+        Some(((before, after), own)) => format!("('{before}' || {own} || '{after}')"),
+        None => format!(":{}", constant(value, constants)),
+    }
+}
 
-    fn expression(&mut self, value: Option<&str>, own: &HashMap<String, &'static str>) -> String {
-        let Some(value) = value else { return "null".to_owned() };
-        // pgbench takes no empty constant.
-        if value.is_empty() {
-            return "''".to_owned();
-        }
-        // By itself, in an array of one, or in a longer text, as the payment's key in those of the provider.
-        let found = own
-            .iter()
-            .find_map(|(text, name)| Some((value.split_once(text.as_str())?, of_order(name, text))));
-        match found {
-            Some((("", ""), own)) => own,
-            // An array of one, whose type a statement need not say.
-            Some((("{", "}"), own)) if own == ID => format!("array[{ID}]"),
-            Some((("{", "}"), own)) => format!("array[{own}]::text[]"),
-            // Of several, of which one is its own.
-            Some(((before, after), own)) if before.starts_with('{') => {
-                format!("('{before}' || {own} || '{after}')::text[]")
-            }
-            Some(((before, after), own)) => format!("('{before}' || {own} || '{after}')"),
-            None => format!(":{}", self.constant(value)),
-        }
-    }
-
-    /// The name of a constant with this value.
-    fn constant(&mut self, value: &str) -> String {
-        let name = format!("constant{}", self.constants.len());
-        self.constants.push((name.clone(), value.to_owned()));
-        name
-    }
+/// The name of a new constant with this value.
+fn constant(value: &str, constants: &mut Constants) -> String {
+    let name = format!("constant{}", constants.len());
+    constants.push((name.clone(), value.to_owned()));
+    name
 }
 
 /// What is the order's own, of the order of the turn.

@@ -6,28 +6,31 @@
 use std::cell::RefCell;
 
 use super::{cost_each, micros_each};
-use crate::baselines::least_sql;
-use crate::baselines::pgbench::Pgbench;
 use crate::baselines::recording::Recording;
-use crate::baselines::script::{CONNECTIONS, Script, insert_drivers};
+use crate::baselines::script::{self, insert_drivers};
 use crate::load::{Load, ORDERERS};
 use crate::scale::Scale;
 use crate::server::Server;
 use crate::stores_cost::StoresCost;
 use crate::world::World;
+use testkit::benchmark::pgbench::{CONNECTIONS, Pgbench};
 use testkit::benchmark::rounds::take_turns;
-use testkit::benchmark::{Benchmark, Better};
+use testkit::benchmark::{Benchmark, Better, least_sql};
 
 /// The benchmarks of orders; the first is the rate.
 pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
     let server = Server::start(world, "orders", 3).await;
     let recording = Recording::of_one_order(world, &server).await;
     let load = Load::on(server.endpoint());
-    let drivers = world.session(&server.database).await;
-    drivers.batch_execute(&insert_drivers()).await.unwrap();
-    drop(drivers);
-    let baseline = Pgbench::of(world, &server, Script::of(&recording)).await;
-    let least = Pgbench::of(world, &server, least_sql::script(world, &server, &recording).await).await;
+    let sql = world.session(&server.database).await;
+    for drivers in [insert_drivers(), least_sql::insert_drivers(CONNECTIONS)] {
+        sql.batch_execute(&drivers).await.unwrap();
+    }
+    let least = least_sql::script(&sql, recording.order(), CONNECTIONS).await;
+    drop(sql);
+    let url = world.create_database(&server.database).await;
+    let baseline = Pgbench::new(script::of(&recording), world.folder(), url.clone());
+    let least = Pgbench::new(least, world.folder(), url);
     let costs = RefCell::new((Vec::new(), Vec::new()));
     let (by_postgres, by_redis) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
     load.orders(scale.stored_turn).await;
@@ -53,7 +56,7 @@ pub async fn measure(world: &World, scale: &Scale) -> Vec<Benchmark> {
     let beside_least = take_turns(scale.rounds, ours, async || least.run(scale.stored_turn).await).await;
     baseline.assert_served().await;
     least.assert_served().await;
-    least_sql::assert_same_rows(&world.session(&server.database).await, &recording).await;
+    least_sql::assert_same_rows(&world.session(&server.database).await, recording.order()).await;
     server.stop().await;
     let (processor, memory) = costs.into_inner();
     let how = format!(

@@ -3,10 +3,7 @@
 
 use tokio_postgres::Client;
 
-use super::recording::Recording;
-use super::script::{CONNECTIONS, ID, PAYMENT_KEY, Script};
-use crate::server::Server;
-use crate::world::World;
+use super::pgbench::{ID, PAYMENT_KEY, Script};
 
 /// What its idempotency keys begin with.
 pub const KEYS: &str = "key-of-the-least-";
@@ -19,22 +16,22 @@ const ANSWER: &str = "response_code, response_message, response_details, respons
 const DETAIL: &str = "(select detail from order_saga_steps l where l.order_id = s.order_id and step = 'assign')";
 const STEPS: &str = "order_saga_steps (order_id, step, status, detail, fence, actor, round)";
 
-/// A script of pgbench for an order like the recorded one, with a driver for each connection.
-pub async fn script(world: &World, server: &Server, recording: &Recording) -> Script {
-    let sql = world.session(&server.database).await;
-    let drivers = format!(
-        "insert into drivers (driver_id) select 'cab-of-the-least-' || n from generate_series(0, {}) n",
-        CONNECTIONS - 1
-    );
-    sql.batch_execute(&drivers).await.unwrap();
-    let common = values(&sql, COMMON.split(", "), recording).await.join(", ");
+/// The SQL that inserts a driver for each of so many connections.
+pub fn insert_drivers(connections: usize) -> String {
+    let last = connections - 1;
+    format!("insert into drivers (driver_id) select 'cab-of-the-least-' || n from generate_series(0, {last}) n")
+}
+
+/// A script of pgbench for orders like this one, which was served and completed, over so many connections at most.
+pub async fn script(sql: &Client, order: &str, connections: usize) -> Script {
+    let common = values(sql, COMMON.split(", "), order).await.join(", ");
     let answer: Vec<String> = ANSWER
         .split(", ")
-        .zip(values(&sql, ANSWER.split(", "), recording).await)
+        .zip(values(sql, ANSWER.split(", "), order).await)
         .map(|(column, value)| format!("{column} = {value}"))
         .collect();
     let answer = answer.join(", ");
-    let detail = values(&sql, [DETAIL], recording).await.join("");
+    let detail = values(sql, [DETAIL], order).await.join("");
     let driver = "'cab-of-the-least-' || :client_id::bigint";
     let charge = "('pi_' || md5((:id::bigint)::text))";
     let text = format!(
@@ -65,11 +62,11 @@ pub async fn script(world: &World, server: &Server, recording: &Recording) -> Sc
          o as (update order_sagas set updated_at = now() where order_id = {ID}) \
          insert into {STEPS} values ({ID}, 'complete', 'succeeded', {driver}, 1, 'least', 0);\n"
     );
-    Script::new("least", KEYS, 1 << 20, &text)
+    Script::new("least", KEYS, 1 << 20, connections, &text)
 }
 
 /// It left what the recorded order left, or more was saved than statements.
-pub async fn assert_same_rows(sql: &Client, recording: &Recording) {
+pub async fn assert_same_rows(sql: &Client, order: &str) {
     let orders = format!("select count(*) from order_sagas where idempotency_key like '{KEYS}%'");
     let orders: i64 = sql.query_one(&orders, &[]).await.unwrap().get(0);
     for table in TABLES {
@@ -77,7 +74,7 @@ pub async fn assert_same_rows(sql: &Client, recording: &Recording) {
             "select count(*) filter (where idempotency_key like '{KEYS}%'), count(*) filter (where s.order_id::text = $1)
                from {table} join order_sagas s using (order_id)"
         );
-        let rows = sql.query_one(&rows, &[&recording.order()]).await.unwrap();
+        let rows = sql.query_one(&rows, &[&order]).await.unwrap();
         let (least, recorded): (i64, i64) = (rows.get(0), rows.get(1));
         assert!(
             least > 0 && least == orders * recorded,
@@ -87,12 +84,12 @@ pub async fn assert_same_rows(sql: &Client, recording: &Recording) {
 }
 
 /// These columns of the recorded order, as literals of their types.
-async fn values(sql: &Client, columns: impl IntoIterator<Item = &str>, recording: &Recording) -> Vec<String> {
+async fn values(sql: &Client, columns: impl IntoIterator<Item = &str>, order: &str) -> Vec<String> {
     let mut literals = Vec::new();
     for column in columns {
         let select =
             format!("select ({column})::text, pg_typeof({column})::text from order_sagas s where order_id::text = $1");
-        let row = sql.query_one(&select, &[&recording.order()]).await.unwrap();
+        let row = sql.query_one(&select, &[&order]).await.unwrap();
         let (value, of_type): (Option<String>, String) = (row.get(0), row.get(1));
         let value = value.map_or("null".to_owned(), |value| format!("'{}'", value.replace('\'', "''")));
         literals.push(format!("{value}::{of_type}"));
