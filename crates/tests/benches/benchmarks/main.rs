@@ -45,6 +45,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
+use testkit::benchmark::settings::SETTINGS;
 use testkit::benchmark::{self, Benchmark};
 use tokio::signal::unix::{SignalKind, signal};
 use waybill_simulator::report::bench_page;
@@ -155,7 +156,7 @@ async fn run(world: &mut World, scale: &Scale, chosen: &[&'static str], began_at
         notes.push(upgrade::fill(world, scale.stored_orders[2]).await);
     }
     let mut settings = world.as_in_production().await;
-    let ours = server::SETTINGS.iter();
+    let ours = SETTINGS.iter();
     settings.extend(ours.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     for (name, value) in &settings {
         println!("{name} = {value}");

@@ -9,6 +9,7 @@ pub mod pgbench_output;
 pub mod process_cost;
 mod result;
 pub mod rounds;
+pub mod settings;
 pub mod statements;
 mod verdicts;
 
