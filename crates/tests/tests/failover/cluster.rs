@@ -25,7 +25,7 @@ impl Cluster {
     pub async fn start(network: &Network, programs: &Programs, folder: &Path) -> Cluster {
         let mut machines = Vec::new();
         for number in 31..=36 {
-            let mut machine = network.machine(number, &folder.join(format!("redis-{number}"))).await;
+            let mut machine = network.machine(&folder.join(format!("redis-{number}"))).await;
             let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
             redis_server::run(&mut machine, programs, None, &settings);
             machines.push(machine);

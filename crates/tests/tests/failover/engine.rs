@@ -6,6 +6,16 @@ use testkit::process::Flags;
 
 use crate::network::Machine;
 
+/// How soon one who says nothing counts as failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// Soon: who leads is to be replaced.
+    Eager,
+    /// Late: a machine that does all it can is slow to say anything, and no one is to be replaced. And what is written is durable, as in
+    /// production.
+    Patient,
+}
+
 /// A store on several machines, one of which leads.
 pub trait Engine {
     /// Its name, for people.

@@ -6,7 +6,7 @@ use std::path::Path;
 use waybill_sandbox::port;
 use waybill_sandbox::process::{Launch, Process};
 
-use crate::engine::write;
+use crate::engine::{Watch, write};
 
 /// A running HAProxy. Dropped, it is killed.
 pub struct Haproxy {
@@ -16,8 +16,12 @@ pub struct Haproxy {
 
 impl Haproxy {
     /// Before these `host:port`, of which each is asked by these lines of its configuration whether it leads, at this port.
-    pub fn start(program: &Path, folder: &Path, check: &str, servers: &[(String, u16)]) -> Haproxy {
+    pub fn start(program: &Path, folder: &Path, check: &str, servers: &[(String, u16)], watch: Watch) -> Haproxy {
         let port = port::free();
+        let answers_within = match watch {
+            Watch::Eager => "500ms",
+            Watch::Patient => "10s",
+        };
         let servers = servers
             .iter()
             .enumerate()
@@ -33,7 +37,7 @@ defaults
     timeout connect 1s
     timeout client 1h
     timeout server 1h
-    timeout check 500ms
+    timeout check {answers_within}
 listen store
     bind 127.0.0.1:{port}
 {check}

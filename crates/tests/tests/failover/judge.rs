@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 use waybill_server::app::{Sources, run_audit};
 
-use crate::engine::Engine;
 use crate::world::World;
 
 /// The promise of M2, and a search.
@@ -34,8 +33,9 @@ pub struct Judged {
     pub missing: u64,
 }
 
-/// Waits until all is settled, and judges; what is broken is among the findings.
-pub async fn judge<E: Engine>(engine: &E, world: &mut World) -> Judged {
+/// Waits until all is settled, and judges; what is broken is among the findings, under this name. `keeps_fixes`: whether no acknowledged
+/// fix may be missing.
+pub async fn judge(name: &str, keeps_fixes: bool, world: &mut World) -> Judged {
     world.close();
     let sql = connect(&world.flags["postgres.url"]).await.expect("Postgres answers");
     until_settled(world, &sql).await;
@@ -59,12 +59,12 @@ pub async fn judge<E: Engine>(engine: &E, world: &mut World) -> Judged {
     for finding in report.findings.iter().filter(|finding| finding.count > 0) {
         if finding.check.violation == LOST_FIX {
             judged.missing = finding.count.unsigned_abs();
-            if !engine.keeps_fixes() {
+            if !keeps_fixes {
                 continue;
             }
         }
         for violation in finding.violations.iter().flatten() {
-            let what = format!("{}: {}: {violation}", E::NAME, finding.check.violation);
+            let what = format!("{name}: {}: {violation}", finding.check.violation);
             world.findings.add(finding.check.promise, &what);
         }
     }

@@ -1,7 +1,7 @@
 //! The failover rig: a Postgres pair under Patroni, a Redis under Sentinel and a Redis Cluster, each with Waybill and a load on it. Whoever
 //! leads is killed, frozen and cut off, round after round; it is measured how long it takes until orders and fixes are served again, and at
-//! the end what there is is compared with what was promised. Last comes one line with the numbers; the exit status is 1 if a promise is
-//! broken.
+//! the end what there is is compared with what was promised. Then one, two and three servers take orders on such stores, while none fails.
+//! Last comes one line with the numbers; the exit status is 1 if a promise is broken.
 //!
 //! With all tests it is a slice of one round of one store, by chance; `make failover` is the whole. See [`plan`] for the ways to run it.
 
@@ -27,6 +27,7 @@ mod redis_server;
 mod report;
 mod rounds;
 mod sentinel;
+mod throughput;
 mod world;
 
 use std::path::Path;
@@ -38,7 +39,7 @@ use testkit::load::findings::Findings;
 use testkit::stores;
 
 use crate::cluster::Cluster;
-use crate::engine::Engine;
+use crate::engine::{Engine, Watch};
 use crate::network::Network;
 use crate::patroni::Patroni;
 use crate::plan::Plan;
@@ -46,6 +47,9 @@ use crate::programs::Programs;
 use crate::report::{CameTo, Report};
 use crate::sentinel::Sentinel;
 use crate::world::World;
+
+/// Those that fail over.
+const STORES: [&str; 3] = ["postgres", "sentinel", "cluster"];
 
 fn main() -> ExitCode {
     if !is_asked_for() {
@@ -86,7 +90,7 @@ async fn failover(plan: &Plan, programs: &Programs) -> ExitCode {
     let network = Network::start();
     let findings = Arc::new(Findings::default());
     let mut report = Report::default();
-    for (number, name) in ["postgres", "sentinel", "cluster"].into_iter().enumerate() {
+    for (number, name) in STORES.into_iter().enumerate() {
         if !plan.has(number, name) || findings.any.is_cancelled() {
             continue;
         }
@@ -96,7 +100,7 @@ async fn failover(plan: &Plan, programs: &Programs) -> ExitCode {
         let came_to = match name {
             "postgres" => {
                 Box::pin(rounds_of(
-                    Patroni::start(&network, programs, &own).await,
+                    Patroni::start(&network, programs, &own, Watch::Eager).await,
                     plan,
                     number,
                     &own,
@@ -106,7 +110,7 @@ async fn failover(plan: &Plan, programs: &Programs) -> ExitCode {
             }
             "sentinel" => {
                 Box::pin(rounds_of(
-                    Sentinel::start(&network, programs, &own).await,
+                    Sentinel::start(&network, programs, &own, Watch::Eager).await,
                     plan,
                     number,
                     &own,
@@ -127,6 +131,11 @@ async fn failover(plan: &Plan, programs: &Programs) -> ExitCode {
         };
         report.add(came_to);
     }
+    if plan.has(STORES.len(), throughput::NAME) && !findings.any.is_cancelled() {
+        let own = folder.path().join(throughput::NAME);
+        std::fs::create_dir_all(&own).expect("a folder");
+        report.throughput = Some(Box::pin(throughput::measure(&network, programs, &own, &findings)).await);
+    }
     report.print(plan, folder, &findings)
 }
 
@@ -141,7 +150,7 @@ async fn rounds_of<E: Engine>(
     let mut world = World::start(engine.flags(), plan.servers, folder, findings.clone()).await;
     world.begin(&Chance::new(plan.seed).of(number as u64));
     let measured = rounds::run(&mut engine, &plan.faults(), &mut world.probe(), findings).await;
-    let judged = judge::judge(&engine, &mut world).await;
+    let judged = judge::judge(E::NAME, engine.keeps_fixes(), &mut world).await;
     println!("failover: {}: calls: {}", E::NAME, world.history.outcomes());
     world.history.flush();
     for slot in &mut world.slots {

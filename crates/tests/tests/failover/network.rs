@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -18,6 +19,8 @@ const FIRST_PROCESS: &str = "echo ready; while :; do sleep 600 & wait $!; done";
 pub struct Network {
     bridge: String,
     prefix: String,
+    /// Of the next machine: none has the address of one that was, which neighbours may still know.
+    next: AtomicU8,
 }
 
 /// A machine.
@@ -79,6 +82,7 @@ impl Network {
         let network = Network {
             bridge: format!("wbr{pid}"),
             prefix: format!("10.{}.{}", 64 + pid / 256 % 128, pid % 256),
+            next: AtomicU8::new(10),
         };
         ip(&["link", "add", &network.bridge, "type", "bridge"]);
         ip(&[
@@ -93,7 +97,8 @@ impl Network {
     }
 
     /// A machine, which keeps what it has in this folder.
-    pub async fn machine(&self, number: u8, folder: &Path) -> Machine {
+    pub async fn machine(&self, folder: &Path) -> Machine {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         fs::create_dir_all(folder).expect("a folder");
         let log = folder.join("machine.log");
         let kinds = [

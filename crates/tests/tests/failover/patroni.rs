@@ -9,15 +9,25 @@ use testkit::process::Flags;
 use testkit::sql::connect;
 use testkit::until_within;
 
-use crate::engine::{Engine, write};
+use crate::engine::{Engine, Watch, write};
 use crate::haproxy::Haproxy;
 use crate::network::{Machine, Network, Rights};
 use crate::programs::Programs;
 
 const STARTS_WITHIN: Duration = Duration::from_mins(2);
 const ASKED_WITHIN: Duration = Duration::from_millis(300);
-/// How long a leader that says nothing keeps its lead, in seconds. Patroni's own default is 30, and `ttl >= loop_wait + 2 * retry_timeout`.
-const TTL_SECS: u32 = 10;
+/// How long a leader that says nothing keeps its lead, and how long what failed is tried again, in seconds:
+/// `ttl >= loop_wait + 2 * retry_timeout`.
+const EAGER: &str = "ttl: 10
+    retry_timeout: 3";
+/// Patroni's own defaults.
+const PATIENT: &str = "ttl: 30
+    retry_timeout: 10";
+/// What Postgres is set to: where leaders are killed, but not the kernel that has what they wrote; and where speed is measured, with the
+/// connections of three servers and of what they are compared with.
+const PARAMETERS: &str = r#"max_connections: 100, shared_buffers: 32MB, fsync: "off""#;
+const PARAMETERS_FOR_SPEED: &str =
+    r#"max_connections: 200, shared_buffers: 256MB, max_wal_size: 8GB, checkpoint_timeout: 30min, fsync: "on""#;
 /// How Patroni is asked who leads.
 const CHECK: &str = "    option httpchk GET /primary
     http-check expect status 200";
@@ -32,8 +42,8 @@ pub struct Patroni {
 
 impl Patroni {
     /// Starts it; when this returns the database is there, and the standby follows.
-    pub async fn start(network: &Network, programs: &Programs, folder: &Path) -> Patroni {
-        let mut etcd = network.machine(10, &folder.join("etcd")).await;
+    pub async fn start(network: &Network, programs: &Programs, folder: &Path, watch: Watch) -> Patroni {
+        let mut etcd = network.machine(&folder.join("etcd")).await;
         let urls = [2379, 2380].map(|port| format!("http://{}:{port}", etcd.ip));
         let [client, peer] = &urls;
         let data = etcd.folder().join("data").display().to_string();
@@ -59,15 +69,13 @@ impl Patroni {
         let unprivileged = User::from_name("nobody").expect("the users").expect("this one");
         let mut machines = Vec::new();
         for number in [11, 12] {
-            let mut machine = network
-                .machine(number, &folder.join(format!("postgres-{number}")))
-                .await;
+            let mut machine = network.machine(&folder.join(format!("postgres-{number}"))).await;
             let own = machine.folder().to_owned();
             nix::unistd::chown(&own, Some(unprivileged.uid), Some(unprivileged.gid)).expect("a folder of ours");
             let config = own.join("patroni.yml");
             write(
                 &config,
-                &settings(number, &machine.ip, &etcd.ip, &own, &programs.postgres_bin),
+                &settings(number, [&machine.ip, &etcd.ip], &own, &programs.postgres_bin, watch),
             );
             let rights = Rights::User(unprivileged.uid.as_raw(), unprivileged.gid.as_raw());
             machine.run("patroni", rights, &programs.patroni, &[&config.display().to_string()]);
@@ -78,7 +86,7 @@ impl Patroni {
             .map(|machine| (format!("{}:5432", machine.ip), 8008))
             .collect();
         let patroni = Patroni {
-            haproxy: Haproxy::start(&programs.haproxy, &folder.join("haproxy"), CHECK, &servers),
+            haproxy: Haproxy::start(&programs.haproxy, &folder.join("haproxy"), CHECK, &servers, watch),
             machines,
             _etcd: etcd,
             http: reqwest::Client::builder()
@@ -97,7 +105,8 @@ impl Patroni {
         patroni
     }
 
-    fn url(&self, database: &str) -> String {
+    /// `postgres://` URL of a database, through HAProxy.
+    pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@{}/{database}", self.haproxy.address())
     }
 
@@ -158,8 +167,12 @@ impl Engine for Patroni {
     }
 }
 
-fn settings(number: u8, ip: &str, etcd: &str, folder: &Path, postgres_bin: &Path) -> String {
+fn settings(number: u8, [ip, etcd]: [&str; 2], folder: &Path, postgres_bin: &Path, watch: Watch) -> String {
     let (folder, bin) = (folder.display(), postgres_bin.display());
+    let (patience, parameters) = match watch {
+        Watch::Eager => (EAGER, PARAMETERS),
+        Watch::Patient => (PATIENT, PARAMETERS_FOR_SPEED),
+    };
     format!(
         r#"scope: waybill
 name: postgres{number}
@@ -167,14 +180,13 @@ restapi: {{listen: "{ip}:8008", connect_address: "{ip}:8008"}}
 etcd: {{host: "{etcd}:2379"}}
 bootstrap:
   dcs:
-    ttl: {TTL_SECS}
+    {patience}
     loop_wait: 1
-    retry_timeout: 3
     maximum_lag_on_failover: 1048576
     synchronous_mode: true
     postgresql:
       use_pg_rewind: true
-      parameters: {{max_connections: 100, shared_buffers: 32MB, fsync: "off", wal_log_hints: "on", wal_keep_size: 128MB}}
+      parameters: {{{parameters}, wal_log_hints: "on", wal_keep_size: 128MB}}
   initdb: [{{encoding: UTF8}}, {{locale: C}}, {{auth: trust}}, no-sync]
   pg_hba: ["host all all 0.0.0.0/0 trust", "host replication all 0.0.0.0/0 trust", "local all all trust"]
 postgresql:

@@ -12,7 +12,7 @@ pub struct Plan {
     pub seed: u64,
     /// How often each fault befalls the leader of each store; `None`: one fault of one store, by chance, as a slice of all tests.
     pub rounds: Option<usize>,
-    /// Which stores: all, or those named.
+    /// Which stores, or what else: all, or those named.
     only: Vec<String>,
     /// How many servers.
     pub servers: usize,
@@ -21,8 +21,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// By the environment: `FAILOVER_ROUNDS` of each fault, `FAILOVER_ONLY` names stores (postgres, sentinel, cluster), `FAILOVER_SERVERS`
-    /// is how many servers there are, `FAILOVER_SEED` draws the same again, `FAILOVER_KEEP` keeps the folder.
+    /// By the environment: `FAILOVER_ROUNDS` of each fault, `FAILOVER_ONLY` names stores (postgres, sentinel, cluster) and `throughput`,
+    /// `FAILOVER_SERVERS` is how many servers there are where stores fail over, `FAILOVER_SEED` draws the same again, `FAILOVER_KEEP` keeps
+    /// the folder.
     pub fn of_environment() -> Plan {
         let only = std::env::var("FAILOVER_ONLY").unwrap_or_default();
         let only = only.split(',').map(str::trim).filter(|name| !name.is_empty());
@@ -36,7 +37,8 @@ impl Plan {
         }
     }
 
-    /// Whether this store, of this number, is to fail over.
+    /// Whether this store, of this number, is to fail over; or whether what has a number beyond those of the stores is to be done, which is
+    /// no part of a slice.
     pub fn has(&self, number: usize, store: &str) -> bool {
         if !self.only.is_empty() {
             return self.only.iter().any(|name| name == store);

@@ -9,6 +9,7 @@ use testkit::load::findings::Findings;
 use crate::judge::Judged;
 use crate::plan::Plan;
 use crate::rounds::{Fault, Measured};
+use crate::throughput::Throughput;
 
 /// What a store's rounds came to.
 pub struct CameTo {
@@ -24,10 +25,12 @@ pub struct CameTo {
     pub keeps_fixes: bool,
 }
 
-/// All stores.
+/// All stores, and what was measured while none failed.
 #[derive(Default)]
 pub struct Report {
     stores: Vec<CameTo>,
+    /// Where it was asked for.
+    pub throughput: Option<Throughput>,
 }
 
 impl Report {
@@ -38,19 +41,18 @@ impl Report {
 
     /// Prints it; whether the run failed. A folder in which a person has to look is kept.
     pub fn print(&self, plan: &Plan, folder: TempDir, findings: &Findings) -> ExitCode {
-        println!(
-            "failover: seconds, median and worst: until another led (the engine's own), until served, and the difference"
-        );
+        if !self.stores.is_empty() {
+            println!(
+                "failover: seconds, median and worst: until another led (the engine's own), until served, and the difference"
+            );
+        }
         for store in &self.stores {
-            for fault in Fault::ALL {
-                let rounds: Vec<&Measured> = store.measured.iter().filter(|round| round.fault == fault).collect();
+            for fault in Fault::ALL.map(Some).into_iter().chain([None]) {
+                let is_wanted = |round: &&Measured| fault.is_none_or(|fault| round.fault == fault);
+                let rounds: Vec<&Measured> = store.measured.iter().filter(is_wanted).collect();
                 if !rounds.is_empty() {
-                    println!(
-                        "failover: {:<9} {:<9} {}",
-                        store.name,
-                        format!("{fault:?}"),
-                        row(&rounds)
-                    );
+                    let what = fault.map_or_else(|| "all".to_owned(), |fault| format!("{fault:?}"));
+                    println!("failover: {:<9} {what:<9} {}", store.name, row(&rounds));
                 }
             }
             let may = if store.keeps_fixes {
@@ -85,6 +87,12 @@ impl Report {
     }
 
     fn line(&self) -> String {
+        let failovers = (!self.stores.is_empty()).then(|| self.failovers());
+        let throughput = self.throughput.as_ref().map(Throughput::line);
+        failovers.into_iter().chain(throughput).collect::<Vec<_>>().join(" ")
+    }
+
+    fn failovers(&self) -> String {
         let all: Vec<&Measured> = self.stores.iter().flat_map(|store| &store.measured).collect();
         let count = |fault| all.iter().filter(|round| round.fault == fault).count();
         let (serves, beyond) = (spread(&all, |round| round.serves), spread(&all, beyond));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use testkit::process::Flags;
 use testkit::until_within;
 
-use crate::engine::{Engine, write};
+use crate::engine::{Engine, Watch, write};
 use crate::haproxy::Haproxy;
 use crate::network::{Machine, Network, Rights};
 use crate::programs::Programs;
@@ -31,31 +31,30 @@ pub struct Sentinel {
 
 impl Sentinel {
     /// Starts it; when this returns both replicas follow.
-    pub async fn start(network: &Network, programs: &Programs, folder: &Path) -> Sentinel {
+    pub async fn start(network: &Network, programs: &Programs, folder: &Path, watch: Watch) -> Sentinel {
         let mut machines = Vec::new();
         for number in [21, 22, 23] {
-            machines.push(network.machine(number, &folder.join(format!("redis-{number}"))).await);
+            machines.push(network.machine(&folder.join(format!("redis-{number}"))).await);
         }
+        let (down_after_ms, lag_max, rewrite_from) = match watch {
+            Watch::Eager => (2_000, "3", "64mb"),
+            Watch::Patient => (30_000, "30", "16gb"),
+        };
         let first = machines[0].ip.clone();
         for (number, machine) in machines.iter_mut().enumerate() {
             let follows = (number > 0).then_some(first.as_str());
             // A leader whom no one follows takes no writes: it may have been replaced.
-            redis_server::run(
-                machine,
-                programs,
-                follows,
-                &["--min-replicas-to-write", "1", "--min-replicas-max-lag", "3"],
-            );
+            let writes = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", lag_max];
+            let rewrites = ["--auto-aof-rewrite-min-size", rewrite_from];
+            redis_server::run(machine, programs, follows, &[&writes[..], &rewrites].concat());
         }
         let mut sentinels = Vec::new();
         for number in [24, 25, 26] {
-            let mut machine = network
-                .machine(number, &folder.join(format!("sentinel-{number}")))
-                .await;
+            let mut machine = network.machine(&folder.join(format!("sentinel-{number}"))).await;
             let config = machine.folder().join("sentinel.conf");
             let text = format!(
                 "bind {}\nport 26379\ndir {}\nprotected-mode no\nsentinel monitor waybill {first} {PORT} 2\n\
-                 sentinel down-after-milliseconds waybill 2000\nsentinel failover-timeout waybill 3000\n\
+                 sentinel down-after-milliseconds waybill {down_after_ms}\nsentinel failover-timeout waybill 3000\n\
                  sentinel parallel-syncs waybill 2\n",
                 machine.ip,
                 machine.folder().display()
@@ -70,7 +69,7 @@ impl Sentinel {
             .map(|machine| (format!("{}:{PORT}", machine.ip), PORT))
             .collect();
         let sentinel = Sentinel {
-            haproxy: Haproxy::start(&programs.haproxy, &folder.join("haproxy"), CHECK, &servers),
+            haproxy: Haproxy::start(&programs.haproxy, &folder.join("haproxy"), CHECK, &servers, watch),
             machines,
             sentinels,
         };

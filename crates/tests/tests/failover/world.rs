@@ -26,7 +26,8 @@ use waybill_server::app::migrate;
 
 use crate::probe::Probe;
 
-const READY_WITHIN: Duration = Duration::from_mins(1);
+/// How long a server has to be ready.
+pub const READY_WITHIN: Duration = Duration::from_mins(1);
 const ORDERS_PER_SECOND: u64 = 3;
 const GATES: usize = 4;
 const SECRET_KEY: &str = "sk_test_failover";
@@ -62,8 +63,9 @@ pub struct World {
     pub findings: Arc<Findings>,
     /// The provider.
     pub provider: Provider,
+    /// What callers show.
+    pub tokens: Arc<Tokens>,
     tally: Arc<Tally>,
-    tokens: Arc<Tokens>,
     gates: Vec<Channel>,
     tasks: TaskTracker,
     closing: CancellationToken,
@@ -73,7 +75,8 @@ pub struct World {
 }
 
 impl World {
-    /// Starts it with these stores of the engine's; what is not among them is private and does not fail.
+    /// Starts it with these stores of the engine's, and settings over those of here; a store that is not among them is private and does not
+    /// fail.
     pub async fn start(stores: Flags, servers: usize, folder: &Path, findings: Arc<Findings>) -> World {
         let ledger = folder.join("payments.jsonl");
         let provider = Provider::start(SocketAddr::from(([127, 0, 0, 1], 0)), &ledger).await;
