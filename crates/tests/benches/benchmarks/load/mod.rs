@@ -64,7 +64,12 @@ impl Load {
 
     /// Orders, placed and completed, as fast as the callers are answered.
     pub async fn orders(&self, time: Duration) -> Turn {
-        let callers = Pace::Closed { callers: ORDERERS };
+        self.orders_of(ORDERERS, time).await
+    }
+
+    /// The same of so many callers.
+    pub async fn orders_of(&self, callers: usize, time: Duration) -> Turn {
+        let callers = Pace::Closed { callers };
         turn(&self.run(orders(), callers, time, None).await)
     }
 
