@@ -32,8 +32,8 @@ fuzz: ## hostile input for what parses bytes of strangers: a quarter of an hour;
 torture: setup ## ten minutes of kill -9, pauses and cut connections; TORTURE_MINUTES, TORTURE_SEED to repeat a run
 	TORTURE_MINUTES=$${TORTURE_MINUTES:-10} $(CARGO) test --quiet --package waybill-tests --test torture
 
-failover: setup ## Patroni, Sentinel and Redis Cluster fail over 60 times each, with root: an hour; FAILOVER_ROUNDS, FAILOVER_ONLY=cluster, FAILOVER_SERVERS
-	FAILOVER_ROUNDS=$${FAILOVER_ROUNDS:-20} $(CARGO) test --quiet --package waybill-tests --test failover
+failover: setup ## Patroni, Sentinel and Redis Cluster fail over 60 times each, then 1, 2 and 3 servers take orders on such a pair; root, an hour; FAILOVER_ROUNDS, FAILOVER_ONLY=cluster,throughput, FAILOVER_SERVERS
+	FAILOVER_ROUNDS=$${FAILOVER_ROUNDS:-20} $(CARGO) test --release --quiet --package waybill-tests --test failover
 
 mutants: setup ## forty-seven ways to break the program, each of which a test must find: an hour or more
 	@scripts/mutants.sh
