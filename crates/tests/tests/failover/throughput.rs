@@ -61,7 +61,8 @@ impl Throughput {
             median(&turns.map(rate).collect::<Vec<_>>())
         };
         let gain = |servers: usize, rate: fn(&Turn) -> f64| of(servers, rate) / of(1, rate);
-        let (ours, limit): (fn(&Turn) -> f64, fn(&Turn) -> f64) = (|turn| turn.ours, |turn| turn.limit);
+        let ours: fn(&Turn) -> f64 = |turn| turn.ours;
+        let limit: fn(&Turn) -> f64 = |turn| turn.limit;
         format!(
             "server_per_s={:.0} servers_2={:.2} servers_3={:.2} of_stores_limit={:.2} stores_limit_2={:.2} stores_limit_3={:.2}",
             of(1, ours),
