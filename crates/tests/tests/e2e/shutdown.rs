@@ -45,6 +45,44 @@ async fn a_stream_gets_its_last_acknowledgement_then_a_status_and_all_of_it_is_k
     assert_eq!(history(&rig, "cab-2").await.len(), 60);
 }
 
+/// The writer has read what there is, and is writing it; then comes more, then the end.
+#[tokio::test]
+async fn what_came_while_the_history_was_written_is_in_it_when_the_server_ends() {
+    let rig = Rig::builder().no_server().start().await;
+    let patient = [
+        ("postgres.lock_timeout", "20s"),
+        ("postgres.statement_timeout", "20s"),
+        ("orders.lease", "1m"),
+    ];
+    let server = ServerProcess::start(&rig, &patient).await;
+    let mut stream = DriverStream::open(server.locations()).await;
+    stream.store(0, track("cab-1", 1)).await;
+    rig.until_written().await;
+    let (held, sql) = (rig.hold_history().await, rig.sql().await);
+    stream.store(1, track("cab-2", 1)).await;
+    until("the writer waits to move the cursor", async || {
+        let waits = "select 1 from pg_stat_activity
+                      where datname = current_database() and wait_event_type = 'Lock'
+                        and query like 'update history_cursors set last_id = $3, updated_at%'";
+        sql.query_opt(waits, &[]).await.unwrap()
+    })
+    .await;
+    stream.store(2, track("cab-3", 1)).await;
+    server.signal(Signal::SIGTERM);
+    let (_, status) = stream.rest().await;
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    until("no connection is taken any more", async || {
+        TcpStream::connect(server.grpc_addr()).await.is_err()
+    })
+    .await;
+
+    held.batch_execute("rollback").await.unwrap();
+    ends_well(server).await;
+    for driver in ["cab-2", "cab-3"] {
+        assert_eq!(history(&rig, driver).await.len(), 1, "{driver}");
+    }
+}
+
 #[tokio::test]
 async fn what_was_sent_before_the_end_of_a_stream_is_acknowledged_or_not_stored() {
     let rig = Rig::builder().no_server().start().await;
