@@ -108,7 +108,7 @@ async fn orders_that_come_at_once_share_their_commits() {
         "select step || ' ' || status as kind, count(distinct xmin::text), count(*) from order_saga_steps group by 1";
     for row in rig.sql().await.query(of_steps, &[]).await.unwrap() {
         let (kind, commits, lines): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
-        assert_eq!(lines, AT_ONCE as i64, "{kind}");
+        assert_eq!(usize::try_from(lines).unwrap(), AT_ONCE, "{kind}");
         assert!(commits < lines, "{kind}: {commits} commits for {lines} orders");
     }
     rig.assert_clean().await;
@@ -128,7 +128,7 @@ async fn an_order_that_the_database_refuses_fails_alone() {
 async fn refuse_some(table: &str, stuck_in: Option<&str>) {
     let rig = Rig::builder()
         .impatient()
-        .with("orders.lease=4s grpc.deadline_default=10s")
+        .with("orders.lease=6s postgres.statement_timeout=2s postgres.lock_timeout=1s grpc.deadline_default=10s")
         .start()
         .await;
     rig.execute(&format!(
