@@ -135,6 +135,13 @@ pub struct Ended {
     pub stderr: String,
 }
 
+impl Ended {
+    /// The lines of standard error, but for those that say how far it was: one every few seconds, where it took so long.
+    pub fn errors(&self) -> Vec<&str> {
+        self.stderr.lines().filter(|line| !line.contains(" s | ")).collect()
+    }
+}
+
 /// Runs `waybill ARGS` with these variables, and none of our own that mean something to it, to its end.
 pub async fn waybill(args: &[&str], variables: &[(&str, &str)]) -> Ended {
     const OURS: [&str; 6] = [

@@ -234,7 +234,7 @@ async fn an_interrupted_run_says_where_to_go_on_and_the_rest_is_found_from_there
     assert_eq!(report["complete"], false);
     assert_eq!(differences(&report), [format!("{} charge another amount", changed[0])]);
     let next = report["compared_until"].as_str().unwrap();
-    assert_eq!(interrupted.stderr.lines().count(), 1, "{interrupted:?}");
+    assert_eq!(interrupted.errors().len(), 1, "{interrupted:?}");
     let hint = format!("waybill reconcile --from {next} --window 1m --json");
     assert!(
         interrupted.stderr.contains("500") && interrupted.stderr.contains(&hint),
