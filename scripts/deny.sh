@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks the dependencies with cargo-deny (deny.toml): licences, bans and sources always; known vulnerabilities where the
 # RustSec database can be fetched or is on this machine already. Where it is not, prints that they were NOT checked, and why.
-# Installs the pinned cargo-deny from crates.io into .waybill/tools (two to three minutes on two cores, once). With
+# Installs the pinned cargo-deny from crates.io into .waybill/tools (unoptimised, which takes a minute and a half on two cores, once, and a few seconds longer to check). With
 # DENY_STRICT=1, whatever could not be checked is a failure.
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,7 +12,7 @@ database=https://github.com/rustsec/advisory-db
 
 if [ "$("$tools/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $version" ]; then
     echo "deny: building cargo-deny $version, once"
-    "$cargo" install cargo-deny --version "$version" --locked --quiet --root "$tools" --target-dir "$tools/build" || {
+    "$cargo" install cargo-deny --version "$version" --locked --quiet --debug --root "$tools" --target-dir "$tools/build" || {
         echo "deny: cargo-deny $version could not be installed, so the dependencies were NOT checked"
         [ "${DENY_STRICT:-}" != 1 ]
         exit
