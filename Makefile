@@ -17,7 +17,7 @@ dev: setup ## a private Waybill to try things on, until Ctrl-C
 
 test: setup ## everything; one crate: cargo test -p waybill-domain
 	# They wait for one another's servers for half of their time.
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --workspace --quiet
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-3} $(CARGO) test --workspace --quiet
 	@scripts/console.sh target/debug/waybill-under-test
 
 console: ## the pages anew, after a change in console/: see console/README.md
