@@ -1,8 +1,8 @@
 #!/bin/sh
 # Checks the dependencies with cargo-deny (deny.toml): licences, bans and sources always; known vulnerabilities where the
 # RustSec database can be fetched or is on this machine already. Where it is not, prints that they were NOT checked, and why.
-# Installs the pinned cargo-deny from crates.io into .waybill/tools (unoptimised, which takes a minute and a half on two cores, once, and a few seconds longer to check). With
-# DENY_STRICT=1, whatever could not be checked is a failure.
+# Installs the pinned cargo-deny from crates.io into .waybill/tools, unoptimised: a minute and a half on
+# two cores, once. With DENY_STRICT=1, whatever could not be checked is a failure.
 set -eu
 cd "$(dirname "$0")/.."
 version=0.20.2
