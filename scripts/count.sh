@@ -27,4 +27,4 @@ fi
 command -v valgrind >/dev/null 2>&1 || skip "there is no valgrind here, and it could not be installed"
 valgrind --quiet --tool=none true >/dev/null 2>&1 || skip "valgrind does not run here: try valgrind --tool=none true"
 
-exec "${CARGO:-cargo}" bench --quiet --profile count --package waybill-server --bench instructions -- "$@"
+exec "${CARGO:-cargo}" --config scripts/count.toml bench --quiet --profile dev --workspace --bench instructions -- "$@"

@@ -186,25 +186,22 @@ async fn an_account_that_does_not_answer_keeps_no_other_business_from_ordering()
     for tenant in ["", "acme"] {
         doors.report_in(tenant, "cab-1", PICKUP).await;
     }
-    acmes
-        .provider
-        .set_faults([Fault::always(FaultKind::ErrorBeforeEffect).on(FaultTarget::Charge)]);
+    acmes.provider.set_faults([Fault::always(FaultKind::ErrorBeforeEffect)]);
     doors.until_acmes_are_refused().await;
     doors.place(doors.orders(), "").await;
 
     let (_, metrics) = get(&format!("{}/metrics", doors.rig.http())).await;
     let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
     let breakers = &metrics["dependencies"]["breakers"];
-    let states = (&breakers["payments"], &breakers["payments.accounts.acme"]);
-    assert_eq!(states, (&json!("closed"), &json!("open")));
+    assert_eq!(breakers["payments"], "closed", "{metrics}");
+    // It may be asked at this moment whether it is back.
+    assert_ne!(breakers["payments.accounts.acme"], "closed", "{metrics}");
 }
 
 #[tokio::test]
 async fn an_account_that_rejects_us_makes_no_server_unready() {
     let (doors, acmes) = with_acmes().await;
-    acmes
-        .provider
-        .set_faults([Fault::always(FaultKind::Rejected).on(FaultTarget::Charge)]);
+    acmes.provider.set_faults([Fault::always(FaultKind::Rejected)]);
     doors.until_acmes_are_refused().await;
     let (status, ready) = get(&format!("{}/readyz", doors.rig.http())).await;
     let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();

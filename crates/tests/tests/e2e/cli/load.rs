@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use testkit::process::{Ended, launch, program, read, waybill};
 use testkit::wire::position;
 use testkit::{Rig, until};
+use tokio::task::JoinSet;
 use waybill_proto::fleet::v1::SearchDriversRequest;
 use waybill_sandbox::process::{Process, Signal};
 
@@ -140,12 +141,26 @@ async fn orders_that_find_no_driver_are_reported_by_their_status() {
 async fn a_run_whose_every_call_is_refused_says_that_nothing_was_answered() {
     let rig = Rig::with("limits.reads_in_all.per_second=1 limits.reads_in_all.burst=1 limits.wait_max=1ms").await;
     let search = "nearby --drivers 0 --callers 1 --warm-up 0s --count 1";
-    // The one token there is.
-    load(&rig, search).await;
-    let (ended, report) = load(&rig, search).await;
+    let mut fleet = rig.fleet();
+    // Takes each token as it comes.
+    let mut others = JoinSet::new();
+    others.spawn(async move {
+        let anywhere = SearchDriversRequest {
+            near: Some(position((0.0, 0.0))),
+            ..SearchDriversRequest::default()
+        };
+        loop {
+            let _ = fleet.search_drivers(anywhere).await;
+        }
+    });
+    let (ended, report) = until("a run is refused", async || {
+        let (ended, report) = load(&rig, search).await;
+        (operation(&report, "SearchDrivers")["totals"]["refused"] == 1).then_some((ended, report))
+    })
+    .await;
+    others.abort_all();
 
     let searches = operation(&report, "SearchDrivers");
-    assert_eq!(searches["totals"]["refused"], 1, "{searches}");
     assert_eq!(searches["errors"]["RESOURCE_EXHAUSTED"], 1, "{searches}");
     assert_eq!(ended.status, NOTHING_ANSWERED, "{ended:?}");
     assert!(ended.stderr.contains("nothing was answered"), "{}", ended.stderr);
