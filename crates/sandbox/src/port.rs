@@ -19,3 +19,16 @@ pub fn free() -> u16 {
         // All are taken: the server that fails to bind reports it.
         .unwrap_or(FIRST + start)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::free;
+
+    #[test]
+    fn no_port_is_given_twice_by_one_process() {
+        let ports: HashSet<u16> = (0..1_000).map(|_| free()).collect();
+        assert_eq!(ports.len(), 1_000);
+    }
+}
