@@ -1,6 +1,8 @@
 //! A free port for a server that will be killed and restarted on it.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use uuid::Uuid;
 
@@ -10,14 +12,18 @@ use uuid::Uuid;
 const FIRST: u16 = 15_000;
 const COUNT: u16 = 17_000;
 
-/// A port on 127.0.0.1 that is free now. Another process may take it before the server does: the caller tries again.
+/// Where this process has come to among them. Others begin elsewhere.
+static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(Uuid::now_v7().as_u64_pair().1));
+
+/// A port on 127.0.0.1 that is free now, and that this process was not given before. Another process may take it before the server does: the caller tries
+/// again.
 pub fn free() -> u16 {
-    let start = u16::try_from(Uuid::now_v7().as_u128() % u128::from(COUNT)).unwrap_or_default();
+    let next = || FIRST + u16::try_from(NEXT.fetch_add(1, Ordering::Relaxed) % u64::from(COUNT)).unwrap_or_default();
     (0..COUNT)
-        .map(|step| FIRST + (start + step) % COUNT)
+        .map(|_| next())
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
         // All are taken: the server that fails to bind reports it.
-        .unwrap_or(FIRST + start)
+        .unwrap_or_else(next)
 }
 
 #[cfg(test)]
