@@ -80,27 +80,36 @@ impl Load {
 
     /// Orders at `rate` a second, whatever becomes of them. `repeated`: as clients that obey the server repeat them.
     pub async fn orders_whatever(&self, rate: f64, time: Duration, repeated: bool) -> LoadReport {
-        self.run_whatever(orders(), rate, (time, repeated), &CancellationToken::new())
+        self.run_whatever(orders(), at(rate), (time, repeated), &CancellationToken::new())
             .await
+    }
+
+    /// As many orders a second as callers reach that wait for each answer, be it a refusal.
+    pub async fn orders_served(&self, time: Duration) -> f64 {
+        let callers = Pace::Closed { callers: ORDERERS };
+        let report = self
+            .run_whatever(orders(), callers, (time, false), &CancellationToken::new())
+            .await;
+        operation(&report, Some("order")).answered_per_second
     }
 
     /// The same, repeated, until `stop`.
     pub async fn orders_until(&self, rate: f64, stop: &CancellationToken) -> LoadReport {
         let longest = Duration::from_mins(20);
-        self.run_whatever(orders(), rate, (longest, true), stop).await
+        self.run_whatever(orders(), at(rate), (longest, true), stop).await
     }
 
     /// Fixes on as many streams at `rate` a second, whatever becomes of them.
     pub async fn fixes_whatever(&self, drivers: u32, rate: f64, time: Duration) -> LoadReport {
         let workload = fixes(drivers, STREAMS_OF_SINGLES, WINDOW_OF_SINGLES, BATCH);
-        self.run_whatever(workload, rate, (time, false), &CancellationToken::new())
+        self.run_whatever(workload, at(rate), (time, false), &CancellationToken::new())
             .await
     }
 
     async fn run_whatever(
         &self,
         workload: Workload,
-        rate: f64,
+        pace: Pace,
         (duration, retries): (Duration, bool),
         stop: &CancellationToken,
     ) -> LoadReport {
@@ -108,7 +117,7 @@ impl Load {
             duration,
             deadline: DEADLINE,
             retries,
-            ..Plan::new(workload, at(rate))
+            ..Plan::new(workload, pace)
         };
         let report = load::run(plan, &self.server, &Live::default(), stop).await;
         report.expect("the load is made")

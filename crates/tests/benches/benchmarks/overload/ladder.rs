@@ -62,7 +62,7 @@ pub(super) async fn measure(world: &World, times: Times, findings: &mut Findings
     let drivers = world.session(&server.database).await;
     drivers.batch_execute(&insert_drivers()).await.unwrap();
     drop(drivers);
-    let closed = load.orders(times.look).await.per_second();
+    let closed = load.orders_served(times.look).await;
     world.settle([server.database.as_str()]).await;
 
     // The peak is the most that was served, whatever was offered: what the machine does besides can make a rate look too high for it.
