@@ -1,5 +1,6 @@
 //! The operator's service over gRPC: what is stuck, what is known of it, and how it is retried.
 
+use futures_util::future::join_all;
 use testkit::wire::{PICKUP, a_declined_ride, a_ride, assert_refused, refusal_fields};
 use testkit::{Rig, until};
 use tonic::Code;
@@ -130,11 +131,11 @@ async fn a_retry_takes_no_order_from_the_worker_that_holds_it() {
 /// A worker holds the order and will defer it by half a minute: what asks for an earlier try meanwhile counts.
 #[tokio::test]
 async fn a_request_for_an_earlier_try_survives_the_worker_that_holds_the_order() {
-    let rig = with_operator()
-        .set("payments.webhook_secrets", events::SECRET)
-        .start()
-        .await;
-    for request in ["retry", "webhook", "cancel"] {
+    join_all(["retry", "webhook", "cancel"].map(async |request| {
+        let rig = with_operator()
+            .set("payments.webhook_secrets", events::SECRET)
+            .start()
+            .await;
         let order = charge_in_doubt(&rig, FaultKind::ErrorBeforeEffect).await;
         rig.payments().set_fault(Fault::always(FaultKind::Hang));
         rig.execute(&format!(
@@ -179,8 +180,9 @@ async fn a_request_for_an_earlier_try_survives_the_worker_that_holds_the_order()
         rig.payments().clear_faults();
         retry(&rig, &order).await.unwrap();
         rig.until_settled(&order).await;
-    }
-    rig.assert_clean().await;
+        rig.assert_clean().await;
+    }))
+    .await;
 }
 
 /// What is wrong with a request to resolve, and the fields that the refusal must name.

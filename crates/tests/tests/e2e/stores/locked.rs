@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use testkit::wire::{PICKUP, a_ride, assert_refused_for_now, cancel, complete, retry_after};
 use testkit::{Rig, until_eq};
 use tokio::task::JoinSet;
@@ -16,13 +17,14 @@ use crate::operator::in_doubt::{operator, retry};
 /// As `create index` takes it. Of the statements that are sent together it is the first that says so.
 #[tokio::test]
 async fn a_table_that_is_locked_for_long_refuses_for_now() {
-    for table in [
+    let tables = [
         "order_saga_steps",
         "payment_attempts",
         "order_sagas",
         "payments",
         "drivers",
-    ] {
+    ];
+    join_all(tables.map(async |table| {
         let rig = Rig::with("postgres.lock_timeout=100ms").await;
         rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
         let served = rig.place(a_ride()).await;
@@ -46,7 +48,8 @@ async fn a_table_that_is_locked_for_long_refuses_for_now() {
         }
         rig.until_all_settled().await;
         rig.assert_clean().await;
-    }
+    }))
+    .await;
 }
 
 /// What is asked about an order that writes to the log of its steps, beside its placement and its completion.
