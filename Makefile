@@ -55,7 +55,7 @@ deny: ## licences, bans and sources of the dependencies; known vulnerabilities w
 bench: setup ## benchmarks, each compared with its baseline: twenty-five minutes; BENCH_QUICK=1, BENCH_ONLY=orders,fixes
 	$(CARGO) bench --quiet --package waybill-tests --bench benchmarks
 
-overload: setup ## more than the machine can do, stores in trouble, restarts: what is served meanwhile; ten minutes, OVERLOAD_ONLY=ladder,outages,storm,rolling
+overload: setup ## more than the machine can do, stores in trouble, restarts: what is served meanwhile; a quarter of an hour, OVERLOAD_ONLY=ladder,outages,storm,rolling
 	BENCH_ONLY=overload $(CARGO) bench --quiet --package waybill-tests --bench benchmarks
 
 upgrade: setup ## the program of schema 24, built first, or UPGRADE_FROM=path/to/older/waybill, and this one side by side on five million orders; 22 GB, some ten minutes
