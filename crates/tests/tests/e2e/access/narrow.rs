@@ -1,8 +1,8 @@
 //! What a caller sees and says of what it may reach.
 
-use futures_util::future::join_all;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde_json::json;
 use testkit::Rig;
