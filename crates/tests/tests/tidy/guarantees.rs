@@ -32,6 +32,38 @@ fn missing(text: &str, is_place: impl Fn(&str) -> bool, tests: &[File]) -> Vec<S
     missing
 }
 
+/// The guarantees whose row has no third cell that names a kind of test or a file.
+fn held_by_nothing(text: &str) -> Vec<String> {
+    let row = Regex::new(r"(?m)^\| ([A-Z][0-9]+)(?: A)? +\|(.*)\|$").expect("a regex");
+    let place =
+        Regex::new("`(?:(?:e2e|edge|crates)/[^`]+|torture|failover|model|rulebook|client|edge)`").expect("a regex");
+    let rows = row.captures_iter(text);
+    rows.filter(|row| {
+        let cells: Vec<_> = row[2].split('|').collect();
+        cells.len() != 2 || !place.is_match(cells[1])
+    })
+    .map(|row| row[1].to_owned())
+    .collect()
+}
+
+#[test]
+fn every_guarantee_names_what_holds_it() {
+    let text = &files(&["docs/guarantees.md"], &[".md"])[0].text;
+    refuse(
+        &held_by_nothing(text),
+        "name in its last cell the tests that hold it, in docs/guarantees.md",
+    );
+}
+
+#[test]
+fn a_guarantee_without_tests_is_seen() {
+    let text = "| M1 A | held | `e2e/kill`: `a_test_that_is_there` |\n\
+                | M2 | held | by hand |\n\
+                | M3 | its cell was cut off, though it says `torture` |\n\
+                | where | what | `not a row of a guarantee` |\n";
+    assert_eq!(held_by_nothing(text), ["M2", "M3"]);
+}
+
 #[test]
 fn every_test_that_holds_a_guarantee_is_there() {
     let text = &files(&["docs/guarantees.md"], &[".md"])[0].text;
