@@ -411,6 +411,24 @@ async fn a_stream_is_slowed_not_refused_even_for_more_than_a_burst() {
     assert!(counted.rate_limit_wait_ms > 0, "{counted:?}");
 }
 
+#[tokio::test]
+async fn a_call_of_more_than_all_may_have_at_once_takes_all_of_that() {
+    let rig = Rig::start().await;
+    let fixes = ClassLimit {
+        principal: Rate::new(1, 100),
+        all: Rate::new(1, 50),
+    };
+    let settings = IngressSettings {
+        fixes,
+        wait_max: Duration::ZERO,
+        ..Default::default()
+    };
+    let limits = IngressLimits::new(&settings, rig.metrics.clone());
+    limits.admit_passed(Class::Fixes, "cab-1", 60, None).await.unwrap();
+    let refused = limits.admit_passed(Class::Fixes, "cab-2", 60, None).await;
+    refused.expect_err("nothing is left");
+}
+
 /// A call that is heavier than what a tenant may take at once passes, and takes all of that.
 #[tokio::test]
 async fn a_heavy_call_takes_all_that_its_tenant_has_and_no_more_than_there_is() {

@@ -14,6 +14,7 @@ mod places;
 mod shares;
 mod streams;
 mod tenants;
+mod unfinished;
 
 use std::path::PathBuf;
 use std::time::Duration;

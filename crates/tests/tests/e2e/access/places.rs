@@ -4,6 +4,8 @@ use futures_util::future::join_all;
 use testkit::wire::{PICKUP, by};
 use testkit::{Rig, until};
 use tonic::{Code, Status, Streaming};
+use waybill_proto::location::v1::StreamLocationsResponse;
+use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 use waybill_proto::order::v1::{ShareOrderRequest, WatchOrderRequest, WatchOrderResponse};
 use waybill_proto::tracking::v1::WatchSharedRequest;
 use waybill_proto::tracking::v1::tracking_service_client::TrackingServiceClient;
@@ -25,6 +27,14 @@ async fn searching(doors: &Doors, tenant: &str) -> String {
     let sql = doors.rig.sql().await;
     let query = "select order_id::text from order_sagas where tenant_of(user_id) = $1";
     sql.query_one(query, &[&tenant]).await.unwrap().get(0)
+}
+
+/// A stream of fixes on which none comes.
+async fn silent_stream(doors: &Doors, token: &str) -> Result<Streaming<StreamLocationsResponse>, Status> {
+    let silent = by(Some(token), tokio_stream::pending());
+    let mut locations = LocationServiceClient::new(doors.rig.channel());
+    let opened = locations.stream_locations(silent).await;
+    opened.map(tonic::Response::into_inner)
 }
 
 async fn watch(doors: &Doors, token: &str, order: &str) -> Result<Streaming<WatchOrderResponse>, Status> {
@@ -93,6 +103,33 @@ async fn one_customer_watches_no_more_than_fifty_times() {
     open.push(watch(&doors, &shop, &order).await.unwrap());
     open.remove(0);
     until("her place is free again", async || watch(&doors, &anna, &order).await).await;
+}
+
+#[tokio::test]
+async fn streams_of_fixes_of_one_business_leave_room_for_another() {
+    let doors = Doors::start(of_two().set("locations.streams_max", "4")).await;
+    let [acmes, ours] = ["acme", ""].map(|tenant| doors.token_in(tenant, "service", "gateway"));
+    let mut open = Vec::new();
+    for token in [&acmes, &ours] {
+        for _ in 0..2 {
+            open.push(silent_stream(&doors, token).await.unwrap());
+        }
+        assert_none_left(silent_stream(&doors, token).await, "streams of fixes");
+    }
+}
+
+#[tokio::test]
+async fn one_driver_has_no_more_than_sixteen_streams() {
+    let doors = Doors::start(Rig::builder()).await;
+    let [cab, other] = ["cab-1", "cab-2"].map(|driver| doors.token("driver", driver));
+    let mut open = Vec::new();
+    for _ in 0..16 {
+        open.push(silent_stream(&doors, &cab).await.unwrap());
+    }
+    assert_none_left(silent_stream(&doors, &cab).await, "streams of fixes");
+    open.push(silent_stream(&doors, &other).await.unwrap());
+    open.remove(0);
+    until("its place is free again", async || silent_stream(&doors, &cab).await).await;
 }
 
 #[tokio::test]

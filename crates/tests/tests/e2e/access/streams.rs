@@ -8,8 +8,8 @@ use testkit::wire::{PICKUP, assert_refused, fix};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
-use waybill_proto::location::v1::StreamLocationsRequest;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
+use waybill_proto::location::v1::{Fix, StreamLocationsRequest};
 use waybill_proto::order::v1::WatchOrderRequest;
 use waybill_proto::order::v1::order_service_client::OrderServiceClient;
 
@@ -55,23 +55,19 @@ async fn a_drivers_stream_ends_with_its_token_and_all_that_was_sent_is_acknowled
 async fn a_message_that_waits_for_its_rate_limit_ends_with_the_token() {
     let limits = "limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=1";
     let doors = Doors::start(Rig::builder().with(limits)).await;
-    let token = doors.signer.token("driver", "cab-1", LIVES).unwrap();
-    // A minute of them.
-    let fixes = (0..60)
-        .map(|_| fix("cab-1", PICKUP.0, PICKUP.1, Timestamp::now()))
-        .collect();
-    let message = StreamLocationsRequest {
-        first_sequence: 1,
-        fixes,
-    };
-    let call = by(Some(&token), tokio_stream::once(message).chain(tokio_stream::pending()));
-    let mut answers = LocationServiceClient::new(doors.rig.channel())
-        .stream_locations(call)
-        .await
-        .unwrap()
-        .into_inner();
-    let end = in_time(answers.next()).await.unwrap().unwrap_err();
-    assert_refused(&end, Code::Unauthenticated, "TOKEN_EXPIRED");
+    // A minute of them. Bad ones are named in the answer, and wait as well.
+    for waiting in [fix("cab-1", PICKUP.0, PICKUP.1, Timestamp::now()), Fix::default()] {
+        let token = doors.signer.token("driver", "cab-1", LIVES).unwrap();
+        let message = StreamLocationsRequest {
+            first_sequence: 1,
+            fixes: vec![waiting; 60],
+        };
+        let call = by(Some(&token), tokio_stream::once(message).chain(tokio_stream::pending()));
+        let mut locations = LocationServiceClient::new(doors.rig.channel());
+        let mut answers = locations.stream_locations(call).await.unwrap().into_inner();
+        let end = in_time(answers.next()).await.unwrap();
+        assert_refused(&end.unwrap_err(), Code::Unauthenticated, "TOKEN_EXPIRED");
+    }
     // None of it was stored: the client sends it again.
     assert_eq!(doors.rig.count("select count(*) from driver_locations").await, 0);
 }

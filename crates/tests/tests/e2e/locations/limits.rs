@@ -68,6 +68,24 @@ async fn a_full_buffer_refuses_and_loses_nothing_that_it_acknowledged() {
     }
 }
 
+#[tokio::test]
+async fn bad_fixes_of_a_driver_count_against_its_limit() {
+    let limits = "limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=10";
+    let doors = Doors::start(Rig::builder().with(limits)).await;
+    let [cab, other] = ["cab-1", "cab-2"].map(|driver| doors.token("driver", driver));
+    let mut locations = LocationServiceClient::new(doors.rig.channel());
+    let mut report = async |token: &str, fixes: Vec<Fix>| {
+        let request = by(Some(token), ReportLocationsRequest { fixes });
+        locations.report_locations(request).await
+    };
+    let of_nothing = vec![Fix::default(); 500];
+    let named = report(&cab, of_nothing.clone()).await.unwrap().into_inner();
+    assert_eq!((named.accepted_count, named.rejections.len()), (0, 500));
+    let refusal = report(&cab, of_nothing.clone()).await.unwrap_err();
+    assert_refused_for_now(&refusal, Code::ResourceExhausted);
+    report(&other, of_nothing).await.unwrap();
+}
+
 /// A gateway that invents drivers, or sends what it has gathered for a week, takes no room from the drivers.
 #[tokio::test]
 async fn one_caller_does_not_fill_the_buffer_for_the_others() {
