@@ -167,7 +167,7 @@ impl Parts {
             Arc::clone(&self.metrics),
         ));
         if self.config.grpc.reflection {
-            add_reflection(routes)?;
+            add_reflection(routes, self.config.grpc.message_bytes_max)?;
         }
         if let Some(orders) = orders {
             self.add_orders(routes, &limits, orders);
@@ -358,23 +358,29 @@ impl Parts {
     }
 }
 
-fn add_reflection(routes: &mut RoutesBuilder) -> Result<(), StartError> {
+fn add_reflection(routes: &mut RoutesBuilder, bytes_max: usize) -> Result<(), StartError> {
     let builder = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(waybill_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     // Both versions: the tools in use speak one or the other.
-    routes.add_service(builder().build_v1().map_err(|_| StartError::Descriptors)?);
-    routes.add_service(builder().build_v1alpha().map_err(|_| StartError::Descriptors)?);
+    let v1 = builder().build_v1().map_err(|_| StartError::Descriptors)?;
+    routes.add_service(v1.max_decoding_message_size(bytes_max));
+    let v1alpha = builder().build_v1alpha().map_err(|_| StartError::Descriptors)?;
+    routes.add_service(v1alpha.max_decoding_message_size(bytes_max));
     Ok(())
 }
+
+/// The largest message to the health service, in bytes: the name of a service.
+const HEALTH_MESSAGE_SIZE_MAX: usize = 1024;
 
 /// A builder with the health service in it, and what reports to that.
 pub(super) fn routes_with_health() -> (RoutesBuilder, HealthReporter) {
     let reporter = HealthReporter::new();
     let health = WatchedHealth(HealthService::from_health_reporter(reporter.clone()));
     let mut routes = Routes::builder();
-    routes.add_service(HealthServer::new(health));
+    // Anyone may call it, without a token.
+    routes.add_service(HealthServer::new(health).max_decoding_message_size(HEALTH_MESSAGE_SIZE_MAX));
     (routes, reporter)
 }

@@ -160,6 +160,8 @@ pub fn location_limits(config: &Config) -> LocationLimits {
             age_max: config.locations.age_max.0,
         },
         idle_max: config.grpc.stream_idle_max.0,
+        streams_max: config.locations.streams_max,
+        tenant_share: config.limits.tenant_share,
     }
 }
 

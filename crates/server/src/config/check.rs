@@ -17,7 +17,7 @@ const KEY_RETENTION_MIN: Duration = Duration::from_hours(24);
 impl Config {
     /// The keys of counts that are 0 and must not be.
     fn zeros(&self) -> impl Iterator<Item = &'static str> {
-        let counts: [(&'static str, usize); 15] = [
+        let counts: [(&'static str, usize); 16] = [
             ("payments.in_flight_max", self.payments.in_flight_max),
             ("orders.candidates", self.orders.candidates),
             ("orders.sweep_batch", self.orders.sweep_batch),
@@ -28,6 +28,7 @@ impl Config {
             ("locations.batch_max", self.locations.batch_max),
             ("locations.queue_max", self.locations.queue_max),
             ("locations.history_batch_max", self.locations.history_batch_max),
+            ("locations.streams_max", self.locations.streams_max),
             ("locations.watchers_max", self.locations.watchers_max),
             ("locations.watch_area_max", self.locations.watch_area_max),
             ("grpc.connections_max", self.grpc.connections_max),

@@ -268,6 +268,7 @@ section! {
         history_batch_max: usize,
         history_poll: Span,
         retention_days: i32,
+        streams_max: usize,
         watchers_max: usize,
         watch_area_max: usize,
     }

@@ -18,7 +18,7 @@ use waybill_domain::fix::{Fix, TimeWindow};
 use waybill_domain::id::DriverId;
 use waybill_proto::location::v1 as pb;
 
-use super::edge::{Class, IngressLimits, Wait};
+use super::edge::{Class, IngressLimits, RateLimited, Wait};
 use super::fields::Violations;
 use super::fixes::Batch;
 use crate::identity::Access;
@@ -38,6 +38,10 @@ pub struct LocationLimits {
     pub window: TimeWindow,
     /// How long a stream may be idle.
     pub idle_max: Duration,
+    /// How many streams may be open.
+    pub streams_max: usize,
+    /// Which share of them a tenant with a name may have.
+    pub tenant_share: f64,
 }
 
 /// What takes fixes in, of calls and of streams.
@@ -115,6 +119,16 @@ impl Intake {
         }
         self.ingest.clocks_off(batch.clock_offsets.len());
         batch
+    }
+
+    /// Has a driver who calls pay for its fixes that are bad, as far as it can have tokens for them at once. Who calls for many does not: one of its
+    /// drivers would take from the others.
+    pub fn admit_rejected(&self, batch: &Batch, access: &Access) -> Result<(), RateLimited> {
+        if let (Some(driver), Some(bad)) = (access.scope.driver(), NonZeroU32::new(count(batch.rejections.len()))) {
+            let passed = self.limits.pass_part(Class::Fixes, driver.as_str(), bad);
+            passed.map_err(|_| self.limits.refuse(Class::Fixes))?;
+        }
+        Ok(())
     }
 
     /// Rejects what drivers send beyond their limits; `credit` is used up first.
@@ -252,8 +266,9 @@ impl<'a> Inbound<'a> {
     fn lack(&mut self) -> Option<Duration> {
         let limits: &'a IngressLimits = &self.intake.limits;
         let message = self.waiting.front_mut()?;
-        while let (Some(lacks), Some(fix)) = (NonZeroU32::new(message.lacks), message.batch.fixes.first()) {
-            match limits.pass_part(Class::Fixes, fix.driver.as_str(), lacks) {
+        let first = message.batch.fixes.first().map(|fix| &fix.driver);
+        while let (Some(lacks), Some(driver)) = (NonZeroU32::new(message.lacks), self.access.scope.driver().or(first)) {
+            match limits.pass_part(Class::Fixes, driver.as_str(), lacks) {
                 Ok(passed) => message.lacks -= passed,
                 Err(retry_after) => {
                     self.wait.get_or_insert_with(|| limits.begin_wait());
@@ -292,7 +307,9 @@ impl<'a> Inbound<'a> {
         } else if self.has_another_driver(&batch.fixes) {
             self.share(&mut batch, first_sequence);
         } else {
-            lacks = count(&batch);
+            // A driver's own stream waits for its bad fixes, too: each is named in a response.
+            let is_drivers = self.access.scope.driver().is_some();
+            lacks = count(if is_drivers { batch.size() } else { batch.fixes.len() });
         }
         Ok(Message {
             batch,
@@ -312,7 +329,10 @@ impl<'a> Inbound<'a> {
     /// Has no driver wait for another from now on. What waits passes as far as its driver has tokens, the newest of it, and the rest is rejected.
     fn share(&mut self, newest: &mut Batch, first_sequence: u64) {
         self.is_shared = true;
-        let tokens = self.waiting.iter().map(|message| count(&message.batch) - message.lacks);
+        let tokens = self
+            .waiting
+            .iter()
+            .map(|message| count(message.batch.fixes.len()) - message.lacks);
         let mut credit = Credit {
             driver: self.driver.clone(),
             tokens: tokens.sum(),
@@ -336,9 +356,8 @@ impl Taken {
     }
 }
 
-/// How many fixes can be stored.
-fn count(batch: &Batch) -> u32 {
-    u32::try_from(batch.fixes.len()).unwrap_or(u32::MAX)
+fn count(fixes: usize) -> u32 {
+    u32::try_from(fixes).unwrap_or(u32::MAX)
 }
 
 /// The sequence of the last fix, and the lowest that may come after it.

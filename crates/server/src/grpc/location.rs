@@ -4,6 +4,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::debug;
+use waybill_domain::id::DriverId;
 use waybill_proto::location::v1 as pb;
 use waybill_proto::location::v1::location_service_server::LocationService as Api;
 
@@ -20,6 +23,7 @@ use super::inbound::{Credit, Inbound, Intake, LocationLimits};
 use super::{principal, render};
 use crate::identity::Access;
 use crate::locations::ingest::Ingest;
+use crate::resilience::{PlaceLimits, Places};
 
 /// Fixes in one ReportLocations call.
 const REPORT_MAX: usize = 500;
@@ -29,13 +33,17 @@ const AHEAD_MAX: usize = REPORT_MAX;
 const FINAL_STATUS_TIME_MAX: Duration = Duration::from_secs(2);
 /// Responses that a client has not read yet. When it does not read, its stream stops being read.
 const RESPONSES_MAX: usize = 16;
-/// A response with more rejections waits until all before it are read. It has at most those of [`AHEAD_MAX`] fixes and of one message more. So in memory
-/// there are some 8,500 of a stream, below 2 MB: in one response with many, in those behind it with few, in the next one, and in what is read ahead.
-const FEW_REJECTIONS: usize = 100;
+/// A response that names more fixes and clocks waits until all before it are read. It has at most those of [`AHEAD_MAX`] fixes and of one message more. So
+/// in memory there are some 8,500 of a stream, below 2 MB: in one response with many, in those behind it with few, in the next one, and in what is read
+/// ahead.
+const FEW_NAMED: usize = 100;
+/// Streams that one driver has open: its phone's, and those of connections that it has lost and the server has not.
+const STREAMS_OF_ONE_MAX: usize = 16;
 
 /// The location service on the wire.
 pub struct LocationApi {
     sessions: Sessions,
+    streams: Places,
     tasks: TaskTracker,
 }
 
@@ -56,6 +64,11 @@ impl LocationApi {
         draining: CancellationToken,
     ) -> LocationApi {
         LocationApi {
+            streams: Places::new(PlaceLimits {
+                all_max: settings.streams_max,
+                tenant_share: settings.tenant_share,
+                caller_max: STREAMS_OF_ONE_MAX,
+            }),
             sessions: Sessions {
                 intake: Intake {
                     ingest,
@@ -71,15 +84,20 @@ impl LocationApi {
 
 #[tonic::async_trait]
 impl Api for LocationApi {
-    type StreamLocationsStream = ReceiverStream<Result<pb::StreamLocationsResponse, Status>>;
+    type StreamLocationsStream = BoxStream<'static, Result<pb::StreamLocationsResponse, Status>>;
 
     async fn stream_locations(
         &self,
         request: Request<Streaming<pb::StreamLocationsRequest>>,
     ) -> Result<Response<Self::StreamLocationsStream>, Status> {
+        let access = principal::access(&request)?;
+        let driver = access.scope.driver().map(DriverId::as_str);
+        let place = self
+            .streams
+            .take(&access.scope.business(), driver)
+            .ok_or_else(too_many)?;
         let (responses, receiver) = mpsc::channel(RESPONSES_MAX);
         let sessions = self.sessions.clone();
-        let access = principal::access(&request)?;
         let caller = principal::caller(&access, &request);
         let messages = request.into_inner();
         self.tasks.spawn(async move {
@@ -90,7 +108,12 @@ impl Api for LocationApi {
                 let _ = tokio::time::timeout(FINAL_STATUS_TIME_MAX, responses.send(Err(status))).await;
             }
         });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        // Until its client has all of them, or is gone: one that does not read keeps them in memory.
+        let in_its_place = ReceiverStream::new(receiver).map(move |response| {
+            let _held = &place;
+            response
+        });
+        Ok(Response::new(in_its_place.boxed()))
     }
 
     async fn report_locations(
@@ -112,6 +135,9 @@ impl Api for LocationApi {
         let intake = &self.sessions.intake;
         let mut batch = intake.parse(fixes, 0, &access);
         let good = batch.fixes.len();
+        intake
+            .admit_rejected(&batch, &access)
+            .inspect_err(|_| intake.ingest.refused(good))?;
         // A phone that was offline sends what it gathered in parts, the newest first: what is too much now is named.
         intake.reject_excess(&mut batch, 0, &mut Credit::default());
         let limits = &intake.limits;
@@ -180,8 +206,8 @@ impl Sessions {
                 rejections: taken.batch.rejections,
                 clock_offsets: render::clock_offsets(taken.batch.clock_offsets),
             };
-            let has_few_rejections = response.rejections.len() <= FEW_REJECTIONS;
-            let places = if has_few_rejections { 1 } else { RESPONSES_MAX };
+            let has_few = response.rejections.len() + response.clock_offsets.len() <= FEW_NAMED;
+            let places = if has_few { 1 } else { RESPONSES_MAX };
             tokio::select! {
                 // The acknowledgement first: it is sent whenever there is room.
                 biased;
@@ -205,6 +231,11 @@ impl Sessions {
             why = access.ended() => why.into(),
         }
     }
+}
+
+fn too_many() -> Status {
+    let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
+    Status::with_error_details(Code::ResourceExhausted, "too many streams of fixes are open", details)
 }
 
 fn drain_status() -> Status {

@@ -1,8 +1,9 @@
 //! Every call has a deadline, and the caller who waited learns `DEADLINE_EXCEEDED`.
 //!
 //! A unary call has that of the client, or [`DeadlineSettings::default`] if it has none, and at most
-//! [`DeadlineSettings::max`]. A stream has one only if its client set it; the service ends idle streams itself. The
-//! service finds the deadline in the extensions of the request, as [`CallDeadline`].
+//! [`DeadlineSettings::max`]. A stream has one only if its client set it; the service ends idle streams itself. But it has
+//! to begin within the default: a client that never sends its request to the end would keep what it sent in memory for ever.
+//! The service finds the deadline in the extensions of the request, as [`CallDeadline`].
 //!
 //! tonic obeys `grpc-timeout` too, around all layers, and answers CANCELLED. Its timer starts after ours, and ours is
 //! compared with the clock at every poll, so ours is always first.
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use futures_util::future::poll_fn;
 use http::{HeaderMap, HeaderValue};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tonic::Status;
 
 /// The header in which a client says how long it will wait.
@@ -26,7 +27,7 @@ pub struct CallDeadline(pub Instant);
 /// How long calls may take.
 #[derive(Debug, Clone)]
 pub struct DeadlineSettings {
-    /// Of a unary call whose client set none.
+    /// Of a unary call whose client set none, and of the beginning of a stream.
     pub default: Duration,
     /// Of any unary call.
     pub max: Duration,
@@ -36,6 +37,14 @@ pub struct DeadlineSettings {
 
 /// The deadline of one call, to poll.
 pub(super) type Timer = Pin<Box<Sleep>>;
+
+/// The deadlines of a call that goes to its service.
+pub(super) struct Deadlines {
+    /// Of the beginning of its answer.
+    pub beginning: Timer,
+    /// Of the whole answer; none if it may take for ever.
+    whole: Option<Instant>,
+}
 
 impl Default for DeadlineSettings {
     fn default() -> DeadlineSettings {
@@ -54,40 +63,53 @@ impl CallDeadline {
     }
 }
 
+impl Deadlines {
+    /// The one of what is left of an answer that has begun.
+    pub(super) fn rest(self) -> Option<Timer> {
+        let whole = self.whole?;
+        let mut timer = self.beginning;
+        if timer.deadline() != whole {
+            timer.as_mut().reset(whole);
+        }
+        Some(timer)
+    }
+}
+
 impl DeadlineSettings {
-    /// Starts the timer of a call and puts its deadline into the request; there is none if the call may take for ever.
-    /// An error is the answer to a call that has no time left, or whose time-out cannot be read.
-    pub(super) fn start<B>(&self, request: &mut http::Request<B>) -> Result<Option<Timer>, Status> {
+    /// Starts the timer of a call and puts its deadline into the request, unless it may take for ever. An error is the
+    /// answer to a call that has no time left, or whose time-out cannot be read.
+    pub(super) fn start<B>(&self, request: &mut http::Request<B>) -> Result<Deadlines, Status> {
         let now = Instant::now();
-        let time = self.time_for(request.uri().path(), request.headers())?;
-        // A time so long that no clock reaches its end is no deadline.
-        let Some(deadline) = time.and_then(|time| now.checked_add(time)) else {
-            return Ok(None);
-        };
-        if deadline <= now {
+        let (beginning, whole) = self.times_for(request.uri().path(), request.headers())?;
+        if beginning.is_zero() {
             return Err(deadline_exceeded());
         }
-        request.extensions_mut().insert(CallDeadline(deadline));
-        Ok(Some(Box::pin(sleep_until(deadline))))
+        // A time so long that no clock reaches its end is no deadline.
+        let whole = whole.and_then(|time| now.checked_add(time));
+        if let Some(deadline) = whole {
+            request.extensions_mut().insert(CallDeadline(deadline));
+        }
+        Ok(Deadlines {
+            beginning: Box::pin(now.checked_add(beginning).map_or_else(|| sleep(beginning), sleep_until)),
+            whole,
+        })
     }
 
-    /// How long a call of `path` may take; `None` is for ever.
-    fn time_for(&self, path: &str, headers: &HeaderMap) -> Result<Option<Duration>, Status> {
+    /// How long the answer to a call of `path` may take to begin, and to end; `None` is for ever.
+    fn times_for(&self, path: &str, headers: &HeaderMap) -> Result<(Duration, Option<Duration>), Status> {
         let asked = headers.get(GRPC_TIMEOUT).map(parse_timeout).transpose()?;
         if self.streams.contains(&path) {
-            return Ok(asked);
+            return Ok((asked.unwrap_or(self.default).min(self.default), asked));
         }
-        Ok(Some(asked.unwrap_or(self.default).min(self.max)))
+        let time = asked.unwrap_or(self.default).min(self.max);
+        Ok((time, Some(time)))
     }
 }
 
 /// What `future` returns, or `DEADLINE_EXCEEDED` once the timer has run out.
-pub(super) async fn or_deadline<T>(
-    future: impl Future<Output = T>,
-    mut timer: Option<&mut Timer>,
-) -> Result<T, Status> {
+pub(super) async fn or_deadline<T>(future: impl Future<Output = T>, timer: &mut Timer) -> Result<T, Status> {
     let mut future = std::pin::pin!(future);
-    poll_fn(|context| check_deadline(future.as_mut().poll(context), timer.as_deref_mut(), context)).await
+    poll_fn(|context| check_deadline(future.as_mut().poll(context), Some(&mut *timer), context)).await
 }
 
 /// What was polled, or `DEADLINE_EXCEEDED` if that is pending and the timer has run out.
@@ -176,11 +198,13 @@ mod tests {
             HeaderMap::new(),
             HeaderMap::from_iter([(GRPC_TIMEOUT.parse().unwrap(), HeaderValue::from_static("1H"))]),
         );
-        let seconds =
-            |path: &str, headers: &HeaderMap| settings.time_for(path, headers).unwrap().map(|time| time.as_secs());
-        assert_eq!(seconds("/s/Unary", &none), Some(10));
-        assert_eq!(seconds("/s/Unary", &hour), Some(30));
-        assert_eq!(seconds("/s/Stream", &none), None);
-        assert_eq!(seconds("/s/Stream", &hour), Some(3_600));
+        let seconds = |path: &str, headers: &HeaderMap| {
+            let (beginning, whole) = settings.times_for(path, headers).unwrap();
+            (beginning.as_secs(), whole.map(|time| time.as_secs()))
+        };
+        assert_eq!(seconds("/s/Unary", &none), (10, Some(10)));
+        assert_eq!(seconds("/s/Unary", &hour), (30, Some(30)));
+        assert_eq!(seconds("/s/Stream", &none), (10, None));
+        assert_eq!(seconds("/s/Stream", &hour), (10, Some(3_600)));
     }
 }

@@ -369,7 +369,8 @@ impl Buckets {
     }
 
     /// Takes `count` tokens of the principal and of its tenant, unless `passed` shows that it did so before, and of all; or
-    /// returns how long to wait. A count over the burst passes: callers ask for less.
+    /// returns how long to wait. A count over the burst of its tenant or of all takes all of that; over its own it passes:
+    /// callers ask for less.
     fn take(&self, principal: &str, count: NonZeroU32, passed: &mut Passed) -> Result<(), Duration> {
         if !passed.own {
             self.take_of(&self.principals, principal, count)?;
@@ -378,12 +379,11 @@ impl Buckets {
         if !passed.tenant {
             // As in ids: what is of the business without a name has nothing before a '/'.
             if let Some((tenant, _)) = principal.split_once('/').filter(|(tenant, _)| !tenant.is_empty()) {
-                // What all have may be more than a tenant has: then it takes all of its own.
                 self.take_of(&self.tenants, tenant, count.min(self.tenant.burst))?;
             }
             passed.tenant = true;
         }
-        match self.all.check_n(count) {
+        match self.all.check_n(count.min(self.limit.all.burst)) {
             Ok(Err(not_until)) => Err(not_until.wait_time_from(self.clock.now())),
             _ => Ok(()),
         }

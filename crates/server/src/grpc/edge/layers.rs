@@ -30,7 +30,7 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, info_span};
 
 use super::answer::AnswerBody;
-use super::deadline::{DeadlineSettings, Timer, or_deadline};
+use super::deadline::{DeadlineSettings, Deadlines, Timer, or_deadline};
 use super::proxies::{ClientAddress, Proxies};
 use super::{message_size, metadata_size, panics};
 use crate::identity::{AccessError, Identity, RefusalLog};
@@ -98,15 +98,15 @@ impl Service<Request<Body>> for LayeredRoutes {
         let (mut routes, doors) = (self.routes.clone(), Arc::clone(&self.doors));
         async move {
             let (response, timer) = match admitted {
-                Ok(mut timer) => {
+                Ok(mut deadlines) => {
                     let handler = async {
                         match doors.admit(&mut request, &metrics).await {
                             Ok(()) => routes.call(request).await,
                             Err(refusal) => Ok(Status::from(refusal).into_http()),
                         }
                     };
-                    let answer = answer(handler, timer.as_mut(), &metrics);
-                    (answer.instrument(span.clone()).await, timer)
+                    let answer = answer(handler, &mut deadlines.beginning, &metrics);
+                    (answer.instrument(span.clone()).await, deadlines.rest())
                 }
                 Err(refusal) => (*refusal, None),
             };
@@ -122,8 +122,8 @@ impl LayeredRoutes {
         GrpcWebLayer::new().layer(self)
     }
 
-    /// The timer of a call that may go to its service, none if it may take for ever; or the answer to one that may not.
-    fn admit(&self, request: &mut Request<Body>) -> Result<Option<Timer>, Box<Response<Body>>> {
+    /// The deadlines of a call that may go to its service, or the answer to one that may not.
+    fn admit(&self, request: &mut Request<Body>) -> Result<Deadlines, Box<Response<Body>>> {
         if !is_grpc(request.headers()) {
             let mut refusal = Response::new(Body::empty());
             *refusal.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
@@ -159,7 +159,7 @@ impl Doors {
 /// The answer of the handler, or the one to its panic or its deadline.
 async fn answer(
     handler: impl Future<Output = Result<Response<Body>, Infallible>>,
-    timer: Option<&mut Timer>,
+    timer: &mut Timer,
     metrics: &Metrics,
 ) -> Response<Body> {
     let corrected = handler.map(|Ok(mut response)| {
