@@ -220,26 +220,34 @@ mod tests {
             // What is written from the right needs no mark for it.
             "الطلب متأخر",
             "ההזמנה",
-            // Persian: what is not joined.
+            // Persian: what is not joined, also to a name in Latin letters, and what is joined to nothing.
             "می\u{200c}خواهم لغو کنم",
-            // Hindi, Bengali and Malayalam: what is joined, and what is not.
+            "PDF\u{200c}ها",
+            "ه\u{200d}",
+            // Hindi, Bengali, Malayalam and Sinhala: what is joined, and what is not.
             "क्\u{200d}ष",
+            "क्\u{200c}ष",
             "ग्राहक ने रद्द किया",
             "র\u{200d}্যাব",
             "അവന്\u{200d}",
-            // Mongolian letters and Japanese ideographs by their variants.
+            "ශ්\u{200d}රී ලංකා",
+            // Mongolian letters, ideographs of Japan and signs by their variants.
             "ᠭ\u{180b}ᠠ",
             "葛\u{e0100}城市",
+            "辻\u{e0100}\u{3000}\u{20bb7}\u{e0101}",
+            "0\u{fe00} ≨\u{fe00}",
             "고객이 취소했습니다",
             "ลูกค้ายกเลิก",
             "25\u{a0}€ zurück",
-            // Emoji: a heart, a family, a keycap, flags, a tone of skin, a warning as text.
+            // Emoji: a heart, families, a couple, an eye that says something, a keycap, flags, tones of skin, a warning as text.
             "❤\u{fe0f}",
             "👩\u{200d}👩\u{200d}👧\u{200d}👦",
+            "👩🏽\u{200d}❤\u{fe0f}\u{200d}👨🏿",
+            "👁\u{fe0f}\u{200d}🗨\u{fe0f}",
             "#\u{fe0f}\u{20e3} 1\u{fe0f}\u{20e3}",
             "🇩🇪 🇮🇳",
             "🏳\u{fe0f}\u{200d}🌈",
-            "👍🏽",
+            "👍🏽 🧑🏻\u{200d}🚀 🕵🏽\u{200d}♂\u{fe0f}",
             "⚠\u{fe0e}",
             "⠓⠊\u{2800}⠓⠊",
         ] {
@@ -248,6 +256,47 @@ mod tests {
                 Ok(text.to_owned()),
                 "{text:?}"
             );
+            assert!(matches!(escaped(text), Cow::Borrowed(same) if same == text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_shapes_nothing_or_again_is_refused_and_shown_by_its_code() {
+        for (text, shown) in [
+            // Selectors and joiners after one another.
+            ("a\u{fe0f}\u{fe0f}b", "a\u{fe0f}\\u{fe0f}b"),
+            ("❤\u{fe0f}\u{fe0e}", "❤\u{fe0f}\\u{fe0e}"),
+            ("葛\u{e0100}\u{e0101}\u{fe00}", "葛\u{e0100}\\u{e0101}\\u{fe00}"),
+            ("ᠭ\u{180b}\u{180c}", "ᠭ\u{180b}\\u{180c}"),
+            ("می\u{200c}\u{200c}خ", "می\u{200c}\\u{200c}خ"),
+            ("ok\u{200d}\u{200c}\u{200d}", "ok\u{200d}\\u{200c}\\u{200d}"),
+            ("👩\u{200d}\u{fe0f}👧", "👩\u{200d}\\u{fe0f}👧"),
+            (
+                "❤\u{fe0f}\u{200d}\u{fe0f}\u{200d}",
+                "❤\u{fe0f}\u{200d}\\u{fe0f}\\u{200d}",
+            ),
+            // After what cannot be seen, or nothing at all.
+            ("\u{200d}ok", "\\u{200d}ok"),
+            ("\u{fe0f}ok", "\\u{fe0f}ok"),
+            ("ok \u{200d} \u{200c}", "ok \\u{200d} \\u{200c}"),
+            ("ok\u{a0}\u{fe00}\u{2800}\u{fe01}", "ok\u{a0}\\u{fe00}\u{2800}\\u{fe01}"),
+            ("ok\u{200b}\u{200d}", "ok\\u{200b}\\u{200d}"),
+            // After what has no such variants: a byte could be hidden in each letter.
+            ("o\u{e0100}k\u{e01ef}", "o\\u{e0100}k\\u{e01ef}"),
+            ("😀\u{e0141}", "😀\\u{e0141}"),
+            ("o\u{180b}k\u{180f}", "o\\u{180b}k\\u{180f}"),
+        ] {
+            assert_eq!(text.parse::<Reason>(), Err(TextError::Control), "{text:?}");
+            let once = escaped(text).into_owned();
+            assert_eq!(once, shown, "{text:?}");
+            assert!(matches!(escaped(&once), Cow::Borrowed(_)), "{once:?}");
+        }
+        for hidden in ["\u{fe0f}", "\u{e0141}", "\u{200d}", "\u{200c}\u{200d}"] {
+            let count = 498 / hidden.chars().count();
+            let text = format!("ok{}", hidden.repeat(count));
+            assert_eq!(text.parse::<Reason>(), Err(TextError::Control), "ok and {hidden:?}");
+            let codes = escaped(&text).matches(r"\u{").count();
+            assert!(codes >= 497, "{codes} codes of {hidden:?}");
         }
     }
 
@@ -264,10 +313,11 @@ mod tests {
             0x3164..=0x3164,
             0xfeff..=0xfeff,
             0xffa0..=0xffa0,
-            0xfff9..=0xfffb,
+            0xfff0..=0xfffb,
             0x1bca0..=0x1bca3,
             0x1d173..=0x1d17a,
-            0xe0000..=0xe007f,
+            0xe0000..=0xe00ff,
+            0xe01f0..=0xe0fff,
         ];
         for letter in hidden.into_iter().flatten().map(|code| char::from_u32(code).unwrap()) {
             let name = format!("an{letter}na");
