@@ -22,25 +22,39 @@ pub enum TextError {
         max: usize,
     },
     /// A line break, a tab or another control character: the log has one line an entry, and terminals obey them. Or a character that turns the direction of
-    /// what follows it, or one that cannot be seen: both show another text than is there.
+    /// what follows it, or one that cannot be seen: both show another text than is there. A joiner or a selector of a variant is one that cannot be seen where it
+    /// shapes nothing.
     #[error("has a control character, a line separator, or one that turns the direction of text or is invisible")]
     Control,
 }
 
-/// Whether no text may have this character.
-pub fn is_refused(letter: char) -> bool {
-    is_obeyed(letter) || is_hidden(letter)
+/// Whether the text has a character that no text may have, or has it where none may.
+pub fn has_refused(text: &str) -> bool {
+    judged(text).any(|(_, is_refused)| is_refused)
 }
 
-/// The text as a terminal or a log may have it: each character that no text may have is written as its code, such as `\u{202e}`. Texts of others have them, and
-/// some that were stored when more was taken.
+/// Each character of the text, and whether no text may have it there. A joiner, or a selector of a variant, is taken once, directly behind what it shapes: no one
+/// would see that there are more, and a whole text could be in them.
+pub fn judged(text: &str) -> impl Iterator<Item = (char, bool)> {
+    // What was refused is none: what stands behind it shapes nothing.
+    let mut before: Option<char> = None;
+    text.chars().map(move |letter| {
+        let shapes_nothing = shapes_others(letter) && before.is_none_or(|before| !shapes(letter, before));
+        let is_refused = is_never_taken(letter) || shapes_nothing;
+        before = (!is_refused).then_some(letter);
+        (letter, is_refused)
+    })
+}
+
+/// The text as a terminal or a log may have it: each character that no text may have there is written as its code, such as `\u{202e}`. Texts of others have
+/// them, and some that were stored when more was taken.
 pub fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_refused) {
+    if !has_refused(text) {
         return Cow::Borrowed(text);
     }
     let mut written = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if is_refused(letter) {
+    for (letter, is_refused) in judged(text) {
+        if is_refused {
             written.extend(letter.escape_unicode());
         } else {
             written.push(letter);
@@ -53,9 +67,14 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
 pub fn is_visible(letter: char) -> bool {
     // The blank of Braille and the null notehead are drawn, as nothing.
     !letter.is_whitespace()
-        && !is_refused(letter)
+        && !is_never_taken(letter)
         && !shapes_others(letter)
         && !matches!(letter, '\u{2800}' | '\u{1d159}')
+}
+
+/// Whether no text may have this character, wherever it stands.
+fn is_never_taken(letter: char) -> bool {
+    is_obeyed(letter) || is_hidden(letter)
 }
 
 /// Whether a terminal or a page would obey this character instead of showing it: controls, the separators of lines and paragraphs, and the marks that embed,
@@ -99,11 +118,45 @@ fn is_hidden(letter: char) -> bool {
 }
 
 /// Whether this character shows nothing itself and says how those beside it are drawn: what joins and parts letters, which Persian, the scripts of India and
-/// emoji are written with, and what selects a variant, of emoji, Mongolian letters and ideographs. Who refused it would refuse names.
+/// emoji are written with, and what selects a variant, of emoji, signs, Mongolian letters and ideographs. Who refused it would refuse names.
 fn shapes_others(letter: char) -> bool {
+    is_joiner(letter) || is_selector(letter)
+}
+
+fn is_joiner(letter: char) -> bool {
+    matches!(letter, '\u{200c}' | '\u{200d}')
+}
+
+fn is_selector(letter: char) -> bool {
     matches!(
         letter,
-        '\u{200c}' | '\u{200d}' | '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}'
+        '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}'
+    )
+}
+
+/// Whether this joiner or selector shapes the character directly before it. Both shape what can be seen, and a joiner also a variant. The selectors of Mongolian
+/// letters and of ideographs shape those alone: there are 240 of ideographs, so that one behind each letter of any script would hide a byte in it.
+///
+/// Combining marks are not bounded: they are drawn, however many there are.
+fn shapes(letter: char, before: char) -> bool {
+    match letter {
+        '\u{180b}'..='\u{180f}' => is_visible(before) && matches!(before, '\u{1800}'..='\u{18af}'),
+        '\u{e0100}'..='\u{e01ef}' => is_ideograph(before),
+        _ => is_visible(before) || is_joiner(letter) && is_selector(before),
+    }
+}
+
+/// Whether this is a Chinese character, in whichever block.
+fn is_ideograph(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{3005}'..='\u{3007}'
+            | '\u{3021}'..='\u{3029}'
+            | '\u{3038}'..='\u{303b}'
+            | '\u{3400}'..='\u{4dbf}'
+            | '\u{4e00}'..='\u{9fff}'
+            | '\u{f900}'..='\u{faff}'
+            | '\u{20000}'..='\u{3ffff}'
     )
 }
 
@@ -137,7 +190,7 @@ macro_rules! text {
                     Err($crate::text::TextError::Blank)
                 } else if length > $max {
                     Err($crate::text::TextError::TooLong { length, max: $max })
-                } else if text.contains($crate::text::is_refused) {
+                } else if $crate::text::has_refused(text) {
                     Err($crate::text::TextError::Control)
                 } else {
                     Ok($name(text.into()))

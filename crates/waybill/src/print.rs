@@ -4,7 +4,7 @@
 use std::fmt::{Display, Write as _};
 
 use serde_json::Value;
-use waybill_domain::text::{escaped, is_refused};
+use waybill_domain::text::{escaped, has_refused, judged};
 
 /// Prints a line of the command's answer, whatever is in it.
 pub fn line(text: &str) {
@@ -37,18 +37,21 @@ pub fn notes(text: &str) {
 /// JSON on one line. What a terminal would obey is written as JSON does, and read back as what it is.
 pub fn json_text(value: &Value) -> String {
     let text = value.to_string();
-    if !text.contains(is_refused) {
+    // Each string by itself: its quotes are none of its letters, and nothing shapes them.
+    if !text.split('"').any(has_refused) {
         return text;
     }
     let mut written = String::with_capacity(text.len());
     // Such characters are in strings alone.
-    for letter in text.chars() {
-        if is_refused(letter) {
-            for unit in letter.encode_utf16(&mut [0; 2]) {
-                let _ = write!(written, "\\u{unit:04x}");
+    for part in text.split_inclusive('"') {
+        for (letter, is_refused) in judged(part) {
+            if is_refused {
+                for unit in letter.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(written, "\\u{unit:04x}");
+                }
+            } else {
+                written.push(letter);
             }
-        } else {
-            written.push(letter);
         }
     }
     written
@@ -82,13 +85,17 @@ mod tests {
             "\u{202e}desrever",
             "\u{7f}\u{9b}2J",
             "tag \u{e0067}",
+            "ok\u{fe0f}\u{fe0f}\u{200d}",
+            "\u{200d}",
             r"\u202e and \",
         ] {
             let value = json!({ "detail": text, "an\u{ad}na": [1, null] });
             let printed = json_text(&value);
-            assert!(!printed.contains(is_refused), "{printed:?}");
+            assert!(!has_refused(&printed), "{printed:?}");
             assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), value, "{printed}");
         }
         assert_eq!(json_text(&json!("\u{e0067}")), r#""\udb40\udc67""#);
+        assert_eq!(json_text(&json!("ok\u{fe0f}\u{fe0f}")), "\"ok\u{fe0f}\\ufe0f\"");
+        assert_eq!(json_text(&json!({ "\u{fe0f}": "\u{200d}" })), r#"{"\ufe0f":"\u200d"}"#);
     }
 }

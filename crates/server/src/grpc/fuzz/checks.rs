@@ -3,7 +3,7 @@
 use waybill_domain::money::Money;
 use waybill_domain::operator::Operator;
 use waybill_domain::position::Position;
-use waybill_domain::text::{Reason, is_refused, is_visible};
+use waybill_domain::text::{Reason, has_refused, is_visible};
 
 /// An id as it is stored: the caller writes its name, and never another tenant.
 pub fn check_stored(id: &str) {
@@ -32,6 +32,6 @@ pub fn check_operator(name: &Operator) {
 }
 
 fn check_line(text: &str, max: usize) {
-    let says_something = text.contains(is_visible) && !text.contains(is_refused);
+    let says_something = text.contains(is_visible) && !has_refused(text);
     assert!((1..=max).contains(&text.chars().count()) && says_something, "{text:?}");
 }
