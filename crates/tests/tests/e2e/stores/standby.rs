@@ -3,6 +3,8 @@
 use testkit::wire::{PICKUP, a_ride};
 use testkit::{Rig, sql, stores, until};
 use tokio_postgres::Client;
+use uuid::Uuid;
+use waybill_proto::order::v1::OrderStatus;
 use waybill_sandbox::{Postgres, ServerSettings};
 use waybill_server::app::{AuditError, Report, Sources, run_audit};
 use waybill_server::config::Config;
@@ -48,14 +50,40 @@ impl World {
     }
 
     async fn audit(&self) -> Result<Report, AuditError> {
+        self.audit_with(Vec::new()).await
+    }
+
+    /// The audit of who has the answers to these orders.
+    async fn audit_with(&self, answered_orders: Vec<(Uuid, String)>) -> Result<Report, AuditError> {
         let sources = Sources {
             provider: true,
             stream: true,
-            answered_orders: Some(Vec::new()),
+            answered_orders: Some(answered_orders),
             acknowledged_fixes: Some(Vec::new()),
         };
         run_audit(&self.config(), sources).await
     }
+
+    /// From now on the standby receives what the primary commits, and shows none of it.
+    async fn pause_replay(&self, standby: &Client) {
+        standby.batch_execute("select pg_wal_replay_pause()").await.unwrap();
+        until("the standby replays nothing", async || {
+            is_so(standby, "select pg_get_wal_replay_pause_state() = 'paused'").await
+        })
+        .await;
+    }
+
+    /// One more order is served, which is paid then.
+    async fn serve_another(&self) -> Uuid {
+        self.rig.driver_at("cab-2", PICKUP.0, PICKUP.1).await;
+        let order = self.rig.place(a_ride()).await;
+        assert_eq!(order.status(), OrderStatus::Succeeded);
+        order.order_id.parse().unwrap()
+    }
+}
+
+async fn is_so(client: &Client, query: &str) -> bool {
+    sql::one(client, query, &[]).await.unwrap()
 }
 
 #[tokio::test]
@@ -98,12 +126,11 @@ async fn an_audit_that_its_standby_cancels_says_what_to_set() {
                 and (mode = 'AccessExclusiveLock') = {granted}"
         )
     };
-    let is_so = async |query: &str| standby.query_one(query, &[]).await.unwrap().get::<_, bool>(0);
-    until("the standby has the lock", async || is_so(&locks(true)).await).await;
+    until("the standby has the lock", async || is_so(&standby, &locks(true)).await).await;
     let config = world.config();
     let audited = run_audit(&config, Sources::default());
     let conflict = async {
-        until("the audit waits for it", async || is_so(&locks(false)).await).await;
+        until("the audit waits for it", async || is_so(&standby, &locks(false)).await).await;
         second
             .batch_execute("begin; lock table order_sagas in access exclusive mode")
             .await
@@ -114,6 +141,46 @@ async fn an_audit_that_its_standby_cancels_says_what_to_set() {
     assert!(matches!(error, AuditError::Audit(_)), "{error:?}");
     let said = error.to_string();
     for word in ["standby", "max_standby_streaming_delay", "hot_standby_feedback"] {
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn an_audit_of_a_standby_that_lags_waits_until_it_has_what_was_committed() {
+    let world = World::start().await;
+    let standby = world.on_standby().await;
+    world.pause_replay(&standby).await;
+    let order = world.serve_another().await;
+    let audited = world.audit_with(vec![(order, "succeeded".to_owned())]);
+    let resume = async {
+        // What a session ran last is there until it runs something else: nothing else comes while it waits.
+        let waits = "select count(*) > 0 from pg_stat_activity
+                      where query like '%pg_last_xact_replay_timestamp()%' and pid <> pg_backend_pid()";
+        until("the audit looks at what was replayed", async || {
+            is_so(&standby, waits).await
+        })
+        .await;
+        let is_there = format!("select count(*) > 0 from order_sagas where order_id = '{order}'");
+        assert!(!is_so(&standby, &is_there).await, "the standby lags");
+        standby.batch_execute("select pg_wal_replay_resume()").await.unwrap();
+    };
+    let (audited, ()) = tokio::join!(audited, resume);
+    let report = audited.expect("the audit is made");
+    let found: Vec<_> = report.findings.iter().filter(|finding| finding.count > 0).collect();
+    assert!(found.is_empty(), "{found:#?}");
+    assert_eq!(report.checks(), CHECKS.len(), "every check has its evidence");
+}
+
+#[tokio::test]
+async fn an_audit_of_a_standby_that_stays_behind_finds_nothing_and_says_how_far_that_is() {
+    let world = World::start().await;
+    let standby = world.on_standby().await;
+    world.pause_replay(&standby).await;
+    world.serve_another().await;
+    let error = world.audit().await.expect_err("the standby never has the order");
+    assert!(matches!(error, AuditError::Audit(_)), "{error:?}");
+    let said = error.to_string();
+    for word in ["the standby is behind its primary", "within 30 s", "bytes"] {
         assert!(said.contains(word), "{said}");
     }
 }
