@@ -36,7 +36,7 @@ pub async fn run(file: Option<&Path>, args: AuditArgs) -> Result<(), Failure> {
     }
 }
 
-/// How much of the provider's list was read. The checks come after that.
+/// How much of the provider's list was read. The wait for a standby and the checks come after that.
 fn screen(progress: &AuditProgress, reads_list: bool) -> Screen {
     let (progress, begun) = (progress.clone(), Instant::now());
     Screen::showing("audit".to_owned(), move || {
@@ -44,7 +44,11 @@ fn screen(progress: &AuditProgress, reads_list: bool) -> Screen {
         View {
             elapsed,
             expected: (list.share > 0.0).then(|| elapsed.div_f64(list.share)),
-            note: if reads_list && list.share < 1.0 { "" } else { "checking" },
+            note: match (list.waits_for_standby, reads_list && list.share < 1.0) {
+                (true, _) => "waiting until the standby has replayed what was committed by now",
+                (false, true) => "",
+                (false, false) => "checking",
+            },
             rows: reads_list
                 .then(|| format!("{:>10} movements of the provider read", list.movements))
                 .into_iter()

@@ -66,7 +66,7 @@ pub enum AuditError {
     /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A standby ended it.
+    /// A standby ended it, or is behind.
     #[error(transparent)]
     Audit(AuditFailure),
     /// The provider's settings cannot be used.
@@ -84,22 +84,24 @@ impl From<AuditFailure> for AuditError {
     fn from(failure: AuditFailure) -> AuditError {
         match failure {
             AuditFailure::Store(error) => AuditError::Store(error),
-            AuditFailure::Cancelled(_) => AuditError::Audit(failure),
+            AuditFailure::Cancelled(_) | AuditFailure::Behind { .. } => AuditError::Audit(failure),
         }
     }
 }
 
-/// How much of the provider's list an audit has read. Shared between the audit and who shows it.
+/// How far an audit is. Shared between the audit and who shows it.
 #[derive(Debug, Clone, Default)]
 pub struct AuditProgress(Arc<Mutex<ListProgress>>);
 
-/// How much of the provider's list was read.
+/// How much of the provider's list was read, and what comes before the checks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ListProgress {
     /// Charges and refunds.
     pub movements: usize,
     /// Which share of the time, 0 to 1.
     pub share: f64,
+    /// Whether a standby does not yet have what was committed when all of it was read.
+    pub waits_for_standby: bool,
 }
 
 impl AuditProgress {
@@ -112,6 +114,11 @@ impl AuditProgress {
         let mut progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         progress.movements += window.movements.len();
         progress.share = share(from, window.until, until);
+    }
+
+    fn set_waits_for_standby(&self, waits: bool) {
+        let mut progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.waits_for_standby = waits;
     }
 }
 
@@ -145,7 +152,8 @@ pub async fn run_audit_with_progress(
         acknowledged_fixes: sources.acknowledged_fixes,
         passed_fixes,
     };
-    let Audited { findings, stored_fixes } = audit::audit(&stores.postgres, &evidence).await?;
+    let is_waiting = |waits| progress.set_waits_for_standby(waits);
+    let Audited { findings, stored_fixes } = audit::audit(&stores.postgres, &evidence, is_waiting).await?;
     Ok(Report { findings, stored_fixes })
 }
 

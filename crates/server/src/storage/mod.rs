@@ -54,6 +54,7 @@ pub fn all_statements() -> Vec<Statement> {
         movements::STATEMENTS,
         audit::STATEMENTS,
         audit::checks::STATEMENTS,
+        audit::standby::STATEMENTS,
         reconcile::STATEMENTS,
     ];
     [server_statements(), tools.concat()].concat()

@@ -1,7 +1,8 @@
 //! The audit: every guarantee that SQL can check, over the ledger and the evidence beside it.
 //!
 //! The ledger is in the tables, of which one snapshot is read. Other evidence goes with the checks where it is given: the provider's list of
-//! movements, the answers that clients received, and the fixes that were acknowledged. Nothing is written, so a standby will do.
+//! movements, the answers that clients received, and the fixes that were acknowledged. Nothing is written, so a standby will do,
+//! once it has what was committed before ([`standby`]).
 
 use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use tokio_postgres::{Error, IsolationLevel, Row, Transaction};
 use uuid::Uuid;
 
 pub(super) mod checks;
+pub(super) mod standby;
 
 use checks::EvidenceSource;
 pub use checks::{CHECKS, Check};
@@ -87,11 +89,30 @@ pub enum AuditFailure {
          max_standby_archive_delay) there to longer than an audit takes, or hot_standby_feedback = on, and audit again"
     )]
     Cancelled(String),
+    /// A standby does not have what was committed before: what the evidence has and its snapshot lacks would be found missing.
+    #[error(
+        "the standby is behind its primary: within {waited} s it did not have all that was committed by {by} ({lag}); audit again once it follows, or \
+         audit the primary"
+    )]
+    Behind {
+        /// By when, by the standby's clock.
+        by: Timestamp,
+        /// How long it was waited for, in seconds.
+        waited: u64,
+        /// How far it is.
+        lag: String,
+    },
 }
 
-/// Makes every check whose evidence is given, in one snapshot.
-pub async fn audit(postgres: &Postgres, evidence: &Evidence) -> Result<Audited, AuditFailure> {
+/// Makes every check whose evidence is given, in one snapshot. A standby first has to have what was committed by now, and `is_waiting` is called with whether that is
+/// waited for. So it is without evidence, too: a standby that lags shows orders as unsettled that have settled since.
+pub async fn audit(
+    postgres: &Postgres,
+    evidence: &Evidence,
+    is_waiting: impl Fn(bool),
+) -> Result<Audited, AuditFailure> {
     let mut session = begin_session(postgres).await?;
+    standby::until_replayed(&session, is_waiting).await?;
     let tx = session
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
