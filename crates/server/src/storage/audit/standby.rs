@@ -11,7 +11,7 @@ use super::AuditFailure;
 use crate::storage::StoreError;
 
 /// How long an audit waits for its standby.
-const REPLAY_MAX: Duration = Duration::from_secs(30);
+const REPLAY_MAX: Duration = Duration::from_secs(10);
 /// How long after one look at the standby it looks again.
 const PAUSE: Duration = Duration::from_millis(100);
 

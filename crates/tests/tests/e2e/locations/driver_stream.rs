@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use testkit::Rig;
-use testkit::wire::{self, now};
+use testkit::wire::{self, PICKUP, assert_refused_for_now, now};
+use testkit::{Rig, until};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use waybill_proto::location::v1 as pb;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
 
@@ -113,6 +113,17 @@ impl DriverStream {
 pub async fn report(rig: &Rig, fixes: Vec<pb::Fix>) -> Result<pb::ReportLocationsResponse, Status> {
     let request = pb::ReportLocationsRequest { fixes };
     Ok(rig.locations().report_locations(request).await?.into_inner())
+}
+
+/// A driver says where it is, near the pickup of orders, and is refused each time, for longer than a `locations.ttl` of 2 s.
+pub async fn be_refused_for_long(rig: &Rig, driver: &str, code: Code) {
+    let began = Instant::now();
+    until("what was stored before is old", async || {
+        let refused = report(rig, vec![fix(driver, PICKUP.0, PICKUP.1)]).await.unwrap_err();
+        assert_refused_for_now(&refused, code);
+        began.elapsed() > Duration::from_secs(4)
+    })
+    .await;
 }
 
 /// The hash of the driver's latest fix; empty when there is none.

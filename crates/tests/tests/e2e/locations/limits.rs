@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use testkit::wire::{assert_refused_for_now, by, retry_after};
+use testkit::wire::{a_ride, assert_refused_for_now, by, retry_after};
 use testkit::{Builder, Rig, until};
 use tonic::Code;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
@@ -12,7 +12,7 @@ use waybill_sandbox::proxy::Mode;
 
 use crate::access::Doors;
 
-use super::driver_stream::{DriverStream, fix, history, report, stream_len, track};
+use super::driver_stream::{DriverStream, be_refused_for_long, fix, history, report, stream_len, track};
 
 /// A buffer that is soon full.
 fn small_buffer() -> Builder {
@@ -84,6 +84,32 @@ async fn bad_fixes_of_a_driver_count_against_its_limit() {
     let refusal = report(&cab, of_nothing.clone()).await.unwrap_err();
     assert_refused_for_now(&refusal, Code::ResourceExhausted);
     report(&other, of_nothing).await.unwrap();
+}
+
+/// Where a driver is matters to dispatch though its track is not kept.
+#[tokio::test]
+async fn drivers_are_found_while_the_buffer_of_fixes_is_full() {
+    for caller_share in ["1", "0.5"] {
+        let limits = [("locations.caller_share", caller_share), ("locations.ttl", "2s")];
+        let builder = limits
+            .into_iter()
+            .fold(small_buffer(), |builder, (key, value)| builder.set(key, value));
+        let rig = builder.start().await;
+        let held = rig.hold_history().await;
+        for fixes in [20, 1] {
+            until("the buffer is full", async || {
+                report(&rig, track("cab-1", fixes)).await.err()
+            })
+            .await;
+        }
+        be_refused_for_long(&rig, "cab-2", Code::ResourceExhausted).await;
+        let order = rig.place(a_ride()).await;
+        assert_eq!(order.assignment.unwrap().driver_id, "cab-2");
+        held.batch_execute("rollback").await.unwrap();
+        rig.until_written().await;
+        assert_eq!(history(&rig, "cab-2").await.len(), 0, "nothing of it was acknowledged");
+        rig.assert_clean().await;
+    }
 }
 
 /// A gateway that invents drivers, or sends what it has gathered for a week, takes no room from the drivers.

@@ -7,8 +7,8 @@ use tonic::Code;
 use waybill_proto::fleet::v1::SearchDriversRequest;
 use waybill_proto::location::v1::ReportLocationsRequest;
 use waybill_proto::order::v1::OrderStatus;
-use waybill_sandbox::{Redis, ServerSettings};
 
+use super::replicas::replica_of;
 use crate::cli::on_stores_with;
 
 const DRIVERS: usize = 64;
@@ -123,18 +123,7 @@ async fn a_fix_that_no_replica_has_is_not_acknowledged_where_one_is_asked_for() 
     let refused = fixes.report_locations(request()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
 
-    let folder = stores::folder("waybill-replica-");
-    let settings = ServerSettings {
-        data_dir: folder.path().to_owned(),
-        durable: true,
-    };
-    let replica = Redis::start(settings).await.unwrap();
-    let client = redis::Client::open(replica.url()).unwrap();
-    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-    let (host, port) = leader.trim_start_matches("redis://").split_once(':').unwrap();
-    let port = port.split('/').next().unwrap();
-    let mut follow = redis::cmd("REPLICAOF");
-    follow.arg(host).arg(port).exec_async(&mut redis).await.unwrap();
+    let (_folder, _replica) = replica_of(&leader).await;
     until("a replica has the fix", async || {
         fixes.report_locations(request()).await
     })

@@ -10,6 +10,7 @@ mod locked;
 mod options;
 mod passwords;
 mod pooler;
+mod replicas;
 mod shared;
 mod silent;
 mod standby;

@@ -180,7 +180,7 @@ async fn an_audit_of_a_standby_that_stays_behind_finds_nothing_and_says_how_far_
     let error = world.audit().await.expect_err("the standby never has the order");
     assert!(matches!(error, AuditError::Audit(_)), "{error:?}");
     let said = error.to_string();
-    for word in ["the standby is behind its primary", "within 30 s", "bytes"] {
+    for word in ["the standby is behind its primary", "within 10 s", "bytes"] {
         assert!(said.contains(word), "{said}");
     }
 }
