@@ -20,7 +20,7 @@ use crate::storage::live::{LiveStore, Stored};
 /// Why fixes were not stored. They may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum IngestError {
-    /// The stream holds as many fixes as it may: the history is behind.
+    /// The stream holds as many fixes as it may: the history is behind. Where the drivers are is known.
     #[error("the buffer of fixes is full")]
     Full,
     /// The history is behind, and this caller has as much of the stream as one may have then.
@@ -90,6 +90,10 @@ impl Ingest {
         for (shard, fixes) in self.by_shard(fixes) {
             if !self.has_room(shard, caller, fixes.len() as u64).await {
                 self.refused(fixes.len());
+                // Its drivers are found all the same.
+                if let Err(error) = self.live.move_drivers(shard, &fixes, Timestamp::now()).await {
+                    warn!(%error, fixes = fixes.len(), "drivers not moved");
+                }
                 return Err(IngestError::ShareTaken);
             }
             let count = fixes.len() as u64;

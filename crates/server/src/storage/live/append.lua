@@ -1,16 +1,17 @@
--- Appends a batch of fixes to the stream and moves the shard's index: all of it or, when the stream is full, nothing.
+-- Appends a batch of fixes to the stream, all of it or, when the stream is full, nothing; and moves the shard's index, also when it is full: where a
+-- driver is matters though its track is not kept.
 -- KEYS: 1 stream  2 geo index  3 last-seen times  4 times by the devices' clocks            (one slot)
 -- ARGV: 1 high-water mark of the stream  2 now (µs)  3 how many fixes
 --       per fix: driver, lat, long, recorded_at (µs)
 --       per driver that one of them may move: the place of its newest one among them, from 0
 -- Returns how long the stream is then; 0 when it is full.
 local length = redis.call('XLEN', KEYS[1])
-if length >= tonumber(ARGV[1]) then
-  return 0
-end
+local is_full = length >= tonumber(ARGV[1])
 local moves = 4 + 4 * ARGV[3]
-for i = 4, moves - 1, 4 do
-  redis.call('XADD', KEYS[1], '*', 'driver_id', ARGV[i], 'lat', ARGV[i + 1], 'long', ARGV[i + 2], 'timestamp', ARGV[i + 3])
+if not is_full then
+  for i = 4, moves - 1, 4 do
+    redis.call('XADD', KEYS[1], '*', 'driver_id', ARGV[i], 'lat', ARGV[i + 1], 'long', ARGV[i + 2], 'timestamp', ARGV[i + 3])
+  end
 end
 -- A thousand drivers at once: a call has room for 8,000 arguments.
 for first = moves, #ARGV, 1000 do
@@ -45,4 +46,4 @@ for first = moves, #ARGV, 1000 do
     redis.call('HSET', KEYS[4], unpack(recorded))
   end
 end
-return length + ARGV[3]
+return is_full and 0 or length + ARGV[3]

@@ -47,12 +47,31 @@ impl Commands {
     /// Appends a batch of one shard's fixes, which arrives `now`, to its stream, and moves its index by the newest of them. Its
     /// answer: how long the stream is then, 0 when it is full.
     pub fn append(&self, shard: &ShardKeys, fixes: &[Fix], newest: &[(usize, &Fix)], now: Timestamp) -> ScriptCall<'_> {
+        self.append_below(self.settings.high_water, shard, fixes, newest, now)
+    }
+
+    /// Moves the index alone: to this call any stream is full.
+    pub(super) fn move_index(
+        &self,
+        shard: &ShardKeys,
+        fixes: &[Fix],
+        newest: &[(usize, &Fix)],
+        now: Timestamp,
+    ) -> ScriptCall<'_> {
+        self.append_below(0, shard, fixes, newest, now)
+    }
+
+    fn append_below(
+        &self,
+        high_water: u64,
+        shard: &ShardKeys,
+        fixes: &[Fix],
+        newest: &[(usize, &Fix)],
+        now: Timestamp,
+    ) -> ScriptCall<'_> {
         let keys = [&shard.events, &shard.geo, &shard.seen, &shard.recorded];
         let mut append = ScriptCall::new(&self.append, keys.into_iter(), 3 + 4 * fixes.len() + newest.len());
-        append
-            .arg(self.settings.high_water)
-            .arg(now.as_microsecond())
-            .arg(fixes.len());
+        append.arg(high_water).arg(now.as_microsecond()).arg(fixes.len());
         for fix in fixes {
             write(&mut append, fix);
         }

@@ -1,4 +1,4 @@
-//! Fixes in.
+//! Fixes in. Those that cannot be kept say where their drivers are all the same: dispatch goes on while the history is behind, or replicas are away.
 
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
@@ -6,6 +6,7 @@ use waybill_domain::fix::Fix;
 
 use super::{LiveStore, ScriptCall};
 use crate::storage::StoreError;
+use crate::storage::keys::ShardKeys;
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,33 +19,51 @@ pub enum Stored {
         /// How many entries the stream has now.
         length: u64,
     },
-    /// The stream is full; nothing was stored.
+    /// The stream is full; nothing is in it.
     Full,
 }
 
 impl LiveStore {
     /// Stores a batch of one shard's fixes: all of it or nothing. They arrive `now`.
     pub async fn store(&self, shard: usize, fixes: &[Fix], now: Timestamp) -> Result<Stored, StoreError> {
-        let Some(keys) = self.keys.shards().get(shard) else {
-            return Err(StoreError::unexpected(format!("there is no shard {shard}")));
-        };
+        let keys = self.keys_of(shard)?;
         let newest = self.commands.newest(fixes, now);
         let append = self.commands.append(keys, fixes, &newest, now);
-        let length = self.append(shard, &keys.events, &append).await?;
-        if length == 0 {
-            return Ok(Stored::Full);
-        }
+        let appended = if self.redis.replicas() > 0 {
+            let move_index = || self.commands.move_index(keys, fixes, &newest, now);
+            self.append_replicated(shard, &append, move_index).await
+        } else {
+            self.send(&append).await
+        };
+        // Busy: Redis answers others while replicas are away.
+        let length = match appended {
+            Ok(length) => Ok(length),
+            Err(away @ StoreError::Busy { .. }) => Err(away),
+            Err(error) => return Err(error),
+        };
         let foreign = self.move_latest(&newest, now).await?;
-        Ok(Stored::Yes { foreign, length })
+        Ok(match length? {
+            0 => Stored::Full,
+            length => Stored::Yes { foreign, length },
+        })
     }
 
-    /// Calls the script that appends; its answer.
-    async fn append(&self, shard: usize, events: &str, append: &ScriptCall<'_>) -> Result<u64, StoreError> {
-        if self.redis.replicas() > 0 {
-            return self.append_replicated(shard, events, append).await;
-        }
+    /// Moves the drivers of one shard by fixes that arrive `now`, and are not kept.
+    pub async fn move_drivers(&self, shard: usize, fixes: &[Fix], now: Timestamp) -> Result<(), StoreError> {
+        let newest = self.commands.newest(fixes, now);
+        let move_index = self.commands.move_index(self.keys_of(shard)?, fixes, &newest, now);
+        let _full: u64 = self.send(&move_index).await?;
+        self.move_latest(&newest, now).await.map(drop)
+    }
+
+    fn keys_of(&self, shard: usize) -> Result<&ShardKeys, StoreError> {
+        let keys = self.keys.shards().get(shard);
+        keys.ok_or_else(|| StoreError::unexpected(format!("there is no shard {shard}")))
+    }
+
+    async fn send(&self, call: &ScriptCall<'_>) -> Result<u64, StoreError> {
         let mut connection = self.redis.connection();
-        self.redis.call(async { append.send(&mut connection).await }).await
+        self.redis.call(async { call.send(&mut connection).await }).await
     }
 
     /// Moves where each driver of the batch is; how many keys another program holds.

@@ -1,8 +1,8 @@
 //! Fixes that replicas must have before they are acknowledged (`redis.replicas`).
 //!
 //! Redis executes nothing more of a connection that waits for replicas. So each shard has a connection of its own for this, and a call has it for
-//! itself. What waited in vain is stored, and is sent again: until its replicas are there, calls of that shard wait without storing anything, or each
-//! repetition would add to the stream.
+//! itself. What waited in vain is stored, and is sent again: until its replicas are there, calls of that shard move the index, wait for that, and store nothing,
+//! or each repetition would add to the stream.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -11,7 +11,6 @@ use redis::RedisResult;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use super::script::wait;
 use super::{LiveStore, ScriptCall};
 use crate::storage::StoreError;
 use crate::storage::redis::Redis;
@@ -37,7 +36,7 @@ enum Appended {
     Yes(u64),
     /// It is stored, and no more than so many replicas have it.
     InVain(u16),
-    /// No more than so many replicas have what was stored before; nothing was stored.
+    /// So many replicas have what was written before; nothing was stored.
     Not(u16),
 }
 
@@ -64,13 +63,14 @@ impl Place {
 }
 
 impl LiveStore {
-    /// Calls the script that appends to the stream `events` of a shard; its answer, once as many replicas have it as are asked for. That they have
-    /// it not in time says nothing of Redis, which answers others meanwhile.
-    pub(super) async fn append_replicated(
+    /// Calls the script that appends to the stream of a shard; its answer, once as many replicas have it as are asked for. Where the last call of the
+    /// shard was in vain, it calls `move_index` instead, until replicas have that. That they have it not in time says nothing of Redis, which answers others
+    /// meanwhile.
+    pub(super) async fn append_replicated<'a>(
         &self,
         shard: usize,
-        events: &str,
         append: &ScriptCall<'_>,
+        move_index: impl FnOnce() -> ScriptCall<'a> + Send,
     ) -> Result<u64, StoreError> {
         let Some(place) = self.waiting.of(shard) else {
             return Err(StoreError::unexpected("there is no connection to wait for replicas on"));
@@ -88,7 +88,7 @@ impl LiveStore {
                 ));
             };
             let mut link = connection.current();
-            let sent = send(&mut link, &mut in_vain, (shard, events, append), replicas, patience);
+            let sent = send(&mut link, &mut in_vain, (shard, append, move_index), replicas, patience);
             let Ok(answer) = timeout_at(end, sent).await else {
                 connection.said_nothing();
                 return Err(busy("no answer in time from who waits for replicas".to_owned()));
@@ -108,23 +108,21 @@ impl LiveStore {
     }
 }
 
-/// Appends, and waits for the replicas until then. Where the last call of the shard was in vain, they are waited for first.
-async fn send(
+/// Appends, and waits for the replicas until then. Where the last call of the shard was in vain, it is seen by a write whether they follow, as Redis itself may
+/// be a replica now. If they do, the next call appends: it has all its time to wait.
+async fn send<'a>(
     link: &mut Link,
     in_vain: &mut HashSet<usize>,
-    (shard, events, append): (usize, &str, &ScriptCall<'_>),
+    (shard, append, move_index): (usize, &ScriptCall<'_>, impl FnOnce() -> ScriptCall<'a> + Send),
     replicas: u16,
     until: Instant,
 ) -> RedisResult<Appended> {
     if in_vain.contains(&shard) {
-        let mut pipe = redis::pipe();
-        // The key leads to the node that has the stream.
-        pipe.cmd("XLEN").arg(events).ignore();
-        pipe.add_command(wait(replicas, until));
-        let (follow,): (u16,) = pipe.query_async(link).await?;
-        if follow < replicas {
-            return Ok(Appended::Not(follow));
+        let (_, follow): (u64, _) = move_index().send_to_replicas(link, replicas, until).await?;
+        if follow >= replicas {
+            in_vain.remove(&shard);
         }
+        return Ok(Appended::Not(follow));
     }
     // It stays so where there is no answer.
     in_vain.insert(shard);

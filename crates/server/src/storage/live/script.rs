@@ -96,7 +96,7 @@ impl<'a> ScriptCall<'a> {
 }
 
 /// Waits until so many replicas have all that the connection wrote before, until then at most: how many have it.
-pub(super) fn wait(replicas: u16, until: Instant) -> Cmd {
+fn wait(replicas: u16, until: Instant) -> Cmd {
     let left = until.saturating_duration_since(Instant::now());
     // 0 would be without end.
     let left_ms = u64::try_from(left.as_millis().max(1)).unwrap_or(u64::MAX);
