@@ -165,3 +165,42 @@ async fn fixes_that_wait_for_replicas_in_vain_keep_no_other_call_waiting_and_are
     let appended: usize = line.and_then(|line| line.split(',').next()).unwrap().parse().unwrap();
     assert!((1..=DRIVERS).contains(&appended), "{appended} of {DRIVERS} fixes");
 }
+
+/// The drivers of its shards are not seen: too few for a network that failed, while others are seen.
+#[tokio::test]
+async fn a_driver_whose_master_takes_no_writes_keeps_the_order() {
+    let folder = stores::folder("waybill-cluster-");
+    let cluster = RedisCluster::start(folder.path()).await;
+    let rig = Rig::builder()
+        .redis_cluster(&cluster)
+        .with("locations.ttl=2s orders.driver_liveness_timeout=2s")
+        .start()
+        .await;
+    // By their names the shard of cab-1 is at the first master, and that of cab-2 at the second.
+    let report = async |driver: &str| {
+        let north = if driver == "cab-1" { 0.0 } else { 0.001 };
+        let fixes = vec![fix(driver, PICKUP.0 + north, PICKUP.1, now())];
+        rig.locations().report_locations(ReportLocationsRequest { fixes }).await
+    };
+    report("cab-2").await.unwrap();
+    report("cab-1").await.unwrap();
+    let order = rig.place(a_ride()).await;
+    assert_eq!(order.assignment.unwrap().driver_id, "cab-1");
+
+    let first = redis::Client::open(cluster.url_of(0)).unwrap();
+    let mut first = first.get_multiplexed_async_connection().await.unwrap();
+    let mut lacking = redis::cmd("CONFIG");
+    lacking.arg("SET").arg("min-replicas-to-write").arg(1);
+    lacking.exec_async(&mut first).await.unwrap();
+    let late = "select count(*) from order_sagas where created_at < now() - interval '10 s'";
+    until("cab-1 is not seen for long, and cab-2 is", async || {
+        let (seen, unseen) = (report("cab-2").await, report("cab-1").await);
+        let is_late = rig.count(late).await == 1;
+        (is_late && seen.is_ok() && unseen.is_err()).then_some(())
+    })
+    .await;
+
+    assert_eq!(rig.count("select count(*) from past_assignments").await, 0);
+    let order = rig.order(&order.order_id).await;
+    assert_eq!(order.assignment.unwrap().driver_id, "cab-1");
+}
