@@ -2,6 +2,7 @@
 //! them; see [`waybill_domain::admission`] for how many there are and how long new work may wait.
 
 use std::collections::VecDeque;
+use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,15 @@ struct State {
     line: VecDeque<(oneshot::Sender<Work>, Duration)>,
 }
 
+/// What becomes of new work.
+#[derive(Debug)]
+enum Entry {
+    /// It has a place.
+    Begins,
+    /// It stands in the line for one, for so long at most.
+    Waits(oneshot::Receiver<Work>, Duration),
+}
+
 impl State {
     fn new(limit: ConcurrencyLimit) -> State {
         State {
@@ -56,6 +66,33 @@ impl State {
             in_progress: 0,
             line: VecDeque::new(),
         }
+    }
+
+    /// New work comes.
+    fn enter(&mut self, now: Duration) -> Result<Entry, Overloaded> {
+        if self.in_progress < self.limit.get() && self.line.is_empty() {
+            self.delay.note_free(now);
+            self.in_progress += 1;
+            return Ok(Entry::Begins);
+        }
+        self.limit.note_full();
+        // As many as could begin if all ended: more would wait in vain.
+        if self.line.len() >= self.limit.get() && self.delay.is_controlled(now) {
+            self.delay.note_refused(now);
+            return Err(Overloaded);
+        }
+        let (sender, waiting) = oneshot::channel();
+        self.line.push_back((sender, now));
+        Ok(Entry::Waits(waiting, self.delay.wait_max(now)))
+    }
+
+    /// Work ended that took so long: who begins now.
+    fn end(&mut self, took: Duration, is_done: bool, now: Duration) -> Vec<oneshot::Sender<Work>> {
+        if is_done || self.limit.is_slow(took) {
+            self.limit.record(took, self.in_progress, now);
+        }
+        self.in_progress -= 1;
+        iter::from_fn(|| self.next(now)).collect()
     }
 
     /// Who has waited for longest, not too long, and has a place now. How long is asked when its turn comes, too: there may be a standing line by then.
@@ -96,23 +133,13 @@ impl Admission {
 
     /// Begins new work, when there is a place.
     pub async fn admit(&self) -> Result<Work, Overloaded> {
-        let (waiting, wait_max) = {
+        let entry = {
             let mut state = self.shared.lock();
-            let now = self.shared.origin.elapsed();
-            if state.in_progress < state.limit.get() && state.line.is_empty() {
-                state.delay.note_free(now);
-                state.in_progress += 1;
-                return Ok(self.shared.work());
-            }
-            state.limit.note_full();
-            // As many as could begin if all ended: more would wait in vain.
-            if state.line.len() >= state.limit.get() && state.delay.is_controlled(now) {
-                state.delay.note_refused(now);
-                return Err(Overloaded);
-            }
-            let (sender, waiting) = oneshot::channel();
-            state.line.push_back((sender, now));
-            (waiting, state.delay.wait_max(now))
+            state.enter(self.shared.origin.elapsed())?
+        };
+        let (waiting, wait_max) = match entry {
+            Entry::Begins => return Ok(self.shared.work()),
+            Entry::Waits(waiting, wait_max) => (waiting, wait_max),
         };
         if let Ok(Ok(work)) = timeout(wait_max, waiting).await {
             return Ok(work);
@@ -137,21 +164,13 @@ impl Shared {
     /// Work ended.
     fn end(self: &Arc<Self>, since: Duration, is_done: bool) {
         self.metrics.in_progress.dec();
-        let mut admitted = Vec::new();
-        {
+        let admitted = {
             let mut state = self.lock();
             let now = self.origin.elapsed();
-            let took = now.saturating_sub(since);
-            if is_done || state.limit.is_slow(took) {
-                let in_progress = state.in_progress;
-                state.limit.record(took, in_progress, now);
-                self.metrics.max.set(level(state.limit.get()));
-            }
-            state.in_progress -= 1;
-            while let Some(waiting) = state.next(now) {
-                admitted.push(waiting);
-            }
-        }
+            let admitted = state.end(now.saturating_sub(since), is_done, now);
+            self.metrics.max.set(level(state.limit.get()));
+            admitted
+        };
         for waiting in admitted {
             // Not under the lock: what is not taken any more is dropped here, and ends.
             drop(waiting.send(self.work()));
