@@ -236,6 +236,18 @@ mod tests {
         assert_eq!(ConcurrencyLimit::new(2).get(), 2);
     }
 
+    /// Else a server that stores all that comes would refuse a part of it each half minute: what goes on takes more places than there are then.
+    #[test]
+    fn work_that_always_finds_a_place_is_never_held_up_by_a_probe() {
+        let mut limit = ConcurrencyLimit::new(4_096);
+        let (a_second, in_progress) = (1_200, 60);
+        for number in 0..100 * a_second {
+            let now = Duration::from_secs(1) * number / a_second;
+            limit.record(Duration::from_millis(50), in_progress, now);
+            assert!(limit.get() > in_progress, "at {now:?}: {limit:?}");
+        }
+    }
+
     /// However long it lasts, and though nothing is as fast meanwhile as before.
     #[test]
     fn an_overload_that_lasts_is_not_taken_for_the_best() {

@@ -207,8 +207,12 @@ impl Drop for Work {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
     use tokio::sync::oneshot::error::TryRecvError;
+
+    use super::*;
 
     fn places(max: usize) -> Admission {
         Admission::new(max, AdmissionMetrics::default())
@@ -274,6 +278,55 @@ mod tests {
         drop(first);
         drop(second.await.unwrap());
         drop(admission.admit().await.unwrap());
+    }
+
+    /// What happens to an order: it comes; and each of its transactions begins and ends, after which so many are left.
+    #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+    enum Event {
+        Comes,
+        Begins { left: u32 },
+        Ends { since: Duration, left: u32 },
+    }
+
+    /// 400 orders a second, of which each is accepted, charged and assigned: sixty transactions of 50 ms are in progress, forty of them of what was begun.
+    #[test]
+    fn a_server_that_stores_all_that_comes_refuses_no_order_however_long_transactions_take() {
+        let at = Duration::from_millis;
+        let (took, charge, every) = (at(50), at(20), Duration::from_micros(2_500));
+        let mut state = State::new(ConcurrencyLimit::new(4_096));
+        let mut events = BinaryHeap::from([Reverse((at(1_000), Event::Comes))]);
+        let mut line = VecDeque::new();
+        while let Some(Reverse((now, event))) = events.pop()
+            && now < Duration::from_secs(100)
+        {
+            match event {
+                Event::Comes => {
+                    events.push(Reverse((now + every, Event::Comes)));
+                    match state.enter(now) {
+                        Ok(Entry::Begins) => events.push(Reverse((now + took, Event::Ends { since: now, left: 2 }))),
+                        Ok(Entry::Waits(waiting, wait_max)) => line.push_back((waiting, now + wait_max)),
+                        Err(Overloaded) => panic!("an order is refused at {now:?}: {state:?}"),
+                    }
+                }
+                Event::Begins { left } => {
+                    state.in_progress += 1;
+                    events.push(Reverse((now + took, Event::Ends { since: now, left })));
+                }
+                Event::Ends { since, left } => {
+                    if left > 0 {
+                        events.push(Reverse((now + charge, Event::Begins { left: left - 1 })));
+                    }
+                    for _admitted in state.end(now.saturating_sub(since), true, now) {
+                        line.pop_front();
+                        events.push(Reverse((now + took, Event::Ends { since: now, left: 2 })));
+                    }
+                }
+            }
+            for (waiting, until) in &mut line {
+                let is_refused = matches!(waiting.try_recv(), Err(TryRecvError::Closed)) || *until < now;
+                assert!(!is_refused, "an order waits in vain until {now:?}: {:?}", state.limit);
+            }
+        }
     }
 
     /// Else all that began to wait in the first moments of an overload would wait for half a second, and so would what is accepted then.
