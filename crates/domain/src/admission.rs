@@ -2,8 +2,8 @@
 //!
 //! The limit is that of TCP Vegas, as in Netflix's concurrency-limits: while work takes about as long as it does at best, and all places are used,
 //! there is one more; once it takes much longer, work waits for work, and there are fewer. What it takes at best is that of the last minute, as in
-//! BBR (Cardwell et al., ACM Queue, 2016): for a moment of each half there are few places, since an overload that lasts would show nothing but
-//! itself. The wait is that of Facebook's "Fail at Scale" (ACM Queue, 2015): long enough for a burst, and short while others have been waiting
+//! BBR (Cardwell et al., ACM Queue, 2016): while a line stands, for a moment of each half there are few places, since an overload that lasts would show
+//! nothing but itself. The wait is that of Facebook's "Fail at Scale" (ACM Queue, 2015): long enough for a burst, and short while others have been waiting
 //! all the time, which is no burst.
 
 use std::time::Duration;
@@ -19,11 +19,15 @@ const SLOW_TIMES: f64 = 2.0;
 const SLOW_MORE: Duration = Duration::from_millis(5);
 /// What is left of the places then.
 const FEWER: f64 = 0.9;
-/// The best is that of this epoch and of the one before. Each begins with a probe: there are the fewest places until so much work was done with no
-/// more in progress. In the first window of it ends what began before. What goes on is in progress all the same, so a probe lasts no longer than that.
+/// The best is that of this epoch and of the one before.
 const EPOCH: Duration = Duration::from_secs(30);
+/// In a probe there are the fewest places until so much work was done with no more in progress. In the first window of it ends what began before. What
+/// goes on is in progress all the same, so a probe lasts no longer than that.
 const PROBE_WINDOWS: u32 = 2;
 const PROBE_MAX: Duration = Duration::from_millis(500);
+/// There is at most one in the time of an epoch, and only once a line has stood for so long. Where none stands, the best is what work takes anyway, and a
+/// probe would hold it up for nothing. A line that is there only until there are enough places, as after a moment in which a disk stood still, is gone by then.
+const LASTING: Duration = Duration::from_secs(5);
 
 /// How long work may wait in a burst; and while others have been waiting for all of [`STANDING`], or were refused within [`AFTER_REFUSAL`].
 const BURST: Duration = Duration::from_millis(500);
@@ -40,11 +44,15 @@ pub struct ConcurrencyLimit {
     best: Option<Duration>,
     best_before: Option<Duration>,
     epoch_at: Duration,
-    /// Windows of the probe that are left.
+    /// When the last probe began, and the windows of it that are left.
+    probed_at: Option<Duration>,
     probes: u32,
     count: u32,
     sum: Duration,
     was_full: bool,
+    /// Whether a line stood in this window, and since when one has in each.
+    was_standing: bool,
+    standing_since: Option<Duration>,
 }
 
 impl ConcurrencyLimit {
@@ -57,10 +65,13 @@ impl ConcurrencyLimit {
             best: None,
             best_before: None,
             epoch_at: Duration::ZERO,
-            probes: PROBE_WINDOWS,
+            probed_at: None,
+            probes: 0,
             count: 0,
             sum: Duration::ZERO,
             was_full: false,
+            was_standing: false,
+            standing_since: None,
         }
     }
 
@@ -77,9 +88,10 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// All places were taken.
-    pub fn note_full(&mut self) {
+    /// All places were taken; and whether they had been [for a while](ControlledDelay::is_controlled).
+    pub fn note_full(&mut self, is_standing: bool) {
         self.was_full = true;
+        self.was_standing |= is_standing;
     }
 
     /// Whether work that takes so long waits for other work.
@@ -91,7 +103,7 @@ impl ConcurrencyLimit {
     /// Work that ends now, by any fixed origin, took so long; as much was in progress, with it.
     pub fn record(&mut self, took: Duration, in_progress: usize, now: Duration) {
         if self.probes > 0 {
-            if now.saturating_sub(self.epoch_at) > PROBE_MAX {
+            if since(self.probed_at, now).is_none_or(|probed| probed > PROBE_MAX) {
                 self.probes = 0;
             } else if in_progress > self.get() {
                 (self.count, self.sum) = (0, Duration::ZERO);
@@ -103,21 +115,34 @@ impl ConcurrencyLimit {
             return;
         }
         let mean = self.sum / self.count;
-        let was_full = self.was_full;
-        (self.count, self.sum, self.was_full) = (0, Duration::ZERO, false);
+        let (was_full, was_standing) = (self.was_full, self.was_standing);
+        (self.count, self.sum) = (0, Duration::ZERO);
+        (self.was_full, self.was_standing) = (false, false);
         if now.saturating_sub(self.epoch_at) >= EPOCH {
             (self.best_before, self.best) = (self.best.take(), None);
-            (self.epoch_at, self.probes) = (now, PROBE_WINDOWS + 1);
+            self.epoch_at = now;
         }
         self.best = Some(self.best.map_or(mean, |best| best.min(mean)));
         if self.probes > 0 {
             self.probes -= 1;
-        } else if self.is_slow(mean) {
+            return;
+        }
+        if self.is_slow(mean) {
             self.limit = (self.limit * FEWER).max(LIMIT_MIN.min(self.max));
         } else if was_full {
             self.limit = (self.limit + 1.0).min(self.max);
         }
+        self.standing_since = was_standing.then_some(self.standing_since.unwrap_or(now));
+        let is_lasting = since(self.standing_since, now).is_some_and(|stood| stood >= LASTING);
+        if is_lasting && since(self.probed_at, now).is_none_or(|probed| probed >= EPOCH) {
+            (self.probed_at, self.probes) = (Some(now), PROBE_WINDOWS);
+        }
     }
+}
+
+/// How long ago that was.
+fn since(at: Option<Duration>, now: Duration) -> Option<Duration> {
+    at.map(|at| now.saturating_sub(at))
 }
 
 /// How long work may wait for a place. Times are since any fixed origin.
@@ -179,15 +204,24 @@ mod tests {
             }
         }
 
-        /// Work comes all the time, and takes all places.
+        /// Work comes all the time, takes all places, and stands in a line for more.
         fn overloaded(&mut self, time: Duration) {
             let end = self.now + time;
             while self.now < end {
-                self.limit.note_full();
+                self.limit.note_full(true);
                 let places = u32::try_from(self.limit.get()).unwrap();
                 let in_line = Duration::from_secs_f64(f64::from(places) / RATE);
                 self.now += Duration::from_secs_f64(1.0 / RATE);
                 self.limit.record(in_line.max(self.alone), self.limit.get(), self.now);
+            }
+        }
+
+        /// So much work finds places that it takes so long.
+        fn busy(&mut self, in_progress: usize, took: Duration, time: Duration) {
+            let end = self.now + time;
+            while self.now < end {
+                self.now += Duration::from_secs_f64(1.0 / RATE);
+                self.limit.record(took, in_progress, self.now);
             }
         }
 
@@ -207,12 +241,11 @@ mod tests {
         let record = |limit: &mut ConcurrencyLimit, windows: u32, is_full: bool| {
             for _ in 0..windows * WINDOW {
                 if is_full {
-                    limit.note_full();
+                    limit.note_full(false);
                 }
                 limit.record(FAST, 1, Duration::ZERO);
             }
         };
-        record(&mut limit, 2, true);
         assert_eq!(limit.get(), 64);
         record(&mut limit, 10, true);
         assert_eq!(limit.get(), 74);
@@ -272,15 +305,40 @@ mod tests {
             store.overloaded(Duration::from_millis(1));
         }
         let before = store.limit.clone();
+        let end = before.probed_at.unwrap() + PROBE_MAX;
         for _ in 0..10 * WINDOW {
-            store.limit.record(FAST * 100, 100, store.now + PROBE_MAX);
+            store.limit.record(FAST * 100, 100, end);
         }
         assert_eq!((store.limit.probes, store.limit.best), (before.probes, before.best));
         assert_eq!(store.limit.get(), 32);
         for _ in 0..WINDOW {
-            store.limit.record(FAST, 100, store.now + PROBE_MAX + FAST);
+            store.limit.record(FAST, 100, end + FAST);
         }
         assert!(store.limit.get() > 40, "{:?}", store.limit);
+    }
+
+    /// Else each moment in which a disk stands still would be followed by one with few places.
+    #[test]
+    fn there_is_a_probe_once_a_line_lasts_and_none_for_one_that_is_soon_gone() {
+        let mut store = Store::new(4_096, FAST);
+        for _ in 0..5 {
+            store.at_ease(EPOCH);
+            store.overloaded(LASTING - Duration::from_secs(1));
+        }
+        assert_eq!(store.limit.probed_at, None);
+        store.overloaded(Duration::from_secs(2));
+        assert!(store.limit.probed_at.is_some(), "{:?}", store.limit);
+    }
+
+    /// As load grows over minutes, work takes longer without a line, and that becomes the best.
+    #[test]
+    fn a_best_that_is_none_is_put_right_in_the_first_seconds_of_an_overload() {
+        let mut store = Store::new(4_096, FAST);
+        store.busy(90, FAST * 3, Duration::from_mins(2));
+        store.overloaded(LASTING - FAST);
+        assert!(store.limit.get() > 100, "it was believed: {:?}", store.limit);
+        store.overloaded(Duration::from_secs(1));
+        assert!((60..75).contains(&store.limit.get()), "{:?}", store.limit);
     }
 
     /// A disk that takes ten times as long from now on is as fast as it is.

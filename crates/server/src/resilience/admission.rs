@@ -75,9 +75,10 @@ impl State {
             self.in_progress += 1;
             return Ok(Entry::Begins);
         }
-        self.limit.note_full();
+        let is_standing = self.delay.is_controlled(now);
+        self.limit.note_full(is_standing);
         // As many as could begin if all ended: more would wait in vain.
-        if self.line.len() >= self.limit.get() && self.delay.is_controlled(now) {
+        if is_standing && self.line.len() >= self.limit.get() {
             self.delay.note_refused(now);
             return Err(Overloaded);
         }
