@@ -344,7 +344,7 @@ impl OrderService {
             context.metrics.orders.overloaded(reason);
             PlaceError::Overloaded
         };
-        let transaction = context.transactions.admit().await;
+        let transaction = context.transactions.admit(&tenant).await;
         let transaction = transaction.map_err(|_| overloaded("transactions"))?;
         // A charge without a way to find a driver would only be refunded.
         if context.dispatch.check().await.is_err() {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use waybill_domain::admission::{ConcurrencyLimit, ControlledDelay};
+use waybill_domain::tenant::Tenant;
 
 use crate::metrics::AdmissionMetrics;
 
@@ -68,8 +69,8 @@ impl State {
         }
     }
 
-    /// New work comes.
-    fn enter(&mut self, now: Duration) -> Result<Entry, Overloaded> {
+    /// New work of the tenant comes.
+    fn enter(&mut self, _tenant: &Tenant, now: Duration) -> Result<Entry, Overloaded> {
         if self.in_progress < self.limit.get() && self.line.is_empty() {
             self.delay.note_free(now);
             self.in_progress += 1;
@@ -132,11 +133,11 @@ impl Admission {
         self.shared.work()
     }
 
-    /// Begins new work, when there is a place.
-    pub async fn admit(&self) -> Result<Work, Overloaded> {
+    /// Begins new work of the tenant, when there is a place.
+    pub async fn admit(&self, tenant: &Tenant) -> Result<Work, Overloaded> {
         let entry = {
             let mut state = self.shared.lock();
-            state.enter(self.shared.origin.elapsed())?
+            state.enter(tenant, self.shared.origin.elapsed())?
         };
         let (waiting, wait_max) = match entry {
             Entry::Begins => return Ok(self.shared.work()),
@@ -221,13 +222,13 @@ mod tests {
 
     #[tokio::test]
     async fn new_work_has_what_is_left_of_the_places() {
-        let admission = places(2);
-        let (begun, new) = (admission.go_on(), admission.admit().await.unwrap());
-        assert_eq!(admission.admit().await.unwrap_err(), Overloaded);
+        let (admission, ours) = (places(2), Tenant::default());
+        let (begun, new) = (admission.go_on(), admission.admit(&ours).await.unwrap());
+        assert_eq!(admission.admit(&ours).await.unwrap_err(), Overloaded);
         // What was begun is not held up.
         let more = admission.go_on();
         drop((begun, new));
-        let next = admission.admit().await.unwrap();
+        let next = admission.admit(&ours).await.unwrap();
         drop((more, next));
     }
 
@@ -268,9 +269,9 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_begins_when_a_place_is_free_and_the_first_goes_first() {
-        let admission = places(1);
-        let begun = admission.admit().await.unwrap();
-        let (first, second) = (admission.admit(), admission.admit());
+        let (admission, ours) = (places(1), Tenant::default());
+        let begun = admission.admit(&ours).await.unwrap();
+        let (first, second) = (admission.admit(&ours), admission.admit(&ours));
         tokio::pin!(first, second);
         assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
         drop(begun);
@@ -278,7 +279,50 @@ mod tests {
         assert!(futures_util::poll!(&mut second).is_pending());
         drop(first);
         drop(second.await.unwrap());
-        drop(admission.admit().await.unwrap());
+        drop(admission.admit(&ours).await.unwrap());
+    }
+
+    /// Else of who sends a little as large a part would be refused as of who sends too much.
+    #[test]
+    fn who_floods_the_line_holds_up_and_refuses_no_other_business() {
+        let at = Duration::from_millis;
+        let [acme, beta] = ["acme", "beta"].map(|name| name.parse::<Tenant>().unwrap());
+        let mut state = State::new(ConcurrencyLimit::new(1));
+        let wait = |state: &mut State, tenant: &Tenant, now: Duration| match state.enter(tenant, now) {
+            Ok(Entry::Waits(waiting, _)) => waiting,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(state.enter(&acme, at(1_000)), Ok(Entry::Begins)));
+        let mut of_acme = [1, 2, 3].map(|_| wait(&mut state, &acme, at(1_001)));
+        let mut of_beta = wait(&mut state, &beta, at(1_002));
+
+        let first = state.end(at(5), true, at(1_005));
+        assert_eq!(first.len(), 1, "one place is free");
+        drop(first);
+        assert_eq!(
+            of_acme[0].try_recv().unwrap_err(),
+            TryRecvError::Closed,
+            "it had the first turn"
+        );
+        assert_eq!(of_beta.try_recv().unwrap_err(), TryRecvError::Empty);
+        drop(state.end(at(5), true, at(1_010)));
+        assert_eq!(
+            of_beta.try_recv().unwrap_err(),
+            TryRecvError::Closed,
+            "it had the second turn"
+        );
+        assert_eq!(of_acme[1].try_recv().unwrap_err(), TryRecvError::Empty);
+
+        // The line stands, and all who have a turn while every place becomes free are of acme.
+        assert!(matches!(state.enter(&acme, at(1_200)), Err(Overloaded)));
+        let mut of_beta = wait(&mut state, &beta, at(1_200));
+        assert!(
+            matches!(state.enter(&beta, at(1_200)), Err(Overloaded)),
+            "it has its part of the line"
+        );
+        // Those of acme who began to wait long before are refused at its turn.
+        drop(state.end(at(5), true, at(1_201)));
+        assert_eq!(of_beta.try_recv().unwrap_err(), TryRecvError::Closed, "it had its turn");
     }
 
     /// What happens to an order: it comes; and each of its transactions begins and ends, after which so many are left.
@@ -294,7 +338,7 @@ mod tests {
     fn a_server_that_stores_all_that_comes_refuses_no_order_however_long_transactions_take() {
         let at = Duration::from_millis;
         let (took, charge, every) = (at(50), at(20), Duration::from_micros(2_500));
-        let mut state = State::new(ConcurrencyLimit::new(4_096));
+        let (mut state, ours) = (State::new(ConcurrencyLimit::new(4_096)), Tenant::default());
         let mut events = BinaryHeap::from([Reverse((at(1_000), Event::Comes))]);
         let mut line = VecDeque::new();
         while let Some(Reverse((now, event))) = events.pop()
@@ -303,7 +347,7 @@ mod tests {
             match event {
                 Event::Comes => {
                     events.push(Reverse((now + every, Event::Comes)));
-                    match state.enter(now) {
+                    match state.enter(&ours, now) {
                         Ok(Entry::Begins) => events.push(Reverse((now + took, Event::Ends { since: now, left: 2 }))),
                         Ok(Entry::Waits(waiting, wait_max)) => line.push_back((waiting, now + wait_max)),
                         Err(Overloaded) => panic!("an order is refused at {now:?}: {state:?}"),
