@@ -46,8 +46,51 @@ struct State {
     limit: ConcurrencyLimit,
     delay: ControlledDelay,
     in_progress: usize,
-    /// Who waits, and since when.
-    line: VecDeque<(oneshot::Sender<Work>, Duration)>,
+    line: Line,
+}
+
+/// Who waits, and since when.
+type Waiting = (oneshot::Sender<Work>, Duration);
+
+/// Who waits for a place. Each tenant that waits has its turn after the others, so that one that sends too much is refused what it sends too much. A
+/// deployment of one tenant has one line.
+#[derive(Debug, Default)]
+struct Line {
+    /// The next turn is that of the first. Of each at least one waits, or gave up meanwhile.
+    tenants: VecDeque<(Tenant, VecDeque<Waiting>)>,
+}
+
+impl Line {
+    fn is_empty(&self) -> bool {
+        self.tenants.is_empty()
+    }
+
+    /// Whether as many of this tenant wait as have a turn while so many places become free: more would wait in vain.
+    fn is_full(&self, tenant: &Tenant, places: usize) -> bool {
+        let own = self.tenants.iter().find(|(one, _)| one == tenant);
+        own.is_some_and(|(_, waiting)| waiting.len() * self.tenants.len() >= places)
+    }
+
+    fn push(&mut self, tenant: &Tenant, waiting: Waiting) {
+        match self.tenants.iter_mut().find(|(one, _)| one == tenant) {
+            Some((_, line)) => line.push_back(waiting),
+            None => self.tenants.push_back((tenant.clone(), VecDeque::from([waiting]))),
+        }
+    }
+
+    /// Whose turn it is: the first of the tenant that is good. Those before it leave the line.
+    fn next(&mut self, is_good: impl Fn(&Waiting) -> bool) -> Option<oneshot::Sender<Work>> {
+        while let Some((tenant, mut line)) = self.tenants.pop_front() {
+            let first = iter::from_fn(|| line.pop_front()).find(&is_good);
+            if let Some((waiting, _)) = first {
+                if !line.is_empty() {
+                    self.tenants.push_back((tenant, line));
+                }
+                return Some(waiting);
+            }
+        }
+        None
+    }
 }
 
 /// What becomes of new work.
@@ -65,12 +108,12 @@ impl State {
             limit,
             delay: ControlledDelay::default(),
             in_progress: 0,
-            line: VecDeque::new(),
+            line: Line::default(),
         }
     }
 
     /// New work of the tenant comes.
-    fn enter(&mut self, _tenant: &Tenant, now: Duration) -> Result<Entry, Overloaded> {
+    fn enter(&mut self, tenant: &Tenant, now: Duration) -> Result<Entry, Overloaded> {
         if self.in_progress < self.limit.get() && self.line.is_empty() {
             self.delay.note_free(now);
             self.in_progress += 1;
@@ -78,13 +121,12 @@ impl State {
         }
         let is_standing = self.delay.is_controlled(now);
         self.limit.note_full(is_standing);
-        // As many as could begin if all ended: more would wait in vain.
-        if is_standing && self.line.len() >= self.limit.get() {
+        if is_standing && self.line.is_full(tenant, self.limit.get()) {
             self.delay.note_refused(now);
             return Err(Overloaded);
         }
         let (sender, waiting) = oneshot::channel();
-        self.line.push_back((sender, now));
+        self.line.push(tenant, (sender, now));
         Ok(Entry::Waits(waiting, self.delay.wait_max(now)))
     }
 
@@ -97,19 +139,17 @@ impl State {
         iter::from_fn(|| self.next(now)).collect()
     }
 
-    /// Who has waited for longest, not too long, and has a place now. How long is asked when its turn comes, too: there may be a standing line by then.
+    /// Whose turn it is, who has not waited too long, and has a place now. How long is asked when its turn comes, too: there may be a standing line by then.
     fn next(&mut self, now: Duration) -> Option<oneshot::Sender<Work>> {
-        let wait_max = self.delay.wait_max(now);
-        while self.in_progress < self.limit.get()
-            && let Some((waiting, since)) = self.line.pop_front()
-        {
-            // Who gave up meanwhile takes no place. Who is dropped is refused.
-            if !waiting.is_closed() && now.saturating_sub(since) <= wait_max {
-                self.in_progress += 1;
-                return Some(waiting);
-            }
+        if self.in_progress >= self.limit.get() {
+            return None;
         }
-        None
+        let wait_max = self.delay.wait_max(now);
+        // Who gave up meanwhile takes no place. Who is dropped is refused.
+        let is_good = |(waiting, since): &Waiting| !waiting.is_closed() && now.saturating_sub(*since) <= wait_max;
+        let next = self.line.next(is_good)?;
+        self.in_progress += 1;
+        Some(next)
     }
 }
 
@@ -382,7 +422,8 @@ mod tests {
         state.delay.note_free(at(1_000));
         let (early, mut of_early) = oneshot::channel();
         let (late, mut of_late) = oneshot::channel();
-        state.line = VecDeque::from([(early, at(1_000)), (late, at(1_110))]);
+        state.line.push(&Tenant::default(), (early, at(1_000)));
+        state.line.push(&Tenant::default(), (late, at(1_110)));
 
         let next = state.next(at(1_120));
 
