@@ -298,3 +298,37 @@ async fn what_becomes_of_a_charge_takes_a_place_until_it_is_committed() {
     assert_eq!(rig.metrics().await["orders"]["transactions"], 0);
     rig.assert_clean().await;
 }
+
+/// Else it would wait for a place before it is refused, and others would wait for the one that it then has.
+#[tokio::test]
+async fn an_order_that_is_certain_to_be_refused_waits_in_no_line() {
+    let rig =
+        Rig::with("orders.in_flight_max=2 postgres.lock_timeout=8s postgres.statement_timeout=8s orders.lease=1m")
+            .await;
+    for driver in ["cab-1", "cab-2"] {
+        rig.driver_at(driver, PICKUP.0, PICKUP.1).await;
+    }
+    let holder = rig.sql().await;
+    holder
+        .batch_execute("begin; lock table order_sagas in share mode")
+        .await
+        .unwrap();
+    // They have all places, and all room.
+    let placing = [rig.begin(a_ride()), rig.begin(a_ride())];
+    until_eq("both are being accepted", json!(2), async || {
+        rig.metrics().await["orders"]["transactions"].clone()
+    })
+    .await;
+
+    let refusal = rig.orders().create_order(a_ride()).await.unwrap_err();
+
+    assert_refused_for_now(&refusal, Code::ResourceExhausted);
+    let metrics = rig.metrics().await["orders"].clone();
+    assert_eq!(metrics["overload_refusals"], json!({"in_flight_max": 1}), "{metrics}");
+    holder.batch_execute("rollback").await.unwrap();
+    for mut call in placing {
+        let placed = call.join_next().await.unwrap().unwrap().unwrap();
+        assert_eq!(placed.status(), OrderStatus::Succeeded);
+    }
+    rig.assert_clean().await;
+}
