@@ -339,17 +339,11 @@ impl OrderService {
                 "the payment provider rejects the server's requests",
             ));
         }
-        // Before whatever costs a store something: there may be many more calls than it could do that for.
+        // What is refused in any case waits for no place, and keeps none from others.
         let overloaded = |reason| {
             context.metrics.orders.overloaded(reason);
             PlaceError::Overloaded
         };
-        let transaction = context.transactions.admit(&tenant).await;
-        let transaction = transaction.map_err(|_| overloaded("transactions"))?;
-        // A charge without a way to find a driver would only be refunded.
-        if context.dispatch.check().await.is_err() {
-            return Err(PlaceError::NotReady("the drivers' positions are not available"));
-        }
         let permit = Arc::clone(&context.capacity).try_acquire_owned();
         let permit = permit.map_err(|_| overloaded("in_flight_max"))?;
         let of_tenant = context.new_orders.take(&tenant, None);
@@ -358,6 +352,13 @@ impl OrderService {
             .charge_admission
             .admit(&account, payments)
             .map_err(|retry_after| PlaceError::ChargesWait { retry_after })?;
+        // Before whatever costs a store something: there may be many more calls than it could do that for.
+        let transaction = context.transactions.admit(&tenant).await;
+        let transaction = transaction.map_err(|_| overloaded("transactions"))?;
+        // A charge without a way to find a driver would only be refunded.
+        if context.dispatch.check().await.is_err() {
+            return Err(PlaceError::NotReady("the drivers' positions are not available"));
+        }
         Ok(Room {
             permit,
             charge,
