@@ -1,8 +1,9 @@
 //! The driver liveness monitor: reassigns the orders of drivers who are not seen any more while they serve.
 //!
 //! The fault can be ours as well as theirs: with Redis emptied, the network cut or the history behind, no driver is seen,
-//! and to unassign every driver would be the worst answer. So no driver is judged unless, for the whole timeout, some
-//! driver was seen at every check and the history was up to date.
+//! and to unassign every driver would be the worst answer. Where one of a cluster's masters takes no writes, the drivers of
+//! its shards are not seen, few as they may be. So no driver is judged unless, for the whole timeout, at every check Redis
+//! took writes, some driver was seen and the history was up to date.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -84,6 +85,7 @@ impl DriverLivenessMonitor {
     }
 
     async fn check(&mut self) -> Result<(), StoreError> {
+        self.live.check_writes().await?;
         let now = Timestamp::now();
         if !self.is_fleet_seen(now).await? {
             self.fleet_seen_from = None;
