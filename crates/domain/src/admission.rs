@@ -323,7 +323,7 @@ mod tests {
         let mut store = Store::new(4_096, FAST);
         for _ in 0..5 {
             store.at_ease(EPOCH);
-            store.overloaded(LASTING - Duration::from_secs(1));
+            store.overloaded(LASTING.mul_f64(0.8));
         }
         assert_eq!(store.limit.probed_at, None);
         store.overloaded(Duration::from_secs(2));
@@ -335,7 +335,7 @@ mod tests {
     fn a_best_that_is_none_is_put_right_in_the_first_seconds_of_an_overload() {
         let mut store = Store::new(4_096, FAST);
         store.busy(90, FAST * 3, Duration::from_mins(2));
-        store.overloaded(LASTING - FAST);
+        store.overloaded(LASTING.mul_f64(0.95));
         assert!(store.limit.get() > 100, "it was believed: {:?}", store.limit);
         store.overloaded(Duration::from_secs(1));
         assert!((60..75).contains(&store.limit.get()), "{:?}", store.limit);

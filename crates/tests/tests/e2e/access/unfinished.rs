@@ -20,7 +20,7 @@ async fn unfinished(channel: Channel, path: &'static str, token: Option<&str>) -
     let none = by(token, tokio_stream::pending::<HealthCheckRequest>());
     let codec = ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
     let answer = client.streaming(none, PathAndQuery::from_static(path), codec).await;
-    answer.err().expect("there is nothing to stream")
+    answer.expect_err("there is nothing to stream")
 }
 
 #[tokio::test]
