@@ -55,18 +55,30 @@ async fn a_drivers_stream_ends_with_its_token_and_all_that_was_sent_is_acknowled
 async fn a_message_that_waits_for_its_rate_limit_ends_with_the_token() {
     let limits = "limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=1";
     let doors = Doors::start(Rig::builder().with(limits)).await;
-    // A minute of them. Bad ones are named in the answer, and wait as well.
-    for waiting in [fix("cab-1", PICKUP.0, PICKUP.1, Timestamp::now()), Fix::default()] {
+    let message = |first_sequence, fixes| StreamLocationsRequest { first_sequence, fixes };
+    // A minute of them; and of messages without a good fix, each of which is answered as well.
+    let good = vec![message(1, vec![fix("cab-1", PICKUP.0, PICKUP.1, Timestamp::now()); 60])];
+    let bad = (1..=60).map(|first| message(first, vec![Fix::default()])).collect();
+    for messages in [good, bad] {
         let token = doors.signer.token("driver", "cab-1", LIVES).unwrap();
-        let message = StreamLocationsRequest {
-            first_sequence: 1,
-            fixes: vec![waiting; 60],
-        };
-        let call = by(Some(&token), tokio_stream::once(message).chain(tokio_stream::pending()));
+        let call = by(
+            Some(&token),
+            tokio_stream::iter(messages).chain(tokio_stream::pending()),
+        );
         let mut locations = LocationServiceClient::new(doors.rig.channel());
         let mut answers = locations.stream_locations(call).await.unwrap().into_inner();
-        let end = in_time(answers.next()).await.unwrap();
-        assert_refused(&end.unwrap_err(), Code::Unauthenticated, "TOKEN_EXPIRED");
+        let mut acknowledged = 0;
+        let end = in_time(async {
+            loop {
+                match answers.next().await.unwrap() {
+                    Ok(answer) => acknowledged = answer.acknowledged_sequence,
+                    Err(status) => break status,
+                }
+            }
+        })
+        .await;
+        assert_refused(&end, Code::Unauthenticated, "TOKEN_EXPIRED");
+        assert!(acknowledged < 60, "it waits");
     }
     // None of it was stored: the client sends it again.
     assert_eq!(doors.rig.count("select count(*) from driver_locations").await, 0);

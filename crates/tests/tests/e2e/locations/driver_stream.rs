@@ -115,11 +115,12 @@ pub async fn report(rig: &Rig, fixes: Vec<pb::Fix>) -> Result<pb::ReportLocation
     Ok(rig.locations().report_locations(request).await?.into_inner())
 }
 
-/// A driver says where it is, near the pickup of orders, and is refused each time, for longer than a `locations.ttl` of 2 s.
-pub async fn be_refused_for_long(rig: &Rig, driver: &str, code: Code) {
+/// Drivers say where they are, near the pickup of orders, in one call that is refused each time, for longer than a `locations.ttl` of 2 s.
+pub async fn be_refused_for_long(rig: &Rig, drivers: &[&str], code: Code) {
     let began = Instant::now();
     until("what was stored before is old", async || {
-        let refused = report(rig, vec![fix(driver, PICKUP.0, PICKUP.1)]).await.unwrap_err();
+        let fixes = drivers.iter().map(|driver| fix(driver, PICKUP.0, PICKUP.1)).collect();
+        let refused = report(rig, fixes).await.unwrap_err();
         assert_refused_for_now(&refused, code);
         began.elapsed() > Duration::from_secs(4)
     })

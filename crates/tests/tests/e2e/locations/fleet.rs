@@ -31,7 +31,8 @@ async fn search(rig: &Rig, request: pb::SearchDriversRequest) -> Result<Vec<pb::
     Ok(rig.fleet().search_drivers(request).await?.into_inner().drivers)
 }
 
-async fn names_near(rig: &Rig, radius_meters: f64, max_count: i32) -> Vec<String> {
+/// The drivers who are found near the place where rides begin.
+pub async fn names_near(rig: &Rig, radius_meters: f64, max_count: i32) -> Vec<String> {
     let found = search(rig, around(radius_meters, max_count)).await.unwrap();
     found.into_iter().map(|near| near.driver.unwrap().driver_id).collect()
 }

@@ -13,6 +13,7 @@ use waybill_sandbox::proxy::Mode;
 use crate::access::Doors;
 
 use super::driver_stream::{DriverStream, be_refused_for_long, fix, history, report, stream_len, track};
+use super::fleet::names_near;
 
 /// A buffer that is soon full.
 fn small_buffer() -> Builder {
@@ -69,8 +70,8 @@ async fn a_full_buffer_refuses_and_loses_nothing_that_it_acknowledged() {
 }
 
 #[tokio::test]
-async fn bad_fixes_of_a_driver_count_against_its_limit() {
-    let limits = "limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=10";
+async fn a_driver_pays_for_a_call_of_bad_fixes_and_its_good_ones_are_stored_among_bad_ones() {
+    let limits = "limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=2";
     let doors = Doors::start(Rig::builder().with(limits)).await;
     let [cab, other] = ["cab-1", "cab-2"].map(|driver| doors.token("driver", driver));
     let mut locations = LocationServiceClient::new(doors.rig.channel());
@@ -78,36 +79,45 @@ async fn bad_fixes_of_a_driver_count_against_its_limit() {
         let request = by(Some(token), ReportLocationsRequest { fixes });
         locations.report_locations(request).await
     };
-    let of_nothing = vec![Fix::default(); 500];
-    let named = report(&cab, of_nothing.clone()).await.unwrap().into_inner();
-    assert_eq!((named.accepted_count, named.rejections.len()), (0, 500));
+    let of_nothing = vec![Fix::default(); 499];
+    for _ in 0..2 {
+        let named = report(&cab, of_nothing.clone()).await.unwrap().into_inner();
+        assert_eq!((named.accepted_count, named.rejections.len()), (0, 499));
+    }
     let refusal = report(&cab, of_nothing.clone()).await.unwrap_err();
     assert_refused_for_now(&refusal, Code::ResourceExhausted);
-    report(&other, of_nothing).await.unwrap();
+    let mixed = [of_nothing, track("cab-2", 1)].concat();
+    for _ in 0..2 {
+        let stored = report(&other, mixed.clone()).await.unwrap().into_inner();
+        assert_eq!((stored.accepted_count, stored.rejections.len()), (1, 499));
+    }
+    let refusal = report(&other, mixed).await.unwrap_err();
+    assert_refused_for_now(&refusal, Code::ResourceExhausted);
 }
 
 /// Where a driver is matters to dispatch though its track is not kept.
 #[tokio::test]
 async fn drivers_are_found_while_the_buffer_of_fixes_is_full() {
     for caller_share in ["1", "0.5"] {
-        let limits = [("locations.caller_share", caller_share), ("locations.ttl", "2s")];
-        let builder = limits
-            .into_iter()
-            .fold(small_buffer(), |builder, (key, value)| builder.set(key, value));
-        let rig = builder.start().await;
-        let held = rig.hold_history().await;
-        for fixes in [20, 1] {
+        let builder = small_buffer().set("locations.caller_share", caller_share);
+        // The drivers are in several shards, and all of them in one call.
+        let rig = builder.with("redis.shards=4 locations.ttl=2s").start().await;
+        let held = rig.sql().await;
+        let hold = "begin; lock table history_cursors in share row exclusive mode";
+        held.batch_execute(hold).await.unwrap();
+        let drivers = ["cab-1", "cab-2", "cab-3", "cab-4", "cab-5"];
+        for (driver, fixes) in drivers.iter().flat_map(|driver| [(driver, 20), (driver, 1)]) {
             until("the buffer is full", async || {
-                report(&rig, track("cab-1", fixes)).await.err()
+                report(&rig, track(driver, fixes)).await.err()
             })
             .await;
         }
-        be_refused_for_long(&rig, "cab-2", Code::ResourceExhausted).await;
-        let order = rig.place(a_ride()).await;
-        assert_eq!(order.assignment.unwrap().driver_id, "cab-2");
+        be_refused_for_long(&rig, &drivers, Code::ResourceExhausted).await;
+        let mut found = names_near(&rig, 100.0, 10).await;
+        found.sort();
+        assert_eq!(found, drivers);
+        rig.place(a_ride()).await;
         held.batch_execute("rollback").await.unwrap();
-        rig.until_written().await;
-        assert_eq!(history(&rig, "cab-2").await.len(), 0, "nothing of it was acknowledged");
         rig.assert_clean().await;
     }
 }

@@ -41,7 +41,7 @@ pub async fn replica_of(leader: &str) -> (TempDir, Redis) {
 async fn drivers_are_found_while_their_fixes_wait_for_a_replica_in_vain() {
     let settings = "redis.replicas=1 locations.ttl=2s";
     let rig = Rig::builder().private_stores().with(settings).start().await;
-    be_refused_for_long(&rig, "cab-1", Code::Unavailable).await;
+    be_refused_for_long(&rig, &["cab-1"], Code::Unavailable).await;
     let order = rig.place(a_ride()).await;
     assert_eq!(order.assignment.unwrap().driver_id, "cab-1");
     rig.assert_clean().await;
@@ -56,7 +56,9 @@ async fn a_demoted_redis_is_left_by_who_waits_for_its_replicas() {
         .set("redis.replicas", "1")
         .start()
         .await;
-    let at_pickup = || vec![fix("cab-1", PICKUP.0, PICKUP.1)];
+    // It is sent again as it was, which moves no one.
+    let at = fix("cab-1", PICKUP.0, PICKUP.1);
+    let at_pickup = || vec![at.clone()];
     let in_vain = report(&rig, at_pickup()).await.unwrap_err();
     assert!(in_vain.message().contains("live store"), "{in_vain:?}");
     let successor_folder = stores::folder("waybill-successor-");
