@@ -18,7 +18,7 @@ use waybill_domain::fix::{Fix, TimeWindow};
 use waybill_domain::id::DriverId;
 use waybill_proto::location::v1 as pb;
 
-use super::edge::{Class, IngressLimits, RateLimited, Wait};
+use super::edge::{Class, IngressLimits, Wait};
 use super::fields::Violations;
 use super::fixes::Batch;
 use crate::identity::Access;
@@ -119,16 +119,6 @@ impl Intake {
         }
         self.ingest.clocks_off(batch.clock_offsets.len());
         batch
-    }
-
-    /// Has a driver who calls pay for its fixes that are bad, as far as it can have tokens for them at once. Who calls for many does not: one of its
-    /// drivers would take from the others.
-    pub fn admit_rejected(&self, batch: &Batch, access: &Access) -> Result<(), RateLimited> {
-        if let (Some(driver), Some(bad)) = (access.scope.driver(), NonZeroU32::new(count(batch.rejections.len()))) {
-            let passed = self.limits.pass_part(Class::Fixes, driver.as_str(), bad);
-            passed.map_err(|_| self.limits.refuse(Class::Fixes))?;
-        }
-        Ok(())
     }
 
     /// Rejects what drivers send beyond their limits; `credit` is used up first.
@@ -307,9 +297,9 @@ impl<'a> Inbound<'a> {
         } else if self.has_another_driver(&batch.fixes) {
             self.share(&mut batch, first_sequence);
         } else {
-            // A driver's own stream waits for its bad fixes, too: each is named in a response.
-            let is_drivers = self.access.scope.driver().is_some();
-            lacks = count(if is_drivers { batch.size() } else { batch.fixes.len() });
+            // A driver's own message waits for one token though none of its fixes is good: each is named in a response.
+            let least = u32::from(self.access.scope.driver().is_some());
+            lacks = count(batch.fixes.len()).max(least);
         }
         Ok(Message {
             batch,

@@ -135,14 +135,15 @@ impl Api for LocationApi {
         let intake = &self.sessions.intake;
         let mut batch = intake.parse(fixes, 0, &access);
         let good = batch.fixes.len();
-        intake
-            .admit_rejected(&batch, &access)
-            .inspect_err(|_| intake.ingest.refused(good))?;
         // A phone that was offline sends what it gathered in parts, the newest first: what is too much now is named.
         intake.reject_excess(&mut batch, 0, &mut Credit::default());
         let limits = &intake.limits;
         if batch.fixes.is_empty() && good > 0 {
             return Err(limits.refuse(Class::Fixes).into());
+        }
+        // Each bad fix is named in the answer, which is not for nothing.
+        if let (0, Some(driver)) = (good, access.scope.driver()) {
+            limits.admit(Class::Fixes, driver.as_str(), deadline).await?;
         }
         for (driver, count) in batch.by_driver() {
             if let Err(limited) = limits.admit_passed(Class::Fixes, driver, count, deadline).await {

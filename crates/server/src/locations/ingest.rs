@@ -87,14 +87,16 @@ impl Ingest {
     /// Stores the fixes of this caller; returns when all of them are safe.
     pub async fn store(&self, caller: &str, fixes: Vec<Fix>) -> Result<(), IngestError> {
         let mut waiting = Vec::with_capacity(self.shards.len());
+        let mut outcome = Ok(());
         for (shard, fixes) in self.by_shard(fixes) {
-            if !self.has_room(shard, caller, fixes.len() as u64).await {
+            if outcome.is_err() || !self.has_room(shard, caller, fixes.len() as u64).await {
+                outcome = Err(IngestError::ShareTaken);
                 self.refused(fixes.len());
                 // Its drivers are found all the same.
                 if let Err(error) = self.live.move_drivers(shard, &fixes, Timestamp::now()).await {
                     warn!(%error, fixes = fixes.len(), "drivers not moved");
                 }
-                return Err(IngestError::ShareTaken);
+                continue;
             }
             let count = fixes.len() as u64;
             let (stored, answer) = oneshot::channel();
@@ -107,7 +109,6 @@ impl Ingest {
             }
             waiting.push((shard, count, answer));
         }
-        let mut outcome = Ok(());
         for (shard, count, answer) in waiting {
             let stored = answer.await.map_err(|_| IngestError::Draining).flatten();
             if stored.is_err() {

@@ -8,7 +8,10 @@
 local length = redis.call('XLEN', KEYS[1])
 local is_full = length >= tonumber(ARGV[1])
 local moves = 4 + 4 * ARGV[3]
-if not is_full then
+if is_full then
+  -- Removes nothing, but is a write, also where no one moves: a Redis that became a replica refuses it.
+  redis.call('HDEL', KEYS[4], '')
+else
   for i = 4, moves - 1, 4 do
     redis.call('XADD', KEYS[1], '*', 'driver_id', ARGV[i], 'lat', ARGV[i + 1], 'long', ARGV[i + 2], 'timestamp', ARGV[i + 3])
   end

@@ -99,6 +99,9 @@ impl LiveStore {
                 Appended::InVain(have_it) => Err(busy(format!(
                     "{have_it} of {replicas} replicas have the fixes (redis.replicas)"
                 ))),
+                Appended::Not(follow) if follow >= replicas => Err(busy(
+                    "enough replicas follow again, and the fixes have to be sent again (redis.replicas)".to_owned(),
+                )),
                 Appended::Not(follow) => Err(busy(format!(
                     "{follow} of {replicas} replicas follow, and the fixes are not stored (redis.replicas)"
                 ))),

@@ -74,25 +74,26 @@ async fn a_driver_pays_for_a_call_of_bad_fixes_and_its_good_ones_are_stored_amon
     let limits = "limits.fixes_per_driver.per_second=1 limits.fixes_per_driver.burst=2";
     let doors = Doors::start(Rig::builder().with(limits)).await;
     let [cab, other] = ["cab-1", "cab-2"].map(|driver| doors.token("driver", driver));
-    let mut locations = LocationServiceClient::new(doors.rig.channel());
-    let mut report = async |token: &str, fixes: Vec<Fix>| {
-        let request = by(Some(token), ReportLocationsRequest { fixes });
-        locations.report_locations(request).await
+    let locations = LocationServiceClient::new(doors.rig.channel());
+    // All at once: tokens come back with time.
+    let reports = async |token: &str, fixes: Vec<Fix>, calls: usize| {
+        let call = async || {
+            let request = by(Some(token), ReportLocationsRequest { fixes: fixes.clone() });
+            locations.clone().report_locations(request).await
+        };
+        join_all((0..calls).map(|_| call())).await
     };
-    let of_nothing = vec![Fix::default(); 499];
-    for _ in 0..2 {
-        let named = report(&cab, of_nothing.clone()).await.unwrap().into_inner();
-        assert_eq!((named.accepted_count, named.rejections.len()), (0, 499));
-    }
-    let refusal = report(&cab, of_nothing.clone()).await.unwrap_err();
-    assert_refused_for_now(&refusal, Code::ResourceExhausted);
-    let mixed = [of_nothing, track("cab-2", 1)].concat();
-    for _ in 0..2 {
-        let stored = report(&other, mixed.clone()).await.unwrap().into_inner();
+    let bad = vec![Fix::default(); 499];
+    let mixed = [bad.clone(), track("cab-2", 1)].concat();
+    for stored in reports(&other, mixed.clone(), 2).await {
+        let stored = stored.unwrap().into_inner();
         assert_eq!((stored.accepted_count, stored.rejections.len()), (1, 499));
     }
-    let refusal = report(&other, mixed).await.unwrap_err();
-    assert_refused_for_now(&refusal, Code::ResourceExhausted);
+    for (token, fixes) in [(&cab, bad), (&other, mixed)] {
+        let answers = reports(token, fixes, 40).await;
+        let refusal = answers.into_iter().find_map(Result::err).expect("a call is refused");
+        assert_refused_for_now(&refusal, Code::ResourceExhausted);
+    }
 }
 
 /// Where a driver is matters to dispatch though its track is not kept.
@@ -103,8 +104,8 @@ async fn drivers_are_found_while_the_buffer_of_fixes_is_full() {
         // The drivers are in several shards, and all of them in one call.
         let rig = builder.with("redis.shards=4 locations.ttl=2s").start().await;
         let held = rig.sql().await;
-        let hold = "begin; lock table history_cursors in share row exclusive mode";
-        held.batch_execute(hold).await.unwrap();
+        let lock = "begin; lock table history_cursors in share row exclusive mode";
+        held.batch_execute(lock).await.unwrap();
         let drivers = ["cab-1", "cab-2", "cab-3", "cab-4", "cab-5"];
         for (driver, fixes) in drivers.iter().flat_map(|driver| [(driver, 20), (driver, 1)]) {
             until("the buffer is full", async || {
