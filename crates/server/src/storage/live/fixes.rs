@@ -19,7 +19,7 @@ pub enum Stored {
         /// How many entries the stream has now.
         length: u64,
     },
-    /// The stream is full; nothing is in it.
+    /// The stream is full; nothing of the batch is in it.
     Full,
 }
 
