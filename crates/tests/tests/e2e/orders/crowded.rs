@@ -332,3 +332,38 @@ async fn an_order_that_is_certain_to_be_refused_waits_in_no_line() {
     }
     rig.assert_clean().await;
 }
+
+/// What is read and checked first costs more than the answer. A few are read all the same: they may repeat an order that is there.
+#[tokio::test]
+async fn an_order_for_which_there_is_no_room_is_refused_before_it_is_read() {
+    let rig = Rig::with("orders.in_flight_max=2 orders.lease=5m orders.assignment_window=5m").await;
+    rig.driver_at("cab-1", PICKUP.0, PICKUP.1).await;
+    let ride = a_ride();
+    let served = rig.place(ride.clone()).await;
+    let empty = async || {
+        rig.orders()
+            .create_order(CreateOrderRequest::default())
+            .await
+            .unwrap_err()
+    };
+    assert_eq!(empty().await.code(), Code::InvalidArgument, "there is room");
+    until_refused(&rig, Duration::from_secs(1)).await;
+
+    let mut flood = flood(&rig);
+    until_more_are_refused(&rig).await;
+    until("one is refused before it is read", async || {
+        let status = empty().await;
+        if status.code() != Code::ResourceExhausted {
+            return Err(status);
+        }
+        assert_refused_for_now(&status, Code::ResourceExhausted);
+        Ok(())
+    })
+    .await;
+    until("a call that is repeated is answered", async || {
+        let repeated = rig.orders().create_order(ride.clone()).await;
+        repeated.map(|answer| assert_eq!(answer.into_inner().order.unwrap().order_id, served.order_id))
+    })
+    .await;
+    flood.shutdown().await;
+}
