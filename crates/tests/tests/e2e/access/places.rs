@@ -1,8 +1,10 @@
 //! Places that callers keep for a while: orders in flight, watches, links that are followed. No business and no caller takes them all.
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use testkit::wire::{PICKUP, by};
 use testkit::{Rig, until};
+use tokio::sync::oneshot;
 use tonic::{Code, Status, Streaming};
 use waybill_proto::location::v1::StreamLocationsResponse;
 use waybill_proto::location::v1::location_service_client::LocationServiceClient;
@@ -29,12 +31,15 @@ async fn searching(doors: &Doors, tenant: &str) -> String {
     sql.query_one(query, &[&tenant]).await.unwrap().get(0)
 }
 
-/// A stream of fixes on which none comes.
-async fn silent_stream(doors: &Doors, token: &str) -> Result<Streaming<StreamLocationsResponse>, Status> {
-    let silent = by(Some(token), tokio_stream::pending());
+/// A stream of fixes on which none comes. Its client ends it when this is dropped: the answer alone is kept open by the request.
+type SilentStream = (oneshot::Sender<()>, Streaming<StreamLocationsResponse>);
+
+async fn silent_stream(doors: &Doors, token: &str) -> Result<SilentStream, Status> {
+    let (open, ended) = oneshot::channel();
+    let silent = by(Some(token), tokio_stream::pending().take_until(ended));
     let mut locations = LocationServiceClient::new(doors.rig.channel());
     let opened = locations.stream_locations(silent).await;
-    opened.map(tonic::Response::into_inner)
+    opened.map(|answer| (open, answer.into_inner()))
 }
 
 async fn watch(doors: &Doors, token: &str, order: &str) -> Result<Streaming<WatchOrderResponse>, Status> {
