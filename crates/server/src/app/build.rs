@@ -21,7 +21,9 @@ use crate::drivers::Drivers;
 use crate::egress::payments::{PaymentAccounts, PaymentClient};
 use crate::erasure::Erasure;
 use crate::grpc::health_service::WatchedHealth;
-use crate::grpc::{self, DriverApi, FleetApi, LocationApi, OperatorApi, OrderApi, ServerHealth, TrackingApi, edge};
+use crate::grpc::{
+    self, DriverApi, FleetApi, LocationApi, OperatorApi, OrderApi, ServerHealth, ShedsLoad, TrackingApi, edge,
+};
 use crate::identity::TrustedKeys;
 use crate::live_feed::LiveFeed;
 use crate::locations::history::HistoryWriter;
@@ -251,8 +253,10 @@ impl Parts {
         workers.spawn(drivers.clone().run(stopping.clone()));
         let api = DriverApi::new(drivers, Arc::clone(limits));
         routes.add_service(DriverServiceServer::new(api).max_decoding_message_size(bytes_max));
-        let api = OrderApi::new(OrderService::new(context), tracking, Arc::clone(limits));
-        routes.add_service(OrderServiceServer::new(api).max_decoding_message_size(bytes_max));
+        let orders = OrderService::new(context);
+        let api = OrderApi::new(orders.clone(), tracking, Arc::clone(limits));
+        let service = OrderServiceServer::new(api).max_decoding_message_size(bytes_max);
+        routes.add_service(ShedsLoad::new(service, orders));
     }
 
     fn add_locations(&self, routes: &mut RoutesBuilder, limits: &Arc<edge::IngressLimits>) {

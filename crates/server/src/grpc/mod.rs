@@ -2,7 +2,7 @@
 //! parses its request into domain values, calls, and renders the result.
 //!
 //! [`principal`] names whose rate limit a call counts against, and [`classes`] which. [`fields`] parses, and names every bad field at once;
-//! [`fixes`] sorts the good ones from the bad, and [`inbound`] lets them pass. [`render`] writes domain values as messages. [`status`] is the one place
+//! [`fixes`] sorts the good ones from the bad, and [`inbound`] lets them pass. [`shed`] refuses new orders before they are read, where there is no room. [`render`] writes domain values as messages. [`status`] is the one place
 //! where errors get their status codes.
 
 mod classes;
@@ -23,6 +23,7 @@ mod order;
 mod principal;
 mod render;
 mod replay;
+mod shed;
 mod status;
 mod tracking;
 
@@ -35,6 +36,7 @@ pub use self::location::LocationApi;
 pub use self::operator::OperatorApi;
 pub use self::order::OrderApi;
 pub use self::render::answer;
+pub use self::shed::ShedsLoad;
 pub use self::tracking::TrackingApi;
 
 use waybill_domain::access::Method;

@@ -11,6 +11,7 @@ use waybill_domain::id::{DriverId, OrderId, UserId};
 use waybill_domain::money::Money;
 use waybill_domain::order::{Order, OrderRequest, RefundRequest, RefundState, ReleaseReason};
 use waybill_domain::payment_account::PaymentAccount;
+use waybill_domain::tenant::Tenant;
 use waybill_domain::text::Reason;
 
 use super::Context;
@@ -101,6 +102,25 @@ impl OrderService {
             None => self.poll_stored(existing.order, request, deadline).await?,
         };
         Ok(Placed { answer, replayed: true })
+    }
+
+    /// Refuses an order of the tenant that [`place`](OrderService::place) would refuse for want of room, whatever is in it. A few pass, since they may
+    /// repeat an order that is there.
+    pub fn check_room(&self, tenant: &Tenant) -> Result<(), PlaceError> {
+        let context = &self.context;
+        let full = if context.draining.is_cancelled() {
+            // It is refused for that.
+            None
+        } else if context.capacity.available_permits() == 0 {
+            Some("in_flight_max")
+        } else {
+            let room = context.transactions.check(tenant);
+            room.err().map(|_| "transactions")
+        };
+        match full {
+            Some(reason) if context.unread.check().is_err() => Err(self.overloaded(reason)),
+            _ => Ok(()),
+        }
     }
 
     /// Accepts the order and starts its saga, in a task of its own: a caller that hangs up in between leaves no accepted
@@ -340,21 +360,17 @@ impl OrderService {
             ));
         }
         // What is refused in any case waits for no place, and keeps none from others.
-        let overloaded = |reason| {
-            context.metrics.orders.overloaded(reason);
-            PlaceError::Overloaded
-        };
         let permit = Arc::clone(&context.capacity).try_acquire_owned();
-        let permit = permit.map_err(|_| overloaded("in_flight_max"))?;
+        let permit = permit.map_err(|_| self.overloaded("in_flight_max"))?;
         let of_tenant = context.new_orders.take(&tenant, None);
-        let permit = (permit, of_tenant.ok_or_else(|| overloaded("tenant"))?);
+        let permit = (permit, of_tenant.ok_or_else(|| self.overloaded("tenant"))?);
         let charge = context
             .charge_admission
             .admit(&account, payments)
             .map_err(|retry_after| PlaceError::ChargesWait { retry_after })?;
         // Before whatever costs a store something: there may be many more calls than it could do that for.
         let transaction = context.transactions.admit(&tenant).await;
-        let transaction = transaction.map_err(|_| overloaded("transactions"))?;
+        let transaction = transaction.map_err(|_| self.overloaded("transactions"))?;
         // A charge without a way to find a driver would only be refunded.
         if context.dispatch.check().await.is_err() {
             return Err(PlaceError::NotReady("the drivers' positions are not available"));
@@ -365,6 +381,12 @@ impl OrderService {
             transaction,
             account,
         })
+    }
+
+    /// Counts a refusal for want of room.
+    fn overloaded(&self, reason: &'static str) -> PlaceError {
+        self.context.metrics.orders.overloaded(reason);
+        PlaceError::Overloaded
     }
 
     /// Counts a refusal of a new order where no other part does.

@@ -119,15 +119,21 @@ impl State {
             self.in_progress += 1;
             return Ok(Entry::Begins);
         }
-        let is_standing = self.delay.is_controlled(now);
-        self.limit.note_full(is_standing);
-        if is_standing && self.line.is_full(tenant, self.limit.get()) {
-            self.delay.note_refused(now);
-            return Err(Overloaded);
-        }
+        self.check(tenant, now)?;
+        self.limit.note_full(self.delay.is_controlled(now));
         let (sender, waiting) = oneshot::channel();
         self.line.push(tenant, (sender, now));
         Ok(Entry::Waits(waiting, self.delay.wait_max(now)))
+    }
+
+    /// Refuses new work of the tenant that would wait in vain.
+    fn check(&mut self, tenant: &Tenant, now: Duration) -> Result<(), Overloaded> {
+        if self.delay.is_controlled(now) && self.line.is_full(tenant, self.limit.get()) {
+            self.limit.note_full(true);
+            self.delay.note_refused(now);
+            return Err(Overloaded);
+        }
+        Ok(())
     }
 
     /// Work ended that took so long: who begins now.
@@ -171,6 +177,11 @@ impl Admission {
     pub fn go_on(&self) -> Work {
         self.shared.lock().in_progress += 1;
         self.shared.work()
+    }
+
+    /// Refuses new work of the tenant if [`admit`](Admission::admit) would at once.
+    pub fn check(&self, tenant: &Tenant) -> Result<(), Overloaded> {
+        self.shared.lock().check(tenant, self.shared.origin.elapsed())
     }
 
     /// Begins new work of the tenant, when there is a place.
@@ -355,6 +366,8 @@ mod tests {
 
         // The line stands, and all who have a turn while every place becomes free are of acme.
         assert!(matches!(state.enter(&acme, at(1_200)), Err(Overloaded)));
+        assert_eq!(state.check(&acme, at(1_200)), Err(Overloaded));
+        assert_eq!(state.check(&beta, at(1_200)), Ok(()));
         let mut of_beta = wait(&mut state, &beta, at(1_200));
         assert!(
             matches!(state.enter(&beta, at(1_200)), Err(Overloaded)),
