@@ -15,6 +15,7 @@ mod metadata;
 mod ops;
 mod proxies;
 mod raw;
+mod refusals;
 mod rig;
 mod spans;
 mod tls;

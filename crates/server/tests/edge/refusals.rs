@@ -1,0 +1,46 @@
+//! Calls that are refused before their request is read, whose requests are still on their way.
+
+use crate::raw::{DATA, END_STREAM, HEADERS, RST_STREAM, RawClient};
+use crate::rig::{REPORT, Rig, STREAM, until};
+
+/// The calls of one connection that are open at once, beside the stream.
+const AT_ONCE: u32 = 90;
+
+/// It is what all callers behind a proxy share: else it was closed, with all their calls.
+#[tokio::test]
+async fn a_connection_outlives_thousands_of_refused_calls() {
+    let rig = Rig::start().await;
+    let mut client = RawClient::connect(rig.address).await;
+    client.open(1, STREAM, &[]).await;
+    until(
+        || rig.method(STREAM).in_flight == 1,
+        || format!("{:?}", rig.method(STREAM)),
+    )
+    .await;
+    let refused = [
+        (REPORT, [("grpc-timeout", "soon")].as_slice()),
+        (STREAM, &[("grpc-timeout", "soon")]),
+        (REPORT, &[("grpc-timeout", "0n")]),
+    ];
+    for (round, (path, headers)) in (0..36).zip(refused.iter().cycle()) {
+        let calls = (0..AT_ONCE).map(|number| 3 + 2 * (round * AT_ONCE + number));
+        for call in calls.clone() {
+            client.open(call, path, headers).await;
+        }
+        for _ in calls.clone() {
+            let answer = client.until(|frame| frame.stream > 1 && frame.kind == HEADERS).await;
+            assert!(answer.flags & END_STREAM != 0, "{answer:?}");
+        }
+        for call in calls {
+            client.send(DATA, END_STREAM, call, &[0; 5]).await;
+        }
+    }
+    client.send(DATA, END_STREAM, 1, &[0; 5]).await;
+    client
+        .until(|frame| {
+            assert!(frame.kind != RST_STREAM, "{frame:?}");
+            frame.stream == 1 && frame.kind == HEADERS && frame.flags & END_STREAM != 0
+        })
+        .await;
+    assert_eq!(rig.metrics.snapshot().ingress.connections_abusive, 0);
+}
