@@ -17,15 +17,20 @@ async fn a_connection_outlives_thousands_of_refused_calls() {
         || format!("{:?}", rig.method(STREAM)),
     )
     .await;
+    // By the edge, and by the service, for a message that says that it has 4 GiB.
     let refused = [
-        (REPORT, [("grpc-timeout", "soon")].as_slice()),
-        (STREAM, &[("grpc-timeout", "soon")]),
-        (REPORT, &[("grpc-timeout", "0n")]),
+        (REPORT, "soon", [].as_slice()),
+        (STREAM, "soon", &[]),
+        (REPORT, "0n", &[]),
+        (REPORT, "1H", &[0, 255, 255, 255, 255]),
     ];
-    for (round, (path, headers)) in (0..36).zip(refused.iter().cycle()) {
+    for (round, (path, timeout, begins)) in (0..48).zip(refused.iter().cycle()) {
         let calls = (0..AT_ONCE).map(|number| 3 + 2 * (round * AT_ONCE + number));
         for call in calls.clone() {
-            client.open(call, path, headers).await;
+            client.open(call, path, &[("grpc-timeout", *timeout)]).await;
+            if !begins.is_empty() {
+                client.send(DATA, 0, call, begins).await;
+            }
         }
         for _ in calls.clone() {
             let answer = client.until(|frame| frame.stream > 1 && frame.kind == HEADERS).await;

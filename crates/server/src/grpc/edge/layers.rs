@@ -8,7 +8,7 @@
 //!    ([`crate::identity::Access`]);
 //! 6. message size: next to the service, since it corrects one of tonic's own answers.
 //!
-//! All but the second go on while the answer leaves: [`AnswerBody`].
+//! All but the second go on while the answer leaves: [`AnswerBody`]. Whoever answers, the request is read to its end: [`request_body`].
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -32,7 +32,7 @@ use tracing::{Instrument as _, info_span};
 use super::answer::AnswerBody;
 use super::deadline::{DeadlineSettings, Deadlines, Timer, or_deadline};
 use super::proxies::{ClientAddress, Proxies};
-use super::{message_size, metadata_size, panics};
+use super::{message_size, metadata_size, panics, request_body};
 use crate::identity::{AccessError, Identity, RefusalLog};
 use crate::metrics::Metrics;
 use crate::telemetry;
@@ -87,7 +87,8 @@ impl Service<Request<Body>> for LayeredRoutes {
         Service::<Request<Body>>::poll_ready(&mut self.routes, context)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut request = request_body::read_to_the_end(request);
         let metrics = Arc::clone(&self.metrics);
         let call = metrics.grpc.begin(request.uri().path());
         let span = info_span!("call", method = call.method(), order_id = Empty);

@@ -39,6 +39,7 @@ mod panics;
 mod places;
 mod proxies;
 mod proxy_header;
+mod request_body;
 
 use std::time::Duration;
 
