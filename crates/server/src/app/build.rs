@@ -256,7 +256,7 @@ impl Parts {
         let orders = OrderService::new(context);
         let api = OrderApi::new(orders.clone(), tracking, Arc::clone(limits));
         let service = OrderServiceServer::new(api).max_decoding_message_size(bytes_max);
-        routes.add_service(ShedsLoad::new(service, orders));
+        routes.add_service(ShedsLoad::new(service, orders, Arc::clone(limits)));
     }
 
     fn add_locations(&self, routes: &mut RoutesBuilder, limits: &Arc<edge::IngressLimits>) {

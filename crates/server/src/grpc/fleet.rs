@@ -142,7 +142,7 @@ impl Api for FleetApi {
         if let (Scope::User(..) | Scope::Driver(_), Some(field)) = (&access.scope, field) {
             return Err(not_permitted(field, "is for the business to watch: name an order_id"));
         }
-        let principal = principal::of(&access, || principal::address(&request));
+        let principal = principal::of(&access, || principal::address(request.extensions()));
         let class = class(Method::WatchDrivers);
         self.limits.admit_call(class, &principal, &request).await?;
         let watched = self.feed.watch(&access.scope, drivers, interval, &cursor).await?;
@@ -191,7 +191,7 @@ impl Api for FleetApi {
     ) -> Result<Response<Replayed>, Status> {
         let from = parse_replay(request.get_ref())?;
         let access = principal::access(&request)?;
-        let principal = principal::of(&access, || principal::address(&request));
+        let principal = principal::of(&access, || principal::address(request.extensions()));
         let class = class(Method::ReplayLocations);
         self.limits.admit_call(class, &principal, &request).await?;
         let replay = Replay::begin(self.live.clone(), &access.tenant(), &from).await?;
@@ -205,7 +205,7 @@ impl Api for FleetApi {
     ) -> Result<Response<pb::SearchDriversResponse>, Status> {
         let (area, count) = parse_search(request.get_ref())?;
         let access = principal::access(&request)?;
-        let principal = principal::of(&access, || principal::address(&request));
+        let principal = principal::of(&access, || principal::address(request.extensions()));
         let weight = search_weight(area.radius_m);
         self.limits
             .admit_weighted(class(Method::SearchDrivers), &principal, weight, &request)

@@ -98,7 +98,7 @@ impl Api for LocationApi {
             .ok_or_else(too_many)?;
         let (responses, receiver) = mpsc::channel(RESPONSES_MAX);
         let sessions = self.sessions.clone();
-        let caller = principal::caller(&access, &request);
+        let caller = principal::caller(&access, request.extensions());
         let messages = request.into_inner();
         self.tasks.spawn(async move {
             let end = sessions.run(messages, &responses, (&access, &caller)).await;
@@ -122,7 +122,7 @@ impl Api for LocationApi {
     ) -> Result<Response<pb::ReportLocationsResponse>, Status> {
         let deadline = CallDeadline::of(&request);
         let access = principal::access(&request)?;
-        let caller = principal::caller(&access, &request);
+        let caller = principal::caller(&access, request.extensions());
         let fixes = request.into_inner().fixes;
         if fixes.is_empty() || fixes.len() > REPORT_MAX {
             let mut bad = Violations::default();

@@ -57,7 +57,7 @@ impl OperatorApi {
     /// does not identify the operator.
     async fn admit<T>(&self, method: Method, request: &Request<T>) -> Result<(OperatorService, Access), Status> {
         let access = principal::access(request)?;
-        let principal = principal::of(&access, || principal::address(request));
+        let principal = principal::of(&access, || principal::address(request.extensions()));
         self.limits.admit_call(class(method), &principal, request).await?;
         Ok((self.operator.within(access.scope.clone()), access))
     }

@@ -93,7 +93,7 @@ impl Api for OrderApi {
         let (filter, size) = parse_list(request.get_ref(), &access.tenant())?;
         let principal = principal::of(&access, || match &filter.user {
             Some(user) => principal::user(user),
-            None => principal::address(&request),
+            None => principal::address(request.extensions()),
         });
         let class = class(Method::ListOrders);
         self.limits.admit_call(class, &principal, &request).await?;

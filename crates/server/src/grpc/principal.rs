@@ -4,7 +4,7 @@
 //! has its own namespace: a driver may have the name of a user.
 
 use futures_util::stream::{Stream, StreamExt as _, unfold};
-use tonic::{Request, Status};
+use tonic::{Extensions, Request, Status};
 use waybill_domain::access::{Caller, Scope};
 use waybill_domain::id::{DriverId, OrderId, ProviderCustomer, UserId};
 use waybill_domain::operator::Operator;
@@ -109,10 +109,10 @@ pub fn check_provider_customer(access: &Access, named: Option<&ProviderCustomer>
 }
 
 /// Who calls, as far as it is known: its name, else its address.
-pub fn caller<T>(access: &Access, request: &Request<T>) -> String {
+pub fn caller(access: &Access, extensions: &Extensions) -> String {
     access
         .caller()
-        .map_or_else(|| address(request), |caller| format!("{}/{caller}", caller.tenant()))
+        .map_or_else(|| address(extensions), |caller| format!("{}/{caller}", caller.tenant()))
 }
 
 /// A call of this user.
@@ -131,8 +131,8 @@ pub fn order(order: OrderId) -> String {
 }
 
 /// A call that names no user, driver or order.
-pub fn address<T>(request: &Request<T>) -> String {
-    ClientAddress::of(request).map_or_else(
+pub fn address(extensions: &Extensions) -> String {
+    ClientAddress::of(extensions).map_or_else(
         || "caller".to_owned(),
         |client| format!("caller {}", client.counted_as()),
     )

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::Either;
@@ -13,7 +14,8 @@ use tonic::server::NamedService;
 use tower::Service;
 use waybill_domain::access::Method;
 
-use super::method;
+use super::edge::IngressLimits;
+use super::{method, principal};
 use crate::identity::Access;
 use crate::orders::service::OrderService;
 
@@ -22,23 +24,29 @@ use crate::orders::service::OrderService;
 pub struct ShedsLoad<S> {
     service: S,
     orders: OrderService,
+    limits: Arc<IngressLimits>,
 }
 
 impl<S> ShedsLoad<S> {
-    /// Asks `orders` whether there is room, and sends what there is room for to `service`.
-    pub fn new(service: S, orders: OrderService) -> ShedsLoad<S> {
-        ShedsLoad { service, orders }
+    /// Asks `orders` whether there is room, and sends what there is room for to `service`; and a few others, each caller its part of what `limits` has for
+    /// those who may repeat an order that is there.
+    pub fn new(service: S, orders: OrderService, limits: Arc<IngressLimits>) -> ShedsLoad<S> {
+        ShedsLoad {
+            service,
+            orders,
+            limits,
+        }
     }
 
-    /// Refuses what there is no room for. Whether its caller may place orders at all the service decides.
+    /// Refuses what there is no room for.
     fn check(&self, request: &Request<Body>) -> Result<(), Status> {
-        let access = request.extensions().get::<Access>();
-        match access {
-            Some(access) if method(request.uri().path()) == Some(Method::CreateOrder) => {
-                Ok(self.orders.check_room(&access.tenant())?)
-            }
-            _ => Ok(()),
+        let (path, extensions) = (request.uri().path(), request.extensions());
+        let access = extensions.get::<Access>();
+        if let Some(access) = access.filter(|_| method(path) == Some(Method::CreateOrder)) {
+            let may_be_a_repeat = || self.limits.may_be_a_repeat(&principal::caller(access, extensions));
+            self.orders.check_room(&access.tenant(), may_be_a_repeat)?;
         }
+        Ok(())
     }
 }
 

@@ -48,7 +48,7 @@ impl Api for TrackingApi {
         &self,
         request: Request<pb::WatchSharedRequest>,
     ) -> Result<Response<Self::WatchSharedStream>, Status> {
-        let caller = principal::address(&request);
+        let caller = principal::address(request.extensions());
         let class = class(Method::WatchShared);
         self.limits.admit_call(class, &caller, &request).await?;
         let token = request.into_inner().token;

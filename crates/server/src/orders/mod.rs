@@ -107,8 +107,6 @@ pub struct Context {
     transactions: Admission,
     /// Looks for what an order that is refused was answered before.
     replays: DefaultDirectRateLimiter,
-    /// As many are read for that, though there is no room.
-    unread: DefaultDirectRateLimiter,
     capacity: Arc<Semaphore>,
     /// Shares the capacity out among the tenants, for new orders.
     new_orders: Places,
@@ -155,7 +153,6 @@ impl Context {
             charge_admission,
             transactions,
             replays: RateLimiter::direct(Quota::per_second(REPLAYS_MAX)),
-            unread: RateLimiter::direct(Quota::per_second(REPLAYS_MAX)),
             capacity,
             new_orders,
             resumed_capacity,

@@ -18,6 +18,7 @@ use super::Context;
 use super::error::ACCEPT_TIME_MIN;
 pub use super::error::{OrderError, PlaceError};
 use super::in_flight::Waiter;
+use crate::egress::payments::PaymentClient;
 use crate::resilience::{Deadline, ExpectedCall, Place, Work};
 use crate::storage::StoreError;
 use crate::storage::orders::{
@@ -104,23 +105,22 @@ impl OrderService {
         Ok(Placed { answer, replayed: true })
     }
 
-    /// Refuses an order of the tenant that [`place`](OrderService::place) would refuse for want of room, whatever is in it. A few pass, since they may
-    /// repeat an order that is there.
-    pub fn check_room(&self, tenant: &Tenant) -> Result<(), PlaceError> {
+    /// Refuses an order of the tenant that [`place`](OrderService::place) would refuse for want of room, whatever is in it; unless it is to be read, since it
+    /// may repeat an order that is there.
+    pub fn check_room(&self, tenant: &Tenant, is_to_be_read: impl FnOnce() -> bool) -> Result<(), PlaceError> {
         let context = &self.context;
-        let full = if context.draining.is_cancelled() {
-            // It is refused for that.
-            None
-        } else if context.capacity.available_permits() == 0 {
-            Some("in_flight_max")
+        let full = if context.capacity.available_permits() == 0 {
+            "in_flight_max"
+        } else if context.transactions.check(tenant).is_err() {
+            "transactions"
         } else {
-            let room = context.transactions.check(tenant);
-            room.err().map(|_| "transactions")
+            return Ok(());
         };
-        match full {
-            Some(reason) if context.unread.check().is_err() => Err(self.overloaded(reason)),
-            _ => Ok(()),
+        // Where orders are not taken at all, that is the answer.
+        if context.draining.is_cancelled() || self.provider_of(tenant).is_err() || is_to_be_read() {
+            return Ok(());
         }
+        Err(self.overloaded(full))
     }
 
     /// Accepts the order and starts its saga, in a task of its own: a caller that hangs up in between leaves no accepted
@@ -349,16 +349,7 @@ impl OrderService {
             return Err(PlaceError::NotReady("the server is draining"));
         }
         let tenant = user.tenant();
-        let account = context.payments.of_new_order(&tenant);
-        let payments = context.payments.client(&account);
-        let Some(payments) = payments.ok().filter(|payments| payments.retry_after().is_none()) else {
-            return Err(PlaceError::NotReady("the payment provider is not available"));
-        };
-        if payments.rejects_us().is_some() {
-            return Err(PlaceError::NotReady(
-                "the payment provider rejects the server's requests",
-            ));
-        }
+        let (account, payments) = self.provider_of(&tenant)?;
         // What is refused in any case waits for no place, and keeps none from others.
         let permit = Arc::clone(&context.capacity).try_acquire_owned();
         let permit = permit.map_err(|_| self.overloaded("in_flight_max"))?;
@@ -381,6 +372,21 @@ impl OrderService {
             transaction,
             account,
         })
+    }
+
+    /// Where a new order of the tenant is charged, and through which client, if that is to be expected to work.
+    fn provider_of(&self, tenant: &Tenant) -> Result<(PaymentAccount, &PaymentClient), PlaceError> {
+        let account = self.context.payments.of_new_order(tenant);
+        let payments = self.context.payments.client(&account);
+        let Some(payments) = payments.ok().filter(|payments| payments.retry_after().is_none()) else {
+            return Err(PlaceError::NotReady("the payment provider is not available"));
+        };
+        if payments.rejects_us().is_some() {
+            return Err(PlaceError::NotReady(
+                "the payment provider rejects the server's requests",
+            ));
+        }
+        Ok((account, payments))
     }
 
     /// Counts a refusal for want of room.

@@ -429,6 +429,20 @@ async fn a_call_of_more_than_all_may_have_at_once_takes_all_of_that() {
     refused.expect_err("nothing is left");
 }
 
+/// Before a call is read no one knows whether it repeats another.
+#[tokio::test]
+async fn no_caller_takes_all_that_is_read_while_there_is_no_room() {
+    let rig = Rig::start().await;
+    let limits = IngressLimits::new(&IngressSettings::default(), rig.metrics.clone());
+    let read = |caller: &str| (0..1_000).filter(|_| limits.may_be_a_repeat(caller)).count();
+    for caller in ["anna", "ben"] {
+        let read = read(caller);
+        assert!((25..50).contains(&read), "{read} of {caller}");
+    }
+    let of_one_business: usize = ["acme/anna", "acme/ben", "acme/zoe"].map(read).iter().sum();
+    assert!((25..=75).contains(&of_one_business), "{of_one_business}");
+}
+
 /// A call that is heavier than what a tenant may take at once passes, and takes all of that.
 #[tokio::test]
 async fn a_heavy_call_takes_all_that_its_tenant_has_and_no_more_than_there_is() {

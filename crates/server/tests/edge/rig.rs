@@ -186,7 +186,7 @@ impl LocationService for Obedient {
         request: Request<ReportLocationsRequest>,
     ) -> Result<Response<ReportLocationsResponse>, Status> {
         let deadline = CallDeadline::of(&request);
-        let client = ClientAddress::of(&request);
+        let client = ClientAddress::of(request.extensions());
         let order = request
             .into_inner()
             .fixes

@@ -89,6 +89,7 @@ pub struct IngressLimits {
     reads: Buckets,
     fixes: Buckets,
     links: Buckets,
+    repeats: Buckets,
     wait_max: Duration,
     metrics: Arc<Metrics>,
 }
@@ -160,6 +161,14 @@ impl Default for IngressSettings {
     }
 }
 
+/// Of calls that are read though there is no room. All of them are as many as are looked for among what was answered before.
+fn repeats() -> ClassLimit {
+    ClassLimit {
+        principal: Rate::new(25, 25),
+        all: Rate::new(100, 100),
+    }
+}
+
 impl Rate {
     /// A bucket that gains `per_second` tokens and holds `burst`; 0 is taken for 1.
     pub fn new(per_second: u32, burst: u32) -> Rate {
@@ -195,6 +204,7 @@ impl IngressLimits {
             reads: Buckets::new("reads", settings.reads, settings.tenant_share),
             fixes: Buckets::new("fixes", settings.fixes, settings.tenant_share),
             links: Buckets::new("links", settings.links, settings.tenant_share),
+            repeats: Buckets::new("repeats", repeats(), settings.tenant_share),
             wait_max: settings.wait_max,
             metrics,
         }
@@ -283,6 +293,12 @@ impl IngressLimits {
         Ok(part.get())
     }
 
+    /// Whether a call of `caller` is read though there is no room for what it asks for: it may repeat a call that was answered.
+    pub fn may_be_a_repeat(&self, caller: &str) -> bool {
+        let passed = self.repeats.take(caller, NonZeroU32::MIN, &mut Passed::default());
+        passed.is_ok()
+    }
+
     /// Begins to wait for tokens, which lasts until the wait is dropped.
     pub fn begin_wait(&self) -> Wait<'_> {
         Wait::begin(&self.metrics)
@@ -336,7 +352,15 @@ impl IngressLimits {
     pub async fn evict_idle(&self, stop: CancellationToken) {
         let mut ticks = interval(UPKEEP_INTERVAL);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            for buckets in [&self.orders, &self.completions, &self.reads, &self.fixes, &self.links] {
+            let all = [
+                &self.orders,
+                &self.completions,
+                &self.reads,
+                &self.fixes,
+                &self.links,
+                &self.repeats,
+            ];
+            for buckets in all {
                 buckets.principals.retain_recent();
             }
         }

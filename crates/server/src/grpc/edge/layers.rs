@@ -8,7 +8,7 @@
 //!    ([`crate::identity::Access`]);
 //! 6. message size: next to the service, since it corrects one of tonic's own answers.
 //!
-//! All but the second go on while the answer leaves: [`AnswerBody`]. Whoever answers, the request is read to its end: [`request_body`].
+//! All but the second go on while the answer leaves: [`AnswerBody`]. Whoever answers, what is on its way of the request is read: [`request_body`].
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::header::{FORWARDED, HeaderName};
-use http::{HeaderMap, Request};
+use http::{Extensions, HeaderMap, Request};
 use ipnet::IpNet;
 
 use super::forwarded;
@@ -51,8 +51,8 @@ pub struct ClientAddress(pub IpAddr);
 
 impl ClientAddress {
     /// That of this call, if it came over a connection that has one.
-    pub fn of<T>(request: &tonic::Request<T>) -> Option<ClientAddress> {
-        request.extensions().get().copied()
+    pub fn of(call: &Extensions) -> Option<ClientAddress> {
+        call.get().copied()
     }
 
     /// What the limits count it as: itself, or its network of 64 bits if it is of IPv6.

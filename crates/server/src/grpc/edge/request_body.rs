@@ -20,7 +20,7 @@ use tonic::body::Body;
 
 /// How long what is on its way is waited for, and how much of it there may be. What comes later is from a client that does not listen.
 const REST_TIME_MAX: Duration = Duration::from_secs(1);
-const REST_BYTES_MAX: usize = 64 * 1024;
+const REST_BYTES_MAX: usize = 1024 * 1024;
 
 /// The body of a request, of which what is not read is thrown away once it is on this side.
 struct RequestBody(Body);
