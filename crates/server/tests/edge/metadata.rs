@@ -3,8 +3,8 @@
 use http::HeaderMap;
 use tonic::{Code, Request};
 
-use crate::raw::{DATA, END_STREAM, HEADERS, RST_STREAM, RawClient};
-use crate::rig::{REPORT, Rig, STREAM, report, until};
+use crate::raw::{DATA, END_STREAM, HEADERS};
+use crate::rig::{REPORT, Rig, STREAM, client_with_stream, report, until_stream_ends};
 
 /// So many headers of a kilobyte each.
 fn kilobytes(count: usize) -> HeaderMap {
@@ -45,13 +45,7 @@ async fn metadata_over_the_limit_is_resource_exhausted_however_it_is_made_up() {
 #[tokio::test]
 async fn other_calls_of_its_connection_go_on() {
     let rig = Rig::start().await;
-    let mut client = RawClient::connect(rig.address).await;
-    client.open(1, STREAM, &[]).await;
-    until(
-        || rig.method(STREAM).in_flight == 1,
-        || format!("{:?}", rig.method(STREAM)),
-    )
-    .await;
+    let mut client = client_with_stream(&rig).await;
     // The first is answered by the service, the others before there is a call: 431.
     for (stream, count) in [(3, 40), (5, 70), (7, 85)] {
         let headers = kilobytes(count);
@@ -68,13 +62,7 @@ async fn other_calls_of_its_connection_go_on() {
     }
     rig.until_codes(REPORT, &[("RESOURCE_EXHAUSTED", 1)]).await;
 
-    client.send(DATA, END_STREAM, 1, &[0; 5]).await;
-    client
-        .until(|frame| {
-            assert!(frame.stream != 1 || frame.kind != RST_STREAM, "{frame:?}");
-            frame.stream == 1 && frame.kind == HEADERS && frame.flags & END_STREAM != 0
-        })
-        .await;
+    until_stream_ends(&mut client).await;
     rig.until_codes(STREAM, &[("OK", 1)]).await;
     assert_eq!(rig.metrics.snapshot().ingress.connections_abusive, 0);
 }

@@ -1,7 +1,7 @@
 //! Calls that are refused before their request is read, whose requests are still on their way.
 
-use crate::raw::{DATA, END_STREAM, HEADERS, RST_STREAM, RawClient};
-use crate::rig::{REPORT, Rig, STREAM, until};
+use crate::raw::{DATA, END_STREAM, HEADERS};
+use crate::rig::{REPORT, Rig, STREAM, client_with_stream, until_stream_ends};
 
 /// The calls of one connection that are open at once, beside the stream.
 const AT_ONCE: u32 = 90;
@@ -10,13 +10,7 @@ const AT_ONCE: u32 = 90;
 #[tokio::test]
 async fn a_connection_outlives_thousands_of_refused_calls() {
     let rig = Rig::start().await;
-    let mut client = RawClient::connect(rig.address).await;
-    client.open(1, STREAM, &[]).await;
-    until(
-        || rig.method(STREAM).in_flight == 1,
-        || format!("{:?}", rig.method(STREAM)),
-    )
-    .await;
+    let mut client = client_with_stream(&rig).await;
     // By the edge, and by the service, for a message that says that it has 4 GiB.
     let refused = [
         (REPORT, "soon", [].as_slice()),
@@ -40,12 +34,6 @@ async fn a_connection_outlives_thousands_of_refused_calls() {
             client.send(DATA, END_STREAM, call, &[0; 5]).await;
         }
     }
-    client.send(DATA, END_STREAM, 1, &[0; 5]).await;
-    client
-        .until(|frame| {
-            assert!(frame.stream != 1 || frame.kind != RST_STREAM, "{frame:?}");
-            frame.stream == 1 && frame.kind == HEADERS && frame.flags & END_STREAM != 0
-        })
-        .await;
+    until_stream_ends(&mut client).await;
     assert_eq!(rig.metrics.snapshot().ingress.connections_abusive, 0);
 }

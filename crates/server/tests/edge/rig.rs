@@ -27,6 +27,8 @@ use waybill_server::identity::Identity;
 use waybill_server::metrics::{MethodSnapshot, Metrics};
 use waybill_server::tls::ServerTls;
 
+use crate::raw::{DATA, END_STREAM, HEADERS, RST_STREAM, RawClient};
+
 pub const REPORT: &str = "/waybill.location.v1.LocationService/ReportLocations";
 pub const STREAM: &str = "/waybill.location.v1.LocationService/StreamLocations";
 
@@ -139,6 +141,29 @@ impl Drop for Rig {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// A client on whose connection a stream of fixes is open, as stream 1.
+pub async fn client_with_stream(rig: &Rig) -> RawClient {
+    let mut client = RawClient::connect(rig.address).await;
+    client.open(1, STREAM, &[]).await;
+    until(
+        || rig.method(STREAM).in_flight == 1,
+        || format!("{:?}", rig.method(STREAM)),
+    )
+    .await;
+    client
+}
+
+/// Ends that stream: its answer comes, whatever befell the other calls of the connection.
+pub async fn until_stream_ends(client: &mut RawClient) {
+    client.send(DATA, END_STREAM, 1, &[0; 5]).await;
+    client
+        .until(|frame| {
+            assert!(frame.stream != 1 || frame.kind != RST_STREAM, "{frame:?}");
+            frame.stream == 1 && frame.kind == HEADERS && frame.flags & END_STREAM != 0
+        })
+        .await;
 }
 
 /// Waits until `condition`, looking each millisecond; fails with `state` when patience ends.
